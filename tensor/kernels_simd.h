@@ -1,0 +1,81 @@
+// Inner loops over contiguous spans, compiled for several CPU targets (Highway) and chosen once at run time.
+//
+// Each getter returns a table of function pointers for this CPU: fetch it at kernel entry, then call through it. T is
+// float or double. Counts may be 0, pointers need no alignment, and `out` may equal an input unless said otherwise.
+#pragma once
+
+#include <cstdint>
+
+#include "tensor/kernels.h"
+
+namespace vitrine::simd {
+
+// kernels_simd_math.cpp
+template <class T>
+struct Elementwise {
+  void (*unary)(kernels::Unary op, const T* x, T* out, std::int64_t n);
+  void (*binary)(kernels::Binary op, const T* a, const T* b, T* out, std::int64_t n);
+};
+
+// kernels_simd_rows.cpp: d is the length of a row. Sums accumulate in f64 whatever T is.
+template <class T>
+struct Rows {
+  double (*sum)(const T* x, std::int64_t d);
+  T (*max)(const T* x, std::int64_t d);  // -inf for nothing, NaN if there is one
+  // acc[i] += x[i], and acc[i] = max(acc[i], x[i]) with NaN kept.
+  void (*add_to)(const T* x, double* acc, std::int64_t d);
+  void (*max_to)(const T* x, double* acc, std::int64_t d);
+  void (*add)(const T* x, T* out, std::int64_t d);  // out[i] += x[i]
+  void (*softmax)(const T* x, T* out, std::int64_t d);
+  void (*log_softmax)(const T* x, T* out, std::int64_t d);
+  void (*softmax_grad)(const T* y, const T* dy, T* dx, std::int64_t d);
+  void (*layer_norm)(const T* x, const T* gain, const T* bias, double eps, T* out, std::int64_t d);
+  void (*layer_norm_grad)(const T* x, const T* gain, const T* dy, double eps, T* dx,
+                          std::int64_t d);
+  // acc[i] += dy[i] * (normalised x)[i]
+  void (*layer_norm_gain_grad)(const T* x, const T* dy, double eps, double* acc, std::int64_t d);
+};
+
+// kernels_simd_attention.cpp: one query row (of one head) against `count` rows of a table. Row i of the table starts at
+// table + rows[i] * stride and has e entries.
+template <class T>
+struct Attention {
+  // out[i] = scale * q . table[rows[i]]
+  void (*scores)(const T* q, const T* table, std::int64_t stride, const std::int32_t* rows,
+                 std::int64_t count, std::int64_t e, T scale, T* out);
+  // out = sum_i p[i] * table[rows[i]]
+  void (*mix)(const T* p, const T* table, std::int64_t stride, const std::int32_t* rows,
+              std::int64_t count, std::int64_t e, T* out);
+  // table[rows[i]] += p[i] * x, in the order of i.
+  void (*spread)(const T* p, const T* x, const std::int32_t* rows, std::int64_t count,
+                 std::int64_t e, T* table, std::int64_t stride);
+};
+
+// kernels_simd_skinny.cpp: out [m, n] = a [m, k] b for few rows m and many columns n; lda, ldb, ldo are row strides.
+template <class T>
+struct Skinny {
+  // b [k, n], row i at b + i * ldb
+  void (*side_by_side)(const T* a, std::int64_t lda, std::int64_t m, const T* b, std::int64_t ldb,
+                       std::int64_t k, std::int64_t n, T* out, std::int64_t ldo);
+  // b transposed: column j at b + j * ldb
+  void (*dots)(const T* a, std::int64_t lda, std::int64_t m, const T* b, std::int64_t ldb,
+               std::int64_t k, std::int64_t n, T* out, std::int64_t ldo);
+};
+
+// kernels_scalar.cpp: what has no SIMD loop (sin, cos, pow; in f64 also exp, log, tanh, erf and the functions built on
+// them), by the C library.
+void scalar_unary(kernels::Unary op, const float* x, float* out, std::int64_t n);
+void scalar_unary(kernels::Unary op, const double* x, double* out, std::int64_t n);
+void scalar_pow(const float* a, const float* b, float* out, std::int64_t n);
+void scalar_pow(const double* a, const double* b, double* out, std::int64_t n);
+
+template <class T>
+const Elementwise<T>& elementwise();
+template <class T>
+const Rows<T>& rows();
+template <class T>
+const Attention<T>& attention();
+template <class T>
+const Skinny<T>& skinny();
+
+}  // namespace vitrine::simd

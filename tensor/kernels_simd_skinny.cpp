@@ -1,0 +1,204 @@
+// Products of a few rows with a large matrix. They are bound by reading the matrix once; a BLAS call copies it into its own
+// order first, which costs as much again. Here it is read in place.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "tensor/kernels_simd_skinny.cpp"
+// After HWY_TARGET_INCLUDE.
+#include "hwy/foreach_target.h"
+// After foreach_target.h.
+#include "hwy/cache_control.h"
+#include "hwy/highway.h"
+#include "tensor/kernels_simd.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace vitrine::simd {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+template <class T>
+using Tag = hn::ScalableTag<T>;
+
+// Without unrolling, GCC at -O2 keeps arrays of accumulators in memory instead of registers.
+#undef VITRINE_UNROLL
+#if defined(__GNUC__) && !defined(__clang__)
+#define VITRINE_UNROLL _Pragma("GCC unroll 16")
+#else
+#define VITRINE_UNROLL
+#endif
+
+// ---- b [k, n]: columns lie side by side -----------------------------------------------------------------------------
+// AVX-512 has 32 vector registers, the others 16 (or fewer): accumulators for 8 rows of 3 vectors, or 4 rows of 2.
+constexpr bool kManyRegisters = HWY_MAX_BYTES >= 64;
+constexpr int kRowsAtOnce = kManyRegisters ? 8 : 4;
+constexpr int kVectors = kManyRegisters ? 3 : 2;
+// b is read in blocks of kDepth rows, which stay in the first-level cache for all rows of a. Going down whole columns
+// instead would touch a new page at every step.
+constexpr std::int64_t kDepth = 32;
+
+// out[0, kRows)[0, kWidth vectors) (+)= a [kRows, depth] b [depth, ...]. The accumulators live in registers.
+template <int kRows, int kWidth, class T>
+HWY_INLINE void SideBlock(const T* a, std::int64_t lda, const T* b, std::int64_t ldb, std::int64_t depth,
+                          bool first, T* out, std::int64_t ldo) {
+  const Tag<T> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  hn::Vec<Tag<T>> acc[kRows][kWidth];
+  VITRINE_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    VITRINE_UNROLL
+    for (int v = 0; v < kWidth; ++v) acc[r][v] = hn::Zero(d);
+  }
+  for (std::int64_t i = 0; i < depth; ++i) {
+    const T* row = b + i * ldb;
+    hn::Vec<Tag<T>> column[kWidth];
+    VITRINE_UNROLL
+    for (int v = 0; v < kWidth; ++v) {
+      column[v] = hn::LoadU(d, row + v * lanes);
+      hwy::Prefetch(row + kDepth * ldb + v * lanes);  // the same place of the next block
+    }
+    VITRINE_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const auto factor = hn::Set(d, a[r * lda + i]);
+      VITRINE_UNROLL
+      for (int v = 0; v < kWidth; ++v) acc[r][v] = hn::MulAdd(factor, column[v], acc[r][v]);
+    }
+  }
+  VITRINE_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    VITRINE_UNROLL
+    for (int v = 0; v < kWidth; ++v) {
+      T* to = out + r * ldo + v * lanes;
+      hn::StoreU(first ? acc[r][v] : hn::Add(hn::LoadU(d, to), acc[r][v]), d, to);
+    }
+  }
+}
+
+// All m rows of one panel of columns, kRows at a time.
+template <int kWidth, int kRows, class T>
+HWY_INLINE void SidePanel(const T* a, std::int64_t lda, std::int64_t m, const T* b, std::int64_t ldb,
+                          std::int64_t depth, bool first, T* out, std::int64_t ldo) {
+  std::int64_t r = 0;
+  for (; r + kRows <= m; r += kRows) {
+    SideBlock<kRows, kWidth>(a + r * lda, lda, b, ldb, depth, first, out + r * ldo, ldo);
+  }
+  if constexpr (kRows > 1) {
+    if (r < m) {
+      SidePanel<kWidth, kRows / 2>(a + r * lda, lda, m - r, b, ldb, depth, first, out + r * ldo, ldo);
+    }
+  }
+}
+
+template <class T>
+void SideBySide(const T* a, std::int64_t lda, std::int64_t m, const T* b, std::int64_t ldb,
+                std::int64_t k, std::int64_t n, T* out, std::int64_t ldo) {
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(Tag<T>()));
+  for (std::int64_t i = 0; i < k; i += kDepth) {
+    const std::int64_t depth = k - i < kDepth ? k - i : kDepth;
+    const bool first = i == 0;
+    const T* block = b + i * ldb;
+    std::int64_t j = 0;
+    for (; j + kVectors * lanes <= n; j += kVectors * lanes) {
+      SidePanel<kVectors, kRowsAtOnce>(a + i, lda, m, block + j, ldb, depth, first, out + j, ldo);
+    }
+    for (; j + lanes <= n; j += lanes) {
+      SidePanel<1, kRowsAtOnce>(a + i, lda, m, block + j, ldb, depth, first, out + j, ldo);
+    }
+    for (; j < n; ++j) {
+      for (std::int64_t r = 0; r < m; ++r) {
+        T sum = first ? T(0) : out[r * ldo + j];
+        for (std::int64_t t = 0; t < depth; ++t) sum += a[r * lda + i + t] * block[t * ldb + j];
+        out[r * ldo + j] = sum;
+      }
+    }
+  }
+}
+
+// ---- b [n, k]: each column is contiguous ----------------------------------------------------------------------------
+constexpr int kDotRows = kManyRegisters ? 4 : 2;
+constexpr int kDotColumns = 4;
+
+// out[0, kRows)[0, kColumns): dot products, kRows * kColumns at a time so that every load is used several times.
+template <int kRows, int kColumns, class T>
+HWY_INLINE void DotBlock(const T* a, std::int64_t lda, const T* b, std::int64_t ldb, std::int64_t k,
+                         T* out, std::int64_t ldo) {
+  const Tag<T> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  hn::Vec<Tag<T>> acc[kRows][kColumns];
+  VITRINE_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    VITRINE_UNROLL
+    for (int c = 0; c < kColumns; ++c) acc[r][c] = hn::Zero(d);
+  }
+  std::int64_t i = 0;
+  for (; i + lanes <= k; i += lanes) {
+    hn::Vec<Tag<T>> column[kColumns];
+    VITRINE_UNROLL
+    for (int c = 0; c < kColumns; ++c) column[c] = hn::LoadU(d, b + c * ldb + i);
+    VITRINE_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const auto row = hn::LoadU(d, a + r * lda + i);
+      VITRINE_UNROLL
+      for (int c = 0; c < kColumns; ++c) acc[r][c] = hn::MulAdd(row, column[c], acc[r][c]);
+    }
+  }
+  VITRINE_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    VITRINE_UNROLL
+    for (int c = 0; c < kColumns; ++c) {
+      T sum = hn::GetLane(hn::SumOfLanes(d, acc[r][c]));
+      for (std::int64_t t = i; t < k; ++t) sum += a[r * lda + t] * b[c * ldb + t];
+      out[r * ldo + c] = sum;
+    }
+  }
+}
+
+template <int kColumns, int kRows, class T>
+HWY_INLINE void DotPanel(const T* a, std::int64_t lda, std::int64_t m, const T* b, std::int64_t ldb,
+                         std::int64_t k, T* out, std::int64_t ldo) {
+  std::int64_t r = 0;
+  for (; r + kRows <= m; r += kRows) {
+    DotBlock<kRows, kColumns>(a + r * lda, lda, b, ldb, k, out + r * ldo, ldo);
+  }
+  if constexpr (kRows > 1) {
+    if (r < m) DotPanel<kColumns, kRows / 2>(a + r * lda, lda, m - r, b, ldb, k, out + r * ldo, ldo);
+  }
+}
+
+template <class T>
+void Dots(const T* a, std::int64_t lda, std::int64_t m, const T* b, std::int64_t ldb, std::int64_t k,
+          std::int64_t n, T* out, std::int64_t ldo) {
+  std::int64_t j = 0;
+  for (; j + kDotColumns <= n; j += kDotColumns) {
+    DotPanel<kDotColumns, kDotRows>(a, lda, m, b + j * ldb, ldb, k, out + j, ldo);
+  }
+  for (; j < n; ++j) DotPanel<1, kDotRows>(a, lda, m, b + j * ldb, ldb, k, out + j, ldo);
+}
+
+template <class T>
+const Skinny<T>* SkinnyTable() {
+  static constexpr Skinny<T> table{SideBySide<T>, Dots<T>};
+  return &table;
+}
+const Skinny<float>* SkinnyF32() { return SkinnyTable<float>(); }
+const Skinny<double>* SkinnyF64() { return SkinnyTable<double>(); }
+
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+}  // namespace HWY_NAMESPACE
+}  // namespace vitrine::simd
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace vitrine::simd {
+
+HWY_EXPORT(SkinnyF32);
+HWY_EXPORT(SkinnyF64);
+
+template <>
+const Skinny<float>& skinny<float>() {
+  return *HWY_DYNAMIC_DISPATCH(SkinnyF32)();
+}
+template <>
+const Skinny<double>& skinny<double>() {
+  return *HWY_DYNAMIC_DISPATCH(SkinnyF64)();
+}
+
+}  // namespace vitrine::simd
+#endif  // HWY_ONCE
