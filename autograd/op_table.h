@@ -1,0 +1,14 @@
+// All ops, in one explicit array.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "autograd/op.h"
+
+namespace vitrine {
+
+std::span<const OpDef* const> all_ops();
+const OpDef* find_op(std::string_view name);             // null when there is none
+
+}  // namespace vitrine

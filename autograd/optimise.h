@@ -1,0 +1,24 @@
+// What does not have to be computed: nodes that nothing wanted reads, identities, and values computed twice.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "autograd/graph.h"
+
+namespace vitrine {
+
+struct Pruned {
+  std::vector<const Node*> nodes;                        // what is left, in order; pointers into the graph
+  std::vector<NodeId> canonical;                         // by id: the node whose value this one has, kNoNode when dead
+  int dead = 0;                                          // nothing wanted reads them
+  int identities = 0;                                    // sites, detach: read through
+  int duplicates = 0;                                    // same op, attributes and inputs as an earlier node
+};
+
+Pruned prune(const Graph& graph, std::span<const NodeId> wanted);
+
+// Same ops, attributes, types, edges, sites and outputs; ids and lines may differ.
+bool same_program(const Graph& a, const Graph& b);
+
+}  // namespace vitrine
