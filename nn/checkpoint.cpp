@@ -1,0 +1,168 @@
+#include "nn/checkpoint.h"
+
+#include <fmt/format.h>
+
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "tensor/error.h"
+#include "tensor/file.h"
+#include "tensor/safetensors.h"
+
+namespace vitrine::nn {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A tensor of the folder and the file it is in.
+struct Found {
+  Tensor tensor;
+  std::string file;
+};
+using Tensors = std::map<std::string, Found, std::less<>>;
+
+std::string without_prefix(const std::string& name) {
+  constexpr std::string_view prefix = "transformer.";
+  return name.starts_with(prefix) ? name.substr(prefix.size()) : name;
+}
+
+void add_tensors(const fs::path& file, Tensors& into) {
+  const SafeTensors tensors = SafeTensors::open(file);
+  for (const std::string& name : tensors.names()) {
+    const auto [at, fresh] = into.emplace(without_prefix(name), Found{tensors.at(name), tensors.file()});
+    if (!fresh) {
+      throw CheckpointError(fmt::format("{}: tensor '{}' is also in {}; each tensor may be there once", tensors.file(), name,
+                                        at->second.file));
+    }
+  }
+}
+
+// The shards of an index: the distinct files of its weight_map. Each tensor must be in the shard it is said to be in.
+Tensors read_shards(const fs::path& index) {
+  nlohmann::json json;
+  try {
+    json = nlohmann::json::parse(read_text(index));
+  } catch (const nlohmann::json::exception& e) {
+    throw FileError(fmt::format("{}: not valid JSON ({})", index.string(), e.what()));
+  }
+  if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object()) {
+    throw FileError(fmt::format("{}: expected an object with a \"weight_map\" of tensor names to file names", index.string()));
+  }
+  std::map<std::string, std::vector<std::string>> names_by_file;
+  for (const auto& [name, file] : json["weight_map"].items()) {
+    if (!file.is_string()) throw FileError(fmt::format("{}: the file of tensor '{}' is not a name", index.string(), name));
+    const auto text = file.get<std::string>();
+    if (text.empty() || fs::path(text).has_parent_path() || text == "..") {
+      throw FileError(fmt::format("{}: tensor '{}' points to '{}'; shards must lie in the same folder", index.string(), name, text));
+    }
+    names_by_file[text].push_back(name);
+  }
+  Tensors tensors;
+  for (const auto& [file, names] : names_by_file) {
+    add_tensors(index.parent_path() / file, tensors);
+    for (const std::string& name : names) {
+      const auto it = tensors.find(without_prefix(name));
+      if (it == tensors.end() || fs::path(it->second.file).filename() != file) {
+        throw CheckpointError(fmt::format("{}: tensor '{}' is not in {}, where {} says it is", index.parent_path().string(),
+                                          name, file, index.filename().string()));
+      }
+    }
+  }
+  return tensors;
+}
+
+Tensors read_folder(const fs::path& folder) {
+  if (fs::exists(folder / "model.safetensors")) {
+    Tensors tensors;
+    add_tensors(folder / "model.safetensors", tensors);
+    return tensors;
+  }
+  if (fs::exists(folder / "model.safetensors.index.json")) return read_shards(folder / "model.safetensors.index.json");
+  if (fs::exists(folder / "pytorch_model.bin")) {
+    throw FileError(fmt::format("{}: it holds pytorch_model.bin, a pickle, which can run code and is never read; save the "
+                                "model as model.safetensors (in Python: model.save_pretrained(folder))", folder.string()));
+  }
+  throw FileError(fmt::format("{}: there is no model.safetensors and no model.safetensors.index.json; expected a HuggingFace "
+                              "GPT-2 folder", folder.string()));
+}
+
+// Causal masks that old checkpoints carry along.
+bool ignored(std::string_view name) { return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"); }
+
+std::string and_more(std::size_t count) {
+  if (count <= 1) return "";
+  return fmt::format(", and {} more {} like it", count - 1, count == 2 ? "is" : "are");
+}
+
+}  // namespace
+
+std::vector<std::pair<std::string, Shape>> parameter_shapes(const Config& c) {
+  const std::int64_t d = c.d_model, m = c.d_mlp;
+  std::vector<std::pair<std::string, Shape>> shapes = {{"wte.weight", {c.vocabulary, d}}, {"wpe.weight", {c.context, d}}};
+  for (int layer = 0; layer < c.layers; ++layer) {
+    const std::string h = fmt::format("h.{}.", layer);
+    const std::pair<const char*, Shape> block[] = {
+        {"ln_1.weight", {d}},            {"ln_1.bias", {d}},       {"attn.c_attn.weight", {d, 3 * d}},
+        {"attn.c_attn.bias", {3 * d}},   {"attn.c_proj.weight", {d, d}}, {"attn.c_proj.bias", {d}},
+        {"ln_2.weight", {d}},            {"ln_2.bias", {d}},       {"mlp.c_fc.weight", {d, m}},
+        {"mlp.c_fc.bias", {m}},          {"mlp.c_proj.weight", {m, d}},  {"mlp.c_proj.bias", {d}}};
+    for (const auto& [name, shape] : block) shapes.emplace_back(h + name, shape);
+  }
+  shapes.insert(shapes.end(), {{"ln_f.weight", {d}}, {"ln_f.bias", {d}}});
+  if (!c.tied) shapes.emplace_back("lm_head.weight", Shape{c.vocabulary, d});
+  return shapes;
+}
+
+Parameters load_checkpoint(const fs::path& folder, const Config& config, DType dtype) {
+  Tensors tensors = read_folder(folder);
+  const auto shapes = parameter_shapes(config);
+
+  std::vector<std::string> missing, misshapen;
+  for (const auto& [name, shape] : shapes) {
+    const auto it = tensors.find(name);
+    if (it == tensors.end()) {
+      missing.push_back(name);
+    } else if (!(it->second.tensor.shape() == shape) || !is_float(it->second.tensor.dtype())) {
+      misshapen.push_back(fmt::format("'{}' is {}{}, expected floats of shape {}", name, name_of(it->second.tensor.dtype()),
+                                      to_string(it->second.tensor.shape()), to_string(shape)));
+    }
+  }
+  if (!missing.empty()) {
+    throw CheckpointError(fmt::format("{}: tensor '{}' is missing{}; config.json asks for {} layers of width {}",
+                                      folder.string(), missing[0], and_more(missing.size()), config.layers, config.d_model));
+  }
+  if (!misshapen.empty()) {
+    throw CheckpointError(fmt::format("{}: tensor {}{}; the weights do not belong to this config.json", folder.string(),
+                                      misshapen[0], and_more(misshapen.size())));
+  }
+
+  if (const auto head = tensors.find("lm_head.weight"); config.tied && head != tensors.end()) {
+    const Tensor& wte = tensors.at("wte.weight").tensor;
+    const Tensor& w = head->second.tensor;
+    if (!(w.shape() == wte.shape()) || max_abs_difference(w, wte) != 0) {
+      throw CheckpointError(fmt::format("{}: lm_head.weight differs from wte.weight, but config.json ties them; set "
+                                        "\"tie_word_embeddings\": false if the model has an unembedding of its own",
+                                        folder.string()));
+    }
+    tensors.erase(head);
+  }
+
+  Parameters parameters;
+  for (const auto& [name, shape] : shapes) {
+    const auto it = tensors.find(name);
+    parameters[name] = it->second.tensor.to(dtype);
+    tensors.erase(it);
+  }
+  std::vector<std::string> superfluous;
+  for (const auto& [name, found] : tensors) {
+    if (!ignored(name)) superfluous.push_back(name);
+  }
+  if (!superfluous.empty()) {
+    throw CheckpointError(fmt::format("{}: tensor '{}' has no place in this model{}; it would change the result and is not "
+                                      "supported, or config.json is for another model", folder.string(), superfluous[0],
+                                      and_more(superfluous.size())));
+  }
+  return parameters;
+}
+
+}  // namespace vitrine::nn

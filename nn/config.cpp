@@ -1,0 +1,159 @@
+#include "nn/config.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "tensor/error.h"
+#include "tensor/file.h"
+
+namespace vitrine::nn {
+
+using Json = nlohmann::json;
+
+std::string_view name_of(Activation a) {
+  switch (a) {
+    case Activation::gelu_tanh: return "gelu_new";
+    case Activation::gelu_erf: return "gelu";
+    case Activation::relu: return "relu";
+  }
+  return "";
+}
+
+double Config::attention_scale(int layer) const {
+  double scale = scale_attention ? 1.0 / std::sqrt(static_cast<double>(d_head())) : 1.0;
+  if (scale_by_layer) scale /= layer + 1;
+  return scale;
+}
+
+std::int64_t Config::parameter_count() const {
+  const std::int64_t d = d_model, m = d_mlp, v = vocabulary;
+  const std::int64_t block = 4 * d + (3 * d * d + 3 * d) + (d * d + d) + (d * m + m) + (m * d + d);
+  return v * d + context * d + layers * block + 2 * d + (tied ? 0 : v * d);
+}
+
+namespace {
+
+// One config.json being read: every message names the file and the field.
+class Reader {
+ public:
+  Reader(const Json& json, std::string_view name) : json_(json), name_(name) {}
+
+  [[noreturn]] void reject(std::string_view field, std::string_view what) const {
+    throw ConfigError(fmt::format("{}: '{}' is {}; {}", name_, field, json_.contains(field) ? json_.at(field).dump() : "missing", what));
+  }
+
+  const Json* find(std::string_view field) const {
+    const auto it = json_.find(field);
+    return it == json_.end() || it->is_null() ? nullptr : &*it;
+  }
+
+  int positive(std::string_view field) const {
+    const Json* value = find(field);
+    if (value == nullptr) reject(field, "a GPT-2 needs it to be a positive whole number");
+    return positive(field, *value);
+  }
+  int positive(std::string_view field, int otherwise) const {
+    const Json* value = find(field);
+    return value == nullptr ? otherwise : positive(field, *value);
+  }
+  bool boolean(std::string_view field, bool otherwise) const {
+    const Json* value = find(field);
+    if (value == nullptr) return otherwise;
+    if (!value->is_boolean()) reject(field, "it must be true or false");
+    return value->get<bool>();
+  }
+  std::optional<int> token(std::string_view field) const {
+    const Json* value = find(field);
+    if (value == nullptr) return std::nullopt;
+    if (!value->is_number_integer() || value->get<double>() < 0 || value->get<double>() > kLargest) {
+      reject(field, "it must be a token id or null");
+    }
+    return value->get<int>();
+  }
+  void must_be_off(std::string_view field, std::string_view why) const {
+    const Json* value = find(field);
+    if (value != nullptr && !(value->is_boolean() && !value->get<bool>())) reject(field, why);
+  }
+  void must_be(std::string_view field, std::string_view text, std::string_view why) const {
+    const Json* value = find(field);
+    if (value != nullptr && !(value->is_string() && value->get<std::string>() == text)) reject(field, why);
+  }
+
+ private:
+  static constexpr double kLargest = 1 << 30;
+  int positive(std::string_view field, const Json& value) const {
+    if (!value.is_number_integer() || value.get<double>() < 1 || value.get<double>() > kLargest) {
+      reject(field, "it must be a positive whole number");
+    }
+    return value.get<int>();
+  }
+  const Json& json_;
+  std::string_view name_;
+};
+
+Activation activation_of(const Reader& r) {
+  const Json* value = r.find("activation_function");
+  if (value == nullptr) return Activation::gelu_tanh;
+  const std::string name = value->is_string() ? value->get<std::string>() : "";
+  if (name == "gelu_new" || name == "gelu_pytorch_tanh") return Activation::gelu_tanh;
+  if (name == "gelu") return Activation::gelu_erf;
+  if (name == "relu") return Activation::relu;
+  r.reject("activation_function", "supported are gelu_new, gelu_pytorch_tanh (the same), gelu and relu");
+}
+
+}  // namespace
+
+Config parse_config(std::string_view text, std::string_view name) {
+  Json json;
+  try {
+    json = Json::parse(text);
+  } catch (const Json::exception& e) {
+    throw FileError(fmt::format("{}: not valid JSON ({}); expected a HuggingFace GPT-2 config.json", name, e.what()));
+  }
+  if (!json.is_object()) throw FileError(fmt::format("{}: expected a JSON object, a HuggingFace GPT-2 config.json", name));
+
+  const Reader r(json, name);
+  r.must_be("model_type", "gpt2", "only GPT-2 models (\"gpt2\") are supported");
+  r.must_be_off("add_cross_attention", "cross-attention is not part of the language model and is not supported");
+  if (r.find("quantization_config") != nullptr) {
+    r.reject("quantization_config", "quantised weights are not supported: export the model in f32, f16 or bf16");
+  }
+  Config c;
+  c.layers = r.positive("n_layer");
+  c.heads = r.positive("n_head");
+  c.d_model = r.positive("n_embd");
+  c.vocabulary = r.positive("vocab_size");
+  c.context = r.find("n_positions") != nullptr ? r.positive("n_positions") : r.positive("n_ctx");
+  if (r.positive("n_ctx", c.context) != c.context) {
+    r.reject("n_ctx", fmt::format("n_positions is {}: the two must agree", c.context));
+  }
+  if (c.d_model % c.heads != 0) {
+    r.reject("n_embd", fmt::format("it must be a multiple of n_head ({})", c.heads));
+  }
+  if (static_cast<std::int64_t>(c.d_model) * 4 > std::numeric_limits<int>::max()) r.reject("n_embd", "it is too large");
+  c.d_mlp = r.positive("n_inner", 4 * c.d_model);
+  c.activation = activation_of(r);
+  if (const Json* eps = r.find("layer_norm_epsilon")) {
+    if (!eps->is_number() || !(eps->get<double>() > 0) || eps->get<double>() > 1) {
+      r.reject("layer_norm_epsilon", "it must be a small positive number");
+    }
+    c.layer_norm_eps = eps->get<double>();
+  }
+  c.scale_attention = r.boolean("scale_attn_weights", true);
+  c.scale_by_layer = r.boolean("scale_attn_by_inverse_layer_idx", false);
+  r.boolean("reorder_and_upcast_attn", false);           // asks for f32 attention scores: what we compute always
+  c.tied = r.boolean("tie_word_embeddings", true);
+  c.bos = r.token("bos_token_id");
+  c.eos = r.token("eos_token_id");
+  return c;
+}
+
+Config load_config(const std::filesystem::path& folder) {
+  const auto file = folder / "config.json";
+  return parse_config(read_text(file), file.string());
+}
+
+}  // namespace vitrine::nn

@@ -1,0 +1,14 @@
+// Where models are: the default one, a folder, or "gpt2" as users of HuggingFace already have it.
+#pragma once
+
+#include <filesystem>
+#include <string_view>
+
+namespace vitrine::nn {
+
+// "" is the model that ships with the project; "gpt2" the folder in the environment variable VITRINE_GPT2, or else in
+// HuggingFace's local cache ($HF_HUB_CACHE, $HF_HOME/hub, ~/.cache/huggingface/hub); anything else a folder. Throws
+// FileError when there is none: it says what was tried and how to get one.
+std::filesystem::path find_model(std::string_view name);
+
+}  // namespace vitrine::nn

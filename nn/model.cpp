@@ -1,0 +1,73 @@
+#include "nn/model.h"
+
+#include <fmt/format.h>
+
+#include "nn/checkpoint.h"
+#include "nn/find_model.h"
+#include "tensor/error.h"
+
+namespace vitrine::nn {
+
+Model::Model(Config config, Parameters parameters, std::optional<Tokenizer> tokenizer, const LoadOptions& options)
+    : config_(std::move(config)), parameters_(std::move(parameters)), tokenizer_(std::move(tokenizer)),
+      dtype_(options.dtype), pool_(std::make_unique<ThreadPool>(options.threads)),
+      plans_(std::make_unique<PlanCache>()), graphs_(std::make_unique<Graphs>()) {
+  if (tokenizer_ && tokenizer_->vocabulary_size() > config_.vocabulary) {
+    throw TokenError(fmt::format("the tokenizer has {} tokens, but the model only {} embeddings: they do not belong together",
+                                 tokenizer_->vocabulary_size(), config_.vocabulary));
+  }
+}
+
+const Tokenizer& Model::tokenizer() const {
+  if (tokenizer_) return *tokenizer_;
+  throw TokenError(fmt::format("{}: this model has no tokenizer (tokenizer.json, or vocab.json and merges.txt); give token "
+                               "ids instead of text (--tokens 1,2,3)", name_.empty() ? "the model" : name_));
+}
+
+Tokens Model::tokens(const Prompt& prompt) const {
+  return prompt.text ? tokenizer().encode(*prompt.text) : prompt.tokens;
+}
+
+Graph Model::build(const BatchSize& size) const { return build_gpt2(config_, size, dtype_); }
+Graph Model::build(const Uniform& size) const { return build({size.batch * size.tokens, size.batch, size.tokens}); }
+
+std::shared_ptr<const Graph> Model::graph_for(const BatchSize& size) const {
+  constexpr std::size_t kKept = 64;
+  const std::lock_guard lock(graphs_->mutex);
+  auto& known = graphs_->by_size;
+  if (const auto it = known.find(size); it != known.end()) return it->second;
+  if (known.size() >= kKept) known.clear();
+  return known[size] = std::make_shared<const Graph>(build(size));
+}
+
+Run Model::run_batch(const std::vector<Tokens>& prompts, const Fetch& wanted) const {
+  check_prompts(prompts, config_);
+  return run_graph(*graph_for(batch_size(prompts)), prompts, wanted);
+}
+
+Run Model::run_graph(const Graph& graph, const std::vector<Tokens>& prompts, const Fetch& wanted) const {
+  check_prompts(prompts, config_);
+  const Plan plan = plans_->get(graph, wanted);
+  return {prompts, plan.run(batch_feeds(prompts), parameters_, {.pool = pool_.get()})};
+}
+
+Model load_gpt2(std::string_view name, const LoadOptions& options) {
+  const auto folder = find_model(name);
+  const Config config = load_config(folder);
+  std::optional<Tokenizer> tokenizer;
+  if (Tokenizer::exists(folder)) tokenizer = Tokenizer::load(folder);
+  Model model(config, load_checkpoint(folder, config, options.dtype), std::move(tokenizer), options);
+  model.set_name(name.empty() ? "default" : std::string(name));
+  return model;
+}
+
+Loss loss(const Model& model, const std::vector<Tokens>& prompts) {
+  check_prompts(prompts, model.config());
+  const std::int64_t n = next_tokens(prompts);
+  if (n == 0) throw ContextError("the loss needs a next token to predict: give a prompt of at least two tokens");
+  const Graph graph = with_metric(model.build(batch_size(prompts)), next_token_loss(n));
+  const Run run = model.run_graph(graph, prompts, fetch(value("loss"), value("loss_per_token")));
+  return {run.results.scalar("loss"), run["loss_per_token"]};
+}
+
+}  // namespace vitrine::nn

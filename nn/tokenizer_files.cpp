@@ -1,0 +1,319 @@
+// Tokenizer files: what HuggingFace writes, read strictly.
+//
+// Supported is byte-level BPE as GPT-2 uses it. Whatever else a tokenizer.json can ask for and
+// would give other ids is refused by name, never ignored. Two parts are read past on purpose:
+// "truncation" and "padding" say how a training script cut its batches, and HuggingFace
+// transformers overrides them on every call.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include "nn/strict_json.h"
+#include "nn/tokenizer.h"
+#include "nn/utf8.h"
+#include "nn/vocabulary_reader.h"
+#include "tensor/error.h"
+#include "tensor/file.h"
+
+namespace vitrine::nn {
+namespace {
+
+// ---- merges
+// --------------------------------------------------------------------------------------
+
+// Splits "left right" at its one space. Throws FileError.
+void add_merge_line(VocabularyReader& reader, std::string_view line, const std::string& where) {
+  const std::size_t space = line.find(' ');
+  if (space == line.npos || space == 0 || space + 1 == line.size() ||
+      line.find(' ', space + 1) != line.npos) {
+    throw FileError(fmt::format("{}: a merge is two tokens with one space between, not {}", where,
+                                quote(line)));
+  }
+  reader.add_merge(std::string(line.substr(0, space)), std::string(line.substr(space + 1)), where);
+}
+
+// merges.txt: one merge a line, in order of rank; lines that begin with #version are a heading.
+void read_merges_txt(VocabularyReader& reader, std::string_view text, const std::string& file) {
+  int number = 0;
+  while (!text.empty()) {
+    ++number;
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    std::string_view line = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
+    if (line.starts_with("#version")) continue;
+    if (line.empty() && text.find_first_not_of("\r\n") == text.npos)
+      return;  // blank lines at the end
+    add_merge_line(reader, line, fmt::format("{}, line {}", file, number));
+  }
+}
+
+// ---- tokenizer.json -----------------------------------------------------------------------------
+
+// The name of a part: its "type", or what it is instead.
+std::string type_of(const Json& part) {
+  const Json& type = part.is_object() ? member(part, "type") : part;
+  return type.is_string() ? quote(type.get_ref<const std::string&>())
+                          : fmt::format("without a type ({})", type.type_name());
+}
+
+bool has_type(const Json& part, std::string_view type) {
+  return part.is_object() && member(part, "type").is_string() && part["type"] == type;
+}
+
+// A sequence of one part is that part; an empty one, null.
+const Json& without_sequence(const Json& part, const char* list_name) {
+  if (!has_type(part, "Sequence")) return part;
+  const Json& list = member(part, list_name);
+  static const Json kNull;
+  if (list.is_array() && list.empty()) return kNull;
+  return list.is_array() && list.size() == 1 ? without_sequence(list[0], list_name) : part;
+}
+
+void check_normalizer(const Json& file, const std::string& name) {
+  const Json& normalizer = without_sequence(member(file, "normalizer"), "normalizers");
+  if (normalizer.is_null()) return;
+  throw ConfigError(fmt::format(
+      "{}: the normalizer {} would change the text before it is split, which is not supported; "
+      "GPT-2's tokenizer has none (null)",
+      name, type_of(normalizer)));
+}
+
+void check_pre_tokenizer(const Json& file, const std::string& name) {
+  const Json& part = without_sequence(member(file, "pre_tokenizer"), "pretokenizers");
+  const std::string where = name + ": pre_tokenizer";
+  if (!has_type(part, "ByteLevel")) {
+    throw ConfigError(fmt::format(
+        "{} {} is not supported: only \"ByteLevel\" is, which splits text as GPT-2 does", where,
+        type_of(part)));
+  }
+  expect_only(part, {"type", "add_prefix_space", "trim_offsets", "use_regex"}, where);
+  if (flag(part, "add_prefix_space", true, where)) {
+    throw ConfigError(fmt::format(
+        "{}: add_prefix_space must be there and false: putting a space before every text is not "
+        "supported; write the space in the text where it is wanted",
+        where));
+  }
+  if (!flag(part, "use_regex", true, where)) {
+    throw ConfigError(fmt::format(
+        "{}: use_regex must be true: text that is not split into words is not supported", where));
+  }
+}
+
+void check_decoder(const Json& file, const std::string& name) {
+  const Json& part = without_sequence(member(file, "decoder"), "decoders");
+  if (has_type(part, "ByteLevel")) return;
+  throw ConfigError(
+      fmt::format("{}: decoder {} is not supported: only \"ByteLevel\" is", name, type_of(part)));
+}
+
+// encode adds no tokens, so a post-processor that does would be ignored. One that only moves
+// offsets (ByteLevel) or whose template for a single text is the text alone changes nothing.
+void check_post_processor(const Json& part, const std::string& name) {
+  if (part.is_null() || has_type(part, "ByteLevel")) return;
+  if (has_type(part, "Sequence") && member(part, "processors").is_array()) {
+    for (const Json& one : part["processors"]) check_post_processor(one, name);
+    return;
+  }
+  if (has_type(part, "TemplateProcessing") && member(part, "single").is_array()) {
+    const Json& single = part["single"];
+    if (single.size() == 1 && single[0].is_object() && single[0].contains("Sequence")) return;
+  }
+  throw ConfigError(fmt::format(
+      "{}: the post_processor {} adds tokens to every text, which is not supported: set "
+      "post_processor to null, and put the tokens before the prompt yourself",
+      name, type_of(part)));
+}
+
+void read_added_tokens(VocabularyReader& reader, const Json& list, const std::string& name) {
+  if (list.is_null()) return;
+  const std::string where = name + ": added_tokens";
+  if (!list.is_array()) throw FileError(fmt::format("{} must be a list", where));
+  for (const Json& entry : list) {
+    if (!entry.is_object() || !member(entry, "content").is_string()) {
+      throw FileError(fmt::format("{}: each must be an object with \"id\" and \"content\"", where));
+    }
+    AddedToken token;
+    token.content = entry["content"];
+    token.id = read_token_id(member(entry, "id"), token.content, where);
+    const std::string which = fmt::format("{}: {}", where, quote(token.content));
+    token.special = flag(entry, "special", false, which);
+    token.normalized = flag(entry, "normalized", !token.special, which);
+    expect_only(entry,
+                {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"},
+                which);
+    for (const char* key : {"lstrip", "rstrip", "single_word"}) {
+      if (flag(entry, key, false, which)) {
+        throw ConfigError(fmt::format(
+            "{}: \"{}\" is true, which is not supported: an added token is exactly its text, so "
+            "that decoding gives the text back",
+            which, key));
+      }
+    }
+    reader.add_added_token(std::move(token), where);
+  }
+}
+
+void read_model(VocabularyReader& reader, const Json& model, const std::string& name) {
+  const std::string where = name + ": model";
+  expect_object(model, where);
+  // Old files have no type; then it is BPE if there are merges.
+  const bool untyped = !model.contains("type") && model.contains("merges");
+  if (!untyped && !has_type(model, "BPE")) {
+    throw ConfigError(
+        fmt::format("{} {} is not supported: only \"BPE\" is", where, type_of(model)));
+  }
+  expect_only(model,
+              {"type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
+               "fuse_unk", "byte_fallback", "ignore_merges", "vocab", "merges"},
+              where);
+  for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+    if (const Json& value = member(model, key); !value.is_null() && value != "") {
+      throw ConfigError(
+          fmt::format("{}: \"{}\" is not supported and must be null or empty; "
+                      "byte-level tokens carry their space themselves",
+                      where, key));
+    }
+  }
+  if (const Json& dropout = member(model, "dropout"); !dropout.is_null() && dropout != 0) {
+    throw ConfigError(fmt::format(
+        "{}: \"dropout\" would leave out merges at random and is not supported; set it to null",
+        where));
+  }
+  reader.set_ignore_merges(flag(model, "ignore_merges", false, where));
+  reader.read_tokens(member(model, "vocab"), name + ": model.vocab");
+
+  // These say what becomes of characters that have no token: nothing, if every byte has one.
+  const bool unknown_handled = !member(model, "unk_token").is_null() ||
+                               flag(model, "byte_fallback", false, where) ||
+                               flag(model, "fuse_unk", false, where);
+  if (const int byte = reader.missing_byte(); unknown_handled && byte >= 0) {
+    throw ConfigError(fmt::format(
+        "{}: unk_token, byte_fallback and fuse_unk are not supported unless the vocabulary has all "
+        "256 bytes (then they do nothing); it lacks byte 0x{:02X}",
+        where, byte));
+  }
+
+  const Json& merges = member(model, "merges");
+  if (!merges.is_array()) throw FileError(fmt::format("{}.merges must be a list", where));
+  for (std::size_t i = 0; i < merges.size(); ++i) {
+    const std::string which = fmt::format("{}.merges[{}]", where, i);
+    const Json& merge = merges[i];
+    if (merge.is_string()) {
+      add_merge_line(reader, merge.get_ref<const std::string&>(), which);
+    } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() &&
+               merge[1].is_string()) {
+      reader.add_merge(merge[0], merge[1], which);
+    } else {
+      throw FileError(fmt::format(
+          "{}: a merge must be a text \"left right\" or a pair [\"left\", \"right\"]", which));
+    }
+  }
+}
+
+std::string in_folder(std::string_view folder, const char* file) {
+  return folder.empty() ? file : (std::filesystem::path(folder) / file).string();
+}
+
+}  // namespace
+
+Tokenizer Tokenizer::parse_tokenizer_json(std::string_view json, std::string_view name_view) {
+  const std::string name(name_view);
+  const Json file = parse_json(json, name);
+  expect_object(file, name);
+  expect_only(file,
+              {"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer",
+               "post_processor", "decoder", "model"},
+              name);
+  check_normalizer(file, name);
+  check_pre_tokenizer(file, name);
+  check_decoder(file, name);
+  check_post_processor(member(file, "post_processor"), name);
+  VocabularyReader reader;
+  read_added_tokens(reader, member(file, "added_tokens"), name);
+  read_model(reader, member(file, "model"), name);
+  return Tokenizer(reader.take(), name);
+}
+
+Tokenizer Tokenizer::parse(std::string_view vocab_json, std::string_view merges_txt,
+                           std::string_view name, std::string_view added_tokens_json) {
+  VocabularyReader reader;
+  if (!added_tokens_json.empty()) {
+    const std::string file = in_folder(name, "added_tokens.json");
+    const Json added = parse_json(added_tokens_json, file);
+    expect_object(added, file);
+    for (const auto& [content, id] : added.get_ref<const Json::object_t&>()) {
+      reader.add_added_token({read_token_id(id, content, file), content}, file);
+    }
+  }
+  const std::string vocab_file = in_folder(name, "vocab.json");
+  const Json vocab = parse_json(vocab_json, vocab_file);
+  expect_object(vocab, vocab_file);
+  const std::string end_of_text = "<|endoftext|>";
+  if (vocab.contains(end_of_text) && !reader.has_added_token(end_of_text)) {
+    reader.add_added_token(
+        {read_token_id(vocab[end_of_text], end_of_text, vocab_file), end_of_text}, vocab_file);
+  }
+  reader.read_tokens(vocab, vocab_file);
+  read_merges_txt(reader, merges_txt, in_folder(name, "merges.txt"));
+  return Tokenizer(reader.take(), name);
+}
+
+bool Tokenizer::exists(const std::filesystem::path& folder) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  return fs::exists(folder / "tokenizer.json", ignored) ||
+         fs::exists(folder / "vocab.json", ignored) || fs::exists(folder / "merges.txt", ignored);
+}
+
+Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
+  const auto has = [&](const char* file) {
+    std::error_code ignored;
+    return std::filesystem::exists(folder / file, ignored);
+  };
+  const std::string where = folder.string();
+  if (!has("")) {
+    throw FileError(fmt::format(
+        "{}: no such folder; a tokenizer is a folder with tokenizer.json, or with vocab.json and "
+        "merges.txt",
+        where));
+  }
+  // GPT-2's slow and fast tokenizers both let this file overrule the others.
+  if (has("tokenizer_config.json")) {
+    const std::string file = (folder / "tokenizer_config.json").string();
+    const Json config = parse_json(read_text(file), file);
+    expect_object(config, file);
+    if (flag(config, "add_prefix_space", false, file)) {
+      throw ConfigError(fmt::format(
+          "{}: add_prefix_space is true: putting a space before every text is not supported; set "
+          "it to false and write the space in the text where it is wanted",
+          file));
+    }
+  }
+  if (has("tokenizer.json")) {
+    const std::filesystem::path file = folder / "tokenizer.json";
+    return parse_tokenizer_json(read_text(file), file.string());
+  }
+  if (has("vocab.json") != has("merges.txt")) {
+    throw FileError(fmt::format(
+        "{}: {} is missing, and {} alone does not make a tokenizer: copy the file from where the "
+        "model came from (or its tokenizer.json, which holds both)",
+        where, has("vocab.json") ? "merges.txt" : "vocab.json",
+        has("vocab.json") ? "vocab.json" : "merges.txt"));
+  }
+  if (!has("vocab.json")) {
+    throw FileError(fmt::format(
+        "{}: there is no tokenizer here: neither tokenizer.json nor vocab.json with merges.txt; "
+        "copy them from where the model came from, or work with token ids instead of text",
+        where));
+  }
+  return parse(read_text(folder / "vocab.json"), read_text(folder / "merges.txt"), where,
+               has("added_tokens.json") ? read_text(folder / "added_tokens.json") : "");
+}
+
+}  // namespace vitrine::nn

@@ -1,0 +1,154 @@
+#include "nn/vocabulary_reader.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "nn/utf8.h"
+#include "tensor/error.h"
+
+namespace vitrine::nn {
+namespace {
+
+// GPT-2's files spell each byte as a printable character: 188 bytes that print as Latin-1 stand for
+// themselves, the other 68 are U+0100, U+0101, ... in order ("Ġ", U+0120, is the space). The
+// reverse mapping: the byte of a character below U+0144, or -1.
+constexpr std::array<int, 256 + 68> make_bytes_of_characters() {
+  std::array<int, 256 + 68> bytes{};
+  for (int& byte : bytes) byte = -1;
+  int spelled_otherwise = 0;
+  for (int byte = 0; byte < 256; ++byte) {
+    const bool prints = (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte != 0xAD);
+    bytes[prints ? byte : 256 + spelled_otherwise++] = byte;
+  }
+  return bytes;
+}
+constexpr auto kByteOfCharacter = make_bytes_of_characters();
+
+// The bytes that a token's spelling in the file stands for.
+std::string bytes_of_spelling(const std::string& spelling, const std::string& where) {
+  std::string bytes;
+  for (std::size_t i = 0; i < spelling.size();) {
+    const Character c = read_character(spelling, i);
+    if (c.code_point >= kByteOfCharacter.size() || kByteOfCharacter[c.code_point] < 0) {
+      throw FileError(fmt::format(
+          "{}: token {} is not byte-level: its character {} stands for no byte (a space is spelled "
+          "\"\u0120\"); a token that is meant literally must be an added token",
+          where, quote(spelling), quote(std::string_view(spelling).substr(i, c.length))));
+    }
+    bytes.push_back(static_cast<char>(kByteOfCharacter[c.code_point]));
+    i += c.length;
+  }
+  return bytes;
+}
+
+}  // namespace
+
+int read_token_id(const Json& value, const std::string& token, const std::string& where) {
+  if (!value.is_number_unsigned() || value.get<std::uint64_t>() > INT32_MAX) {
+    throw FileError(
+        fmt::format("{}: the id of token {} must be a whole number from 0 to {}, but is {}", where,
+                    quote(token), INT32_MAX, quote_json(value)));
+  }
+  return static_cast<int>(value.get<std::uint64_t>());
+}
+
+void VocabularyReader::add_added_token(AddedToken token, const std::string& where) {
+  if (token.content.empty()) {
+    throw FileError(fmt::format("{}: the added token with id {} is empty", where, token.id));
+  }
+  if (!added_.emplace(token.content, token.id).second) {
+    throw FileError(
+        fmt::format("{}: the added token {} is listed twice", where, quote(token.content)));
+  }
+  vocabulary_.added.push_back(std::move(token));
+}
+
+void VocabularyReader::read_tokens(const Json& object, const std::string& where) {
+  expect_object(object, where);
+  struct Entry {
+    const std::string* spelling;
+    int id;
+    bool added;
+  };
+  std::vector<Entry> entries;
+  int largest = -1;
+  for (const auto& [spelling, value] : object.get_ref<const Json::object_t&>()) {
+    const int id = read_token_id(value, spelling, where);
+    const auto added = added_.find(spelling);
+    if (added != added_.end() && added->second != id) {
+      throw FileError(fmt::format("{}: token {} has the id {} here, but {} among the added tokens",
+                                  where, quote(spelling), id, added->second));
+    }
+    if (spelling.empty()) throw FileError(fmt::format("{}: token {} is empty", where, id));
+    entries.push_back({&spelling, id, added != added_.end()});
+    largest = std::max(largest, id);
+  }
+  for (const AddedToken& added : vocabulary_.added) {
+    if (!object.contains(added.content)) entries.push_back({&added.content, added.id, true});
+    largest = std::max(largest, added.id);
+  }
+  if (entries.empty()) throw FileError(fmt::format("{}: the vocabulary is empty", where));
+  // A few ids may be unused; a stray one must not make us reserve two thousand million.
+  if (static_cast<std::size_t>(largest) > 2 * entries.size() + 1000) {
+    throw FileError(fmt::format(
+        "{}: the largest id is {}, but there are only {} tokens: ids must (nearly) follow on",
+        where, largest, entries.size()));
+  }
+
+  vocabulary_.tokens.resize(static_cast<std::size_t>(largest) + 1);
+  for (const Entry& entry : entries) {
+    auto& token = vocabulary_.tokens[entry.id];
+    std::string bytes = entry.added ? *entry.spelling : bytes_of_spelling(*entry.spelling, where);
+    if (token) {
+      throw FileError(fmt::format("{}: tokens {} and {} have the same id {}", where, quote(*token),
+                                  quote(bytes), entry.id));
+    }
+    token = std::move(bytes);
+    if (object.contains(*entry.spelling)) ids_.emplace(*entry.spelling, entry.id);
+  }
+}
+
+void VocabularyReader::add_merge(const std::string& left, const std::string& right,
+                                 const std::string& where) {
+  const auto id = [&](const std::string& token) {
+    const auto found = ids_.find(token);
+    if (found == ids_.end()) {
+      throw FileError(fmt::format(
+          "{}: the merge of {} and {} needs the token {}, which the vocabulary does not have: do "
+          "vocabulary and merges belong together?",
+          where, quote(left), quote(right), quote(token)));
+    }
+    return found->second;
+  };
+  const Merge merge = {id(left), id(right), id(left + right)};
+  const auto& tokens = vocabulary_.tokens;
+  if (*tokens[merge.left] + *tokens[merge.right] != *tokens[merge.merged]) {
+    throw FileError(fmt::format(
+        "{}: the merge of {} and {} involves an added token, whose text is literal: it cannot be "
+        "spelled in bytes as well",
+        where, quote(left), quote(right)));
+  }
+  const std::uint64_t pair = std::uint64_t(merge.left) << 32 | std::uint64_t(merge.right);
+  if (!pairs_.insert(pair).second) {
+    throw FileError(fmt::format("{}: the merge of {} and {} is listed a second time", where,
+                                quote(left), quote(right)));
+  }
+  vocabulary_.merges.push_back(merge);
+}
+
+int VocabularyReader::missing_byte() const {
+  std::array<bool, 256> present{};
+  for (const auto& token : vocabulary_.tokens) {
+    if (token && token->size() == 1) present[static_cast<unsigned char>(token->front())] = true;
+  }
+  const auto missing = std::find(present.begin(), present.end(), false);
+  return missing == present.end() ? -1 : static_cast<int>(missing - present.begin());
+}
+
+}  // namespace vitrine::nn

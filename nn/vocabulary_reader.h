@@ -1,0 +1,44 @@
+// Builds a Vocabulary from a tokenizer's files, checking each part against what came before.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "nn/strict_json.h"
+#include "nn/tokenizer.h"
+
+namespace vitrine::nn {
+
+// A token id: a whole number from 0. Throws FileError naming the token otherwise.
+int read_token_id(const Json& value, const std::string& token, const std::string& where);
+
+// Everything here throws FileError; `where` names the file and the place in it.
+class VocabularyReader {
+ public:
+  // Added tokens come first: their text is literal wherever the vocabulary repeats it.
+  void add_added_token(AddedToken token, const std::string& where);
+  bool has_added_token(const std::string& content) const { return added_.contains(content); }
+
+  // Then the tokens: the object {"spelling": id, ...}. Some ids may be unused.
+  void read_tokens(const Json& object, const std::string& where);
+
+  // Then the merges, one by one in order of rank, as the file spells their tokens.
+  void add_merge(const std::string& left, const std::string& right, const std::string& where);
+
+  void set_ignore_merges(bool value) { vocabulary_.ignore_merges = value; }
+
+  // A byte without a token of its own, or -1.
+  int missing_byte() const;
+
+  Vocabulary take() { return std::move(vocabulary_); }
+
+ private:
+  Vocabulary vocabulary_;
+  std::unordered_map<std::string, int> added_;  // by content
+  std::unordered_map<std::string, int> ids_;    // by spelling
+  std::unordered_set<std::uint64_t> pairs_;     // merges so far
+};
+
+}  // namespace vitrine::nn
