@@ -55,13 +55,13 @@ std::string to_string(const Attributes& attributes) {
           },
           [](const ScoreScale& a) { return fmt::format("scale={:g}", a.scale); },
           [](const AttentionRule& a) {
-            return fmt::format("scale={:g} offset={}{}{}", a.scale, a.offset, a.prefix.empty() ? "" : " in ", a.prefix);
+            return fmt::format("scale={:g}{}", a.scale, a.offset == 0 ? "" : fmt::format(" offset={}", a.offset));
           },
           [](const NormRule& a) {
-            return fmt::format("eps={:g}{}{}", a.eps, a.prefix.empty() ? "" : " in ", a.prefix);
+            return fmt::format("eps={:g}", a.eps);
           },
           [](const HeadsRule& a) {
-            return fmt::format("heads={}{}{}", a.heads, a.site.empty() ? "" : " in ", a.site);
+            return fmt::format("heads={}", a.heads);
           },
       },
       attributes);

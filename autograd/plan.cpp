@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <mutex>
 #include <numeric>
 
@@ -273,27 +274,35 @@ bool view_has_nan(const View& v) {
   return has_nan(Tensor::wrap(nullptr, v.data, v.shape, v.dtype));         // outputs of steps are contiguous
 }
 
-// Where in the model a node stands, for people: its site if it has one, else its scope; and the line that built it.
-std::string place_of(const Graph& g, const Node& n) {
-  std::string place;
+// What people call a node: its leaf name, its site, or else the op and where it stands in the model.
+std::string name_of_node(const Graph& g, const Node& n) {
+  if (const auto* leaf = std::get_if<LeafName>(&n.attributes)) return leaf->name;
   for (const SiteEntry& s : g.sites()) {
-    if (s.before == n.id || s.node == n.id) place = fmt::format("at site '{}'", s.name);
+    if (!s.interior() && (s.before == n.id || s.node == n.id)) return s.name;
   }
-  if (place.empty()) place = n.scope.empty() ? "outside every scope" : fmt::format("in '{}'", n.scope);
-  const std::string_view file = n.line.file;
-  return fmt::format("{} ({}:{})", place, file.substr(file.find_last_of('/') + 1), n.line.line);
+  return n.scope.empty() ? std::string(n.op->name) : fmt::format("{} in {}", n.op->name, n.scope);
 }
 
-[[noreturn]] void report_nan(const Graph& g, const Node& n, std::string_view what) {
-  std::string inputs;
-  for (const NodeId i : n.inputs) {
-    const Node& in = g.node(i);
-    const auto* leaf = std::get_if<LeafName>(&in.attributes);
-    inputs += fmt::format("{}{} {}", inputs.empty() ? "" : ", ", leaf != nullptr ? leaf->name : std::string(in.op->name),
-                          to_string(in.type));
+bool has_infinity(const View& v) {
+  if (!is_compute_float(v.dtype)) return false;
+  for (const double x : Tensor::wrap(nullptr, v.data, {v.numel()}, v.dtype).to_vector<double>()) {
+    if (std::isinf(x)) return true;
   }
-  throw NumericError(fmt::format("NaN {} op '{}' {}: its inputs ({}) hold none, so it arose there", what, n.op->name,
-                                 place_of(g, n), inputs));
+  return false;
+}
+
+[[noreturn]] void report_nan(const Graph& g, const Step& step, const std::vector<View>& in) {
+  const Node& n = *step.node;
+  std::vector<std::string> inputs;
+  for (std::size_t i = 0; i < in.size(); ++i) {
+    const bool infinite = in[i].is_contiguous() && has_infinity(in[i]);
+    inputs.push_back(fmt::format("{} {}{}", name_of_node(g, g.node(n.inputs[i])), to_string(g.node(n.inputs[i]).type),
+                                 infinite ? ", which holds infinities" : ""));
+  }
+  const std::string_view file = n.line.file;
+  throw NumericError(fmt::format("NaN first appeared in op '{}' at '{}' (built at {}:{}); no input of it holds NaN: {}",
+                                 n.op->name, name_of_node(g, n), file.substr(file.find_last_of('/') + 1), n.line.line,
+                                 fmt::join(inputs, "; ")));
 }
 
 }  // namespace
@@ -343,7 +352,7 @@ Results Plan::run(const Feeds& feeds, const Parameters& parameters, const RunOpt
       for (const Operand& o : step.in) in.push_back(view(o));
       const View out = view(step.out);
       step.node->op->eval({in, out, step.node->attributes, pool});
-      if (check && view_has_nan(out)) report_nan(p.graph, *step.node, "first appeared in");
+      if (check && view_has_nan(out)) report_nan(p.graph, step, in);
       if (options.progress) options.progress(++done, p.stats.steps);
     }
     Results results;

@@ -15,11 +15,17 @@ std::string reference(const Graph& g, NodeId id) {
   return fmt::format("%{}", id);
 }
 
+std::vector<std::string_view> axis_names(const Axes& axes) {
+  std::vector<std::string_view> names;
+  for (const Axis a : axes) names.push_back(name_of(a));
+  return names;
+}
+
 std::string call(const Graph& g, const Node& n) {
   std::string args;
   for (const NodeId i : n.inputs) args += (args.empty() ? "" : ", ") + reference(g, i);
   const bool site = std::holds_alternative<SiteLabel>(n.attributes);
-  const std::string attributes = site ? "" : to_string(n.attributes);
+  const std::string attributes = site ? "" : to_string(n.attributes);       // a site's label goes into the note
   return fmt::format("{}({}){}{}", n.op->name, args, attributes.empty() ? "" : " ", attributes);
 }
 
@@ -41,30 +47,38 @@ std::string escaped(std::string_view text) {
 }  // namespace
 
 std::string Graph::to_text() const {
-  std::string text;
+  struct Line {
+    std::string left, type, right, note;
+  };
+  std::vector<Line> lines;
+  std::size_t left_width = 0, type_width = 0, right_width = 0;
   for (const Node& n : nodes_) {
     if (!printed(n)) continue;
-    std::string left, right = call(*this, n);
-    if (const auto* leaf = std::get_if<LeafName>(&n.attributes)) {
-      left = leaf->name;
-      right = std::string(n.op->name);
-    } else {
-      left = fmt::format("%{}", n.id);
-    }
-    std::string note;
+    Line line{reference(*this, n.id), to_string(n.type), call(*this, n), {}};
+    if (std::holds_alternative<LeafName>(n.attributes)) line.right = std::string(n.op->name);
+    std::vector<std::string> notes;
     if (const auto* site = std::get_if<SiteLabel>(&n.attributes)) {
-      note = site->name;
-      std::string axes;
-      for (const Axis a : site->axes) axes += fmt::format("{}{}", axes.empty() ? "" : ", ", name_of(a));
-      note += " [" + axes + "]";
+      notes.push_back(fmt::format("{} [{}]", site->name, fmt::join(axis_names(site->axes), ", ")));
     }
+    std::vector<std::string> inside;
     for (const SiteEntry& s : sites_) {
-      if (s.interior() && s.node == n.id) note += (note.empty() ? "holds " : ", ") + s.name;
+      if (s.interior() && s.node == n.id) inside.push_back(s.name);
     }
+    if (!inside.empty()) notes.push_back(fmt::format("inside: {}", fmt::join(inside, ", ")));
     for (const auto& [name, id] : outputs_) {
-      if (id == n.id) note += fmt::format("{}-> {}", note.empty() ? "" : "  ", name);
+      if (id == n.id) notes.push_back("-> " + name);
     }
-    text += fmt::format("{:<5} : {:<14} = {}{}{}\n", left, to_string(n.type), right, note.empty() ? "" : "  # ", note);
+    line.note = fmt::format("{}", fmt::join(notes, "  "));
+    left_width = std::max(left_width, line.left.size());
+    type_width = std::max(type_width, line.type.size());
+    if (!line.note.empty()) right_width = std::max(right_width, line.right.size());
+    lines.push_back(std::move(line));
+  }
+  std::string text;
+  for (const Line& l : lines) {
+    text += fmt::format("{:<{}} : {:<{}} = ", l.left, left_width, l.type, type_width);
+    text += l.note.empty() ? l.right : fmt::format("{:<{}}  # {}", l.right, std::min<std::size_t>(right_width, 34), l.note);
+    text += "\n";
   }
   return text;
 }

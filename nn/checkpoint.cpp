@@ -5,6 +5,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "nn/strict_json.h"
 #include "tensor/error.h"
 #include "tensor/file.h"
 #include "tensor/safetensors.h"
@@ -39,12 +40,7 @@ void add_tensors(const fs::path& file, Tensors& into) {
 
 // The shards of an index: the distinct files of its weight_map. Each tensor must be in the shard it is said to be in.
 Tensors read_shards(const fs::path& index) {
-  nlohmann::json json;
-  try {
-    json = nlohmann::json::parse(read_text(index));
-  } catch (const nlohmann::json::exception& e) {
-    throw FileError(fmt::format("{}: not valid JSON ({})", index.string(), e.what()));
-  }
+  const nlohmann::json json = parse_json(read_text(index), index.string());
   if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object()) {
     throw FileError(fmt::format("{}: expected an object with a \"weight_map\" of tensor names to file names", index.string()));
   }

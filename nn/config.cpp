@@ -6,6 +6,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "nn/strict_json.h"
 #include "tensor/error.h"
 #include "tensor/file.h"
 
@@ -107,12 +108,7 @@ Activation activation_of(const Reader& r) {
 }  // namespace
 
 Config parse_config(std::string_view text, std::string_view name) {
-  Json json;
-  try {
-    json = Json::parse(text);
-  } catch (const Json::exception& e) {
-    throw FileError(fmt::format("{}: not valid JSON ({}); expected a HuggingFace GPT-2 config.json", name, e.what()));
-  }
+  const Json json = parse_json(text, std::string(name));
   if (!json.is_object()) throw FileError(fmt::format("{}: expected a JSON object, a HuggingFace GPT-2 config.json", name));
 
   const Reader r(json, name);

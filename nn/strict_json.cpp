@@ -27,7 +27,7 @@ Json parse_json(std::string_view text, const std::string& file) {
   };
   try {
     return Json::parse(text.begin(), text.end(), watch);
-  } catch (const Json::parse_error& error) {
+  } catch (const Json::exception& error) {
     std::string what = replace_invalid_utf8(error.what());
     if (const auto tag = what.find("] "); tag != what.npos) what.erase(0, tag + 2);
     throw FileError(fmt::format("{}: not valid JSON: {}; was the file cut short?", file, what));

@@ -37,7 +37,8 @@ class ScopedVariable {
   std::optional<std::string> old_;
 };
 
-// The kernels this CPU can run, by the name OpenBLAS gives them; nothing where its own choice is left alone.
+// The kernels this CPU can run, by the name OpenBLAS gives them; nothing where its own choice is
+// left alone.
 const char* best_core() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
@@ -82,7 +83,7 @@ bool resolve(void* library, const std::string& file, Blas& out) {
       !find("openblas_get_config", config)) {
     return false;
   }
-  set_threads(1);  // tiles run in parallel instead, see gemm.cpp
+  set_threads(1);                      // tiles run in parallel instead, see gemm.cpp
   std::istringstream words(config());  // "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH ..."
   std::string name;
   words >> name >> out.version;
@@ -95,7 +96,8 @@ Blas load() {
   // OpenBLAS reads these while it is loaded, and only then.
   const ScopedVariable threads("OPENBLAS_NUM_THREADS", "1");
   std::optional<ScopedVariable> core;
-  if (const char* best = best_core(); best != nullptr && std::getenv("OPENBLAS_CORETYPE") == nullptr) {
+  if (const char* best = best_core();
+      best != nullptr && std::getenv("OPENBLAS_CORETYPE") == nullptr) {
     core.emplace("OPENBLAS_CORETYPE", best);
   }
   std::string tried;
@@ -103,7 +105,8 @@ Blas load() {
     Blas out{};
     void* library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (library != nullptr && resolve(library, file, out)) return out;  // stays loaded for good
-    const char* reason = library == nullptr ? dlerror() : "it lacks cblas_* or openblas_* functions";
+    const char* reason =
+        library == nullptr ? dlerror() : "it lacks cblas_* or openblas_* functions";
     tried += fmt::format("\n  {}: {}", file, reason);
     if (library != nullptr) dlclose(library);
   }

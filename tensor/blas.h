@@ -1,6 +1,7 @@
-// OpenBLAS, loaded at run time. It is not linked because it picks its kernels in an ELF constructor, from what it knows
-// of CPUs: an old release takes a recent one for a Prescott and runs five times slower. OPENBLAS_CORETYPE corrects that,
-// but only if it is set before the library is loaded.
+// OpenBLAS, loaded at run time. It is not linked because it picks its kernels in an ELF
+// constructor, from what it knows of CPUs: an old release takes a recent one for a Prescott and
+// runs five times slower. OPENBLAS_CORETYPE corrects that, but only if it is set before the library
+// is loaded.
 #pragma once
 
 #include <string>
@@ -28,8 +29,8 @@ struct Blas {
   std::string file;     // what was loaded
 };
 
-// Loads the library on the first call; every call of it runs on the calling thread alone. Throws Error naming what was
-// tried when there is no usable library.
+// Loads the library on the first call; every call of it runs on the calling thread alone. Throws
+// Error naming what was tried when there is no usable library.
 const Blas& blas();
 
 }  // namespace vitrine

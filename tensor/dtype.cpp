@@ -12,6 +12,12 @@ namespace {
 constexpr std::uint32_t kMantissaShift = 23 - 10;
 constexpr std::uint32_t kBiasShift = (127 - 15) << 23;
 
+// A choice by masks: for `?:` over a float computation the compiler keeps the branch, and with it a
+// scalar loop.
+inline std::uint32_t select(bool choice, std::uint32_t yes, std::uint32_t no) {
+  return no ^ ((yes ^ no) & (0u - static_cast<std::uint32_t>(choice)));
+}
+
 inline float half_to_float(std::uint16_t h) {
   const std::uint32_t sign = static_cast<std::uint32_t>(h & 0x8000u) << 16;
   const std::uint32_t magnitude = static_cast<std::uint32_t>(h & 0x7fffu) << kMantissaShift;
@@ -24,8 +30,8 @@ inline float half_to_float(std::uint16_t h) {
   const float small =
       std::bit_cast<float>(magnitude + std::bit_cast<std::uint32_t>(kSmallestNormal)) -
       kSmallestNormal;
-  std::uint32_t bits = exponent == (0x7c00u << kMantissaShift) ? special : normal;
-  bits = exponent == 0 ? std::bit_cast<std::uint32_t>(small) : bits;
+  const std::uint32_t finite = select(exponent == 0, std::bit_cast<std::uint32_t>(small), normal);
+  const std::uint32_t bits = select(exponent == (0x7c00u << kMantissaShift), special, finite);
   return std::bit_cast<float>(bits | sign);
 }
 
@@ -44,9 +50,11 @@ inline std::uint16_t float_to_half(float x) {
       std::bit_cast<std::uint32_t>(shifted) - std::bit_cast<std::uint32_t>(0.5f);
   // NaN keeps the top of its payload and becomes quiet.
   const std::uint32_t nan = 0x7e00u | ((magnitude >> kMantissaShift) & 0x3ffu);
-  std::uint32_t half = magnitude < std::bit_cast<std::uint32_t>(0x1p-14f) ? small : normal;
-  half = magnitude >= std::bit_cast<std::uint32_t>(0x1p16f) ? 0x7c00u : half;
-  half = magnitude > 0x7f800000u ? nan : half;
+  const std::uint32_t finite =
+      select(magnitude < std::bit_cast<std::uint32_t>(0x1p-14f), small, normal);
+  const std::uint32_t number =
+      select(magnitude >= std::bit_cast<std::uint32_t>(0x1p16f), 0x7c00u, finite);
+  const std::uint32_t half = select(magnitude > 0x7f800000u, nan, number);
   return static_cast<std::uint16_t>(sign | half);
 }
 
@@ -62,16 +70,16 @@ inline std::uint16_t float_to_bfloat(float x) {
   return static_cast<std::uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
 }
 
-// Applies f to blocks of constant size and then to the rest: with a known trip count the compiler
-// vectorises the inner loop at -O2 as well.
+// Applies f(in[i], out[i]) to blocks of constant size and then to the rest: with a known trip count
+// the compiler vectorises the inner loop at -O2 as well.
 template <class In, class Out, class F>
 inline void convert_all(const In* in, Out* out, std::int64_t n, F f) {
   constexpr std::int64_t kBlock = 32;
   std::int64_t i = 0;
   for (; i + kBlock <= n; i += kBlock) {
-    for (std::int64_t j = 0; j < kBlock; ++j) out[i + j] = f(in[i + j]);
+    for (std::int64_t j = 0; j < kBlock; ++j) f(in[i + j], out[i + j]);
   }
-  for (; i < n; ++i) out[i] = f(in[i]);
+  for (; i < n; ++i) f(in[i], out[i]);
 }
 
 }  // namespace
@@ -82,16 +90,16 @@ Half to_half(float x) { return Half{float_to_half(x)}; }
 BFloat16 to_bfloat16(float x) { return BFloat16{float_to_bfloat(x)}; }
 
 void to_float(const Half* in, float* out, std::int64_t n) {
-  convert_all(in, out, n, [](Half x) { return half_to_float(x.bits); });
+  convert_all(in, out, n, [](Half x, float& y) { y = half_to_float(x.bits); });
 }
 void to_float(const BFloat16* in, float* out, std::int64_t n) {
-  convert_all(in, out, n, [](BFloat16 x) { return bfloat_to_float(x.bits); });
+  convert_all(in, out, n, [](BFloat16 x, float& y) { y = bfloat_to_float(x.bits); });
 }
 void to_half(const float* in, Half* out, std::int64_t n) {
-  convert_all(in, out, n, [](float x) { return Half{float_to_half(x)}; });
+  convert_all(in, out, n, [](float x, Half& y) { y.bits = float_to_half(x); });
 }
 void to_bfloat16(const float* in, BFloat16* out, std::int64_t n) {
-  convert_all(in, out, n, [](float x) { return BFloat16{float_to_bfloat(x)}; });
+  convert_all(in, out, n, [](float x, BFloat16& y) { y.bits = float_to_bfloat(x); });
 }
 
 std::string_view name_of(DType t) {

@@ -72,8 +72,8 @@ std::int64_t batch_offset(const View& x, std::int64_t batch) {
   return at;
 }
 
-// When every batch uses the same b and the rows of a continue from one batch to the next, the whole is one product of
-// [batch * m, k] and [k, n]: shortens a and out accordingly.
+// When every batch uses the same b and the rows of a continue from one batch to the next, the whole
+// is one product of [batch * m, k] and [k, n]: shortens a and out accordingly.
 void fold_batches(View& a, View& b, View& out) {
   const int batch_axes = out.rank() - 2;
   std::int64_t rows = a.shape[batch_axes], row_stride = a.strides[batch_axes];
@@ -86,7 +86,10 @@ void fold_batches(View& a, View& b, View& out) {
     rows *= a.shape[axis];
   }
   a = View{a.data, a.dtype, {rows, a.shape.back()}, {row_stride, a.strides.back()}};
-  b = View{b.data, b.dtype, {b.shape[batch_axes], b.shape.back()}, {b.strides[batch_axes], b.strides.back()}};
+  b = View{b.data,
+           b.dtype,
+           {b.shape[batch_axes], b.shape.back()},
+           {b.strides[batch_axes], b.strides.back()}};
   out = View{out.data, out.dtype, {rows, out.shape.back()}, {out.shape.back(), 1}};
 }
 
@@ -99,8 +102,8 @@ View transposed(const View& x) {
   return out;
 }
 
-// The cut of one product [m, n] into tiles of about rows x columns, from the shape alone. Never along k: a sum belongs to
-// one tile.
+// The cut of one product [m, n] into tiles of about rows x columns, from the shape alone. Never
+// along k: a sum belongs to one tile.
 struct Cut {
   std::int64_t rows, columns;
 };
@@ -108,12 +111,13 @@ struct Cut {
 std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 Cut cut(std::int64_t m, std::int64_t n, std::int64_t k) {
-  // Tiles of 512 x 512 run at BLAS's full speed; smaller ones only until there are enough for the cores to share, and not
-  // below some 8 million multiply-adds, where the call and the packing of operands begin to show.
+  // Tiles of 512 x 512 run at BLAS's full speed; smaller ones only until there are enough for the
+  // cores to share, and not below some 8 million multiply-adds, where the call and the packing of
+  // operands begin to show.
   constexpr std::int64_t kEdge = 512, kEnough = 16, kSmallest = 64, kWork = 8'000'000;
   Cut c{std::min(m, kEdge), std::min(n, kEdge)};
-  while (divide_up(m, c.rows) * divide_up(n, c.columns) < kEnough && c.rows * c.columns * k > kWork &&
-         std::max(c.rows, c.columns) > kSmallest) {
+  while (divide_up(m, c.rows) * divide_up(n, c.columns) < kEnough &&
+         c.rows * c.columns * k > kWork && std::max(c.rows, c.columns) > kSmallest) {
     std::int64_t& longer = c.rows > c.columns ? c.rows : c.columns;
     longer = divide_up(longer, 2);
   }
@@ -125,23 +129,25 @@ Cut cut(std::int64_t m, std::int64_t n, std::int64_t k) {
   return {even(m, c.rows), even(n, c.columns)};
 }
 
-void gemm(const Blas& blas, Blas::Transpose ta, Blas::Transpose tb, int m, int n, int k, const float* a, int lda,
-          const float* b, int ldb, float* c, int ldc) {
+void gemm(const Blas& blas, Blas::Transpose ta, Blas::Transpose tb, int m, int n, int k,
+          const float* a, int lda, const float* b, int ldb, float* c, int ldc) {
   blas.sgemm(Blas::kRowMajor, ta, tb, m, n, k, 1.f, a, lda, b, ldb, 0.f, c, ldc);
 }
-void gemm(const Blas& blas, Blas::Transpose ta, Blas::Transpose tb, int m, int n, int k, const double* a, int lda,
-          const double* b, int ldb, double* c, int ldc) {
+void gemm(const Blas& blas, Blas::Transpose ta, Blas::Transpose tb, int m, int n, int k,
+          const double* a, int lda, const double* b, int ldb, double* c, int ldc) {
   blas.dgemm(Blas::kRowMajor, ta, tb, m, n, k, 1.0, a, lda, b, ldb, 0.0, c, ldc);
 }
-void gemv(const Blas& blas, Blas::Transpose t, int m, int n, const float* a, int lda, const float* x, float* y) {
+void gemv(const Blas& blas, Blas::Transpose t, int m, int n, const float* a, int lda,
+          const float* x, float* y) {
   blas.sgemv(Blas::kRowMajor, t, m, n, 1.f, a, lda, x, 1, 0.f, y, 1);
 }
-void gemv(const Blas& blas, Blas::Transpose t, int m, int n, const double* a, int lda, const double* x, double* y) {
+void gemv(const Blas& blas, Blas::Transpose t, int m, int n, const double* a, int lda,
+          const double* x, double* y) {
   blas.dgemv(Blas::kRowMajor, t, m, n, 1.0, a, lda, x, 1, 0.0, y, 1);
 }
 
-// Up to this many rows the product is bound by reading b, and the loops that read it in place win over BLAS: measured on
-// AVX-512 at 768 x 3072 and 3072 x 768.
+// Up to this many rows the product is bound by reading b, and the loops that read it in place win
+// over BLAS: measured on AVX-512 at 768 x 3072 and 3072 x 768.
 constexpr std::int64_t kSkinnyRows = 32, kSkinnyRowsTransposed = 16;
 constexpr std::int64_t kSkinnyColumns = 384;  // of one tile
 
@@ -166,17 +172,20 @@ class Product {
   void run(std::int64_t batch, std::int64_t tile) const {
     const std::int64_t i = tile / across_ * cut_.rows, j = tile % across_ * cut_.columns;
     const std::int64_t rows = std::min(cut_.rows, m_ - i), columns = std::min(cut_.columns, n_ - j);
-    const T* a = a_.view.template as<const T>() + batch_offset(a_.view, batch) + i * (a_.transposed ? 1 : a_.ld);
-    const T* b = b_.view.template as<const T>() + batch_offset(b_.view, batch) + j * (b_.transposed ? b_.ld : 1);
+    const T* a = a_.view.template as<const T>() + batch_offset(a_.view, batch) +
+                 i * (a_.transposed ? 1 : a_.ld);
+    const T* b = b_.view.template as<const T>() + batch_offset(b_.view, batch) +
+                 j * (b_.transposed ? b_.ld : 1);
     T* out = out_.as<T>() + (batch * m_ + i) * n_ + j;
     if (!skinny_) {
       gemm(blas(), a_.transposed ? Blas::kYes : Blas::kNo, b_.transposed ? Blas::kYes : Blas::kNo,
-           static_cast<int>(rows), static_cast<int>(columns), static_cast<int>(k_), a, static_cast<int>(a_.ld), b,
-           static_cast<int>(b_.ld), out, static_cast<int>(n_));
+           static_cast<int>(rows), static_cast<int>(columns), static_cast<int>(k_), a,
+           static_cast<int>(a_.ld), b, static_cast<int>(b_.ld), out, static_cast<int>(n_));
     } else if (b_.transposed) {
       simd::skinny<T>().dots(a, a_.ld, rows, b, b_.ld, k_, columns, out, n_);
     } else if (rows == 1) {
-      gemv(blas(), Blas::kYes, static_cast<int>(k_), static_cast<int>(columns), b, static_cast<int>(b_.ld), a, out);
+      gemv(blas(), Blas::kYes, static_cast<int>(k_), static_cast<int>(columns), b,
+           static_cast<int>(b_.ld), a, out);
     } else {
       simd::skinny<T>().side_by_side(a, a_.ld, rows, b, b_.ld, k_, columns, out, n_);
     }
@@ -193,11 +202,13 @@ class Product {
 };
 
 template <class T>
-void run(ThreadPool& pool, const Operand& a, const Operand& b, const View& out, std::int64_t batches) {
+void run(ThreadPool& pool, const Operand& a, const Operand& b, const View& out,
+         std::int64_t batches) {
   const Product<T> product(a, b, out);
   constexpr std::int64_t kWork = 500'000;  // multiply-adds that are worth a task of their own
   const std::int64_t tiles = product.tiles();
-  const std::int64_t grain = std::max<std::int64_t>(1, kWork / std::max<std::int64_t>(1, product.work()));
+  const std::int64_t grain =
+      std::max<std::int64_t>(1, kWork / std::max<std::int64_t>(1, product.work()));
   pool.parallel_for(batches * tiles, grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t at = begin; at < end; ++at) product.run(at / tiles, at % tiles);
   });
@@ -205,9 +216,11 @@ void run(ThreadPool& pool, const Operand& a, const Operand& b, const View& out, 
 
 void check_sizes(const View& x) {
   for (int axis = std::max(0, x.rank() - 2); axis < x.rank(); ++axis) {
-    if (x.shape[axis] > std::numeric_limits<int>::max() || x.strides[axis] > std::numeric_limits<int>::max()) {
-      throw ShapeError(fmt::format("matmul: {} is beyond the 32-bit sizes of BLAS; split the product along that axis",
-                                   to_string(x.shape)));
+    if (x.shape[axis] > std::numeric_limits<int>::max() ||
+        x.strides[axis] > std::numeric_limits<int>::max()) {
+      throw ShapeError(fmt::format(
+          "matmul: {} is beyond the 32-bit sizes of BLAS; split the product along that axis",
+          to_string(x.shape)));
     }
   }
 }
@@ -240,6 +253,8 @@ void matmul(ThreadPool& pool, const View& a, const View& b, const View& out) {
   }
 }
 
-std::string blas_description() { return fmt::format("OpenBLAS {} {}", blas().version, blas().core); }
+std::string blas_description() {
+  return fmt::format("OpenBLAS {} {}", blas().version, blas().core);
+}
 
 }  // namespace vitrine

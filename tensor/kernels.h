@@ -7,7 +7,7 @@
 // - Shapes, dtypes and axes were checked by the caller (the shape rules of autograd/); kernels trust them.
 // - Work is cut by shape alone, so the bits do not depend on the number of threads. Empty tensors are fine.
 // - Sums of f32 values that end in one scalar per tensor accumulate in f64 (see Reduce).
-// The inner loops are Highway code (kernels_simd.cpp), compiled for every CPU target and chosen at run time.
+// The inner loops are Highway code (kernels_simd_*.cpp), compiled for every CPU target and chosen at run time.
 #pragma once
 
 #include <cstdint>
@@ -48,8 +48,8 @@ void fill(ThreadPool& pool, double value, const View& out);                // an
 
 // ---- reductions -------------------------------------------------------------------------------------------------
 // `axes` lists the reduced axes (normalised, ascending); out has size 1 along them.
-// sum: f32 sums over at most one contiguous row use SIMD partial sums in f32 combined in f64; larger ones add rows in
-// f64. max of nothing is -inf, sum of nothing is 0. NaN propagates through max.
+// Sums accumulate in f64 throughout, whatever the dtype. max of nothing is -inf, sum of nothing is 0. NaN propagates
+// through max.
 enum class Reduce { sum, max };
 void reduce(ThreadPool& pool, Reduce op, const View& x, const Dims& axes, const View& out);
 
@@ -94,7 +94,8 @@ struct Tables {
 void attention_scores(ThreadPool& pool, const View& q, const View& k, const Tables& t, double scale, const View& out);
 // out[r, h, c] = the same without -inf: 0 where there is no key (used by gradients).
 void attention_outer(ThreadPool& pool, const View& q, const View& k, const Tables& t, const View& out);
-// out[r, h, :] = sum_c p[r, h, c] v[keys[sequence[r], c], h, :]; entries without a key are skipped.
+// out[r, h, :] = sum_c p[r, h, c] v[keys[sequence[r], c], h, :]; entries without a key, and
+// weights of exactly 0, are skipped: a NaN in a masked v does not leak, as in `attention`.
 void attention_mix(ThreadPool& pool, const View& p, const View& v, const Tables& t, const View& out);
 // out[j, h, :] = sum over (r, c) with keys[sequence[r], c] == j of p[r, h, c] x[r, h, :]; the transpose of mix in v.
 void attention_mix_transposed(ThreadPool& pool, const View& p, const View& x, const Tables& t, const View& out);

@@ -1,5 +1,6 @@
-// Attention over row tables: each query row finds its key rows by (sequence, position), so ragged batches, a key-value
-// cache and many edited copies of one prompt are the same case. Work is cut over (row, head).
+// Attention over row tables: each query row finds its key rows by (sequence, position), so ragged
+// batches, a key-value cache and many edited copies of one prompt are the same case. Work is cut
+// over (row, head).
 #include <algorithm>
 #include <cstdint>
 #include <limits>
@@ -47,7 +48,8 @@ class HeadRows {
   View view_;
 };
 
-// The keys that one query row sees: position c of its sequence and the key row that holds it, holes left out.
+// The keys that one query row sees: position c of its sequence and the key row that holds it, holes
+// left out.
 struct Visible {
   std::vector<std::int32_t> position, row;
   std::int64_t count() const { return static_cast<std::int64_t>(row.size()); }
@@ -83,10 +85,11 @@ class KeyTable {
   std::int64_t context_;
 };
 
-// Calls f(row, head, visible, scratch) for every (row, head), in parallel; `see` lists what a row sees. Scratch is whatever
-// f reuses from call to call.
+// Calls f(row, head, visible, scratch) for every (row, head), in parallel; `see` lists what a row
+// sees. Scratch is whatever f reuses from call to call.
 template <class Scratch, class See, class F>
-void for_row_heads(ThreadPool& pool, std::int64_t rows, std::int64_t heads, std::int64_t work, const See& see, const F& f) {
+void for_row_heads(ThreadPool& pool, std::int64_t rows, std::int64_t heads, std::int64_t work,
+                   const See& see, const F& f) {
   constexpr std::int64_t kWork = 65536;  // multiply-adds a thread takes at a time
   const std::int64_t grain = std::max<std::int64_t>(1, kWork / std::max<std::int64_t>(1, work));
   pool.parallel_for(rows * heads, grain, [&](std::int64_t begin, std::int64_t end) {
@@ -101,18 +104,20 @@ void for_row_heads(ThreadPool& pool, std::int64_t rows, std::int64_t heads, std:
 }
 
 template <class T>
-void scores_as(ThreadPool& pool, const View& q, const View& k, const Tables& t, double scale, T hole, const View& out) {
+void scores_as(ThreadPool& pool, const View& q, const View& k, const Tables& t, double scale,
+               T hole, const View& out) {
   const KeyTable table(t);
   const HeadRows queries(pool, q), keys(pool, k);
   const auto& simd = simd::attention<T>();
   const std::int64_t heads = q.shape[1], e = queries.width(), context = table.context();
   for_row_heads<std::monostate>(
-      pool, q.shape[0], heads, context * e, [&](std::int64_t row, Visible& v) { table.all(row, v); },
+      pool, q.shape[0], heads, context * e,
+      [&](std::int64_t row, Visible& v) { table.all(row, v); },
       [&](std::int64_t row, std::int64_t head, const Visible& v, std::monostate) {
         T* to = out.as<T>() + (row * heads + head) * context;
         // Written to the front, then moved to their positions from the back: position[i] >= i.
-        simd.scores(queries.at<T>(row, head), keys.at<T>(0, head), keys.stride(), v.row.data(), v.count(), e,
-                    static_cast<T>(scale), to);
+        simd.scores(queries.at<T>(row, head), keys.at<T>(0, head), keys.stride(), v.row.data(),
+                    v.count(), e, static_cast<T>(scale), to);
         std::int64_t c = context - 1;
         for (std::int64_t i = v.count() - 1; i >= 0; --i) {
           const std::int64_t position = v.position[static_cast<std::size_t>(i)];
@@ -160,13 +165,15 @@ void mix_as(ThreadPool& pool, const View& p, const View& v, const Tables& t, con
 }
 
 template <class T>
-void mix_transposed_as(ThreadPool& pool, const View& p, const View& x, const Tables& t, const View& out) {
+void mix_transposed_as(ThreadPool& pool, const View& p, const View& x, const Tables& t,
+                       const View& out) {
   const KeyTable table(t);
   const HeadRows weights(pool, p), queries(pool, x);
   const auto& simd = simd::attention<T>();
   const std::int64_t rows = p.shape[0], heads = p.shape[1], width = queries.width();
   const std::int64_t key_rows = out.shape[0];
-  // A task owns one head of a range of key rows and goes through the query rows in order, so every sum has one order.
+  // A task owns one head of a range of key rows and goes through the query rows in order, so every
+  // sum has one order.
   const std::int64_t ranges = heads >= 8 ? 1 : std::min<std::int64_t>(8 / heads, key_rows);
   pool.parallel_for(heads * ranges, 1, [&](std::int64_t begin, std::int64_t end) {
     Visible seen;
@@ -179,15 +186,16 @@ void mix_transposed_as(ThreadPool& pool, const View& p, const View& x, const Tab
       for (std::int64_t row = 0; row < rows; ++row) {
         table.all(row, seen);
         w.gather(weights.at<T>(row, head), seen, low, high);
-        simd.spread(w.p.data(), queries.at<T>(row, head), w.row.data(), w.count(), width, base, heads * width);
+        simd.spread(w.p.data(), queries.at<T>(row, head), w.row.data(), w.count(), width, base,
+                    heads * width);
       }
     }
   });
 }
 
 template <class T>
-void attention_as(ThreadPool& pool, const View& q, const View& k, const View& v, const Tables& t, double scale,
-                  std::int64_t offset, const View& out) {
+void attention_as(ThreadPool& pool, const View& q, const View& k, const View& v, const Tables& t,
+                  double scale, std::int64_t offset, const View& out) {
   const KeyTable table(t);
   const HeadRows queries(pool, q), keys(pool, k), values(pool, v);
   const auto& simd = simd::attention<T>();
@@ -198,11 +206,11 @@ void attention_as(ThreadPool& pool, const View& q, const View& k, const View& v,
       [&](std::int64_t row, Visible& seen) { table.causal(row, offset, seen); },
       [&](std::int64_t row, std::int64_t head, const Visible& seen, std::vector<T>& pattern) {
         pattern.resize(seen.row.size());
-        simd.scores(queries.at<T>(row, head), keys.at<T>(0, head), keys.stride(), seen.row.data(), seen.count(), e,
-                    static_cast<T>(scale), pattern.data());
+        simd.scores(queries.at<T>(row, head), keys.at<T>(0, head), keys.stride(), seen.row.data(),
+                    seen.count(), e, static_cast<T>(scale), pattern.data());
         rows.softmax(pattern.data(), pattern.data(), seen.count());
-        simd.mix(pattern.data(), values.at<T>(0, head), values.stride(), seen.row.data(), seen.count(), width,
-                 out.as<T>() + (row * heads + head) * width);
+        simd.mix(pattern.data(), values.at<T>(0, head), values.stride(), seen.row.data(),
+                 seen.count(), width, out.as<T>() + (row * heads + head) * width);
       });
 }
 
@@ -214,26 +222,30 @@ void dispatch_compute(DType dtype, const F& f) {
 
 }  // namespace
 
-void attention_scores(ThreadPool& pool, const View& q, const View& k, const Tables& t, double scale, const View& out) {
+void attention_scores(ThreadPool& pool, const View& q, const View& k, const Tables& t, double scale,
+                      const View& out) {
   dispatch_compute(q.dtype, [&]<class T>(T) {
     scores_as<T>(pool, q, k, t, scale, -std::numeric_limits<T>::infinity(), out);
   });
 }
 
-void attention_outer(ThreadPool& pool, const View& q, const View& k, const Tables& t, const View& out) {
+void attention_outer(ThreadPool& pool, const View& q, const View& k, const Tables& t,
+                     const View& out) {
   dispatch_compute(q.dtype, [&]<class T>(T) { scores_as<T>(pool, q, k, t, 1.0, T(0), out); });
 }
 
-void attention_mix(ThreadPool& pool, const View& p, const View& v, const Tables& t, const View& out) {
+void attention_mix(ThreadPool& pool, const View& p, const View& v, const Tables& t,
+                   const View& out) {
   dispatch_compute(p.dtype, [&]<class T>(T) { mix_as<T>(pool, p, v, t, out); });
 }
 
-void attention_mix_transposed(ThreadPool& pool, const View& p, const View& x, const Tables& t, const View& out) {
+void attention_mix_transposed(ThreadPool& pool, const View& p, const View& x, const Tables& t,
+                              const View& out) {
   dispatch_compute(p.dtype, [&]<class T>(T) { mix_transposed_as<T>(pool, p, x, t, out); });
 }
 
-void attention(ThreadPool& pool, const View& q, const View& k, const View& v, const Tables& t, double scale,
-               std::int64_t offset, const View& out) {
+void attention(ThreadPool& pool, const View& q, const View& k, const View& v, const Tables& t,
+               double scale, std::int64_t offset, const View& out) {
   dispatch_compute(q.dtype,
                    [&]<class T>(T) { attention_as<T>(pool, q, k, v, t, scale, offset, out); });
 }

@@ -1,4 +1,5 @@
-// Elementwise kernels: arithmetic, comparison, logic, selection. Chunks of the flat output, blocks of each chunk.
+// Elementwise kernels: arithmetic, comparison, logic, selection. Chunks of the flat output, blocks
+// of each chunk.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -28,16 +29,20 @@ template <class F>
 void dispatch_compute(const char* kernel, DType dtype, const F& f) {
   if (dtype == DType::f32) return f(std::type_identity<float>());
   if (dtype == DType::f64) return f(std::type_identity<double>());
-  throw GraphError(fmt::format("kernel {} computes in f32 or f64 and was given {}; convert it first", kernel,
-                               name_of(dtype)));
+  throw GraphError(
+      fmt::format("kernel {} computes in f32 or f64 and was given {}; convert it first", kernel,
+                  name_of(dtype)));
 }
 
 template <class T>
 bool compare_one(Compare op, T a, T b) {
   switch (op) {
-    case Compare::equal: return a == b;
-    case Compare::less: return a < b;
-    case Compare::less_equal: return a <= b;
+    case Compare::equal:
+      return a == b;
+    case Compare::less:
+      return a < b;
+    case Compare::less_equal:
+      return a <= b;
   }
   return false;
 }
@@ -47,7 +52,8 @@ template <std::size_t kSize>
 using Bytes = std::array<std::byte, kSize>;
 
 template <class E>
-void select_bytes(ThreadPool& pool, const View& mask, const View& a, const View& b, const View& out) {
+void select_bytes(ThreadPool& pool, const View& mask, const View& a, const View& b,
+                  const View& out) {
   const StridedReader<bool> mask_in(mask);
   const StridedReader<E> a_in(a), b_in(b);
   for_blocks(pool, out.numel(), [&](std::int64_t at, std::int64_t count) {
@@ -61,8 +67,8 @@ void select_bytes(ThreadPool& pool, const View& mask, const View& a, const View&
   });
 }
 
-// Tiles of a transposed matrix: reading down a column touches one cache line per element, so a tile's lines are used
-// while they are still in the cache.
+// Tiles of a transposed matrix: reading down a column touches one cache line per element, so a
+// tile's lines are used while they are still in the cache.
 template <class From, class To>
 void copy_transposed(ThreadPool& pool, const View& x, const View& out) {
   constexpr std::int64_t kTile = 32;
@@ -84,7 +90,8 @@ void copy_transposed(ThreadPool& pool, const View& x, const View& out) {
 
 template <class From, class To>
 void copy_as(ThreadPool& pool, const View& x, const View& out) {
-  if (x.rank() == 2 && x.strides[0] == 1 && x.strides[1] > 1) return copy_transposed<From, To>(pool, x, out);
+  if (x.rank() == 2 && x.strides[0] == 1 && x.strides[1] > 1)
+    return copy_transposed<From, To>(pool, x, out);
   const StridedReader<From> in(x);
   for_blocks(pool, out.numel(), [&](std::int64_t at, std::int64_t count) {
     From buffer[kReadBlock];
@@ -117,15 +124,16 @@ void binary(ThreadPool& pool, Binary op, const View& a, const View& b, const Vie
     const StridedReader<T> a_in(a), b_in(b);
     for_blocks(pool, out.numel(), [&](std::int64_t at, std::int64_t count) {
       T a_buffer[kReadBlock], b_buffer[kReadBlock];
-      simd.binary(op, a_in.read(at, count, a_buffer), b_in.read(at, count, b_buffer), out.as<T>() + at,
-                  count);
+      simd.binary(op, a_in.read(at, count, a_buffer), b_in.read(at, count, b_buffer),
+                  out.as<T>() + at, count);
     });
   });
 }
 
 void compare(ThreadPool& pool, Compare op, const View& a, const View& b, const View& out) {
   if (a.dtype == DType::f16 || a.dtype == DType::bf16) {
-    throw GraphError(fmt::format("kernel compare does not take {}; convert it to f32 first", name_of(a.dtype)));
+    throw GraphError(
+        fmt::format("kernel compare does not take {}; convert it to f32 first", name_of(a.dtype)));
   }
   dispatch(a.dtype, [&]<class T>(std::type_identity<T>) {
     if constexpr (!std::is_same_v<T, Half> && !std::is_same_v<T, BFloat16>) {
@@ -164,17 +172,20 @@ void logic(ThreadPool& pool, Logic op, const View& a, const View& b, const View&
 
 void select(ThreadPool& pool, const View& mask, const View& a, const View& b, const View& out) {
   switch (size_of(out.dtype)) {
-    case 1: return select_bytes<Bytes<1>>(pool, mask, a, b, out);
-    case 2: return select_bytes<Bytes<2>>(pool, mask, a, b, out);
-    case 4: return select_bytes<std::uint32_t>(pool, mask, a, b, out);
-    default: return select_bytes<std::uint64_t>(pool, mask, a, b, out);
+    case 1:
+      return select_bytes<Bytes<1>>(pool, mask, a, b, out);
+    case 2:
+      return select_bytes<Bytes<2>>(pool, mask, a, b, out);
+    case 4:
+      return select_bytes<std::uint32_t>(pool, mask, a, b, out);
+    default:
+      return select_bytes<std::uint64_t>(pool, mask, a, b, out);
   }
 }
 
 void copy(ThreadPool& pool, const View& x, const View& out) {
   dispatch(x.dtype, [&]<class From>(std::type_identity<From>) {
-    dispatch(out.dtype,
-             [&]<class To>(std::type_identity<To>) { copy_as<From, To>(pool, x, out); });
+    dispatch(out.dtype, [&]<class To>(std::type_identity<To>) { copy_as<From, To>(pool, x, out); });
   });
 }
 

@@ -16,7 +16,9 @@ namespace {
 
 constexpr std::int64_t kChunk = 16384;  // elements a thread takes at a time
 
-std::int64_t grain_for(std::int64_t width) { return std::max<std::int64_t>(1, kChunk / std::max<std::int64_t>(1, width)); }
+std::int64_t grain_for(std::int64_t width) {
+  return std::max<std::int64_t>(1, kChunk / std::max<std::int64_t>(1, width));
+}
 
 template <class Index>
 void read_indices_as(const View& index, std::vector<std::int64_t>& out) {
@@ -27,7 +29,8 @@ void read_indices_as(const View& index, std::vector<std::int64_t>& out) {
 }
 
 // The indices in row-major order, each in [0, size), or -1 where `hole_allowed`.
-std::vector<std::int64_t> read_indices(const char* kernel, const View& index, std::int64_t size, bool hole_allowed) {
+std::vector<std::int64_t> read_indices(const char* kernel, const View& index, std::int64_t size,
+                                       bool hole_allowed) {
   std::vector<std::int64_t> out(static_cast<std::size_t>(index.numel()));
   if (out.empty()) return out;
   if (index.dtype == DType::i32) {
@@ -35,18 +38,21 @@ std::vector<std::int64_t> read_indices(const char* kernel, const View& index, st
   } else if (index.dtype == DType::i64) {
     read_indices_as<std::int64_t>(index, out);
   } else {
-    throw GraphError(fmt::format("{}: indices are i32 or i64, not {}; convert them first", kernel, name_of(index.dtype)));
+    throw GraphError(fmt::format("{}: indices are i32 or i64, not {}; convert them first", kernel,
+                                 name_of(index.dtype)));
   }
   for (std::size_t i = 0; i < out.size(); ++i) {
     if (out[i] >= (hole_allowed ? -1 : 0) && out[i] < size) continue;
-    throw GraphError(fmt::format("{}: index {} at position {} of {} is out of range; expected 0 to {}{}", kernel, out[i], i,
-                                 to_string(index.shape), size - 1, hole_allowed ? ", or -1 for none" : ""));
+    throw GraphError(fmt::format(
+        "{}: index {} at position {} of {} is out of range; expected 0 to {}{}", kernel, out[i], i,
+        to_string(index.shape), size - 1, hole_allowed ? ", or -1 for none" : ""));
   }
   return out;
 }
 
 template <class E>
-void gather_as(ThreadPool& pool, const View& table, const std::vector<std::int64_t>& index, const View& out) {
+void gather_as(ThreadPool& pool, const View& table, const std::vector<std::int64_t>& index,
+               const View& out) {
   const std::int64_t width = table.shape[0] == 0 ? 0 : table.numel() / table.shape[0];
   const auto count = static_cast<std::int64_t>(index.size());
   const std::int64_t out_width = count == 0 ? 0 : out.numel() / count;
@@ -65,35 +71,43 @@ void gather_as(ThreadPool& pool, const View& table, const std::vector<std::int64
   });
 }
 
-// Columns are cut into blocks; each block adds the rows in their order, so the sum of a repeated index is always the same.
+// Columns are cut into blocks; each block adds the rows in their order, so the sum of a repeated
+// index is always the same.
 template <class T>
-void scatter_add_as(ThreadPool& pool, const View& x, const std::vector<std::int64_t>& index, const View& out) {
+void scatter_add_as(ThreadPool& pool, const View& x, const std::vector<std::int64_t>& index,
+                    const View& out) {
   constexpr std::int64_t kColumns = 128;
   const auto rows = static_cast<std::int64_t>(index.size());
   if (rows == 0) return;
   const std::int64_t width = x.numel() / rows;
   const StridedReader<T> in(x);
   const auto& simd = simd::rows<T>();
-  pool.parallel_for((width + kColumns - 1) / kColumns, 1, [&](std::int64_t begin, std::int64_t end) {
-    T buffer[kColumns];
-    for (std::int64_t block = begin; block < end; ++block) {
-      const std::int64_t column = block * kColumns, count = std::min(kColumns, width - column);
-      for (std::int64_t r = 0; r < rows; ++r) {
-        const std::int64_t to = index[static_cast<std::size_t>(r)];
-        if (to < 0) continue;
-        simd.add(in.read(r * width + column, count, buffer), out.as<T>() + to * width + column, count);
-      }
-    }
-  });
+  pool.parallel_for(
+      (width + kColumns - 1) / kColumns, 1, [&](std::int64_t begin, std::int64_t end) {
+        T buffer[kColumns];
+        for (std::int64_t block = begin; block < end; ++block) {
+          const std::int64_t column = block * kColumns, count = std::min(kColumns, width - column);
+          for (std::int64_t r = 0; r < rows; ++r) {
+            const std::int64_t to = index[static_cast<std::size_t>(r)];
+            if (to < 0) continue;
+            simd.add(in.read(r * width + column, count, buffer), out.as<T>() + to * width + column,
+                     count);
+          }
+        }
+      });
 }
 
 template <class F>
 void dispatch_bytes(DType dtype, const F& f) {
   switch (size_of(dtype)) {
-    case 1: return f(std::uint8_t());
-    case 2: return f(std::uint16_t());
-    case 4: return f(std::uint32_t());
-    default: return f(std::uint64_t());
+    case 1:
+      return f(std::uint8_t());
+    case 2:
+      return f(std::uint16_t());
+    case 4:
+      return f(std::uint32_t());
+    default:
+      return f(std::uint64_t());
   }
 }
 
@@ -119,12 +133,13 @@ void pick(ThreadPool& pool, const View& x, const View& index, const View& out) {
   const auto chosen = read_indices("pick", index, width, false);
   dispatch_bytes(x.dtype, [&]<class E>(E) {
     const StridedReader<E> in(x);
-    pool.parallel_for(static_cast<std::int64_t>(chosen.size()), 1024, [&](std::int64_t begin, std::int64_t end) {
-      E one;
-      for (std::int64_t i = begin; i < end; ++i) {
-        out.as<E>()[i] = *in.read(i * width + chosen[static_cast<std::size_t>(i)], 1, &one);
-      }
-    });
+    pool.parallel_for(
+        static_cast<std::int64_t>(chosen.size()), 1024, [&](std::int64_t begin, std::int64_t end) {
+          E one;
+          for (std::int64_t i = begin; i < end; ++i) {
+            out.as<E>()[i] = *in.read(i * width + chosen[static_cast<std::size_t>(i)], 1, &one);
+          }
+        });
   });
 }
 

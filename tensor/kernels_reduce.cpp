@@ -1,5 +1,6 @@
-// Reductions over any axes. The view is permuted to [kept..., reduced...]; partial results of fixed pieces are combined in
-// order, in f64, so neither the threads nor their number shows in the result.
+// Reductions over any axes. The view is permuted to [kept..., reduced...]; partial results of fixed
+// pieces are combined in order, in f64, so neither the threads nor their number shows in the
+// result.
 #include <algorithm>
 #include <cstdint>
 #include <limits>
@@ -12,18 +13,21 @@
 namespace vitrine::kernels {
 namespace {
 
-constexpr std::int64_t kPiece = 16384;   // elements of one output summed by one task
-constexpr std::int64_t kRows = 256;      // rows and
-constexpr std::int64_t kColumns = 512;   // columns of one task that adds rows
+constexpr std::int64_t kPiece = 16384;  // elements of one output summed by one task
+constexpr std::int64_t kRows = 256;     // rows and
+constexpr std::int64_t kColumns = 512;  // columns of one task that adds rows
 
-double neutral(Reduce op) { return op == Reduce::sum ? 0.0 : -std::numeric_limits<double>::infinity(); }
+double neutral(Reduce op) {
+  return op == Reduce::sum ? 0.0 : -std::numeric_limits<double>::infinity();
+}
 
 double combine(Reduce op, double a, double b) {
   if (op == Reduce::sum) return a + b;
   return a != a || a > b ? a : b;  // a NaN on either side stays
 }
 
-// x with its axes reordered, split into those that stay and those that go. Axes of size 1 are left out.
+// x with its axes reordered, split into those that stay and those that go. Axes of size 1 are left
+// out.
 struct Split {
   std::vector<int> kept, reduced;
   std::int64_t outputs = 1, terms = 1;
@@ -63,9 +67,12 @@ void reduce_terms(ThreadPool& pool, Reduce op, const View& x, const Split& s, co
       const std::int64_t output = task / pieces, first = task % pieces * kPiece;
       const std::int64_t start = output * s.terms;
       double acc = neutral(op);
-      in.visit(start + first, start + std::min(first + kPiece, s.terms), [&](const T* p, std::int64_t count) {
-        acc = combine(op, acc, op == Reduce::sum ? simd.sum(p, count) : static_cast<double>(simd.max(p, count)));
-      });
+      in.visit(start + first, start + std::min(first + kPiece, s.terms),
+               [&](const T* p, std::int64_t count) {
+                 acc = combine(op, acc,
+                               op == Reduce::sum ? simd.sum(p, count)
+                                                 : static_cast<double>(simd.max(p, count)));
+               });
       if (pieces == 1) {
         out.as<T>()[output] = static_cast<T>(acc);
       } else {
@@ -83,10 +90,11 @@ void reduce_terms(ThreadPool& pool, Reduce op, const View& x, const Split& s, co
   }
 }
 
-// The kept axes end in `width` contiguous columns: whole rows are added (or maximised) into f64 accumulators.
+// The kept axes end in `width` contiguous columns: whole rows are added (or maximised) into f64
+// accumulators.
 template <class T>
-void reduce_rows(ThreadPool& pool, Reduce op, const View& x, const Split& s, int inner_axes, std::int64_t width,
-                 const View& out) {
+void reduce_rows(ThreadPool& pool, Reduce op, const View& x, const Split& s, int inner_axes,
+                 std::int64_t width, const View& out) {
   // [outer kept axes..., reduced axes..., columns]
   const auto inner = s.kept.end() - inner_axes;
   std::vector<int> order(s.kept.begin(), inner);
@@ -96,7 +104,8 @@ void reduce_rows(ThreadPool& pool, Reduce op, const View& x, const Split& s, int
   const auto& simd = simd::rows<T>();
 
   const std::int64_t outer = s.outputs / width;
-  const std::int64_t blocks = (width + kColumns - 1) / kColumns, pieces = (s.terms + kRows - 1) / kRows;
+  const std::int64_t blocks = (width + kColumns - 1) / kColumns,
+                     pieces = (s.terms + kRows - 1) / kRows;
   std::vector<double> partial(static_cast<std::size_t>(pieces > 1 ? outer * pieces * width : 0));
   const std::int64_t work = std::min(s.terms, kRows) * std::min(width, kColumns);
   const std::int64_t grain = std::max<std::int64_t>(1, kPiece / work);
@@ -147,8 +156,8 @@ void reduce_as(ThreadPool& pool, Reduce op, const View& x, const Dims& axes, con
   // As many trailing kept axes as are contiguous together.
   int inner_axes = 1;
   std::int64_t width = x.shape[s.kept.back()];
-  for (auto i = static_cast<int>(s.kept.size()) - 2; i >= 0 && x.strides[s.kept[static_cast<std::size_t>(i)]] == width;
-       --i, ++inner_axes) {
+  for (auto i = static_cast<int>(s.kept.size()) - 2;
+       i >= 0 && x.strides[s.kept[static_cast<std::size_t>(i)]] == width; --i, ++inner_axes) {
     width *= x.shape[s.kept[static_cast<std::size_t>(i)]];
   }
   reduce_rows<T>(pool, op, x, s, inner_axes, width, out);

@@ -23,7 +23,8 @@ struct RowSplit {
 
 // Calls f(row, pointers...) for each row, where pointers are the contiguous rows of `inputs`.
 template <class T, int kInputs, class F>
-void for_rows(ThreadPool& pool, const RowSplit& split, const StridedReader<T> (&inputs)[kInputs], const F& f) {
+void for_rows(ThreadPool& pool, const RowSplit& split, const StridedReader<T> (&inputs)[kInputs],
+              const F& f) {
   pool.parallel_for(split.rows, split.grain, [&](std::int64_t begin, std::int64_t end) {
     std::vector<T> buffer(static_cast<std::size_t>(kInputs * split.d));
     const T* row[kInputs];
@@ -67,7 +68,8 @@ void argmax(ThreadPool& pool, const View& x, const View& out) {
     for_rows(pool, split, inputs, [&](std::int64_t r, const T* const* row) {
       const T top = simd.max(row[0], split.d);
       std::int64_t at = 0;  // the first NaN if there is one, as in NumPy
-      while (at + 1 < split.d && !(row[0][at] == top || (top != top && row[0][at] != row[0][at]))) ++at;
+      while (at + 1 < split.d && !(row[0][at] == top || (top != top && row[0][at] != row[0][at])))
+        ++at;
       out.as<std::int64_t>()[r] = at;
     });
   });
@@ -106,7 +108,8 @@ void softmax_grad(ThreadPool& pool, const View& y, const View& dy, const View& d
   });
 }
 
-void layer_norm(ThreadPool& pool, const View& x, const View& gain, const View& bias, double eps, const View& out) {
+void layer_norm(ThreadPool& pool, const View& x, const View& gain, const View& bias, double eps,
+                const View& out) {
   dispatch_rows(x, [&]<class T>(T) {
     const RowSplit split(x);
     const auto& simd = simd::rows<T>();
@@ -118,7 +121,8 @@ void layer_norm(ThreadPool& pool, const View& x, const View& gain, const View& b
   });
 }
 
-void layer_norm_grad(ThreadPool& pool, const View& x, const View& gain, const View& dy, double eps, const View& dx) {
+void layer_norm_grad(ThreadPool& pool, const View& x, const View& gain, const View& dy, double eps,
+                     const View& dx) {
   dispatch_rows(x, [&]<class T>(T) {
     const RowSplit split(x);
     const auto& simd = simd::rows<T>();
@@ -130,7 +134,8 @@ void layer_norm_grad(ThreadPool& pool, const View& x, const View& gain, const Vi
   });
 }
 
-void layer_norm_gain_grad(ThreadPool& pool, const View& x, const View& dy, double eps, const View& dgain) {
+void layer_norm_gain_grad(ThreadPool& pool, const View& x, const View& dy, double eps,
+                          const View& dgain) {
   dispatch_rows(x, [&]<class T>(T) {
     const RowSplit split(x);
     const auto& simd = simd::rows<T>();

@@ -1,5 +1,5 @@
-// Elementwise functions one element at a time, in f64, by the C library: exact enough for gradient checks, and correct at
-// every edge. The SIMD loops (kernels_simd_math.cpp) fall back on these.
+// Elementwise functions one element at a time, in f64, by the C library: exact enough for gradient
+// checks, and correct at every edge. The SIMD loops (kernels_simd_math.cpp) fall back on these.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -22,7 +22,8 @@ double sigmoid(double x) {
   return (x < 0 ? e : 1.0) / (1.0 + e);
 }
 
-// gelu(x) = x sigmoid(2u), 2u = 2 sqrt(2/pi) (x + 0.044715 x^3). The bound keeps 0 * inf away: the sigmoid is 0 there.
+// gelu(x) = x sigmoid(2u), 2u = 2 sqrt(2/pi) (x + 0.044715 x^3). The bound keeps 0 * inf away: the
+// sigmoid is 0 there.
 double gelu_tanh(double x) {
   x = clamp(x, -60, kInfinity);
   return x * sigmoid(kTwoSqrtTwoOverPi * x * (1 + kCubic * x * x));
@@ -59,17 +60,28 @@ template <class T>
 void unary_by_element(kernels::Unary op, const T* x, T* out, std::int64_t n) {
   using kernels::Unary;
   switch (op) {
-    case Unary::exp: return map([](double v) { return std::exp(v); }, x, out, n);
-    case Unary::log: return map([](double v) { return std::log(v); }, x, out, n);
-    case Unary::sin: return map([](double v) { return std::sin(v); }, x, out, n);
-    case Unary::cos: return map([](double v) { return std::cos(v); }, x, out, n);
-    case Unary::tanh: return map([](double v) { return std::tanh(v); }, x, out, n);
-    case Unary::erf: return map([](double v) { return std::erf(v); }, x, out, n);
-    case Unary::sigmoid: return map(sigmoid, x, out, n);
-    case Unary::gelu_tanh: return map(gelu_tanh, x, out, n);
-    case Unary::gelu_tanh_slope: return map(gelu_tanh_slope, x, out, n);
-    case Unary::gelu_erf: return map(gelu_erf, x, out, n);
-    case Unary::gelu_erf_slope: return map(gelu_erf_slope, x, out, n);
+    case Unary::exp:
+      return map([](double v) { return std::exp(v); }, x, out, n);
+    case Unary::log:
+      return map([](double v) { return std::log(v); }, x, out, n);
+    case Unary::sin:
+      return map([](double v) { return std::sin(v); }, x, out, n);
+    case Unary::cos:
+      return map([](double v) { return std::cos(v); }, x, out, n);
+    case Unary::tanh:
+      return map([](double v) { return std::tanh(v); }, x, out, n);
+    case Unary::erf:
+      return map([](double v) { return std::erf(v); }, x, out, n);
+    case Unary::sigmoid:
+      return map(sigmoid, x, out, n);
+    case Unary::gelu_tanh:
+      return map(gelu_tanh, x, out, n);
+    case Unary::gelu_tanh_slope:
+      return map(gelu_tanh_slope, x, out, n);
+    case Unary::gelu_erf:
+      return map(gelu_erf, x, out, n);
+    case Unary::gelu_erf_slope:
+      return map(gelu_erf_slope, x, out, n);
     case Unary::neg:
     case Unary::abs:
     case Unary::sign:
@@ -77,7 +89,8 @@ void unary_by_element(kernels::Unary op, const T* x, T* out, std::int64_t n) {
     case Unary::sqrt:
     case Unary::rsqrt:
     case Unary::reciprocal:
-    case Unary::relu: return;  // arithmetic: always SIMD
+    case Unary::relu:
+      return;  // arithmetic: always SIMD
   }
 }
 

@@ -1,7 +1,9 @@
-// Inner loops over contiguous spans, compiled for several CPU targets (Highway) and chosen once at run time.
+// Inner loops over contiguous spans, compiled for several CPU targets (Highway) and chosen once at
+// run time.
 //
-// Each getter returns a table of function pointers for this CPU: fetch it at kernel entry, then call through it. T is
-// float or double. Counts may be 0, pointers need no alignment, and `out` may equal an input unless said otherwise.
+// Each getter returns a table of function pointers for this CPU: fetch it at kernel entry, then
+// call through it. T is float or double. Counts may be 0, pointers need no alignment, and `out` may
+// equal an input unless said otherwise.
 #pragma once
 
 #include <cstdint>
@@ -36,8 +38,8 @@ struct Rows {
   void (*layer_norm_gain_grad)(const T* x, const T* dy, double eps, double* acc, std::int64_t d);
 };
 
-// kernels_simd_attention.cpp: one query row (of one head) against `count` rows of a table. Row i of the table starts at
-// table + rows[i] * stride and has e entries.
+// kernels_simd_attention.cpp: one query row (of one head) against `count` rows of a table. Row i of
+// the table starts at table + rows[i] * stride and has e entries.
 template <class T>
 struct Attention {
   // out[i] = scale * q . table[rows[i]]
@@ -51,7 +53,8 @@ struct Attention {
                  std::int64_t e, T* table, std::int64_t stride);
 };
 
-// kernels_simd_skinny.cpp: out [m, n] = a [m, k] b for few rows m and many columns n; lda, ldb, ldo are row strides.
+// kernels_simd_skinny.cpp: out [m, n] = a [m, k] b for few rows m and many columns n; lda, ldb, ldo
+// are row strides.
 template <class T>
 struct Skinny {
   // b [k, n], row i at b + i * ldb
@@ -62,8 +65,8 @@ struct Skinny {
                std::int64_t k, std::int64_t n, T* out, std::int64_t ldo);
 };
 
-// kernels_scalar.cpp: what has no SIMD loop (sin, cos, pow; in f64 also exp, log, tanh, erf and the functions built on
-// them), by the C library.
+// kernels_scalar.cpp: what has no SIMD loop (sin, cos, pow; in f64 also exp, log, tanh, erf and the
+// functions built on them), by the C library.
 void scalar_unary(kernels::Unary op, const float* x, float* out, std::int64_t n);
 void scalar_unary(kernels::Unary op, const double* x, double* out, std::int64_t n);
 void scalar_pow(const float* a, const float* b, float* out, std::int64_t n);

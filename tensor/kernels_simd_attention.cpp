@@ -1,4 +1,5 @@
-// Attention's inner loops: one query row of one head against rows of a key or value table, picked by index.
+// Attention's inner loops: one query row of one head against rows of a key or value table, picked
+// by index.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tensor/kernels_simd_attention.cpp"
 // After HWY_TARGET_INCLUDE.
@@ -12,8 +13,8 @@ namespace vitrine::simd {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// A head has 64 entries in every GPT-2, four vectors of 16 floats: four accumulators hide the latency of a fused
-// multiply-add and keep a whole head in registers.
+// A head has 64 entries in every GPT-2, four vectors of 16 floats: four accumulators hide the
+// latency of a fused multiply-add and keep a whole head in registers.
 template <class T>
 HWY_INLINE T Dot(const T* a, const T* b, std::int64_t e) {
   const hn::ScalableTag<T> d;
@@ -64,7 +65,8 @@ void Mix(const T* p, const T* table, std::int64_t stride, const std::int32_t* ro
          std::int64_t count, std::int64_t e, T* out) {
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>()));
   std::int64_t c = 0;
-  for (; c + 4 * lanes <= e; c += 4 * lanes) MixBlock<4>(p, table + c, stride, rows, count, out + c);
+  for (; c + 4 * lanes <= e; c += 4 * lanes)
+    MixBlock<4>(p, table + c, stride, rows, count, out + c);
   for (; c + lanes <= e; c += lanes) MixBlock<1>(p, table + c, stride, rows, count, out + c);
   for (; c < e; ++c) {
     T sum = 0;

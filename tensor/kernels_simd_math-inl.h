@@ -1,5 +1,6 @@
-// exp and friends for whole vectors with the edges that C's math library has: Highway's own Exp and Log leave NaN and the
-// infinities undefined. Included once per CPU target by the kernels_simd_*.cpp files, hence the unusual include guard.
+// exp and friends for whole vectors with the edges that C's math library has: Highway's own Exp and
+// Log leave NaN and the infinities undefined. Included once per CPU target by the
+// kernels_simd_*.cpp files, hence the unusual include guard.
 #include "hwy/highway.h"
 // After highway.h.
 #include "hwy/contrib/math/math-inl.h"
@@ -78,7 +79,8 @@ HWY_INLINE V<D> LogFull(D d, V<D> x) {
   return hn::IfThenElse(IsNan(d, x), x, y);
 }
 
-// 1 / (1 + e^-x) with the exponential of -|x|, which cannot overflow. `slope` receives s (1 - s) without cancellation.
+// 1 / (1 + e^-x) with the exponential of -|x|, which cannot overflow. `slope` receives s (1 - s)
+// without cancellation.
 template <class D>
 HWY_INLINE V<D> Sigmoid(D d, V<D> x, V<D>* slope = nullptr) {
   const V<D> one = Const(d, 1);

@@ -1,4 +1,5 @@
-// Elementwise functions over contiguous spans: f32 and the simple f64 ones in SIMD, the other f64 ones by the C library.
+// Elementwise functions over contiguous spans: f32 and the simple f64 ones in SIMD, the other f64
+// ones by the C library.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tensor/kernels_simd_math.cpp"
 // After HWY_TARGET_INCLUDE.
@@ -15,7 +16,8 @@ namespace HWY_NAMESPACE {
 using kernels::Binary;
 using kernels::Unary;
 
-// out[i] = f(x[i]). The tail goes through a buffer, padded with ones, because Highway may not read past the span.
+// out[i] = f(x[i]). The tail goes through a buffer, padded with ones, because Highway may not read
+// past the span.
 template <class D, class F, class T>
 HWY_INLINE void Map(D d, const F& f, const T* x, T* out, std::int64_t n) {
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
@@ -47,14 +49,15 @@ HWY_INLINE void Map(const F& f, const T* a, const T* b, T* out, std::int64_t n) 
   for (std::int64_t j = i; j < n; ++j) out[j] = left[j - i];
 }
 
-// A function of one or two vectors as a type: lambdas would not inherit the target attributes with every compiler.
-#define VITRINE_UNARY(NAME, EXPRESSION)           \
-  struct NAME {                                   \
-    template <class D>                            \
+// A function of one or two vectors as a type: lambdas would not inherit the target attributes with
+// every compiler.
+#define VITRINE_UNARY(NAME, EXPRESSION)             \
+  struct NAME {                                     \
+    template <class D>                              \
     HWY_INLINE V<D> operator()(D d, V<D> x) const { \
-      (void)d;                                    \
-      return EXPRESSION;                          \
-    }                                             \
+      (void)d;                                      \
+      return EXPRESSION;                            \
+    }                                               \
   }
 #define VITRINE_BINARY(NAME, EXPRESSION)                    \
   struct NAME {                                             \
@@ -68,8 +71,8 @@ HWY_INLINE void Map(const F& f, const T* a, const T* b, T* out, std::int64_t n) 
 VITRINE_UNARY(NegOp, hn::Neg(x));
 VITRINE_UNARY(AbsOp, hn::Abs(x));
 // +-1 with the sign of x; zeros and NaN stay themselves.
-VITRINE_UNARY(SignOp, hn::IfThenElse(hn::Gt(hn::Abs(x), hn::Zero(d)),
-                                     hn::CopySign(Const(d, 1), x), x));
+VITRINE_UNARY(SignOp,
+              hn::IfThenElse(hn::Gt(hn::Abs(x), hn::Zero(d)), hn::CopySign(Const(d, 1), x), x));
 VITRINE_UNARY(SquareOp, hn::Mul(x, x));
 VITRINE_UNARY(SqrtOp, hn::Sqrt(x));
 VITRINE_UNARY(RsqrtOp, hn::Div(Const(d, 1), hn::Sqrt(x)));
@@ -87,15 +90,17 @@ VITRINE_BINARY(DivOp, hn::Div(a, b));
 VITRINE_BINARY(MaximumOp, MaxOrNan(d, a, b));
 VITRINE_BINARY(MinimumOp, MinOrNan(d, a, b));
 
-// ---- GELU, tanh form ------------------------------------------------------------------------------------------------
-// (1 + tanh u) / 2 = sigmoid(2u), so gelu(x) = x sigmoid(2u) with 2u = 2 sqrt(2/pi) (x + 0.044715 x^3).
+// ---- GELU, tanh form
+// ------------------------------------------------------------------------------------------------
+// (1 + tanh u) / 2 = sigmoid(2u), so gelu(x) = x sigmoid(2u) with 2u = 2 sqrt(2/pi) (x + 0.044715
+// x^3).
 constexpr double kTwoSqrtTwoOverPi = 1.5957691216057307117597842397375;
 constexpr double kCubic = 0.044715;
 
 template <class D>
 HWY_INLINE V<D> GeluArgument(D d, V<D> x) {
-  const V<D> factor = hn::MulAdd(Const(d, kTwoSqrtTwoOverPi * kCubic), hn::Mul(x, x),
-                                 Const(d, kTwoSqrtTwoOverPi));
+  const V<D> factor =
+      hn::MulAdd(Const(d, kTwoSqrtTwoOverPi * kCubic), hn::Mul(x, x), Const(d, kTwoSqrtTwoOverPi));
   return hn::Mul(x, factor);
 }
 
@@ -121,11 +126,13 @@ struct GeluTanhSlopeOp {
   }
 };
 
-// ---- erf and the GELU built on it -----------------------------------------------------------------------------------
-// Evaluated in f64 lanes, so that only the final rounding to f32 remains. Two ranges:
+// ---- erf and the GELU built on it
+// ----------------------------------------------------------------------------------- Evaluated in
+// f64 lanes, so that only the final rounding to f32 remains. Two ranges:
 //   |x| <= 1  erf(x) = x P(x^2)                          P of degree 8, relative error 1e-12
 //   |x| > 1   erfc(x) = e^(-x^2) t Q(t), t = 1/(2 + x)   Q of degree 10, relative error 1e-10
-// Coefficients: interpolation at Chebyshev nodes of series (P) and continued fraction (Q), in 50-digit arithmetic.
+// Coefficients: interpolation at Chebyshev nodes of series (P) and continued fraction (Q), in
+// 50-digit arithmetic.
 template <class D>
 HWY_INLINE V<D> Polynomial(D d, V<D> x, const double* c, int degree) {
   V<D> y = hn::Set(d, c[degree]);
@@ -133,12 +140,11 @@ HWY_INLINE V<D> Polynomial(D d, V<D> x, const double* c, int degree) {
   return y;
 }
 
-constexpr double kErfP[] = {1.1283791670946768,     -0.3761263888963531,   0.11283791308604582,
-                            -0.026866133235095593,  0.005223783477189248,  -0.0008542637997087229,
-                            0.0001195656256820733,  -1.3909340021874599e-05,
-                            1.058938064107502e-06};
-constexpr double kErfcQ[] = {0.5641914273461837, 1.1282467559490177, 1.978849275599781,
-                             2.744141928857208,  3.587133012219526,  -7.495596178731214,
+constexpr double kErfP[] = {1.1283791670946768,    -0.3761263888963531,     0.11283791308604582,
+                            -0.026866133235095593, 0.005223783477189248,    -0.0008542637997087229,
+                            0.0001195656256820733, -1.3909340021874599e-05, 1.058938064107502e-06};
+constexpr double kErfcQ[] = {0.5641914273461837, 1.1282467559490177,  1.978849275599781,
+                             2.744141928857208,  3.587133012219526,   -7.495596178731214,
                              31.77620050982222,  -154.51316459631607, 312.31086044351275,
                              -291.5875358734597, 106.61674935348323};
 
@@ -168,9 +174,7 @@ HWY_INLINE V<Tag<double>> NormalCdf(V<Tag<double>> x) {
                         hn::MulAdd(half, pair.erf, half));
 }
 
-HWY_INLINE V<Tag<double>> ErfF64(V<Tag<double>> x) {
-  return hn::CopySign(ErfOfAbs(x).erf, x);
-}
+HWY_INLINE V<Tag<double>> ErfF64(V<Tag<double>> x) { return hn::CopySign(ErfOfAbs(x).erf, x); }
 HWY_INLINE V<Tag<double>> GeluErfF64(V<Tag<double>> x) {
   const Tag<double> d;
   const auto bounded = Clamp(d, x, -40, std::numeric_limits<double>::infinity());
@@ -187,43 +191,64 @@ HWY_INLINE V<Tag<double>> GeluErfSlopeF64(V<Tag<double>> x) {
 
 // f(x) for f32 lanes through f64: half a vector of them fills a vector of f64.
 using Narrow = hn::Rebind<float, Tag<double>>;
-#define VITRINE_VIA_F64(NAME, FUNCTION)                                \
-  struct NAME {                                                        \
-    HWY_INLINE V<Narrow> operator()(Narrow d, V<Narrow> x) const {     \
+#define VITRINE_VIA_F64(NAME, FUNCTION)                                  \
+  struct NAME {                                                          \
+    HWY_INLINE V<Narrow> operator()(Narrow d, V<Narrow> x) const {       \
       return hn::DemoteTo(d, FUNCTION(hn::PromoteTo(Tag<double>(), x))); \
-    }                                                                  \
+    }                                                                    \
   }
 VITRINE_VIA_F64(ErfOp, ErfF64);
 VITRINE_VIA_F64(GeluErfOp, GeluErfF64);
 VITRINE_VIA_F64(GeluErfSlopeOp, GeluErfSlopeF64);
 
-// ---- tables ---------------------------------------------------------------------------------------------------------
-// Functions without a SIMD loop here: sin and cos (argument reduction far from 0), pow, and f64 beyond arithmetic.
+// ---- tables
+// ---------------------------------------------------------------------------------------------------------
+// Functions without a SIMD loop here: sin and cos (argument reduction far from 0), pow, and f64
+// beyond arithmetic.
 template <class T>
 void UnarySpan(Unary op, const T* x, T* out, std::int64_t n) {
   switch (op) {
-    case Unary::neg: return Map(Tag<T>(), NegOp(), x, out, n);
-    case Unary::abs: return Map(Tag<T>(), AbsOp(), x, out, n);
-    case Unary::sign: return Map(Tag<T>(), SignOp(), x, out, n);
-    case Unary::square: return Map(Tag<T>(), SquareOp(), x, out, n);
-    case Unary::sqrt: return Map(Tag<T>(), SqrtOp(), x, out, n);
-    case Unary::rsqrt: return Map(Tag<T>(), RsqrtOp(), x, out, n);
-    case Unary::reciprocal: return Map(Tag<T>(), ReciprocalOp(), x, out, n);
-    case Unary::relu: return Map(Tag<T>(), ReluOp(), x, out, n);
-    default: break;
+    case Unary::neg:
+      return Map(Tag<T>(), NegOp(), x, out, n);
+    case Unary::abs:
+      return Map(Tag<T>(), AbsOp(), x, out, n);
+    case Unary::sign:
+      return Map(Tag<T>(), SignOp(), x, out, n);
+    case Unary::square:
+      return Map(Tag<T>(), SquareOp(), x, out, n);
+    case Unary::sqrt:
+      return Map(Tag<T>(), SqrtOp(), x, out, n);
+    case Unary::rsqrt:
+      return Map(Tag<T>(), RsqrtOp(), x, out, n);
+    case Unary::reciprocal:
+      return Map(Tag<T>(), ReciprocalOp(), x, out, n);
+    case Unary::relu:
+      return Map(Tag<T>(), ReluOp(), x, out, n);
+    default:
+      break;
   }
   if constexpr (sizeof(T) == sizeof(float)) {
     switch (op) {
-      case Unary::exp: return Map(Tag<T>(), ExpOp(), x, out, n);
-      case Unary::log: return Map(Tag<T>(), LogOp(), x, out, n);
-      case Unary::tanh: return Map(Tag<T>(), TanhOp(), x, out, n);
-      case Unary::sigmoid: return Map(Tag<T>(), SigmoidOp(), x, out, n);
-      case Unary::gelu_tanh: return Map(Tag<T>(), GeluTanhOp(), x, out, n);
-      case Unary::gelu_tanh_slope: return Map(Tag<T>(), GeluTanhSlopeOp(), x, out, n);
-      case Unary::erf: return Map(Narrow(), ErfOp(), x, out, n);
-      case Unary::gelu_erf: return Map(Narrow(), GeluErfOp(), x, out, n);
-      case Unary::gelu_erf_slope: return Map(Narrow(), GeluErfSlopeOp(), x, out, n);
-      default: break;
+      case Unary::exp:
+        return Map(Tag<T>(), ExpOp(), x, out, n);
+      case Unary::log:
+        return Map(Tag<T>(), LogOp(), x, out, n);
+      case Unary::tanh:
+        return Map(Tag<T>(), TanhOp(), x, out, n);
+      case Unary::sigmoid:
+        return Map(Tag<T>(), SigmoidOp(), x, out, n);
+      case Unary::gelu_tanh:
+        return Map(Tag<T>(), GeluTanhOp(), x, out, n);
+      case Unary::gelu_tanh_slope:
+        return Map(Tag<T>(), GeluTanhSlopeOp(), x, out, n);
+      case Unary::erf:
+        return Map(Narrow(), ErfOp(), x, out, n);
+      case Unary::gelu_erf:
+        return Map(Narrow(), GeluErfOp(), x, out, n);
+      case Unary::gelu_erf_slope:
+        return Map(Narrow(), GeluErfSlopeOp(), x, out, n);
+      default:
+        break;
     }
   }
   scalar_unary(op, x, out, n);
@@ -232,13 +257,20 @@ void UnarySpan(Unary op, const T* x, T* out, std::int64_t n) {
 template <class T>
 void BinarySpan(Binary op, const T* a, const T* b, T* out, std::int64_t n) {
   switch (op) {
-    case Binary::add: return Map(AddOp(), a, b, out, n);
-    case Binary::sub: return Map(SubOp(), a, b, out, n);
-    case Binary::mul: return Map(MulOp(), a, b, out, n);
-    case Binary::div: return Map(DivOp(), a, b, out, n);
-    case Binary::maximum: return Map(MaximumOp(), a, b, out, n);
-    case Binary::minimum: return Map(MinimumOp(), a, b, out, n);
-    case Binary::pow: return scalar_pow(a, b, out, n);
+    case Binary::add:
+      return Map(AddOp(), a, b, out, n);
+    case Binary::sub:
+      return Map(SubOp(), a, b, out, n);
+    case Binary::mul:
+      return Map(MulOp(), a, b, out, n);
+    case Binary::div:
+      return Map(DivOp(), a, b, out, n);
+    case Binary::maximum:
+      return Map(MaximumOp(), a, b, out, n);
+    case Binary::minimum:
+      return Map(MinimumOp(), a, b, out, n);
+    case Binary::pow:
+      return scalar_pow(a, b, out, n);
   }
 }
 

@@ -1,4 +1,5 @@
-// Row functions over contiguous spans: sums, softmax, LayerNorm. Every sum accumulates in f64 lanes.
+// Row functions over contiguous spans: sums, softmax, LayerNorm. Every sum accumulates in f64
+// lanes.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tensor/kernels_simd_rows.cpp"
 // After HWY_TARGET_INCLUDE.
@@ -14,8 +15,9 @@ HWY_BEFORE_NAMESPACE();
 namespace vitrine::simd {
 namespace HWY_NAMESPACE {
 
-// Rows are read in steps of one vector of f64: f32 elements fill half a vector (or less) and are widened. What cannot be
-// filled by a whole vector at the end of a row is done by the same arithmetic one element at a time.
+// Rows are read in steps of one vector of f64: f32 elements fill half a vector (or less) and are
+// widened. What cannot be filled by a whole vector at the end of a row is done by the same
+// arithmetic one element at a time.
 using Wide = Tag<double>;
 using WideV = V<Wide>;
 
@@ -100,7 +102,8 @@ void Add(const T* x, T* out, std::int64_t d) {
   for (; i < d; ++i) out[i] += x[i];
 }
 
-// ---- softmax --------------------------------------------------------------------------------------------------------
+// ---- softmax
+// --------------------------------------------------------------------------------------------------------
 // Calls f(vector, i) with exp(x[i...] - max) for each whole vector, then for the padded tail.
 template <bool kStore, class T>
 HWY_INLINE double ExpSum(const T* x, T max, T* out, std::int64_t d) {
@@ -192,7 +195,8 @@ void SoftmaxGrad(const T* y, const T* dy, T* dx, std::int64_t d) {
   for (; i < d; ++i) dx[i] = y[i] * (dy[i] - shift);
 }
 
-// ---- LayerNorm ------------------------------------------------------------------------------------------------------
+// ---- LayerNorm
+// ------------------------------------------------------------------------------------------------------
 struct Moments {
   double mean, inverse_std;
 };
@@ -230,7 +234,8 @@ void LayerNorm(const T* x, const T* gain, const T* bias, double eps, T* out, std
   }
   for (; i < d; ++i) {
     const double normalised = (static_cast<double>(x[i]) - m.mean) * m.inverse_std;
-    out[i] = static_cast<T>(normalised * static_cast<double>(gain[i]) + static_cast<double>(bias[i]));
+    out[i] =
+        static_cast<T>(normalised * static_cast<double>(gain[i]) + static_cast<double>(bias[i]));
   }
 }
 
@@ -285,10 +290,17 @@ void LayerNormGainGrad(const T* x, const T* dy, double eps, double* acc, std::in
 
 template <class T>
 const Rows<T>* RowTable() {
-  static constexpr Rows<T> table{Sum<T>,        Max<T>,       AddTo<T>,
-                                 MaxTo<T>,      Add<T>,       Softmax<T>,
-                                 LogSoftmax<T>, SoftmaxGrad<T>, LayerNorm<T>,
-                                 LayerNormGrad<T>, LayerNormGainGrad<T>};
+  static constexpr Rows<T> table{Sum<T>,
+                                 Max<T>,
+                                 AddTo<T>,
+                                 MaxTo<T>,
+                                 Add<T>,
+                                 Softmax<T>,
+                                 LogSoftmax<T>,
+                                 SoftmaxGrad<T>,
+                                 LayerNorm<T>,
+                                 LayerNormGrad<T>,
+                                 LayerNormGainGrad<T>};
   return &table;
 }
 const Rows<float>* RowsF32() { return RowTable<float>(); }

@@ -1,5 +1,5 @@
-// Products of a few rows with a large matrix. They are bound by reading the matrix once; a BLAS call copies it into its own
-// order first, which costs as much again. Here it is read in place.
+// Products of a few rows with a large matrix. They are bound by reading the matrix once; a BLAS
+// call copies it into its own order first, which costs as much again. Here it is read in place.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tensor/kernels_simd_skinny.cpp"
 // After HWY_TARGET_INCLUDE.
@@ -25,19 +25,21 @@ using Tag = hn::ScalableTag<T>;
 #define VITRINE_UNROLL
 #endif
 
-// ---- b [k, n]: columns lie side by side -----------------------------------------------------------------------------
-// AVX-512 has 32 vector registers, the others 16 (or fewer): accumulators for 8 rows of 3 vectors, or 4 rows of 2.
+// ---- b [k, n]: columns lie side by side
+// ----------------------------------------------------------------------------- AVX-512 has 32
+// vector registers, the others 16 (or fewer): accumulators for 8 rows of 3 vectors, or 4 rows of 2.
 constexpr bool kManyRegisters = HWY_MAX_BYTES >= 64;
 constexpr int kRowsAtOnce = kManyRegisters ? 8 : 4;
 constexpr int kVectors = kManyRegisters ? 3 : 2;
-// b is read in blocks of kDepth rows, which stay in the first-level cache for all rows of a. Going down whole columns
-// instead would touch a new page at every step.
+// b is read in blocks of kDepth rows, which stay in the first-level cache for all rows of a. Going
+// down whole columns instead would touch a new page at every step.
 constexpr std::int64_t kDepth = 32;
 
-// out[0, kRows)[0, kWidth vectors) (+)= a [kRows, depth] b [depth, ...]. The accumulators live in registers.
+// out[0, kRows)[0, kWidth vectors) (+)= a [kRows, depth] b [depth, ...]. The accumulators live in
+// registers.
 template <int kRows, int kWidth, class T>
-HWY_INLINE void SideBlock(const T* a, std::int64_t lda, const T* b, std::int64_t ldb, std::int64_t depth,
-                          bool first, T* out, std::int64_t ldo) {
+HWY_INLINE void SideBlock(const T* a, std::int64_t lda, const T* b, std::int64_t ldb,
+                          std::int64_t depth, bool first, T* out, std::int64_t ldo) {
   const Tag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   hn::Vec<Tag<T>> acc[kRows][kWidth];
@@ -73,15 +75,17 @@ HWY_INLINE void SideBlock(const T* a, std::int64_t lda, const T* b, std::int64_t
 
 // All m rows of one panel of columns, kRows at a time.
 template <int kWidth, int kRows, class T>
-HWY_INLINE void SidePanel(const T* a, std::int64_t lda, std::int64_t m, const T* b, std::int64_t ldb,
-                          std::int64_t depth, bool first, T* out, std::int64_t ldo) {
+HWY_INLINE void SidePanel(const T* a, std::int64_t lda, std::int64_t m, const T* b,
+                          std::int64_t ldb, std::int64_t depth, bool first, T* out,
+                          std::int64_t ldo) {
   std::int64_t r = 0;
   for (; r + kRows <= m; r += kRows) {
     SideBlock<kRows, kWidth>(a + r * lda, lda, b, ldb, depth, first, out + r * ldo, ldo);
   }
   if constexpr (kRows > 1) {
     if (r < m) {
-      SidePanel<kWidth, kRows / 2>(a + r * lda, lda, m - r, b, ldb, depth, first, out + r * ldo, ldo);
+      SidePanel<kWidth, kRows / 2>(a + r * lda, lda, m - r, b, ldb, depth, first, out + r * ldo,
+                                   ldo);
     }
   }
 }
@@ -111,11 +115,13 @@ void SideBySide(const T* a, std::int64_t lda, std::int64_t m, const T* b, std::i
   }
 }
 
-// ---- b [n, k]: each column is contiguous ----------------------------------------------------------------------------
+// ---- b [n, k]: each column is contiguous
+// ----------------------------------------------------------------------------
 constexpr int kDotRows = kManyRegisters ? 4 : 2;
 constexpr int kDotColumns = 4;
 
-// out[0, kRows)[0, kColumns): dot products, kRows * kColumns at a time so that every load is used several times.
+// out[0, kRows)[0, kColumns): dot products, kRows * kColumns at a time so that every load is used
+// several times.
 template <int kRows, int kColumns, class T>
 HWY_INLINE void DotBlock(const T* a, std::int64_t lda, const T* b, std::int64_t ldb, std::int64_t k,
                          T* out, std::int64_t ldo) {
@@ -158,13 +164,14 @@ HWY_INLINE void DotPanel(const T* a, std::int64_t lda, std::int64_t m, const T* 
     DotBlock<kRows, kColumns>(a + r * lda, lda, b, ldb, k, out + r * ldo, ldo);
   }
   if constexpr (kRows > 1) {
-    if (r < m) DotPanel<kColumns, kRows / 2>(a + r * lda, lda, m - r, b, ldb, k, out + r * ldo, ldo);
+    if (r < m)
+      DotPanel<kColumns, kRows / 2>(a + r * lda, lda, m - r, b, ldb, k, out + r * ldo, ldo);
   }
 }
 
 template <class T>
-void Dots(const T* a, std::int64_t lda, std::int64_t m, const T* b, std::int64_t ldb, std::int64_t k,
-          std::int64_t n, T* out, std::int64_t ldo) {
+void Dots(const T* a, std::int64_t lda, std::int64_t m, const T* b, std::int64_t ldb,
+          std::int64_t k, std::int64_t n, T* out, std::int64_t ldo) {
   std::int64_t j = 0;
   for (; j + kDotColumns <= n; j += kDotColumns) {
     DotPanel<kDotColumns, kDotRows>(a, lda, m, b + j * ldb, ldb, k, out + j, ldo);

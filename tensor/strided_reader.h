@@ -1,5 +1,6 @@
-// Reads a tensor of any strides as the flat, row-major sequence of its elements, in contiguous pieces: kernels then only
-// know contiguous spans. Pieces that lie contiguous in memory are not copied.
+// Reads a tensor of any strides as the flat, row-major sequence of its elements, in contiguous
+// pieces: kernels then only know contiguous spans. Pieces that lie contiguous in memory are not
+// copied.
 #pragma once
 
 #include <algorithm>
@@ -9,7 +10,8 @@
 
 namespace vitrine {
 
-// Elements that a kernel handles at a time: small enough for the first-level cache, large enough to hide the calls.
+// Elements that a kernel handles at a time: small enough for the first-level cache, large enough to
+// hide the calls.
 inline constexpr std::int64_t kReadBlock = 1024;
 
 template <class T>
@@ -35,8 +37,8 @@ class StridedReader {
     }
   }
 
-  // Elements [begin, begin + count) of the sequence: a pointer into the tensor when they are contiguous there, otherwise
-  // `buffer` (room for `count`) after filling it.
+  // Elements [begin, begin + count) of the sequence: a pointer into the tensor when they are
+  // contiguous there, otherwise `buffer` (room for `count`) after filling it.
   const T* read(std::int64_t begin, std::int64_t count, T* buffer) const {
     if (shape_.size() == 1 && strides_[0] == 1) return data_ + begin;
     const std::int64_t inner = shape_.back(), stride = strides_.back();
@@ -62,7 +64,8 @@ class StridedReader {
     return buffer;
   }
 
-  // Calls f(pointer, count) on consecutive pieces of [begin, end), each at most kReadBlock long unless it is contiguous.
+  // Calls f(pointer, count) on consecutive pieces of [begin, end), each at most kReadBlock long
+  // unless it is contiguous.
   template <class F>
   void visit(std::int64_t begin, std::int64_t end, const F& f) const {
     const std::int64_t inner = shape_.back();

@@ -1,0 +1,123 @@
+#include "nn/model.h"
+
+#include "nn/sites.h"
+#include "tests/support.h"
+#include "tests/tensor/expect_error.h"
+
+namespace vitrine::nn {
+namespace {
+
+TEST(Model, KnowsCapitals) {
+  const Model m = load_gpt2();
+  const auto answer = [&](const char* prompt) {
+    const Tensor logits = m.run(prompt).logits().select(0, 0);
+    const auto last = logits.select(0, logits.dim(0) - 1).to_vector<float>();
+    return m.tokenizer().token_bytes(static_cast<int>(std::max_element(last.begin(), last.end()) - last.begin()));
+  };
+  EXPECT_EQ(answer("The capital of Texas is"), " Austin");
+  EXPECT_EQ(answer("The capital of California is"), " Sacramento");
+  EXPECT_EQ(answer("When Mary and John went to the store, John gave a book to"), " Mary");
+}
+
+TEST(Model, EverySiteExists) {
+  const Model m = load_gpt2((test::data() / "tiny-gpt2").string());
+  const Graph g = m.build({.batch = 2, .tokens = 3});
+  std::vector<std::string> want = {"hook_embed", "hook_pos_embed"};
+  for (int l = 0; l < m.config().layers; ++l) {
+    for (const Site& s : {site::resid_pre(l), site::ln1_scale(l), site::ln1_normalized(l), site::q_input(l), site::q(l),
+                          site::k_input(l), site::k(l), site::v_input(l), site::v(l), site::attn_scores(l), site::pattern(l),
+                          site::z(l), site::result(l), site::attn_out(l), site::resid_mid(l), site::mlp_in(l),
+                          site::ln2_scale(l), site::ln2_normalized(l), site::mlp_pre(l), site::mlp_post(l), site::mlp_out(l),
+                          site::resid_post(l)}) {
+      want.push_back(s.name);
+    }
+  }
+  for (const Site& s : {site::final_scale(), site::final_normalized(), site::unembed_in(), site::unembed_out()}) want.push_back(s.name);
+  EXPECT_EQ(g.site_names(), want);                       // in the order of the model
+}
+
+TEST(Model, UnknownSitesGetTheNearestNames) {
+  const Model m = load_gpt2((test::data() / "tiny-gpt2").string());
+  EXPECT_ERROR(SiteError, "there is no site 'blocks.1.attn.pattern' (did you mean blocks.1.attn.hook_pattern",
+               m.run(Tokens{1}, sites("blocks.1.attn.pattern")));
+  EXPECT_ERROR(SiteError, "there is no site 'blocks.7.hook_resid_pre'", m.run(Tokens{1}, site::resid_pre(7)));
+  EXPECT_ERROR(SiteError, "no site matches '*.hook_patern'", m.run(Tokens{1}, sites("*.hook_patern")));
+}
+
+TEST(Model, WithoutATokenizerTextIsAnError) {
+  const Model m = load_gpt2((test::data() / "tiny-gpt2").string());
+  EXPECT_FALSE(m.has_tokenizer());
+  EXPECT_ERROR(TokenError, "this model has no tokenizer (tokenizer.json, or vocab.json and merges.txt); give token ids",
+               m.run("text"));
+}
+
+TEST(Model, ATokenIsOneToken) {
+  const Model m = load_gpt2();
+  EXPECT_EQ(m.tokenizer().token_bytes(m.token(" Austin")), " Austin");
+  EXPECT_ERROR(TokenError, " Austin", m.token("Austin"));
+}
+
+TEST(Model, PlansAreReused) {
+  const Model m = load_gpt2((test::data() / "tiny-gpt2").string());
+  m.run(Tokens{1, 2, 3});
+  m.run(Tokens{4, 5, 6});
+  EXPECT_EQ(m.plans().size(), 1u);
+  EXPECT_EQ(m.plans().hits(), 1);
+  m.run(Tokens{4, 5});
+  m.run(Tokens{4, 5}, site::z(0));
+  EXPECT_EQ(m.plans().size(), 3u);
+}
+
+TEST(Model, TheSameRunGivesTheSameBitsWithAnyThreads) {
+  const std::string folder = (test::data() / "tiny-gpt2").string();
+  const Model one = load_gpt2(folder, {.threads = 1}), three = load_gpt2(folder, {.threads = 3});
+  const Tokens prompt = {1, 5, 9, 22, 96, 3};
+  const Graph g = gradient(one.build({.batch = 1, .tokens = 6}), next_token_loss(5), leaves("*"));
+  const auto a = one.run_graph(g, {prompt}, fetch(value("logits"), grad(leaves("*"))));
+  const auto b = three.run_graph(g, {prompt}, fetch(value("logits"), grad(leaves("*"))));
+  for (const std::string& name : a.results.names()) EXPECT_EQ(max_abs_difference(a.results.raw(name), b.results.raw(name)), 0) << name;
+}
+
+TEST(Model, DoublePrecisionAgrees) {
+  const std::string folder = (test::data() / "tiny-gpt2").string();
+  const Model f32 = load_gpt2(folder), f64 = load_gpt2(folder, {.dtype = DType::f64});
+  const Tokens prompt = {1, 5, 9, 22, 96, 3};
+  const Tensor a = f32.run(prompt).logits(), b = f64.run(prompt).logits();
+  EXPECT_EQ(b.dtype(), DType::f64);
+  test::expect_close(a.to(DType::f64), b, 2e-6, "logits");
+}
+
+// What design.md promises of the library, as it is written there.
+TEST(Snippets, RunAndLook) {
+  auto m = nn::load_gpt2();
+  nn::Run r = m.run("The capital of Texas is", sites("*.attn.hook_pattern"));
+  const Tensor pattern = r[site::pattern(2)];            // [1, head, query, key]
+  EXPECT_EQ(to_string(pattern.shape()), "[1, 8, 5, 5]");
+  for (std::int64_t q = 0; q < 5; ++q) {
+    double total = 0;
+    for (const double x : pattern.select(0, 0).select(0, 3).select(0, q).to_vector<double>()) total += x;
+    EXPECT_NEAR(total, 1, 1e-6);
+  }
+  auto d = nn::logit_diff(m.token(" Austin"), m.token(" Sacramento"));
+  EXPECT_EQ(d.name, "logit_diff");
+}
+
+TEST(Snippets, DefineTransformCompileRun) {
+  const auto gpt2 = nn::load_gpt2();
+  const auto prompt = gpt2.tokens("The capital of Texas is");
+  Graph model = gpt2.build({.batch = 1, .tokens = 5});
+  const auto metric = nn::logit_diff(gpt2.token(" Austin"), gpt2.token(" Sacramento"));
+  Graph with_g = gradient(model, metric, sites("blocks.*.attn.hook_z"));
+  Plan plan = compile(with_g, fetch(value(metric), grad(sites("blocks.*.attn.hook_z"))));
+  EXPECT_NE(plan.explain().find("removed"), std::string::npos);
+  Results r = plan.run(nn::batch_feeds({prompt}), gpt2.parameters());
+  EXPECT_GT(r.scalar("logit_diff"), 0);
+  EXPECT_EQ(to_string(r.grad(site::z(3)).shape()), "[1, 5, 8, 32]");
+  // Only what the metric depends on: in the last layer nothing but the last row matters.
+  const Tensor last_layer = r.grad(site::z(3)).select(0, 0);
+  EXPECT_EQ(max_abs(last_layer.slice(0, 0, 4)), 0);
+  EXPECT_GT(max_abs(last_layer.select(0, 4)), 0);
+}
+
+}  // namespace
+}  // namespace vitrine::nn
