@@ -90,10 +90,9 @@ VITRINE_BINARY(DivOp, hn::Div(a, b));
 VITRINE_BINARY(MaximumOp, MaxOrNan(d, a, b));
 VITRINE_BINARY(MinimumOp, MinOrNan(d, a, b));
 
-// ---- GELU, tanh form
-// ------------------------------------------------------------------------------------------------
-// (1 + tanh u) / 2 = sigmoid(2u), so gelu(x) = x sigmoid(2u) with 2u = 2 sqrt(2/pi) (x + 0.044715
-// x^3).
+// ---- GELU, tanh form ----------------------------------------------------------------------------
+// (1 + tanh u) / 2 = sigmoid(2u), so gelu(x) = x sigmoid(2u),
+// where 2u = 2 sqrt(2/pi) (x + 0.044715 x^3).
 constexpr double kTwoSqrtTwoOverPi = 1.5957691216057307117597842397375;
 constexpr double kCubic = 0.044715;
 
@@ -126,9 +125,8 @@ struct GeluTanhSlopeOp {
   }
 };
 
-// ---- erf and the GELU built on it
-// ----------------------------------------------------------------------------------- Evaluated in
-// f64 lanes, so that only the final rounding to f32 remains. Two ranges:
+// ---- erf and the GELU built on it ---------------------------------------------------------------
+// Evaluated in f64 lanes, so that only the final rounding to f32 remains. Two ranges:
 //   |x| <= 1  erf(x) = x P(x^2)                          P of degree 8, relative error 1e-12
 //   |x| > 1   erfc(x) = e^(-x^2) t Q(t), t = 1/(2 + x)   Q of degree 10, relative error 1e-10
 // Coefficients: interpolation at Chebyshev nodes of series (P) and continued fraction (Q), in
@@ -175,11 +173,6 @@ HWY_INLINE V<Tag<double>> NormalCdf(V<Tag<double>> x) {
 }
 
 HWY_INLINE V<Tag<double>> ErfF64(V<Tag<double>> x) { return hn::CopySign(ErfOfAbs(x).erf, x); }
-HWY_INLINE V<Tag<double>> GeluErfF64(V<Tag<double>> x) {
-  const Tag<double> d;
-  const auto bounded = Clamp(d, x, -40, std::numeric_limits<double>::infinity());
-  return hn::Mul(bounded, NormalCdf(bounded));
-}
 // Phi(x) + x phi(x)
 HWY_INLINE V<Tag<double>> GeluErfSlopeF64(V<Tag<double>> x) {
   const Tag<double> d;
@@ -198,11 +191,18 @@ using Narrow = hn::Rebind<float, Tag<double>>;
     }                                                                    \
   }
 VITRINE_VIA_F64(ErfOp, ErfF64);
-VITRINE_VIA_F64(GeluErfOp, GeluErfF64);
+VITRINE_VIA_F64(NormalCdfOp, NormalCdf);
 VITRINE_VIA_F64(GeluErfSlopeOp, GeluErfSlopeF64);
 
-// ---- tables
-// ---------------------------------------------------------------------------------------------------------
+// x Phi(x), the product in f32: x may be infinite.
+struct GeluErfOp {
+  HWY_INLINE V<Narrow> operator()(Narrow d, V<Narrow> x) const {
+    const V<Narrow> bounded = Clamp(d, x, -40, std::numeric_limits<double>::infinity());
+    return hn::Mul(bounded, NormalCdfOp()(d, bounded));
+  }
+};
+
+// ---- tables -------------------------------------------------------------------------------------
 // Functions without a SIMD loop here: sin and cos (argument reduction far from 0), pow, and f64
 // beyond arithmetic.
 template <class T>

@@ -102,9 +102,8 @@ void Add(const T* x, T* out, std::int64_t d) {
   for (; i < d; ++i) out[i] += x[i];
 }
 
-// ---- softmax
-// --------------------------------------------------------------------------------------------------------
-// Calls f(vector, i) with exp(x[i...] - max) for each whole vector, then for the padded tail.
+// ---- softmax ------------------------------------------------------------------------------------
+// sum_i exp(x[i] - max), which are also written to `out` if kStore. The tail is padded with max.
 template <bool kStore, class T>
 HWY_INLINE double ExpSum(const T* x, T max, T* out, std::int64_t d) {
   const Tag<T> tag;
@@ -195,8 +194,7 @@ void SoftmaxGrad(const T* y, const T* dy, T* dx, std::int64_t d) {
   for (; i < d; ++i) dx[i] = y[i] * (dy[i] - shift);
 }
 
-// ---- LayerNorm
-// ------------------------------------------------------------------------------------------------------
+// ---- LayerNorm ----------------------------------------------------------------------------------
 struct Moments {
   double mean, inverse_std;
 };

@@ -25,9 +25,9 @@ using Tag = hn::ScalableTag<T>;
 #define VITRINE_UNROLL
 #endif
 
-// ---- b [k, n]: columns lie side by side
-// ----------------------------------------------------------------------------- AVX-512 has 32
-// vector registers, the others 16 (or fewer): accumulators for 8 rows of 3 vectors, or 4 rows of 2.
+// ---- b [k, n]: columns lie side by side ---------------------------------------------------------
+// AVX-512 has 32 vector registers, the others 16 (or fewer): accumulators for 8 rows of 3 vectors,
+// or 4 rows of 2.
 constexpr bool kManyRegisters = HWY_MAX_BYTES >= 64;
 constexpr int kRowsAtOnce = kManyRegisters ? 8 : 4;
 constexpr int kVectors = kManyRegisters ? 3 : 2;
@@ -115,8 +115,7 @@ void SideBySide(const T* a, std::int64_t lda, std::int64_t m, const T* b, std::i
   }
 }
 
-// ---- b [n, k]: each column is contiguous
-// ----------------------------------------------------------------------------
+// ---- b [n, k]: each column is contiguous --------------------------------------------------------
 constexpr int kDotRows = kManyRegisters ? 4 : 2;
 constexpr int kDotColumns = 4;
 
