@@ -1,0 +1,19 @@
+# What `cmake --install` adds to the program and the default model (see apps/CMakeLists.txt): libraries, headers, and a
+# package for find_package(vitrine). The headers lie under include/vitrine, so that consumers include "tensor/tensor.h" as
+# the sources do.
+include(CMakePackageConfigHelpers)
+
+install(TARGETS vitrine_tensor vitrine_autograd vitrine_nn
+        EXPORT vitrineTargets
+        ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
+        FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/vitrine)
+set(VITRINE_MODEL_DIR ${CMAKE_INSTALL_DATADIR}/vitrine/model)
+install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+
+set(package ${CMAKE_INSTALL_LIBDIR}/cmake/vitrine)
+install(EXPORT vitrineTargets NAMESPACE vitrine:: DESTINATION ${package})
+configure_package_config_file(cmake/vitrineConfig.cmake.in ${PROJECT_BINARY_DIR}/vitrineConfig.cmake
+                              INSTALL_DESTINATION ${package} PATH_VARS VITRINE_MODEL_DIR)
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/vitrineConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/vitrineConfig.cmake ${PROJECT_BINARY_DIR}/vitrineConfigVersion.cmake
+        DESTINATION ${package})
