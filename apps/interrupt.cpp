@@ -1,0 +1,44 @@
+#include "apps/interrupt.h"
+
+#include <unistd.h>
+
+#include <csignal>
+
+#include "tensor/error.h"
+
+namespace vitrine::app {
+namespace {
+
+// A signal handler is given nothing but a number, so these two have to be global.
+std::atomic<bool> asked_to_stop = false;
+std::atomic<int> orderly = 0;  // how many Interruptible parts are running
+static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free);
+
+constexpr int kExitInterrupted = 130;
+
+void on_interrupt(int) {
+  if (orderly > 0 && !asked_to_stop.exchange(true)) return;
+  constexpr char kMessage[] = "\nvitrine: interrupted\n";
+  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, kMessage, sizeof(kMessage) - 1);
+  ::_exit(kExitInterrupted);
+}
+
+}  // namespace
+
+void handle_interrupts() {
+  struct sigaction action {};
+  action.sa_handler = on_interrupt;
+  action.sa_flags = SA_RESTART;
+  ::sigaction(SIGINT, &action, nullptr);
+}
+
+Interruptible::Interruptible() { ++orderly; }
+Interruptible::~Interruptible() { --orderly; }
+
+const std::atomic<bool>& Interruptible::requested() const { return asked_to_stop; }
+
+void Interruptible::check() const {
+  if (asked_to_stop) throw InterruptedError("interrupted");
+}
+
+}  // namespace vitrine::app

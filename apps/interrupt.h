@@ -1,0 +1,24 @@
+// Ctrl-C: the program ends with exit code 130 and leaves nothing half-written.
+#pragma once
+
+#include <atomic>
+
+namespace vitrine::app {
+
+// From now on Ctrl-C ends the program at once, unless an Interruptible part is running.
+void handle_interrupts();
+
+// While one lives, the first Ctrl-C only asks to stop, so that the work can be ended in an orderly
+// way; the second ends the program at once.
+class Interruptible {
+ public:
+  Interruptible();
+  ~Interruptible();
+  Interruptible(const Interruptible&) = delete;
+  Interruptible& operator=(const Interruptible&) = delete;
+
+  const std::atomic<bool>& requested() const;
+  void check() const;  // throws InterruptedError when asked to stop
+};
+
+}  // namespace vitrine::app

@@ -1,0 +1,111 @@
+// vitrine VERB [options]: finds the verb and turns errors into messages and exit codes.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <exception>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "apps/interrupt.h"
+#include "apps/output.h"
+#include "apps/verbs.h"
+#include "tensor/error.h"
+#include "tensor/nearest.h"
+
+namespace vitrine::app {
+namespace {
+
+struct Verb {
+  const char* name;
+  const char* summary;
+  void (*run)(const Arguments&);
+};
+
+constexpr Verb kVerbs[] = {
+    {"predict", "the most probable next tokens after a prompt", verb_predict},
+    {"generate", "continue a prompt: greedy, or sampled", verb_generate},
+    {"tokenize", "text to token ids, and back", verb_tokenize},
+    {"cache", "run a prompt and save activations of any sites", verb_cache},
+    {"info", "a model's configuration, parameters, sites, memory and FLOPs", verb_info},
+};
+
+std::string overview() {
+  std::string text =
+      "Vitrine looks inside transformers.\n\n"
+      "Usage: vitrine VERB [options]\n\n";
+  for (const Verb& verb : kVerbs) text += fmt::format("  {:<10} {}\n", verb.name, verb.summary);
+  text +=
+      "\n'vitrine VERB --help' lists a verb's options and ends with an example; "
+      "'vitrine --version'\nprints the version.\n\n"
+      "Example:\n  vitrine predict --prompt 'The capital of Texas is'\n";
+  return text;
+}
+
+const Verb& find_verb(const std::string& name) {
+  std::vector<std::string> names;
+  for (const Verb& verb : kVerbs) {
+    if (name == verb.name) return verb;
+    names.emplace_back(verb.name);
+  }
+  if (name.starts_with("-")) {
+    throw Error(ErrorKind::usage,
+                fmt::format("the verb comes first, not '{}': vitrine VERB [options]; "
+                            "see 'vitrine --help'",
+                            name));
+  }
+  throw Error(ErrorKind::usage, fmt::format("there is no verb '{}'{}; see 'vitrine --help'", name,
+                                            did_you_mean(nearest(name, names, 1))));
+}
+
+void run(std::vector<std::string> words) {
+  if (words.empty() || words[0] == "--help" || words[0] == "-h") return write_stdout(overview());
+  if (words[0] == "--version") return write_stdout("vitrine " VITRINE_VERSION "\n");
+  if (words[0] == "help") {  // vitrine help VERB
+    if (words.size() == 1) return write_stdout(overview());
+    words = {words[1], "--help"};
+  }
+  const Verb& verb = find_verb(words[0]);
+  verb.run({words[0], {words.begin() + 1, words.end()}});
+}
+
+// The contract with scripts: see README.md.
+int exit_code(ErrorKind kind) {
+  switch (kind) {
+    case ErrorKind::runtime:
+      return 1;
+    case ErrorKind::usage:
+      return 2;
+    case ErrorKind::input:
+      return 3;
+    case ErrorKind::numeric:
+      return 4;
+    case ErrorKind::interrupted:
+      return 130;
+  }
+  return 1;
+}
+
+int report(const char* message, ErrorKind kind) {
+  log(fmt::format("vitrine: {}", message));
+  return exit_code(kind);
+}
+
+}  // namespace
+}  // namespace vitrine::app
+
+int main(int argc, char** argv) {
+  namespace app = vitrine::app;
+  try {
+    app::handle_interrupts();
+    app::run({argv + std::min(argc, 1), argv + argc});
+    return 0;
+  } catch (const vitrine::Error& error) {
+    return app::report(error.what(), error.kind());
+  } catch (const std::bad_alloc&) {
+    return app::report("out of memory; try a shorter prompt or fewer sites",
+                       vitrine::ErrorKind::runtime);
+  } catch (const std::exception& error) {
+    return app::report(error.what(), vitrine::ErrorKind::runtime);
+  }
+}

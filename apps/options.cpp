@@ -1,0 +1,136 @@
+#include "apps/options.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <system_error>
+
+#include "tensor/error.h"
+
+namespace vitrine::app {
+
+// ---- every verb ---------------------------------------------------------------------------------
+void CommonOptions::add_to(CommandLine& line, const std::string& out_doc) {
+  line.heading("Common options");
+  line.option("--model", model, "DIR",
+              "HuggingFace GPT-2 folder, or gpt2 for the published one\n"
+              "(default: the model that ships with Vitrine)");
+  line.option("--format", format, "table|json", "for people or for programs (default: table)")
+      ->check(CLI::IsMember({"table", "json"}));
+  line.option("--out", out, "FILE", out_doc);
+  line.number("--threads", threads, "N", "worker threads (default: one per core)", 1, 1024);
+  line.number("--seed", seed, "N", "of everything random (default: 0)", std::uint64_t{0},
+              UINT64_MAX);
+  line.option("--color", color, "auto|always|never",
+              "colours (default: auto, on a terminal unless NO_COLOR is set)")
+      ->check(CLI::IsMember({"auto", "always", "never"}));
+  line.flag("--quiet", quiet, "nothing on stderr but errors");
+}
+
+Json CommonOptions::meta(const CommandLine& line) const {
+  return {{"model", json_text(model_name())},
+          {"command", json_text(line.text())},
+          {"version", VITRINE_VERSION},
+          {"seed", seed}};
+}
+
+nn::Model CommonOptions::load() const {
+  check_folder_of(out);
+  return nn::load_gpt2(model, {.threads = threads});
+}
+
+// ---- a prompt -----------------------------------------------------------------------------------
+void PromptOptions::add_to(CommandLine& line) {
+  line.heading("Prompt");
+  text_option_ = line.option("--prompt", text_, "TEXT",
+                             "the text; - reads it from stdin (one newline at its end is dropped)");
+  ids_option_ = line.option("--tokens", list_, "1,2,3", "token ids instead of text");
+  line.flag("--prepend-bos", prepend_bos_, "put the beginning-of-text token in front");
+  line.flag("--special", special_,
+            "the text of an added token, such as <|endoftext|>,\nbecomes its one id");
+  line.heading("Options");
+}
+
+void PromptOptions::require(const CommandLine& line) {
+  if (!given()) {
+    line.fail("there is no prompt; give --prompt TEXT, --prompt - (stdin) or --tokens 1,2,3");
+  }
+  if (by_text() && by_ids()) line.fail("give --prompt or --tokens, not both");
+  if (by_ids()) ids_ = parse_token_list(line, "--tokens", list_);
+  if (by_text() && text_ == "-") {
+    text_ = read_stdin();
+    if (text_.ends_with("\n")) text_.pop_back();
+  }
+}
+
+nn::Tokens PromptOptions::tokens(const nn::Model& model) const {
+  const nn::Tokenizer* tokenizer = model.has_tokenizer() ? &model.tokenizer() : nullptr;
+  if (by_ids()) return with_bos(ids_, model.config().bos, tokenizer);
+  return encode(model.tokenizer(), model.config().bos, text_);
+}
+
+nn::Tokens PromptOptions::tokens(const nn::Tokenizer& tokenizer, std::optional<int> bos) const {
+  return by_ids() ? with_bos(ids_, bos, &tokenizer) : encode(tokenizer, bos, text_);
+}
+
+nn::Tokens PromptOptions::encode(const nn::Tokenizer& tokenizer, std::optional<int> bos,
+                                 std::string_view text) const {
+  const auto special = special_ ? nn::Special::as_tokens : nn::Special::as_text;
+  return with_bos(tokenizer.encode(text, special), bos, &tokenizer);
+}
+
+nn::Tokens PromptOptions::with_bos(nn::Tokens tokens, std::optional<int> bos,
+                                   const nn::Tokenizer* tokenizer) const {
+  if (!prepend_bos_) return tokens;
+  if (!bos && tokenizer != nullptr) bos = tokenizer->end_of_text();
+  if (!bos) {
+    throw TokenError(
+        "--prepend-bos: this model has no beginning-of-text token: config.json has no bos_token_id "
+        "and the tokenizer no <|endoftext|>; put the id you want first with --tokens");
+  }
+  tokens.insert(tokens.begin(), *bos);
+  return tokens;
+}
+
+std::string read_stdin() {
+  std::string text;
+  char piece[1 << 16];
+  for (std::size_t got; (got = std::fread(piece, 1, sizeof(piece), stdin)) > 0;) {
+    text.append(piece, got);
+  }
+  if (std::ferror(stdin) != 0) {
+    throw FileError(
+        fmt::format("cannot read standard input: {}", std::generic_category().message(errno)));
+  }
+  return text;
+}
+
+// ---- lists of ids -------------------------------------------------------------------------------
+nn::Tokens parse_token_list(const CommandLine& line, std::string_view option,
+                            std::string_view list) {
+  nn::Tokens ids;
+  constexpr std::string_view kSpace = " \t\r\n";
+  if (list.find_first_not_of(kSpace) == std::string_view::npos) return ids;
+  for (std::size_t begin = 0; begin <= list.size();) {
+    const std::size_t end = std::min(list.find(',', begin), list.size());
+    std::string_view item = list.substr(begin, end - begin);
+    item.remove_prefix(std::min(item.find_first_not_of(kSpace), item.size()));
+    item = item.substr(0, item.find_last_not_of(kSpace) + 1);
+    int id = 0;
+    const auto [stop, error] = std::from_chars(item.data(), item.data() + item.size(), id);
+    if (error != std::errc() || stop != item.data() + item.size()) {
+      line.fail(
+          fmt::format("{}: item {} is '{}', which is not a token id; expected whole numbers "
+                      "such as 1,2,3",
+                      option, ids.size() + 1, item));
+    }
+    ids.push_back(id);
+    begin = end + 1;
+  }
+  return ids;
+}
+
+}  // namespace vitrine::app

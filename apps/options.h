@@ -1,0 +1,73 @@
+// The options that verbs share: the model, the prompt, and what becomes of the output.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "apps/command_line.h"
+#include "apps/output.h"
+#include "nn/model.h"
+
+namespace vitrine::app {
+
+// Every verb has these.
+struct CommonOptions {
+  std::string model;
+  std::string format = "table", out, color = "auto";
+  int threads = 0;
+  std::uint64_t seed = 0;
+  bool quiet = false;
+
+  void add_to(CommandLine& line, const std::string& out_doc =
+                                     "write the result to FILE, all or nothing, and not to stdout");
+  bool json() const { return format == "json"; }
+  Style style() const { return style_for(color, out); }
+  std::string model_name() const { return model.empty() ? "default" : model; }
+
+  // Says where an output came from: {model, command, version, seed}.
+  Json meta(const CommandLine& line) const;
+  // Throws what nn::load_gpt2 throws, and SaveError when there is no folder for `out`.
+  nn::Model load() const;
+};
+
+// One prompt: --prompt or --tokens, as `name` and `name`-tokens in verbs with several.
+class PromptOptions {
+ public:
+  void add_to(CommandLine& line);
+  bool given() const { return text_option_->count() > 0 || ids_option_->count() > 0; }
+  bool by_text() const { return text_option_->count() > 0; }
+  bool by_ids() const { return ids_option_->count() > 0; }
+  bool changes_encoding() const { return prepend_bos_ || special_; }
+  // Throws Error (usage) when there is none, or a list of ids that is not one.
+  void require(const CommandLine& line);
+
+  // The ids of the prompt. Throws TokenError for text without a tokenizer, and for --prepend-bos
+  // when neither the configuration nor the tokenizer names a beginning-of-text token.
+  nn::Tokens tokens(const nn::Model& model) const;
+  // The same for a tokenizer alone; `bos` is what the configuration says, if there is one.
+  nn::Tokens tokens(const nn::Tokenizer& tokenizer, std::optional<int> bos) const;
+  // Of another text, under the same options.
+  nn::Tokens encode(const nn::Tokenizer& tokenizer, std::optional<int> bos,
+                    std::string_view text) const;
+
+ private:
+  nn::Tokens with_bos(nn::Tokens tokens, std::optional<int> bos,
+                      const nn::Tokenizer* tokenizer) const;
+
+  std::string text_, list_;
+  nn::Tokens ids_;
+  bool prepend_bos_ = false, special_ = false;
+  CLI::Option* text_option_ = nullptr;
+  CLI::Option* ids_option_ = nullptr;
+};
+
+// All of standard input. Throws FileError when it cannot be read.
+std::string read_stdin();
+
+// Token ids from "1,2,3" (or "1, 2, 3"). Calls line.fail for an item that is not a whole number.
+nn::Tokens parse_token_list(const CommandLine& line, std::string_view option,
+                            std::string_view list);
+
+}  // namespace vitrine::app

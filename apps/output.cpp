@@ -1,0 +1,59 @@
+#include "apps/output.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <system_error>
+
+#include "nn/utf8.h"
+#include "tensor/error.h"
+#include "tensor/file.h"
+
+namespace vitrine::app {
+
+void write_stdout(std::string_view text) {
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+  if (written && std::fflush(stdout) == 0) return;
+  throw SaveError(
+      fmt::format("cannot write to standard output: {}", std::generic_category().message(errno)));
+}
+
+void log(std::string_view line) { fmt::print(stderr, "{}\n", line); }
+
+void write_result(const std::string& out, std::string_view text) {
+  if (out.empty() || out == "-") {
+    write_stdout(text);
+  } else {
+    write_text(out, text);
+  }
+}
+
+void check_folder_of(const std::string& out) {
+  const std::filesystem::path folder = std::filesystem::path(out).parent_path();
+  std::error_code error;
+  if (folder.empty() || std::filesystem::is_directory(folder, error)) return;
+  throw SaveError(
+      fmt::format("cannot write '{}': there is no folder '{}'; make it first, or name another file",
+                  out, folder.string()));
+}
+
+Style style_for(const std::string& when, const std::string& out) {
+  if (when == "always") return {true};
+  if (when == "never") return {false};
+  const char* no_color = std::getenv("NO_COLOR");  // https://no-color.org: set and not empty
+  if (no_color != nullptr && *no_color != '\0') return {false};
+  const char* terminal = std::getenv("TERM");
+  if (terminal != nullptr && std::string_view(terminal) == "dumb") return {false};
+  return {(out.empty() || out == "-") && ::isatty(STDOUT_FILENO) == 1};
+}
+
+std::string to_line(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+std::string json_text(std::string_view bytes) { return nn::replace_invalid_utf8(bytes); }
+
+}  // namespace vitrine::app

@@ -1,0 +1,33 @@
+// Where results go: standard output or --out FILE, as text or JSON. Logs go to standard error.
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+#include "apps/text.h"
+
+namespace vitrine::app {
+
+using Json = nlohmann::ordered_json;  // fields come out in the order they were put in
+
+// Writes and flushes. Throws SaveError when standard output cannot take it (a full disk).
+void write_stdout(std::string_view text);
+void log(std::string_view line);  // to standard error
+
+// To standard output when `out` is "" or "-", else to that file, all or nothing (SaveError).
+void write_result(const std::string& out, std::string_view text);
+
+// Throws SaveError when the folder of `out` does not exist: said before a long run, not after it.
+void check_folder_of(const std::string& out);
+
+// Colours in what goes to `out`: `when` is always, never or auto (a terminal, and NO_COLOR unset).
+Style style_for(const std::string& when, const std::string& out);
+
+// JSON on one line. Strings that are not UTF-8 hold U+FFFD for what is not.
+std::string to_line(const Json& json);
+// Text that may hold parts of characters, for JSON: U+FFFD stands for them.
+std::string json_text(std::string_view bytes);
+
+}  // namespace vitrine::app

@@ -1,0 +1,28 @@
+// A progress bar with rate and time left, on a terminal only.
+#pragma once
+
+#include <chrono>
+#include <string>
+
+namespace vitrine::app {
+
+class Progress {
+ public:
+  // Shows nothing when stderr is not a terminal or `quiet`. `unit` is what is counted: "steps".
+  Progress(std::string label, std::string unit, bool quiet);
+  ~Progress();  // clears the line
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  void update(double done, double total);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  std::string label_, unit_;
+  bool shown_ = false;
+  const bool enabled_;
+  const Clock::time_point start_ = Clock::now();
+  Clock::time_point next_;
+};
+
+}  // namespace vitrine::app

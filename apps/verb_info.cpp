@@ -1,0 +1,238 @@
+// vitrine info: what a model is made of, and what running it costs.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <fstream>
+#include <set>
+
+#include "apps/options.h"
+#include "apps/verbs.h"
+#include "nn/checkpoint.h"
+#include "tensor/error.h"
+#include "tensor/gemm.h"
+
+namespace vitrine::app {
+namespace {
+
+// ---- the parts ----------------------------------------------------------------------------------
+
+// A site's shape as it is fetched, from the packed [rows, ...] of the graph: [batch, position,
+// ...], and [batch, head, query, key] where there are keys.
+Shape fetched_shape(const SiteEntry& site, std::int64_t length) {
+  Shape shape = {1};
+  const bool keys = std::find(site.axes.begin(), site.axes.end(), Axis::key) != site.axes.end();
+  for (std::size_t a = 0; a < site.axes.size(); ++a) {
+    const bool row = site.axes[a] == Axis::row;
+    if (site.axes[a] == Axis::key) shape.push_back(length);  // the queries stand before the keys
+    if (!row) shape.push_back(site.type.shape[static_cast<int>(a)]);
+    if (row && !keys) shape.push_back(length);
+  }
+  return shape;
+}
+
+std::vector<std::int64_t> as_list(const Shape& shape) { return {shape.begin(), shape.end()}; }
+
+Json config_json(const nn::Config& c) {
+  Json json = {{"layers", c.layers},
+               {"heads", c.heads},
+               {"d_model", c.d_model},
+               {"d_head", c.d_head()},
+               {"d_mlp", c.d_mlp},
+               {"context", c.context},
+               {"vocabulary", c.vocabulary},
+               {"activation", nn::name_of(c.activation)},
+               {"layer_norm_eps", c.layer_norm_eps},
+               {"scale_attention", c.scale_attention},
+               {"scale_by_layer", c.scale_by_layer},
+               {"tied", c.tied}};
+  json["bos"] = c.bos ? Json(*c.bos) : Json();
+  json["eos"] = c.eos ? Json(*c.eos) : Json();
+  return json;
+}
+
+std::int64_t parameter_bytes(const nn::Model& model) {
+  std::int64_t bytes = 0;
+  for (const auto& [name, tensor] : model.parameters()) bytes += tensor.bytes();
+  return bytes;
+}
+
+// "Intel(R) Xeon(R) ...", as the kernel calls it; "" when it does not say.
+std::string processor_name() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    const std::size_t colon = line.find(": ");
+    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "";
+}
+
+// The vector extensions that matter for matrix products.
+std::vector<std::string> processor_features() {
+  std::vector<std::string> features;
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("sse4.2")) features.emplace_back("sse4.2");
+  if (__builtin_cpu_supports("avx")) features.emplace_back("avx");
+  if (__builtin_cpu_supports("fma")) features.emplace_back("fma");
+  if (__builtin_cpu_supports("avx2")) features.emplace_back("avx2");
+  if (__builtin_cpu_supports("avx512f")) features.emplace_back("avx512f");
+#endif
+  return features;
+}
+
+// ---- as JSON ------------------------------------------------------------------------------------
+Json as_json(const nn::Model& model, const Graph& graph, const Plan::Stats& stats,
+             std::int64_t length) {
+  Json json = {{"config", config_json(model.config())}};
+  Json tensors = Json::array();
+  for (const auto& [name, shape] : nn::parameter_shapes(model.config())) {
+    tensors.push_back({{"name", name}, {"shape", as_list(shape)}});
+  }
+  json["parameters"] = {{"count", model.config().parameter_count()},
+                        {"bytes", parameter_bytes(model)},
+                        {"tensors", tensors}};
+  json["tokenizer"] = model.has_tokenizer()
+                          ? Json{{"tokens", model.tokenizer().vocabulary_size()},
+                                 {"added_tokens", model.tokenizer().added_tokens().size()}}
+                          : Json();
+  json["sites"] = Json::array();
+  for (const SiteEntry& site : graph.sites()) {
+    json["sites"].push_back({{"name", site.name}, {"shape", as_list(fetched_shape(site, length))}});
+  }
+  json["forward"] = {{"tokens", length},
+                     {"flops", stats.flops},
+                     {"steps", stats.steps},
+                     {"parameter_bytes", stats.parameter_bytes},
+                     {"intermediate_bytes", stats.intermediate_bytes},
+                     {"arena_bytes", stats.arena_bytes},
+                     {"result_bytes", stats.result_bytes}};
+  json["machine"] = {{"processor", processor_name()},
+                     {"features", processor_features()},
+                     {"threads", model.pool().threads()},
+                     {"blas", blas_description()}};
+  return json;
+}
+
+// ---- as a table ---------------------------------------------------------------------------------
+std::string section(const std::string& title,
+                    const std::vector<std::pair<std::string, std::string>>& lines,
+                    const Style& style) {
+  Table table({{}, {}});
+  for (const auto& [name, entry] : lines) table.row({"  " + name, entry});
+  return style.bold(title) + "\n" + table.text(style) + "\n";
+}
+
+std::string flops_text(std::int64_t flops) {
+  const auto amount = static_cast<double>(flops);
+  return flops < 1'000'000'000 ? fmt::format("{:.1f} MFLOP", amount / 1e6)
+                               : fmt::format("{:.2f} GFLOP", amount / 1e9);
+}
+
+// Every block has the same sites, so one line stands for all of them: blocks.L.hook_resid_pre.
+std::string sites_section(const Graph& graph, int layers, std::int64_t length, const Style& style) {
+  Table table({{}, {}});
+  std::set<std::string> seen;
+  for (const SiteEntry& site : graph.sites()) {
+    std::string name = site.name;
+    constexpr std::string_view kBlocks = "blocks.";
+    if (name.starts_with(kBlocks)) name = "blocks.L" + name.substr(name.find('.', kBlocks.size()));
+    const std::string shape = to_string(fetched_shape(site, length));
+    if (seen.insert(name + shape).second) table.row({"  " + name, shape});
+  }
+  const std::string title =
+      fmt::format("sites: {}, shapes for {} tokens; L is 0{}", graph.sites().size(), length,
+                  layers > 1 ? fmt::format(" to {}", layers - 1) : "");
+  return style.bold(title) + "\n" + table.text(style);
+}
+
+std::string as_table(const nn::Model& model, const Graph& graph, const Plan::Stats& stats,
+                     std::int64_t length, const std::string& name, const Style& style) {
+  const nn::Config& c = model.config();
+  std::string features;
+  for (const std::string& f : processor_features()) features += " " + f;
+  const std::string tokenizer =
+      model.has_tokenizer()
+          ? fmt::format("{} tokens, {} of them added", grouped(model.tokenizer().vocabulary_size()),
+                        model.tokenizer().added_tokens().size())
+          : "none: give token ids (--tokens)";
+  std::string scale = c.scale_attention ? "1/sqrt(head width)" : "1";
+  if (c.scale_by_layer) scale += " / (layer + 1)";
+
+  std::string text =
+      section(fmt::format("{}: a GPT-2", name),
+              {{"layers", fmt::format("{}", c.layers)},
+               {"heads", fmt::format("{} of width {}", c.heads, c.d_head())},
+               {"residual stream", fmt::format("{} wide (d_model)", c.d_model)},
+               {"MLP", fmt::format("{} neurons, {}", c.d_mlp, nn::name_of(c.activation))},
+               {"context", fmt::format("{} tokens", c.context)},
+               {"vocabulary", grouped(c.vocabulary)},
+               {"tokenizer", tokenizer},
+               {"unembedding", c.tied ? "tied to the embedding" : "of its own"},
+               {"attention scale", scale},
+               {"LayerNorm eps", fmt::format("{}", c.layer_norm_eps)},
+               {"parameters", fmt::format("{} ({} in memory)", grouped(c.parameter_count()),
+                                          byte_size(parameter_bytes(model)))}},
+              style);
+  text += section(fmt::format("a forward pass of {} tokens", length),
+                  {{"work", flops_text(stats.flops)},
+                   {"steps", fmt::format("{}", stats.steps)},
+                   {"working memory",
+                    fmt::format("{} ({} if nothing were reused)", byte_size(stats.arena_bytes),
+                                byte_size(stats.intermediate_bytes))},
+                   {"logits", byte_size(stats.result_bytes)}},
+                  style);
+  text += section("this machine",
+                  {{"processor", processor_name() + features},
+                   {"threads", fmt::format("{}", model.pool().threads())},
+                   {"BLAS", blas_description()}},
+                  style);
+  return text + sites_section(graph, c.layers, length, style);
+}
+
+}  // namespace
+
+void verb_info(const Arguments& arguments) {
+  CommandLine line(arguments,
+                   "A model's configuration, parameters and sites, what a forward pass costs in\n"
+                   "memory and FLOPs, and which BLAS runs it.\n\n"
+                   "json: {meta, config, parameters, tokenizer, sites: [{name, shape}], forward,\n"
+                   "machine}\n",
+                   "vitrine info --length 20");
+  CommonOptions common;
+  std::int64_t length = 10;
+  bool site_names = false;
+  std::string graph_format;
+  line.number("--length", length, "N", "shapes and costs for a prompt of N tokens (default: 10)",
+              std::int64_t{1}, std::int64_t{INT32_MAX});
+  CLI::Option* names = line.flag("--sites", site_names, "only the names of all sites, one a line");
+  line.option("--graph", graph_format, "text|dot",
+              "only the model's graph: one line a node, or for Graphviz\n"
+              "(vitrine info --graph dot | dot -Tsvg > model.svg)")
+      ->check(CLI::IsMember({"text", "dot"}))
+      ->excludes(names);
+  common.add_to(line);
+  if (!line.parse()) return;
+
+  const nn::Model model = common.load();
+  if (length > model.config().context) {
+    throw ContextError(fmt::format("--length {}: this model's context is {} tokens", length,
+                                   model.config().context));
+  }
+  const Graph graph = model.build(nn::Model::Uniform{.batch = 1, .tokens = length});
+  if (graph_format == "text") return write_result(common.out, graph.to_text());
+  if (graph_format == "dot") return write_result(common.out, graph.to_dot());
+  if (site_names) {
+    std::string text;
+    for (const SiteEntry& site : graph.sites()) text += site.name + "\n";
+    return write_result(common.out, text);
+  }
+  const Plan plan = compile(graph, fetch(value("logits")));
+  if (common.json()) {
+    Json json = {{"meta", common.meta(line)}};
+    json.update(as_json(model, graph, plan.stats(), length));
+    return write_result(common.out, to_line(json));
+  }
+  write_result(common.out,
+               as_table(model, graph, plan.stats(), length, common.model_name(), common.style()));
+}
+
+}  // namespace vitrine::app

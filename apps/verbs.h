@@ -1,0 +1,15 @@
+// The verbs of the program. Each is one function in verb_NAME.cpp that reads its part of the
+// command line, does the work and writes the result; it throws when it cannot.
+#pragma once
+
+#include "apps/command_line.h"
+
+namespace vitrine::app {
+
+void verb_tokenize(const Arguments& arguments);
+void verb_predict(const Arguments& arguments);
+void verb_generate(const Arguments& arguments);
+void verb_cache(const Arguments& arguments);
+void verb_info(const Arguments& arguments);
+
+}  // namespace vitrine::app

@@ -1,0 +1,99 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/apps/program.h"
+#include "tests/support.h"
+#include "tests/tensor/temporary_folder.h"
+
+namespace vitrine::test {
+namespace {
+
+using nlohmann::json;
+using ::testing::HasSubstr;
+
+std::vector<std::int64_t> as_list(const Shape& shape) { return {shape.begin(), shape.end()}; }
+
+TEST(Info, Json) {
+  const json j = vitrine({"info", "--format", "json"}).json();
+  EXPECT_EQ(j["config"]["layers"], 4);
+  EXPECT_EQ(j["config"]["d_model"], 256);
+  EXPECT_EQ(j["config"]["d_head"], 32);
+  EXPECT_EQ(j["config"]["context"], 256);
+  EXPECT_EQ(j["tokenizer"]["tokens"], 5000);
+  EXPECT_EQ(j["forward"]["tokens"], 10);
+  EXPECT_THAT(j["machine"]["blas"].get<std::string>(), HasSubstr("OpenBLAS"));
+
+  // The parts add up.
+  std::int64_t count = 0;
+  for (const json& tensor : j["parameters"]["tensors"]) {
+    std::int64_t n = 1;
+    for (const json& size : tensor["shape"]) n *= size.get<std::int64_t>();
+    count += n;
+  }
+  EXPECT_EQ(j["parameters"]["count"], count);
+  EXPECT_EQ(j["parameters"]["bytes"], 4 * count);
+  EXPECT_EQ(j["forward"]["parameter_bytes"], 4 * count);
+}
+
+TEST(Info, FlopsAreThoseOfTheMatrixProducts) {
+  // 2 n per weight of each matrix product: 12 d^2 a layer and d * vocabulary for the logits. What
+  // else there is (attention, LayerNorm, GELU) is small beside them.
+  const double d = 256, layers = 4, vocabulary = 5000, tokens = 10;
+  const double products = 2 * tokens * (12 * d * d * layers + d * vocabulary);
+  const json j = vitrine({"info", "--format", "json"}).json();
+  EXPECT_GE(j["forward"]["flops"].get<double>(), products);
+  EXPECT_LE(j["forward"]["flops"].get<double>(), 1.05 * products);
+}
+
+TEST(Info, ShapesAreThoseThatCacheWrites) {
+  const json j =
+      vitrine({"info", "--model", tiny_model(), "--length", "7", "--format", "json"}).json();
+  const testing::TemporaryFolder folder;
+  const std::string file = folder / "all.safetensors";
+  ASSERT_EQ(
+      vitrine({"cache", "--model", tiny_model(), "--tokens", "1,2,3,4,5,6,7", "--out", file}).exit,
+      0);
+  const auto saved = SafeTensors::open(file);
+  EXPECT_EQ(j["sites"].size() + 2, saved.names().size());  // tokens and logits
+  for (const json& site : j["sites"]) {
+    EXPECT_EQ(site["shape"], json(as_list(saved.at(site["name"].get<std::string>()).shape())))
+        << site["name"];
+  }
+  EXPECT_TRUE(j["tokenizer"].is_null());
+}
+
+TEST(Info, SiteNamesOneALine) {
+  const json j = vitrine({"info", "--format", "json"}).json();
+  std::string expected;
+  for (const json& site : j["sites"]) expected += site["name"].get<std::string>() + "\n";
+  EXPECT_EQ(vitrine({"info", "--sites"}).out, expected);
+  EXPECT_THAT(expected, HasSubstr("blocks.3.attn.hook_pattern\n"));
+}
+
+TEST(Info, TableGroupsTheBlocks) {
+  const Outcome o = vitrine({"info"});
+  EXPECT_EQ(o.exit, 0) << o.err;
+  EXPECT_THAT(o.out, HasSubstr("4,505,088 (18.0 MB in memory)"));
+  EXPECT_THAT(o.out, ::testing::ContainsRegex("blocks.L.attn.hook_pattern +\\[1, 8, 10, 10\\]"));
+  EXPECT_THAT(o.out, ::testing::Not(HasSubstr("blocks.0.")));
+  EXPECT_THAT(o.out, HasSubstr("OpenBLAS"));
+}
+
+TEST(Info, Graph) {
+  const Outcome text = vitrine({"info", "--graph", "text", "--model", tiny_model()});
+  EXPECT_EQ(text.exit, 0) << text.err;
+  EXPECT_THAT(text.out, HasSubstr("blocks.2.hook_resid_post"));
+  const Outcome dot = vitrine({"info", "--graph", "dot", "--model", tiny_model()});
+  EXPECT_TRUE(dot.out.starts_with("digraph ")) << dot.err;
+  EXPECT_TRUE(dot.out.ends_with("}\n"));
+  EXPECT_THAT(dot.out, HasSubstr("blocks.2.hook_resid_post"));
+}
+
+TEST(Info, LengthBeyondTheContext) {
+  const Outcome o = vitrine({"info", "--length", "257"});
+  EXPECT_EQ(o.exit, 3);
+  EXPECT_THAT(o.err, HasSubstr("context is 256"));
+}
+
+}  // namespace
+}  // namespace vitrine::test

@@ -1,0 +1,116 @@
+// Where results go, and in which colours.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tensor/file.h"
+#include "tests/apps/program.h"
+#include "tests/tensor/temporary_folder.h"
+
+namespace vitrine::test {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+const std::vector<std::string> kPredict = {"predict", "--prompt", "The capital of Texas is"};
+
+std::vector<std::string> predict_with(std::vector<std::string> more) {
+  more.insert(more.begin(), kPredict.begin(), kPredict.end());
+  return more;
+}
+
+TEST(Output, ToAFile) {
+  const testing::TemporaryFolder folder;
+  const std::string file = folder / "result.txt";
+  const Outcome o = vitrine(predict_with({"--out", file}));
+  EXPECT_EQ(o.exit, 0) << o.err;
+  EXPECT_EQ(o.out, "");
+  EXPECT_EQ(read_text(file), vitrine(kPredict).out);
+  EXPECT_EQ(folder.names().size(), 1u);  // no temporary file is left
+  EXPECT_EQ(vitrine(predict_with({"--out", "-"})).out, vitrine(kPredict).out);
+}
+
+TEST(Output, AMissingFolderIsSaid) {
+  const testing::TemporaryFolder folder;
+  for (const char* verb : {"predict", "generate", "tokenize", "cache"}) {
+    const Outcome o = vitrine({verb, "--tokens", "1", "--out", folder / "none/file"});
+    EXPECT_EQ(o.exit, 1) << verb;
+    EXPECT_THAT(o.err, HasSubstr("there is no folder '" + (folder / "none").string() + "'"));
+    EXPECT_EQ(o.out, "") << verb;
+  }
+  EXPECT_EQ(vitrine({"info", "--out", folder / "none/file"}).exit, 1);
+}
+
+TEST(Output, AFullDiskIsSaid) {
+  for (const char* verb : {"predict", "generate", "tokenize", "cache"}) {
+    const Outcome o = vitrine({verb, "--tokens", "1", "--out", "/dev/full"});
+    EXPECT_EQ(o.exit, 1) << verb;
+    EXPECT_THAT(o.err, HasSubstr("cannot write '/dev/full': No space left on device")) << verb;
+  }
+  const Outcome o = shell("vitrine info > /dev/full");
+  EXPECT_EQ(o.exit, 1);
+  EXPECT_THAT(o.err, HasSubstr("cannot write to standard output: No space left on device"));
+}
+
+TEST(Output, AFolderIsNoFile) {
+  const testing::TemporaryFolder folder;
+  const Outcome o = vitrine(predict_with({"--out", folder.path()}));
+  EXPECT_EQ(o.exit, 1);
+  EXPECT_THAT(o.err, HasSubstr("it is a folder"));
+}
+
+TEST(Output, AFailedRunLeavesTheOldFile) {
+  const testing::TemporaryFolder folder;
+  const std::string file = folder / "old";
+  write_text(file, "old");
+  EXPECT_EQ(
+      vitrine({"tokenize", "--jsonl", "-", "--out", file}, {.input = "{\"text\": \"a\"}\n{"}).exit,
+      3);
+  EXPECT_EQ(read_text(file), "old");
+  EXPECT_EQ(folder.names().size(), 1u);
+}
+
+TEST(Output, ColoursOnlyWhenWanted) {
+  const std::string escape = "\x1b[";
+  EXPECT_THAT(vitrine(kPredict).out, Not(HasSubstr(escape)));  // not a terminal
+  EXPECT_THAT(vitrine(predict_with({"--color", "always"})).out, HasSubstr(escape));
+  EXPECT_THAT(vitrine(predict_with({"--color", "never"})).out, Not(HasSubstr(escape)));
+  EXPECT_THAT(vitrine(predict_with({"--color", "always", "--format", "json"})).out,
+              Not(HasSubstr(escape)));
+}
+
+// script(1) gives the program a terminal.
+TEST(Output, NoColorIsHonouredOnATerminal) {
+  if (shell("command -v script").exit != 0) GTEST_SKIP() << "needs script(1) to make a terminal";
+  const std::string on_terminal = "script -qec \"vitrine predict --tokens 1\" /dev/null";
+  EXPECT_THAT(shell(on_terminal, {.environment = {{"TERM", "xterm"}}}).out, HasSubstr("\x1b["));
+  EXPECT_THAT(shell(on_terminal, {.environment = {{"TERM", "xterm"}, {"NO_COLOR", "1"}}}).out,
+              Not(HasSubstr("\x1b[")));
+  EXPECT_THAT(shell(on_terminal, {.environment = {{"TERM", "dumb"}}}).out, Not(HasSubstr("\x1b[")));
+}
+
+TEST(Output, MetaRecordsWhereAResultComesFrom) {
+  const auto meta = vitrine(predict_with({"--format", "json", "--seed", "7"})).json()["meta"];
+  EXPECT_EQ(meta["model"], "default");
+  EXPECT_EQ(meta["command"],
+            "vitrine predict --prompt 'The capital of Texas is' --format json --seed 7");
+  EXPECT_EQ("vitrine " + meta["version"].get<std::string>() + "\n", vitrine({"--version"}).out);
+  EXPECT_EQ(meta["seed"], 7);
+}
+
+TEST(Output, TheRecordedCommandGivesTheSameResult) {
+  const Outcome o =
+      vitrine({"predict", "--prompt", "it's $HOME `x` \\ \"q\"\n", "--format", "json"});
+  ASSERT_EQ(o.exit, 0) << o.err;
+  EXPECT_EQ(shell(o.json()["meta"]["command"]).out, o.out);
+}
+
+TEST(Output, TheNumberOfThreadsDoesNotChangeABit) {
+  const auto with_threads = [&](const char* n) {
+    return vitrine(predict_with({"--format", "json", "--threads", n})).json()["top"];
+  };
+  EXPECT_EQ(with_threads("1"), with_threads("3"));
+}
+
+}  // namespace
+}  // namespace vitrine::test
