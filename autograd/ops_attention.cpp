@@ -130,6 +130,8 @@ Reach reach_attention(const ReachCall& c) {
 Type infer_mask(const InferCall& c) {
   const Visibility& rule = c.as<Visibility>();
   require_float(c.in[0], "the scores");
+  require_axis(rule.query_axis, c.in[0]);
+  require_axis(rule.key_axis, c.in[0]);
   require(rule.query_axis != rule.key_axis, "the query and key axes must differ");
   if (c.in.size() > 1) {
     require(c.in[1].dtype == DType::i32, "the position table must be i32, not {}", name_of(c.in[1].dtype));
@@ -158,9 +160,13 @@ Grads vjp_mask(const VjpCall& c) {                       // nothing flows throug
   if (in.size() > 1) grads.emplace_back();
   return grads;
 }
-Reach reach_mask(const ReachCall& c) {
+Reach reach_mask(const ReachCall& c) {                   // what is replaced reads nothing: key <= query + offset
+  const Visibility& rule = c.as<Visibility>();
+  const bool by_table = c.in.size() > 1;
   Reach reach = reach_elementwise({c.in.first(1), c.out, c.attributes, c.facts.first(1)});
-  if (c.in.size() > 1) reach.push_back({.links = {same_axis(0, c.as<Visibility>().query_axis)}});
+  reach[0].links.push_back(link(rule.key_axis, Coordinate::index, rule.query_axis,
+                                by_table ? Coordinate::position : Coordinate::index, Relation::at_most, rule.offset));
+  if (by_table) reach.push_back({.links = {same_axis(0, rule.query_axis)}});
   return reach;
 }
 
@@ -246,6 +252,7 @@ extern constinit const OpDef kAttentionMixTransposed = {
     .name = "attention_mix_transposed", .doc = "y[j, h] = the sum of p[r, h, c] x[r, h] where j is row r's key row at c",
     .infer = infer_mix_transposed,
     .eval = [](const EvalCall& c) {
+      if (c.out.numel() == 0) return;
       kernels::attention_mix_transposed(c.pool, c.in[0], c.in[1], tables(c, 2), c.out); },
     .vjp = [](const VjpCall& c) {
       const RowValues rows = row_values(c.in, 2);
@@ -262,12 +269,12 @@ extern constinit const OpDef kAttention = {
     .interior = attention_sites};
 
 Value mask(const Value& scores, int query_axis, int key_axis, std::int64_t offset, SourceLine line) {
-  const Visibility rule{normalise_axis(query_axis, scores.rank()), normalise_axis(key_axis, scores.rank()), offset};
+  const Visibility rule{axis_given(query_axis, scores.rank()), axis_given(key_axis, scores.rank()), offset};
   return scores.builder().emit(kMask, {scores}, rule, line);
 }
 Value mask(const Value& scores, const Value& position, int query_axis, int key_axis, std::int64_t offset,
            SourceLine line) {
-  const Visibility rule{normalise_axis(query_axis, scores.rank()), normalise_axis(key_axis, scores.rank()), offset};
+  const Visibility rule{axis_given(query_axis, scores.rank()), axis_given(key_axis, scores.rank()), offset};
   return scores.builder().emit(kMask, {scores, position}, rule, line);
 }
 Value attention_scores(const Value& q, const Value& k, const RowValues& rows, double scale, SourceLine line) {

@@ -29,6 +29,18 @@ inline void require_integer(const Type& t, std::string_view what) {
   require(is_integer(t.dtype), "{} must be i32 or i64, not {}", what, name_of(t.dtype));
 }
 
+// Brings a negative axis into [0, rank). One that is out of range stays as it is: the shape rule names it, together with
+// the op and its line.
+inline int axis_given(std::int64_t axis, int rank) {
+  return static_cast<int>(axis < 0 && axis >= -rank ? axis + rank : axis);
+}
+inline void require_axis(std::int64_t axis, const Type& t) {
+  const int rank = t.shape.size();
+  require(rank > 0, "axis {} was asked of a scalar, which has no axes", axis);
+  require(axis >= 0 && axis < rank, "axis {} is out of range: {} has axes {} to {}", axis, to_string(t.shape), -rank,
+          rank - 1);
+}
+
 // One element of each input per element of the output, all inputs broadcast: every kept axis is the same.
 Reach reach_elementwise(const ReachCall& c);
 // Row-wise ops: all axes but the last are the same, the last mixes freely. Inputs of lower rank are per-feature weights.

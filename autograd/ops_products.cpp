@@ -105,7 +105,11 @@ void eval_linear(const EvalCall& c) {
   affine(c.pool, x.view, c.in[1], c.in[2], as_matrix(c.out, out));
 }
 
-Value flat(const Value& x) { return reshape(x, {numel(x.shape()) / std::max<std::int64_t>(1, x.dim(-1)), x.dim(-1)}); }
+Value flat(const Value& x) {                             // [..., n] as [rows, n], n = 0 included
+  std::int64_t rows = 1;
+  for (int a = 0; a + 1 < x.rank(); ++a) rows *= x.dim(a);
+  return reshape(x, {rows, x.dim(-1)});
+}
 
 Grads vjp_linear(const VjpCall& c) {                     // dx = dy w^T, dw = x^T dy, dbias = sum of dy
   const Value g = flat(c.grad);
@@ -254,7 +258,8 @@ Value heads_in(const NormedInput& in, const Value& w, const Value& bias, int hea
                              HeadsRule{heads, in.eps, std::string(site)}, line);
 }
 Value heads_out(const Value& z, const Value& w, const Value& bias, std::string_view site, SourceLine line) {
-  return z.builder().emit(kHeadsOut, {z, w, bias}, HeadsRule{static_cast<int>(z.dim(1)), 0, std::string(site)}, line);
+  const int heads = z.rank() == 3 ? static_cast<int>(z.dim(1)) : 1;        // the shape rule asks for three axes
+  return z.builder().emit(kHeadsOut, {z, w, bias}, HeadsRule{heads, 0, std::string(site)}, line);
 }
 
 }  // namespace vitrine

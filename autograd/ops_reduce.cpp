@@ -14,6 +14,10 @@ Shape kept_shape(const Shape& in, const Dims& axes) {    // the reduced axes sta
 Type infer_reduce(const InferCall& c) {
   require_float(c.in[0], "the input");
   const AxisList& list = c.as<AxisList>();
+  for (int i = 0; i < list.axes.size(); ++i) {
+    require_axis(list.axes[i], c.in[0]);
+    require(i == 0 || list.axes[i] != list.axes[i - 1], "axis {} is named twice", list.axes[i]);
+  }
   Shape out = kept_shape(c.in[0].shape, list.axes);
   if (!list.keepdims) {
     for (int i = list.axes.size() - 1; i >= 0; --i) out.erase(static_cast<int>(list.axes[i]));
@@ -56,9 +60,8 @@ std::int64_t flops(const InferCall& c, const Type&) { return numel(c.in[0].shape
 
 AxisList axis_list(const Value& x, const Dims& axes, bool keepdims) {
   Dims normal = axes;
-  for (int i = 0; i < normal.size(); ++i) normal[i] = normalise_axis(static_cast<int>(axes[i]), x.rank());
+  for (int i = 0; i < normal.size(); ++i) normal[i] = axis_given(axes[i], x.rank());
   std::sort(const_cast<std::int64_t*>(normal.begin()), const_cast<std::int64_t*>(normal.end()));
-  for (int i = 1; i < normal.size(); ++i) require(normal[i] != normal[i - 1], "axis {} is named twice", normal[i]);
   return {normal, keepdims};
 }
 Dims every_axis(const Value& x) {
@@ -104,9 +107,10 @@ Value sum(const Value& x, const Dims& axes, bool keepdims, SourceLine line) {
 }
 Value sum(const Value& x, SourceLine line) { return sum(x, every_axis(x), false, line); }
 Value mean(const Value& x, const Dims& axes, bool keepdims, SourceLine line) {
+  const Value total = sum(x, axes, keepdims, line);      // checks the axes
   std::int64_t n = 1;
   for (const std::int64_t a : axes) n *= x.dim(static_cast<int>(a));
-  return mul(sum(x, axes, keepdims, line), x.builder().scalar(1.0 / static_cast<double>(n), x.dtype(), line), line);
+  return mul(total, x.builder().scalar(1.0 / static_cast<double>(n), x.dtype(), line), line);
 }
 Value mean(const Value& x, SourceLine line) { return mean(x, every_axis(x), false, line); }
 Value max(const Value& x, const Dims& axes, bool keepdims, SourceLine line) {

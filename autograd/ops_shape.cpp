@@ -1,4 +1,6 @@
 // Ops that move elements without arithmetic. Most are views: they cost nothing when the plan can read through them.
+#include <algorithm>
+
 #include "autograd/ops_common.h"
 #include "tensor/kernels.h"
 #include "tensor/kernels_place.h"
@@ -9,6 +11,9 @@ namespace {
 // The views' own arithmetic lives in tensor/layout.h and throws ShapeError on arguments that do not fit.
 Type infer_reshape(const InferCall& c) {
   const Shape& to = c.as<TargetShape>().shape;
+  require(std::all_of(to.begin(), to.end(), [](std::int64_t n) { return n >= 0; }),
+          "cannot see {} ({} elements) as {}: one axis may be -1, and the others must divide the elements",
+          to_string(c.in[0].shape), numel(c.in[0].shape), to_string(to));
   require(numel(to) == numel(c.in[0].shape), "cannot see {} ({} elements) as {} ({} elements)",
           to_string(c.in[0].shape), numel(c.in[0].shape), to_string(to), numel(to));
   return {c.in[0].dtype, to};
@@ -25,6 +30,7 @@ Type infer_slice(const InferCall& c) {
 }
 Type infer_unslice(const InferCall& c) {
   const Range& r = c.as<Range>();
+  require_axis(r.axis, c.in[0]);
   const std::int64_t n = c.in[0].shape[r.axis];
   require(r.start >= 0 && r.step > 0 && (n == 0 || r.start + (n - 1) * r.step < r.size),
           "{} entries from {} by {} do not fit into an axis of {}", n, r.start, r.step, r.size);
@@ -36,6 +42,7 @@ Type infer_concat(const InferCall& c) {
   require(!c.in.empty(), "there is nothing to join");
   Type out = c.in[0];
   const int axis = c.as<OneAxis>().axis;
+  require_axis(axis, c.in[0]);
   for (std::size_t i = 1; i < c.in.size(); ++i) {
     require_same_dtype(c.in[0], c.in[i]);
     Shape a = c.in[i].shape, b = out.shape;
@@ -158,6 +165,9 @@ Fact fact_slice(const ReachCall& c) {
   const Range& r = c.as<Range>();
   return r.axis == c.facts[0].query_axis || r.axis == c.facts[0].key_axis ? Fact{} : c.facts[0];
 }
+Fact fact_cast(const ReachCall& c) {                     // integers have no -inf
+  return c.facts[0].kind == Fact::Kind::masked && !is_float(c.out.dtype) ? Fact{} : c.facts[0];
+}
 // A fact that names no axes must not be followed.
 template <Fact (*rule)(const ReachCall&)>
 Fact when_any(const ReachCall& c) { return c.facts[0].kind == Fact::Kind::none ? Fact{} : rule(c); }
@@ -183,7 +193,7 @@ extern constinit const OpDef kReshape = {
     .reach = reach_reshape};
 extern constinit const OpDef kPermute = {
     .name = "permute", .doc = "y[i_axes[0], i_axes[1], ...] = x[i_0, i_1, ...]: axes in another order",
-    .infer = infer_permute, .eval = eval_copy,
+    .infer = infer_permute,
     .view = [](const InferCall& c, const Layout& in) { return std::optional(permute(in, c.as<AxisList>().axes)); },
     .vjp = [](const VjpCall& c) {
       const Dims& axes = c.as<AxisList>().axes;
@@ -194,13 +204,13 @@ extern constinit const OpDef kPermute = {
     .reach = reach_permute, .fact = when_any<fact_permute>};
 extern constinit const OpDef kBroadcastTo = {
     .name = "broadcast_to", .doc = "x repeated along axes of size 1; dx = the sum over the repeats",
-    .infer = infer_broadcast, .eval = eval_copy,
+    .infer = infer_broadcast,
     .view = [](const InferCall& c, const Layout& in) {
       return std::optional(broadcast_to(in, c.as<TargetShape>().shape)); },
     .vjp = [](const VjpCall& c) { return Grads{sum_to(c.grad, c.in[0].shape())}; },
     .reach = reach_elementwise, .fact = when_any<fact_broadcast>};
 extern constinit const OpDef kSlice = {
-    .name = "slice", .doc = "y = x[start:stop:step] along an axis", .infer = infer_slice, .eval = eval_copy,
+    .name = "slice", .doc = "y = x[start:stop:step] along an axis", .infer = infer_slice,
     .view = [](const InferCall& c, const Layout& in) {
       const Range& r = c.as<Range>();
       return std::optional(slice(in, r.axis, r.start, r.stop, r.step)); },
@@ -224,7 +234,7 @@ extern constinit const OpDef kCast = {
     .infer = [](const InferCall& c) { return Type{c.as<TargetType>().dtype, c.in[0].shape}; }, .eval = eval_copy,
     .vjp = [](const VjpCall& c) {
       return Grads{is_compute_float(c.in[0].dtype()) ? cast(c.grad, c.in[0].dtype()) : Value()}; },
-    .reach = reach_elementwise, .fact = keep_fact};
+    .reach = reach_elementwise, .fact = fact_cast};
 
 Value reshape(const Value& x, const Shape& shape, SourceLine line) {
   Shape to = shape;
@@ -240,10 +250,11 @@ Value reshape(const Value& x, const Shape& shape, SourceLine line) {
 }
 Value permute(const Value& x, const Dims& axes, SourceLine line) {
   Dims normal = axes;
-  for (int i = 0; i < normal.size(); ++i) normal[i] = normalise_axis(static_cast<int>(axes[i]), x.rank());
+  for (int i = 0; i < normal.size(); ++i) normal[i] = axis_given(axes[i], x.rank());
   return x.builder().emit(kPermute, {x}, AxisList{normal}, line);
 }
 Value transpose(const Value& x, SourceLine line) {
+  if (x.rank() < 2) return x.builder().emit(kPermute, {x}, AxisList{{0, 1}}, line);      // which says that it cannot
   Dims axes = Dims::filled(x.rank(), 0);
   for (int i = 0; i < x.rank(); ++i) axes[i] = i;
   std::swap(axes[normalise_axis(-1, x.rank())], axes[normalise_axis(-2, x.rank())]);
@@ -254,15 +265,20 @@ Value broadcast_to(const Value& x, const Shape& shape, SourceLine line) {
   return x.builder().emit(kBroadcastTo, {x}, TargetShape{shape}, line);
 }
 Value slice(const Value& x, int axis, std::int64_t start, std::int64_t stop, std::int64_t step, SourceLine line) {
-  return x.builder().emit(kSlice, {x}, Range{normalise_axis(axis, x.rank()), start, stop, step}, line);
+  return x.builder().emit(kSlice, {x}, Range{axis_given(axis, x.rank()), start, stop, step}, line);
 }
 Value unslice(const Value& x, int axis, std::int64_t start, std::int64_t step, std::int64_t size, SourceLine line) {
-  const int a = normalise_axis(axis, x.rank());
-  return x.builder().emit(kUnslice, {x}, Range{a, start, start + x.dim(a) * step, step, size}, line);
+  const int a = axis_given(axis, x.rank());
+  const std::int64_t n = a >= 0 && a < x.rank() ? x.dim(a) : 0;
+  return x.builder().emit(kUnslice, {x}, Range{a, start, start + n * step, step, size}, line);
 }
 Value concat(const std::vector<Value>& parts, int axis, SourceLine line) {
-  if (parts.empty()) throw ShapeError("concat: there is nothing to join; give at least one part");
-  return parts[0].builder().emit(kConcat, parts, OneAxis{normalise_axis(axis, parts[0].rank())}, line);
+  if (parts.empty()) {
+    const std::string_view file = line.file;
+    throw ShapeError(fmt::format("concat() at {}:{}: there is nothing to join; give at least one part",
+                                 file.substr(file.find_last_of('/') + 1), line.line));
+  }
+  return parts[0].builder().emit(kConcat, parts, OneAxis{axis_given(axis, parts[0].rank())}, line);
 }
 Value cast(const Value& x, DType dtype, SourceLine line) {
   if (x.dtype() == dtype) return x;

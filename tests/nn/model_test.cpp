@@ -1,6 +1,7 @@
 #include "nn/model.h"
 
 #include "nn/sites.h"
+#include "tensor/file.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"
 
@@ -87,7 +88,21 @@ TEST(Model, DoublePrecisionAgrees) {
   test::expect_close(a.to(DType::f64), b, 2e-6, "logits");
 }
 
-// What design.md promises of the library, as it is written there.
+// The printed graph in autograd/README.md is the graph.
+TEST(Readme, PrintsTheGraphAsItIs) {
+  Config c;
+  c.layers = 1;
+  c.heads = 2;
+  c.d_model = 8;
+  c.d_mlp = 32;
+  c.context = 16;
+  c.vocabulary = 50;
+  const Graph g = build_gpt2(c, {5, 1, 5});
+  const std::string readme = read_text(test::data() / "../../autograd/README.md");
+  EXPECT_NE(readme.find("```\n" + g.to_text() + "```\n"), std::string::npos) << g.to_text();
+}
+
+// The first lines that a user writes.
 TEST(Snippets, RunAndLook) {
   auto m = nn::load_gpt2();
   nn::Run r = m.run("The capital of Texas is", sites("*.attn.hook_pattern"));

@@ -1,0 +1,57 @@
+// Uses an installed Vitrine as a stranger would: a graph of one's own with its gradient, and the
+// default model.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+
+#include "autograd/builder.h"
+#include "autograd/gradient.h"
+#include "autograd/ops.h"
+#include "autograd/plan.h"
+#include "nn/model.h"
+#include "nn/sampling.h"
+#include "tensor/tensor.h"
+
+namespace {
+
+void expect(bool holds, const char* what) {
+  if (holds) return;
+  std::fprintf(stderr, "not as expected: %s\n", what);
+  std::exit(1);
+}
+
+// loss = sum(relu(x w)) for x = [[1, 2]], w = [[3, -1], [4, -1]]: relu([11, -3]) = [11, 0], so loss
+// = 11 and d loss / d w = [[1, 0], [2, 0]].
+void own_graph() {
+  using namespace vitrine;
+  Builder b;
+  const Value x = b.input("x", {DType::f32, {1, 2}});
+  const Value w = b.parameter("w", {DType::f32, {2, 2}});
+  b.output("loss", sum(relu(matmul(x, w))));
+  const Graph graph = gradient(std::move(b).finish(), "loss", leaves("w"));
+
+  const Plan plan = compile(graph, fetch(value("loss"), grad(leaves("w"))));
+  const Results r = plan.run({{"x", Tensor::of({1, 2}, {1.f, 2.f})}},
+                             {{"w", Tensor::of({2, 2}, {3.f, -1.f, 4.f, -1.f})}});
+  expect(r.scalar("loss") == 11, "loss == 11");
+  expect(r.grad("w").to_vector<float>() == std::vector<float>{1, 0, 2, 0},
+         "d loss / d w == [[1, 0], [2, 0]]");
+}
+
+void default_model() {
+  using namespace vitrine;
+  const nn::Model m = nn::load_gpt2(MODEL);
+  const nn::Run r = m.run("The capital of Texas is");
+  const Tensor logits = r.logits();  // [1, position, vocabulary]
+  const auto last = logits.select(0, 0).select(0, logits.dim(1) - 1).to_vector<float>();
+  const auto top = nn::top_tokens(last, 1);
+  expect(m.tokenizer().token_bytes(top.at(0).id) == " Austin", "the capital of Texas is Austin");
+}
+
+}  // namespace
+
+int main() {
+  own_graph();
+  default_model();
+  std::puts("a graph, its gradient and the default model work");
+}

@@ -1,0 +1,32 @@
+# Installs the build into a fresh folder, moves that folder (a package must not remember where it was made), then
+# configures, builds and runs the consumer against it, and runs the installed program.
+function(run what)
+  execute_process(COMMAND ${ARGN} RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  if(NOT code EQUAL 0)
+    list(JOIN ARGN " " command)
+    message(FATAL_ERROR "${what} failed (${code}): ${command}\n${output}")
+  endif()
+  set(output "${output}" PARENT_SCOPE)
+endfunction()
+
+file(REMOVE_RECURSE ${WORK})
+run("installing" ${CMAKE_COMMAND} --install ${BUILD} --prefix ${WORK}/staging)
+file(RENAME ${WORK}/staging ${WORK}/prefix)
+
+run("configuring the consumer" ${CMAKE_COMMAND} -S ${CONSUMER} -B ${WORK}/consumer -G ${GENERATOR}
+    -D CMAKE_PREFIX_PATH=${WORK}/prefix -D CMAKE_CXX_COMPILER=${CXX} "-DCMAKE_CXX_FLAGS=${CXX_FLAGS}")
+run("building the consumer" ${CMAKE_COMMAND} --build ${WORK}/consumer)
+run("running the consumer" ${WORK}/consumer/consumer)
+message("${output}")
+
+file(GLOB model_files RELATIVE ${MODEL} ${MODEL}/*)
+foreach(file IN LISTS model_files)
+  run("comparing the installed model" ${CMAKE_COMMAND} -E compare_files
+      ${MODEL}/${file} ${WORK}/prefix/${DATADIR}/vitrine/model/${file})
+endforeach()
+
+set(program ${WORK}/prefix/${BINDIR}/vitrine)
+run("running the installed program" ${program} predict --prompt "The capital of Texas is")
+if(NOT output MATCHES "Austin")
+  message(FATAL_ERROR "${program} does not predict Austin:\n${output}")
+endif()
