@@ -8,7 +8,9 @@ namespace vitrine {
 namespace {
 
 constexpr std::int64_t kAlign = 64;
-std::int64_t aligned(std::int64_t bytes) { return std::max(kAlign, (bytes + kAlign - 1) / kAlign * kAlign); }
+std::int64_t aligned(std::int64_t bytes) {
+  return std::max(kAlign, (bytes + kAlign - 1) / kAlign * kAlign);
+}
 
 }  // namespace
 
@@ -36,7 +38,8 @@ std::int64_t ArenaPlanner::take(std::int64_t bytes) {
 
 void ArenaPlanner::give_back(std::int64_t offset, std::int64_t bytes) {
   auto gap = gaps_.emplace(offset, aligned(bytes)).first;
-  if (const auto next = std::next(gap); next != gaps_.end() && gap->first + gap->second == next->first) {
+  if (const auto next = std::next(gap);
+      next != gaps_.end() && gap->first + gap->second == next->first) {
     gap->second += next->second;
     gaps_.erase(next);
   }
@@ -61,7 +64,8 @@ ArenaPool::Lease ArenaPool::lease(std::int64_t bytes) const {
       return {self, std::move(block)};
     }
   }
-  auto* p = static_cast<std::byte*>(std::aligned_alloc(kAlign, static_cast<std::size_t>(aligned(bytes))));
+  auto* p =
+      static_cast<std::byte*>(std::aligned_alloc(kAlign, static_cast<std::size_t>(aligned(bytes))));
   if (p == nullptr) throw std::bad_alloc();
   return {self, Block(p)};
 }

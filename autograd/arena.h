@@ -18,7 +18,7 @@ class ArenaPlanner {
   std::int64_t peak() const { return end_; }
 
  private:
-  std::map<std::int64_t, std::int64_t> gaps_;            // offset -> size, never adjacent
+  std::map<std::int64_t, std::int64_t> gaps_;  // offset -> size, never adjacent
   std::int64_t end_ = 0;
 };
 
@@ -42,7 +42,7 @@ class ArenaPool {
     ArenaPool& pool_;
     Block block_;
   };
-  Lease lease(std::int64_t bytes) const;                 // all leases of one pool have the same size
+  Lease lease(std::int64_t bytes) const;  // all leases of one pool have the same size
 
  private:
   mutable std::mutex mutex_;

@@ -39,7 +39,9 @@ std::string to_string(const Attributes& attributes) {
                                         : fmt::format("tensor of {}", to_string(a.value.shape()));
           },
           [](const SiteLabel& a) { return fmt::format("\"{}\" [{}]", a.name, axes_text(a.axes)); },
-          [](const AxisList& a) { return fmt::format("axes={}{}", to_string(a.axes), a.keepdims ? " keepdims" : ""); },
+          [](const AxisList& a) {
+            return fmt::format("axes={}{}", to_string(a.axes), a.keepdims ? " keepdims" : "");
+          },
           [](const OneAxis& a) { return fmt::format("axis={}", a.axis); },
           [](const TargetShape& a) { return to_string(a.shape); },
           [](const TargetType& a) { return std::string(name_of(a.dtype)); },
@@ -55,27 +57,27 @@ std::string to_string(const Attributes& attributes) {
           },
           [](const ScoreScale& a) { return fmt::format("scale={:g}", a.scale); },
           [](const AttentionRule& a) {
-            return fmt::format("scale={:g}{}", a.scale, a.offset == 0 ? "" : fmt::format(" offset={}", a.offset));
+            return fmt::format("scale={:g}{}", a.scale,
+                               a.offset == 0 ? "" : fmt::format(" offset={}", a.offset));
           },
-          [](const NormRule& a) {
-            return fmt::format("eps={:g}", a.eps);
-          },
-          [](const HeadsRule& a) {
-            return fmt::format("heads={}", a.heads);
-          },
+          [](const NormRule& a) { return fmt::format("eps={:g}", a.eps); },
+          [](const HeadsRule& a) { return fmt::format("heads={}", a.heads); },
       },
       attributes);
 }
 
 std::size_t hash_of(const Attributes& attributes) {
   std::size_t h = std::hash<std::string>()(to_string(attributes)) * 31 + attributes.index();
-  const auto mix = [&h](double x) { h = h * 0x100000001b3ULL ^ std::hash<double>()(x); };   // printing rounds these
+  const auto mix = [&h](double x) {
+    h = h * 0x100000001b3ULL ^ std::hash<double>()(x);
+  };  // printing rounds these
   std::visit(Overloaded{[&](const ConstantValue& a) {
                           if (a.value.numel() == 1) mix(a.value.item<double>());
                         },
-                        [&](const ScoreScale& a) { mix(a.scale); }, [&](const AttentionRule& a) { mix(a.scale); },
-                        [&](const NormRule& a) { mix(a.eps); }, [&](const HeadsRule& a) { mix(a.eps); },
-                        [](const auto&) {}},
+                        [&](const ScoreScale& a) { mix(a.scale); },
+                        [&](const AttentionRule& a) { mix(a.scale); },
+                        [&](const NormRule& a) { mix(a.eps); },
+                        [&](const HeadsRule& a) { mix(a.eps); }, [](const auto&) {}},
              attributes);
   return h;
 }

@@ -30,7 +30,8 @@ std::vector<bool> on_the_way(const Graph& g, const std::vector<Target>& targets,
   for (const Target& t : targets) below[static_cast<std::size_t>(t.node)] = true;
   for (const Node& n : g.nodes()) {
     for (const NodeId i : n.inputs) {
-      if (below[static_cast<std::size_t>(i)] && !n.op->integer_only) below[static_cast<std::size_t>(n.id)] = true;
+      if (below[static_cast<std::size_t>(i)] && !n.op->integer_only)
+        below[static_cast<std::size_t>(n.id)] = true;
     }
   }
   above[static_cast<std::size_t>(output)] = true;
@@ -51,13 +52,14 @@ std::vector<Target> find_targets(const Graph& g, const std::vector<std::string>&
 }
 
 // Ops without a gradient of their own but with an expansion are differentiated through it.
-Graph expand_for_gradient(Graph g, const std::vector<std::string>& sites, const std::vector<std::string>& leaves,
-                          std::string_view output) {
+Graph expand_for_gradient(Graph g, const std::vector<std::string>& sites,
+                          const std::vector<std::string>& leaves, std::string_view output) {
   for (;;) {
     const std::vector<bool> way = on_the_way(g, find_targets(g, sites, leaves), g.output(output));
     std::vector<NodeId> expand;
     for (const Node& n : g.nodes()) {
-      if (way[static_cast<std::size_t>(n.id)] && n.op->vjp == nullptr && n.op->expand != nullptr) expand.push_back(n.id);
+      if (way[static_cast<std::size_t>(n.id)] && n.op->vjp == nullptr && n.op->expand != nullptr)
+        expand.push_back(n.id);
     }
     if (expand.empty()) return g;
     Builder b(g);
@@ -66,20 +68,22 @@ Graph expand_for_gradient(Graph g, const std::vector<std::string>& sites, const 
   }
 }
 
-Graph differentiate(const Graph& graph, std::string_view output, const std::vector<std::string>& sites,
-                    const std::vector<std::string>& leaves) {
+Graph differentiate(const Graph& graph, std::string_view output,
+                    const std::vector<std::string>& sites, const std::vector<std::string>& leaves) {
   const Graph g = expand_for_gradient(expand_sites(graph, sites), sites, leaves, output);
   const NodeId root = g.output(output);
   const Node& metric = g.node(root);
   if (numel(metric.type.shape) != 1 || !is_compute_float(metric.type.dtype)) {
-    throw GraphError(fmt::format("gradients are taken of a scalar; '{}' is {}: take its sum or mean, or pick one entry",
-                                 output, to_string(metric.type)));
+    throw GraphError(fmt::format(
+        "gradients are taken of a scalar; '{}' is {}: take its sum or mean, or pick one entry",
+        output, to_string(metric.type)));
   }
   const std::vector<Target> targets = find_targets(g, sites, leaves);
   const std::vector<bool> way = on_the_way(g, targets, root);
 
   Builder b(g);
-  std::vector<Value> grads(static_cast<std::size_t>(g.next_id()));         // d output / d node, by id, as far as known
+  std::vector<Value> grads(
+      static_cast<std::size_t>(g.next_id()));  // d output / d node, by id, as far as known
   grads[static_cast<std::size_t>(root)] =
       broadcast_to(b.scalar(1, metric.type.dtype), metric.type.shape);
   for (auto n = g.nodes().rbegin(); n != g.nodes().rend(); ++n) {
@@ -89,8 +93,8 @@ Graph differentiate(const Graph& graph, std::string_view output, const std::vect
                                     [&](NodeId i) { return way[static_cast<std::size_t>(i)]; });
     if (!needed) continue;
     if (n->op->vjp == nullptr) {
-      throw GraphError(fmt::format("{} (%{}, in '{}') has no gradient, and '{}' depends on it", n->op->name, n->id,
-                                   n->scope, output));
+      throw GraphError(fmt::format("{} (%{}, in '{}') has no gradient, and '{}' depends on it",
+                                   n->op->name, n->id, n->scope, output));
     }
     const Builder::Origin origin(b, "grad(" + n->scope + ")", n->line);
     std::vector<Value> in;
@@ -126,7 +130,8 @@ Graph expand_sites(const Graph& graph, const std::vector<std::string>& names) {
     std::vector<NodeId> hiding;
     for (const std::string& name : names) {
       const SiteEntry& s = g.site(name);
-      if (s.interior() && std::find(hiding.begin(), hiding.end(), s.node) == hiding.end()) hiding.push_back(s.node);
+      if (s.interior() && std::find(hiding.begin(), hiding.end(), s.node) == hiding.end())
+        hiding.push_back(s.node);
     }
     if (hiding.empty()) return g;
     Builder b(g);
@@ -147,7 +152,8 @@ Graph gradient(const Graph& graph, const Metric& metric, const SiteSet& wrt) {
 Graph gradient(const Graph& graph, const Metric& metric, const LeafSet& wrt) {
   return gradient(with_metric(graph, metric), metric.name, wrt);
 }
-Graph gradient(const Graph& graph, std::string_view output, const SiteSet& sites, const LeafSet& leaves) {
+Graph gradient(const Graph& graph, std::string_view output, const SiteSet& sites,
+               const LeafSet& leaves) {
   return differentiate(graph, output, select_sites(sites, graph.site_names()),
                        select_sites({leaves.patterns}, leaf_names(graph)));
 }

@@ -8,14 +8,17 @@
 
 namespace vitrine {
 
-std::string to_string(const Type& type) { return fmt::format("{}{}", name_of(type.dtype), to_string(type.shape)); }
+std::string to_string(const Type& type) {
+  return fmt::format("{}{}", name_of(type.dtype), to_string(type.shape));
+}
 
 bool Graph::contains(NodeId id) const {
   return id >= 0 && id < next_id() && position_[static_cast<std::size_t>(id)] >= 0;
 }
 
 const Node& Graph::node(NodeId id) const {
-  if (!contains(id)) throw GraphError(fmt::format("the graph has no node %{} (it has {} nodes)", id, nodes_.size()));
+  if (!contains(id))
+    throw GraphError(fmt::format("the graph has no node %{} (it has {} nodes)", id, nodes_.size()));
   return nodes_[static_cast<std::size_t>(position_[static_cast<std::size_t>(id)])];
 }
 
@@ -41,7 +44,8 @@ NodeId Graph::output(std::string_view name) const {
   if (it != outputs_.end()) return it->second;
   std::vector<std::string> names;
   for (const auto& [known, id] : outputs_) names.push_back(known);
-  throw GraphError(fmt::format("the graph has no output '{}'; it has: {}", name, fmt::join(names, ", ")));
+  throw GraphError(
+      fmt::format("the graph has no output '{}'; it has: {}", name, fmt::join(names, ", ")));
 }
 
 NodeId Graph::leaf(std::string_view name) const {
@@ -55,13 +59,15 @@ NodeId Graph::leaf(std::string_view name) const {
 void verify(const Graph& graph) {
   std::vector<bool> seen(static_cast<std::size_t>(graph.next_id()), false);
   const auto fault = [](const Node& n, const std::string& what) {
-    return GraphError(fmt::format("node %{} ({}, in '{}', line {}): {}", n.id, n.op->name, n.scope, n.line.line, what));
+    return GraphError(fmt::format("node %{} ({}, in '{}', line {}): {}", n.id, n.op->name, n.scope,
+                                  n.line.line, what));
   };
   for (const Node& n : graph.nodes()) {
     std::vector<Type> in;
     for (const NodeId i : n.inputs) {
       if (!graph.contains(i)) throw fault(n, fmt::format("its input %{} is not in the graph", i));
-      if (!seen[static_cast<std::size_t>(i)]) throw fault(n, fmt::format("it stands before its input %{}", i));
+      if (!seen[static_cast<std::size_t>(i)])
+        throw fault(n, fmt::format("it stands before its input %{}", i));
       in.push_back(graph.node(i).type);
     }
     if (seen[static_cast<std::size_t>(n.id)]) throw fault(n, "its id is used twice");
@@ -75,16 +81,19 @@ void verify(const Graph& graph) {
       throw fault(n, e.what());
     }
     if (!(type == n.type)) {
-      throw fault(n, fmt::format("its type is {}, but the shape rule gives {}", to_string(n.type), to_string(type)));
+      throw fault(n, fmt::format("its type is {}, but the shape rule gives {}", to_string(n.type),
+                                 to_string(type)));
     }
   }
   for (const SiteEntry& s : graph.sites()) {
     if (!graph.contains(s.node)) throw GraphError(fmt::format("site '{}' names no node", s.name));
     const Node& n = graph.node(s.node);
     if (s.interior()) {
-      if (n.op->interior == nullptr) throw fault(n, fmt::format("site '{}' lies inside it, but it has no inside", s.name));
+      if (n.op->interior == nullptr)
+        throw fault(n, fmt::format("site '{}' lies inside it, but it has no inside", s.name));
     } else if (!(n.type == s.type)) {
-      throw fault(n, fmt::format("site '{}' is {}, its node is {}", s.name, to_string(s.type), to_string(n.type)));
+      throw fault(n, fmt::format("site '{}' is {}, its node is {}", s.name, to_string(s.type),
+                                 to_string(n.type)));
     }
   }
   for (const auto& [name, id] : graph.outputs()) {

@@ -4,31 +4,91 @@
 
 namespace vitrine {
 
-extern const OpDef kInput, kParameter, kConstant, kIdentity, kSite, kDetach;                       // ops_leaf.cpp
-extern const OpDef kNeg, kAbs, kSign, kSquare, kSqrt, kRsqrt, kReciprocal, kExp, kLog, kSin, kCos, kTanh, kErf,
-    kSigmoid, kRelu, kGeluTanh, kGeluErf, kGeluTanhSlope, kGeluErfSlope, kAdd, kSub, kMul, kDiv, kMaximum, kMinimum,
-    kEqual, kLess, kLessEqual, kLogicalAnd, kLogicalOr, kLogicalNot, kSelect;                      // ops_elementwise.cpp
-extern const OpDef kReshape, kPermute, kBroadcastTo, kSlice, kUnslice, kConcat, kCast;             // ops_shape.cpp
-extern const OpDef kSum, kMax, kArgmax;                                                            // ops_reduce.cpp
-extern const OpDef kSoftmax, kSoftmaxGrad, kLogSoftmax, kLayerNorm, kLayerNormGrad, kLayerNormGainGrad;  // ops_rows.cpp
-extern const OpDef kMatmul, kLinear, kHeadsIn, kHeadsOut;                                          // ops_products.cpp
-extern const OpDef kGatherRows, kScatterAddRows, kPick, kUnpick;                                   // ops_gather.cpp
+extern const OpDef kInput, kParameter, kConstant, kIdentity, kSite, kDetach;  // ops_leaf.cpp
+extern const OpDef kNeg, kAbs, kSign, kSquare, kSqrt, kRsqrt, kReciprocal, kExp, kLog, kSin, kCos,
+    kTanh, kErf, kSigmoid, kRelu, kGeluTanh, kGeluErf, kGeluTanhSlope, kGeluErfSlope, kAdd, kSub,
+    kMul, kDiv, kMaximum, kMinimum, kEqual, kLess, kLessEqual, kLogicalAnd, kLogicalOr, kLogicalNot,
+    kSelect;  // ops_elementwise.cpp
+extern const OpDef kReshape, kPermute, kBroadcastTo, kSlice, kUnslice, kConcat,
+    kCast;                               // ops_shape.cpp
+extern const OpDef kSum, kMax, kArgmax;  // ops_reduce.cpp
+extern const OpDef kSoftmax, kSoftmaxGrad, kLogSoftmax, kLayerNorm, kLayerNormGrad,
+    kLayerNormGainGrad;                                           // ops_rows.cpp
+extern const OpDef kMatmul, kLinear, kHeadsIn, kHeadsOut;         // ops_products.cpp
+extern const OpDef kGatherRows, kScatterAddRows, kPick, kUnpick;  // ops_gather.cpp
 extern const OpDef kMask, kAttentionScores, kAttentionOuter, kAttentionMix, kAttentionMixTransposed,
-    kAttention;                                                                                    // ops_attention.cpp
+    kAttention;  // ops_attention.cpp
 
 namespace {
 constexpr std::array kTable = {
-    &kInput, &kParameter, &kConstant, &kIdentity, &kSite, &kDetach,
-    &kNeg, &kAbs, &kSign, &kSquare, &kSqrt, &kRsqrt, &kReciprocal, &kExp, &kLog, &kSin, &kCos, &kTanh, &kErf,
-    &kSigmoid, &kRelu, &kGeluTanh, &kGeluErf, &kGeluTanhSlope, &kGeluErfSlope,
-    &kAdd, &kSub, &kMul, &kDiv, &kMaximum, &kMinimum,
-    &kEqual, &kLess, &kLessEqual, &kLogicalAnd, &kLogicalOr, &kLogicalNot, &kSelect,
-    &kReshape, &kPermute, &kBroadcastTo, &kSlice, &kUnslice, &kConcat, &kCast,
-    &kSum, &kMax, &kArgmax,
-    &kSoftmax, &kSoftmaxGrad, &kLogSoftmax, &kLayerNorm, &kLayerNormGrad, &kLayerNormGainGrad,
-    &kMatmul, &kLinear, &kHeadsIn, &kHeadsOut,
-    &kGatherRows, &kScatterAddRows, &kPick, &kUnpick,
-    &kMask, &kAttentionScores, &kAttentionOuter, &kAttentionMix, &kAttentionMixTransposed, &kAttention,
+    &kInput,
+    &kParameter,
+    &kConstant,
+    &kIdentity,
+    &kSite,
+    &kDetach,
+    &kNeg,
+    &kAbs,
+    &kSign,
+    &kSquare,
+    &kSqrt,
+    &kRsqrt,
+    &kReciprocal,
+    &kExp,
+    &kLog,
+    &kSin,
+    &kCos,
+    &kTanh,
+    &kErf,
+    &kSigmoid,
+    &kRelu,
+    &kGeluTanh,
+    &kGeluErf,
+    &kGeluTanhSlope,
+    &kGeluErfSlope,
+    &kAdd,
+    &kSub,
+    &kMul,
+    &kDiv,
+    &kMaximum,
+    &kMinimum,
+    &kEqual,
+    &kLess,
+    &kLessEqual,
+    &kLogicalAnd,
+    &kLogicalOr,
+    &kLogicalNot,
+    &kSelect,
+    &kReshape,
+    &kPermute,
+    &kBroadcastTo,
+    &kSlice,
+    &kUnslice,
+    &kConcat,
+    &kCast,
+    &kSum,
+    &kMax,
+    &kArgmax,
+    &kSoftmax,
+    &kSoftmaxGrad,
+    &kLogSoftmax,
+    &kLayerNorm,
+    &kLayerNormGrad,
+    &kLayerNormGainGrad,
+    &kMatmul,
+    &kLinear,
+    &kHeadsIn,
+    &kHeadsOut,
+    &kGatherRows,
+    &kScatterAddRows,
+    &kPick,
+    &kUnpick,
+    &kMask,
+    &kAttentionScores,
+    &kAttentionOuter,
+    &kAttentionMix,
+    &kAttentionMixTransposed,
+    &kAttention,
 };
 }  // namespace
 

@@ -9,6 +9,6 @@
 namespace vitrine {
 
 std::span<const OpDef* const> all_ops();
-const OpDef* find_op(std::string_view name);             // null when there is none
+const OpDef* find_op(std::string_view name);  // null when there is none
 
 }  // namespace vitrine

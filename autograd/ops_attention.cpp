@@ -1,5 +1,6 @@
-// Attention over row tables. Queries, keys and values are packed rows [rows, head, e]; the tables say which key row holds
-// position c of a row's sequence, so one mechanism serves ragged batches, the worlds of a sweep and cached keys.
+// Attention over row tables. Queries, keys and values are packed rows [rows, head, e]; the tables
+// say which key row holds position c of a row's sequence, so one mechanism serves ragged batches,
+// the worlds of a sweep and cached keys.
 //
 // scores, mix and mix_transposed are one family: the gradient of each is written with the others.
 #include <limits>
@@ -16,18 +17,24 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-kernels::Tables tables(const EvalCall& c, std::size_t first) { return {c.in[first], c.in[first + 1], c.in[first + 2]}; }
-RowValues row_values(std::span<const Value> in, std::size_t first) { return {in[first], in[first + 1], in[first + 2]}; }
+kernels::Tables tables(const EvalCall& c, std::size_t first) {
+  return {c.in[first], c.in[first + 1], c.in[first + 2]};
+}
+RowValues row_values(std::span<const Value> in, std::size_t first) {
+  return {in[first], in[first + 1], in[first + 2]};
+}
 
 void require_tables(const InferCall& c, std::size_t first, std::int64_t rows) {
   for (std::size_t i = first; i < first + 3; ++i) {
     require(c.in[i].dtype == DType::i32, "row tables must be i32, not {}", name_of(c.in[i].dtype));
   }
   for (std::size_t i = first; i < first + 2; ++i) {
-    require(c.in[i].shape == Shape{rows}, "the {} table must have one entry for each of the {} query rows, not {}",
+    require(c.in[i].shape == Shape{rows},
+            "the {} table must have one entry for each of the {} query rows, not {}",
             i == first ? "sequence" : "position", rows, to_string(c.in[i].shape));
   }
-  require(c.in[first + 2].shape.size() == 2, "the keys table must be [sequences, key positions], not {}",
+  require(c.in[first + 2].shape.size() == 2,
+          "the keys table must be [sequences, key positions], not {}",
           to_string(c.in[first + 2].shape));
 }
 void require_heads(const Type& t, std::string_view name) {
@@ -41,20 +48,22 @@ Type infer_scores(const InferCall& c) {
   require_heads(q, "q");
   require_heads(k, "k");
   require_same_dtype(q, k);
-  require(q.shape[1] == k.shape[1] && q.shape[2] == k.shape[2], "q {} and k {} must have the same heads and width",
-          to_string(q.shape), to_string(k.shape));
+  require(q.shape[1] == k.shape[1] && q.shape[2] == k.shape[2],
+          "q {} and k {} must have the same heads and width", to_string(q.shape),
+          to_string(k.shape));
   require_tables(c, 2, q.shape[0]);
   return {q.dtype, {q.shape[0], q.shape[1], c.in[4].shape[1]}};
 }
-void require_pattern(const InferCall& c) {               // p [rows, head, key positions], x [.., head, e]
+void require_pattern(const InferCall& c) {  // p [rows, head, key positions], x [.., head, e]
   const Type &p = c.in[0], &x = c.in[1];
   require_heads(x, "the rows");
   require_same_dtype(p, x);
-  require(p.shape.size() == 3 && p.shape[1] == x.shape[1], "pattern {} and rows {} must have the same heads",
-          to_string(p.shape), to_string(x.shape));
+  require(p.shape.size() == 3 && p.shape[1] == x.shape[1],
+          "pattern {} and rows {} must have the same heads", to_string(p.shape),
+          to_string(x.shape));
   require_tables(c, 2, p.shape[0]);
-  require(p.shape[2] == c.in[4].shape[1], "the pattern has {} key positions, the keys table {}", p.shape[2],
-          c.in[4].shape[1]);
+  require(p.shape[2] == c.in[4].shape[1], "the pattern has {} key positions, the keys table {}",
+          p.shape[2], c.in[4].shape[1]);
 }
 Type infer_mix(const InferCall& c) {
   require_pattern(c);
@@ -73,15 +82,21 @@ Type infer_attention(const InferCall& c) {
   const Type &k = c.in[1], &v = c.in[2];
   require_heads(v, "v");
   require_same_dtype(k, v);
-  require(v.shape[0] == k.shape[0] && v.shape[1] == k.shape[1], "k {} and v {} must have the same rows and heads",
-          to_string(k.shape), to_string(v.shape));
+  require(v.shape[0] == k.shape[0] && v.shape[1] == k.shape[1],
+          "k {} and v {} must have the same rows and heads", to_string(k.shape),
+          to_string(v.shape));
   return {v.dtype, {c.in[0].shape[0], v.shape[1], v.shape[2]}};
 }
 
-// ---- reach: key rows are found through the tables, so their coordinates are sequence and position ----------------
-Link link(int in_axis, Coordinate in, int out_axis, Coordinate out, Relation relation = Relation::same,
-          std::int64_t offset = 0) {
-  return {.in_axis = in_axis, .in = in, .out_axis = out_axis, .out = out, .relation = relation, .offset = offset};
+// ---- reach: key rows are found through the tables: their coordinates are sequence, position ---
+Link link(int in_axis, Coordinate in, int out_axis, Coordinate out,
+          Relation relation = Relation::same, std::int64_t offset = 0) {
+  return {.in_axis = in_axis,
+          .in = in,
+          .out_axis = out_axis,
+          .out = out,
+          .relation = relation,
+          .offset = offset};
 }
 Link same_sequence(int in_axis, int out_axis) {
   return link(in_axis, Coordinate::sequence, out_axis, Coordinate::sequence);
@@ -92,41 +107,47 @@ Reach with_tables(Reach reach) {
 }
 Reach reach_scores(const ReachCall&) {
   const InputReach q{.links = {same_axis(0, 0), same_axis(1, 1)}};
-  const InputReach k{
-      .links = {same_sequence(0, 0), link(0, Coordinate::position, 2, Coordinate::index), same_axis(1, 1)}};
+  const InputReach k{.links = {same_sequence(0, 0),
+                               link(0, Coordinate::position, 2, Coordinate::index),
+                               same_axis(1, 1)}};
   return with_tables({q, k});
 }
-bool causal(const Fact& f) {                             // zeros beyond position + offset on [rows, head, keys]
-  return f.kind == Fact::Kind::zero && f.query == Coordinate::position && f.query_axis == 0 && f.key_axis == 2;
+bool causal(const Fact& f) {  // zeros beyond position + offset on [rows, head, keys]
+  return f.kind == Fact::Kind::zero && f.query == Coordinate::position && f.query_axis == 0 &&
+         f.key_axis == 2;
 }
 Reach reach_mix(const ReachCall& c) {
   const InputReach p{.links = {same_axis(0, 0), same_axis(1, 1)}};
   InputReach v{.links = {same_sequence(0, 0), same_axis(1, 1), same_axis(2, 2)}};
   if (const Fact& f = c.facts[0]; causal(f)) {
-    v.links.push_back(link(0, Coordinate::position, 0, Coordinate::position, Relation::at_most, f.offset));
+    v.links.push_back(
+        link(0, Coordinate::position, 0, Coordinate::position, Relation::at_most, f.offset));
   }
   return with_tables({p, v});
 }
 Reach reach_mix_transposed(const ReachCall& c) {
-  const InputReach p{
-      .links = {same_sequence(0, 0), link(2, Coordinate::index, 0, Coordinate::position), same_axis(1, 1)}};
+  const InputReach p{.links = {same_sequence(0, 0),
+                               link(2, Coordinate::index, 0, Coordinate::position),
+                               same_axis(1, 1)}};
   InputReach x{.links = {same_sequence(0, 0), same_axis(1, 1), same_axis(2, 2)}};
   if (const Fact& f = c.facts[0]; causal(f)) {
-    x.links.push_back(link(0, Coordinate::position, 0, Coordinate::position, Relation::at_least, -f.offset));
+    x.links.push_back(
+        link(0, Coordinate::position, 0, Coordinate::position, Relation::at_least, -f.offset));
   }
   return with_tables({p, x});
 }
 Reach reach_attention(const ReachCall& c) {
   const std::int64_t offset = c.as<AttentionRule>().offset;
   const InputReach q{.links = {same_axis(0, 0), same_axis(1, 1)}};
-  InputReach k{.links = {same_sequence(0, 0), same_axis(1, 1),
-                         link(0, Coordinate::position, 0, Coordinate::position, Relation::at_most, offset)}};
+  InputReach k{
+      .links = {same_sequence(0, 0), same_axis(1, 1),
+                link(0, Coordinate::position, 0, Coordinate::position, Relation::at_most, offset)}};
   InputReach v = k;
   v.links.push_back(same_axis(2, 2));
   return with_tables({q, k, v});
 }
 
-// ---- mask --------------------------------------------------------------------------------------
+// ---- mask -------------------------------------------------------------------------------------
 Type infer_mask(const InferCall& c) {
   const Visibility& rule = c.as<Visibility>();
   require_float(c.in[0], "the scores");
@@ -134,7 +155,8 @@ Type infer_mask(const InferCall& c) {
   require_axis(rule.key_axis, c.in[0]);
   require(rule.query_axis != rule.key_axis, "the query and key axes must differ");
   if (c.in.size() > 1) {
-    require(c.in[1].dtype == DType::i32, "the position table must be i32, not {}", name_of(c.in[1].dtype));
+    require(c.in[1].dtype == DType::i32, "the position table must be i32, not {}",
+            name_of(c.in[1].dtype));
     require(c.in[1].shape == Shape{c.in[0].shape[rule.query_axis]},
             "the position table must have one entry for each of the {} queries, not {}",
             c.in[0].shape[rule.query_axis], to_string(c.in[1].shape));
@@ -144,14 +166,15 @@ Type infer_mask(const InferCall& c) {
 void eval_mask(const EvalCall& c) {
   const Visibility& rule = c.as<Visibility>();
   kernels::mask_keys(c.pool, c.in[0], c.in.size() > 1 ? c.in[1] : View{},
-                     {rule.query_axis, rule.key_axis, rule.offset, rule.zero ? 0.0 : -kInfinity}, c.out);
+                     {rule.query_axis, rule.key_axis, rule.offset, rule.zero ? 0.0 : -kInfinity},
+                     c.out);
 }
 Fact fact_mask(const ReachCall& c) {
   const Visibility& rule = c.as<Visibility>();
   return {rule.zero ? Fact::Kind::zero : Fact::Kind::masked, rule.query_axis, rule.key_axis,
           c.in.size() > 1 ? Coordinate::position : Coordinate::index, rule.offset};
 }
-Grads vjp_mask(const VjpCall& c) {                       // nothing flows through what was replaced
+Grads vjp_mask(const VjpCall& c) {  // nothing flows through what was replaced
   Visibility rule = c.as<Visibility>();
   rule.zero = true;
   std::vector<Value> in(c.in.begin(), c.in.end());
@@ -160,33 +183,39 @@ Grads vjp_mask(const VjpCall& c) {                       // nothing flows throug
   if (in.size() > 1) grads.emplace_back();
   return grads;
 }
-Reach reach_mask(const ReachCall& c) {                   // what is replaced reads nothing: key <= query + offset
+Reach reach_mask(const ReachCall& c) {  // what is replaced reads nothing: key <= query + offset
   const Visibility& rule = c.as<Visibility>();
   const bool by_table = c.in.size() > 1;
   Reach reach = reach_elementwise({c.in.first(1), c.out, c.attributes, c.facts.first(1)});
   reach[0].links.push_back(link(rule.key_axis, Coordinate::index, rule.query_axis,
-                                by_table ? Coordinate::position : Coordinate::index, Relation::at_most, rule.offset));
+                                by_table ? Coordinate::position : Coordinate::index,
+                                Relation::at_most, rule.offset));
   if (by_table) reach.push_back({.links = {same_axis(0, rule.query_axis)}});
   return reach;
 }
 
-// ---- the composite -----------------------------------------------------------------------------
+// ---- the composite ----------------------------------------------------------------------------
 const Axes kPatternAxes = {Axis::row, Axis::head, Axis::key};
 
-// The three steps of attention: scores, what may be seen, and the pattern; each [rows, head, key positions].
-Value pattern_of(Builder& b, const Value& q, const Value& k, const RowValues& rows, const AttentionRule& rule) {
+// The three steps of attention: scores, what may be seen, and the pattern; each [rows, head, key
+// positions].
+Value pattern_of(Builder& b, const Value& q, const Value& k, const RowValues& rows,
+                 const AttentionRule& rule) {
   Value scores = attention_scores(q, k, rows, rule.scale);
   scores = mask(scores, rows.position, 0, 2, rule.offset);
-  if (!rule.prefix.empty()) scores = b.site(rule.prefix + ".hook_attn_scores", scores, kPatternAxes);
+  if (!rule.prefix.empty())
+    scores = b.site(rule.prefix + ".hook_attn_scores", scores, kPatternAxes);
   Value pattern = softmax(scores);
   if (!rule.prefix.empty()) pattern = b.site(rule.prefix + ".hook_pattern", pattern, kPatternAxes);
   return pattern;
 }
 Value expand_attention(const ExpandCall& c) {
   const RowValues rows = row_values(c.in, 3);
-  return attention_mix(pattern_of(c.builder, c.in[0], c.in[1], rows, c.as<AttentionRule>()), c.in[2], rows);
+  return attention_mix(pattern_of(c.builder, c.in[0], c.in[1], rows, c.as<AttentionRule>()),
+                       c.in[2], rows);
 }
-// With P the pattern and S the scores: dP = dz v^T, dv = P^T dz, dS = P (dP - sum P dP), dq = scale dS k, dk = scale dS^T q.
+// With P the pattern and S the scores: dP = dz v^T, dv = P^T dz, dS = P (dP - sum P dP), dq = scale
+// dS k, dk = scale dS^T q.
 Grads vjp_attention(const VjpCall& c) {
   AttentionRule rule = c.as<AttentionRule>();
   rule.prefix.clear();
@@ -194,17 +223,23 @@ Grads vjp_attention(const VjpCall& c) {
   const RowValues rows = row_values(c.in, 3);
   const Value pattern = pattern_of(c.builder, q, k, rows, rule);
   const Value dscores = softmax_grad(pattern, attention_outer(c.grad, v, rows)) * rule.scale;
-  return {attention_mix(dscores, k, rows), attention_mix_transposed(dscores, q, rows, k.dim(0)),
-          attention_mix_transposed(pattern, c.grad, rows, v.dim(0)), Value(), Value(), Value()};
+  return {attention_mix(dscores, k, rows),
+          attention_mix_transposed(dscores, q, rows, k.dim(0)),
+          attention_mix_transposed(pattern, c.grad, rows, v.dim(0)),
+          Value(),
+          Value(),
+          Value()};
 }
 std::vector<InteriorSite> attention_sites(const InferCall& c, const Type& out) {
   const std::string& prefix = c.as<AttentionRule>().prefix;
   if (prefix.empty()) return {};
   const Type pattern{out.dtype, {out.shape[0], out.shape[1], c.in[5].shape[1]}};
-  return {{{prefix + ".hook_attn_scores", kPatternAxes}, pattern}, {{prefix + ".hook_pattern", kPatternAxes}, pattern}};
+  return {{{prefix + ".hook_attn_scores", kPatternAxes}, pattern},
+          {{prefix + ".hook_pattern", kPatternAxes}, pattern}};
 }
 
-std::int64_t flops_pattern(const InferCall& c, const Type&) {     // a multiply and an add per (row, head, key, e)
+std::int64_t flops_pattern(const InferCall& c,
+                           const Type&) {  // a multiply and an add per (row, head, key, e)
   return 2 * numel(c.in[0].shape) * c.in[4].shape[1];
 }
 std::int64_t flops_mix_family(const InferCall& c, const Type&) {
@@ -212,82 +247,133 @@ std::int64_t flops_mix_family(const InferCall& c, const Type&) {
 }
 std::int64_t flops_attention(const InferCall& c, const Type& out) {
   const std::int64_t keys = c.in[5].shape[1];
-  return 2 * keys * (numel(c.in[0].shape) + numel(out.shape)) + 8 * keys * out.shape[0] * out.shape[1];
+  return 2 * keys * (numel(c.in[0].shape) + numel(out.shape)) +
+         8 * keys * out.shape[0] * out.shape[1];
 }
 
 }  // namespace
 
 extern constinit const OpDef kMask = {
-    .name = "mask", .doc = "y = x where key index <= query position + offset, else -inf (0 in gradients)",
-    .infer = infer_mask, .eval = eval_mask, .vjp = vjp_mask, .reach = reach_mask, .fact = fact_mask};
+    .name = "mask",
+    .doc = "y = x where key index <= query position + offset, else -inf (0 in gradients)",
+    .infer = infer_mask,
+    .eval = eval_mask,
+    .vjp = vjp_mask,
+    .reach = reach_mask,
+    .fact = fact_mask};
 extern constinit const OpDef kAttentionScores = {
-    .name = "attention_scores", .doc = "y[r, h, c] = scale q[r, h] . k[key row of position c, h], -inf without a key",
+    .name = "attention_scores",
+    .doc = "y[r, h, c] = scale q[r, h] . k[key row of position c, h], -inf without a key",
     .infer = infer_scores,
-    .eval = [](const EvalCall& c) {
-      kernels::attention_scores(c.pool, c.in[0], c.in[1], tables(c, 2), c.as<ScoreScale>().scale, c.out); },
-    .vjp = [](const VjpCall& c) {
-      const Value g = c.grad * c.as<ScoreScale>().scale;
-      const RowValues rows = row_values(c.in, 2);
-      return Grads{attention_mix(g, c.in[1], rows), attention_mix_transposed(g, c.in[0], rows, c.in[1].dim(0)),
-                   Value(), Value(), Value()}; },
-    .reach = reach_scores, .flops = flops_pattern};
+    .eval =
+        [](const EvalCall& c) {
+          kernels::attention_scores(c.pool, c.in[0], c.in[1], tables(c, 2),
+                                    c.as<ScoreScale>().scale, c.out);
+        },
+    .vjp =
+        [](const VjpCall& c) {
+          const Value g = c.grad * c.as<ScoreScale>().scale;
+          const RowValues rows = row_values(c.in, 2);
+          return Grads{attention_mix(g, c.in[1], rows),
+                       attention_mix_transposed(g, c.in[0], rows, c.in[1].dim(0)), Value(), Value(),
+                       Value()};
+        },
+    .reach = reach_scores,
+    .flops = flops_pattern};
 extern constinit const OpDef kAttentionOuter = {
-    .name = "attention_outer", .doc = "y[r, h, c] = x[r, h] . k[key row of position c, h], 0 without a key",
+    .name = "attention_outer",
+    .doc = "y[r, h, c] = x[r, h] . k[key row of position c, h], 0 without a key",
     .infer = infer_scores,
-    .eval = [](const EvalCall& c) { kernels::attention_outer(c.pool, c.in[0], c.in[1], tables(c, 2), c.out); },
-    .vjp = [](const VjpCall& c) {
-      const RowValues rows = row_values(c.in, 2);
-      return Grads{attention_mix(c.grad, c.in[1], rows),
-                   attention_mix_transposed(c.grad, c.in[0], rows, c.in[1].dim(0)), Value(), Value(), Value()}; },
-    .reach = reach_scores, .flops = flops_pattern};
+    .eval =
+        [](const EvalCall& c) {
+          kernels::attention_outer(c.pool, c.in[0], c.in[1], tables(c, 2), c.out);
+        },
+    .vjp =
+        [](const VjpCall& c) {
+          const RowValues rows = row_values(c.in, 2);
+          return Grads{attention_mix(c.grad, c.in[1], rows),
+                       attention_mix_transposed(c.grad, c.in[0], rows, c.in[1].dim(0)), Value(),
+                       Value(), Value()};
+        },
+    .reach = reach_scores,
+    .flops = flops_pattern};
 extern constinit const OpDef kAttentionMix = {
-    .name = "attention_mix", .doc = "y[r, h] = sum_c p[r, h, c] v[key row of position c, h]", .infer = infer_mix,
-    .eval = [](const EvalCall& c) { kernels::attention_mix(c.pool, c.in[0], c.in[1], tables(c, 2), c.out); },
-    .vjp = [](const VjpCall& c) {
-      const RowValues rows = row_values(c.in, 2);
-      return Grads{attention_outer(c.grad, c.in[1], rows),
-                   attention_mix_transposed(c.in[0], c.grad, rows, c.in[1].dim(0)), Value(), Value(), Value()}; },
-    .reach = reach_mix, .flops = flops_mix_family};
+    .name = "attention_mix",
+    .doc = "y[r, h] = sum_c p[r, h, c] v[key row of position c, h]",
+    .infer = infer_mix,
+    .eval =
+        [](const EvalCall& c) {
+          kernels::attention_mix(c.pool, c.in[0], c.in[1], tables(c, 2), c.out);
+        },
+    .vjp =
+        [](const VjpCall& c) {
+          const RowValues rows = row_values(c.in, 2);
+          return Grads{attention_outer(c.grad, c.in[1], rows),
+                       attention_mix_transposed(c.in[0], c.grad, rows, c.in[1].dim(0)), Value(),
+                       Value(), Value()};
+        },
+    .reach = reach_mix,
+    .flops = flops_mix_family};
 extern constinit const OpDef kAttentionMixTransposed = {
-    .name = "attention_mix_transposed", .doc = "y[j, h] = the sum of p[r, h, c] x[r, h] where j is row r's key row at c",
+    .name = "attention_mix_transposed",
+    .doc = "y[j, h] = the sum of p[r, h, c] x[r, h] where j is row r's key row at c",
     .infer = infer_mix_transposed,
-    .eval = [](const EvalCall& c) {
-      if (c.out.numel() == 0) return;
-      kernels::attention_mix_transposed(c.pool, c.in[0], c.in[1], tables(c, 2), c.out); },
-    .vjp = [](const VjpCall& c) {
-      const RowValues rows = row_values(c.in, 2);
-      return Grads{attention_outer(c.in[1], c.grad, rows), attention_mix(c.in[0], c.grad, rows), Value(), Value(),
-                   Value()}; },
-    .reach = reach_mix_transposed, .flops = flops_mix_family};
+    .eval =
+        [](const EvalCall& c) {
+          if (c.out.numel() == 0) return;
+          kernels::attention_mix_transposed(c.pool, c.in[0], c.in[1], tables(c, 2), c.out);
+        },
+    .vjp =
+        [](const VjpCall& c) {
+          const RowValues rows = row_values(c.in, 2);
+          return Grads{attention_outer(c.in[1], c.grad, rows), attention_mix(c.in[0], c.grad, rows),
+                       Value(), Value(), Value()};
+        },
+    .reach = reach_mix_transposed,
+    .flops = flops_mix_family};
 extern constinit const OpDef kAttention = {
-    .name = "attention", .doc = "z = softmax(mask(q k^T scale)) v, per head  (Vaswani et al. 2017)",
+    .name = "attention",
+    .doc = "z = softmax(mask(q k^T scale)) v, per head  (Vaswani et al. 2017)",
     .infer = infer_attention,
-    .eval = [](const EvalCall& c) {
-      const AttentionRule& rule = c.as<AttentionRule>();
-      kernels::attention(c.pool, c.in[0], c.in[1], c.in[2], tables(c, 3), rule.scale, rule.offset, c.out); },
-    .vjp = vjp_attention, .reach = reach_attention, .flops = flops_attention, .expand = expand_attention,
+    .eval =
+        [](const EvalCall& c) {
+          const AttentionRule& rule = c.as<AttentionRule>();
+          kernels::attention(c.pool, c.in[0], c.in[1], c.in[2], tables(c, 3), rule.scale,
+                             rule.offset, c.out);
+        },
+    .vjp = vjp_attention,
+    .reach = reach_attention,
+    .flops = flops_attention,
+    .expand = expand_attention,
     .interior = attention_sites};
 
-Value mask(const Value& scores, int query_axis, int key_axis, std::int64_t offset, SourceLine line) {
-  const Visibility rule{axis_given(query_axis, scores.rank()), axis_given(key_axis, scores.rank()), offset};
+Value mask(const Value& scores, int query_axis, int key_axis, std::int64_t offset,
+           SourceLine line) {
+  const Visibility rule{axis_given(query_axis, scores.rank()), axis_given(key_axis, scores.rank()),
+                        offset};
   return scores.builder().emit(kMask, {scores}, rule, line);
 }
-Value mask(const Value& scores, const Value& position, int query_axis, int key_axis, std::int64_t offset,
-           SourceLine line) {
-  const Visibility rule{axis_given(query_axis, scores.rank()), axis_given(key_axis, scores.rank()), offset};
+Value mask(const Value& scores, const Value& position, int query_axis, int key_axis,
+           std::int64_t offset, SourceLine line) {
+  const Visibility rule{axis_given(query_axis, scores.rank()), axis_given(key_axis, scores.rank()),
+                        offset};
   return scores.builder().emit(kMask, {scores, position}, rule, line);
 }
-Value attention_scores(const Value& q, const Value& k, const RowValues& rows, double scale, SourceLine line) {
-  return q.builder().emit(kAttentionScores, {q, k, rows.sequence, rows.position, rows.keys}, ScoreScale{scale}, line);
+Value attention_scores(const Value& q, const Value& k, const RowValues& rows, double scale,
+                       SourceLine line) {
+  return q.builder().emit(kAttentionScores, {q, k, rows.sequence, rows.position, rows.keys},
+                          ScoreScale{scale}, line);
 }
 Value attention_outer(const Value& q, const Value& k, const RowValues& rows, SourceLine line) {
-  return q.builder().emit(kAttentionOuter, {q, k, rows.sequence, rows.position, rows.keys}, NoAttributes{}, line);
+  return q.builder().emit(kAttentionOuter, {q, k, rows.sequence, rows.position, rows.keys},
+                          NoAttributes{}, line);
 }
 Value attention_mix(const Value& p, const Value& v, const RowValues& rows, SourceLine line) {
-  return p.builder().emit(kAttentionMix, {p, v, rows.sequence, rows.position, rows.keys}, NoAttributes{}, line);
+  return p.builder().emit(kAttentionMix, {p, v, rows.sequence, rows.position, rows.keys},
+                          NoAttributes{}, line);
 }
-Value attention_mix_transposed(const Value& p, const Value& x, const RowValues& rows, std::int64_t key_rows,
-                               SourceLine line) {
+Value attention_mix_transposed(const Value& p, const Value& x, const RowValues& rows,
+                               std::int64_t key_rows, SourceLine line) {
   return p.builder().emit(kAttentionMixTransposed, {p, x, rows.sequence, rows.position, rows.keys},
                           RowCount{key_rows}, line);
 }

@@ -22,7 +22,7 @@ Reach reach_rows(const ReachCall& c) {
     InputReach r;
     if (in.shape.size() == rank) {
       for (int a = 0; a + 1 < rank; ++a) r.links.push_back(same_axis(a, a));
-    } else if (in.shape.size() == 1 && rank > 1) {       // gain or bias, one entry a feature
+    } else if (in.shape.size() == 1 && rank > 1) {  // gain or bias, one entry a feature
       r.links.push_back(same_axis(0, rank - 1));
     }
     reach.push_back(std::move(r));

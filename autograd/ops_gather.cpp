@@ -5,7 +5,7 @@
 namespace vitrine {
 namespace {
 
-Shape join(const Shape& a, const Shape& b, int from) {   // a followed by b[from:]
+Shape join(const Shape& a, const Shape& b, int from) {  // a followed by b[from:]
   Shape out = a;
   for (int i = from; i < b.size(); ++i) out.push_back(b[i]);
   return out;
@@ -22,11 +22,12 @@ Type infer_scatter(const InferCall& c) {
   require_float(c.in[0], "the rows");
   require_integer(c.in[1], "the index");
   const int n = c.in[1].shape.size();
-  require(c.in[0].shape.size() >= n, "rows {} must begin with the axes of the index {}", to_string(c.in[0].shape),
-          to_string(c.in[1].shape));
+  require(c.in[0].shape.size() >= n, "rows {} must begin with the axes of the index {}",
+          to_string(c.in[0].shape), to_string(c.in[1].shape));
   for (int a = 0; a < n; ++a) {
-    require(c.in[0].shape[a] == c.in[1].shape[a], "rows {} must begin with the axes of the index {}",
-            to_string(c.in[0].shape), to_string(c.in[1].shape));
+    require(c.in[0].shape[a] == c.in[1].shape[a],
+            "rows {} must begin with the axes of the index {}", to_string(c.in[0].shape),
+            to_string(c.in[1].shape));
   }
   require(c.as<RowCount>().rows >= 0, "the number of rows must not be negative");
   return {c.in[0].dtype, join({c.as<RowCount>().rows}, c.in[0].shape, n)};
@@ -38,15 +39,16 @@ Type infer_pick(const InferCall& c) {
   Shape out = c.in[0].shape;
   require(out.size() > 0, "a scalar has no axis to pick from");
   out.erase(out.size() - 1);
-  require(c.in[1].shape == out, "the index must have shape {} (that of x {} without its last axis), not {}",
+  require(c.in[1].shape == out,
+          "the index must have shape {} (that of x {} without its last axis), not {}",
           to_string(out), to_string(c.in[0].shape), to_string(c.in[1].shape));
   return {c.in[0].dtype, out};
 }
 Type infer_unpick(const InferCall& c) {
   require_float(c.in[0], "the input");
   require_integer(c.in[1], "the index");
-  require(c.in[1].shape == c.in[0].shape, "the index {} must have the shape of x {}", to_string(c.in[1].shape),
-          to_string(c.in[0].shape));
+  require(c.in[1].shape == c.in[0].shape, "the index {} must have the shape of x {}",
+          to_string(c.in[1].shape), to_string(c.in[0].shape));
   require(c.as<RowCount>().rows >= 0, "the size must not be negative");
   Shape out = c.in[0].shape;
   out.push_back(c.as<RowCount>().rows);
@@ -66,11 +68,12 @@ Reach reach_scatter(const ReachCall& c) {
   for (int a = n; a < c.in[0].shape.size(); ++a) x.links.push_back(same_axis(a, a - n + 1));
   return {x, reach_all()};
 }
-Reach reach_leading(const ReachCall& c) {                // all axes both sides share, from the left
+Reach reach_leading(const ReachCall& c) {  // all axes both sides share, from the left
   Reach reach;
   for (const Type& in : c.in) {
     InputReach r;
-    for (int a = 0; a < std::min(in.shape.size(), c.out.shape.size()); ++a) r.links.push_back(same_axis(a, a));
+    for (int a = 0; a < std::min(in.shape.size(), c.out.shape.size()); ++a)
+      r.links.push_back(same_axis(a, a));
     reach.push_back(std::move(r));
   }
   return reach;
@@ -81,25 +84,45 @@ std::int64_t flops_scatter(const InferCall& c, const Type&) { return numel(c.in[
 }  // namespace
 
 extern constinit const OpDef kGatherRows = {
-    .name = "gather_rows", .doc = "y[i] = table[index[i]], zeros where index is -1; dtable = scatter_add_rows(dy)",
+    .name = "gather_rows",
+    .doc = "y[i] = table[index[i]], zeros where index is -1; dtable = scatter_add_rows(dy)",
     .infer = infer_gather,
     .eval = [](const EvalCall& c) { kernels::gather_rows(c.pool, c.in[0], c.in[1], c.out); },
-    .vjp = [](const VjpCall& c) { return Grads{scatter_add_rows(c.grad, c.in[1], c.in[0].dim(0)), Value()}; },
+    .vjp =
+        [](const VjpCall& c) {
+          return Grads{scatter_add_rows(c.grad, c.in[1], c.in[0].dim(0)), Value()};
+        },
     .reach = reach_gather};
 extern constinit const OpDef kScatterAddRows = {
-    .name = "scatter_add_rows", .doc = "y = 0; y[index[i]] += x[i]; dx = gather_rows(dy)", .infer = infer_scatter,
+    .name = "scatter_add_rows",
+    .doc = "y = 0; y[index[i]] += x[i]; dx = gather_rows(dy)",
+    .infer = infer_scatter,
     .eval = [](const EvalCall& c) { kernels::scatter_add_rows(c.pool, c.in[0], c.in[1], c.out); },
-    .vjp = [](const VjpCall& c) { return Grads{gather_rows(c.grad, c.in[1]), Value()}; },
-    .reach = reach_scatter, .flops = flops_scatter};
+    .vjp =
+        [](const VjpCall& c) {
+          return Grads{gather_rows(c.grad, c.in[1]), Value()};
+        },
+    .reach = reach_scatter,
+    .flops = flops_scatter};
 extern constinit const OpDef kPick = {
-    .name = "pick", .doc = "y[i] = x[i, index[i]] along the last axis; dx = unpick(dy)", .infer = infer_pick,
+    .name = "pick",
+    .doc = "y[i] = x[i, index[i]] along the last axis; dx = unpick(dy)",
+    .infer = infer_pick,
     .eval = [](const EvalCall& c) { kernels::pick(c.pool, c.in[0], c.in[1], c.out); },
-    .vjp = [](const VjpCall& c) { return Grads{unpick(c.grad, c.in[1], c.in[0].dim(-1)), Value()}; },
+    .vjp =
+        [](const VjpCall& c) {
+          return Grads{unpick(c.grad, c.in[1], c.in[0].dim(-1)), Value()};
+        },
     .reach = reach_leading};
 extern constinit const OpDef kUnpick = {
-    .name = "unpick", .doc = "y = 0; y[i, index[i]] = x[i]; dx = pick(dy)", .infer = infer_unpick,
+    .name = "unpick",
+    .doc = "y = 0; y[i, index[i]] = x[i]; dx = pick(dy)",
+    .infer = infer_unpick,
     .eval = [](const EvalCall& c) { kernels::unpick(c.pool, c.in[0], c.in[1], c.out); },
-    .vjp = [](const VjpCall& c) { return Grads{pick(c.grad, c.in[1]), Value()}; },
+    .vjp =
+        [](const VjpCall& c) {
+          return Grads{pick(c.grad, c.in[1]), Value()};
+        },
     .reach = reach_leading};
 
 Value gather_rows(const Value& table, const Value& index, SourceLine line) {

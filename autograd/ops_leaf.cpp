@@ -15,8 +15,8 @@ Reach reach_leaf(const ReachCall&) { return {}; }
 Type infer_site(const InferCall& c) {
   const SiteLabel& label = c.as<SiteLabel>();
   require(static_cast<int>(label.axes.size()) == c.in[0].shape.size(),
-          "site '{}' names {} axes, but its value has {} ({}): give one Axis per axis", label.name, label.axes.size(),
-          c.in[0].shape.size(), to_string(c.in[0].shape));
+          "site '{}' names {} axes, but its value has {} ({}): give one Axis per axis", label.name,
+          label.axes.size(), c.in[0].shape.size(), to_string(c.in[0].shape));
   return c.in[0];
 }
 
@@ -30,18 +30,37 @@ extern constinit const OpDef kInput = {
     .name = "input", .doc = "a value fed at each run", .infer = infer_leaf, .reach = reach_leaf};
 extern constinit const OpDef kParameter = {
     .name = "parameter", .doc = "a weight, by name", .infer = infer_leaf, .reach = reach_leaf};
-extern constinit const OpDef kConstant = {
-    .name = "constant", .doc = "a tensor that belongs to the graph", .infer = infer_constant, .reach = reach_leaf};
-extern constinit const OpDef kIdentity = {.name = "identity", .doc = "y = x", .infer = like_first, .view = view_same,
-                                          .vjp = vjp_identity, .reach = reach_elementwise, .fact = keep_fact};
-extern constinit const OpDef kSite = {.name = "site", .doc = "y = x, under a name that can be fetched and edited",
-                                      .infer = infer_site, .view = view_same, .vjp = vjp_identity,
-                                      .reach = reach_elementwise, .fact = keep_fact};
-extern constinit const OpDef kDetach = {.name = "detach", .doc = "y = x; dx = 0", .infer = like_first,
-                                        .view = view_same, .vjp = vjp_nothing, .reach = reach_elementwise,
+extern constinit const OpDef kConstant = {.name = "constant",
+                                          .doc = "a tensor that belongs to the graph",
+                                          .infer = infer_constant,
+                                          .reach = reach_leaf};
+extern constinit const OpDef kIdentity = {.name = "identity",
+                                          .doc = "y = x",
+                                          .infer = like_first,
+                                          .view = view_same,
+                                          .vjp = vjp_identity,
+                                          .reach = reach_elementwise,
+                                          .fact = keep_fact};
+extern constinit const OpDef kSite = {.name = "site",
+                                      .doc = "y = x, under a name that can be fetched and edited",
+                                      .infer = infer_site,
+                                      .view = view_same,
+                                      .vjp = vjp_identity,
+                                      .reach = reach_elementwise,
+                                      .fact = keep_fact};
+extern constinit const OpDef kDetach = {.name = "detach",
+                                        .doc = "y = x; dx = 0",
+                                        .infer = like_first,
+                                        .view = view_same,
+                                        .vjp = vjp_nothing,
+                                        .reach = reach_elementwise,
                                         .fact = keep_fact};
 
-Value identity(const Value& x, SourceLine line) { return x.builder().emit(kIdentity, {x}, NoAttributes{}, line); }
-Value detach(const Value& x, SourceLine line) { return x.builder().emit(kDetach, {x}, NoAttributes{}, line); }
+Value identity(const Value& x, SourceLine line) {
+  return x.builder().emit(kIdentity, {x}, NoAttributes{}, line);
+}
+Value detach(const Value& x, SourceLine line) {
+  return x.builder().emit(kDetach, {x}, NoAttributes{}, line);
+}
 
 }  // namespace vitrine

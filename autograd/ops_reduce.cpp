@@ -5,7 +5,7 @@
 namespace vitrine {
 namespace {
 
-Shape kept_shape(const Shape& in, const Dims& axes) {    // the reduced axes stay, with size 1
+Shape kept_shape(const Shape& in, const Dims& axes) {  // the reduced axes stay, with size 1
   Shape out = in;
   for (const std::int64_t a : axes) out[static_cast<int>(a)] = 1;
   return out;
@@ -49,7 +49,7 @@ Value spread(const Value& reduced, const Value& in, const Dims& axes) {
   return broadcast_to(reshape(reduced, kept_shape(in.shape(), axes)), in.shape());
 }
 
-Grads vjp_max(const VjpCall& c) {                        // shared equally among the entries that attain it
+Grads vjp_max(const VjpCall& c) {  // shared equally among the entries that attain it
   const Dims& axes = c.as<AxisList>().axes;
   const Value x = c.in[0];
   const Value hit = cast(equal(x, spread(c.out, x, axes)), x.dtype());
@@ -73,41 +73,55 @@ Dims every_axis(const Value& x) {
 }  // namespace
 
 extern constinit const OpDef kSum = {
-    .name = "sum", .doc = "the sum over axes; dx = dy, repeated", .infer = infer_reduce,
+    .name = "sum",
+    .doc = "the sum over axes; dx = dy, repeated",
+    .infer = infer_reduce,
     .eval = eval_reduce<kernels::Reduce::sum>,
     .vjp = [](const VjpCall& c) { return Grads{spread(c.grad, c.in[0], c.as<AxisList>().axes)}; },
-    .reach = reach_reduce, .flops = flops};
-extern constinit const OpDef kMax = {.name = "max",
-                                     .doc = "the largest entry over axes; dx = dy / count where x attains it",
-                                     .infer = infer_reduce, .eval = eval_reduce<kernels::Reduce::max>, .vjp = vjp_max,
-                                     .reach = reach_reduce, .flops = flops};
+    .reach = reach_reduce,
+    .flops = flops};
+extern constinit const OpDef kMax = {
+    .name = "max",
+    .doc = "the largest entry over axes; dx = dy / count where x attains it",
+    .infer = infer_reduce,
+    .eval = eval_reduce<kernels::Reduce::max>,
+    .vjp = vjp_max,
+    .reach = reach_reduce,
+    .flops = flops};
 extern constinit const OpDef kArgmax = {
-    .name = "argmax", .doc = "the index of the largest entry of the last axis, the first on a tie",
-    .infer = [](const InferCall& c) {
-      require(c.in[0].shape.size() > 0 && c.in[0].shape.back() > 0, "the last axis must have entries");
-      require_float(c.in[0], "the input");
-      Shape out = c.in[0].shape;
-      out.erase(out.size() - 1);
-      return Type{DType::i64, out};
-    },
-    .eval = [](const EvalCall& c) {
-      Shape kept = c.in[0].shape;
-      kept[kept.size() - 1] = 1;
-      kernels::argmax(c.pool, c.in[0], {c.out.data, c.out.dtype, kept, contiguous_strides(kept)});
-    },
-    .reach = [](const ReachCall& c) {
-      InputReach r;
-      for (int a = 0; a < c.out.shape.size(); ++a) r.links.push_back(same_axis(a, a));
-      return Reach{r};
-    },
-    .flops = flops, .integer_only = true};
+    .name = "argmax",
+    .doc = "the index of the largest entry of the last axis, the first on a tie",
+    .infer =
+        [](const InferCall& c) {
+          require(c.in[0].shape.size() > 0 && c.in[0].shape.back() > 0,
+                  "the last axis must have entries");
+          require_float(c.in[0], "the input");
+          Shape out = c.in[0].shape;
+          out.erase(out.size() - 1);
+          return Type{DType::i64, out};
+        },
+    .eval =
+        [](const EvalCall& c) {
+          Shape kept = c.in[0].shape;
+          kept[kept.size() - 1] = 1;
+          kernels::argmax(c.pool, c.in[0],
+                          {c.out.data, c.out.dtype, kept, contiguous_strides(kept)});
+        },
+    .reach =
+        [](const ReachCall& c) {
+          InputReach r;
+          for (int a = 0; a < c.out.shape.size(); ++a) r.links.push_back(same_axis(a, a));
+          return Reach{r};
+        },
+    .flops = flops,
+    .integer_only = true};
 
 Value sum(const Value& x, const Dims& axes, bool keepdims, SourceLine line) {
   return x.builder().emit(kSum, {x}, axis_list(x, axes, keepdims), line);
 }
 Value sum(const Value& x, SourceLine line) { return sum(x, every_axis(x), false, line); }
 Value mean(const Value& x, const Dims& axes, bool keepdims, SourceLine line) {
-  const Value total = sum(x, axes, keepdims, line);      // checks the axes
+  const Value total = sum(x, axes, keepdims, line);  // checks the axes
   std::int64_t n = 1;
   for (const std::int64_t a : axes) n *= x.dim(static_cast<int>(a));
   return mul(total, x.builder().scalar(1.0 / static_cast<double>(n), x.dtype(), line), line);
@@ -116,7 +130,9 @@ Value mean(const Value& x, SourceLine line) { return mean(x, every_axis(x), fals
 Value max(const Value& x, const Dims& axes, bool keepdims, SourceLine line) {
   return x.builder().emit(kMax, {x}, axis_list(x, axes, keepdims), line);
 }
-Value argmax(const Value& x, SourceLine line) { return x.builder().emit(kArgmax, {x}, NoAttributes{}, line); }
+Value argmax(const Value& x, SourceLine line) {
+  return x.builder().emit(kArgmax, {x}, NoAttributes{}, line);
+}
 
 Value sum_to(const Value& x, const Shape& shape, SourceLine line) {
   if (x.shape() == shape) return x;

@@ -1,4 +1,5 @@
-// Ops that move elements without arithmetic. Most are views: they cost nothing when the plan can read through them.
+// Ops that move elements without arithmetic. Most are views: they cost nothing when the plan can
+// read through them.
 #include <algorithm>
 
 #include "autograd/ops_common.h"
@@ -8,11 +9,13 @@
 namespace vitrine {
 namespace {
 
-// The views' own arithmetic lives in tensor/layout.h and throws ShapeError on arguments that do not fit.
+// The views' own arithmetic lives in tensor/layout.h and throws ShapeError on arguments that do not
+// fit.
 Type infer_reshape(const InferCall& c) {
   const Shape& to = c.as<TargetShape>().shape;
   require(std::all_of(to.begin(), to.end(), [](std::int64_t n) { return n >= 0; }),
-          "cannot see {} ({} elements) as {}: one axis may be -1, and the others must divide the elements",
+          "cannot see {} ({} elements) as {}: one axis may be -1, and the others must divide the "
+          "elements",
           to_string(c.in[0].shape), numel(c.in[0].shape), to_string(to));
   require(numel(to) == numel(c.in[0].shape), "cannot see {} ({} elements) as {} ({} elements)",
           to_string(c.in[0].shape), numel(c.in[0].shape), to_string(to), numel(to));
@@ -22,11 +25,13 @@ Type infer_permute(const InferCall& c) {
   return {c.in[0].dtype, permute(Layout::contiguous(c.in[0].shape), c.as<AxisList>().axes).shape};
 }
 Type infer_broadcast(const InferCall& c) {
-  return {c.in[0].dtype, broadcast_to(Layout::contiguous(c.in[0].shape), c.as<TargetShape>().shape).shape};
+  return {c.in[0].dtype,
+          broadcast_to(Layout::contiguous(c.in[0].shape), c.as<TargetShape>().shape).shape};
 }
 Type infer_slice(const InferCall& c) {
   const Range& r = c.as<Range>();
-  return {c.in[0].dtype, slice(Layout::contiguous(c.in[0].shape), r.axis, r.start, r.stop, r.step).shape};
+  return {c.in[0].dtype,
+          slice(Layout::contiguous(c.in[0].shape), r.axis, r.start, r.stop, r.step).shape};
 }
 Type infer_unslice(const InferCall& c) {
   const Range& r = c.as<Range>();
@@ -48,8 +53,8 @@ Type infer_concat(const InferCall& c) {
     Shape a = c.in[i].shape, b = out.shape;
     require(a.size() == b.size(), "part {} has {} axes, part 0 has {}", i, a.size(), b.size());
     a[axis] = b[axis] = 0;
-    require(a == b, "part {} has shape {}, which differs from {} beyond axis {}", i, to_string(c.in[i].shape),
-            to_string(c.in[0].shape), axis);
+    require(a == b, "part {} has shape {}, which differs from {} beyond axis {}", i,
+            to_string(c.in[i].shape), to_string(c.in[0].shape), axis);
     out.shape[axis] += c.in[i].shape[axis];
   }
   return out;
@@ -78,7 +83,8 @@ void eval_concat(const EvalCall& c) {
 }
 void eval_copy(const EvalCall& c) { kernels::copy(c.pool, c.in[0], c.out); }
 
-// Which axes of a reshape correspond: walks both shapes and pairs the runs of axes with equal products.
+// Which axes of a reshape correspond: walks both shapes and pairs the runs of axes with equal
+// products.
 Reach reach_reshape(const ReachCall& c) {
   InputReach r;
   const Shape &a = c.in[0].shape, &b = c.out.shape;
@@ -91,10 +97,12 @@ Reach reach_reshape(const ReachCall& c) {
     }
     if (i2 == i + 1 && o2 == o + 1) {
       r.links.push_back(same_axis(i, o));
-    } else if (i2 == i + 1) {                            // one axis split: its blocks are the first of the new ones
-      r.links.push_back({.in_axis = i, .out_axis = o, .relation = Relation::in_block, .step = po / b[o]});
-    } else if (o2 == o + 1) {                            // several merged into one
-      r.links.push_back({.in_axis = i, .out_axis = o, .relation = Relation::out_block, .step = pi / a[i]});
+    } else if (i2 == i + 1) {  // one axis split: its blocks are the first of the new ones
+      r.links.push_back(
+          {.in_axis = i, .out_axis = o, .relation = Relation::in_block, .step = po / b[o]});
+    } else if (o2 == o + 1) {  // several merged into one
+      r.links.push_back(
+          {.in_axis = i, .out_axis = o, .relation = Relation::out_block, .step = pi / a[i]});
     }
     i = i2;
     o = o2;
@@ -165,12 +173,14 @@ Fact fact_slice(const ReachCall& c) {
   const Range& r = c.as<Range>();
   return r.axis == c.facts[0].query_axis || r.axis == c.facts[0].key_axis ? Fact{} : c.facts[0];
 }
-Fact fact_cast(const ReachCall& c) {                     // integers have no -inf
+Fact fact_cast(const ReachCall& c) {  // integers have no -inf
   return c.facts[0].kind == Fact::Kind::masked && !is_float(c.out.dtype) ? Fact{} : c.facts[0];
 }
 // A fact that names no axes must not be followed.
 template <Fact (*rule)(const ReachCall&)>
-Fact when_any(const ReachCall& c) { return c.facts[0].kind == Fact::Kind::none ? Fact{} : rule(c); }
+Fact when_any(const ReachCall& c) {
+  return c.facts[0].kind == Fact::Kind::none ? Fact{} : rule(c);
+}
 
 Grads vjp_concat(const VjpCall& c) {
   const int axis = c.as<OneAxis>().axis;
@@ -186,55 +196,89 @@ Grads vjp_concat(const VjpCall& c) {
 }  // namespace
 
 extern constinit const OpDef kReshape = {
-    .name = "reshape", .doc = "the same elements in row-major order under another shape", .infer = infer_reshape,
+    .name = "reshape",
+    .doc = "the same elements in row-major order under another shape",
+    .infer = infer_reshape,
     .eval = eval_copy,
-    .view = [](const InferCall& c, const Layout& in) { return reshape(in, c.as<TargetShape>().shape); },
+    .view = [](const InferCall& c,
+               const Layout& in) { return reshape(in, c.as<TargetShape>().shape); },
     .vjp = [](const VjpCall& c) { return Grads{reshape(c.grad, c.in[0].shape())}; },
     .reach = reach_reshape};
 extern constinit const OpDef kPermute = {
-    .name = "permute", .doc = "y[i_axes[0], i_axes[1], ...] = x[i_0, i_1, ...]: axes in another order",
+    .name = "permute",
+    .doc = "y[i_axes[0], i_axes[1], ...] = x[i_0, i_1, ...]: axes in another order",
     .infer = infer_permute,
-    .view = [](const InferCall& c, const Layout& in) { return std::optional(permute(in, c.as<AxisList>().axes)); },
-    .vjp = [](const VjpCall& c) {
-      const Dims& axes = c.as<AxisList>().axes;
-      Dims inverse = axes;
-      for (int o = 0; o < axes.size(); ++o) inverse[static_cast<int>(axes[o])] = o;
-      return Grads{permute(c.grad, inverse)};
-    },
-    .reach = reach_permute, .fact = when_any<fact_permute>};
+    .view = [](const InferCall& c,
+               const Layout& in) { return std::optional(permute(in, c.as<AxisList>().axes)); },
+    .vjp =
+        [](const VjpCall& c) {
+          const Dims& axes = c.as<AxisList>().axes;
+          Dims inverse = axes;
+          for (int o = 0; o < axes.size(); ++o) inverse[static_cast<int>(axes[o])] = o;
+          return Grads{permute(c.grad, inverse)};
+        },
+    .reach = reach_permute,
+    .fact = when_any<fact_permute>};
 extern constinit const OpDef kBroadcastTo = {
-    .name = "broadcast_to", .doc = "x repeated along axes of size 1; dx = the sum over the repeats",
+    .name = "broadcast_to",
+    .doc = "x repeated along axes of size 1; dx = the sum over the repeats",
     .infer = infer_broadcast,
-    .view = [](const InferCall& c, const Layout& in) {
-      return std::optional(broadcast_to(in, c.as<TargetShape>().shape)); },
+    .view =
+        [](const InferCall& c, const Layout& in) {
+          return std::optional(broadcast_to(in, c.as<TargetShape>().shape));
+        },
     .vjp = [](const VjpCall& c) { return Grads{sum_to(c.grad, c.in[0].shape())}; },
-    .reach = reach_elementwise, .fact = when_any<fact_broadcast>};
+    .reach = reach_elementwise,
+    .fact = when_any<fact_broadcast>};
 extern constinit const OpDef kSlice = {
-    .name = "slice", .doc = "y = x[start:stop:step] along an axis", .infer = infer_slice,
-    .view = [](const InferCall& c, const Layout& in) {
-      const Range& r = c.as<Range>();
-      return std::optional(slice(in, r.axis, r.start, r.stop, r.step)); },
-    .vjp = [](const VjpCall& c) {
-      const Range& r = c.as<Range>();
-      return Grads{unslice(c.grad, r.axis, r.start, r.step, c.in[0].dim(r.axis))}; },
-    .reach = reach_slice, .fact = when_any<fact_slice>};
+    .name = "slice",
+    .doc = "y = x[start:stop:step] along an axis",
+    .infer = infer_slice,
+    .view =
+        [](const InferCall& c, const Layout& in) {
+          const Range& r = c.as<Range>();
+          return std::optional(slice(in, r.axis, r.start, r.stop, r.step));
+        },
+    .vjp =
+        [](const VjpCall& c) {
+          const Range& r = c.as<Range>();
+          return Grads{unslice(c.grad, r.axis, r.start, r.step, c.in[0].dim(r.axis))};
+        },
+    .reach = reach_slice,
+    .fact = when_any<fact_slice>};
 extern constinit const OpDef kUnslice = {
-    .name = "unslice", .doc = "zeros with y[start:stop:step] = x along an axis: the transpose of slice",
-    .infer = infer_unslice, .eval = eval_unslice,
-    .vjp = [](const VjpCall& c) {
-      const Range& r = c.as<Range>();
-      const std::int64_t n = c.in[0].dim(r.axis);
-      return Grads{slice(c.grad, r.axis, r.start, n == 0 ? r.start : r.start + (n - 1) * r.step + 1, r.step)}; },
+    .name = "unslice",
+    .doc = "zeros with y[start:stop:step] = x along an axis: the transpose of slice",
+    .infer = infer_unslice,
+    .eval = eval_unslice,
+    .vjp =
+        [](const VjpCall& c) {
+          const Range& r = c.as<Range>();
+          const std::int64_t n = c.in[0].dim(r.axis);
+          return Grads{slice(c.grad, r.axis, r.start,
+                             n == 0 ? r.start : r.start + (n - 1) * r.step + 1, r.step)};
+        },
     .reach = reach_unslice};
-extern constinit const OpDef kConcat = {
-    .name = "concat", .doc = "the parts one after the other along an axis", .infer = infer_concat,
-    .eval = eval_concat, .vjp = vjp_concat, .reach = reach_concat};
+extern constinit const OpDef kConcat = {.name = "concat",
+                                        .doc = "the parts one after the other along an axis",
+                                        .infer = infer_concat,
+                                        .eval = eval_concat,
+                                        .vjp = vjp_concat,
+                                        .reach = reach_concat};
 extern constinit const OpDef kCast = {
-    .name = "cast", .doc = "the nearest value in another dtype; gradients are cast back",
-    .infer = [](const InferCall& c) { return Type{c.as<TargetType>().dtype, c.in[0].shape}; }, .eval = eval_copy,
-    .vjp = [](const VjpCall& c) {
-      return Grads{is_compute_float(c.in[0].dtype()) ? cast(c.grad, c.in[0].dtype()) : Value()}; },
-    .reach = reach_elementwise, .fact = fact_cast};
+    .name = "cast",
+    .doc = "the nearest value in another dtype; gradients are cast back",
+    .infer =
+        [](const InferCall& c) {
+          return Type{c.as<TargetType>().dtype, c.in[0].shape};
+        },
+    .eval = eval_copy,
+    .vjp =
+        [](const VjpCall& c) {
+          return Grads{is_compute_float(c.in[0].dtype()) ? cast(c.grad, c.in[0].dtype()) : Value()};
+        },
+    .reach = reach_elementwise,
+    .fact = fact_cast};
 
 Value reshape(const Value& x, const Shape& shape, SourceLine line) {
   Shape to = shape;
@@ -254,7 +298,8 @@ Value permute(const Value& x, const Dims& axes, SourceLine line) {
   return x.builder().emit(kPermute, {x}, AxisList{normal}, line);
 }
 Value transpose(const Value& x, SourceLine line) {
-  if (x.rank() < 2) return x.builder().emit(kPermute, {x}, AxisList{{0, 1}}, line);      // which says that it cannot
+  if (x.rank() < 2)
+    return x.builder().emit(kPermute, {x}, AxisList{{0, 1}}, line);  // which says that it cannot
   Dims axes = Dims::filled(x.rank(), 0);
   for (int i = 0; i < x.rank(); ++i) axes[i] = i;
   std::swap(axes[normalise_axis(-1, x.rank())], axes[normalise_axis(-2, x.rank())]);
@@ -264,10 +309,12 @@ Value broadcast_to(const Value& x, const Shape& shape, SourceLine line) {
   if (x.shape() == shape) return x;
   return x.builder().emit(kBroadcastTo, {x}, TargetShape{shape}, line);
 }
-Value slice(const Value& x, int axis, std::int64_t start, std::int64_t stop, std::int64_t step, SourceLine line) {
+Value slice(const Value& x, int axis, std::int64_t start, std::int64_t stop, std::int64_t step,
+            SourceLine line) {
   return x.builder().emit(kSlice, {x}, Range{axis_given(axis, x.rank()), start, stop, step}, line);
 }
-Value unslice(const Value& x, int axis, std::int64_t start, std::int64_t step, std::int64_t size, SourceLine line) {
+Value unslice(const Value& x, int axis, std::int64_t start, std::int64_t step, std::int64_t size,
+              SourceLine line) {
   const int a = axis_given(axis, x.rank());
   const std::int64_t n = a >= 0 && a < x.rank() ? x.dim(a) : 0;
   return x.builder().emit(kUnslice, {x}, Range{a, start, start + n * step, step, size}, line);
@@ -275,8 +322,9 @@ Value unslice(const Value& x, int axis, std::int64_t start, std::int64_t step, s
 Value concat(const std::vector<Value>& parts, int axis, SourceLine line) {
   if (parts.empty()) {
     const std::string_view file = line.file;
-    throw ShapeError(fmt::format("concat() at {}:{}: there is nothing to join; give at least one part",
-                                 file.substr(file.find_last_of('/') + 1), line.line));
+    throw ShapeError(
+        fmt::format("concat() at {}:{}: there is nothing to join; give at least one part",
+                    file.substr(file.find_last_of('/') + 1), line.line));
   }
   return parts[0].builder().emit(kConcat, parts, OneAxis{axis_given(axis, parts[0].rank())}, line);
 }

@@ -15,7 +15,8 @@ Pruned prune(const Graph& graph, std::span<const NodeId> wanted) {
 
   Pruned result;
   result.canonical.assign(n_ids, kNoNode);
-  std::unordered_multimap<std::size_t, const Node*> known;                 // by hash of op, attributes, canonical inputs
+  std::unordered_multimap<std::size_t, const Node*>
+      known;  // by hash of op, attributes, canonical inputs
   const auto canonical = [&](NodeId id) { return result.canonical[static_cast<std::size_t>(id)]; };
   const auto same = [&](const Node& a, const Node& b) {
     if (a.op != b.op || a.inputs.size() != b.inputs.size() || !(a.type == b.type)) return false;
@@ -30,14 +31,16 @@ Pruned prune(const Graph& graph, std::span<const NodeId> wanted) {
       continue;
     }
     NodeId& own = result.canonical[static_cast<std::size_t>(n.id)];
-    const bool identity = n.op->name == "site" || n.op->name == "identity" || n.op->name == "detach";
+    const bool identity =
+        n.op->name == "site" || n.op->name == "identity" || n.op->name == "detach";
     if (identity) {
       own = canonical(n.inputs[0]);
       ++result.identities;
       continue;
     }
     std::size_t h = std::hash<const void*>()(n.op) ^ hash_of(n.attributes);
-    for (const NodeId i : n.inputs) h = (h ^ static_cast<std::size_t>(canonical(i))) * 0x100000001b3ULL;
+    for (const NodeId i : n.inputs)
+      h = (h ^ static_cast<std::size_t>(canonical(i))) * 0x100000001b3ULL;
     const auto [begin, end] = known.equal_range(h);
     const Node* twin = nullptr;
     for (auto k = begin; k != end && twin == nullptr; ++k) {
@@ -56,15 +59,18 @@ Pruned prune(const Graph& graph, std::span<const NodeId> wanted) {
 }
 
 bool same_program(const Graph& a, const Graph& b) {
-  if (a.hash() != b.hash() || a.nodes().size() != b.nodes().size() || a.sites().size() != b.sites().size() ||
-      a.outputs().size() != b.outputs().size()) {
+  if (a.hash() != b.hash() || a.nodes().size() != b.nodes().size() ||
+      a.sites().size() != b.sites().size() || a.outputs().size() != b.outputs().size()) {
     return false;
   }
-  std::vector<NodeId> twin(static_cast<std::size_t>(a.next_id()), kNoNode);                // ids of a -> ids of b
-  const auto matched = [&](NodeId in_a, NodeId in_b) { return twin[static_cast<std::size_t>(in_a)] == in_b; };
+  std::vector<NodeId> twin(static_cast<std::size_t>(a.next_id()), kNoNode);  // ids of a -> ids of b
+  const auto matched = [&](NodeId in_a, NodeId in_b) {
+    return twin[static_cast<std::size_t>(in_a)] == in_b;
+  };
   for (std::size_t i = 0; i < a.nodes().size(); ++i) {
     const Node &x = a.nodes()[i], &y = b.nodes()[i];
-    if (x.op != y.op || !(x.type == y.type) || x.inputs.size() != y.inputs.size() || !(x.attributes == y.attributes)) {
+    if (x.op != y.op || !(x.type == y.type) || x.inputs.size() != y.inputs.size() ||
+        !(x.attributes == y.attributes)) {
       return false;
     }
     for (std::size_t k = 0; k < x.inputs.size(); ++k) {
@@ -74,7 +80,9 @@ bool same_program(const Graph& a, const Graph& b) {
   }
   for (std::size_t i = 0; i < a.sites().size(); ++i) {
     const SiteEntry &x = a.sites()[i], &y = b.sites()[i];
-    if (x.name != y.name || x.axes != y.axes || !matched(x.node, y.node) || x.interior() != y.interior()) return false;
+    if (x.name != y.name || x.axes != y.axes || !matched(x.node, y.node) ||
+        x.interior() != y.interior())
+      return false;
     if (!x.interior() && !matched(x.before, y.before)) return false;
   }
   for (auto x = a.outputs().begin(), y = b.outputs().begin(); x != a.outputs().end(); ++x, ++y) {

@@ -1,4 +1,5 @@
-// What does not have to be computed: nodes that nothing wanted reads, identities, and values computed twice.
+// What does not have to be computed: nodes that nothing wanted reads, identities, and values
+// computed twice.
 #pragma once
 
 #include <span>
@@ -9,11 +10,11 @@
 namespace vitrine {
 
 struct Pruned {
-  std::vector<const Node*> nodes;                        // what is left, in order; pointers into the graph
-  std::vector<NodeId> canonical;                         // by id: the node whose value this one has, kNoNode when dead
-  int dead = 0;                                          // nothing wanted reads them
-  int identities = 0;                                    // sites, detach: read through
-  int duplicates = 0;                                    // same op, attributes and inputs as an earlier node
+  std::vector<const Node*> nodes;  // what is left, in order; pointers into the graph
+  std::vector<NodeId> canonical;   // by id: the node whose value this one has, kNoNode when dead
+  int dead = 0;                    // nothing wanted reads them
+  int identities = 0;              // sites, detach: read through
+  int duplicates = 0;              // same op, attributes and inputs as an earlier node
 };
 
 Pruned prune(const Graph& graph, std::span<const NodeId> wanted);

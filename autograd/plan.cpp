@@ -17,7 +17,7 @@ namespace vitrine {
 // Storage of a value: where its bytes live during a run.
 struct Storage {
   enum class Where { arena, result, feed, parameter, constant } where;
-  std::int64_t at = 0;                                   // arena: byte offset; else index into the run's tensors
+  std::int64_t at = 0;  // arena: byte offset; else index into the run's tensors
   std::int64_t bytes = 0;
   DType dtype = DType::f32;
 };
@@ -46,10 +46,10 @@ struct Plan::Program {
   std::vector<Step> steps;
   std::vector<NamedLeaf> feeds, parameters;
   std::vector<Tensor> constants;
-  std::vector<Type> result_buffers;                      // one owned tensor each, flat
+  std::vector<Type> result_buffers;  // one owned tensor each, flat
   std::vector<NamedResult> results;
   Stats stats;
-  std::map<std::string_view, std::pair<int, std::int64_t>> work;           // per op: steps, FLOPs
+  std::map<std::string_view, std::pair<int, std::int64_t>> work;  // per op: steps, FLOPs
   ArenaPool arenas;
 };
 
@@ -87,8 +87,9 @@ std::vector<std::string> wanted_grads(const Graph& g, const Want& w) {
   }
   const auto& known = w.kind == Want::Kind::grad_of_site ? sites : leaves;
   if (known.empty()) {
-    throw GraphError(fmt::format("the graph has no gradient of '{}': add it with gradient(graph, metric, ...) first",
-                                 w.pattern));
+    throw GraphError(fmt::format(
+        "the graph has no gradient of '{}': add it with gradient(graph, metric, ...) first",
+        w.pattern));
   }
   return select_sites({w.pattern}, known);
 }
@@ -107,12 +108,15 @@ std::vector<WantedNode> resolve(const Graph& g, const Fetch& wanted) {
           nodes.push_back({before_name(name), g.site(name).before, g.site(name).axes});
         }
         break;
-      case Want::Kind::output: nodes.push_back({w.pattern, g.output(w.pattern), {}}); break;
+      case Want::Kind::output:
+        nodes.push_back({w.pattern, g.output(w.pattern), {}});
+        break;
       case Want::Kind::grad_of_site:
       case Want::Kind::grad_of_leaf:
         for (const auto& name : wanted_grads(g, w)) {
           const SiteEntry* site = g.find_site(name);
-          nodes.push_back({grad_name(name), g.output(grad_name(name)), site != nullptr ? site->axes : Axes{}});
+          nodes.push_back(
+              {grad_name(name), g.output(grad_name(name)), site != nullptr ? site->axes : Axes{}});
         }
         break;
     }
@@ -149,7 +153,7 @@ std::string flops_text(std::int64_t flops) {
 
 }  // namespace
 
-// ---- compile -----------------------------------------------------------------------------------
+// ---- compile ----------------------------------------------------------------------------------
 Plan compile(const Graph& graph, const Fetch& wanted) {
   auto program = std::make_shared<Plan::Program>();
   program->graph = expand_sites(graph, wanted_sites(graph, wanted));
@@ -159,7 +163,8 @@ Plan compile(const Graph& graph, const Fetch& wanted) {
   for (const WantedNode& w : wanted_nodes) ids.push_back(w.node);
   const Pruned pruned = prune(g, ids);
 
-  // Every remaining value becomes an operand: a layout over some storage. Views share their input's storage.
+  // Every remaining value becomes an operand: a layout over some storage. Views share their input's
+  // storage.
   std::vector<Operand> operand(static_cast<std::size_t>(g.next_id()));
   const auto of = [&](NodeId id) -> Operand& {
     return operand[static_cast<std::size_t>(pruned.canonical[static_cast<std::size_t>(id)])];
@@ -180,7 +185,8 @@ Plan compile(const Graph& graph, const Fetch& wanted) {
       continue;
     }
     if (const auto* constant = std::get_if<ConstantValue>(&n->attributes)) {
-      out = new_storage(n->type, Storage::Where::constant, static_cast<std::int64_t>(program->constants.size()));
+      out = new_storage(n->type, Storage::Where::constant,
+                        static_cast<std::int64_t>(program->constants.size()));
       program->constants.push_back(constant->value.contiguous());
       continue;
     }
@@ -196,7 +202,8 @@ Plan compile(const Graph& graph, const Fetch& wanted) {
     Step step{n, {}, new_storage(n->type, Storage::Where::arena, 0)};
     for (const NodeId i : n->inputs) step.in.push_back(of(i));
     out = step.out;
-    const std::int64_t flops = n->op->flops == nullptr ? 0 : n->op->flops({in, n->attributes}, n->type);
+    const std::int64_t flops =
+        n->op->flops == nullptr ? 0 : n->op->flops({in, n->attributes}, n->type);
     auto& [count, total] = program->work[n->op->name];
     ++count;
     total += flops;
@@ -220,7 +227,8 @@ Plan compile(const Graph& graph, const Fetch& wanted) {
   std::vector<int> last_read(program->storage.size(), -1);
   for (std::size_t i = 0; i < program->steps.size(); ++i) {
     last_read[static_cast<std::size_t>(program->steps[i].out.storage)] = static_cast<int>(i);
-    for (const Operand& o : program->steps[i].in) last_read[static_cast<std::size_t>(o.storage)] = static_cast<int>(i);
+    for (const Operand& o : program->steps[i].in)
+      last_read[static_cast<std::size_t>(o.storage)] = static_cast<int>(i);
   }
   ArenaPlanner planner;
   std::vector<std::vector<int>> dies(program->steps.size());
@@ -233,7 +241,8 @@ Plan compile(const Graph& graph, const Fetch& wanted) {
     Storage& out = program->storage[static_cast<std::size_t>(program->steps[i].out.storage)];
     if (out.where == Storage::Where::arena) out.at = planner.take(out.bytes);
     for (const int s : dies[i]) {
-      planner.give_back(program->storage[static_cast<std::size_t>(s)].at, program->storage[static_cast<std::size_t>(s)].bytes);
+      planner.give_back(program->storage[static_cast<std::size_t>(s)].at,
+                        program->storage[static_cast<std::size_t>(s)].bytes);
     }
   }
   Plan::Stats& stats = program->stats;
@@ -248,21 +257,23 @@ Plan compile(const Graph& graph, const Fetch& wanted) {
   return plan;
 }
 
-// ---- run ---------------------------------------------------------------------------------------
+// ---- run --------------------------------------------------------------------------------------
 namespace {
 
-std::vector<Tensor> bind_leaves(const std::vector<NamedLeaf>& leaves, const std::map<std::string, Tensor, std::less<>>& given,
-                         std::string_view what) {
+std::vector<Tensor> bind_leaves(const std::vector<NamedLeaf>& leaves,
+                                const std::map<std::string, Tensor, std::less<>>& given,
+                                std::string_view what) {
   std::vector<Tensor> bound;
   for (const NamedLeaf& leaf : leaves) {
     const auto it = given.find(leaf.name);
     if (it == given.end()) {
-      throw GraphError(fmt::format("the plan needs the {} '{}' ({}), which was not given", what, leaf.name,
-                                   to_string(leaf.type)));
+      throw GraphError(fmt::format("the plan needs the {} '{}' ({}), which was not given", what,
+                                   leaf.name, to_string(leaf.type)));
     }
     const Type type{it->second.dtype(), it->second.shape()};
     if (!(type == leaf.type)) {
-      throw GraphError(fmt::format("the {} '{}' must be {}, not {}", what, leaf.name, to_string(leaf.type), to_string(type)));
+      throw GraphError(fmt::format("the {} '{}' must be {}, not {}", what, leaf.name,
+                                   to_string(leaf.type), to_string(type)));
     }
     bound.push_back(it->second.contiguous());
   }
@@ -271,10 +282,12 @@ std::vector<Tensor> bind_leaves(const std::vector<NamedLeaf>& leaves, const std:
 
 bool view_has_nan(const View& v) {
   if (!is_compute_float(v.dtype)) return false;
-  return has_nan(Tensor::wrap(nullptr, v.data, v.shape, v.dtype));         // outputs of steps are contiguous
+  return has_nan(
+      Tensor::wrap(nullptr, v.data, v.shape, v.dtype));  // outputs of steps are contiguous
 }
 
-// What people call a node: its leaf name, its site, or else the op and where it stands in the model.
+// What people call a node: its leaf name, its site, or else the op and where it stands in the
+// model.
 std::string name_of_node(const Graph& g, const Node& n) {
   if (const auto* leaf = std::get_if<LeafName>(&n.attributes)) return leaf->name;
   for (const SiteEntry& s : g.sites()) {
@@ -296,21 +309,25 @@ bool has_infinity(const View& v) {
   std::vector<std::string> inputs;
   for (std::size_t i = 0; i < in.size(); ++i) {
     const bool infinite = in[i].is_contiguous() && has_infinity(in[i]);
-    inputs.push_back(fmt::format("{} {}{}", name_of_node(g, g.node(n.inputs[i])), to_string(g.node(n.inputs[i]).type),
+    inputs.push_back(fmt::format("{} {}{}", name_of_node(g, g.node(n.inputs[i])),
+                                 to_string(g.node(n.inputs[i]).type),
                                  infinite ? ", which holds infinities" : ""));
   }
   const std::string_view file = n.line.file;
-  throw NumericError(fmt::format("NaN first appeared in op '{}' at '{}' (built at {}:{}); no input of it holds NaN: {}",
-                                 n.op->name, name_of_node(g, n), file.substr(file.find_last_of('/') + 1), n.line.line,
-                                 fmt::join(inputs, "; ")));
+  throw NumericError(fmt::format(
+      "NaN first appeared in op '{}' at '{}' (built at {}:{}); no input of it holds NaN: {}",
+      n.op->name, name_of_node(g, n), file.substr(file.find_last_of('/') + 1), n.line.line,
+      fmt::join(inputs, "; ")));
 }
 
 }  // namespace
 
-Results Plan::run(const Feeds& feeds, const Parameters& parameters, const RunOptions& options) const {
+Results Plan::run(const Feeds& feeds, const Parameters& parameters,
+                  const RunOptions& options) const {
   if (program_ == nullptr) throw GraphError("this Plan is empty: compile a graph first");
   const Program& p = *program_;
-  const std::vector<Tensor> fed = bind_leaves(p.feeds, feeds, "input"), weights = bind_leaves(p.parameters, parameters, "parameter");
+  const std::vector<Tensor> fed = bind_leaves(p.feeds, feeds, "input"),
+                            weights = bind_leaves(p.parameters, parameters, "parameter");
   ThreadPool serial(1);
   ThreadPool& pool = options.pool != nullptr ? *options.pool : serial;
 
@@ -323,11 +340,21 @@ Results Plan::run(const Feeds& feeds, const Parameters& parameters, const RunOpt
       const auto at = static_cast<std::size_t>(s.at);
       const auto bytes_of = [](const Tensor& t) { return t.view().data; };
       switch (s.where) {
-        case Storage::Where::arena: base.push_back(arena.data() + s.at); break;
-        case Storage::Where::result: base.push_back(bytes_of(owned[at])); break;
-        case Storage::Where::feed: base.push_back(bytes_of(fed[at])); break;
-        case Storage::Where::parameter: base.push_back(bytes_of(weights[at])); break;
-        case Storage::Where::constant: base.push_back(bytes_of(p.constants[at])); break;
+        case Storage::Where::arena:
+          base.push_back(arena.data() + s.at);
+          break;
+        case Storage::Where::result:
+          base.push_back(bytes_of(owned[at]));
+          break;
+        case Storage::Where::feed:
+          base.push_back(bytes_of(fed[at]));
+          break;
+        case Storage::Where::parameter:
+          base.push_back(bytes_of(weights[at]));
+          break;
+        case Storage::Where::constant:
+          base.push_back(bytes_of(p.constants[at]));
+          break;
       }
     }
     const auto view = [&](const Operand& o) {
@@ -336,10 +363,12 @@ Results Plan::run(const Feeds& feeds, const Parameters& parameters, const RunOpt
     };
     if (check) {
       for (std::size_t i = 0; i < fed.size(); ++i) {
-        if (has_nan(fed[i])) throw NumericError(fmt::format("the input '{}' holds NaN", p.feeds[i].name));
+        if (has_nan(fed[i]))
+          throw NumericError(fmt::format("the input '{}' holds NaN", p.feeds[i].name));
       }
       for (std::size_t i = 0; i < weights.size(); ++i) {
-        if (has_nan(weights[i])) throw NumericError(fmt::format("the parameter '{}' holds NaN", p.parameters[i].name));
+        if (has_nan(weights[i]))
+          throw NumericError(fmt::format("the parameter '{}' holds NaN", p.parameters[i].name));
       }
     }
     std::vector<View> in;
@@ -361,10 +390,18 @@ Results Plan::run(const Feeds& feeds, const Parameters& parameters, const RunOpt
       const auto at = static_cast<std::size_t>(s.at);
       Tensor tensor;
       switch (s.where) {
-        case Storage::Where::result: tensor = owned[at].with_layout(r.operand.layout); break;
-        case Storage::Where::feed: tensor = fed[at].with_layout(r.operand.layout).clone(); break;
-        case Storage::Where::parameter: tensor = weights[at].with_layout(r.operand.layout).clone(); break;
-        default: tensor = p.constants[at].with_layout(r.operand.layout).clone(); break;
+        case Storage::Where::result:
+          tensor = owned[at].with_layout(r.operand.layout);
+          break;
+        case Storage::Where::feed:
+          tensor = fed[at].with_layout(r.operand.layout).clone();
+          break;
+        case Storage::Where::parameter:
+          tensor = weights[at].with_layout(r.operand.layout).clone();
+          break;
+        default:
+          tensor = p.constants[at].with_layout(r.operand.layout).clone();
+          break;
       }
       results.values_[r.name] = {std::move(tensor), r.axes};
     }
@@ -375,8 +412,9 @@ Results Plan::run(const Feeds& feeds, const Parameters& parameters, const RunOpt
   if (options.find_nan) {
     for (const auto& [name, entry] : results.values_) {
       if (is_compute_float(entry.tensor.dtype()) && has_nan(entry.tensor)) {
-        execute(true);                                   // throws, naming the op
-        throw NumericError(fmt::format("'{}' holds NaN, but no step of a second run produced one", name));
+        execute(true);  // throws, naming the op
+        throw NumericError(
+            fmt::format("'{}' holds NaN, but no step of a second run produced one", name));
       }
     }
   }
@@ -385,7 +423,8 @@ Results Plan::run(const Feeds& feeds, const Parameters& parameters, const RunOpt
     const auto it = feeds.find(std::get<LeafName>(table.attributes).name);
     if (it != feeds.end()) {
       for (const auto s : it->second.to_vector<std::int64_t>()) {
-        if (s >= static_cast<std::int64_t>(results.lengths_.size())) results.lengths_.resize(static_cast<std::size_t>(s) + 1, 0);
+        if (s >= static_cast<std::int64_t>(results.lengths_.size()))
+          results.lengths_.resize(static_cast<std::size_t>(s) + 1, 0);
         ++results.lengths_[static_cast<std::size_t>(s)];
       }
     }
@@ -399,17 +438,25 @@ const Graph& Plan::graph() const { return program_->graph; }
 std::string Plan::explain() const {
   const Stats& s = stats();
   std::string text = fmt::format("plan: {} steps from {} nodes\n", s.steps, s.nodes);
-  text += fmt::format("  removed    {} that nothing wanted reads, {} identities (sites, detach) read through, {} computed "
-                      "twice\n", s.dead, s.identities, s.duplicates);
-  text += fmt::format("  views      {} nodes only look at their input: no work, no memory\n", s.views);
-  text += fmt::format("  memory     arena {} for {} of intermediates; results {}; parameters read {}\n",
-                      bytes_text(s.arena_bytes), bytes_text(s.intermediate_bytes), bytes_text(s.result_bytes),
-                      bytes_text(s.parameter_bytes));
+  text += fmt::format(
+      "  removed    {} that nothing wanted reads, {} identities (sites, detach) read through, {} "
+      "computed "
+      "twice\n",
+      s.dead, s.identities, s.duplicates);
+  text +=
+      fmt::format("  views      {} nodes only look at their input: no work, no memory\n", s.views);
+  text +=
+      fmt::format("  memory     arena {} for {} of intermediates; results {}; parameters read {}\n",
+                  bytes_text(s.arena_bytes), bytes_text(s.intermediate_bytes),
+                  bytes_text(s.result_bytes), bytes_text(s.parameter_bytes));
   text += fmt::format("  work       {}\n", flops_text(s.flops));
-  std::vector<std::pair<std::string_view, std::pair<int, std::int64_t>>> work(program_->work.begin(), program_->work.end());
-  std::stable_sort(work.begin(), work.end(), [](const auto& a, const auto& b) { return a.second.second > b.second.second; });
+  std::vector<std::pair<std::string_view, std::pair<int, std::int64_t>>> work(
+      program_->work.begin(), program_->work.end());
+  std::stable_sort(work.begin(), work.end(),
+                   [](const auto& a, const auto& b) { return a.second.second > b.second.second; });
   for (const auto& [name, counts] : work) {
-    text += fmt::format("    {:<26} {:>4} steps  {:>14}\n", name, counts.first, flops_text(counts.second));
+    text += fmt::format("    {:<26} {:>4} steps  {:>14}\n", name, counts.first,
+                        flops_text(counts.second));
   }
   return text;
 }

@@ -20,14 +20,14 @@
 
 namespace vitrine {
 
-// ---- what is wanted ----------------------------------------------------------------------------
+// ---- what is wanted ---------------------------------------------------------------------------
 struct Want {
   enum class Kind { site, before, output, grad_of_site, grad_of_leaf } kind;
-  std::string pattern;                                   // site and leaf kinds: comma-separated patterns
+  std::string pattern;  // site and leaf kinds: comma-separated patterns
 };
 struct Fetch {
   std::vector<Want> wants;
-  std::string key() const;                               // for the plan cache
+  std::string key() const;  // for the plan cache
 };
 inline Want value(std::string_view output) { return {Want::Kind::output, std::string(output)}; }
 inline Want value(const Metric& metric) { return {Want::Kind::output, metric.name}; }
@@ -41,14 +41,17 @@ inline Want as_want(const SiteSet& s) { return {Want::Kind::site, s.patterns}; }
 inline Want as_want(const Site& s) { return {Want::Kind::site, s.name}; }
 // fetch(site) is the value that flows on (after edits); before(site) the one that arrives.
 template <class... W>
-Fetch fetch(const W&... wants) { return {{as_want(wants)...}}; }
+Fetch fetch(const W&... wants) {
+  return {{as_want(wants)...}};
+}
 
-// ---- what comes back ---------------------------------------------------------------------------
-// Fetched values by name. Packed rows are given unpacked, in TransformerLens shapes: [batch, position, ...], and
-// [batch, head, query, key] for patterns.
+// ---- what comes back --------------------------------------------------------------------------
+// Fetched values by name. Packed rows are given unpacked, in TransformerLens shapes: [batch,
+// position, ...], and [batch, head, query, key] for patterns.
 class Results {
  public:
-  // Throws GraphError for what was not fetched, ShapeError when the prompts of the batch differ in length (see sequence).
+  // Throws GraphError for what was not fetched, ShapeError when the prompts of the batch differ in
+  // length (see sequence).
   Tensor operator[](const Site& site) const { return at(site.name); }
   Tensor operator[](std::string_view name) const { return at(name); }
   Tensor at(std::string_view name) const;
@@ -57,7 +60,7 @@ class Results {
   double scalar(std::string_view name) const { return at(name).item<double>(); }
   // The part of prompt i alone: [1, its length, ...].
   Tensor sequence(std::string_view name, int i) const;
-  Tensor raw(std::string_view name) const;               // as the graph has it: packed rows
+  Tensor raw(std::string_view name) const;  // as the graph has it: packed rows
 
   bool contains(std::string_view name) const { return values_.contains(name); }
   std::vector<std::string> names() const;
@@ -72,34 +75,37 @@ class Results {
   };
   const Entry& entry(std::string_view name) const;
   std::map<std::string, Entry, std::less<>> values_;
-  std::vector<std::int64_t> lengths_;                    // of the batch's prompts, in packed order; empty: no row table
+  std::vector<std::int64_t>
+      lengths_;  // of the batch's prompts, in packed order; empty: no row table
 };
 
-// ---- running -----------------------------------------------------------------------------------
+// ---- running ----------------------------------------------------------------------------------
 using Feeds = std::map<std::string, Tensor, std::less<>>;
 using Parameters = std::map<std::string, Tensor, std::less<>>;
 
 struct RunOptions {
-  ThreadPool* pool = nullptr;                            // null: on this thread alone
-  // When a result holds NaN the run is repeated with every step checked, and NumericError names the first op, its place
-  // in the model and its inputs. false returns the NaN.
+  ThreadPool* pool = nullptr;  // null: on this thread alone
+  // When a result holds NaN the run is repeated with every step checked, and NumericError names the
+  // first op, its place in the model and its inputs. false returns the NaN.
   bool find_nan = true;
-  const std::atomic<bool>* cancel = nullptr;             // checked between steps; InterruptedError when set
-  std::function<void(int done, int total)> progress;     // after each step
+  const std::atomic<bool>* cancel = nullptr;  // checked between steps; InterruptedError when set
+  std::function<void(int done, int total)> progress;  // after each step
 };
 
 class Plan {
  public:
   Plan() = default;
-  // const and re-entrant: each run has its own arena. Throws GraphError for a feed or parameter that is missing or of
-  // another type, naming it and what was expected.
-  Results run(const Feeds& feeds, const Parameters& parameters, const RunOptions& options = {}) const;
+  // const and re-entrant: each run has its own arena. Throws GraphError for a feed or parameter
+  // that is missing or of another type, naming it and what was expected.
+  Results run(const Feeds& feeds, const Parameters& parameters,
+              const RunOptions& options = {}) const;
 
   // Ops, bytes, FLOPs, what was removed and why.
   std::string explain() const;
   struct Stats {
     int nodes = 0, steps = 0, views = 0, dead = 0, identities = 0, duplicates = 0;
-    std::int64_t flops = 0, arena_bytes = 0, intermediate_bytes = 0, result_bytes = 0, parameter_bytes = 0;
+    std::int64_t flops = 0, arena_bytes = 0, intermediate_bytes = 0, result_bytes = 0,
+                 parameter_bytes = 0;
   };
   const Stats& stats() const;
   const Graph& graph() const;
@@ -110,7 +116,8 @@ class Plan {
   std::shared_ptr<const Program> program_;
 };
 
-// Throws SiteError for an unknown site, GraphError for an output or gradient that the graph does not have.
+// Throws SiteError for an unknown site, GraphError for an output or gradient that the graph does
+// not have.
 Plan compile(const Graph& graph, const Fetch& wanted);
 
 }  // namespace vitrine

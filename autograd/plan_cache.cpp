@@ -15,7 +15,7 @@ Plan PlanCache::get(const Graph& graph, const Fetch& wanted) {
       return e->plan;
     }
   }
-  Plan plan = compile(graph, wanted);                    // outside the lock: others may go on
+  Plan plan = compile(graph, wanted);  // outside the lock: others may go on
   const std::lock_guard lock(mutex_);
   entries_.push_front({graph.hash(), key, graph, plan});
   if (entries_.size() > capacity_) entries_.pop_back();

@@ -13,7 +13,8 @@ class PlanCache {
  public:
   explicit PlanCache(std::size_t capacity = 64) : capacity_(capacity) {}
 
-  // The plan for this graph and fetch: a cached one when an equal program was compiled before. Safe from many threads.
+  // The plan for this graph and fetch: a cached one when an equal program was compiled before. Safe
+  // from many threads.
   Plan get(const Graph& graph, const Fetch& wanted);
 
   std::size_t size() const;
@@ -28,7 +29,7 @@ class PlanCache {
   };
   const std::size_t capacity_;
   mutable std::mutex mutex_;
-  std::list<Entry> entries_;                             // most recently used first
+  std::list<Entry> entries_;  // most recently used first
   std::int64_t hits_ = 0;
 };
 

@@ -25,7 +25,8 @@ std::string call(const Graph& g, const Node& n) {
   std::string args;
   for (const NodeId i : n.inputs) args += (args.empty() ? "" : ", ") + reference(g, i);
   const bool site = std::holds_alternative<SiteLabel>(n.attributes);
-  const std::string attributes = site ? "" : to_string(n.attributes);       // a site's label goes into the note
+  const std::string attributes =
+      site ? "" : to_string(n.attributes);  // a site's label goes into the note
   return fmt::format("{}({}){}{}", n.op->name, args, attributes.empty() ? "" : " ", attributes);
 }
 
@@ -77,32 +78,39 @@ std::string Graph::to_text() const {
   std::string text;
   for (const Line& l : lines) {
     text += fmt::format("{:<{}} : {:<{}} = ", l.left, left_width, l.type, type_width);
-    text += l.note.empty() ? l.right : fmt::format("{:<{}}  # {}", l.right, std::min<std::size_t>(right_width, 34), l.note);
+    text += l.note.empty() ? l.right
+                           : fmt::format("{:<{}}  # {}", l.right,
+                                         std::min<std::size_t>(right_width, 34), l.note);
     text += "\n";
   }
   return text;
 }
 
 std::string Graph::to_dot() const {
-  std::string text = "digraph vitrine {\n  rankdir=TB; node [fontname=\"monospace\" fontsize=10 shape=ellipse];\n";
+  std::string text =
+      "digraph vitrine {\n  rankdir=TB; node [fontname=\"monospace\" fontsize=10 shape=ellipse];\n";
   for (const Node& n : nodes_) {
     if (!printed(n)) continue;
     std::string label = std::string(n.op->name), style;
     if (const auto* leaf = std::get_if<LeafName>(&n.attributes)) {
       label = leaf->name;
-      style = n.op->name == "parameter" ? " shape=cylinder style=filled fillcolor=\"#eeeeee\"" : " shape=house";
+      style = n.op->name == "parameter" ? " shape=cylinder style=filled fillcolor=\"#eeeeee\""
+                                        : " shape=house";
     } else if (const auto* site = std::get_if<SiteLabel>(&n.attributes)) {
       label = site->name;
       style = " shape=box style=filled fillcolor=\"#fff2cc\"";
     }
-    text += fmt::format("  n{} [label=\"{}\\n{}\"{}];\n", n.id, escaped(label), to_string(n.type), style);
+    text += fmt::format("  n{} [label=\"{}\\n{}\"{}];\n", n.id, escaped(label), to_string(n.type),
+                        style);
     for (const NodeId i : n.inputs) {
       if (printed(node(i))) text += fmt::format("  n{} -> n{};\n", i, n.id);
     }
     for (const SiteEntry& s : sites_) {
       if (!s.interior() || s.node != n.id) continue;
-      text += fmt::format("  \"{}\" [shape=box style=\"filled,dashed\" fillcolor=\"#fff9e8\"];\n", escaped(s.name));
-      text += fmt::format("  \"{}\" -> n{} [style=dashed arrowhead=none];\n", escaped(s.name), n.id);
+      text += fmt::format("  \"{}\" [shape=box style=\"filled,dashed\" fillcolor=\"#fff9e8\"];\n",
+                          escaped(s.name));
+      text +=
+          fmt::format("  \"{}\" -> n{} [style=dashed arrowhead=none];\n", escaped(s.name), n.id);
     }
   }
   return text + "}\n";

@@ -8,12 +8,18 @@ Link same_axis(int in_axis, int out_axis) { return {.in_axis = in_axis, .out_axi
 
 bool Link::holds(std::int64_t i, std::int64_t o) const {
   switch (relation) {
-    case Relation::same: return i == o * step + offset;
-    case Relation::placed: return o == i * step + offset;
-    case Relation::at_most: return i <= o + offset;
-    case Relation::at_least: return i >= o + offset;
-    case Relation::in_block: return i / step == o;
-    case Relation::out_block: return i == o / step;
+    case Relation::same:
+      return i == o * step + offset;
+    case Relation::placed:
+      return o == i * step + offset;
+    case Relation::at_most:
+      return i <= o + offset;
+    case Relation::at_least:
+      return i >= o + offset;
+    case Relation::in_block:
+      return i / step == o;
+    case Relation::out_block:
+      return i == o / step;
   }
   return true;
 }
@@ -35,12 +41,18 @@ std::string affine(const std::string& of, std::int64_t step, std::int64_t offset
 std::string to_string(const Link& l) {
   const std::string i = coordinate('i', l.in_axis, l.in), o = coordinate('o', l.out_axis, l.out);
   switch (l.relation) {
-    case Relation::same: return i + "=" + affine(o, l.step, l.offset);
-    case Relation::placed: return o + "=" + affine(i, l.step, l.offset);
-    case Relation::at_most: return i + "<=" + affine(o, 1, l.offset);
-    case Relation::at_least: return i + ">=" + affine(o, 1, l.offset);
-    case Relation::in_block: return fmt::format("{}/{}={}", i, l.step, o);
-    case Relation::out_block: return fmt::format("{}={}/{}", i, o, l.step);
+    case Relation::same:
+      return i + "=" + affine(o, l.step, l.offset);
+    case Relation::placed:
+      return o + "=" + affine(i, l.step, l.offset);
+    case Relation::at_most:
+      return i + "<=" + affine(o, 1, l.offset);
+    case Relation::at_least:
+      return i + ">=" + affine(o, 1, l.offset);
+    case Relation::in_block:
+      return fmt::format("{}/{}={}", i, l.step, o);
+    case Relation::out_block:
+      return fmt::format("{}={}/{}", i, o, l.step);
   }
   return "";
 }
@@ -56,7 +68,8 @@ std::string to_string(const Reach& reach) {
     } else if (r.links.empty()) {
       text += "all";
     } else {
-      for (std::size_t i = 0; i < r.links.size(); ++i) text += (i == 0 ? "" : " ") + to_string(r.links[i]);
+      for (std::size_t i = 0; i < r.links.size(); ++i)
+        text += (i == 0 ? "" : " ") + to_string(r.links[i]);
     }
   }
   return text;

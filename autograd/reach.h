@@ -1,16 +1,18 @@
 // Reach: which elements of an input an element of the output can depend on.
 //
-// A rule is a list of links for each input. An output element may depend on an input element only when every link holds
-// between their coordinates; with no link, everything may depend on everything. The coordinate of an axis is its index,
-// or, for the packed row axis, the sequence or the position that the row table gives that row. Examples:
+// A rule is a list of links for each input. An output element may depend on an input element only
+// when every link holds between their coordinates; with no link, everything may depend on
+// everything. The coordinate of an axis is its index, or, for the packed row axis, the sequence or
+// the position that the row table gives that row. Examples:
 //
-//   softmax over keys     scores[r, h, c] -> out[r, h, c]      row same, head same                      (keys: all)
-//   attention, keys       k[j, h, e]      -> z[r, h, e']       sequence same, position <= , head same
-//   slice 2:5 of axis 0   x[i]            -> y[o]              i == o + 2
+//   softmax over keys     scores[r, h, c] -> out[r, h, c]      row same, head same (keys: all)
+//   attention, keys       k[j, h, e]      -> z[r, h, e']       sequence same, position <= , head
+//   same slice 2:5 of axis 0   x[i]            -> y[o]              i == o + 2
 //
-// The coordinates of a query row are what the tables `sequence` and `position` say of it; those of a key row j are the (s, c)
-// with keys[s, c] == j. A declared rule is a claim: tests perturb every input element and compare. Causality, the cones of a sweep and
-// `diagnose` are all read off these rules.
+// The coordinates of a query row are what the tables `sequence` and `position` say of it; those of
+// a key row j are the (s, c) with keys[s, c] == j. A declared rule is a claim: tests perturb every
+// input element and compare. Causality, the cones of a sweep and `diagnose` are all read off these
+// rules.
 #pragma once
 
 #include <cstdint>
@@ -22,12 +24,12 @@ namespace vitrine {
 enum class Coordinate { index, sequence, position };
 
 enum class Relation {
-  same,        // in == out * step + offset
-  placed,      // out == in * step + offset
-  at_most,     // in <= out + offset
-  at_least,    // in >= out + offset
-  in_block,    // in / step == out           (an axis split into [out, step], or merged over)
-  out_block,   // in == out / step
+  same,       // in == out * step + offset
+  placed,     // out == in * step + offset
+  at_most,    // in <= out + offset
+  at_least,   // in >= out + offset
+  in_block,   // in / step == out           (an axis split into [out, step], or merged over)
+  out_block,  // in == out / step
 };
 
 struct Link {
@@ -44,17 +46,17 @@ struct Link {
 };
 
 struct InputReach {
-  bool reaches = true;         // false: the output never depends on this input's values
+  bool reaches = true;  // false: the output never depends on this input's values
   std::vector<Link> links;
 };
-using Reach = std::vector<InputReach>;   // one per input
+using Reach = std::vector<InputReach>;  // one per input
 
 Link same_axis(int in_axis, int out_axis);
 std::string to_string(const Reach& reach);
 
-// A statement about the values of a node, put there by `mask` and carried along by the ops after it: entries whose key
-// index is beyond query position + offset are -inf (masked) or exactly 0 (zero). This is how causality is visible in the
-// graph: the contraction over keys reads it.
+// A statement about the values of a node, put there by `mask` and carried along by the ops after
+// it: entries whose key index is beyond query position + offset are -inf (masked) or exactly 0
+// (zero). This is how causality is visible in the graph: the contraction over keys reads it.
 struct Fact {
   enum class Kind { none, masked, zero } kind = Kind::none;
   int query_axis = 0, key_axis = 0;

@@ -15,8 +15,8 @@ int find_axis(const Axes& axes, Axis wanted) {
   return -1;
 }
 
-// [rows, ...] of `batch` prompts of `length` rows each -> [batch, position, ...]; with a key axis the query position moves
-// before it: [batch, head, query, key].
+// [rows, ...] of `batch` prompts of `length` rows each -> [batch, position, ...]; with a key axis
+// the query position moves before it: [batch, head, query, key].
 Tensor unpack(const Tensor& packed, const Axes& axes, std::int64_t batch, std::int64_t length) {
   const int row = find_axis(axes, Axis::row), key = find_axis(axes, Axis::key);
   Shape shape = packed.shape();
@@ -26,8 +26,8 @@ Tensor unpack(const Tensor& packed, const Axes& axes, std::int64_t batch, std::i
   if (key >= 0) {
     Dims order;
     for (int a = 0; a < shape.size(); ++a) {
-      if (a == row + 1) continue;                        // the query position ...
-      if (a == key + 1) order.push_back(row + 1);        // ... goes right before the keys
+      if (a == row + 1) continue;                  // the query position ...
+      if (a == key + 1) order.push_back(row + 1);  // ... goes right before the keys
       order.push_back(a);
     }
     out = out.permute(order);
@@ -52,8 +52,10 @@ Tensor Results::at(std::string_view name) const {
   if (lengths_.empty() || find_axis(e.axes, Axis::row) < 0) return e.tensor;
   for (const std::int64_t n : lengths_) {
     if (n == lengths_[0]) continue;
-    throw ShapeError(fmt::format("'{}' is of a batch of prompts of different lengths ({}): it has no [batch, position] "
-                                 "shape; take one prompt at a time with sequence(name, i)", name, fmt::join(lengths_, ", ")));
+    throw ShapeError(fmt::format(
+        "'{}' is of a batch of prompts of different lengths ({}): it has no [batch, position] "
+        "shape; take one prompt at a time with sequence(name, i)",
+        name, fmt::join(lengths_, ", ")));
   }
   return unpack(e.tensor, e.axes, sequences(), lengths_[0]);
 }

@@ -9,14 +9,22 @@ namespace vitrine {
 
 std::string_view name_of(Axis axis) {
   switch (axis) {
-    case Axis::batch: return "batch";
-    case Axis::pos: return "pos";
-    case Axis::row: return "row";
-    case Axis::head: return "head";
-    case Axis::query: return "query";
-    case Axis::key: return "key";
-    case Axis::feature: return "feature";
-    case Axis::other: return "other";
+    case Axis::batch:
+      return "batch";
+    case Axis::pos:
+      return "pos";
+    case Axis::row:
+      return "row";
+    case Axis::head:
+      return "head";
+    case Axis::query:
+      return "query";
+    case Axis::key:
+      return "key";
+    case Axis::feature:
+      return "feature";
+    case Axis::other:
+      return "other";
   }
   return "";
 }
@@ -58,9 +66,11 @@ std::vector<std::string> select_sites(const SiteSet& set, std::span<const std::s
     if (found) continue;
     const auto near = nearest(pattern, names);
     if (pattern.find('*') != std::string_view::npos) {
-      throw SiteError(fmt::format("no site matches '{}'{}; `vitrine info --sites` lists them", pattern, did_you_mean(near)));
+      throw SiteError(fmt::format("no site matches '{}'{}; `vitrine info --sites` lists them",
+                                  pattern, did_you_mean(near)));
     }
-    throw SiteError(fmt::format("there is no site '{}'{}; `vitrine info --sites` lists them", pattern, did_you_mean(near)));
+    throw SiteError(fmt::format("there is no site '{}'{}; `vitrine info --sites` lists them",
+                                pattern, did_you_mean(near)));
   }
   std::vector<std::string> result;
   for (std::size_t i = 0; i < names.size(); ++i) {

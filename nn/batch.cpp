@@ -55,15 +55,19 @@ void check_prompts(const std::vector<Tokens>& prompts, const Config& config) {
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     const Tokens& t = prompts[i];
     const std::string which = prompts.size() == 1 ? "the prompt" : fmt::format("prompt {}", i);
-    if (t.empty()) throw ContextError(fmt::format("{} is empty; it needs at least one token (--prepend-bos adds one)", which));
+    if (t.empty())
+      throw ContextError(
+          fmt::format("{} is empty; it needs at least one token (--prepend-bos adds one)", which));
     if (static_cast<std::int64_t>(t.size()) > config.context) {
-      throw ContextError(fmt::format("{} has {} tokens, but this model's context is {}; shorten it by {}", which, t.size(),
-                                     config.context, static_cast<std::int64_t>(t.size()) - config.context));
+      throw ContextError(fmt::format(
+          "{} has {} tokens, but this model's context is {}; shorten it by {}", which, t.size(),
+          config.context, static_cast<std::int64_t>(t.size()) - config.context));
     }
     for (std::size_t p = 0; p < t.size(); ++p) {
       if (t[p] >= 0 && t[p] < config.vocabulary) continue;
-      throw TokenError(fmt::format("{} has token id {} at position {}; this model knows ids 0 to {}", which, t[p], p,
-                                   config.vocabulary - 1));
+      throw TokenError(
+          fmt::format("{} has token id {} at position {}; this model knows ids 0 to {}", which,
+                      t[p], p, config.vocabulary - 1));
     }
   }
 }

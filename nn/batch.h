@@ -10,8 +10,9 @@ namespace vitrine::nn {
 
 using Tokens = std::vector<int>;
 
-// The sizes of a batch, and every table that build_gpt2 and its metrics read. Throws ContextError for an empty batch, an
-// empty prompt, or one longer than the context, and TokenError for an id outside the vocabulary; both name the prompt.
+// The sizes of a batch, and every table that build_gpt2 and its metrics read. Throws ContextError
+// for an empty batch, an empty prompt, or one longer than the context, and TokenError for an id
+// outside the vocabulary; both name the prompt.
 BatchSize batch_size(const std::vector<Tokens>& prompts);
 Feeds batch_feeds(const std::vector<Tokens>& prompts);
 void check_prompts(const std::vector<Tokens>& prompts, const Config& config);

@@ -30,26 +30,35 @@ std::string without_prefix(const std::string& name) {
 void add_tensors(const fs::path& file, Tensors& into) {
   const SafeTensors tensors = SafeTensors::open(file);
   for (const std::string& name : tensors.names()) {
-    const auto [at, fresh] = into.emplace(without_prefix(name), Found{tensors.at(name), tensors.file()});
+    const auto [at, fresh] =
+        into.emplace(without_prefix(name), Found{tensors.at(name), tensors.file()});
     if (!fresh) {
-      throw CheckpointError(fmt::format("{}: tensor '{}' is also in {}; each tensor may be there once", tensors.file(), name,
-                                        at->second.file));
+      throw CheckpointError(
+          fmt::format("{}: tensor '{}' is also in {}; each tensor may be there once",
+                      tensors.file(), name, at->second.file));
     }
   }
 }
 
-// The shards of an index: the distinct files of its weight_map. Each tensor must be in the shard it is said to be in.
+// The shards of an index: the distinct files of its weight_map. Each tensor must be in the shard it
+// is said to be in.
 Tensors read_shards(const fs::path& index) {
   const nlohmann::json json = parse_json(read_text(index), index.string());
   if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object()) {
-    throw FileError(fmt::format("{}: expected an object with a \"weight_map\" of tensor names to file names", index.string()));
+    throw FileError(
+        fmt::format("{}: expected an object with a \"weight_map\" of tensor names to file names",
+                    index.string()));
   }
   std::map<std::string, std::vector<std::string>> names_by_file;
   for (const auto& [name, file] : json["weight_map"].items()) {
-    if (!file.is_string()) throw FileError(fmt::format("{}: the file of tensor '{}' is not a name", index.string(), name));
+    if (!file.is_string())
+      throw FileError(
+          fmt::format("{}: the file of tensor '{}' is not a name", index.string(), name));
     const auto text = file.get<std::string>();
     if (text.empty() || fs::path(text).has_parent_path() || text == "..") {
-      throw FileError(fmt::format("{}: tensor '{}' points to '{}'; shards must lie in the same folder", index.string(), name, text));
+      throw FileError(
+          fmt::format("{}: tensor '{}' points to '{}'; shards must lie in the same folder",
+                      index.string(), name, text));
     }
     names_by_file[text].push_back(name);
   }
@@ -59,8 +68,9 @@ Tensors read_shards(const fs::path& index) {
     for (const std::string& name : names) {
       const auto it = tensors.find(without_prefix(name));
       if (it == tensors.end() || fs::path(it->second.file).filename() != file) {
-        throw CheckpointError(fmt::format("{}: tensor '{}' is not in {}, where {} says it is", index.parent_path().string(),
-                                          name, file, index.filename().string()));
+        throw CheckpointError(fmt::format("{}: tensor '{}' is not in {}, where {} says it is",
+                                          index.parent_path().string(), name, file,
+                                          index.filename().string()));
       }
     }
   }
@@ -73,17 +83,25 @@ Tensors read_folder(const fs::path& folder) {
     add_tensors(folder / "model.safetensors", tensors);
     return tensors;
   }
-  if (fs::exists(folder / "model.safetensors.index.json")) return read_shards(folder / "model.safetensors.index.json");
+  if (fs::exists(folder / "model.safetensors.index.json"))
+    return read_shards(folder / "model.safetensors.index.json");
   if (fs::exists(folder / "pytorch_model.bin")) {
-    throw FileError(fmt::format("{}: it holds pytorch_model.bin, a pickle, which can run code and is never read; save the "
-                                "model as model.safetensors (in Python: model.save_pretrained(folder))", folder.string()));
+    throw FileError(fmt::format(
+        "{}: it holds pytorch_model.bin, a pickle, which can run code and is never read; save the "
+        "model as model.safetensors (in Python: model.save_pretrained(folder))",
+        folder.string()));
   }
-  throw FileError(fmt::format("{}: there is no model.safetensors and no model.safetensors.index.json; expected a HuggingFace "
-                              "GPT-2 folder", folder.string()));
+  throw FileError(
+      fmt::format("{}: there is no model.safetensors and no model.safetensors.index.json; expected "
+                  "a HuggingFace "
+                  "GPT-2 folder",
+                  folder.string()));
 }
 
 // Causal masks that old checkpoints carry along.
-bool ignored(std::string_view name) { return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"); }
+bool ignored(std::string_view name) {
+  return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
+}
 
 std::string and_more(std::size_t count) {
   if (count <= 1) return "";
@@ -94,14 +112,22 @@ std::string and_more(std::size_t count) {
 
 std::vector<std::pair<std::string, Shape>> parameter_shapes(const Config& c) {
   const std::int64_t d = c.d_model, m = c.d_mlp;
-  std::vector<std::pair<std::string, Shape>> shapes = {{"wte.weight", {c.vocabulary, d}}, {"wpe.weight", {c.context, d}}};
+  std::vector<std::pair<std::string, Shape>> shapes = {{"wte.weight", {c.vocabulary, d}},
+                                                       {"wpe.weight", {c.context, d}}};
   for (int layer = 0; layer < c.layers; ++layer) {
     const std::string h = fmt::format("h.{}.", layer);
-    const std::pair<const char*, Shape> block[] = {
-        {"ln_1.weight", {d}},            {"ln_1.bias", {d}},       {"attn.c_attn.weight", {d, 3 * d}},
-        {"attn.c_attn.bias", {3 * d}},   {"attn.c_proj.weight", {d, d}}, {"attn.c_proj.bias", {d}},
-        {"ln_2.weight", {d}},            {"ln_2.bias", {d}},       {"mlp.c_fc.weight", {d, m}},
-        {"mlp.c_fc.bias", {m}},          {"mlp.c_proj.weight", {m, d}},  {"mlp.c_proj.bias", {d}}};
+    const std::pair<const char*, Shape> block[] = {{"ln_1.weight", {d}},
+                                                   {"ln_1.bias", {d}},
+                                                   {"attn.c_attn.weight", {d, 3 * d}},
+                                                   {"attn.c_attn.bias", {3 * d}},
+                                                   {"attn.c_proj.weight", {d, d}},
+                                                   {"attn.c_proj.bias", {d}},
+                                                   {"ln_2.weight", {d}},
+                                                   {"ln_2.bias", {d}},
+                                                   {"mlp.c_fc.weight", {d, m}},
+                                                   {"mlp.c_fc.bias", {m}},
+                                                   {"mlp.c_proj.weight", {m, d}},
+                                                   {"mlp.c_proj.bias", {d}}};
     for (const auto& [name, shape] : block) shapes.emplace_back(h + name, shape);
   }
   shapes.insert(shapes.end(), {{"ln_f.weight", {d}}, {"ln_f.bias", {d}}});
@@ -119,26 +145,30 @@ Parameters load_checkpoint(const fs::path& folder, const Config& config, DType d
     if (it == tensors.end()) {
       missing.push_back(name);
     } else if (!(it->second.tensor.shape() == shape) || !is_float(it->second.tensor.dtype())) {
-      misshapen.push_back(fmt::format("'{}' is {}{}, expected floats of shape {}", name, name_of(it->second.tensor.dtype()),
+      misshapen.push_back(fmt::format("'{}' is {}{}, expected floats of shape {}", name,
+                                      name_of(it->second.tensor.dtype()),
                                       to_string(it->second.tensor.shape()), to_string(shape)));
     }
   }
   if (!missing.empty()) {
-    throw CheckpointError(fmt::format("{}: tensor '{}' is missing{}; config.json asks for {} layers of width {}",
-                                      folder.string(), missing[0], and_more(missing.size()), config.layers, config.d_model));
+    throw CheckpointError(fmt::format(
+        "{}: tensor '{}' is missing{}; config.json asks for {} layers of width {}", folder.string(),
+        missing[0], and_more(missing.size()), config.layers, config.d_model));
   }
   if (!misshapen.empty()) {
-    throw CheckpointError(fmt::format("{}: tensor {}{}; the weights do not belong to this config.json", folder.string(),
-                                      misshapen[0], and_more(misshapen.size())));
+    throw CheckpointError(
+        fmt::format("{}: tensor {}{}; the weights do not belong to this config.json",
+                    folder.string(), misshapen[0], and_more(misshapen.size())));
   }
 
   if (const auto head = tensors.find("lm_head.weight"); config.tied && head != tensors.end()) {
     const Tensor& wte = tensors.at("wte.weight").tensor;
     const Tensor& w = head->second.tensor;
     if (!(w.shape() == wte.shape()) || max_abs_difference(w, wte) != 0) {
-      throw CheckpointError(fmt::format("{}: lm_head.weight differs from wte.weight, but config.json ties them; set "
-                                        "\"tie_word_embeddings\": false if the model has an unembedding of its own",
-                                        folder.string()));
+      throw CheckpointError(
+          fmt::format("{}: lm_head.weight differs from wte.weight, but config.json ties them; set "
+                      "\"tie_word_embeddings\": false if the model has an unembedding of its own",
+                      folder.string()));
     }
     tensors.erase(head);
   }
@@ -154,9 +184,10 @@ Parameters load_checkpoint(const fs::path& folder, const Config& config, DType d
     if (!ignored(name)) superfluous.push_back(name);
   }
   if (!superfluous.empty()) {
-    throw CheckpointError(fmt::format("{}: tensor '{}' has no place in this model{}; it would change the result and is not "
-                                      "supported, or config.json is for another model", folder.string(), superfluous[0],
-                                      and_more(superfluous.size())));
+    throw CheckpointError(fmt::format(
+        "{}: tensor '{}' has no place in this model{}; it would change the result and is not "
+        "supported, or config.json is for another model",
+        folder.string(), superfluous[0], and_more(superfluous.size())));
   }
   return parameters;
 }

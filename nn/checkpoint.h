@@ -8,13 +8,16 @@
 
 namespace vitrine::nn {
 
-// The names and shapes of every parameter of a model, HuggingFace's without the prefix "transformer.".
+// The names and shapes of every parameter of a model, HuggingFace's without the prefix
+// "transformer.".
 std::vector<std::pair<std::string, Shape>> parameter_shapes(const Config& config);
 
-// Reads model.safetensors, or the shards that model.safetensors.index.json lists; f32, f16 and bf16 become `dtype`. Weights
-// that are stored as `dtype` stay mapped from the file. Throws FileError when files are missing or malformed and
-// CheckpointError when tensors are missing, superfluous or of a wrong shape (naming the first and counting the rest), or
-// when lm_head.weight differs from wte.weight although the configuration ties them.
-Parameters load_checkpoint(const std::filesystem::path& folder, const Config& config, DType dtype = DType::f32);
+// Reads model.safetensors, or the shards that model.safetensors.index.json lists; f32, f16 and bf16
+// become `dtype`. Weights that are stored as `dtype` stay mapped from the file. Throws FileError
+// when files are missing or malformed and CheckpointError when tensors are missing, superfluous or
+// of a wrong shape (naming the first and counting the rest), or when lm_head.weight differs from
+// wte.weight although the configuration ties them.
+Parameters load_checkpoint(const std::filesystem::path& folder, const Config& config,
+                           DType dtype = DType::f32);
 
 }  // namespace vitrine::nn

@@ -16,9 +16,12 @@ using Json = nlohmann::json;
 
 std::string_view name_of(Activation a) {
   switch (a) {
-    case Activation::gelu_tanh: return "gelu_new";
-    case Activation::gelu_erf: return "gelu";
-    case Activation::relu: return "relu";
+    case Activation::gelu_tanh:
+      return "gelu_new";
+    case Activation::gelu_erf:
+      return "gelu";
+    case Activation::relu:
+      return "relu";
   }
   return "";
 }
@@ -43,7 +46,9 @@ class Reader {
   Reader(const Json& json, std::string_view name) : json_(json), name_(name) {}
 
   [[noreturn]] void reject(std::string_view field, std::string_view what) const {
-    throw ConfigError(fmt::format("{}: '{}' is {}; {}", name_, field, json_.contains(field) ? json_.at(field).dump() : "missing", what));
+    throw ConfigError(fmt::format("{}: '{}' is {}; {}", name_, field,
+                                  json_.contains(field) ? json_.at(field).dump() : "missing",
+                                  what));
   }
 
   const Json* find(std::string_view field) const {
@@ -69,7 +74,8 @@ class Reader {
   std::optional<int> token(std::string_view field) const {
     const Json* value = find(field);
     if (value == nullptr) return std::nullopt;
-    if (!value->is_number_integer() || value->get<double>() < 0 || value->get<double>() > kLargest) {
+    if (!value->is_number_integer() || value->get<double>() < 0 ||
+        value->get<double>() > kLargest) {
       reject(field, "it must be a token id or null");
     }
     return value->get<int>();
@@ -80,7 +86,8 @@ class Reader {
   }
   void must_be(std::string_view field, std::string_view text, std::string_view why) const {
     const Json* value = find(field);
-    if (value != nullptr && !(value->is_string() && value->get<std::string>() == text)) reject(field, why);
+    if (value != nullptr && !(value->is_string() && value->get<std::string>() == text))
+      reject(field, why);
   }
 
  private:
@@ -102,20 +109,25 @@ Activation activation_of(const Reader& r) {
   if (name == "gelu_new" || name == "gelu_pytorch_tanh") return Activation::gelu_tanh;
   if (name == "gelu") return Activation::gelu_erf;
   if (name == "relu") return Activation::relu;
-  r.reject("activation_function", "supported are gelu_new, gelu_pytorch_tanh (the same), gelu and relu");
+  r.reject("activation_function",
+           "supported are gelu_new, gelu_pytorch_tanh (the same), gelu and relu");
 }
 
 }  // namespace
 
 Config parse_config(std::string_view text, std::string_view name) {
   const Json json = parse_json(text, std::string(name));
-  if (!json.is_object()) throw FileError(fmt::format("{}: expected a JSON object, a HuggingFace GPT-2 config.json", name));
+  if (!json.is_object())
+    throw FileError(
+        fmt::format("{}: expected a JSON object, a HuggingFace GPT-2 config.json", name));
 
   const Reader r(json, name);
   r.must_be("model_type", "gpt2", "only GPT-2 models (\"gpt2\") are supported");
-  r.must_be_off("add_cross_attention", "cross-attention is not part of the language model and is not supported");
+  r.must_be_off("add_cross_attention",
+                "cross-attention is not part of the language model and is not supported");
   if (r.find("quantization_config") != nullptr) {
-    r.reject("quantization_config", "quantised weights are not supported: export the model in f32, f16 or bf16");
+    r.reject("quantization_config",
+             "quantised weights are not supported: export the model in f32, f16 or bf16");
   }
   Config c;
   c.layers = r.positive("n_layer");
@@ -129,7 +141,8 @@ Config parse_config(std::string_view text, std::string_view name) {
   if (c.d_model % c.heads != 0) {
     r.reject("n_embd", fmt::format("it must be a multiple of n_head ({})", c.heads));
   }
-  if (static_cast<std::int64_t>(c.d_model) * 4 > std::numeric_limits<int>::max()) r.reject("n_embd", "it is too large");
+  if (static_cast<std::int64_t>(c.d_model) * 4 > std::numeric_limits<int>::max())
+    r.reject("n_embd", "it is too large");
   c.d_mlp = r.positive("n_inner", 4 * c.d_model);
   c.activation = activation_of(r);
   if (const Json* eps = r.find("layer_norm_epsilon")) {
@@ -140,7 +153,8 @@ Config parse_config(std::string_view text, std::string_view name) {
   }
   c.scale_attention = r.boolean("scale_attn_weights", true);
   c.scale_by_layer = r.boolean("scale_attn_by_inverse_layer_idx", false);
-  r.boolean("reorder_and_upcast_attn", false);           // asks for f32 attention scores: what we compute always
+  r.boolean("reorder_and_upcast_attn",
+            false);  // asks for f32 attention scores: what we compute always
   c.tied = r.boolean("tie_word_embeddings", true);
   c.bos = r.token("bos_token_id");
   c.eos = r.token("eos_token_id");

@@ -1,5 +1,5 @@
-// A GPT-2's configuration, as HuggingFace's config.json states it. Every field that changes the maths is honoured or
-// rejected; none is ignored.
+// A GPT-2's configuration, as HuggingFace's config.json states it. Every field that changes the
+// maths is honoured or rejected; none is ignored.
 #pragma once
 
 #include <filesystem>
@@ -10,30 +10,30 @@
 namespace vitrine::nn {
 
 enum class Activation { gelu_tanh, gelu_erf, relu };
-std::string_view name_of(Activation a);                  // as config.json writes it: gelu_new, gelu, relu
+std::string_view name_of(Activation a);  // as config.json writes it: gelu_new, gelu, relu
 
 struct Config {
-  int layers = 12;                                       // n_layer
-  int heads = 12;                                        // n_head
-  int d_model = 768;                                     // n_embd
-  int d_mlp = 3072;                                      // n_inner; null there means 4 n_embd
-  int context = 1024;                                    // n_positions (n_ctx in old files)
-  int vocabulary = 50257;                                // vocab_size
-  Activation activation = Activation::gelu_tanh;         // activation_function
-  double layer_norm_eps = 1e-5;                          // layer_norm_epsilon
-  bool scale_attention = true;                           // scale_attn_weights: scores / sqrt(d_head)
-  bool scale_by_layer = false;                           // scale_attn_by_inverse_layer_idx: scores / (layer + 1) as well
-  bool tied = true;                                      // tie_word_embeddings: W_U = W_E transposed
-  std::optional<int> bos, eos;                           // bos_token_id, eos_token_id
+  int layers = 12;                                // n_layer
+  int heads = 12;                                 // n_head
+  int d_model = 768;                              // n_embd
+  int d_mlp = 3072;                               // n_inner; null there means 4 n_embd
+  int context = 1024;                             // n_positions (n_ctx in old files)
+  int vocabulary = 50257;                         // vocab_size
+  Activation activation = Activation::gelu_tanh;  // activation_function
+  double layer_norm_eps = 1e-5;                   // layer_norm_epsilon
+  bool scale_attention = true;                    // scale_attn_weights: scores / sqrt(d_head)
+  bool scale_by_layer = false;  // scale_attn_by_inverse_layer_idx: scores / (layer + 1) as well
+  bool tied = true;             // tie_word_embeddings: W_U = W_E transposed
+  std::optional<int> bos, eos;  // bos_token_id, eos_token_id
 
   int d_head() const { return d_model / heads; }
-  double attention_scale(int layer) const;               // what multiplies q . k in this layer
+  double attention_scale(int layer) const;  // what multiplies q . k in this layer
   std::int64_t parameter_count() const;
 };
 
-// Throws ConfigError naming `name` (the file), the field, what it holds and what is supported; FileError when it is not
-// JSON.
+// Throws ConfigError naming `name` (the file), the field, what it holds and what is supported;
+// FileError when it is not JSON.
 Config parse_config(std::string_view json, std::string_view name);
-Config load_config(const std::filesystem::path& folder); // reads folder/config.json
+Config load_config(const std::filesystem::path& folder);  // reads folder/config.json
 
 }  // namespace vitrine::nn

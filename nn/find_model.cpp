@@ -29,29 +29,34 @@ fs::path default_model() {
   std::vector<fs::path> tried;
   std::error_code error;
   const fs::path program = fs::read_symlink("/proc/self/exe", error);
-  if (!error) tried.push_back(program.parent_path().parent_path() / "share/vitrine/model");  // installed
-  tried.emplace_back(VITRINE_DEFAULT_MODEL);                                                 // in the source tree
+  if (!error)
+    tried.push_back(program.parent_path().parent_path() / "share/vitrine/model");  // installed
+  tried.emplace_back(VITRINE_DEFAULT_MODEL);  // in the source tree
   for (const fs::path& p : tried) {
     if (fs::exists(p / "config.json")) return p;
   }
-  throw FileError(fmt::format("the model that ships with Vitrine is not there; tried{}\nGive a model folder (--model DIR).",
-                              listed(tried)));
+  throw FileError(fmt::format(
+      "the model that ships with Vitrine is not there; tried{}\nGive a model folder (--model DIR).",
+      listed(tried)));
 }
 
 fs::path hub_cache() {
   if (const auto dir = environment("HF_HUB_CACHE"); !dir.empty()) return dir;
   if (const auto home = environment("HF_HOME"); !home.empty()) return fs::path(home) / "hub";
-  if (const auto cache = environment("XDG_CACHE_HOME"); !cache.empty()) return fs::path(cache) / "huggingface/hub";
+  if (const auto cache = environment("XDG_CACHE_HOME"); !cache.empty())
+    return fs::path(cache) / "huggingface/hub";
   return fs::path(environment("HOME")) / ".cache/huggingface/hub";
 }
 
-// A repository of the cache keeps its files under snapshots/REVISION; refs/main names the current one.
+// A repository of the cache keeps its files under snapshots/REVISION; refs/main names the current
+// one.
 fs::path snapshot(const fs::path& repository) {
   std::error_code error;
   if (fs::exists(repository / "refs/main", error)) {
     std::string revision = read_text(repository / "refs/main");
     while (!revision.empty() && revision.back() <= ' ') revision.pop_back();
-    if (fs::exists(repository / "snapshots" / revision / "config.json", error)) return repository / "snapshots" / revision;
+    if (fs::exists(repository / "snapshots" / revision / "config.json", error))
+      return repository / "snapshots" / revision;
   }
   for (const auto& entry : fs::directory_iterator(repository / "snapshots", error)) {
     if (fs::exists(entry.path() / "config.json")) return entry.path();
@@ -62,8 +67,10 @@ fs::path snapshot(const fs::path& repository) {
 fs::path published_gpt2() {
   if (const auto dir = environment("VITRINE_GPT2"); !dir.empty()) {
     if (fs::exists(fs::path(dir) / "config.json")) return dir;
-    throw FileError(fmt::format("VITRINE_GPT2 is '{}', but there is no config.json in it; it must name HuggingFace's gpt2 "
-                                "folder (config.json, model.safetensors, vocab.json, merges.txt)", dir));
+    throw FileError(fmt::format(
+        "VITRINE_GPT2 is '{}', but there is no config.json in it; it must name HuggingFace's gpt2 "
+        "folder (config.json, model.safetensors, vocab.json, merges.txt)",
+        dir));
   }
   std::vector<fs::path> tried;
   for (const char* name : {"models--gpt2", "models--openai-community--gpt2"}) {
@@ -71,11 +78,13 @@ fs::path published_gpt2() {
     if (const fs::path found = snapshot(tried.back()); !found.empty()) return found;
   }
   throw FileError(fmt::format(
-      "gpt2 is not on this machine: VITRINE_GPT2 is not set, and HuggingFace's cache does not have it; looked for{}\n"
+      "gpt2 is not on this machine: VITRINE_GPT2 is not set, and HuggingFace's cache does not have "
+      "it; looked for{}\n"
       "To fetch it (548 MB, once):\n"
       "  pip install huggingface_hub\n"
       "  hf download openai-community/gpt2 config.json model.safetensors vocab.json merges.txt\n"
-      "or copy these four files into a folder and set VITRINE_GPT2 to it.", listed(tried)));
+      "or copy these four files into a folder and set VITRINE_GPT2 to it.",
+      listed(tried)));
 }
 
 }  // namespace
@@ -87,13 +96,18 @@ fs::path find_model(std::string_view name) {
   if (fs::is_directory(folder, error)) {
     if (fs::exists(folder / "config.json", error)) return folder;
     if (name == "gpt2") return published_gpt2();
-    throw FileError(fmt::format("{}: there is no config.json in this folder; expected a HuggingFace GPT-2 folder "
-                                "(config.json, model.safetensors, vocab.json, merges.txt)", folder.string()));
+    throw FileError(fmt::format(
+        "{}: there is no config.json in this folder; expected a HuggingFace GPT-2 folder "
+        "(config.json, model.safetensors, vocab.json, merges.txt)",
+        folder.string()));
   }
   if (name == "gpt2" || name == "openai-community/gpt2") return published_gpt2();
-  if (fs::exists(folder, error)) throw FileError(fmt::format("{}: not a folder; give the folder that holds config.json", folder.string()));
-  throw FileError(fmt::format("{}: there is no such folder; give a HuggingFace GPT-2 folder, or gpt2 for the published one",
-                              folder.string()));
+  if (fs::exists(folder, error))
+    throw FileError(
+        fmt::format("{}: not a folder; give the folder that holds config.json", folder.string()));
+  throw FileError(fmt::format(
+      "{}: there is no such folder; give a HuggingFace GPT-2 folder, or gpt2 for the published one",
+      folder.string()));
 }
 
 }  // namespace vitrine::nn

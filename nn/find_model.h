@@ -6,9 +6,10 @@
 
 namespace vitrine::nn {
 
-// "" is the model that ships with the project; "gpt2" the folder in the environment variable VITRINE_GPT2, or else in
-// HuggingFace's local cache ($HF_HUB_CACHE, $HF_HOME/hub, ~/.cache/huggingface/hub); anything else a folder. Throws
-// FileError when there is none: it says what was tried and how to get one.
+// "" is the model that ships with the project; "gpt2" the folder in the environment variable
+// VITRINE_GPT2, or else in HuggingFace's local cache ($HF_HUB_CACHE, $HF_HOME/hub,
+// ~/.cache/huggingface/hub); anything else a folder. Throws FileError when there is none: it says
+// what was tried and how to get one.
 std::filesystem::path find_model(std::string_view name);
 
 }  // namespace vitrine::nn

@@ -8,11 +8,13 @@
 namespace vitrine::nn {
 namespace {
 
-// A transformer is a stack of blocks that read from and write to one shared memory, the residual stream: a vector of
-// d numbers for each token. Attention is the only part that moves information between tokens; everything else works on
-// each token alone, so the tokens of all prompts are simply rows of one matrix x [rows, d].
+// A transformer is a stack of blocks that read from and write to one shared memory, the residual
+// stream: a vector of d numbers for each token. Attention is the only part that moves information
+// between tokens; everything else works on each token alone, so the tokens of all prompts are
+// simply rows of one matrix x [rows, d].
 //
-// In the comments: d = d_model, h = heads, e = d / h (the width of a head), m = d_mlp, v = vocabulary.
+// In the comments: d = d_model, h = heads, e = d / h (the width of a head), m = d_mlp, v =
+// vocabulary.
 
 const Axes kResidual = {Axis::row, Axis::feature};
 const Axes kPerHead = {Axis::row, Axis::head, Axis::feature};
@@ -22,65 +24,79 @@ struct Model {
   Builder& b;
   const Config& config;
   DType dtype;
-  RowValues rows;                                        // which token of which prompt each row is
+  RowValues rows;  // which token of which prompt each row is
 
-  Value parameter(const std::string& name, const Shape& shape) const { return b.parameter(name, {dtype, shape}); }
+  Value parameter(const std::string& name, const Shape& shape) const {
+    return b.parameter(name, {dtype, shape});
+  }
 };
 
-// LayerNorm: each row shifted and scaled to mean 0 and variance 1, then times a learnt gain, plus a learnt bias.
+// LayerNorm: each row shifted and scaled to mean 0 and variance 1, then times a learnt gain, plus a
+// learnt bias.
 struct Norm {
-  Value gain, bias;                                      // [d]
-  Value out;                                             // [rows, d]
+  Value gain, bias;  // [d]
+  Value out;         // [rows, d]
 };
-Norm layer_norm(const Model& m, const Value& x, const std::string& weights, const std::string& sites) {
+Norm layer_norm(const Model& m, const Value& x, const std::string& weights,
+                const std::string& sites) {
   const Shape d{m.config.d_model};
   const Value gain = m.parameter(weights + ".weight", d), bias = m.parameter(weights + ".bias", d);
   return {gain, bias, vitrine::layer_norm(x, gain, bias, m.config.layer_norm_eps, sites)};
 }
 
-// ---- attention: each token looks at earlier tokens and copies something from them ---------------------------------
-Value attention(const Model& m, int layer, const Value& x, const std::string& block, const std::string& sites) {
+// ---- attention: each token looks at earlier tokens and copies something from them -------------
+Value attention(const Model& m, int layer, const Value& x, const std::string& block,
+                const std::string& sites) {
   const Config& c = m.config;
   const int d = c.d_model, h = c.heads;
   const Norm ln1 = layer_norm(m, x, block + "ln_1", sites + "ln1");
   const NormedInput input{ln1.out, x, ln1.gain, ln1.bias, c.layer_norm_eps};
 
-  // Three projections of each token, for each head: a query (what am I looking for?), a key (what do I offer?) and a value
-  // (what do I hand over?). The checkpoint packs their weights side by side: [d, 3d].
+  // Three projections of each token, for each head: a query (what am I looking for?), a key (what
+  // do I offer?) and a value (what do I hand over?). The checkpoint packs their weights side by
+  // side: [d, 3d].
   const Value w = m.parameter(block + "attn.c_attn.weight", {d, 3 * d});
   const Value bias = m.parameter(block + "attn.c_attn.bias", {3 * d});
   const auto project = [&](int part, const Site& copies, const Site& result) {
-    const Value w_part = slice(w, 1, part * d, (part + 1) * d);                         // [d, h * e]
+    const Value w_part = slice(w, 1, part * d, (part + 1) * d);  // [d, h * e]
     const Value b_part = slice(bias, 0, part * d, (part + 1) * d);
-    return m.b.site(result, heads_in(input, w_part, b_part, h, copies.name), kPerHead); // [rows, h, e]
+    return m.b.site(result, heads_in(input, w_part, b_part, h, copies.name),
+                    kPerHead);  // [rows, h, e]
   };
   const Value q = project(0, site::q_input(layer), site::q(layer));
   const Value k = project(1, site::k_input(layer), site::k(layer));
   const Value v = project(2, site::v_input(layer), site::v(layer));
 
-  // Each query meets the keys of its own prompt up to its own position; softmax turns the scores into a pattern, weights
-  // that sum to 1; z is the weighted mean of the values. Inside: hook_attn_scores and hook_pattern [rows, h, keys].
-  Value z = vitrine::attention(q, k, v, m.rows, c.attention_scale(layer), sites + "attn");  // [rows, h, e]
+  // Each query meets the keys of its own prompt up to its own position; softmax turns the scores
+  // into a pattern, weights that sum to 1; z is the weighted mean of the values. Inside:
+  // hook_attn_scores and hook_pattern [rows, h, keys].
+  Value z = vitrine::attention(q, k, v, m.rows, c.attention_scale(layer),
+                               sites + "attn");  // [rows, h, e]
   z = m.b.site(site::z(layer), z, kPerHead);
 
-  // Each head writes its share back into the residual stream; the shares add up. Inside: hook_result [rows, h, d].
-  const Value w_out = m.parameter(block + "attn.c_proj.weight", {d, d});                // [h * e, d]
+  // Each head writes its share back into the residual stream; the shares add up. Inside:
+  // hook_result [rows, h, d].
+  const Value w_out = m.parameter(block + "attn.c_proj.weight", {d, d});  // [h * e, d]
   const Value b_out = m.parameter(block + "attn.c_proj.bias", {d});
-  const Value out = heads_out(z, w_out, b_out, site::result(layer).name);               // [rows, d]
+  const Value out = heads_out(z, w_out, b_out, site::result(layer).name);  // [rows, d]
   return m.b.site(site::attn_out(layer), out, kResidual);
 }
 
-// ---- MLP: each token on its own is looked up in a table of m patterns, the neurons ---------------------------------
+// ---- MLP: each token on its own is looked up in a table of m patterns, the neurons ------------
 Value activate(Activation a, const Value& x) {
   switch (a) {
-    case Activation::gelu_tanh: return gelu_tanh(x);
-    case Activation::gelu_erf: return gelu_erf(x);
-    case Activation::relu: return relu(x);
+    case Activation::gelu_tanh:
+      return gelu_tanh(x);
+    case Activation::gelu_erf:
+      return gelu_erf(x);
+    case Activation::relu:
+      return relu(x);
   }
   return x;
 }
 
-Value mlp(const Model& m, int layer, const Value& x, const std::string& block, const std::string& sites) {
+Value mlp(const Model& m, int layer, const Value& x, const std::string& block,
+          const std::string& sites) {
   const int d = m.config.d_model, inner = m.config.d_mlp;
   const Value in = m.b.site(site::mlp_in(layer), x, kResidual);
   const Norm ln2 = layer_norm(m, in, block + "ln_2", sites + "ln2");
@@ -88,15 +104,17 @@ Value mlp(const Model& m, int layer, const Value& x, const std::string& block, c
   // Row i of W_in says what neuron i looks for, row i of W_out what it writes when it finds it.
   const Value w_in = m.parameter(block + "mlp.c_fc.weight", {d, inner});
   const Value b_in = m.parameter(block + "mlp.c_fc.bias", {inner});
-  const Value pre = m.b.site(site::mlp_pre(layer), linear(ln2.out, w_in, b_in), kResidual);         // [rows, m]
-  const Value post = m.b.site(site::mlp_post(layer), activate(m.config.activation, pre), kResidual);  // [rows, m]
+  const Value pre =
+      m.b.site(site::mlp_pre(layer), linear(ln2.out, w_in, b_in), kResidual);  // [rows, m]
+  const Value post =
+      m.b.site(site::mlp_post(layer), activate(m.config.activation, pre), kResidual);  // [rows, m]
 
   const Value w_out = m.parameter(block + "mlp.c_proj.weight", {inner, d});
   const Value b_out = m.parameter(block + "mlp.c_proj.bias", {d});
-  return m.b.site(site::mlp_out(layer), linear(post, w_out, b_out), kResidual);         // [rows, d]
+  return m.b.site(site::mlp_out(layer), linear(post, w_out, b_out), kResidual);  // [rows, d]
 }
 
-// ---- a block: attention, then the MLP; each adds to the stream -----------------------------------------------------
+// ---- a block: attention, then the MLP; each adds to the stream --------------------------------
 Value block(const Model& m, int layer, Value x) {
   const auto scope = m.b.scope(fmt::format("blocks.{}", layer));
   const std::string weights = fmt::format("h.{}.", layer), sites = fmt::format("blocks.{}.", layer);
@@ -108,10 +126,12 @@ Value block(const Model& m, int layer, Value x) {
 
 }  // namespace
 
-// ---- the model: tokens in, logits out -----------------------------------------------------------------------------
+// ---- the model: tokens in, logits out ---------------------------------------------------------
 Graph build_gpt2(const Config& c, const BatchSize& size, DType dtype) {
   Builder b;
-  const auto table = [&](const char* name, const Shape& shape) { return b.input(name, {DType::i32, shape}); };
+  const auto table = [&](const char* name, const Shape& shape) {
+    return b.input(name, {DType::i32, shape});
+  };
   const Value tokens = table("tokens", {size.rows});
   const RowValues rows{table("rows.sequence", {size.rows}), table("rows.position", {size.rows}),
                        table("rows.keys", {size.sequences, size.positions})};
@@ -121,27 +141,32 @@ Graph build_gpt2(const Config& c, const BatchSize& size, DType dtype) {
   // A token enters as the sum of two vectors: what it is, and where it stands.
   const Value w_e = m.parameter("wte.weight", {c.vocabulary, c.d_model});
   const Value w_pos = m.parameter("wpe.weight", {c.context, c.d_model});
-  const Value embed = b.site(site::embed(), gather_rows(w_e, tokens), kResidual);                 // [rows, d]
-  const Value pos_embed = b.site(site::pos_embed(), gather_rows(w_pos, rows.position), kResidual);  // [rows, d]
+  const Value embed = b.site(site::embed(), gather_rows(w_e, tokens), kResidual);  // [rows, d]
+  const Value pos_embed =
+      b.site(site::pos_embed(), gather_rows(w_pos, rows.position), kResidual);  // [rows, d]
   Value x = embed + pos_embed;
 
   for (int layer = 0; layer < c.layers; ++layer) x = block(m, layer, x);
 
-  // What the stream says in the end is compared with every word of the vocabulary: logits, the log-odds of the next token
-  // up to a constant. Unless the checkpoint says otherwise, words are read with the vectors they were written with.
+  // What the stream says in the end is compared with every word of the vocabulary: logits, the
+  // log-odds of the next token up to a constant. Unless the checkpoint says otherwise, words are
+  // read with the vectors they were written with.
   x = layer_norm(m, x, "ln_f", "ln_final").out;
-  x = b.site(site::unembed_in(), x, kResidual);                                                   // [rows, d]
+  x = b.site(site::unembed_in(), x, kResidual);  // [rows, d]
   const Value w_u = c.tied ? w_e : m.parameter("lm_head.weight", {c.vocabulary, c.d_model});
-  const Value logits = b.site(site::unembed_out(), matmul(x, transpose(w_u)), kResidual);         // [rows, v]
+  const Value logits =
+      b.site(site::unembed_out(), matmul(x, transpose(w_u)), kResidual);  // [rows, v]
   b.output("logits", logits);
   return std::move(b).finish();
 }
 
-// ---- what one asks of it: metrics -----------------------------------------------------------------------------------
+// ---- what one asks of it: metrics -------------------------------------------------------------
 Metric next_token_loss(std::int64_t n) {
   return {"loss", [n](Builder& b) {
-            const Value row = b.input("next.row", {DType::i32, {n}}), token = b.input("next.token", {DType::i32, {n}});
-            const Value per_token = cross_entropy(gather_rows(b.output("logits"), row), token);   // [n]
+            const Value row = b.input("next.row", {DType::i32, {n}}),
+                        token = b.input("next.token", {DType::i32, {n}});
+            const Value per_token =
+                cross_entropy(gather_rows(b.output("logits"), row), token);  // [n]
             b.output("loss_per_token", per_token);
             return mean(per_token);
           }};
@@ -152,7 +177,7 @@ Metric logit_diff(int answer, int wrong) {
             const Value logits = b.output("logits");
             const std::int64_t sequences = b.value(b.row_table().keys).dim(0);
             const Value last = b.input("rows.last", {DType::i32, {sequences}});
-            const Value row = gather_rows(logits, last);                                          // [sequences, v]
+            const Value row = gather_rows(logits, last);  // [sequences, v]
             return mean(slice(row, 1, answer, answer + 1) - slice(row, 1, wrong, wrong + 1));
           }};
 }

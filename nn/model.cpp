@@ -8,20 +8,29 @@
 
 namespace vitrine::nn {
 
-Model::Model(Config config, Parameters parameters, std::optional<Tokenizer> tokenizer, const LoadOptions& options)
-    : config_(std::move(config)), parameters_(std::move(parameters)), tokenizer_(std::move(tokenizer)),
-      dtype_(options.dtype), pool_(std::make_unique<ThreadPool>(options.threads)),
-      plans_(std::make_unique<PlanCache>()), graphs_(std::make_unique<Graphs>()) {
+Model::Model(Config config, Parameters parameters, std::optional<Tokenizer> tokenizer,
+             const LoadOptions& options)
+    : config_(std::move(config)),
+      parameters_(std::move(parameters)),
+      tokenizer_(std::move(tokenizer)),
+      dtype_(options.dtype),
+      pool_(std::make_unique<ThreadPool>(options.threads)),
+      plans_(std::make_unique<PlanCache>()),
+      graphs_(std::make_unique<Graphs>()) {
   if (tokenizer_ && tokenizer_->vocabulary_size() > config_.vocabulary) {
-    throw TokenError(fmt::format("the tokenizer has {} tokens, but the model only {} embeddings: they do not belong together",
-                                 tokenizer_->vocabulary_size(), config_.vocabulary));
+    throw TokenError(
+        fmt::format("the tokenizer has {} tokens, but the model only {} embeddings: they do not "
+                    "belong together",
+                    tokenizer_->vocabulary_size(), config_.vocabulary));
   }
 }
 
 const Tokenizer& Model::tokenizer() const {
   if (tokenizer_) return *tokenizer_;
-  throw TokenError(fmt::format("{}: this model has no tokenizer (tokenizer.json, or vocab.json and merges.txt); give token "
-                               "ids instead of text (--tokens 1,2,3)", name_.empty() ? "the model" : name_));
+  throw TokenError(fmt::format(
+      "{}: this model has no tokenizer (tokenizer.json, or vocab.json and merges.txt); give token "
+      "ids instead of text (--tokens 1,2,3)",
+      name_.empty() ? "the model" : name_));
 }
 
 Tokens Model::tokens(const Prompt& prompt) const {
@@ -29,7 +38,9 @@ Tokens Model::tokens(const Prompt& prompt) const {
 }
 
 Graph Model::build(const BatchSize& size) const { return build_gpt2(config_, size, dtype_); }
-Graph Model::build(const Uniform& size) const { return build({size.batch * size.tokens, size.batch, size.tokens}); }
+Graph Model::build(const Uniform& size) const {
+  return build({size.batch * size.tokens, size.batch, size.tokens});
+}
 
 std::shared_ptr<const Graph> Model::graph_for(const BatchSize& size) const {
   constexpr std::size_t kKept = 64;
@@ -45,7 +56,8 @@ Run Model::run_batch(const std::vector<Tokens>& prompts, const Fetch& wanted) co
   return run_graph(*graph_for(batch_size(prompts)), prompts, wanted);
 }
 
-Run Model::run_graph(const Graph& graph, const std::vector<Tokens>& prompts, const Fetch& wanted) const {
+Run Model::run_graph(const Graph& graph, const std::vector<Tokens>& prompts,
+                     const Fetch& wanted) const {
   check_prompts(prompts, config_);
   const Plan plan = plans_->get(graph, wanted);
   return {prompts, plan.run(batch_feeds(prompts), parameters_, {.pool = pool_.get()})};
@@ -56,7 +68,8 @@ Model load_gpt2(std::string_view name, const LoadOptions& options) {
   const Config config = load_config(folder);
   std::optional<Tokenizer> tokenizer;
   if (Tokenizer::exists(folder)) tokenizer = Tokenizer::load(folder);
-  Model model(config, load_checkpoint(folder, config, options.dtype), std::move(tokenizer), options);
+  Model model(config, load_checkpoint(folder, config, options.dtype), std::move(tokenizer),
+              options);
   model.set_name(name.empty() ? "default" : std::string(name));
   return model;
 }
@@ -64,7 +77,9 @@ Model load_gpt2(std::string_view name, const LoadOptions& options) {
 Loss loss(const Model& model, const std::vector<Tokens>& prompts) {
   check_prompts(prompts, model.config());
   const std::int64_t n = next_tokens(prompts);
-  if (n == 0) throw ContextError("the loss needs a next token to predict: give a prompt of at least two tokens");
+  if (n == 0)
+    throw ContextError(
+        "the loss needs a next token to predict: give a prompt of at least two tokens");
   const Graph graph = with_metric(model.build(batch_size(prompts)), next_token_loss(n));
   const Run run = model.run_graph(graph, prompts, fetch(value("loss"), value("loss_per_token")));
   return {run.results.scalar("loss"), run["loss_per_token"]};

@@ -1,7 +1,7 @@
 // A loaded GPT-2: configuration, weights, tokenizer, and the plans that were compiled for it.
 //
-//   auto m = nn::load_gpt2();                                 // the default model; or a folder, or "gpt2"
-//   nn::Run r = m.run("The capital of Texas is", sites("*.attn.hook_pattern"));
+//   auto m = nn::load_gpt2();                                 // the default model; or a folder, or
+//   "gpt2" nn::Run r = m.run("The capital of Texas is", sites("*.attn.hook_pattern"));
 //   r[site::pattern(2)];                                      // Tensor [1, head, query, key]
 #pragma once
 
@@ -26,34 +26,35 @@ struct Run {
 
   Tensor operator[](const Site& site) const { return results[site]; }
   Tensor operator[](std::string_view name) const { return results[name]; }
-  Tensor logits() const { return results["logits"]; }    // [batch, position, vocabulary]
+  Tensor logits() const { return results["logits"]; }  // [batch, position, vocabulary]
 };
 
 struct LoadOptions {
-  DType dtype = DType::f32;                              // f64 for checks
-  int threads = 0;                                       // 0: one per core
+  DType dtype = DType::f32;  // f64 for checks
+  int threads = 0;           // 0: one per core
 };
 
-struct Prompt {                                          // text, or token ids
-  Prompt(std::string_view text) : text(text) {}          // NOLINT(google-explicit-constructor)
-  Prompt(const char* text) : text(text) {}               // NOLINT(google-explicit-constructor)
-  Prompt(const std::string& text) : text(text) {}        // NOLINT(google-explicit-constructor)
-  Prompt(Tokens tokens) : tokens(std::move(tokens)) {}   // NOLINT(google-explicit-constructor)
+struct Prompt {                                         // text, or token ids
+  Prompt(std::string_view text) : text(text) {}         // NOLINT(google-explicit-constructor)
+  Prompt(const char* text) : text(text) {}              // NOLINT(google-explicit-constructor)
+  Prompt(const std::string& text) : text(text) {}       // NOLINT(google-explicit-constructor)
+  Prompt(Tokens tokens) : tokens(std::move(tokens)) {}  // NOLINT(google-explicit-constructor)
   std::optional<std::string> text;
   Tokens tokens;
 };
 
 class Model {
  public:
-  Model(Config config, Parameters parameters, std::optional<Tokenizer> tokenizer, const LoadOptions& options = {});
+  Model(Config config, Parameters parameters, std::optional<Tokenizer> tokenizer,
+        const LoadOptions& options = {});
 
   const Config& config() const { return config_; }
   const Parameters& parameters() const { return parameters_; }
-  const std::string& name() const { return name_; }      // the folder it came from
+  const std::string& name() const { return name_; }  // the folder it came from
   void set_name(std::string name) { name_ = std::move(name); }
 
   bool has_tokenizer() const { return tokenizer_.has_value(); }
-  const Tokenizer& tokenizer() const;                    // throws TokenError when the model came without one
+  const Tokenizer& tokenizer() const;  // throws TokenError when the model came without one
   int token(std::string_view text) const { return tokenizer().to_single_token(text); }
   Tokens tokens(const Prompt& prompt) const;
 
@@ -64,8 +65,9 @@ class Model {
   Graph build(const Uniform& size) const;
   Graph build(const BatchSize& size) const;
 
-  // Runs prompts through the model and gives what was asked for; the logits are always among it when nothing else is
-  // asked for. Throws ContextError, TokenError, SiteError, and NumericError when a result holds NaN.
+  // Runs prompts through the model and gives what was asked for; the logits are always among it
+  // when nothing else is asked for. Throws ContextError, TokenError, SiteError, and NumericError
+  // when a result holds NaN.
   template <class... W>
   Run run(const Prompt& prompt, const W&... wants) const {
     return run_batch({tokens(prompt)}, wanted(wants...));
@@ -104,11 +106,12 @@ class Model {
   std::unique_ptr<Graphs> graphs_;
 };
 
-// Loads a GPT-2 from a HuggingFace folder; "" is the default model, "gpt2" the published one in the local cache (see
-// find_model.h). Models without tokenizer files work by token ids.
+// Loads a GPT-2 from a HuggingFace folder; "" is the default model, "gpt2" the published one in the
+// local cache (see find_model.h). Models without tokenizer files work by token ids.
 Model load_gpt2(std::string_view name = "", const LoadOptions& options = {});
 
-// Mean next-token cross-entropy in nats over all prompts, and per token [n] in the order of the prompts.
+// Mean next-token cross-entropy in nats over all prompts, and per token [n] in the order of the
+// prompts.
 struct Loss {
   double mean;
   Tensor per_token;

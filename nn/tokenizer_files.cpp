@@ -24,7 +24,6 @@ namespace vitrine::nn {
 namespace {
 
 // ---- merges
-// --------------------------------------------------------------------------------------
 
 // Splits "left right" at its one space. Throws FileError.
 void add_merge_line(VocabularyReader& reader, std::string_view line, const std::string& where) {

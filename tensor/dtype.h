@@ -1,4 +1,5 @@
-// Element types. f32 and f64 compute; f16 and bf16 are storage, converted on load; i32 and i64 index; boolean masks.
+// Element types. f32 and f64 compute; f16 and bf16 are storage, converted on load; i32 and i64
+// index; boolean masks.
 #pragma once
 
 #include <cstdint>
@@ -32,12 +33,16 @@ void to_bfloat16(const float* in, BFloat16* out, std::int64_t n);
 constexpr std::int64_t size_of(DType t) {
   switch (t) {
     case DType::f64:
-    case DType::i64: return 8;
+    case DType::i64:
+      return 8;
     case DType::f32:
-    case DType::i32: return 4;
+    case DType::i32:
+      return 4;
     case DType::f16:
-    case DType::bf16: return 2;
-    case DType::boolean: return 1;
+    case DType::bf16:
+      return 2;
+    case DType::boolean:
+      return 1;
   }
   return 0;
 }
@@ -52,13 +57,23 @@ constexpr bool is_float(DType t) {
 constexpr bool is_integer(DType t) { return t == DType::i32 || t == DType::i64; }
 
 template <class T>
-inline constexpr DType dtype_of = [] { static_assert(sizeof(T) == 0, "no dtype for this C++ type"); return DType::f32; }();
-template <> inline constexpr DType dtype_of<float> = DType::f32;
-template <> inline constexpr DType dtype_of<double> = DType::f64;
-template <> inline constexpr DType dtype_of<Half> = DType::f16;
-template <> inline constexpr DType dtype_of<BFloat16> = DType::bf16;
-template <> inline constexpr DType dtype_of<std::int32_t> = DType::i32;
-template <> inline constexpr DType dtype_of<std::int64_t> = DType::i64;
-template <> inline constexpr DType dtype_of<bool> = DType::boolean;
+inline constexpr DType dtype_of = [] {
+  static_assert(sizeof(T) == 0, "no dtype for this C++ type");
+  return DType::f32;
+}();
+template <>
+inline constexpr DType dtype_of<float> = DType::f32;
+template <>
+inline constexpr DType dtype_of<double> = DType::f64;
+template <>
+inline constexpr DType dtype_of<Half> = DType::f16;
+template <>
+inline constexpr DType dtype_of<BFloat16> = DType::bf16;
+template <>
+inline constexpr DType dtype_of<std::int32_t> = DType::i32;
+template <>
+inline constexpr DType dtype_of<std::int64_t> = DType::i64;
+template <>
+inline constexpr DType dtype_of<bool> = DType::boolean;
 
 }  // namespace vitrine

@@ -1,13 +1,17 @@
 // The arithmetic: one function per kernel, over views, for f32 and f64 alike unless said otherwise.
 //
 // Contract of every kernel here
-// - Inputs may have any strides, 0 included (broadcast axes). Outputs are contiguous and never overlap an input, except
+// - Inputs may have any strides, 0 included (broadcast axes). Outputs are contiguous and never
+// overlap an input, except
 //   that elementwise kernels may write over a contiguous input of the same shape and dtype.
 // - Elementwise inputs already have the output's shape: callers broadcast by stride 0.
-// - Shapes, dtypes and axes were checked by the caller (the shape rules of autograd/); kernels trust them.
-// - Work is cut by shape alone, so the bits do not depend on the number of threads. Empty tensors are fine.
+// - Shapes, dtypes and axes were checked by the caller (the shape rules of autograd/); kernels
+// trust them.
+// - Work is cut by shape alone, so the bits do not depend on the number of threads. Empty tensors
+// are fine.
 // - Sums of f32 values that end in one scalar per tensor accumulate in f64 (see Reduce).
-// The inner loops are Highway code (kernels_simd_*.cpp), compiled for every CPU target and chosen at run time.
+// The inner loops are Highway code (kernels_simd_*.cpp), compiled for every CPU target and chosen
+// at run time.
 #pragma once
 
 #include <cstdint>
@@ -17,13 +21,27 @@
 
 namespace vitrine::kernels {
 
-// ---- elementwise ------------------------------------------------------------------------------------------------
+// ---- elementwise ------------------------------------------------------------------------------
 enum class Unary {
-  neg, abs, sign, square, sqrt, rsqrt, reciprocal, exp, log, sin, cos, tanh, erf, sigmoid, relu,
-  gelu_tanh,   // x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): HuggingFace's gelu_new
-  gelu_erf,    // x/2 (1 + erf(x / sqrt 2))
-  gelu_tanh_slope,   // d gelu_tanh / dx
-  gelu_erf_slope,    // d gelu_erf / dx
+  neg,
+  abs,
+  sign,
+  square,
+  sqrt,
+  rsqrt,
+  reciprocal,
+  exp,
+  log,
+  sin,
+  cos,
+  tanh,
+  erf,
+  sigmoid,
+  relu,
+  gelu_tanh,        // x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): HuggingFace's gelu_new
+  gelu_erf,         // x/2 (1 + erf(x / sqrt 2))
+  gelu_tanh_slope,  // d gelu_tanh / dx
+  gelu_erf_slope,   // d gelu_erf / dx
 };
 void unary(ThreadPool& pool, Unary op, const View& x, const View& out);
 
@@ -35,7 +53,7 @@ enum class Compare { equal, less, less_equal };
 void compare(ThreadPool& pool, Compare op, const View& a, const View& b, const View& out);
 
 // boolean -> boolean
-enum class Logic { and_, or_, not_ };                                      // not_ ignores b
+enum class Logic { and_, or_, not_ };  // not_ ignores b
 void logic(ThreadPool& pool, Logic op, const View& a, const View& b, const View& out);
 
 // out = mask ? a : b, for any dtype. An unselected NaN or infinity does not leak.
@@ -44,19 +62,20 @@ void select(ThreadPool& pool, const View& mask, const View& a, const View& b, co
 // Copies with conversion between any two dtypes. To integer truncates; to boolean is x != 0.
 void copy(ThreadPool& pool, const View& x, const View& out);
 
-void fill(ThreadPool& pool, double value, const View& out);                // any dtype
+void fill(ThreadPool& pool, double value, const View& out);  // any dtype
 
-// ---- reductions -------------------------------------------------------------------------------------------------
+// ---- reductions -------------------------------------------------------------------------------
 // `axes` lists the reduced axes (normalised, ascending); out has size 1 along them.
-// Sums accumulate in f64 throughout, whatever the dtype. max of nothing is -inf, sum of nothing is 0. NaN propagates
-// through max.
+// Sums accumulate in f64 throughout, whatever the dtype. max of nothing is -inf, sum of nothing is
+// 0. NaN propagates through max.
 enum class Reduce { sum, max };
 void reduce(ThreadPool& pool, Reduce op, const View& x, const Dims& axes, const View& out);
 
-// out[..., 0] (i64, last axis of size 1): the index of the largest entry along the last axis, the first on a tie.
+// out[..., 0] (i64, last axis of size 1): the index of the largest entry along the last axis, the
+// first on a tie.
 void argmax(ThreadPool& pool, const View& x, const View& out);
 
-// ---- rows: along the last axis ----------------------------------------------------------------------------------
+// ---- rows: along the last axis ----------------------------------------------------------------
 // exp(x - max) / sum. -inf entries give exactly 0; a row of only -inf gives zeros, not NaN.
 void softmax(ThreadPool& pool, const View& x, const View& out);
 // x - max - log(sum exp(x - max)); a row of only -inf stays -inf.
@@ -64,44 +83,56 @@ void log_softmax(ThreadPool& pool, const View& x, const View& out);
 // dx = y * (dy - sum(y * dy)) where y = softmax(x).
 void softmax_grad(ThreadPool& pool, const View& y, const View& dy, const View& dx);
 
-// y = (x - mean) / sqrt(var + eps) * gain + bias, var with 1/n; mean and variance in two passes, accumulated in f64.
-// x, out [..., d]; gain, bias [d].
-void layer_norm(ThreadPool& pool, const View& x, const View& gain, const View& bias, double eps, const View& out);
+// y = (x - mean) / sqrt(var + eps) * gain + bias, var with 1/n; mean and variance in two passes,
+// accumulated in f64. x, out [..., d]; gain, bias [d].
+void layer_norm(ThreadPool& pool, const View& x, const View& gain, const View& bias, double eps,
+                const View& out);
 // dx [..., d] of the same, given dy [..., d].
-void layer_norm_grad(ThreadPool& pool, const View& x, const View& gain, const View& dy, double eps, const View& dx);
+void layer_norm_grad(ThreadPool& pool, const View& x, const View& gain, const View& dy, double eps,
+                     const View& dx);
 // dgain [d] = sum over rows of dy * normalised x, in f64.
-void layer_norm_gain_grad(ThreadPool& pool, const View& x, const View& dy, double eps, const View& dgain);
+void layer_norm_gain_grad(ThreadPool& pool, const View& x, const View& dy, double eps,
+                          const View& dgain);
 
-// ---- gather and scatter -----------------------------------------------------------------------------------------
-// Indices are i32 or i64. Out-of-range ones throw GraphError naming the position, the index and the size; -1 is only
-// allowed where said.
-// out[i..., :] = table[index[i...], :]        table [n, rest...], index any shape, out index.shape + rest.  -1 gives zeros.
+// ---- gather and scatter -----------------------------------------------------------------------
+// Indices are i32 or i64. Out-of-range ones throw GraphError naming the position, the index and the
+// size; -1 is only allowed where said. out[i..., :] = table[index[i...], :]        table [n,
+// rest...], index any shape, out index.shape + rest.  -1 gives zeros.
 void gather_rows(ThreadPool& pool, const View& table, const View& index, const View& out);
-// out = 0; out[index[i...], :] += x[i..., :]  the transpose of gather_rows, in a fixed order; -1 is skipped.
+// out = 0; out[index[i...], :] += x[i..., :]  the transpose of gather_rows, in a fixed order; -1 is
+// skipped.
 void scatter_add_rows(ThreadPool& pool, const View& x, const View& index, const View& out);
-// out[i...] = x[i..., index[i...]]            picks one entry of the last axis: index.shape == out.shape == x.shape[:-1].
+// out[i...] = x[i..., index[i...]]            picks one entry of the last axis: index.shape ==
+// out.shape == x.shape[:-1].
 void pick(ThreadPool& pool, const View& x, const View& index, const View& out);
 // out = 0; out[i..., index[i...]] = x[i...]   the transpose of pick.
 void unpick(ThreadPool& pool, const View& x, const View& index, const View& out);
 
-// ---- attention over row tables ----------------------------------------------------------------------------------
-// Tables (all i32): sequence[r] the sequence of query row r; position[r] its position there; keys[s, c] the key row that
-// holds position c of sequence s, or -1 where there is none. q [rows, head, e]; k, v [key rows, head, e or f].
+// ---- attention over row tables ----------------------------------------------------------------
+// Tables (all i32): sequence[r] the sequence of query row r; position[r] its position there;
+// keys[s, c] the key row that holds position c of sequence s, or -1 where there is none. q [rows,
+// head, e]; k, v [key rows, head, e or f].
 struct Tables {
   View sequence, position, keys;
 };
-// out[r, h, c] = scale * sum_e q[r, h, e] k[keys[sequence[r], c], h, e]; -inf where there is no key.
-void attention_scores(ThreadPool& pool, const View& q, const View& k, const Tables& t, double scale, const View& out);
+// out[r, h, c] = scale * sum_e q[r, h, e] k[keys[sequence[r], c], h, e]; -inf where there is no
+// key.
+void attention_scores(ThreadPool& pool, const View& q, const View& k, const Tables& t, double scale,
+                      const View& out);
 // out[r, h, c] = the same without -inf: 0 where there is no key (used by gradients).
-void attention_outer(ThreadPool& pool, const View& q, const View& k, const Tables& t, const View& out);
+void attention_outer(ThreadPool& pool, const View& q, const View& k, const Tables& t,
+                     const View& out);
 // out[r, h, :] = sum_c p[r, h, c] v[keys[sequence[r], c], h, :]; entries without a key, and
 // weights of exactly 0, are skipped: a NaN in a masked v does not leak, as in `attention`.
-void attention_mix(ThreadPool& pool, const View& p, const View& v, const Tables& t, const View& out);
-// out[j, h, :] = sum over (r, c) with keys[sequence[r], c] == j of p[r, h, c] x[r, h, :]; the transpose of mix in v.
-void attention_mix_transposed(ThreadPool& pool, const View& p, const View& x, const Tables& t, const View& out);
-// z = mix(softmax(causal(scores(q, k)))), nothing of size [query, key] stored. Key position c is visible to row r when
-// c <= position[r] + offset. A row that sees nothing gives zeros.
-void attention(ThreadPool& pool, const View& q, const View& k, const View& v, const Tables& t, double scale,
-               std::int64_t offset, const View& out);
+void attention_mix(ThreadPool& pool, const View& p, const View& v, const Tables& t,
+                   const View& out);
+// out[j, h, :] = sum over (r, c) with keys[sequence[r], c] == j of p[r, h, c] x[r, h, :]; the
+// transpose of mix in v.
+void attention_mix_transposed(ThreadPool& pool, const View& p, const View& x, const Tables& t,
+                              const View& out);
+// z = mix(softmax(causal(scores(q, k)))), nothing of size [query, key] stored. Key position c is
+// visible to row r when c <= position[r] + offset. A row that sees nothing gives zeros.
+void attention(ThreadPool& pool, const View& q, const View& k, const View& v, const Tables& t,
+               double scale, std::int64_t offset, const View& out);
 
 }  // namespace vitrine::kernels

@@ -1,4 +1,5 @@
-// Kernels that write where they are told: copies into a strided window, and masks over (query, key) axes.
+// Kernels that write where they are told: copies into a strided window, and masks over (query, key)
+// axes.
 #pragma once
 
 #include <cstdint>
@@ -8,16 +9,19 @@
 
 namespace vitrine::kernels {
 
-// out[i...] = x[i...] for equal shapes and dtypes; both may have any strides, and only the elements of `out` are touched.
+// out[i...] = x[i...] for equal shapes and dtypes; both may have any strides, and only the elements
+// of `out` are touched.
 void copy_into(ThreadPool& pool, const View& x, const View& out);
 
-// out = x, except where key index > query position + offset: there `fill`. The query position is its index along
-// query_axis, or position[index] (i32) when `position` has data. x and out f32 or f64; out contiguous.
+// out = x, except where key index > query position + offset: there `fill`. The query position is
+// its index along query_axis, or position[index] (i32) when `position` has data. x and out f32 or
+// f64; out contiguous.
 struct MaskRule {
   int query_axis, key_axis;
   std::int64_t offset;
   double fill;
 };
-void mask_keys(ThreadPool& pool, const View& x, const View& position, const MaskRule& rule, const View& out);
+void mask_keys(ThreadPool& pool, const View& x, const View& position, const MaskRule& rule,
+               const View& out);
 
 }  // namespace vitrine::kernels

@@ -7,10 +7,12 @@
 
 namespace vitrine {
 
-// Reads little-endian f4, f8, f2, i4, i8 and bool, in C or Fortran order. Throws FileError on anything else.
+// Reads little-endian f4, f8, f2, i4, i8 and bool, in C or Fortran order. Throws FileError on
+// anything else.
 Tensor load_npy(const std::filesystem::path& file);
 
-// Writes version 1.0, C order, atomically. bf16 has no NumPy name and is written as f32. Throws SaveError.
+// Writes version 1.0, C order, atomically. bf16 has no NumPy name and is written as f32. Throws
+// SaveError.
 void save_npy(const std::filesystem::path& file, const Tensor& tensor);
 
 }  // namespace vitrine

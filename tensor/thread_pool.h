@@ -23,7 +23,8 @@ class RangeFunction {
 
 class ThreadPool {
  public:
-  // `threads` counts the caller: 1 runs everything inline, 0 means one per core this process may use.
+  // `threads` counts the caller: 1 runs everything inline, 0 means one per core this process may
+  // use.
   explicit ThreadPool(int threads = 0);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -31,10 +32,10 @@ class ThreadPool {
 
   int threads() const;
 
-  // Calls f(begin, end) over [0, n) cut into chunks of `grain` (the last may be shorter) and waits for all of them.
-  // The cut depends on n and grain alone, never on the number of threads, so what a chunk computes is deterministic.
-  // The first exception thrown by a chunk is rethrown here. Calls from inside a chunk, and calls while another thread
-  // is using the pool, run inline.
+  // Calls f(begin, end) over [0, n) cut into chunks of `grain` (the last may be shorter) and waits
+  // for all of them. The cut depends on n and grain alone, never on the number of threads, so what
+  // a chunk computes is deterministic. The first exception thrown by a chunk is rethrown here.
+  // Calls from inside a chunk, and calls while another thread is using the pool, run inline.
   void parallel_for(std::int64_t n, std::int64_t grain, RangeFunction f);
 
  private:

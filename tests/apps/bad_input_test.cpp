@@ -39,7 +39,7 @@ TEST(BadInput, MissingModelFolder) {
   }
   failure(3, {"cache", "--model", "/no/such/folder", "--tokens", "1", "--out", "x.safetensors"});
   failure(3, {"info", "--model", "/no/such/folder"});
-  const testing::TemporaryFolder empty;
+  const test::TemporaryFolder empty;
   EXPECT_THAT(failure(3, {"info", "--model", empty.path()}), HasSubstr("config.json"));
 }
 
@@ -164,7 +164,7 @@ TEST(BadInput, NanInTheWeights) {
   model.save_tensors();
   EXPECT_THAT(failure_of(model, 4), AllOf(HasSubstr("NaN"), HasSubstr("h.1.mlp.c_fc.weight")));
   failure(4, {"generate", "--model", model.path(), "--tokens", "1"});
-  const testing::TemporaryFolder out;
+  const test::TemporaryFolder out;
   failure(4, {"cache", "--model", model.path(), "--tokens", "1", "--out", out / "x.safetensors"});
   EXPECT_TRUE(out.names().empty());
 }

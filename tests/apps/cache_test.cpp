@@ -38,7 +38,7 @@ void compare_with_golden(const std::filesystem::path& model, const std::filesyst
   const auto golden = SafeTensors::open(folder / "forward.safetensors");
   const Tensor tokens = golden.at("tokens");
   for (std::int64_t row = 0; row < tokens.dim(0); ++row) {
-    const testing::TemporaryFolder out;
+    const test::TemporaryFolder out;
     const std::string file = out / "cache.safetensors";
     const Tensor prompt = tokens.slice(0, row, row + 1);
     const Outcome o =
@@ -74,7 +74,7 @@ TEST(Cache, AtlasModelEqualsTheReference) {
 }
 
 TEST(Cache, OnlyTheSitesThatWereAskedFor) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   const std::string file = folder / "patterns.safetensors";
   const Outcome o = vitrine({"cache", "--prompt", "The capital of Texas is", "--sites",
                              "*.hook_pattern,hook_embed", "--out", file, "--seed", "3"});
@@ -94,7 +94,7 @@ TEST(Cache, OnlyTheSitesThatWereAskedFor) {
 }
 
 TEST(Cache, Json) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   const std::string file = folder / "z.safetensors";
   const json j = vitrine({"cache", "--model", tiny_model(), "--tokens", "1,2", "--sites",
                           "blocks.0.attn.hook_z", "--out", file, "--format", "json"})
@@ -109,7 +109,7 @@ TEST(Cache, Json) {
 }
 
 TEST(Cache, UnknownSitesGetTheNearestNames) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   const auto message = [&](const std::string& sites) {
     const Outcome o = vitrine({"cache", "--tokens", "1", "--sites", sites, "--out", folder / "x"});
     EXPECT_EQ(o.exit, 3) << sites;

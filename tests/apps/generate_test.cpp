@@ -40,7 +40,7 @@ TEST(Generate, TextIsPromptAndContinuation) {
   EXPECT_EQ(o.exit, 0);
   EXPECT_EQ(o.err, "");
   EXPECT_EQ(o.out, "The capital of Texas is" + j["text"].get<std::string>() + "\n");
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   EXPECT_EQ(vitrine({"generate", "--prompt", "The capital of Texas is", "--max-tokens", "8",
                      "--out", folder / "text"})
                 .out,

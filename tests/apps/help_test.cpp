@@ -77,7 +77,7 @@ TEST(Help, EveryVerbExplainsItselfAndItsExampleWorks) {
     commands.insert(commands.end(), examples.begin(), examples.end());
   }
   for (const std::string& command : commands) {
-    const testing::TemporaryFolder folder;
+    const test::TemporaryFolder folder;
     const Outcome o = shell(command, {.folder = folder.path()});
     EXPECT_EQ(o.exit, 0) << command << "\n" << o.err;
     EXPECT_NE(o.out, "") << command;

@@ -48,7 +48,7 @@ TEST(Info, FlopsAreThoseOfTheMatrixProducts) {
 TEST(Info, ShapesAreThoseThatCacheWrites) {
   const json j =
       vitrine({"info", "--model", tiny_model(), "--length", "7", "--format", "json"}).json();
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   const std::string file = folder / "all.safetensors";
   ASSERT_EQ(
       vitrine({"cache", "--model", tiny_model(), "--tokens", "1,2,3,4,5,6,7", "--out", file}).exit,

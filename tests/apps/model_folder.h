@@ -49,7 +49,7 @@ class ModelFolder {
   NamedTensors tensors;
 
  private:
-  testing::TemporaryFolder folder_;
+  test::TemporaryFolder folder_;
 };
 
 }  // namespace vitrine::test

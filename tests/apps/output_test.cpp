@@ -20,7 +20,7 @@ std::vector<std::string> predict_with(std::vector<std::string> more) {
 }
 
 TEST(Output, ToAFile) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   const std::string file = folder / "result.txt";
   const Outcome o = vitrine(predict_with({"--out", file}));
   EXPECT_EQ(o.exit, 0) << o.err;
@@ -31,7 +31,7 @@ TEST(Output, ToAFile) {
 }
 
 TEST(Output, AMissingFolderIsSaid) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   for (const char* verb : {"predict", "generate", "tokenize", "cache"}) {
     const Outcome o = vitrine({verb, "--tokens", "1", "--out", folder / "none/file"});
     EXPECT_EQ(o.exit, 1) << verb;
@@ -53,14 +53,14 @@ TEST(Output, AFullDiskIsSaid) {
 }
 
 TEST(Output, AFolderIsNoFile) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   const Outcome o = vitrine(predict_with({"--out", folder.path()}));
   EXPECT_EQ(o.exit, 1);
   EXPECT_THAT(o.err, HasSubstr("it is a folder"));
 }
 
 TEST(Output, AFailedRunLeavesTheOldFile) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   const std::string file = folder / "old";
   write_text(file, "old");
   EXPECT_EQ(

@@ -79,7 +79,7 @@ pid_t spawn(std::vector<std::string> command, const posix_spawn_file_actions_t& 
 }
 
 Outcome run(const std::vector<std::string>& command, const Setting& setting) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   const std::string in = folder / "in", out = folder / "out", err = folder / "err";
   write_text(in, setting.input);
   posix_spawn_file_actions_t actions;

@@ -104,7 +104,7 @@ TEST(Tokenize, JsonLines) {
   EXPECT_EQ(lines[1]["ids"], json::array());
   EXPECT_EQ(lines[2]["ids"], json({299}));
 
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   write_text(folder / "in.jsonl", input);
   const Outcome file =
       vitrine({"tokenize", "--jsonl", folder / "in.jsonl", "--out", folder / "out.jsonl"});
@@ -117,7 +117,7 @@ TEST(Tokenize, JsonLines) {
 }
 
 TEST(Tokenize, BadJsonLinesAreNamed) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   const std::string file = folder / "texts.jsonl";
   const auto message = [&](const std::string& line, std::vector<std::string> more = {}) {
     write_text(file, (more.empty() ? "{\"text\": \"fine\"}\n\n" : "{\"ids\": [1]}\n\n") + line);
@@ -147,7 +147,7 @@ TEST(Tokenize, AFolderWithOnlyTokenizerFilesWillDo) {
   const Outcome whole = vitrine({"tokenize", "--prompt", "The capital of Texas is"});
   for (const std::vector<std::string>& files :
        {std::vector<std::string>{"tokenizer.json"}, {"vocab.json", "merges.txt"}}) {
-    const testing::TemporaryFolder folder;
+    const test::TemporaryFolder folder;
     for (const auto& f : files) std::filesystem::copy(default_model() / f, folder / f);
     const Outcome o =
         vitrine({"tokenize", "--model", folder.path(), "--prompt", "The capital of Texas is"});

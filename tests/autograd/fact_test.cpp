@@ -1,5 +1,6 @@
-// Facts: a mask states that future keys are -inf, softmax turns that into exact zeros, the contraction over keys reads it.
-// So causality can be read off a graph, and is lost exactly where somebody edits it away.
+// Facts: a mask states that future keys are -inf, softmax turns that into exact zeros, the
+// contraction over keys reads it. So causality can be read off a graph, and is lost exactly where
+// somebody edits it away.
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -11,30 +12,34 @@
 #include "tests/autograd/reach_check.h"
 #include "tests/autograd/samples.h"
 
-namespace vitrine::testing {
+namespace vitrine::test {
 namespace {
 
 using ::testing::Contains;
 using ::testing::Not;
 using In = std::vector<Value>;
 
-// ---- a fact is a claim about values: look at them ------------------------------------------------
-// The positions that the graph's masks read, if they read a table.
+// ---- a fact is a claim about values: look at them
+// ------------------------------------------------ The positions that the graph's masks read, if
+// they read a table.
 std::vector<std::int32_t> mask_table(const GraphReach& g) {
   for (const Node& n : g.graph().nodes()) {
-    if (n.op->name == "mask" && n.inputs.size() > 1) return g.value(n.inputs[1]).to_vector<std::int32_t>();
+    if (n.op->name == "mask" && n.inputs.size() > 1)
+      return g.value(n.inputs[1]).to_vector<std::int32_t>();
   }
   return {};
 }
 
-// How many entries the facts of the graph speak of; fails where one of them is not what its fact says.
+// How many entries the facts of the graph speak of; fails where one of them is not what its fact
+// says.
 int check_facts(const GraphReach& g) {
   const std::vector<std::int32_t> positions = mask_table(g);
   int entries = 0;
   for (const Node& n : g.graph().nodes()) {
     const Fact fact = g.fact(n.id);
     if (fact.kind == Fact::Kind::none) continue;
-    const double expected = fact.kind == Fact::Kind::zero ? 0 : -std::numeric_limits<double>::infinity();
+    const double expected =
+        fact.kind == Fact::Kind::zero ? 0 : -std::numeric_limits<double>::infinity();
     const std::vector<double> values = g.value(n.id).to_vector<double>();
     for (std::size_t i = 0; i < values.size(); ++i) {
       const Dims index = index_of(static_cast<std::int64_t>(i), n.type.shape);
@@ -67,14 +72,19 @@ TEST(Facts, HoldInEverySample) {
 struct AfterMask {
   std::string name;
   Value (*f)(const Value&);
-  bool keeps_masked = false, keeps_zero = false;         // the fact should survive: else causality would be lost needlessly
+  bool keeps_masked = false,
+       keeps_zero = false;  // the fact should survive: else causality would be lost needlessly
 };
 
 const std::vector<AfterMask>& after_mask() {
   static const std::vector<AfterMask> kOps = {
       {"identity", [](const Value& x) { return identity(x); }, true, true},
       {"detach", [](const Value& x) { return detach(x); }, true, true},
-      {"site", [](const Value& x) { return x.builder().site("s", x, {Axis::head, Axis::query, Axis::key}); }, true, true},
+      {"site",
+       [](const Value& x) {
+         return x.builder().site("s", x, {Axis::head, Axis::query, Axis::key});
+       },
+       true, true},
       {"neg", [](const Value& x) { return -x; }, false, true},
       {"abs", [](const Value& x) { return abs(x); }, false, true},
       {"square", [](const Value& x) { return square(x); }, false, true},
@@ -98,15 +108,30 @@ const std::vector<AfterMask>& after_mask() {
       {"mul", [](const Value& x) { return x * 2.0; }, false, true},
       {"mul_right", [](const Value& x) { return 2.0 * x; }, false, true},
       {"div", [](const Value& x) { return x / 2.0; }},
-      {"select", [](const Value& x) { return select(less(x, x.builder().scalar(0, x.dtype())), abs(x), x); }},
-      {"permute", [](const Value& x) { return permute(x, {2, 0, 1}); }, true, true},
+      {"select",
+       [](const Value& x) { return select(less(x, x.builder().scalar(0, x.dtype())), abs(x), x); }},
+      {"permute",
+       [](const Value& x) {
+         return permute(x, {2, 0, 1});
+       },
+       true, true},
       {"transpose", [](const Value& x) { return transpose(x); }, true, true},
-      {"broadcast_heads", [](const Value& x) { return broadcast_to(x, {2, 2, 4, 4}); }, true, true},
+      {"broadcast_heads",
+       [](const Value& x) {
+         return broadcast_to(x, {2, 2, 4, 4});
+       },
+       true, true},
       {"slice_heads", [](const Value& x) { return slice(x, 0, 1, 2); }, true, true},
       {"slice_queries", [](const Value& x) { return slice(x, 1, 1, 4); }},
       {"slice_keys", [](const Value& x) { return slice(x, 2, 1, 4); }},
-      {"reshape", [](const Value& x) { return reshape(x, {8, 4}); }},
-      {"concat", [](const Value& x) { return concat({x, x + 1.0}, 1); }},
+      {"reshape",
+       [](const Value& x) {
+         return reshape(x, {8, 4});
+       }},
+      {"concat",
+       [](const Value& x) {
+         return concat({x, x + 1.0}, 1);
+       }},
       {"cast_f32", [](const Value& x) { return cast(x, DType::f32); }, true, true},
       {"cast_i32", [](const Value& x) { return cast(x, DType::i32); }, false, true},
       {"cast_boolean", [](const Value& x) { return cast(x, DType::boolean); }, false, true},
@@ -125,11 +150,12 @@ TEST(Facts, HoldAfterEveryOp) {
     for (const bool zero : {false, true}) {
       if (op.name == "softmax_grad" && !zero) continue;  // would multiply -inf by 0
       SCOPED_TRACE(fmt::format("{} of a mask with {}", op.name, zero ? "zeros" : "-inf"));
-      const Sample sample{"mask", op.name, {normal("x", {2, 4, 4})}, [&](Builder& b, const In& in) {
-                            Visibility rule{1, 2, 0};
-                            rule.zero = zero;
-                            return op.f(b.emit(*find_op("mask"), {in[0]}, rule, SourceLine::here()));
-                          }};
+      const Sample sample{
+          "mask", op.name, {normal("x", {2, 4, 4})}, [&](Builder& b, const In& in) {
+            Visibility rule{1, 2, 0};
+            rule.zero = zero;
+            return op.f(b.emit(*find_op("mask"), {in[0]}, rule, SourceLine::here()));
+          }};
       const GraphReach g = known(sample);
       check_facts(g);
       if (zero ? op.keeps_zero : op.keeps_masked) {
@@ -139,7 +165,8 @@ TEST(Facts, HoldAfterEveryOp) {
   }
 }
 
-// ---- causality in the graph ----------------------------------------------------------------------
+// ---- causality in the graph
+// ----------------------------------------------------------------------
 struct Attended {
   Sample sample;
   std::vector<std::int32_t> sequence, position, keys;
@@ -153,9 +180,11 @@ Attended ragged(std::int64_t offset = 0) {
   a.position = {0, 2, 0, 1, 1};
   a.keys = {2, 0, 4, 3, 1, -1};
   a.key_positions = 3;
-  a.sample = {"attention", "ragged",
-              {normal("q", {5, 2, 2}), normal("k", {5, 2, 2}), normal("v", {5, 2, 2}), ints("sequence", {5}, a.sequence),
-               ints("position", {5}, a.position), ints("keys", {2, 3}, a.keys)},
+  a.sample = {"attention",
+              "ragged",
+              {normal("q", {5, 2, 2}), normal("k", {5, 2, 2}), normal("v", {5, 2, 2}),
+               ints("sequence", {5}, a.sequence), ints("position", {5}, a.position),
+               ints("keys", {2, 3}, a.keys)},
               [offset](Builder& b, const In& in) {
                 b.rows(in[3], in[4], in[5]);
                 return attention(in[0], in[1], in[2], {in[3], in[4], in[5]}, 0.7, "attn", offset);
@@ -165,14 +194,19 @@ Attended ragged(std::int64_t offset = 0) {
 // Whether key row j is a key of query row r: of the same sequence and at most `offset` ahead.
 bool visible(const Attended& a, std::int64_t r, std::int64_t j, std::int64_t offset) {
   for (std::int64_t c = 0; c < a.key_positions; ++c) {
-    const auto at = static_cast<std::size_t>(a.sequence[static_cast<std::size_t>(r)] * a.key_positions + c);
+    const auto at =
+        static_cast<std::size_t>(a.sequence[static_cast<std::size_t>(r)] * a.key_positions + c);
     if (a.keys[at] == j && c <= a.position[static_cast<std::size_t>(r)] + offset) return true;
   }
   return false;
 }
 
 Link position_link(Relation relation, std::int64_t offset) {
-  return {.in_axis = 0, .in = Coordinate::position, .out_axis = 0, .out = Coordinate::position, .relation = relation,
+  return {.in_axis = 0,
+          .in = Coordinate::position,
+          .out_axis = 0,
+          .out = Coordinate::position,
+          .relation = relation,
           .offset = offset};
 }
 
@@ -213,7 +247,8 @@ TEST(Causality, OfTheExpansionComesFromTheFact) {
   EXPECT_THAT(g.call(mix).reach()[1].links, Contains(position_link(Relation::at_most, 0)));
 }
 
-// Composite and expansion let the same elements reach the same outputs: keys of the own sequence, not ahead, one head.
+// Composite and expansion let the same elements reach the same outputs: keys of the own sequence,
+// not ahead, one head.
 TEST(Causality, CompositeAndExpansionReachTheSame) {
   for (const std::int64_t offset : {0, -1, 1}) {
     const Attended a = ragged(offset);
@@ -235,7 +270,8 @@ TEST(Causality, CompositeAndExpansionReachTheSame) {
         for (std::int64_t o = 0; o < 20; ++o) {
           const Dims in = index_of(i, {5, 2, 2}), out = index_of(o, {5, 2, 2});
           const bool row = name == "q" ? in[0] == out[0] : visible(a, out[0], in[0], offset);
-          EXPECT_EQ(reached[static_cast<std::size_t>(o)], row && in[1] == out[1] && (name != "v" || in[2] == out[2]))
+          EXPECT_EQ(reached[static_cast<std::size_t>(o)],
+                    row && in[1] == out[1] && (name != "v" || in[2] == out[2]))
               << name << to_string(in) << " to " << to_string(out);
         }
       }
@@ -248,7 +284,8 @@ TEST(Causality, IsGoneAfterAnEditOfTheScoresOrThePattern) {
     const Case c = make_case(ragged().sample);
     Builder b(expanded(c.graph));
     const Value scores = b.value(b.node(b.at({site}).id()).inputs[0]);
-    const Value other = b.input("other", scores.type()), where = b.input("where", {DType::boolean, {1, 2, 1}});
+    const Value other = b.input("other", scores.type()),
+                where = b.input("where", {DType::boolean, {1, 2, 1}});
     b.edit_site(site, select(where, other, scores));
     const Graph edited = std::move(b).finish();
     verify(edited);
@@ -259,12 +296,15 @@ TEST(Causality, IsGoneAfterAnEditOfTheScoresOrThePattern) {
     const Node& mix = only(g.graph(), "attention_mix");
     EXPECT_EQ(g.fact(mix.inputs[0]), Fact{});
     EXPECT_THAT(g.call(mix).reach()[1].links, Not(Contains(position_link(Relation::at_most, 0))));
-    // Rightly so: head 0 of the first row now reads a key of its future (key row 1 is position 1 of sequence 1).
+    // Rightly so: head 0 of the first row now reads a key of its future (key row 1 is position 1 of
+    // sequence 1).
     const NodeId v = edited.leaf("v"), y = edited.output("y");
     EXPECT_TRUE(g.reached(v, 1 * 4, y)[0]);
     feeds["v"] = c.feeds.at("v").clone();
     feeds["v"].data<double>()[1 * 4] += 1;
-    EXPECT_NE(g.value(y).to_vector<double>()[0], GraphReach(edited, feeds).value(y).to_vector<double>()[0]) << site;
+    EXPECT_NE(g.value(y).to_vector<double>()[0],
+              GraphReach(edited, feeds).value(y).to_vector<double>()[0])
+        << site;
   }
 }
 
@@ -288,13 +328,16 @@ TEST(Causality, IsTransposedInTheGradient) {
   const NodeId from = g.graph().leaf("weights"), to = g.graph().output("grad(v)");
   for (std::int64_t r = 0; r < 5; ++r) {
     const std::vector<bool> reached = g.reached(from, r * 4, to);
-    for (std::int64_t j = 0; j < 5; ++j) EXPECT_EQ(reached[static_cast<std::size_t>(j * 4)], visible(a, r, j, 0));
+    for (std::int64_t j = 0; j < 5; ++j)
+      EXPECT_EQ(reached[static_cast<std::size_t>(j * 4)], visible(a, r, j, 0));
   }
 }
 
-// ---- the user's own attention: four axes, no tables -----------------------------------------------
-// [batch, head, query or key, e]; `hide` masks the scores.
-GraphReach own_attention(const std::function<Value(Builder&, const Value&)>& hide, Feeds more = {}) {
+// ---- the user's own attention: four axes, no tables
+// ----------------------------------------------- [batch, head, query or key, e]; `hide` masks the
+// scores.
+GraphReach own_attention(const std::function<Value(Builder&, const Value&)>& hide,
+                         Feeds more = {}) {
   const Shape shape{2, 1, 3, 2};
   Builder b;
   const Type type{DType::f64, shape};
@@ -309,15 +352,18 @@ GraphReach own_attention(const std::function<Value(Builder&, const Value&)>& hid
 }
 // Whether key position j of batch 0 may reach query position i of the batch.
 bool reaches(const GraphReach& g, const std::string& leaf, std::int64_t j, std::int64_t i) {
-  return g.reached(g.graph().leaf(leaf), j * 2, g.graph().output("y"))[static_cast<std::size_t>(i * 2)];
+  return g.reached(g.graph().leaf(leaf), j * 2,
+                   g.graph().output("y"))[static_cast<std::size_t>(i * 2)];
 }
 
 TEST(Causality, OfAUsersOwnAttentionIsVisible) {
   for (const std::int64_t offset : {0, -1, 1}) {
-    const GraphReach g = own_attention([&](Builder&, const Value& s) { return mask(s, -2, -1, offset); });
+    const GraphReach g =
+        own_attention([&](Builder&, const Value& s) { return mask(s, -2, -1, offset); });
     for (const std::string leaf : {"k", "v"}) {
       for (std::int64_t j = 0; j < 3; ++j) {
-        for (std::int64_t i = 0; i < 3; ++i) EXPECT_EQ(reaches(g, leaf, j, i), j <= i + offset) << leaf << j << i;
+        for (std::int64_t i = 0; i < 3; ++i)
+          EXPECT_EQ(reaches(g, leaf, j, i), j <= i + offset) << leaf << j << i;
         EXPECT_FALSE(reaches(g, leaf, j, 3)) << "the other batch entry";
       }
     }
@@ -327,7 +373,8 @@ TEST(Causality, OfAUsersOwnAttentionIsVisible) {
 TEST(Causality, OfAUsersOwnAttentionIsGoneAfterAnEdit) {
   const GraphReach g = own_attention([](Builder& b, const Value& s) {
     const Value causal = mask(s, -2, -1);
-    return select(less(causal, b.scalar(-1e3, causal.dtype())), b.scalar(-1e9, causal.dtype()), causal);
+    return select(less(causal, b.scalar(-1e3, causal.dtype())), b.scalar(-1e9, causal.dtype()),
+                  causal);
   });
   EXPECT_TRUE(reaches(g, "v", 2, 0));
 }
@@ -335,12 +382,15 @@ TEST(Causality, OfAUsersOwnAttentionIsGoneAfterAnEdit) {
 TEST(Causality, OfAMaskFedAsDataIsNotProvable) {
   Tensor fed = Tensor::zeros({3, 3}, DType::f64);
   for (const int i : {1, 2, 5}) fed.data<double>()[i] = -std::numeric_limits<double>::infinity();
-  const GraphReach g =
-      own_attention([](Builder& b, const Value& s) { return s + b.input("mask", {DType::f64, {3, 3}}); }, {{"mask", fed}});
+  const GraphReach g = own_attention(
+      [](Builder& b, const Value& s) {
+        return s + b.input("mask", {DType::f64, {3, 3}});
+      },
+      {{"mask", fed}});
   for (const Node& n : g.graph().nodes()) EXPECT_EQ(g.fact(n.id), Fact{}) << n.op->name;
   EXPECT_TRUE(reaches(g, "v", 2, 0));
   EXPECT_TRUE(reaches(g, "k", 2, 0));
 }
 
 }  // namespace
-}  // namespace vitrine::testing
+}  // namespace vitrine::test

@@ -44,19 +44,26 @@ TEST(Graph, ErrorsPointAtTheLineOfTheModel) {
   const auto scope = b.scope("blocks.0");
   const Value a = b.input("a", f32({2, 3})), c = b.input("c", f32({4, 3}));
   const int line = __LINE__ + 1;
-  EXPECT_ERROR(ShapeError, fmt::format("add(f32[2, 3], f32[4, 3]) in blocks.0, graph_test.cpp:{}: shapes [2, 3] and [4, 3] do not broadcast", line), a + c);
-  EXPECT_ERROR(ShapeError, "matmul(f32[2, 3], f32[4, 3]) in blocks.0, graph_test.cpp:", matmul(a, c));
+  EXPECT_ERROR(ShapeError,
+               fmt::format("add(f32[2, 3], f32[4, 3]) in blocks.0, graph_test.cpp:{}: shapes [2, "
+                           "3] and [4, 3] do not broadcast",
+                           line),
+               a + c);
+  EXPECT_ERROR(ShapeError,
+               "matmul(f32[2, 3], f32[4, 3]) in blocks.0, graph_test.cpp:", matmul(a, c));
 }
 
 TEST(Graph, NamesAreUsedOnce) {
   Builder b;
   const Value x = b.input("x", f32({2}));
   EXPECT_EQ(b.input("x", f32({2})).id(), x.id());
-  EXPECT_ERROR(GraphError, "'x' is already the input f32[2]; it cannot also be the input f32[3]", b.input("x", f32({3})));
+  EXPECT_ERROR(GraphError, "'x' is already the input f32[2]; it cannot also be the input f32[3]",
+               b.input("x", f32({3})));
   EXPECT_ERROR(GraphError, "it cannot also be the parameter f32[2]", b.parameter("x", f32({2})));
   b.site("s", x, {Axis::feature});
   EXPECT_ERROR(GraphError, "site 's' is named twice", b.site("s", x, {Axis::feature}));
-  EXPECT_ERROR(ShapeError, "site 't' names 2 axes, but its value has 1", b.site("t", x, {Axis::batch, Axis::feature}));
+  EXPECT_ERROR(ShapeError, "site 't' names 2 axes, but its value has 1",
+               b.site("t", x, {Axis::batch, Axis::feature}));
 }
 
 TEST(Graph, ValuesBelongToOneBuilder) {
@@ -70,7 +77,8 @@ TEST(Graph, LooksThingsUp) {
   const Graph g = small_graph();
   EXPECT_EQ(g.site_names(), std::vector<std::string>{"mine.hidden"});
   EXPECT_EQ(g.site("mine.hidden").before, 2);
-  EXPECT_ERROR(SiteError, "there is no site 'mine.hiden' (did you mean mine.hidden?)", g.site("mine.hiden"));
+  EXPECT_ERROR(SiteError, "there is no site 'mine.hiden' (did you mean mine.hidden?)",
+               g.site("mine.hiden"));
   EXPECT_ERROR(GraphError, "the graph has no output 'z'; it has: y", g.output("z"));
   EXPECT_ERROR(GraphError, "the graph has no node %99", g.node(99));
   EXPECT_EQ(g.leaf("w"), 1);
@@ -99,7 +107,8 @@ TEST(Graph, AnEditThatClosesACycleIsRefused) {
 TEST(Graph, AnEditKeepsTheType) {
   Builder b(small_graph());
   const Value wrong = b.input("wrong", f32({4, 3}));
-  EXPECT_ERROR(GraphError, "it cannot be replaced by a f32[4, 3]", b.edit_site("mine.hidden", wrong));
+  EXPECT_ERROR(GraphError, "it cannot be replaced by a f32[4, 3]",
+               b.edit_site("mine.hidden", wrong));
 }
 
 TEST(Graph, HashesStructureNotIds) {
@@ -130,9 +139,11 @@ TEST(Sites, Patterns) {
   EXPECT_FALSE(matches("a", ""));
   const std::vector<std::string> names = {"a.one", "a.two", "b.one"};
   EXPECT_EQ(select_sites(sites("a.*"), names), (std::vector<std::string>{"a.one", "a.two"}));
-  EXPECT_EQ(select_sites(sites(" b.one , a.one "), names), (std::vector<std::string>{"a.one", "b.one"}));
+  EXPECT_EQ(select_sites(sites(" b.one , a.one "), names),
+            (std::vector<std::string>{"a.one", "b.one"}));
   EXPECT_ERROR(SiteError, "no site matches 'c.*'", select_sites(sites("a.*,c.*"), names));
-  EXPECT_ERROR(SiteError, "there is no site 'a.oen' (did you mean a.one", select_sites(sites("a.oen"), names));
+  EXPECT_ERROR(SiteError, "there is no site 'a.oen' (did you mean a.one",
+               select_sites(sites("a.oen"), names));
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
-// The op table as a whole: every op is documented, sampled, and computes the same whatever its inputs' strides and however
-// many threads there are.
+// The op table as a whole: every op is documented, sampled, and computes the same whatever its
+// inputs' strides and however many threads there are.
+#include "autograd/op_table.h"
+
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,11 +9,10 @@
 #include <cstring>
 #include <set>
 
-#include "autograd/op_table.h"
 #include "tests/autograd/reach_check.h"
 #include "tests/autograd/samples.h"
 
-namespace vitrine::testing {
+namespace vitrine::test {
 namespace {
 
 using ::testing::ElementsAreArray;
@@ -20,7 +21,8 @@ class EveryOp : public ::testing::TestWithParam<std::string> {
  protected:
   const OpDef& op() const { return *find_op(GetParam()); }
 };
-INSTANTIATE_TEST_SUITE_P(Ops, EveryOp, ::testing::ValuesIn(op_names()), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Ops, EveryOp, ::testing::ValuesIn(op_names()),
+                         [](const auto& info) { return info.param; });
 
 TEST_P(EveryOp, HasSamples) {
   EXPECT_FALSE(samples_of(GetParam()).empty())
@@ -38,14 +40,16 @@ TEST_P(EveryOp, SaysWhatItIs) {
 TEST_P(EveryOp, RunsOrIsALeaf) {
   const bool leaf = GetParam() == "input" || GetParam() == "parameter" || GetParam() == "constant";
   EXPECT_EQ(leaf, op().eval == nullptr && op().view == nullptr);
-  EXPECT_EQ(op().interior != nullptr && op().expand == nullptr, false) << "interior sites need an expansion";
+  EXPECT_EQ(op().interior != nullptr && op().expand == nullptr, false)
+      << "interior sites need an expansion";
 }
 
 // Ops that move elements, and those that only compare them with a table, count no FLOPs.
 TEST(OpTable, OpsThatComputeCountTheirFlops) {
-  const std::set<std::string> movers = {"input", "parameter", "constant", "identity", "site", "detach", "reshape",
-                                        "permute", "broadcast_to", "slice", "unslice", "concat", "cast", "select",
-                                        "gather_rows", "pick", "unpick", "mask"};
+  const std::set<std::string> movers = {
+      "input",   "parameter", "constant",     "identity", "site",    "detach",
+      "reshape", "permute",   "broadcast_to", "slice",    "unslice", "concat",
+      "cast",    "select",    "gather_rows",  "pick",     "unpick",  "mask"};
   for (const OpDef* op : all_ops()) {
     EXPECT_EQ(op->flops == nullptr, movers.contains(std::string(op->name))) << op->name;
   }
@@ -78,7 +82,8 @@ TEST(OpTable, SamplesAreOfOpsAndHaveNamesOfTheirOwn) {
 bool same_bits(const Tensor& a, const Tensor& b) {
   const Tensor x = a.contiguous(), y = b.contiguous();
   return x.dtype() == y.dtype() && x.shape() == y.shape() &&
-         (x.bytes() == 0 || std::memcmp(x.view().data, y.view().data, static_cast<std::size_t>(x.bytes())) == 0);
+         (x.bytes() == 0 ||
+          std::memcmp(x.view().data, y.view().data, static_cast<std::size_t>(x.bytes())) == 0);
 }
 
 TEST_P(EveryOp, IsUsedByItsSamplesInWellFormedGraphs) {
@@ -111,9 +116,11 @@ void check_strides(const Sample& sample) {
   for (const Node& n : values.graph().nodes()) {
     if (n.inputs.empty()) continue;
     const OpCall call = values.call(n);
-    EXPECT_LE(max_abs_difference(values.value(n.id), call.run()), 1e-14 * std::max(1.0, max_abs(call.run()))) << n.op->name;
+    EXPECT_LE(max_abs_difference(values.value(n.id), call.run()),
+              1e-14 * std::max(1.0, max_abs(call.run())))
+        << n.op->name;
     if (n.op->view == nullptr || n.op->eval == nullptr || call.in[0].numel() == 0) continue;
-    OpDef only_a_view = *n.op;                           // an op that is both gives the same either way
+    OpDef only_a_view = *n.op;  // an op that is both gives the same either way
     only_a_view.eval = nullptr;
     OpCall seen = call;
     seen.op = &only_a_view;
@@ -123,7 +130,8 @@ void check_strides(const Sample& sample) {
 
 TEST_P(EveryOp, DoesNotDependOnStrides) { for_each_sample(GetParam(), check_strides); }
 
-// ---- large enough that threads share the work ----------------------------------------------------
+// ---- large enough that threads share the work
+// ----------------------------------------------------
 struct Large {
   std::string name;
   std::vector<Leaf> leaves;
@@ -140,9 +148,10 @@ std::vector<Large> large_cases() {
     keys[i] = static_cast<std::int32_t>(i);
   }
   const Leaf x = normal("x", {700, 301}), wide = normal("x", {700, 300});
-  const std::vector<Leaf> heads = {normal("q", {260, 3, 16}), normal("k", {260, 3, 16}), normal("v", {260, 3, 16}),
-                                   ints("sequence", {260}, sequence), ints("position", {260}, position),
-                                   ints("keys", {2, 130}, keys)};
+  const std::vector<Leaf> heads = {
+      normal("q", {260, 3, 16}),         normal("k", {260, 3, 16}),
+      normal("v", {260, 3, 16}),         ints("sequence", {260}, sequence),
+      ints("position", {260}, position), ints("keys", {2, 130}, keys)};
   return {
       {"gelu_tanh", {x}, [](Builder&, const In& in) { return gelu_tanh(in[0]); }},
       {"mul", {x, normal("y", {700, 1})}, [](Builder&, const In& in) { return in[0] * in[1]; }},
@@ -153,19 +162,31 @@ std::vector<Large> large_cases() {
       {"max", {x}, [](Builder&, const In& in) { return max(in[0], {0}); }},
       {"softmax", {x}, [](Builder&, const In& in) { return softmax(in[0]); }},
       {"log_softmax", {x}, [](Builder&, const In& in) { return log_softmax(in[0]); }},
-      {"layer_norm", {wide, normal("gain", {300}), normal("bias", {300})},
+      {"layer_norm",
+       {wide, normal("gain", {300}), normal("bias", {300})},
        [](Builder&, const In& in) { return layer_norm(in[0], in[1], in[2], 1e-5); }},
-      {"layer_norm_gain_grad", {wide}, [](Builder&, const In& in) { return layer_norm_gain_grad(in[0], in[0], 1e-5); }},
-      {"matmul", {x, normal("w", {301, 190})}, [](Builder&, const In& in) { return matmul(in[0], in[1]); }},
-      {"matmul_one_row", {normal("x", {1, 700}), normal("w", {700, 900})},
+      {"layer_norm_gain_grad",
+       {wide},
+       [](Builder&, const In& in) { return layer_norm_gain_grad(in[0], in[0], 1e-5); }},
+      {"matmul",
+       {x, normal("w", {301, 190})},
        [](Builder&, const In& in) { return matmul(in[0], in[1]); }},
-      {"matmul_transposed", {x, normal("g", {700, 90})},
+      {"matmul_one_row",
+       {normal("x", {1, 700}), normal("w", {700, 900})},
+       [](Builder&, const In& in) { return matmul(in[0], in[1]); }},
+      {"matmul_transposed",
+       {x, normal("g", {700, 90})},
        [](Builder&, const In& in) { return matmul(transpose(in[0]), in[1]); }},
-      {"scatter_add_rows", {x, ints("i", {700}, ids)},
+      {"scatter_add_rows",
+       {x, ints("i", {700}, ids)},
        [](Builder&, const In& in) { return scatter_add_rows(in[0], in[1], 96); }},
-      {"gather_rows", {x, ints("i", {700}, ids)}, [](Builder&, const In& in) { return gather_rows(in[0], in[1]); }},
+      {"gather_rows",
+       {x, ints("i", {700}, ids)},
+       [](Builder&, const In& in) { return gather_rows(in[0], in[1]); }},
       {"attention", heads,
-       [](Builder&, const In& in) { return attention(in[0], in[1], in[2], {in[3], in[4], in[5]}, 0.25); }},
+       [](Builder&, const In& in) {
+         return attention(in[0], in[1], in[2], {in[3], in[4], in[5]}, 0.25);
+       }},
       {"attention_mix_transposed", heads,
        [](Builder&, const In& in) {
          const RowValues rows{in[3], in[4], in[5]};
@@ -180,9 +201,10 @@ TEST(LargeInputs, GiveTheSameBitsWithAnyNumberOfThreads) {
     const Case c = make_case({"", large.name, large.leaves, large.build}, DType::f32);
     const Tensor expected = c.run("y", {.pool = &one});
     EXPECT_GT(max_abs(expected), 0) << large.name;
-    for (int round = 0; round < 3; ++round) EXPECT_TRUE(same_bits(expected, c.run("y", {.pool = &three}))) << large.name;
+    for (int round = 0; round < 3; ++round)
+      EXPECT_TRUE(same_bits(expected, c.run("y", {.pool = &three}))) << large.name;
   }
 }
 
 }  // namespace
-}  // namespace vitrine::testing
+}  // namespace vitrine::test

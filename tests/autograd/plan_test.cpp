@@ -1,7 +1,6 @@
 #include "autograd/plan.h"
 
 #include <cmath>
-
 #include <thread>
 
 #include "autograd/arena.h"
@@ -27,16 +26,18 @@ TEST(Plan, ReadsOnlyWhatIsWanted) {
   b.output("y", b.site("s", x * 2.0, {Axis::batch, Axis::feature}) + x * 2.0);
   b.output("z", exp(unused));
   const Plan plan = compile(std::move(b).finish(), fetch(value("y")));
-  EXPECT_EQ(plan.stats().steps, 2);                      // one product, computed once, and the sum
-  EXPECT_EQ(plan.stats().duplicates, 2);                 // the product, and the constant 2
+  EXPECT_EQ(plan.stats().steps, 2);       // one product, computed once, and the sum
+  EXPECT_EQ(plan.stats().duplicates, 2);  // the product, and the constant 2
   EXPECT_EQ(plan.stats().identities, 1);
   EXPECT_EQ(plan.stats().dead, 2);
-  const Results r = plan.run({{"x", numbers({2, 3})}}, {});                // no "unused" needed
+  const Results r = plan.run({{"x", numbers({2, 3})}}, {});  // no "unused" needed
   EXPECT_EQ(r["y"].to_vector<float>(), (std::vector<float>{0, 4, 8, 12, 16, 20}));
   const std::string text = plan.explain();
   EXPECT_NE(text.find("plan: 2 steps from 9 nodes"), std::string::npos) << text;
-  EXPECT_NE(text.find("2 that nothing wanted reads, 1 identities (sites, detach) read through, 2 computed twice"),
-            std::string::npos) << text;
+  EXPECT_NE(text.find("2 that nothing wanted reads, 1 identities (sites, detach) read through, 2 "
+                      "computed twice"),
+            std::string::npos)
+      << text;
 }
 
 TEST(Plan, ViewsCostNothing) {
@@ -47,7 +48,7 @@ TEST(Plan, ViewsCostNothing) {
   const Graph g = std::move(b).finish();
   EXPECT_EQ(compile(g, fetch(value("view"))).stats().steps, 0);
   const Plan plan = compile(g, fetch(value("y")));
-  EXPECT_EQ(plan.stats().steps, 1);                      // the last reshape needs a copy
+  EXPECT_EQ(plan.stats().steps, 1);  // the last reshape needs a copy
   EXPECT_EQ(plan.stats().views, 3);
   const Results r = plan.run({{"x", numbers({2, 6})}}, {});
   EXPECT_EQ(r["y"].to_vector<float>(), (std::vector<float>{2, 3, 8, 9, 4, 5, 10, 11}));
@@ -67,11 +68,14 @@ TEST(Plan, RejectsWrongFeeds) {
   Builder b;
   b.output("y", b.input("x", f32({2})) * b.parameter("w", f32({2})));
   const Plan plan = compile(std::move(b).finish(), fetch(value("y")));
-  EXPECT_ERROR(GraphError, "the plan needs the input 'x' (f32[2]), which was not given", plan.run({}, {}));
-  EXPECT_ERROR(GraphError, "the input 'x' must be f32[2], not f32[3]", plan.run({{"x", numbers({3})}}, {}));
+  EXPECT_ERROR(GraphError, "the plan needs the input 'x' (f32[2]), which was not given",
+               plan.run({}, {}));
+  EXPECT_ERROR(GraphError, "the input 'x' must be f32[2], not f32[3]",
+               plan.run({{"x", numbers({3})}}, {}));
   EXPECT_ERROR(GraphError, "the plan needs the parameter 'w'", plan.run({{"x", numbers({2})}}, {}));
   EXPECT_ERROR(GraphError, "this Plan is empty", Plan().run({}, {}));
-  const Results r = plan.run({{"x", numbers({4}).slice(0, 0, 4, 2)}}, {{"w", numbers({2})}});   // strided feeds are fine
+  const Results r = plan.run({{"x", numbers({4}).slice(0, 0, 4, 2)}},
+                             {{"w", numbers({2})}});  // strided feeds are fine
   EXPECT_EQ(r["y"].to_vector<float>(), (std::vector<float>{0, 2}));
   EXPECT_ERROR(GraphError, "'z' was not fetched", r["z"]);
 }
@@ -97,7 +101,7 @@ TEST(Plan, MemoryIsReused) {
   b.output("y", sum(x));
   const Plan plan = compile(std::move(b).finish(), fetch(value("y")));
   EXPECT_EQ(plan.stats().intermediate_bytes, 40 * 4000 + 4);
-  EXPECT_LE(plan.stats().arena_bytes, 2 * 4032);         // two values live at a time
+  EXPECT_LE(plan.stats().arena_bytes, 2 * 4032);  // two values live at a time
 }
 
 TEST(Plan, RunsFromManyThreadsAtOnce) {
@@ -117,7 +121,9 @@ TEST(Plan, RunsFromManyThreadsAtOnce) {
   for (int i = 0; i < 4; ++i) alone.push_back(plan.run({{"x", input(i)}}, {})["y"]);
   std::vector<std::thread> threads;
   for (int i = 0; i < 4; ++i) {
-    threads.emplace_back([&, i] { together[static_cast<std::size_t>(i)] = plan.run({{"x", input(i)}}, {}, {.pool = &pool})["y"]; });
+    threads.emplace_back([&, i] {
+      together[static_cast<std::size_t>(i)] = plan.run({{"x", input(i)}}, {}, {.pool = &pool})["y"];
+    });
   }
   for (std::thread& t : threads) t.join();
   for (std::size_t i = 0; i < 4; ++i) EXPECT_EQ(max_abs_difference(alone[i], together[i]), 0) << i;
@@ -145,20 +151,22 @@ TEST(Plan, NamesTheOpThatMadeNaN) {
   Builder b;
   const auto scope = b.scope("mine");
   const Value x = b.input("x", f32({2}));
-  const Value y = log(x - 1.0);                          // x = 0 gives log(-1)
+  const Value y = log(x - 1.0);  // x = 0 gives log(-1)
   b.output("y", exp(y) * 2.0);
   const Plan plan = compile(std::move(b).finish(), fetch(value("y")));
-  EXPECT_ERROR(NumericError, "NaN first appeared in op 'log' at 'log in mine' (built at plan_test.cpp:",
+  EXPECT_ERROR(NumericError,
+               "NaN first appeared in op 'log' at 'log in mine' (built at plan_test.cpp:",
                plan.run({{"x", numbers({2})}}, {}));
   EXPECT_TRUE(has_nan(plan.run({{"x", numbers({2})}}, {}, {.find_nan = false})["y"]));
-  EXPECT_ERROR(NumericError, "the input 'x' holds NaN", plan.run({{"x", Tensor::full({2}, DType::f32, NAN)}}, {}));
+  EXPECT_ERROR(NumericError, "the input 'x' holds NaN",
+               plan.run({{"x", Tensor::full({2}, DType::f32, NAN)}}, {}));
 }
 
 TEST(Plan, NamesTheGradientThatMadeNaN) {
   Builder b;
   const auto scope = b.scope("mine");
   const Value x = b.input("x", f32({1}));
-  b.output("y", sum(sqrt(x) * 0.0));                     // d sqrt at 0 is infinite, times 0
+  b.output("y", sum(sqrt(x) * 0.0));  // d sqrt at 0 is infinite, times 0
   const Graph g = gradient(std::move(b).finish(), "y", leaves("x"));
   const Plan plan = compile(g, fetch(grad(leaves("x"))));
   EXPECT_ERROR(NumericError, "grad(mine)", plan.run({{"x", numbers({1})}}, {}));
@@ -171,19 +179,23 @@ TEST(Gradient, OfSitesIsOfTheValueThatFlowsOn) {
   const Value s = b.site("s", x * 3.0, {Axis::feature});
   b.output("y", sum(s * s));
   const Graph g = gradient(std::move(b).finish(), "y", sites("s"), leaves("x"));
-  const Results r = compile(g, fetch(grad(sites("s")), grad(leaves("x")))).run({{"x", numbers({2})}}, {});
+  const Results r =
+      compile(g, fetch(grad(sites("s")), grad(leaves("x")))).run({{"x", numbers({2})}}, {});
   EXPECT_EQ(r.grad(Site{"s"}).to_vector<float>(), (std::vector<float>{0, 6}));
   EXPECT_EQ(r.grad("x").to_vector<float>(), (std::vector<float>{0, 18}));
 }
 
 TEST(Gradient, IsExactlyZeroWhereNothingDepends) {
   Builder b;
-  const Value x = b.input("x", f32({2})), other = b.site("other", b.parameter("w", f32({3})) * 2.0, {Axis::feature});
+  const Value x = b.input("x", f32({2})),
+              other = b.site("other", b.parameter("w", f32({3})) * 2.0, {Axis::feature});
   b.output("y", sum(x) + sum(detach(x)));
   b.output("o", sum(other));
   const Graph g = gradient(std::move(b).finish(), "y", sites("other"), leaves("x,w"));
-  const Results r = compile(g, fetch(grad(sites("other")), grad(leaves("*")))).run({{"x", numbers({2})}}, {{"w", numbers({3})}});
-  EXPECT_EQ(r.grad("x").to_vector<float>(), (std::vector<float>{1, 1}));   // detach lets nothing through
+  const Results r = compile(g, fetch(grad(sites("other")), grad(leaves("*"))))
+                        .run({{"x", numbers({2})}}, {{"w", numbers({3})}});
+  EXPECT_EQ(r.grad("x").to_vector<float>(),
+            (std::vector<float>{1, 1}));  // detach lets nothing through
   EXPECT_EQ(r.grad("w").to_vector<float>(), (std::vector<float>{0, 0, 0}));
   EXPECT_EQ(r.grad(Site{"other"}).to_vector<float>(), (std::vector<float>{0, 0, 0}));
 }
@@ -194,9 +206,12 @@ TEST(Gradient, SaysWhyItCannot) {
   b.output("vector", x * 2.0);
   b.output("y", sum(x));
   const Graph g = std::move(b).finish();
-  EXPECT_ERROR(GraphError, "gradients are taken of a scalar; 'vector' is f32[2]: take its sum or mean", gradient(g, "vector", leaves("x")));
+  EXPECT_ERROR(GraphError,
+               "gradients are taken of a scalar; 'vector' is f32[2]: take its sum or mean",
+               gradient(g, "vector", leaves("x")));
   EXPECT_ERROR(SiteError, "'z'", gradient(g, "y", leaves("z")));
-  EXPECT_ERROR(GraphError, "the graph has no gradient of 'x': add it with gradient(graph, metric, ...) first",
+  EXPECT_ERROR(GraphError,
+               "the graph has no gradient of 'x': add it with gradient(graph, metric, ...) first",
                compile(g, fetch(grad(leaves("x")))));
 }
 
@@ -213,7 +228,7 @@ TEST(PlanCache, KnowsEqualPrograms) {
   const Plan other = cache.get(build(2.000001), fetch(value("y")));
   EXPECT_EQ(cache.hits(), 1);
   cache.get(build(2), fetch(value("y")));
-  cache.get(build(5), fetch(value("y")));                // drops the least recently used
+  cache.get(build(5), fetch(value("y")));  // drops the least recently used
   EXPECT_EQ(cache.size(), 2u);
   EXPECT_EQ(cache.hits(), 2);
   cache.get(build(2.000001), fetch(value("y")));
@@ -226,20 +241,21 @@ TEST(Arena, GapsAreReusedAndMerge) {
   EXPECT_EQ(p.peak(), 3 * 128);
   p.give_back(a, 100);
   p.give_back(b, 100);
-  EXPECT_EQ(p.take(200), a);                             // the two gaps became one
+  EXPECT_EQ(p.take(200), a);  // the two gaps became one
   p.give_back(c, 100);
-  EXPECT_EQ(p.take(300), c);                             // the gap at the end grows
+  EXPECT_EQ(p.take(300), c);  // the gap at the end grows
   EXPECT_EQ(p.peak(), 256 + 320);
 }
 
 // Whatever is taken never overlaps what is alive.
 TEST(Arena, NeverOverlaps) {
   ArenaPlanner p;
-  std::vector<std::pair<std::int64_t, std::int64_t>> alive;                // offset, bytes
+  std::vector<std::pair<std::int64_t, std::int64_t>> alive;  // offset, bytes
   const random::Key key{5};
   for (std::uint64_t i = 0; i < 2000; ++i) {
     if (!alive.empty() && random::below(key, 2 * i, 5) < 2) {
-      const auto at = static_cast<std::size_t>(random::below(key, 2 * i + 1, static_cast<std::int64_t>(alive.size())));
+      const auto at = static_cast<std::size_t>(
+          random::below(key, 2 * i + 1, static_cast<std::int64_t>(alive.size())));
       p.give_back(alive[at].first, alive[at].second);
       alive.erase(alive.begin() + static_cast<std::ptrdiff_t>(at));
     } else {
@@ -247,7 +263,9 @@ TEST(Arena, NeverOverlaps) {
       const std::int64_t at = p.take(bytes);
       EXPECT_EQ(at % 64, 0);
       EXPECT_LE(at + bytes, p.peak());
-      for (const auto& [other, size] : alive) EXPECT_TRUE(at + std::max<std::int64_t>(bytes, 1) <= other || other + std::max<std::int64_t>(size, 1) <= at);
+      for (const auto& [other, size] : alive)
+        EXPECT_TRUE(at + std::max<std::int64_t>(bytes, 1) <= other ||
+                    other + std::max<std::int64_t>(size, 1) <= at);
       alive.emplace_back(at, bytes);
     }
   }

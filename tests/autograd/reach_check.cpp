@@ -5,7 +5,7 @@
 #include <cstring>
 #include <set>
 
-namespace vitrine::testing {
+namespace vitrine::test {
 namespace {
 
 // Two values are the same when their bits are.
@@ -21,11 +21,16 @@ std::vector<bool> differences(const Tensor& a, const Tensor& b) {
 }
 std::vector<bool> differences(const Tensor& a, const Tensor& b) {
   switch (a.dtype()) {
-    case DType::f64: return differences<double>(a, b);
-    case DType::i64: return differences<std::int64_t>(a, b);
-    case DType::i32: return differences<std::int32_t>(a, b);
-    case DType::boolean: return differences<bool>(a, b);
-    default: return differences<float>(a, b);            // f32 holds every f16 and bf16
+    case DType::f64:
+      return differences<double>(a, b);
+    case DType::i64:
+      return differences<std::int64_t>(a, b);
+    case DType::i32:
+      return differences<std::int32_t>(a, b);
+    case DType::boolean:
+      return differences<bool>(a, b);
+    default:
+      return differences<float>(a, b);  // f32 holds every f16 and bf16
   }
 }
 
@@ -44,35 +49,47 @@ void add_other_values(const Tensor& t, std::int64_t i, std::vector<Tensor>& out)
   }
 }
 
-// The tensor with element i changed in several ways. Integers take the values of their neighbours, which are in range.
+// The tensor with element i changed in several ways. Integers take the values of their neighbours,
+// which are in range.
 std::vector<Tensor> perturbed(const Tensor& t, std::int64_t i) {
   std::vector<Tensor> out;
   switch (t.dtype()) {
     case DType::f64: {
       const double x = t.data<double>()[i];
-      for (const double y : {x + 1e-3, x - 1e-3, 900.0, -900.0, -x}) out.push_back(with_element<double>(t, i, y));
+      for (const double y : {x + 1e-3, x - 1e-3, 900.0, -900.0, -x})
+        out.push_back(with_element<double>(t, i, y));
       break;
     }
     case DType::f32: {
       const float x = t.data<float>()[i];
-      for (const float y : {x + 1e-3f, 900.0f, -900.0f}) out.push_back(with_element<float>(t, i, y));
+      for (const float y : {x + 1e-3f, 900.0f, -900.0f})
+        out.push_back(with_element<float>(t, i, y));
       break;
     }
-    case DType::i32: add_other_values<std::int32_t>(t, i, out); break;
-    case DType::i64: add_other_values<std::int64_t>(t, i, out); break;
-    case DType::boolean: out.push_back(with_element<bool>(t, i, !t.data<bool>()[i])); break;
+    case DType::i32:
+      add_other_values<std::int32_t>(t, i, out);
+      break;
+    case DType::i64:
+      add_other_values<std::int64_t>(t, i, out);
+      break;
+    case DType::boolean:
+      out.push_back(with_element<bool>(t, i, !t.data<bool>()[i]));
+      break;
     case DType::f16:
-    case DType::bf16: out.push_back(with_element<float>(t.to(DType::f32), i, 3.0f).to(t.dtype())); break;
+    case DType::bf16:
+      out.push_back(with_element<float>(t.to(DType::f32), i, 3.0f).to(t.dtype()));
+      break;
   }
   return out;
 }
 
-// Which operands of the attention family are packed query rows and which key rows, and where its tables begin.
+// Which operands of the attention family are packed query rows and which key rows, and where its
+// tables begin.
 struct PackedOp {
   std::string_view name;
   std::vector<RowKind> in;
   RowKind out;
-  std::size_t tables;                                    // sequence, position, keys
+  std::size_t tables;  // sequence, position, keys
 };
 const std::vector<PackedOp>& packed_ops() {
   static const std::vector<PackedOp> kOps = {
@@ -125,14 +142,16 @@ Tensor OpCall::run() const {
   return result;
 }
 
-ReachRule::ReachRule(const OpCall& call) : reach_(call.reach()), op_(call.op->name), out_(call.out.shape) {
+ReachRule::ReachRule(const OpCall& call)
+    : reach_(call.reach()), op_(call.op->name), out_(call.out.shape) {
   for (const Tensor& t : call.in) in_.push_back(t.shape());
   if (const PackedOp* packed = packed_op(op_)) {
     sequence_ = call.in[packed->tables].to_vector<std::int32_t>();
     position_ = call.in[packed->tables + 1].to_vector<std::int32_t>();
     keys_ = call.in[packed->tables + 2].to_vector<std::int32_t>();
     context_ = call.in[packed->tables + 2].dim(1);
-  } else if (op_ == "mask" && call.in.size() > 1) {      // a table of positions, and no sequences to tell apart
+  } else if (op_ == "mask" &&
+             call.in.size() > 1) {  // a table of positions, and no sequences to tell apart
     position_ = call.in[1].to_vector<std::int32_t>();
     sequence_.assign(position_.size(), 0);
   }
@@ -141,11 +160,14 @@ ReachRule::ReachRule(const OpCall& call) : reach_(call.reach()), op_(call.op->na
 std::vector<ReachRule::Place> ReachRule::places(RowKind kind, std::int64_t row) const {
   if (kind == RowKind::none) return {Place{}};
   if (kind == RowKind::query) {
-    return {{sequence_.at(static_cast<std::size_t>(row)), position_.at(static_cast<std::size_t>(row))}};
+    return {
+        {sequence_.at(static_cast<std::size_t>(row)), position_.at(static_cast<std::size_t>(row))}};
   }
   std::vector<Place> found;
   for (std::size_t i = 0; i < keys_.size(); ++i) {
-    if (keys_[i] == row) found.push_back({static_cast<std::int64_t>(i) / context_, static_cast<std::int64_t>(i) % context_});
+    if (keys_[i] == row)
+      found.push_back(
+          {static_cast<std::int64_t>(i) / context_, static_cast<std::int64_t>(i) % context_});
   }
   return found;
 }
@@ -169,13 +191,16 @@ bool ReachRule::allows(std::size_t input, std::int64_t in_element, std::int64_t 
     }
   }
   const auto coordinate = [](Coordinate c, std::int64_t index, const Place& place) {
-    return c == Coordinate::index ? index : c == Coordinate::sequence ? place.sequence : place.position;
+    return c == Coordinate::index      ? index
+           : c == Coordinate::sequence ? place.sequence
+                                       : place.position;
   };
   for (const Place& from : places(in_kind, in_row)) {
     for (const Place& to : places(out_kind, out_row)) {
       bool all = true;
       for (const Link& l : rule.links) {
-        all = all && l.holds(coordinate(l.in, i[l.in_axis], from), coordinate(l.out, o[l.out_axis], to));
+        all = all &&
+              l.holds(coordinate(l.in, i[l.in_axis], from), coordinate(l.out, o[l.out_axis], to));
       }
       if (all) return true;
     }
@@ -188,8 +213,8 @@ ReachReport check_reach(const OpCall& call) {
   report.moved.assign(call.in.size(), false);
   const ReachRule rule(call);
   if (rule.reach().size() != call.in.size()) {
-    report.violations.push_back(fmt::format("{} has {} inputs, its rule {}", call.op->name, call.in.size(),
-                                            rule.reach().size()));
+    report.violations.push_back(fmt::format("{} has {} inputs, its rule {}", call.op->name,
+                                            call.in.size(), rule.reach().size()));
     return report;
   }
   const Tensor before = call.run();
@@ -204,9 +229,10 @@ ReachReport check_reach(const OpCall& call) {
           report.moved[k] = true;
           if (rule.allows(k, i, static_cast<std::int64_t>(o))) continue;
           report.violations.push_back(fmt::format(
-              "{}: element {} of input {} moves element {} of the output, but the rule says \"{}\"", call.op->name,
-              to_string(index_of(i, call.in[k].shape())), k,
-              to_string(index_of(static_cast<std::int64_t>(o), call.out.shape)), to_string(rule.reach())));
+              "{}: element {} of input {} moves element {} of the output, but the rule says \"{}\"",
+              call.op->name, to_string(index_of(i, call.in[k].shape())), k,
+              to_string(index_of(static_cast<std::int64_t>(o), call.out.shape)),
+              to_string(rule.reach())));
         }
       }
     }
@@ -255,7 +281,8 @@ std::vector<bool> GraphReach::reached(NodeId from, std::int64_t from_element, No
         for (std::size_t i = 0; i < in.size(); ++i) {
           if (!in[i]) continue;
           for (std::size_t o = 0; o < out.size(); ++o) {
-            out[o] = out[o] || rule.allows(k, static_cast<std::int64_t>(i), static_cast<std::int64_t>(o));
+            out[o] = out[o] ||
+                     rule.allows(k, static_cast<std::int64_t>(i), static_cast<std::int64_t>(o));
           }
         }
       }
@@ -265,4 +292,4 @@ std::vector<bool> GraphReach::reached(NodeId from, std::int64_t from_element, No
   return {};
 }
 
-}  // namespace vitrine::testing
+}  // namespace vitrine::test

@@ -1,4 +1,5 @@
-// Checks a reach rule against what an op does: perturbs every element of every input and looks at what moves.
+// Checks a reach rule against what an op does: perturbs every element of every input and looks at
+// what moves.
 #pragma once
 
 #include <map>
@@ -7,10 +8,10 @@
 
 #include "autograd/plan.h"
 
-namespace vitrine::testing {
+namespace vitrine::test {
 
-// What the packed rows of an operand are: a query row's place is in the tables `sequence` and `position`, a key row's is
-// every (s, c) with keys[s, c] == row.
+// What the packed rows of an operand are: a query row's place is in the tables `sequence` and
+// `position`, a key row's is every (s, c) with keys[s, c] == row.
 enum class RowKind { none, query, key };
 
 // One op on given inputs, outside any graph. The op need not be in the table.
@@ -19,14 +20,15 @@ struct OpCall {
   Attributes attributes;
   std::vector<Tensor> in;
   Type out;
-  std::vector<Fact> facts;                               // of the inputs
+  std::vector<Fact> facts;  // of the inputs
 
   std::vector<Type> types() const;
   Reach reach() const;
-  Tensor run() const;                                    // through `eval`, or as a view when there is none
+  Tensor run() const;  // through `eval`, or as a view when there is none
 };
 
-// What a call's rule says about single elements. A packed row's coordinates are looked up in the call's own tables.
+// What a call's rule says about single elements. A packed row's coordinates are looked up in the
+// call's own tables.
 class ReachRule {
  public:
   explicit ReachRule(const OpCall& call);
@@ -34,7 +36,7 @@ class ReachRule {
   const Reach& reach() const { return reach_; }
 
  private:
-  struct Place {                                         // of a packed row
+  struct Place {  // of a packed row
     std::int64_t sequence = 0, position = 0;
   };
   std::vector<Place> places(RowKind kind, std::int64_t row) const;
@@ -48,12 +50,13 @@ class ReachRule {
 };
 
 struct ReachReport {
-  std::vector<std::string> violations;                   // empty: the rule held
-  std::vector<bool> moved;                               // per input: whether any perturbation moved any output
+  std::vector<std::string> violations;  // empty: the rule held
+  std::vector<bool> moved;              // per input: whether any perturbation moved any output
 };
 ReachReport check_reach(const OpCall& call);
 
-// A graph on given leaves, every value known: what its rules, one after the other, let an element of a leaf reach.
+// A graph on given leaves, every value known: what its rules, one after the other, let an element
+// of a leaf reach.
 class GraphReach {
  public:
   GraphReach(const Graph& graph, const Feeds& feeds);
@@ -70,6 +73,6 @@ class GraphReach {
   std::map<NodeId, Fact> facts_;
 };
 
-Dims index_of(std::int64_t element, const Shape& shape); // row-major
+Dims index_of(std::int64_t element, const Shape& shape);  // row-major
 
-}  // namespace vitrine::testing
+}  // namespace vitrine::test

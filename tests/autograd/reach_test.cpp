@@ -1,5 +1,5 @@
-// Every reach rule is a claim about which elements matter to which. Here the claims are tried: every element of every
-// input is perturbed, and whatever moves must have been allowed.
+// Every reach rule is a claim about which elements matter to which. Here the claims are tried:
+// every element of every input is perturbed, and whatever moves must have been allowed.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <gmock/gmock.h>
@@ -11,7 +11,7 @@
 #include "tests/autograd/reach_check.h"
 #include "tests/autograd/samples.h"
 
-namespace vitrine::testing {
+namespace vitrine::test {
 namespace {
 
 using ::testing::IsEmpty;
@@ -21,7 +21,8 @@ std::vector<OpCall> calls_of(const Sample& sample) {
   const Case c = make_case(sample);
   Feeds leaves = c.feeds;
   Graph graph = c.graph;
-  const GraphReach values = c.parameters.empty() ? GraphReach(graph, leaves) : GraphReach(Graph(), {});
+  const GraphReach values =
+      c.parameters.empty() ? GraphReach(graph, leaves) : GraphReach(Graph(), {});
   std::vector<OpCall> calls;
   for (const Node& n : values.graph().nodes()) {
     if (n.op->name == sample.op && !n.inputs.empty()) calls.push_back(values.call(n));
@@ -31,7 +32,8 @@ std::vector<OpCall> calls_of(const Sample& sample) {
 
 class ReachRules : public ::testing::TestWithParam<std::string> {};
 
-// A rule holds for every element of every sample. And it is not vacuous: what is said to reach the output does, somewhere.
+// A rule holds for every element of every sample. And it is not vacuous: what is said to reach the
+// output does, somewhere.
 TEST_P(ReachRules, HoldForEveryElementAndAreUsed) {
   std::vector<bool> claimed, moved;
   for_each_sample(GetParam(), [&](const Sample& sample) {
@@ -48,25 +50,30 @@ TEST_P(ReachRules, HoldForEveryElementAndAreUsed) {
     }
   });
   // These take all three tables, but position is for the mask before them.
-  if (GetParam() == "attention_scores" || GetParam() == "attention_outer" || GetParam() == "attention_mix" ||
-      GetParam() == "attention_mix_transposed") {
+  if (GetParam() == "attention_scores" || GetParam() == "attention_outer" ||
+      GetParam() == "attention_mix" || GetParam() == "attention_mix_transposed") {
     EXPECT_FALSE(moved.at(3)) << "the position table matters now: drop this exception";
     moved[3] = claimed.at(3);
   }
-  EXPECT_EQ(claimed, moved) << "by input: whether the rule says that it reaches, and whether it ever did";
+  EXPECT_EQ(claimed, moved)
+      << "by input: whether the rule says that it reaches, and whether it ever did";
 }
 
 std::vector<std::string> ops_with_inputs() {
   std::vector<std::string> names = op_names();
-  std::erase_if(names, [](const std::string& n) { return n == "input" || n == "parameter" || n == "constant"; });
+  std::erase_if(names, [](const std::string& n) {
+    return n == "input" || n == "parameter" || n == "constant";
+  });
   return names;
 }
 INSTANTIATE_TEST_SUITE_P(Ops, ReachRules, ::testing::ValuesIn(ops_with_inputs()),
                          [](const auto& info) { return info.param; });
 
-// ---- the check itself: a rule that lies is caught ------------------------------------------------
-// A call of `name` in its sample, with another rule.
-void expect_caught(const std::string& name, const std::string& sample_name, Reach (*lie)(const ReachCall&)) {
+// ---- the check itself: a rule that lies is caught
+// ------------------------------------------------ A call of `name` in its sample, with another
+// rule.
+void expect_caught(const std::string& name, const std::string& sample_name,
+                   Reach (*lie)(const ReachCall&)) {
   for (const Sample& sample : samples_of(name)) {
     if (sample.name != sample_name) continue;
     for (OpCall call : calls_of(sample)) {
@@ -82,9 +89,14 @@ void expect_caught(const std::string& name, const std::string& sample_name, Reac
 }
 
 TEST(ReachCheckItself, CatchesRulesThatLie) {
-  expect_caught("softmax", "matrix", [](const ReachCall&) { return Reach{{.links = {same_axis(0, 0), same_axis(1, 1)}}}; });
-  expect_caught("sum", "first", [](const ReachCall&) { return Reach{{.links = {same_axis(0, 0)}}}; });
-  expect_caught("slice", "middle", [](const ReachCall&) { return Reach{{.links = {same_axis(0, 0), same_axis(1, 1)}}}; });
+  expect_caught("softmax", "matrix", [](const ReachCall&) {
+    return Reach{{.links = {same_axis(0, 0), same_axis(1, 1)}}};
+  });
+  expect_caught("sum", "first",
+                [](const ReachCall&) { return Reach{{.links = {same_axis(0, 0)}}}; });
+  expect_caught("slice", "middle", [](const ReachCall&) {
+    return Reach{{.links = {same_axis(0, 0), same_axis(1, 1)}}};
+  });
   expect_caught("layer_norm", "matrix", [](const ReachCall& c) {
     Reach reach(3);
     reach[1].reaches = false;
@@ -95,7 +107,8 @@ TEST(ReachCheckItself, CatchesRulesThatLie) {
     return Reach{{.links = {same_axis(0, 0)}}, {.links = {same_axis(1, 1), same_axis(0, 0)}}};
   });
   expect_caught("reshape", "split", [](const ReachCall&) {
-    return Reach{{.links = {{.in_axis = 0, .out_axis = 0, .relation = Relation::in_block, .step = 2}}}};
+    return Reach{
+        {.links = {{.in_axis = 0, .out_axis = 0, .relation = Relation::in_block, .step = 2}}}};
   });
   expect_caught("gather_rows", "repeats_and_none", [](const ReachCall&) {
     return Reach{{.links = {same_axis(0, 0)}}, {}};
@@ -103,7 +116,11 @@ TEST(ReachCheckItself, CatchesRulesThatLie) {
 }
 
 Link positions(Relation relation, std::int64_t offset) {
-  return {.in_axis = 0, .in = Coordinate::position, .out_axis = 0, .out = Coordinate::position, .relation = relation,
+  return {.in_axis = 0,
+          .in = Coordinate::position,
+          .out_axis = 0,
+          .out = Coordinate::position,
+          .relation = relation,
           .offset = offset};
 }
 
@@ -129,10 +146,11 @@ TEST(ReachCheckItself, CatchesAFalseClaimOfCausality) {
   // Keys of another sequence.
   expect_caught("attention_scores", "shuffled", [](const ReachCall&) {
     Reach reach(5);
-    reach[1].links = {{.in_axis = 0, .in = Coordinate::sequence, .out_axis = 0, .out = Coordinate::position}};
+    reach[1].links = {
+        {.in_axis = 0, .in = Coordinate::sequence, .out_axis = 0, .out = Coordinate::position}};
     return reach;
   });
 }
 
 }  // namespace
-}  // namespace vitrine::testing
+}  // namespace vitrine::test

@@ -10,7 +10,7 @@
 #include "autograd/op_table.h"
 #include "tensor/random.h"
 
-namespace vitrine::testing {
+namespace vitrine::test {
 namespace {
 
 random::Key key_of(const std::string& name, const Shape& shape) {
@@ -30,8 +30,8 @@ Leaf drawn(const std::string& name, const Shape& shape, const F& f) {
 
 std::vector<Sample> all_samples() {
   std::vector<Sample> all;
-  for (auto* family : {leaf_samples, elementwise_samples, shape_samples, reduce_samples, row_samples, product_samples,
-                       gather_samples, attention_samples}) {
+  for (auto* family : {leaf_samples, elementwise_samples, shape_samples, reduce_samples,
+                       row_samples, product_samples, gather_samples, attention_samples}) {
     std::vector<Sample> samples = family();
     std::move(samples.begin(), samples.end(), std::back_inserter(all));
   }
@@ -72,10 +72,12 @@ std::vector<std::string> composite_names() {
 }
 
 Leaf normal(const std::string& name, const Shape& shape, double scale) {
-  return drawn(name, shape, [&](random::Key key, std::size_t i) { return scale * random::normal(key, i); });
+  return drawn(name, shape,
+               [&](random::Key key, std::size_t i) { return scale * random::normal(key, i); });
 }
 Leaf positive(const std::string& name, const Shape& shape) {
-  return drawn(name, shape, [](random::Key key, std::size_t i) { return 0.4 + 1.5 * random::uniform(key, i); });
+  return drawn(name, shape,
+               [](random::Key key, std::size_t i) { return 0.4 + 1.5 * random::uniform(key, i); });
 }
 Leaf off_zero(const std::string& name, const Shape& shape) {
   return drawn(name, shape, [](random::Key key, std::size_t i) {
@@ -88,9 +90,12 @@ Leaf spaced(const std::string& name, const Shape& shape, double shift) {
   std::vector<std::int64_t> order(static_cast<std::size_t>(numel(shape)));
   std::iota(order.begin(), order.end(), -static_cast<std::int64_t>(order.size()) / 2);
   for (std::size_t i = order.size(); i > 1; --i) {
-    std::swap(order[i - 1], order[static_cast<std::size_t>(random::below(key, i, static_cast<std::int64_t>(i)))]);
+    std::swap(order[i - 1],
+              order[static_cast<std::size_t>(random::below(key, i, static_cast<std::int64_t>(i)))]);
   }
-  return drawn(name, shape, [&](random::Key, std::size_t i) { return 0.3 * static_cast<double>(order[i]) + shift; });
+  return drawn(name, shape, [&](random::Key, std::size_t i) {
+    return 0.3 * static_cast<double>(order[i]) + shift;
+  });
 }
 Leaf ints(const std::string& name, const Shape& shape, const std::vector<std::int32_t>& values) {
   return {name, Tensor::of<std::int32_t>(shape, values)};
@@ -111,9 +116,21 @@ const std::vector<Viewed>& views() {
       {"rows_by_2", {8, 3}, [](const Value& x) { return slice(x, 0, 1, 8, 2); }},
       {"transposed", {3, 4}, [](const Value& x) { return transpose(x); }},
       {"transposed_by_2", {3, 8}, [](const Value& x) { return slice(transpose(x), -2, 0, 8, 2); }},
-      {"repeated_row", {1, 3}, [](const Value& x) { return broadcast_to(x, {4, 3}); }},
-      {"repeated_column", {4, 1}, [](const Value& x) { return broadcast_to(x, {4, 3}); }},
-      {"repeated_value", {}, [](const Value& x) { return broadcast_to(x, {4, 3}); }},
+      {"repeated_row",
+       {1, 3},
+       [](const Value& x) {
+         return broadcast_to(x, {4, 3});
+       }},
+      {"repeated_column",
+       {4, 1},
+       [](const Value& x) {
+         return broadcast_to(x, {4, 3});
+       }},
+      {"repeated_value",
+       {},
+       [](const Value& x) {
+         return broadcast_to(x, {4, 3});
+       }},
   };
   return kViews;
 }
@@ -141,7 +158,8 @@ Value weighted_sum(const Value& y, DType dtype) {
   const random::Key key = random::Key{21}.fold(to_string(y.shape()));
   std::vector<double> weights(static_cast<std::size_t>(numel(y.shape())));
   for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = 2 * random::uniform(key, i) - 1;
-  return sum(cast(y, dtype) * y.builder().constant(Tensor::of<double>(y.shape(), weights).to(dtype)));
+  return sum(cast(y, dtype) *
+             y.builder().constant(Tensor::of<double>(y.shape(), weights).to(dtype)));
 }
 
 Graph with_metric_of(const Graph& graph, std::string_view output, DType dtype) {
@@ -155,4 +173,4 @@ int count_ops(const Graph& graph, std::string_view op) {
                                         [&](const Node& n) { return n.op->name == op; }));
 }
 
-}  // namespace vitrine::testing
+}  // namespace vitrine::test

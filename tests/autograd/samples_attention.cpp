@@ -2,7 +2,7 @@
 #include "autograd/op_table.h"
 #include "tests/autograd/samples.h"
 
-namespace vitrine::testing {
+namespace vitrine::test {
 namespace {
 
 using In = std::vector<Value>;
@@ -19,7 +19,8 @@ struct Table {
 
   std::int64_t rows() const { return static_cast<std::int64_t>(sequence.size()); }
   std::vector<Leaf> leaves() const {
-    return {ints("sequence", {rows()}, sequence), ints("position", {rows()}, position), ints("keys", keys_shape, keys)};
+    return {ints("sequence", {rows()}, sequence), ints("position", {rows()}, position),
+            ints("keys", keys_shape, keys)};
   }
 };
 
@@ -27,9 +28,10 @@ const std::vector<Table>& row_tables() {
   static const std::vector<Table> kTables = {
       {"one_sequence", 3, {0, 0, 0}, {0, 1, 2}, {1, 3}, {0, 1, 2}},
       {"ragged", 5, {0, 0, 0, 1, 1}, {0, 1, 2, 0, 1}, {2, 3}, {0, 1, 2, 3, 4, -1}},
-      {"cached", 5, {0, 0}, {2, 3}, {1, 4}, {0, 1, 2, 4}},                         // key row 3 is nobody's
+      {"cached", 5, {0, 0}, {2, 3}, {1, 4}, {0, 1, 2, 4}},  // key row 3 is nobody's
       {"shuffled", 5, {1, 0, 0, 1}, {0, 2, 0, 1}, {2, 3}, {2, 0, 4, 3, 1, -1}},
-      {"worlds", 4, {1, 0}, {2, 2}, {2, 3}, {0, 1, 2, 0, 1, 3}},                   // two worlds share their first rows
+      {"worlds", 4, {1, 0}, {2, 2}, {2, 3}, {0, 1, 2, 0, 1, 3}},  // two worlds share their first
+                                                                  // rows
       {"a_hole", 2, {0, 0}, {1, 2}, {1, 3}, {0, -1, 1}},
       {"sees_nothing", 2, {1, 0}, {0, 1}, {2, 2}, {0, 1, -1, -1}},
       {"no_rows", 2, {}, {}, {1, 2}, {0, 1}},
@@ -44,7 +46,9 @@ Tensors with_tables(Tensors leaves, const Table& t) {
   for (Leaf& leaf : t.leaves()) leaves.push_back(std::move(leaf));
   return leaves;
 }
-RowValues last_three(const In& in) { return {in[in.size() - 3], in[in.size() - 2], in[in.size() - 1]}; }
+RowValues last_three(const In& in) {
+  return {in[in.size() - 3], in[in.size() - 2], in[in.size() - 1]};
+}
 
 Leaf queries(const Table& t) { return normal("q", {t.rows(), kHeads, kWidth}); }
 Leaf keys(const Table& t) { return normal("k", {t.key_rows, kHeads, kWidth}); }
@@ -55,15 +59,17 @@ Leaf grads(const Table& t) { return normal("dz", {t.rows(), kHeads, kValueWidth}
 void add_attention(std::vector<Sample>& out) {
   for (const Table& t : row_tables()) {
     const std::int64_t key_rows = t.key_rows;
-    out.push_back({"attention_scores", t.name, with_tables({queries(t), keys(t)}, t), [](Builder&, const In& in) {
-                     return exp(attention_scores(in[0], in[1], last_three(in), kScale));       // exp(-inf) = 0
+    out.push_back({"attention_scores", t.name, with_tables({queries(t), keys(t)}, t),
+                   [](Builder&, const In& in) {
+                     return exp(
+                         attention_scores(in[0], in[1], last_three(in), kScale));  // exp(-inf) = 0
                    }});
-    out.push_back({"attention_outer", t.name, with_tables({queries(t), keys(t)}, t), [](Builder&, const In& in) {
-                     return attention_outer(in[0], in[1], last_three(in));
-                   }});
-    out.push_back({"attention_mix", t.name, with_tables({pattern(t), values(t)}, t), [](Builder&, const In& in) {
-                     return attention_mix(in[0], in[1], last_three(in));
-                   }});
+    out.push_back(
+        {"attention_outer", t.name, with_tables({queries(t), keys(t)}, t),
+         [](Builder&, const In& in) { return attention_outer(in[0], in[1], last_three(in)); }});
+    out.push_back(
+        {"attention_mix", t.name, with_tables({pattern(t), values(t)}, t),
+         [](Builder&, const In& in) { return attention_mix(in[0], in[1], last_three(in)); }});
     out.push_back({"attention_mix", "causal_" + t.name, with_tables({pattern(t), values(t)}, t),
                    [](Builder&, const In& in) {
                      const RowValues rows = last_three(in);
@@ -73,24 +79,29 @@ void add_attention(std::vector<Sample>& out) {
                    [key_rows](Builder&, const In& in) {
                      return attention_mix_transposed(in[0], in[1], last_three(in), key_rows);
                    }});
-    out.push_back({"attention_mix_transposed", "causal_" + t.name, with_tables({pattern(t), grads(t)}, t),
-                   [key_rows](Builder&, const In& in) {
+    out.push_back({"attention_mix_transposed", "causal_" + t.name,
+                   with_tables({pattern(t), grads(t)}, t), [key_rows](Builder&, const In& in) {
                      const RowValues rows = last_three(in);
-                     return attention_mix_transposed(softmax(mask(in[0], rows.position, 0, 2, 1)), in[1], rows,
-                                                     key_rows);
+                     return attention_mix_transposed(softmax(mask(in[0], rows.position, 0, 2, 1)),
+                                                     in[1], rows, key_rows);
                    }});
     for (const std::int64_t offset : {0, -1, 1}) {
       const std::string suffix = offset == 0 ? "" : offset < 0 ? "_strictly_before" : "_one_ahead";
       const std::string prefix = offset == 0 ? "attn" : "";
       out.push_back({"attention", t.name + suffix, with_tables({queries(t), keys(t), values(t)}, t),
                      [offset, prefix](Builder&, const In& in) {
-                       return attention(in[0], in[1], in[2], last_three(in), kScale, prefix, offset);
+                       return attention(in[0], in[1], in[2], last_three(in), kScale, prefix,
+                                        offset);
                      }});
     }
   }
-  // Strided everything: q from every other row, k with its axes permuted, v broadcast over heads, tables sliced.
-  const Tensors strided = {normal("q", {6, 2, 2}), normal("k", {2, 2, 4}), normal("v", {4, 1, 2}),
-                           ints("sequence", {6}, {0, 9, 0, 9, 0, 9}), ints("position", {5}, {3, 9, 1, 9, 2}),
+  // Strided everything: q from every other row, k with its axes permuted, v broadcast over heads,
+  // tables sliced.
+  const Tensors strided = {normal("q", {6, 2, 2}),
+                           normal("k", {2, 2, 4}),
+                           normal("v", {4, 1, 2}),
+                           ints("sequence", {6}, {0, 9, 0, 9, 0, 9}),
+                           ints("position", {5}, {3, 9, 1, 9, 2}),
                            ints("keys", {4, 1}, {2, 0, 1, 3})};
   const auto q_of = [](const In& in) { return slice(in[0], 0, 1, 6, 2); };
   const auto k_of = [](const In& in) { return permute(in[1], {2, 0, 1}); };
@@ -114,32 +125,47 @@ void add_attention(std::vector<Sample>& out) {
   };
   const auto sliced_tables = [](const In& in) {
     const RowValues t = last_three(in);
-    return RowValues{slice(t.sequence, 0, 0, 6, 2), slice(t.position, 0, 0, 5, 2), transpose(t.keys)};
+    return RowValues{slice(t.sequence, 0, 0, 6, 2), slice(t.position, 0, 0, 5, 2),
+                     transpose(t.keys)};
   };
-  out.push_back({"attention_mix", "strided", with_strided_tables({normal("p", {4, 2, 3}), normal("v", {4, 2, 4})}),
+  out.push_back({"attention_mix", "strided",
+                 with_strided_tables({normal("p", {4, 2, 3}), normal("v", {4, 2, 4})}),
                  [=](Builder&, const In& in) {
-                   return attention_mix(permute(in[0], {2, 1, 0}), slice(in[1], 2, 0, 4, 3), sliced_tables(in));
+                   return attention_mix(permute(in[0], {2, 1, 0}), slice(in[1], 2, 0, 4, 3),
+                                        sliced_tables(in));
                  }});
   out.push_back({"attention_mix_transposed", "strided",
-                 with_strided_tables({normal("p", {4, 2, 3}), normal("dz", {2, 3, 2})}), [=](Builder&, const In& in) {
-                   return attention_mix_transposed(permute(in[0], {2, 1, 0}), permute(in[1], {1, 2, 0}),
-                                                   sliced_tables(in), 4);
+                 with_strided_tables({normal("p", {4, 2, 3}), normal("dz", {2, 3, 2})}),
+                 [=](Builder&, const In& in) {
+                   return attention_mix_transposed(permute(in[0], {2, 1, 0}),
+                                                   permute(in[1], {1, 2, 0}), sliced_tables(in), 4);
                  }});
-  out.push_back({"attention", "no_heads",
-                 with_tables({normal("q", {3, 0, 2}), normal("k", {3, 0, 2}), normal("v", {3, 0, 2})}, row_tables()[0]),
-                 [](Builder&, const In& in) { return attention(in[0], in[1], in[2], last_three(in), kScale); }});
-  out.push_back({"attention", "no_width",
-                 with_tables({normal("q", {3, 1, 0}), normal("k", {3, 1, 0}), normal("v", {3, 1, 2})}, row_tables()[0]),
-                 [](Builder&, const In& in) { return attention(in[0], in[1], in[2], last_three(in), kScale); }});
+  out.push_back(
+      {"attention", "no_heads",
+       with_tables({normal("q", {3, 0, 2}), normal("k", {3, 0, 2}), normal("v", {3, 0, 2})},
+                   row_tables()[0]),
+       [](Builder&, const In& in) {
+         return attention(in[0], in[1], in[2], last_three(in), kScale);
+       }});
+  out.push_back(
+      {"attention", "no_width",
+       with_tables({normal("q", {3, 1, 0}), normal("k", {3, 1, 0}), normal("v", {3, 1, 2})},
+                   row_tables()[0]),
+       [](Builder&, const In& in) {
+         return attention(in[0], in[1], in[2], last_three(in), kScale);
+       }});
 }
 
 void add_mask(std::vector<Sample>& out) {
   // exp after it: -inf becomes 0, and the metric stays finite.
-  const auto add = [&](const std::string& name, const Shape& shape, int query, int key, std::int64_t offset) {
-    out.push_back({"mask", name, {normal("x", shape)},
-                   [=](Builder&, const In& in) { return exp(mask(in[0], query, key, offset)); }});
+  const auto add = [&](const std::string& name, const Shape& shape, int query, int key,
+                       std::int64_t offset) {
+    out.push_back({"mask", name, {normal("x", shape)}, [=](Builder&, const In& in) {
+                     return exp(mask(in[0], query, key, offset));
+                   }});
     out.push_back({"mask", "zeros_" + name, {normal("x", shape)}, [=](Builder& b, const In& in) {
-                     Visibility rule{normalise_axis(query, in[0].rank()), normalise_axis(key, in[0].rank()), offset};
+                     Visibility rule{normalise_axis(query, in[0].rank()),
+                                     normalise_axis(key, in[0].rank()), offset};
                      rule.zero = true;
                      return b.emit(*find_op("mask"), {in[0]}, rule, SourceLine::here());
                    }});
@@ -155,18 +181,22 @@ void add_mask(std::vector<Sample>& out) {
   add("no_queries", {0, 3}, 0, 1, 0);
   add("no_keys", {3, 0}, 0, 1, 0);
   for (const Viewed& v : views()) {
-    out.push_back({"mask", v.name, {normal("x", v.leaf)},
-                   [v](Builder&, const In& in) { return exp(mask(v.view(in[0]), 0, 1)); }});
+    out.push_back({"mask", v.name, {normal("x", v.leaf)}, [v](Builder&, const In& in) {
+                     return exp(mask(v.view(in[0]), 0, 1));
+                   }});
   }
-  const auto by_table = [&](const std::string& name, const Shape& shape, const Leaf& position, int query, int key,
-                            std::int64_t offset) {
-    out.push_back({"mask", name, {normal("x", shape), position},
-                   [=](Builder&, const In& in) { return exp(mask(in[0], in[1], query, key, offset)); }});
+  const auto by_table = [&](const std::string& name, const Shape& shape, const Leaf& position,
+                            int query, int key, std::int64_t offset) {
+    out.push_back({"mask", name, {normal("x", shape), position}, [=](Builder&, const In& in) {
+                     return exp(mask(in[0], in[1], query, key, offset));
+                   }});
   };
   by_table("table", {4, 2, 3}, ints("position", {4}, {2, 0, 1, 7}), 0, 2, 0);
   by_table("table_offset", {3, 2, 3}, ints("position", {3}, {2, 0, 1}), 0, -1, -1);
   by_table("table_last_axis", {3, 4}, ints("position", {4}, {0, 2, 1, 0}), -1, 0, 0);
-  out.push_back({"mask", "table_strided", {normal("x", {3, 2, 3}), ints("position", {5}, {1, 9, 0, 9, 2})},
+  out.push_back({"mask",
+                 "table_strided",
+                 {normal("x", {3, 2, 3}), ints("position", {5}, {1, 9, 0, 9, 2})},
                  [](Builder&, const In& in) {
                    return exp(mask(permute(in[0], {2, 1, 0}), slice(in[1], 0, 0, 5, 2), 0, 2));
                  }});
@@ -181,4 +211,4 @@ std::vector<Sample> attention_samples() {
   return out;
 }
 
-}  // namespace vitrine::testing
+}  // namespace vitrine::test

@@ -3,7 +3,7 @@
 
 #include "tests/autograd/samples.h"
 
-namespace vitrine::testing {
+namespace vitrine::test {
 namespace {
 
 using Unary = Value (*)(const Value&, SourceLine);
@@ -21,26 +21,42 @@ void add_unary(std::vector<Sample>& out, const std::string& op, Unary f, Draw dr
                      return f(v.view(in[0]), SourceLine::here());
                    }});
   }
-  const std::pair<const char*, Shape> shapes[] = {
-      {"scalar", {}}, {"vector", {19}}, {"no_rows", {0, 3}}, {"no_columns", {2, 0}}, {"rank_5", {1, 2, 1, 3, 2}}};
+  const std::pair<const char*, Shape> shapes[] = {{"scalar", {}},
+                                                  {"vector", {19}},
+                                                  {"no_rows", {0, 3}},
+                                                  {"no_columns", {2, 0}},
+                                                  {"rank_5", {1, 2, 1, 3, 2}}};
   for (const auto& [name, shape] : shapes) {
-    out.push_back({op, name, {draw("x", shape)},
-                   [f](Builder&, const std::vector<Value>& in) { return f(in[0], SourceLine::here()); }});
+    out.push_back({op, name, {draw("x", shape)}, [f](Builder&, const std::vector<Value>& in) {
+                     return f(in[0], SourceLine::here());
+                   }});
   }
 }
 
 void add_binary(std::vector<Sample>& out, const std::string& op, Binary f, Draw left, Draw right) {
-  const auto emit = [f](Builder&, const std::vector<Value>& in) { return f(in[0], in[1], SourceLine::here()); };
+  const auto emit = [f](Builder&, const std::vector<Value>& in) {
+    return f(in[0], in[1], SourceLine::here());
+  };
   const std::tuple<const char*, Shape, Shape> shapes[] = {
-      {"same", {3, 5}, {3, 5}},      {"row", {2, 3}, {3}},           {"left_row", {3}, {2, 3}},
-      {"outer", {2, 1}, {3}},        {"scalar_right", {2, 3}, {}},   {"scalar_left", {}, {2, 3}},
-      {"scalars", {}, {}},           {"no_rows", {0, 3}, {3}},       {"one_against_none", {2, 1}, {2, 0}},
-      {"middle", {2, 1, 3}, {4, 1}}, {"rank_5", {1, 2, 1, 3, 1}, {2, 2, 1, 2}}};
-  for (const auto& [name, a, b] : shapes) out.push_back({op, name, {left("a", a), right("b", b)}, emit});
+      {"same", {3, 5}, {3, 5}},
+      {"row", {2, 3}, {3}},
+      {"left_row", {3}, {2, 3}},
+      {"outer", {2, 1}, {3}},
+      {"scalar_right", {2, 3}, {}},
+      {"scalar_left", {}, {2, 3}},
+      {"scalars", {}, {}},
+      {"no_rows", {0, 3}, {3}},
+      {"one_against_none", {2, 1}, {2, 0}},
+      {"middle", {2, 1, 3}, {4, 1}},
+      {"rank_5", {1, 2, 1, 3, 1}, {2, 2, 1, 2}}};
+  for (const auto& [name, a, b] : shapes)
+    out.push_back({op, name, {left("a", a), right("b", b)}, emit});
   // Each layout on the left against another one on the right.
   for (std::size_t i = 0; i < views().size(); ++i) {
     const Viewed &a = views()[i], &b = views()[(i + 3) % views().size()];
-    out.push_back({op, a.name + "_with_" + b.name, {left("a", a.leaf), right("b", b.leaf)},
+    out.push_back({op,
+                   a.name + "_with_" + b.name,
+                   {left("a", a.leaf), right("b", b.leaf)},
                    [f, a, b](Builder&, const std::vector<Value>& in) {
                      return f(a.view(in[0]), b.view(in[1]), SourceLine::here());
                    }});
@@ -49,48 +65,77 @@ void add_binary(std::vector<Sample>& out, const std::string& op, Binary f, Draw 
 
 void add_truth(std::vector<Sample>& out, const std::string& op, Binary f) {
   add_binary(out, op, f, even, odd);
-  const auto emit = [f](Builder&, const std::vector<Value>& in) { return f(in[0], in[1], SourceLine::here()); };
-  out.push_back({op, "ties", {{"a", Tensor::of<double>({3}, {1, 2, 3})}, {"b", Tensor::of<double>({3}, {1, 5, -3})}},
-                 emit});
+  const auto emit = [f](Builder&, const std::vector<Value>& in) {
+    return f(in[0], in[1], SourceLine::here());
+  };
+  out.push_back(
+      {op,
+       "ties",
+       {{"a", Tensor::of<double>({3}, {1, 2, 3})}, {"b", Tensor::of<double>({3}, {1, 5, -3})}},
+       emit});
   out.push_back({op, "integers", {ints("a", {2, 2}, {1, 2, 3, 4}), ints("b", {2}, {1, 4})}, emit});
   out.push_back({op, "longs", {longs("a", {3}, {1, 2, 3}), longs("b", {}, {2})}, emit});
 }
 
 void add_logic(std::vector<Sample>& out, const std::string& op, Binary f) {
-  const auto emit = [f](Builder&, const std::vector<Value>& in) { return f(in[0], in[1], SourceLine::here()); };
-  out.push_back({op, "table", {truths("a", {2, 1}, {false, true}), truths("b", {2}, {false, true})}, emit});
+  const auto emit = [f](Builder&, const std::vector<Value>& in) {
+    return f(in[0], in[1], SourceLine::here());
+  };
+  out.push_back(
+      {op, "table", {truths("a", {2, 1}, {false, true}), truths("b", {2}, {false, true})}, emit});
   out.push_back({op, "no_rows", {truths("a", {0, 2}, {}), truths("b", {2}, {false, true})}, emit});
-  out.push_back({op, "strided", {truths("a", {3, 2}, {true, false, true, true, false, false}),
-                                 truths("b", {5}, {true, false, true, true, false})},
+  out.push_back({op,
+                 "strided",
+                 {truths("a", {3, 2}, {true, false, true, true, false, false}),
+                  truths("b", {5}, {true, false, true, true, false})},
                  [f](Builder&, const std::vector<Value>& in) {
                    return f(transpose(in[0]), slice(in[1], 0, 0, 5, 2), SourceLine::here());
                  }});
-  out.push_back({op, "of_comparisons", {even("a", {2, 3}), odd("b", {3})}, [f](Builder&, const std::vector<Value>& in) {
+  out.push_back({op,
+                 "of_comparisons",
+                 {even("a", {2, 3}), odd("b", {3})},
+                 [f](Builder&, const std::vector<Value>& in) {
                    return f(less(in[0], in[1]), less(in[1], in[0] + 1.0), SourceLine::here());
                  }});
 }
 
 void add_select(std::vector<Sample>& out) {
-  const auto emit = [](Builder&, const std::vector<Value>& in) { return select(in[0], in[1], in[2]); };
+  const auto emit = [](Builder&, const std::vector<Value>& in) {
+    return select(in[0], in[1], in[2]);
+  };
   const Leaf mask = truths("mask", {2, 3}, {true, false, true, false, false, true});
   out.push_back({"select", "same", {mask, any("a", {2, 3}), any("b", {2, 3})}, emit});
-  out.push_back({"select", "mask_row", {truths("mask", {3}, {true, false, true}), any("a", {2, 3}), any("b", {2, 3})},
+  out.push_back({"select",
+                 "mask_row",
+                 {truths("mask", {3}, {true, false, true}), any("a", {2, 3}), any("b", {2, 3})},
                  emit});
   out.push_back({"select", "broadcast_sides", {mask, any("a", {}), any("b", {2, 1})}, emit});
   out.push_back({"select", "mask_widest", {mask, any("a", {}), any("b", {3})}, emit});
-  out.push_back({"select", "scalar", {truths("mask", {}, {false}), any("a", {}), any("b", {})}, emit});
-  out.push_back({"select", "no_rows", {truths("mask", {0, 1}, {}), any("a", {3}), any("b", {})}, emit});
-  out.push_back({"select", "strided", {truths("mask", {3, 2}, {true, false, true, false, false, true}),
-                                       any("a", {2, 6}), any("b", {1, 3})},
-                 [](Builder&, const std::vector<Value>& in) {
-                   return select(transpose(in[0]), slice(in[1], 1, 0, 6, 2), broadcast_to(in[2], {2, 3}));
-                 }});
-  out.push_back({"select", "unselected_nan", {truths("mask", {2}, {true, true}), any("a", {2})},
+  out.push_back(
+      {"select", "scalar", {truths("mask", {}, {false}), any("a", {}), any("b", {})}, emit});
+  out.push_back(
+      {"select", "no_rows", {truths("mask", {0, 1}, {}), any("a", {3}), any("b", {})}, emit});
+  out.push_back(
+      {"select",
+       "strided",
+       {truths("mask", {3, 2}, {true, false, true, false, false, true}), any("a", {2, 6}),
+        any("b", {1, 3})},
+       [](Builder&, const std::vector<Value>& in) {
+         return select(transpose(in[0]), slice(in[1], 1, 0, 6, 2), broadcast_to(in[2], {2, 3}));
+       }});
+  out.push_back({"select",
+                 "unselected_nan",
+                 {truths("mask", {2}, {true, true}), any("a", {2})},
                  [](Builder& b, const std::vector<Value>& in) {
-                   return select(in[0], exp(in[1]), b.scalar(std::numeric_limits<double>::quiet_NaN(), in[1].dtype()));
+                   return select(in[0], exp(in[1]),
+                                 b.scalar(std::numeric_limits<double>::quiet_NaN(), in[1].dtype()));
                  }});
-  out.push_back({"select", "by_comparison", {even("a", {2, 3}), odd("b", {3})},
-                 [](Builder&, const std::vector<Value>& in) { return select(less(in[0], in[1]), in[0], in[1]); }});
+  out.push_back({"select",
+                 "by_comparison",
+                 {even("a", {2, 3}), odd("b", {3})},
+                 [](Builder&, const std::vector<Value>& in) {
+                   return select(less(in[0], in[1]), in[0], in[1]);
+                 }});
 }
 
 }  // namespace
@@ -102,27 +147,53 @@ std::vector<Sample> leaf_samples() {
   return {
       {"input", "matrix", {any("x", {2, 3})}, first},
       {"input", "scalar", {any("x", {})}, first},
-      {"input", "sliced", {any("x", {2, 6})},
+      {"input",
+       "sliced",
+       {any("x", {2, 6})},
        [](Builder&, const std::vector<Value>& in) { return slice(in[0], 1, 1, 6, 2); }},
       {"parameter", "matrix", {weight}, first},
-      {"constant", "matrix", {any("x", {2, 3})},
+      {"constant",
+       "matrix",
+       {any("x", {2, 3})},
        [](Builder& b, const std::vector<Value>& in) {
          return in[0] * b.constant(any("c", {3, 2}).value.to(in[0].dtype()).transpose(0, 1));
        }},
-      {"constant", "scalar", {any("x", {2})},
-       [](Builder& b, const std::vector<Value>& in) { return in[0] + b.scalar(2.5, in[0].dtype()); }},
-      {"identity", "strided", {any("x", {3, 2})},
+      {"constant",
+       "scalar",
+       {any("x", {2})},
+       [](Builder& b, const std::vector<Value>& in) {
+         return in[0] + b.scalar(2.5, in[0].dtype());
+       }},
+      {"identity",
+       "strided",
+       {any("x", {3, 2})},
        [](Builder&, const std::vector<Value>& in) { return identity(transpose(in[0])); }},
-      {"identity", "empty", {any("x", {0})}, [](Builder&, const std::vector<Value>& in) { return identity(in[0]); }},
-      {"site", "strided", {any("x", {2, 6})},
+      {"identity",
+       "empty",
+       {any("x", {0})},
+       [](Builder&, const std::vector<Value>& in) { return identity(in[0]); }},
+      {"site",
+       "strided",
+       {any("x", {2, 6})},
        [](Builder& b, const std::vector<Value>& in) {
          return b.site("here", slice(in[0], 1, 0, 6, 2), {Axis::row, Axis::feature});
        }},
-      {"site", "scalar", {any("x", {})}, [](Builder& b, const std::vector<Value>& in) { return b.site("here", in[0], {}); }},
-      {"detach", "matrix", {any("x", {2, 3})},
-       [](Builder&, const std::vector<Value>& in) { return detach(in[0]); }, 1e-5, true},
-      {"detach", "one_factor", {any("x", {3}), any("y", {3})},
-       [](Builder&, const std::vector<Value>& in) { return in[1] * detach(square(in[1]) * 0.0 + 2.0) + in[0]; }},
+      {"site",
+       "scalar",
+       {any("x", {})},
+       [](Builder& b, const std::vector<Value>& in) { return b.site("here", in[0], {}); }},
+      {"detach",
+       "matrix",
+       {any("x", {2, 3})},
+       [](Builder&, const std::vector<Value>& in) { return detach(in[0]); },
+       1e-5,
+       true},
+      {"detach",
+       "one_factor",
+       {any("x", {3}), any("y", {3})},
+       [](Builder&, const std::vector<Value>& in) {
+         return in[1] * detach(square(in[1]) * 0.0 + 2.0) + in[0];
+       }},
   };
 }
 
@@ -156,18 +227,28 @@ std::vector<Sample> elementwise_samples() {
   add_truth(out, "equal", equal);
   add_truth(out, "less", less);
   add_truth(out, "less_equal", less_equal);
-  out.push_back({"equal", "booleans", {truths("a", {2, 1}, {false, true}), truths("b", {2}, {false, true})},
+  out.push_back({"equal",
+                 "booleans",
+                 {truths("a", {2, 1}, {false, true}), truths("b", {2}, {false, true})},
                  [](Builder&, const std::vector<Value>& in) { return equal(in[0], in[1]); }});
   add_logic(out, "logical_and", logical_and);
   add_logic(out, "logical_or", logical_or);
-  out.push_back({"logical_not", "strided", {truths("a", {3, 2}, {true, false, true, true, false, false})},
-                 [](Builder&, const std::vector<Value>& in) { return logical_not(transpose(in[0])); }});
-  out.push_back({"logical_not", "empty", {truths("a", {0}, {})},
-                 [](Builder&, const std::vector<Value>& in) { return logical_not(in[0]); }});
-  out.push_back({"logical_not", "of_comparison", {even("a", {2, 3}), odd("b", {3})},
-                 [](Builder&, const std::vector<Value>& in) { return logical_not(less(in[0], in[1])); }});
+  out.push_back(
+      {"logical_not",
+       "strided",
+       {truths("a", {3, 2}, {true, false, true, true, false, false})},
+       [](Builder&, const std::vector<Value>& in) { return logical_not(transpose(in[0])); }});
+  out.push_back(
+      {"logical_not", "empty", {truths("a", {0}, {})}, [](Builder&, const std::vector<Value>& in) {
+         return logical_not(in[0]);
+       }});
+  out.push_back(
+      {"logical_not",
+       "of_comparison",
+       {even("a", {2, 3}), odd("b", {3})},
+       [](Builder&, const std::vector<Value>& in) { return logical_not(less(in[0], in[1])); }});
   add_select(out);
   return out;
 }
 
-}  // namespace vitrine::testing
+}  // namespace vitrine::test

@@ -10,11 +10,13 @@
 namespace vitrine::nn {
 namespace {
 
-using vitrine::testing::TemporaryFolder;
+using vitrine::test::TemporaryFolder;
 
-constexpr const char* kConfig = R"({"model_type": "gpt2", "n_layer": 2, "n_head": 2, "n_embd": 8, "vocab_size": 11, "n_positions": 6)";
+constexpr const char* kConfig =
+    R"({"model_type": "gpt2", "n_layer": 2, "n_head": 2, "n_embd": 8, "vocab_size": 11, "n_positions": 6)";
 
-NamedTensors weights(const Config& config, DType dtype = DType::f32, const std::string& prefix = "transformer.") {
+NamedTensors weights(const Config& config, DType dtype = DType::f32,
+                     const std::string& prefix = "transformer.") {
   NamedTensors tensors;
   ThreadPool pool(1);
   for (const auto& [name, shape] : parameter_shapes(config)) {
@@ -82,7 +84,8 @@ TEST(Checkpoint, ReadsShards) {
   std::string map;
   for (std::size_t i = 0; i < c.tensors.size(); ++i) {
     (i % 2 == 0 ? first : second).push_back(c.tensors[i]);
-    map += fmt::format("{}\"{}\": \"part-{}.safetensors\"", i == 0 ? "" : ", ", c.tensors[i].first, i % 2);
+    map += fmt::format("{}\"{}\": \"part-{}.safetensors\"", i == 0 ? "" : ", ", c.tensors[i].first,
+                       i % 2);
   }
   save_safetensors(c.folder / "part-0.safetensors", first);
   save_safetensors(c.folder / "part-1.safetensors", second);
@@ -92,7 +95,9 @@ TEST(Checkpoint, ReadsShards) {
 
   std::filesystem::remove(c.folder / "part-1.safetensors");
   EXPECT_ERROR(FileError, "part-1.safetensors", c.load());
-  write_text(index, R"({"weight_map": {"transformer.wte.weight": "part-0.safetensors", "x": "part-0.safetensors"}})");
+  write_text(
+      index,
+      R"({"weight_map": {"transformer.wte.weight": "part-0.safetensors", "x": "part-0.safetensors"}})");
   EXPECT_ERROR(CheckpointError, "tensor 'x' is not in part-0.safetensors", c.load());
   write_text(index, R"({"weight_map": {"x": "../part-0.safetensors"}})");
   EXPECT_ERROR(FileError, "shards must lie in the same folder", c.load());
@@ -119,7 +124,8 @@ TEST(Checkpoint, TiedAndUntiedUnembedding) {
   EXPECT_NO_THROW(c.load());
   c.tensors.back().second = Tensor::zeros({11, 8}, DType::f32);
   c.save();
-  EXPECT_ERROR(CheckpointError, "lm_head.weight differs from wte.weight, but config.json ties them", c.load());
+  EXPECT_ERROR(CheckpointError, "lm_head.weight differs from wte.weight, but config.json ties them",
+               c.load());
 
   Checkpoint untied(R"(, "tie_word_embeddings": false)");
   untied.save();
@@ -133,18 +139,23 @@ TEST(Checkpoint, NamesTheFirstFaultAndCountsTheRest) {
   Checkpoint c;
   c.remove("h.1.ln_1.weight");
   c.save();
-  EXPECT_ERROR(CheckpointError, "tensor 'h.1.ln_1.weight' is missing; config.json asks for 2 layers of width 8", c.load());
+  EXPECT_ERROR(CheckpointError,
+               "tensor 'h.1.ln_1.weight' is missing; config.json asks for 2 layers of width 8",
+               c.load());
   c.remove("h.1.mlp.c_fc.bias");
   c.save();
-  EXPECT_ERROR(CheckpointError, "tensor 'h.1.ln_1.weight' is missing, and 1 more is like it", c.load());
+  EXPECT_ERROR(CheckpointError, "tensor 'h.1.ln_1.weight' is missing, and 1 more is like it",
+               c.load());
 
   Checkpoint shapes;
   shapes.tensor("wpe.weight") = Tensor::zeros({7, 8}, DType::f32);
   shapes.tensor("ln_f.bias") = Tensor::zeros({9}, DType::f32);
   shapes.tensor("ln_f.weight") = Tensor::zeros({9}, DType::f32);
   shapes.save();
-  EXPECT_ERROR(CheckpointError, "tensor 'wpe.weight' is f32[7, 8], expected floats of shape [6, 8], and 2 more are like it",
-               shapes.load());
+  EXPECT_ERROR(
+      CheckpointError,
+      "tensor 'wpe.weight' is f32[7, 8], expected floats of shape [6, 8], and 2 more are like it",
+      shapes.load());
 
   Checkpoint integers;
   integers.tensor("ln_f.bias") = Tensor::zeros({8}, DType::i64);
@@ -154,7 +165,8 @@ TEST(Checkpoint, NamesTheFirstFaultAndCountsTheRest) {
   Checkpoint deeper;
   deeper.tensors.emplace_back("transformer.h.2.ln_1.weight", Tensor::zeros({8}, DType::f32));
   deeper.save();
-  EXPECT_ERROR(CheckpointError, "tensor 'h.2.ln_1.weight' has no place in this model", deeper.load());
+  EXPECT_ERROR(CheckpointError, "tensor 'h.2.ln_1.weight' has no place in this model",
+               deeper.load());
 }
 
 TEST(Checkpoint, SaysWhatIsMissing) {
@@ -172,7 +184,8 @@ TEST(Checkpoint, NaNInAWeightIsNamed) {
   c.tensor("h.1.mlp.c_fc.weight").data<float>()[3] = std::nanf("");
   c.save();
   const Model model = load_gpt2(c.folder.path().string());
-  EXPECT_ERROR(NumericError, "the parameter 'h.1.mlp.c_fc.weight' holds NaN", model.run(Tokens{1, 2}));
+  EXPECT_ERROR(NumericError, "the parameter 'h.1.mlp.c_fc.weight' holds NaN",
+               model.run(Tokens{1, 2}));
 }
 
 TEST(Checkpoint, OverflowIsNamedWhereItArises) {
@@ -182,9 +195,11 @@ TEST(Checkpoint, OverflowIsNamedWhereItArises) {
   c.tensor("h.1.mlp.c_fc.weight") = Tensor::full({8, 32}, DType::f32, 1e30);
   c.save();
   const Model model = load_gpt2(c.folder.path().string());
-  EXPECT_ERROR(NumericError, "NaN first appeared in op 'layer_norm' at 'unembed.hook_in' (built at gpt2.cpp:",
+  EXPECT_ERROR(NumericError,
+               "NaN first appeared in op 'layer_norm' at 'unembed.hook_in' (built at gpt2.cpp:",
                model.run(Tokens{1, 2}));
-  EXPECT_ERROR(NumericError, "blocks.1.hook_resid_post f32[2, 8], which holds infinities", model.run(Tokens{1, 2}));
+  EXPECT_ERROR(NumericError, "blocks.1.hook_resid_post f32[2, 8], which holds infinities",
+               model.run(Tokens{1, 2}));
 }
 
 }  // namespace

@@ -11,8 +11,11 @@
 namespace vitrine::nn {
 namespace {
 
-constexpr const char* kSmall = R"("n_layer": 2, "n_head": 3, "n_embd": 12, "vocab_size": 20, "n_positions": 8)";
-Config with(const std::string& more) { return parse_config(fmt::format("{{{}{}}}", kSmall, more), "config.json"); }
+constexpr const char* kSmall =
+    R"("n_layer": 2, "n_head": 3, "n_embd": 12, "vocab_size": 20, "n_positions": 8)";
+Config with(const std::string& more) {
+  return parse_config(fmt::format("{{{}{}}}", kSmall, more), "config.json");
+}
 
 TEST(Config, Defaults) {
   const Config c = with("");
@@ -27,11 +30,17 @@ TEST(Config, Defaults) {
   EXPECT_EQ(with(R"(, "n_inner": 7)").d_mlp, 7);
 }
 
-TEST(Config, Gpt2SmallHas124439808Parameters) { EXPECT_EQ(Config{}.parameter_count(), 124'439'808); }
+TEST(Config, Gpt2SmallHas124439808Parameters) {
+  EXPECT_EQ(Config{}.parameter_count(), 124'439'808);
+}
 
 TEST(Config, OldFilesSayContext) {
-  EXPECT_EQ(parse_config(R"({"n_layer": 1, "n_head": 1, "n_embd": 4, "vocab_size": 5, "n_ctx": 6})", "c").context, 6);
-  EXPECT_ERROR(ConfigError, "'n_ctx' is 9; n_positions is 8: the two must agree", with(R"(, "n_ctx": 9)"));
+  EXPECT_EQ(
+      parse_config(R"({"n_layer": 1, "n_head": 1, "n_embd": 4, "vocab_size": 5, "n_ctx": 6})", "c")
+          .context,
+      6);
+  EXPECT_ERROR(ConfigError, "'n_ctx' is 9; n_positions is 8: the two must agree",
+               with(R"(, "n_ctx": 9)"));
 }
 
 TEST(Config, ScalesOfAttention) {
@@ -42,32 +51,43 @@ TEST(Config, ScalesOfAttention) {
 
 TEST(Config, Activations) {
   EXPECT_EQ(with(R"(, "activation_function": "gelu")").activation, Activation::gelu_erf);
-  EXPECT_EQ(with(R"(, "activation_function": "gelu_pytorch_tanh")").activation, Activation::gelu_tanh);
+  EXPECT_EQ(with(R"(, "activation_function": "gelu_pytorch_tanh")").activation,
+            Activation::gelu_tanh);
   EXPECT_EQ(with(R"(, "activation_function": "relu")").activation, Activation::relu);
-  EXPECT_ERROR(ConfigError, R"(config.json: 'activation_function' is "silu"; supported are gelu_new,)",
+  EXPECT_ERROR(ConfigError,
+               R"(config.json: 'activation_function' is "silu"; supported are gelu_new,)",
                with(R"(, "activation_function": "silu")"));
   EXPECT_ERROR(ConfigError, "'activation_function' is 3", with(R"(, "activation_function": 3)"));
 }
 
 TEST(Config, RejectsWhatWouldChangeTheMaths) {
   EXPECT_ERROR(ConfigError, "cross-attention", with(R"(, "add_cross_attention": true)"));
-  EXPECT_ERROR(ConfigError, "quantised weights are not supported", with(R"(, "quantization_config": {"bits": 4})"));
-  EXPECT_ERROR(ConfigError, R"('model_type' is "llama"; only GPT-2)", with(R"(, "model_type": "llama")"));
+  EXPECT_ERROR(ConfigError, "quantised weights are not supported",
+               with(R"(, "quantization_config": {"bits": 4})"));
+  EXPECT_ERROR(ConfigError, R"('model_type' is "llama"; only GPT-2)",
+               with(R"(, "model_type": "llama")"));
 }
 
 TEST(Config, RejectsWrongValues) {
-  EXPECT_ERROR(ConfigError, "config.json: 'n_layer' is missing; a GPT-2 needs it", parse_config("{}", "config.json"));
-  EXPECT_ERROR(ConfigError, "'n_embd' is 13; it must be a multiple of n_head (3)",
-               parse_config(R"({"n_layer":1,"n_head":3,"n_embd":13,"vocab_size":5,"n_positions":6})", "config.json"));
+  EXPECT_ERROR(ConfigError, "config.json: 'n_layer' is missing; a GPT-2 needs it",
+               parse_config("{}", "config.json"));
+  EXPECT_ERROR(
+      ConfigError, "'n_embd' is 13; it must be a multiple of n_head (3)",
+      parse_config(R"({"n_layer":1,"n_head":3,"n_embd":13,"vocab_size":5,"n_positions":6})",
+                   "config.json"));
   for (const char* bad : {"0", "-1", "1.5", "\"4\"", "true", "1e30", "[]"}) {
-    EXPECT_ERROR(ConfigError, "it must be a positive whole number", with(fmt::format(R"(, "n_inner": {})", bad)));
+    EXPECT_ERROR(ConfigError, "it must be a positive whole number",
+                 with(fmt::format(R"(, "n_inner": {})", bad)));
   }
-  EXPECT_ERROR(ConfigError, "'tie_word_embeddings' is 1; it must be true or false", with(R"(, "tie_word_embeddings": 1)"));
+  EXPECT_ERROR(ConfigError, "'tie_word_embeddings' is 1; it must be true or false",
+               with(R"(, "tie_word_embeddings": 1)"));
   EXPECT_ERROR(ConfigError, "small positive number", with(R"(, "layer_norm_epsilon": 0)"));
   EXPECT_ERROR(ConfigError, "token id or null", with(R"(, "bos_token_id": "x")"));
-  EXPECT_ERROR(FileError, "config.json: not valid JSON", parse_config("{\"n_layer\": ", "config.json"));
+  EXPECT_ERROR(FileError, "config.json: not valid JSON",
+               parse_config("{\"n_layer\": ", "config.json"));
   EXPECT_ERROR(FileError, "expected a JSON object", parse_config("[1]", "config.json"));
-  EXPECT_ERROR(FileError, "config.json: not valid JSON", parse_config(R"({"n_layer": 1e999})", "config.json"));
+  EXPECT_ERROR(FileError, "config.json: not valid JSON",
+               parse_config(R"({"n_layer": 1e999})", "config.json"));
   EXPECT_ERROR(FileError, "occurs twice", with(R"(, "n_layer": 3)"));
 }
 
@@ -76,9 +96,12 @@ class Variants : public ::testing::TestWithParam<const char*> {};
 
 double activation(Activation a, double x) {
   switch (a) {
-    case Activation::gelu_tanh: return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-    case Activation::gelu_erf: return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
-    case Activation::relu: return std::max(0.0, x);
+    case Activation::gelu_tanh:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case Activation::gelu_erf:
+      return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
+    case Activation::relu:
+      return std::max(0.0, x);
   }
   return x;
 }
@@ -87,7 +110,8 @@ using Row = std::vector<double>;
 Row matvec(const Row& x, const Tensor& w, const Tensor& b) {
   Row y = b.to_vector<double>();
   for (std::int64_t i = 0; i < w.dim(0); ++i) {
-    for (std::int64_t j = 0; j < w.dim(1); ++j) y[static_cast<std::size_t>(j)] += x[static_cast<std::size_t>(i)] * w.at<double>({i, j});
+    for (std::int64_t j = 0; j < w.dim(1); ++j)
+      y[static_cast<std::size_t>(j)] += x[static_cast<std::size_t>(i)] * w.at<double>({i, j});
   }
   return y;
 }
@@ -98,7 +122,8 @@ Row norm(const Row& x, const Tensor& gain, const Tensor& bias, double eps) {
   Row y;
   for (std::size_t i = 0; i < x.size(); ++i) {
     const auto at = static_cast<std::int64_t>(i);
-    y.push_back((x[i] - mean) / std::sqrt(var + eps) * gain.at<double>({at}) + bias.at<double>({at}));
+    y.push_back((x[i] - mean) / std::sqrt(var + eps) * gain.at<double>({at}) +
+                bias.at<double>({at}));
   }
   return y;
 }
@@ -110,7 +135,8 @@ std::vector<Row> plain_gpt2(const Config& c, const Parameters& p, const Tokens& 
     Row row(d);
     for (std::size_t i = 0; i < d; ++i) {
       row[i] = p.at("wte.weight").at<double>({tokens[t], static_cast<std::int64_t>(i)}) +
-               p.at("wpe.weight").at<double>({static_cast<std::int64_t>(t), static_cast<std::int64_t>(i)});
+               p.at("wpe.weight")
+                   .at<double>({static_cast<std::int64_t>(t), static_cast<std::int64_t>(i)});
     }
     x.push_back(row);
   }
@@ -118,7 +144,8 @@ std::vector<Row> plain_gpt2(const Config& c, const Parameters& p, const Tokens& 
     const auto w = [&](const char* name) { return p.at(fmt::format("h.{}.{}", layer, name)); };
     std::vector<Row> qkv;
     for (const Row& row : x) {
-      qkv.push_back(matvec(norm(row, w("ln_1.weight"), w("ln_1.bias"), c.layer_norm_eps), w("attn.c_attn.weight"), w("attn.c_attn.bias")));
+      qkv.push_back(matvec(norm(row, w("ln_1.weight"), w("ln_1.bias"), c.layer_norm_eps),
+                           w("attn.c_attn.weight"), w("attn.c_attn.bias")));
     }
     for (std::size_t t = 0; t < x.size(); ++t) {
       Row z(d, 0.0);
@@ -132,12 +159,14 @@ std::vector<Row> plain_gpt2(const Config& c, const Parameters& p, const Tokens& 
           total += score.back();
         }
         for (std::size_t s = 0; s <= t; ++s) {
-          for (std::size_t i = 0; i < e; ++i) z[h * e + i] += score[s] / total * qkv[s][2 * d + h * e + i];
+          for (std::size_t i = 0; i < e; ++i)
+            z[h * e + i] += score[s] / total * qkv[s][2 * d + h * e + i];
         }
       }
       const Row out = matvec(z, w("attn.c_proj.weight"), w("attn.c_proj.bias"));
       for (std::size_t i = 0; i < d; ++i) x[t][i] += out[i];
-      Row hidden = matvec(norm(x[t], w("ln_2.weight"), w("ln_2.bias"), c.layer_norm_eps), w("mlp.c_fc.weight"), w("mlp.c_fc.bias"));
+      Row hidden = matvec(norm(x[t], w("ln_2.weight"), w("ln_2.bias"), c.layer_norm_eps),
+                          w("mlp.c_fc.weight"), w("mlp.c_fc.bias"));
       for (double& v : hidden) v = activation(c.activation, v);
       const Row mlp = matvec(hidden, w("mlp.c_proj.weight"), w("mlp.c_proj.bias"));
       for (std::size_t i = 0; i < d; ++i) x[t][i] += mlp[i];
@@ -146,8 +175,8 @@ std::vector<Row> plain_gpt2(const Config& c, const Parameters& p, const Tokens& 
   const Tensor w_u = p.at(c.tied ? "wte.weight" : "lm_head.weight").permute({1, 0});
   std::vector<Row> logits;
   for (const Row& row : x) {
-    logits.push_back(matvec(norm(row, p.at("ln_f.weight"), p.at("ln_f.bias"), c.layer_norm_eps), w_u,
-                            Tensor::zeros({c.vocabulary}, DType::f64)));
+    logits.push_back(matvec(norm(row, p.at("ln_f.weight"), p.at("ln_f.bias"), c.layer_norm_eps),
+                            w_u, Tensor::zeros({c.vocabulary}, DType::f64)));
   }
   return logits;
 }
@@ -158,7 +187,8 @@ TEST_P(Variants, EqualThePlainLoops) {
   ThreadPool pool(1);
   for (const auto& [name, shape] : parameter_shapes(c)) {
     parameters[name] = Tensor::empty(shape, DType::f64);
-    random::fill_normal(pool, random::Key{1}.fold(name), parameters[name], name.find("ln_") != std::string::npos ? 1 : 0, 0.5);
+    random::fill_normal(pool, random::Key{1}.fold(name), parameters[name],
+                        name.find("ln_") != std::string::npos ? 1 : 0, 0.5);
   }
   const Model model(c, parameters, std::nullopt, {.dtype = DType::f64, .threads = 1});
   const Tokens tokens = {3, 19, 0, 7, 7};
@@ -166,17 +196,19 @@ TEST_P(Variants, EqualThePlainLoops) {
   const auto want = plain_gpt2(c, parameters, tokens);
   for (std::size_t t = 0; t < want.size(); ++t) {
     for (std::size_t i = 0; i < want[t].size(); ++i) {
-      EXPECT_NEAR(got.at<double>({0, static_cast<std::int64_t>(t), static_cast<std::int64_t>(i)}), want[t][i],
-                  1e-9 * std::max(1.0, std::abs(want[t][i])));
+      EXPECT_NEAR(got.at<double>({0, static_cast<std::int64_t>(t), static_cast<std::int64_t>(i)}),
+                  want[t][i], 1e-9 * std::max(1.0, std::abs(want[t][i])));
     }
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Settings, Variants,
-                         ::testing::Values("", R"(, "activation_function": "gelu")", R"(, "activation_function": "relu")",
+                         ::testing::Values("", R"(, "activation_function": "gelu")",
+                                           R"(, "activation_function": "relu")",
                                            R"(, "scale_attn_weights": false)", R"(, "n_inner": 5)",
                                            R"(, "scale_attn_by_inverse_layer_idx": true)",
-                                           R"(, "tie_word_embeddings": false)", R"(, "layer_norm_epsilon": 0.1)"));
+                                           R"(, "tie_word_embeddings": false)",
+                                           R"(, "layer_norm_epsilon": 0.1)"));
 
 }  // namespace
 }  // namespace vitrine::nn

@@ -10,7 +10,7 @@
 namespace vitrine::nn {
 namespace {
 
-using vitrine::testing::TemporaryFolder;
+using vitrine::test::TemporaryFolder;
 
 // Sets environment variables for one test ("" unsets) and puts them back.
 class Environment {
@@ -32,13 +32,17 @@ class Environment {
   std::vector<std::pair<std::string, std::string>> saved_;
 };
 
-TEST(FindModel, TheDefaultModelIsThere) { EXPECT_TRUE(std::filesystem::exists(find_model("") / "model.safetensors")); }
+TEST(FindModel, TheDefaultModelIsThere) {
+  EXPECT_TRUE(std::filesystem::exists(find_model("") / "model.safetensors"));
+}
 
 TEST(FindModel, AFolder) {
   EXPECT_EQ(find_model((test::data() / "tiny-gpt2").string()), test::data() / "tiny-gpt2");
   const TemporaryFolder empty;
-  EXPECT_ERROR(FileError, "there is no config.json in this folder", find_model(empty.path().string()));
-  EXPECT_ERROR(FileError, "there is no such folder; give a HuggingFace GPT-2 folder, or gpt2", find_model("no/such"));
+  EXPECT_ERROR(FileError, "there is no config.json in this folder",
+               find_model(empty.path().string()));
+  EXPECT_ERROR(FileError, "there is no such folder; give a HuggingFace GPT-2 folder, or gpt2",
+               find_model("no/such"));
   write_text(empty / "file", "x");
   EXPECT_ERROR(FileError, "not a folder", find_model((empty / "file").string()));
 }
@@ -58,8 +62,10 @@ TEST(FindModel, Gpt2FromHuggingFacesCache) {
   env.set("VITRINE_GPT2", "");
   env.set("HF_HUB_CACHE", "");
   env.set("HF_HOME", cache.path().string());
-  EXPECT_ERROR(FileError, "hf download openai-community/gpt2 config.json model.safetensors vocab.json merges.txt",
-               find_model("gpt2"));
+  EXPECT_ERROR(
+      FileError,
+      "hf download openai-community/gpt2 config.json model.safetensors vocab.json merges.txt",
+      find_model("gpt2"));
   const auto repository = cache.path() / "hub/models--openai-community--gpt2";
   std::filesystem::create_directories(repository / "snapshots/abc");
   std::filesystem::create_directories(repository / "snapshots/def");

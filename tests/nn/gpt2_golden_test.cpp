@@ -1,4 +1,5 @@
-// The model against HuggingFace and TransformerLens: every site, logits, losses, parameter gradients, metric gradients.
+// The model against HuggingFace and TransformerLens: every site, logits, losses, parameter
+// gradients, metric gradients.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -12,8 +13,8 @@
 namespace vitrine::nn {
 namespace {
 
-constexpr double kValueTolerance = 2e-5;                 // times max(1, max|golden|)
-constexpr double kGradientTolerance = 1e-3;              // times max|golden|
+constexpr double kValueTolerance = 2e-5;     // times max(1, max|golden|)
+constexpr double kGradientTolerance = 1e-3;  // times max|golden|
 
 struct Case {
   std::string name;
@@ -35,10 +36,13 @@ class Gpt2Golden : public testing::TestWithParam<Case> {
     if (GetParam().shared) VITRINE_NEEDS_SHARED("reference/atlas-gpt2");
     model_.emplace(load_gpt2(GetParam().model.string()));
   }
-  SafeTensors golden(const char* name) const { return SafeTensors::open(GetParam().golden / (name + std::string(".safetensors"))); }
+  SafeTensors golden(const char* name) const {
+    return SafeTensors::open(GetParam().golden / (name + std::string(".safetensors")));
+  }
   static std::vector<Tokens> prompts(const Tensor& tokens) {
     std::vector<Tokens> rows;
-    for (std::int64_t i = 0; i < tokens.dim(0); ++i) rows.push_back(tokens.select(0, i).to_vector<int>());
+    for (std::int64_t i = 0; i < tokens.dim(0); ++i)
+      rows.push_back(tokens.select(0, i).to_vector<int>());
     return rows;
   }
   const Model& model() const { return *model_; }
@@ -60,10 +64,12 @@ TEST_P(Gpt2Golden, EverySiteAndTheLogits) {
   EXPECT_GE(compared, 19 * model().config().layers);
 }
 
-TEST_P(Gpt2Golden, OneSiteAtATimeIsTheSame) {            // only what hides the site is expanded, so other code runs
+TEST_P(Gpt2Golden,
+       OneSiteAtATimeIsTheSame) {  // only what hides the site is expanded, so other code runs
   const SafeTensors want = golden("forward");
   const auto rows = prompts(want.at("tokens"));
-  for (const Site& s : {site::pattern(1), site::result(0), site::ln1_scale(1), site::z(2), site::final_normalized()}) {
+  for (const Site& s : {site::pattern(1), site::result(0), site::ln1_scale(1), site::z(2),
+                        site::final_normalized()}) {
     test::expect_close(model().run(rows, s)[s], want.at("site/" + s.name), kValueTolerance, s.name);
   }
   test::expect_close(model().run(rows).logits(), want.at("logits"), kValueTolerance, "logits");
@@ -73,20 +79,23 @@ TEST_P(Gpt2Golden, Losses) {
   const SafeTensors want = golden("forward");
   const Loss got = loss(model(), prompts(want.at("tokens")));
   EXPECT_NEAR(got.mean, want.at("loss").item<double>(), kValueTolerance * std::max(1.0, got.mean));
-  test::expect_close(got.per_token.reshape(want.at("loss_per_token").shape()), want.at("loss_per_token"), kValueTolerance,
-                     "loss_per_token");
+  test::expect_close(got.per_token.reshape(want.at("loss_per_token").shape()),
+                     want.at("loss_per_token"), kValueTolerance, "loss_per_token");
 }
 
 TEST_P(Gpt2Golden, ParameterGradients) {
   const SafeTensors want = golden("gradients");
   const auto rows = prompts(want.at("tokens"));
-  const Graph graph = gradient(model().build(batch_size(rows)), next_token_loss(next_tokens(rows)), leaves("*"));
+  const Graph graph =
+      gradient(model().build(batch_size(rows)), next_token_loss(next_tokens(rows)), leaves("*"));
   const auto run = model().run_graph(graph, rows, fetch(grad(leaves("*")), value("loss")));
-  EXPECT_NEAR(run.results.scalar("loss"), want.at("loss").item<double>(), 2e-5 * std::max(1.0, want.at("loss").item<double>()));
+  EXPECT_NEAR(run.results.scalar("loss"), want.at("loss").item<double>(),
+              2e-5 * std::max(1.0, want.at("loss").item<double>()));
   int tensors = 0, norms = 0;
   for (const std::string& name : want.names()) {
     if (name.starts_with("param/")) {
-      test::expect_relative(run.results.grad(name.substr(6)), want.at(name), kGradientTolerance, name);
+      test::expect_relative(run.results.grad(name.substr(6)), want.at(name), kGradientTolerance,
+                            name);
       ++tensors;
     } else if (name.starts_with("param_norm/")) {
       double squares = 0;
@@ -111,7 +120,8 @@ TEST_P(Gpt2Golden, MetricGradientsAtEverySite) {
   int compared = 0;
   for (const std::string& name : want.names()) {
     if (!name.starts_with("site/")) continue;
-    test::expect_relative(run.results.grad(Site{name.substr(5)}), want.at(name), kGradientTolerance, name);
+    test::expect_relative(run.results.grad(Site{name.substr(5)}), want.at(name), kGradientTolerance,
+                          name);
     ++compared;
   }
   EXPECT_GE(compared, 19 * model().config().layers);
@@ -126,33 +136,37 @@ TEST_P(Gpt2Golden, InputsOfHeadsAndMlp) {
   for (int layer = 0; layer < c.layers; ++layer) {
     const Tensor stream = want.at("site/" + site::resid_pre(layer).name);
     Shape copies = stream.shape();
-    copies.insert(2, c.heads);                           // [batch, position, head, d]
+    copies.insert(2, c.heads);  // [batch, position, head, d]
     for (const Site& s : {site::q_input(layer), site::k_input(layer), site::v_input(layer)}) {
       test::expect_close(run[s], stream.unsqueeze(2).broadcast_to(copies), kValueTolerance, s.name);
     }
-    test::expect_close(run[site::mlp_in(layer)], want.at("site/" + site::resid_mid(layer).name), kValueTolerance, "mlp_in");
+    test::expect_close(run[site::mlp_in(layer)], want.at("site/" + site::resid_mid(layer).name),
+                       kValueTolerance, "mlp_in");
   }
 }
 
-// d metric / d resid_pre = what flows around the block plus what flows through each head's q, k, v copies.
+// d metric / d resid_pre = what flows around the block plus what flows through each head's q, k, v
+// copies.
 TEST_P(Gpt2Golden, GradientsOfHeadInputsAddUp) {
   const SafeTensors want = golden("gradients"), patching = golden("patching");
   const auto answer = patching.at("answer").to_vector<int>();
   const std::vector<Tokens> clean = {prompts(want.at("tokens"))[0]};
   const Graph graph = gradient(model().build(batch_size(clean)), logit_diff(answer[0], answer[1]),
                                sites("*.hook_*_input,*.hook_resid_*"));
-  const auto run = model().run_graph(graph, clean, fetch(grad(sites("*.hook_*_input,*.hook_resid_*"))));
+  const auto run =
+      model().run_graph(graph, clean, fetch(grad(sites("*.hook_*_input,*.hook_resid_*"))));
   for (int layer = 0; layer < model().config().layers; ++layer) {
-    const Tensor whole = run.results.grad(site::resid_pre(layer)), around = run.results.grad(site::resid_mid(layer));
+    const Tensor whole = run.results.grad(site::resid_pre(layer)),
+                 around = run.results.grad(site::resid_mid(layer));
     std::vector<double> sum = around.to_vector<double>();
     const auto d = static_cast<std::size_t>(model().config().d_model);
     for (const Site& s : {site::q_input(layer), site::k_input(layer), site::v_input(layer)}) {
-      const auto part = run.results.grad(s).to_vector<double>();          // [1, position, head, d]
+      const auto part = run.results.grad(s).to_vector<double>();  // [1, position, head, d]
       const std::size_t heads = static_cast<std::size_t>(model().config().heads);
       for (std::size_t i = 0; i < part.size(); ++i) sum[i / (heads * d) * d + i % d] += part[i];
     }
-    test::expect_relative(Tensor::of(whole.shape(), std::vector<double>(sum)).to(DType::f32), whole, 1e-4,
-                          site::resid_pre(layer).name);
+    test::expect_relative(Tensor::of(whole.shape(), std::vector<double>(sum)).to(DType::f32), whole,
+                          1e-4, site::resid_pre(layer).name);
   }
 }
 
@@ -164,14 +178,16 @@ TEST(DefaultModel, KeepsTheTopTokensOfTheGoldens) {
   VITRINE_NEEDS_SHARED("reference/atlas-gpt2");
   const Model model = load_gpt2();
   for (const char* folder : {"golden", "golden-gift"}) {
-    const SafeTensors want = SafeTensors::open(test::shared() / "reference/atlas-gpt2" / folder / "forward.safetensors");
+    const SafeTensors want =
+        SafeTensors::open(test::shared() / "reference/atlas-gpt2" / folder / "forward.safetensors");
     const Tensor tokens = want.at("tokens"), logits = want.at("logits");
     for (std::int64_t row = 0; row < tokens.dim(0); ++row) {
       const Tensor got = model.run(tokens.select(0, row).to_vector<int>()).logits();
       for (std::int64_t p = 0; p < got.dim(1); ++p) {
         const auto a = got.select(0, 0).select(0, p).to_vector<float>();
         const auto b = logits.select(0, row).select(0, p).to_vector<float>();
-        EXPECT_EQ(std::max_element(a.begin(), a.end()) - a.begin(), std::max_element(b.begin(), b.end()) - b.begin())
+        EXPECT_EQ(std::max_element(a.begin(), a.end()) - a.begin(),
+                  std::max_element(b.begin(), b.end()) - b.begin())
             << folder << " row " << row << " position " << p;
       }
     }

@@ -13,7 +13,8 @@ TEST(Model, KnowsCapitals) {
   const auto answer = [&](const char* prompt) {
     const Tensor logits = m.run(prompt).logits().select(0, 0);
     const auto last = logits.select(0, logits.dim(0) - 1).to_vector<float>();
-    return m.tokenizer().token_bytes(static_cast<int>(std::max_element(last.begin(), last.end()) - last.begin()));
+    return m.tokenizer().token_bytes(
+        static_cast<int>(std::max_element(last.begin(), last.end()) - last.begin()));
   };
   EXPECT_EQ(answer("The capital of Texas is"), " Austin");
   EXPECT_EQ(answer("The capital of California is"), " Sacramento");
@@ -25,31 +26,41 @@ TEST(Model, EverySiteExists) {
   const Graph g = m.build({.batch = 2, .tokens = 3});
   std::vector<std::string> want = {"hook_embed", "hook_pos_embed"};
   for (int l = 0; l < m.config().layers; ++l) {
-    for (const Site& s : {site::resid_pre(l), site::ln1_scale(l), site::ln1_normalized(l), site::q_input(l), site::q(l),
-                          site::k_input(l), site::k(l), site::v_input(l), site::v(l), site::attn_scores(l), site::pattern(l),
-                          site::z(l), site::result(l), site::attn_out(l), site::resid_mid(l), site::mlp_in(l),
-                          site::ln2_scale(l), site::ln2_normalized(l), site::mlp_pre(l), site::mlp_post(l), site::mlp_out(l),
+    for (const Site& s : {site::resid_pre(l),   site::ln1_scale(l), site::ln1_normalized(l),
+                          site::q_input(l),     site::q(l),         site::k_input(l),
+                          site::k(l),           site::v_input(l),   site::v(l),
+                          site::attn_scores(l), site::pattern(l),   site::z(l),
+                          site::result(l),      site::attn_out(l),  site::resid_mid(l),
+                          site::mlp_in(l),      site::ln2_scale(l), site::ln2_normalized(l),
+                          site::mlp_pre(l),     site::mlp_post(l),  site::mlp_out(l),
                           site::resid_post(l)}) {
       want.push_back(s.name);
     }
   }
-  for (const Site& s : {site::final_scale(), site::final_normalized(), site::unembed_in(), site::unembed_out()}) want.push_back(s.name);
-  EXPECT_EQ(g.site_names(), want);                       // in the order of the model
+  for (const Site& s :
+       {site::final_scale(), site::final_normalized(), site::unembed_in(), site::unembed_out()})
+    want.push_back(s.name);
+  EXPECT_EQ(g.site_names(), want);  // in the order of the model
 }
 
 TEST(Model, UnknownSitesGetTheNearestNames) {
   const Model m = load_gpt2((test::data() / "tiny-gpt2").string());
-  EXPECT_ERROR(SiteError, "there is no site 'blocks.1.attn.pattern' (did you mean blocks.1.attn.hook_pattern",
+  EXPECT_ERROR(SiteError,
+               "there is no site 'blocks.1.attn.pattern' (did you mean blocks.1.attn.hook_pattern",
                m.run(Tokens{1}, sites("blocks.1.attn.pattern")));
-  EXPECT_ERROR(SiteError, "there is no site 'blocks.7.hook_resid_pre'", m.run(Tokens{1}, site::resid_pre(7)));
-  EXPECT_ERROR(SiteError, "no site matches '*.hook_patern'", m.run(Tokens{1}, sites("*.hook_patern")));
+  EXPECT_ERROR(SiteError, "there is no site 'blocks.7.hook_resid_pre'",
+               m.run(Tokens{1}, site::resid_pre(7)));
+  EXPECT_ERROR(SiteError, "no site matches '*.hook_patern'",
+               m.run(Tokens{1}, sites("*.hook_patern")));
 }
 
 TEST(Model, WithoutATokenizerTextIsAnError) {
   const Model m = load_gpt2((test::data() / "tiny-gpt2").string());
   EXPECT_FALSE(m.has_tokenizer());
-  EXPECT_ERROR(TokenError, "this model has no tokenizer (tokenizer.json, or vocab.json and merges.txt); give token ids",
-               m.run("text"));
+  EXPECT_ERROR(
+      TokenError,
+      "this model has no tokenizer (tokenizer.json, or vocab.json and merges.txt); give token ids",
+      m.run("text"));
 }
 
 TEST(Model, ATokenIsOneToken) {
@@ -76,7 +87,8 @@ TEST(Model, TheSameRunGivesTheSameBitsWithAnyThreads) {
   const Graph g = gradient(one.build({.batch = 1, .tokens = 6}), next_token_loss(5), leaves("*"));
   const auto a = one.run_graph(g, {prompt}, fetch(value("logits"), grad(leaves("*"))));
   const auto b = three.run_graph(g, {prompt}, fetch(value("logits"), grad(leaves("*"))));
-  for (const std::string& name : a.results.names()) EXPECT_EQ(max_abs_difference(a.results.raw(name), b.results.raw(name)), 0) << name;
+  for (const std::string& name : a.results.names())
+    EXPECT_EQ(max_abs_difference(a.results.raw(name), b.results.raw(name)), 0) << name;
 }
 
 TEST(Model, DoublePrecisionAgrees) {
@@ -106,11 +118,12 @@ TEST(Readme, PrintsTheGraphAsItIs) {
 TEST(Snippets, RunAndLook) {
   auto m = nn::load_gpt2();
   nn::Run r = m.run("The capital of Texas is", sites("*.attn.hook_pattern"));
-  const Tensor pattern = r[site::pattern(2)];            // [1, head, query, key]
+  const Tensor pattern = r[site::pattern(2)];  // [1, head, query, key]
   EXPECT_EQ(to_string(pattern.shape()), "[1, 8, 5, 5]");
   for (std::int64_t q = 0; q < 5; ++q) {
     double total = 0;
-    for (const double x : pattern.select(0, 0).select(0, 3).select(0, q).to_vector<double>()) total += x;
+    for (const double x : pattern.select(0, 0).select(0, 3).select(0, q).to_vector<double>())
+      total += x;
     EXPECT_NEAR(total, 1, 1e-6);
   }
   auto d = nn::logit_diff(m.token(" Austin"), m.token(" Sacramento"));

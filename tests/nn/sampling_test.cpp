@@ -13,7 +13,9 @@ const std::vector<float> kLogits = {0.f, 2.f, 1.f, 2.f, -1e30f};
 std::vector<double> frequencies(const Sampling& s, int draws) {
   std::vector<double> count(kLogits.size(), 0);
   for (int i = 0; i < draws; ++i) {
-    count[static_cast<std::size_t>(choose(kLogits, s, random::uniform(random::Key{3}, static_cast<std::uint64_t>(i))))] += 1.0 / draws;
+    count[static_cast<std::size_t>(
+        choose(kLogits, s, random::uniform(random::Key{3}, static_cast<std::uint64_t>(i))))] +=
+        1.0 / draws;
   }
   return count;
 }
@@ -33,7 +35,8 @@ TEST(Sampling, TopKAndTopPCutTheTail) {
   EXPECT_NEAR(k[1], 0.5, 0.03);
   EXPECT_NEAR(k[3], 0.5, 0.03);
   EXPECT_EQ(k[0] + k[2] + k[4], 0);
-  const auto p = frequencies({.temperature = 1, .top_p = 0.8}, 4000);      // 0.39 + 0.39 + 0.14 reaches 0.8
+  const auto p =
+      frequencies({.temperature = 1, .top_p = 0.8}, 4000);  // 0.39 + 0.39 + 0.14 reaches 0.8
   EXPECT_GT(p[2], 0);
   EXPECT_EQ(p[0] + p[4], 0);
   EXPECT_NEAR(frequencies({.temperature = 1, .top_p = 1e-9}, 100)[1], 1, 1e-9);
@@ -47,7 +50,8 @@ TEST(Sampling, EveryDrawGivesAToken) {
 }
 
 TEST(Sampling, RejectsWrongSettings) {
-  EXPECT_ERROR(Error, "the temperature must be 0 (greedy) or more", check_sampling({.temperature = -1}));
+  EXPECT_ERROR(Error, "the temperature must be 0 (greedy) or more",
+               check_sampling({.temperature = -1}));
   EXPECT_ERROR(Error, "top-k must be 0 (all tokens) or more", check_sampling({.top_k = -1}));
   EXPECT_ERROR(Error, "top-p must be above 0 and at most 1", check_sampling({.top_p = 0}));
   EXPECT_ERROR(Error, "top-p must be above 0 and at most 1", check_sampling({.top_p = 1.5}));
@@ -67,7 +71,7 @@ TEST(Generate, GreedyIsTheArgmaxOfEachStep) {
   const Model model = load_gpt2();
   Tokens text = model.tokens("The capital of Texas is");
   const Tokens fresh = generate(model, text, 6, {}, {});
-  ASSERT_GE(fresh.size(), 3u);                           // the model ends the text after the sentence
+  ASSERT_GE(fresh.size(), 3u);  // the model ends the text after the sentence
   EXPECT_EQ(model.tokenizer().decode(std::span(fresh).first(1)), " Austin");
   for (const int id : fresh) {
     const Tensor logits = model.run(text).logits().select(0, 0);
@@ -81,7 +85,8 @@ TEST(Generate, TheSeedDecides) {
   const Model model = load_gpt2();
   const Tokens prompt = model.tokens("It was");
   const Sampling warm{.temperature = 1};
-  const Tokens a = generate(model, prompt, 12, warm, random::Key{1}), b = generate(model, prompt, 12, warm, random::Key{1});
+  const Tokens a = generate(model, prompt, 12, warm, random::Key{1}),
+               b = generate(model, prompt, 12, warm, random::Key{1});
   EXPECT_EQ(a, b);
   EXPECT_NE(a, generate(model, prompt, 12, warm, random::Key{2}));
 }
@@ -90,7 +95,9 @@ TEST(Generate, StopsWhenAskedAndAtTheContext) {
   const Model model = load_gpt2();
   int seen = 0;
   EXPECT_EQ(generate(model, {5}, 10, {}, {}, [&](int) { return ++seen < 3; }).size(), 3u);
-  EXPECT_ERROR(ContextError, "a prompt of 250 tokens and 10 new ones make 260, but this model's context is 256; ask for at most 6",
+  EXPECT_ERROR(ContextError,
+               "a prompt of 250 tokens and 10 new ones make 260, but this model's context is 256; "
+               "ask for at most 6",
                generate(model, Tokens(250, 5), 10, {}, {}));
 }
 

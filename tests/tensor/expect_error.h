@@ -8,7 +8,7 @@
 
 #include "tensor/error.h"
 
-namespace vitrine::testing {
+namespace vitrine::test {
 
 // The message of the E that f throws; a test failure (and "") when it throws nothing or something
 // else.
@@ -26,9 +26,9 @@ std::string message_of(F f) {
   return "";
 }
 
-}  // namespace vitrine::testing
+}  // namespace vitrine::test
 
 // STATEMENT throws a TYPE whose message contains TEXT.
 #define EXPECT_ERROR(TYPE, TEXT, STATEMENT)                                                \
-  EXPECT_THAT(::vitrine::testing::message_of<TYPE>([&] { static_cast<void>(STATEMENT); }), \
+  EXPECT_THAT(::vitrine::test::message_of<TYPE>([&] { static_cast<void>(STATEMENT); }), \
               ::testing::HasSubstr(TEXT))

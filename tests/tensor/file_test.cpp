@@ -32,7 +32,7 @@ std::string text_of(const MappedFile& file) {
 }
 
 TEST(File, MapsAndReads) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   const std::string text("some\0bytes\n", 11);
   put(folder / "a", text);
   MappedFile mapped = map_file(folder / "a");
@@ -51,7 +51,7 @@ TEST(File, MapsAndReads) {
 }
 
 TEST(File, ReadsPipes) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   const fs::path pipe = folder / "pipe";
   ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
   const std::string text(200'000, 'p');
@@ -67,17 +67,17 @@ TEST(File, ReadsPipes) {
 }
 
 TEST(File, MissingFilesTellWhatIsThere) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   const std::string path = folder.path().string();
-  EXPECT_EQ(testing::message_of<FileError>([&] { map_file(folder / "model.safetensors"); }),
+  EXPECT_EQ(test::message_of<FileError>([&] { map_file(folder / "model.safetensors"); }),
             "cannot open '" + path + "/model.safetensors': the folder '" + path + "' is empty");
   for (const char* name : {"config.json", "merges.txt", "models.safetensors"})
     put(folder / name, "x");
-  EXPECT_EQ(testing::message_of<FileError>([&] { read_text(folder / "model.safetensors"); }),
+  EXPECT_EQ(test::message_of<FileError>([&] { read_text(folder / "model.safetensors"); }),
             "cannot open '" + path + "/model.safetensors': the folder '" + path +
                 "' has no such file; it holds models.safetensors, config.json, merges.txt");
   for (const char* name : {"a", "b", "c", "d"}) put(folder / name, "x");
-  EXPECT_THAT(testing::message_of<FileError>([&] { map_file(folder / "model.safetensors"); }),
+  EXPECT_THAT(test::message_of<FileError>([&] { map_file(folder / "model.safetensors"); }),
               HasSubstr("it holds models.safetensors, a, b, c, config.json and 2 more"));
   EXPECT_ERROR(FileError, "the folder '" + path + "/no' does not exist",
                map_file(folder / "no" / "x"));
@@ -102,7 +102,7 @@ class OrdinaryUser {
 };
 
 TEST(File, MissingRightsAreReported) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   write_text(folder / "a", "old");
   fs::permissions(folder / "a", fs::perms::none);
   fs::permissions(folder.path(), static_cast<fs::perms>(0555));
@@ -118,7 +118,7 @@ TEST(File, MissingRightsAreReported) {
 }
 
 TEST(File, WritesAndReplaces) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   write_text(folder / "a", "first");
   EXPECT_EQ(read_text(folder / "a"), "first");
   ::chmod((folder / "a").c_str(), 0640);
@@ -135,7 +135,7 @@ TEST(File, WritesAndReplaces) {
 }
 
 TEST(File, RelativePathsWork) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   const fs::path before = fs::current_path();
   fs::current_path(folder.path());
   write_text("here", "x");
@@ -146,7 +146,7 @@ TEST(File, RelativePathsWork) {
 }
 
 TEST(File, ReadersOfTheOldFileKeepIt) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   write_text(folder / "a", "old");
   const MappedFile old = map_file(folder / "a");
   write_text(folder / "a", "a new and longer text");
@@ -154,7 +154,7 @@ TEST(File, ReadersOfTheOldFileKeepIt) {
 }
 
 TEST(File, SymbolicLinksAreFollowed) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   fs::create_directory(folder / "real");
   put(folder / "real" / "file", "old");
   fs::create_symlink("real/file", folder / "link");
@@ -174,9 +174,9 @@ TEST(File, SymbolicLinksAreFollowed) {
 }
 
 TEST(File, WhatCannotBeWrittenTellsWhy) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   const std::string path = folder.path().string();
-  EXPECT_EQ(testing::message_of<SaveError>([&] { write_text(folder / "no" / "x", "x"); }),
+  EXPECT_EQ(test::message_of<SaveError>([&] { write_text(folder / "no" / "x", "x"); }),
             "cannot write '" + path + "/no/x': the folder '" + path +
                 "/no' does not exist; no file was made");
   EXPECT_ERROR(SaveError, "it is a folder", write_text(folder.path(), "x"));
@@ -187,7 +187,7 @@ TEST(File, WhatCannotBeWrittenTellsWhy) {
 TEST(File, AFullDiskIsReported) {
   if (!fs::is_character_file("/dev/full"))
     GTEST_SKIP() << "there is no /dev/full here to stand for a full disk";
-  EXPECT_THAT(testing::message_of<SaveError>([] { write_text("/dev/full", "x"); }),
+  EXPECT_THAT(test::message_of<SaveError>([] { write_text("/dev/full", "x"); }),
               AllOf(HasSubstr("cannot write '/dev/full'"), HasSubstr("No space left on device")));
   EXPECT_TRUE(fs::is_character_file("/dev/full")) << "the device was not replaced";
   write_text("/dev/null", "x");
@@ -215,11 +215,11 @@ class SizeLimit {
 };
 
 TEST(File, AFailureInTheMiddleLeavesTheOldFile) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   write_text(folder / "a", "old");
   const std::string large(100'000, 'x');
   const auto failure = [&](const std::string& name) {
-    return testing::message_of<SaveError>([&] {
+    return test::message_of<SaveError>([&] {
       const SizeLimit limit(10'000);
       write_text(folder / name, large);
     });
@@ -234,7 +234,7 @@ TEST(File, AFailureInTheMiddleLeavesTheOldFile) {
 }
 
 TEST(File, AnExceptionOfTheWriterPassesThrough) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   write_text(folder / "a", "old");
   EXPECT_THROW(write_atomically(folder / "a",
                                 [](const Sink& sink) {

@@ -11,9 +11,9 @@
 namespace vitrine {
 namespace {
 
-using testing::expect_close;
-using testing::on_all_pools;
-using testing::random_tensor;
+using test::expect_close;
+using test::on_all_pools;
+using test::random_tensor;
 
 constexpr DType kFloats[] = {DType::f32, DType::f64};
 

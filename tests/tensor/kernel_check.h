@@ -15,7 +15,7 @@
 #include "tensor/tensor.h"
 #include "tensor/thread_pool.h"
 
-namespace vitrine::testing {
+namespace vitrine::test {
 
 // Uniform in [low, high), f32 or f64, contiguous.
 inline Tensor random_tensor(const Shape& shape, DType dtype, std::uint64_t seed, double low = -2,
@@ -113,4 +113,4 @@ inline void expect_close(const Tensor& got, const std::vector<double>& want, dou
   }
 }
 
-}  // namespace vitrine::testing
+}  // namespace vitrine::test

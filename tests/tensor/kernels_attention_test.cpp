@@ -7,10 +7,10 @@ namespace vitrine {
 namespace {
 
 using kernels::Tables;
-using testing::expect_close;
-using testing::on_all_pools;
-using testing::random_indices;
-using testing::random_tensor;
+using test::expect_close;
+using test::on_all_pools;
+using test::random_indices;
+using test::random_tensor;
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr DType kFloats[] = {DType::f32, DType::f64};

@@ -4,12 +4,12 @@
 namespace vitrine {
 namespace {
 
-using testing::describe;
-using testing::expect_close;
-using testing::in_layouts;
-using testing::on_all_pools;
-using testing::random_indices;
-using testing::random_tensor;
+using test::describe;
+using test::expect_close;
+using test::in_layouts;
+using test::on_all_pools;
+using test::random_indices;
+using test::random_tensor;
 
 constexpr DType kFloats[] = {DType::f32, DType::f64};
 using Values = std::vector<double>;

@@ -7,12 +7,12 @@ namespace vitrine {
 namespace {
 
 using kernels::Reduce;
-using testing::describe;
-using testing::expect_close;
-using testing::in_layouts;
-using testing::on_all_pools;
-using testing::random_tensor;
-using testing::sample_shapes;
+using test::describe;
+using test::expect_close;
+using test::in_layouts;
+using test::on_all_pools;
+using test::random_tensor;
+using test::sample_shapes;
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
 

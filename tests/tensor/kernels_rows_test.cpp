@@ -7,11 +7,11 @@
 namespace vitrine {
 namespace {
 
-using testing::describe;
-using testing::expect_close;
-using testing::in_layouts;
-using testing::on_all_pools;
-using testing::random_tensor;
+using test::describe;
+using test::expect_close;
+using test::in_layouts;
+using test::on_all_pools;
+using test::random_tensor;
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr double kEps = 1e-5;

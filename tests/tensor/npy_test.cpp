@@ -36,7 +36,7 @@ class Npy : public ::testing::Test {
     write_text(folder_ / "x.npy", bytes);
     return load_npy(folder_ / "x.npy");
   }
-  testing::TemporaryFolder folder_;
+  test::TemporaryFolder folder_;
 };
 
 const std::vector<float> kSix{1, 2, 3, 4, 5, 6};

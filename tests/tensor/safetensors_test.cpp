@@ -37,7 +37,7 @@ SafeTensors parse(const std::string& bytes) {
 // A file of these bytes is refused with a message that names the file and says `text`.
 void refuse(const std::string& text, const std::string& bytes) {
   EXPECT_THAT(
-      testing::message_of<FileError>([&] { parse(bytes); }),
+      test::message_of<FileError>([&] { parse(bytes); }),
       AllOf(HasSubstr("'model.safetensors' is not a valid safetensors file: "), HasSubstr(text)));
 }
 void refuse_header(const std::string& text, const std::string& header,
@@ -133,16 +133,16 @@ TEST(SafeTensors, UnknownNamesSuggestNearOnes) {
                           entry("wte", "I8", "[0]", "[0,0]") + "}",
                       ""));
   EXPECT_EQ(
-      testing::message_of<FileError>([&] { static_cast<void>(file.at("h.0.attn.c_atn.weight")); }),
+      test::message_of<FileError>([&] { static_cast<void>(file.at("h.0.attn.c_atn.weight")); }),
       "'model.safetensors' has no tensor 'h.0.attn.c_atn.weight' (did you mean "
       "'h.0.attn.c_attn.weight', "
       "'h.1.attn.c_attn.weight' or 'h.0.attn.c_attn.bias'?); it holds 4 tensors");
-  EXPECT_EQ(testing::message_of<FileError>([&] { static_cast<void>(file.at("optimizer")); }),
+  EXPECT_EQ(test::message_of<FileError>([&] { static_cast<void>(file.at("optimizer")); }),
             "'model.safetensors' has no tensor 'optimizer'; it holds 4 tensors");
 }
 
 TEST(SafeTensors, TensorsOutliveTheFileObject) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   save_safetensors(folder / "x", {{"a", Tensor::of({2}, {1.f, 2.f})}});
   Tensor a;
   {
@@ -314,7 +314,7 @@ TEST(SafeTensorsMalformed, BooleansThatAreNot) {
 }
 
 TEST(SafeTensorsMalformed, EveryTruncationOfAGoodFile) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   save_safetensors(folder / "x", {{"a", Tensor::zeros({2, 2}, DType::f32)},
                                   {"b", Tensor::zeros({3}, DType::i64)}});
   const std::string good = read_text(folder / "x");
@@ -327,7 +327,7 @@ TEST(SafeTensorsMalformed, EveryTruncationOfAGoodFile) {
 // ---- writing ----
 
 TEST(SaveSafeTensors, RoundTrips) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   NamedTensors tensors;
   for (const DType t :
        {DType::boolean, DType::f16, DType::f32, DType::i64, DType::bf16, DType::f64, DType::i32}) {
@@ -357,7 +357,7 @@ TEST(SaveSafeTensors, RoundTrips) {
 }
 
 TEST(SaveSafeTensors, AlignsTheDataAndKeepsTheOrderWithinASize) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   save_safetensors(folder / "x", {{"mask", Tensor::zeros({3}, DType::boolean)},
                                   {"late", Tensor::zeros({1}, DType::f32)},
                                   {"early", Tensor::zeros({1}, DType::i32)},
@@ -378,7 +378,7 @@ TEST(SaveSafeTensors, AlignsTheDataAndKeepsTheOrderWithinASize) {
 }
 
 TEST(SaveSafeTensors, RefusesWhatTheFormatCannotHold) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   const Tensor x = Tensor::scalar(1.f);
   EXPECT_ERROR(SaveError, "two tensors called 'a'",
                save_safetensors(folder / "x", {{"a", x}, {"a", x}}));
@@ -392,7 +392,7 @@ TEST(SaveSafeTensors, RefusesWhatTheFormatCannotHold) {
 }
 
 TEST(SaveSafeTensors, AFailureLeavesTheOldFile) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   save_safetensors(folder / "x", {{"a", Tensor::scalar(1.f)}});
   const std::string old = read_text(folder / "x");
   rlimit before{};
@@ -400,7 +400,7 @@ TEST(SaveSafeTensors, AFailureLeavesTheOldFile) {
   const auto signal = std::signal(SIGXFSZ, SIG_IGN);
   const rlimit limit{50'000, before.rlim_max};
   ::setrlimit(RLIMIT_FSIZE, &limit);
-  const std::string message = testing::message_of<SaveError>([&] {
+  const std::string message = test::message_of<SaveError>([&] {
     save_safetensors(folder / "x", {{"a", Tensor::zeros({1000, 1000}, DType::f32)}});
   });
   ::setrlimit(RLIMIT_FSIZE, &before);
@@ -411,7 +411,7 @@ TEST(SaveSafeTensors, AFailureLeavesTheOldFile) {
 }
 
 TEST(SaveSafeTensors, MayReplaceTheFileItReadsFrom) {
-  const testing::TemporaryFolder folder;
+  const test::TemporaryFolder folder;
   save_safetensors(folder / "x", {{"a", Tensor::of({2}, {1.f, 2.f})}});
   const SafeTensors file = SafeTensors::open(folder / "x");
   save_safetensors(folder / "x", {{"b", file.at("a").to(DType::f64)}, {"a", file.at("a")}});

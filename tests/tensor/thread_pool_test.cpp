@@ -96,7 +96,7 @@ TEST(ThreadPool, RethrowsTheLowestFailure) {
   for (const int threads : {1, 2, 4}) {
     ThreadPool pool(threads);
     for (int round = 0; round < 200; ++round) {
-      const std::string message = testing::message_of<std::runtime_error>([&] {
+      const std::string message = test::message_of<std::runtime_error>([&] {
         pool.parallel_for(64, 1, [&](std::int64_t begin, std::int64_t) {
           if (begin >= 10 && begin % 3 == 1)
             throw std::runtime_error("chunk " + std::to_string(begin));
@@ -133,7 +133,7 @@ TEST(ThreadPool, NestedCallsRunInline) {
   });
   EXPECT_EQ(sum, 79 * 80 / 2);
   EXPECT_FALSE(moved);
-  EXPECT_EQ(testing::message_of<std::runtime_error>([&] {
+  EXPECT_EQ(test::message_of<std::runtime_error>([&] {
               pool.parallel_for(4, 1, [&](std::int64_t, std::int64_t) {
                 pool.parallel_for(
                     4, 1, [](std::int64_t, std::int64_t) { throw std::runtime_error("inner"); });
