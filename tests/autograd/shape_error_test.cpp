@@ -314,10 +314,9 @@ TEST(WrongCalls, NameTheExactLineOfAFunctionAndOfAnOperator) {
   const int line = __LINE__ + 1;
   EXPECT_THAT(message_of<ShapeError>([&] { b.site("s", x, {}); }),
               HasSubstr(fmt::format("_test.cpp:{}: ", line)));
-  EXPECT_ERROR(
-      ShapeError,
-      fmt::format("concat() at shape_error_test.cpp:{}: there is nothing to join", __LINE__),
-      concat({}, 0));
+  const int empty = __LINE__ + 1;
+  EXPECT_THAT(message_of<ShapeError>([&] { concat({}, 0); }),
+              HasSubstr(fmt::format("concat() at shape_error_test.cpp:{}: there is nothing", empty)));
 }
 
 }  // namespace
