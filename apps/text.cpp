@@ -47,27 +47,6 @@ int display_width(std::string_view text) {
   return width;
 }
 
-std::string visible(std::string_view bytes) {
-  std::string out;
-  for (std::size_t i = 0; i < bytes.size();) {
-    const nn::Character c = nn::read_character(bytes, i);
-    const std::string_view raw = bytes.substr(i, c.length);
-    if (raw == "\n") {
-      out += "\\n";
-    } else if (raw == "\t") {
-      out += "\\t";
-    } else if (raw == "\r") {
-      out += "\\r";
-    } else if (!c.valid || c.code_point < 0x20 || (c.code_point >= 0x7F && c.code_point < 0xA0)) {
-      for (const char byte : raw) out += fmt::format("\\x{:02x}", static_cast<unsigned char>(byte));
-    } else {
-      out += raw;
-    }
-    i += c.length;
-  }
-  return out;
-}
-
 std::string token_label(const nn::Tokenizer* tokenizer, int id) {
   return tokenizer == nullptr ? fmt::format("{}", id) : nn::quote(tokenizer->token_bytes(id));
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "nn/tokenizer.h"
+#include "nn/utf8.h"
 
 namespace vitrine::app {
 
@@ -29,7 +30,7 @@ int display_width(std::string_view text);
 
 // Bytes as they can be printed within a line: \n, \t and other control characters escaped, what is
 // not UTF-8 as \xHH.
-std::string visible(std::string_view bytes);
+using nn::visible;
 
 // A token in quotes, so that its spaces show: " Austin". Without a tokenizer, the id.
 std::string token_label(const nn::Tokenizer* tokenizer, int id);

@@ -73,6 +73,35 @@ std::string replace_invalid_utf8(std::string_view bytes) {
   return out;
 }
 
+namespace {
+
+// A character as people can see it: control characters and invalid bytes escaped.
+void append_visible(std::string& out, const Character& c, std::string_view raw) {
+  if (raw == "\n") {
+    out += "\\n";
+  } else if (raw == "\t") {
+    out += "\\t";
+  } else if (raw == "\r") {
+    out += "\\r";
+  } else if (!c.valid || c.code_point < 0x20 || (c.code_point >= 0x7F && c.code_point < 0xA0)) {
+    for (const char byte : raw) out += fmt::format("\\x{:02x}", static_cast<unsigned char>(byte));
+  } else {
+    out += raw;
+  }
+}
+
+}  // namespace
+
+std::string visible(std::string_view bytes) {
+  std::string out;
+  for (std::size_t i = 0; i < bytes.size();) {
+    const Character c = read_character(bytes, i);
+    append_visible(out, c, bytes.substr(i, c.length));
+    i += c.length;
+  }
+  return out;
+}
+
 std::string quote(std::string_view bytes) {
   constexpr std::size_t kLongest = 80;
   std::string out = "\"";
@@ -80,20 +109,8 @@ std::string quote(std::string_view bytes) {
   while (i < bytes.size() && i < kLongest) {
     const Character c = read_character(bytes, i);
     const std::string_view raw = bytes.substr(i, c.length);
-    if (raw == "\n") {
-      out += "\\n";
-    } else if (raw == "\t") {
-      out += "\\t";
-    } else if (raw == "\r") {
-      out += "\\r";
-    } else if (raw == "\"" || raw == "\\") {
-      out += '\\';
-      out += raw;
-    } else if (!c.valid || c.code_point < 0x20 || (c.code_point >= 0x7F && c.code_point < 0xA0)) {
-      for (const char byte : raw) out += fmt::format("\\x{:02x}", static_cast<unsigned char>(byte));
-    } else {
-      out += raw;
-    }
+    if (raw == "\"" || raw == "\\") out += '\\';
+    append_visible(out, c, raw);
     i += c.length;
   }
   out += '"';

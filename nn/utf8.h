@@ -25,6 +25,9 @@ void append_utf8(std::string& out, char32_t code_point);
 // The bytes as valid UTF-8: whatever is not a character becomes U+FFFD.
 std::string replace_invalid_utf8(std::string_view bytes);
 
+// The bytes for a terminal: control characters and invalid bytes are escaped (\n, \x07).
+std::string visible(std::string_view bytes);
+
 // The bytes in double quotes for a message: control characters, quotes and invalid bytes are
 // escaped (\n, \", \x07), and a long text is cut after about 80 bytes with its length appended.
 std::string quote(std::string_view bytes);

@@ -12,6 +12,7 @@
 
 #include "nn/tokenizer.h"
 #include "tensor/error.h"
+#include "tests/tensor/expect_error.h"
 #include "tensor/file.h"
 
 namespace vitrine::nn {
@@ -22,23 +23,9 @@ using Json = nlohmann::json;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using test::message_of;
 
 const fs::path kModel = VITRINE_DEFAULT_MODEL;
-
-// The message of the Error of type E that `act` throws.
-template <typename E>
-std::string message_of(const std::function<void()>& act) {
-  try {
-    act();
-  } catch (const E& error) {
-    return error.what();
-  } catch (const std::exception& error) {
-    ADD_FAILURE() << "another exception: " << error.what();
-    return "";
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
-}
 
 // ---- malformed files ----------------------------------------------------------------------------
 

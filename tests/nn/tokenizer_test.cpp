@@ -21,6 +21,7 @@
 #include "nn/unicode_tables.h"
 #include "nn/utf8.h"
 #include "tensor/error.h"
+#include "tests/tensor/expect_error.h"
 #include "tensor/file.h"
 
 namespace vitrine::nn {
@@ -31,6 +32,7 @@ using Json = nlohmann::json;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using test::message_of;
 
 const fs::path kData = fs::path(VITRINE_TEST_DATA) / "tokenizer";
 const fs::path kModel = VITRINE_DEFAULT_MODEL;
@@ -49,21 +51,6 @@ void expect_golden(const Tokenizer& tokenizer, const Json& cases, Special specia
     EXPECT_EQ(tokenizer.encode(text, special), ids) << quote(text);
     EXPECT_EQ(tokenizer.decode(ids), text);
   }
-}
-
-// The message of the Error of type E that `act` throws.
-template <typename E>
-std::string message_of(const std::function<void()>& act) {
-  try {
-    act();
-  } catch (const E& error) {
-    return error.what();
-  } catch (const std::exception& error) {
-    ADD_FAILURE() << "another exception: " << error.what();
-    return "";
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
 }
 
 // ---- golden ids ---------------------------------------------------------------------------------
