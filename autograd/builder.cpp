@@ -37,7 +37,7 @@ const Type& Value::type() const { return builder().node(id_).type; }
 std::int64_t Value::dim(int axis) const { return shape()[normalise_axis(axis, rank())]; }
 
 Builder::Builder(const Graph& graph)
-    : nodes_(graph.nodes_),
+    : nodes_(graph.nodes_.begin(), graph.nodes_.end()),
       position_(graph.position_),
       sites_(graph.sites_),
       outputs_(graph.outputs_),
@@ -245,7 +245,7 @@ namespace {
 
 // Inputs before their readers; otherwise the order of emission. Throws GraphError when the nodes
 // form a cycle.
-std::vector<std::size_t> topological_order(const std::vector<Node>& nodes,
+std::vector<std::size_t> topological_order(const std::deque<Node>& nodes,
                                            const std::vector<std::int32_t>& position) {
   enum : char { fresh, open, done };
   std::vector<char> state(nodes.size(), fresh);

@@ -8,6 +8,7 @@
 //   Graph g = std::move(b).finish();
 #pragma once
 
+#include <deque>
 #include <initializer_list>
 #include <string>
 #include <string_view>
@@ -125,7 +126,8 @@ class Builder {
   Value add(Node node);
   Value leaf(const OpDef& op, std::string_view name, const Type& type, SourceLine line);
   void register_site(SiteEntry entry);
-  std::vector<Node> nodes_;  // by emission; ids index position_
+  std::deque<Node> nodes_;  // a deque: references to types stay good while nodes are added;  // by
+                            // emission; ids index position_
   std::vector<std::int32_t> position_;
   std::vector<SiteEntry> sites_;
   std::map<std::string, NodeId, std::less<>> leaves_;

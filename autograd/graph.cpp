@@ -112,7 +112,8 @@ std::vector<Fact> facts(const Graph& graph) {
         in.push_back(graph.node(i).type);
         known.push_back(by_id[static_cast<std::size_t>(i)]);
       }
-      by_id[static_cast<std::size_t>(n.id)] = n.op->fact({in, n.type, n.attributes, known});
+      by_id[static_cast<std::size_t>(n.id)] =
+          n.op->fact({in, n.type, n.attributes, known, n.inputs});
     }
     result.push_back(by_id[static_cast<std::size_t>(n.id)]);
   }

@@ -83,7 +83,8 @@ struct ReachCall {
   std::span<const Type> in;
   const Type& out;
   const Attributes& attributes;
-  std::span<const Fact> facts;  // of the inputs
+  std::span<const Fact> facts;                // of the inputs
+  std::span<const std::int32_t> inputs = {};  // their nodes, where known
   template <class A>
   const A& as() const {
     return std::get<A>(attributes);

@@ -105,36 +105,46 @@ Reach with_tables(Reach reach) {
   for (int i = 0; i < 3; ++i) reach.push_back(reach_all());
   return reach;
 }
+// The ops that find keys by sequence alone: where a query stands only matters to the mask.
+Reach with_unread_position(Reach reach) {
+  reach.insert(reach.end(), {reach_all(), no_reach(), reach_all()});
+  return reach;
+}
 Reach reach_scores(const ReachCall&) {
   const InputReach q{.links = {same_axis(0, 0), same_axis(1, 1)}};
   const InputReach k{.links = {same_sequence(0, 0),
                                link(0, Coordinate::position, 2, Coordinate::index),
                                same_axis(1, 1)}};
-  return with_tables({q, k});
+  return with_unread_position({q, k});
 }
-bool causal(const Fact& f) {  // zeros beyond position + offset on [rows, head, keys]
+// Whether the pattern has exact zeros beyond position + offset on [rows, head, keys], by the same
+// position table that this op's coordinates are read from.
+bool causal(const ReachCall& c) {
+  constexpr std::size_t kPosition = 3;
+  const Fact& f = c.facts[0];
+  const bool same_table = c.inputs.empty() || f.table == c.inputs[kPosition];
   return f.kind == Fact::Kind::zero && f.query == Coordinate::position && f.query_axis == 0 &&
-         f.key_axis == 2;
+         f.key_axis == 2 && same_table;
 }
 Reach reach_mix(const ReachCall& c) {
   const InputReach p{.links = {same_axis(0, 0), same_axis(1, 1)}};
   InputReach v{.links = {same_sequence(0, 0), same_axis(1, 1), same_axis(2, 2)}};
-  if (const Fact& f = c.facts[0]; causal(f)) {
+  if (const Fact& f = c.facts[0]; causal(c)) {
     v.links.push_back(
         link(0, Coordinate::position, 0, Coordinate::position, Relation::at_most, f.offset));
   }
-  return with_tables({p, v});
+  return with_unread_position({p, v});
 }
 Reach reach_mix_transposed(const ReachCall& c) {
   const InputReach p{.links = {same_sequence(0, 0),
                                link(2, Coordinate::index, 0, Coordinate::position),
                                same_axis(1, 1)}};
   InputReach x{.links = {same_sequence(0, 0), same_axis(1, 1), same_axis(2, 2)}};
-  if (const Fact& f = c.facts[0]; causal(f)) {
+  if (const Fact& f = c.facts[0]; causal(c)) {
     x.links.push_back(
         link(0, Coordinate::position, 0, Coordinate::position, Relation::at_least, -f.offset));
   }
-  return with_tables({p, x});
+  return with_unread_position({p, x});
 }
 Reach reach_attention(const ReachCall& c) {
   const std::int64_t offset = c.as<AttentionRule>().offset;
@@ -171,8 +181,12 @@ void eval_mask(const EvalCall& c) {
 }
 Fact fact_mask(const ReachCall& c) {
   const Visibility& rule = c.as<Visibility>();
-  return {rule.zero ? Fact::Kind::zero : Fact::Kind::masked, rule.query_axis, rule.key_axis,
-          c.in.size() > 1 ? Coordinate::position : Coordinate::index, rule.offset};
+  return {rule.zero ? Fact::Kind::zero : Fact::Kind::masked,
+          rule.query_axis,
+          rule.key_axis,
+          c.in.size() > 1 ? Coordinate::position : Coordinate::index,
+          rule.offset,
+          c.in.size() > 1 && c.inputs.size() > 1 ? c.inputs[1] : -1};
 }
 Grads vjp_mask(const VjpCall& c) {  // nothing flows through what was replaced
   Visibility rule = c.as<Visibility>();

@@ -14,7 +14,8 @@ Shape join(const Shape& a, const Shape& b, int from) {  // a followed by b[from:
 Type infer_gather(const InferCall& c) {
   require_float(c.in[0], "the table");
   require_integer(c.in[1], "the index");
-  require(c.in[0].shape.size() >= 1, "the table must have rows");
+  require(c.in[0].shape.size() >= 1, "the table must be [n, ...], not {}",
+          to_string(c.in[0].shape));
   return {c.in[0].dtype, join(c.in[1].shape, c.in[0].shape, 1)};
 }
 

@@ -18,8 +18,10 @@ Type infer_matmul(const InferCall& c) {
   require(a.shape.size() >= 2 && b.shape.size() >= 2, "{} x {}: both sides need at least two axes",
           to_string(a.shape), to_string(b.shape));
   const std::int64_t k = a.shape.back(), k2 = b.shape[b.shape.size() - 2];
-  require(k == k2, "{} x {}: the inner sizes {} and {} differ", to_string(a.shape),
-          to_string(b.shape), k, k2);
+  require(k == k2,
+          "{} x {}: the inner sizes {} and {} differ; the last axis of the left side meets the "
+          "second to last of the right one (transpose one of them?)",
+          to_string(a.shape), to_string(b.shape), k, k2);
   auto out = broadcast_shapes(batch_of(a.shape), batch_of(b.shape));
   require(out.has_value(), "{} x {}: the batch axes do not broadcast", to_string(a.shape),
           to_string(b.shape));

@@ -267,7 +267,7 @@ extern constinit const OpDef kConcat = {.name = "concat",
                                         .reach = reach_concat};
 extern constinit const OpDef kCast = {
     .name = "cast",
-    .doc = "the nearest value in another dtype; gradients are cast back",
+    .doc = "the nearest value in another dtype; dx = dy cast back, 0 if either is not f32 or f64",
     .infer =
         [](const InferCall& c) {
           return Type{c.as<TargetType>().dtype, c.in[0].shape};

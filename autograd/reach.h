@@ -62,6 +62,7 @@ struct Fact {
   int query_axis = 0, key_axis = 0;
   Coordinate query = Coordinate::index;
   std::int64_t offset = 0;
+  std::int32_t table = -1;  // the node of the position table that the queries were placed by
   friend bool operator==(const Fact&, const Fact&) = default;
 };
 

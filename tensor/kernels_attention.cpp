@@ -174,6 +174,7 @@ void mix_transposed_as(ThreadPool& pool, const View& p, const View& x, const Tab
   const std::int64_t key_rows = out.shape[0];
   // A task owns one head of a range of key rows and goes through the query rows in order, so every
   // sum has one order.
+  if (heads == 0) return;
   const std::int64_t ranges = heads >= 8 ? 1 : std::min<std::int64_t>(8 / heads, key_rows);
   pool.parallel_for(heads * ranges, 1, [&](std::int64_t begin, std::int64_t end) {
     Visible seen;

@@ -243,7 +243,8 @@ TEST(Causality, OfTheExpansionComesFromTheFact) {
   const Case c = make_case(ragged().sample);
   const GraphReach g(expanded(c.graph), c.feeds);
   const Node& mix = only(g.graph(), "attention_mix");
-  EXPECT_EQ(g.fact(mix.inputs[0]), (Fact{Fact::Kind::zero, 0, 2, Coordinate::position, 0}));
+  EXPECT_EQ(g.fact(mix.inputs[0]),
+            (Fact{Fact::Kind::zero, 0, 2, Coordinate::position, 0, mix.inputs[3]}));
   EXPECT_THAT(g.call(mix).reach()[1].links, Contains(position_link(Relation::at_most, 0)));
 }
 
@@ -277,6 +278,34 @@ TEST(Causality, CompositeAndExpansionReachTheSame) {
       }
     }
   }
+}
+
+// A mask by another table than the one that places the rows proves nothing about their positions.
+TEST(Causality, IsOfTheTableThatTheMaskRead) {
+  Builder b;
+  const auto table = [&](const char* name, const Shape& shape) {
+    return b.input(name, {DType::i32, shape});
+  };
+  const Value p = b.input("p", {DType::f64, {2, 1, 2}}), v = b.input("v", {DType::f64, {2, 1, 3}});
+  const Value position = table("position", {2}), ahead = table("ahead", {2});
+  const RowValues rows{table("sequence", {2}), position, table("keys", {1, 2})};
+  b.output("right", attention_mix(softmax(mask(p, position, 0, 2)), v, rows));
+  b.output("wrong", attention_mix(softmax(mask(p, ahead, 0, 2)), v, rows));
+  const Graph g = std::move(b).finish();
+  const std::vector<Fact> known = facts(g);
+  const auto reach_of = [&](const char* output) {
+    const Node& n = g.node(g.output(output));
+    std::vector<Type> in;
+    std::vector<Fact> of_inputs;
+    for (const NodeId i : n.inputs) {
+      in.push_back(g.node(i).type);
+      const auto at = static_cast<std::size_t>(&g.node(i) - g.nodes().data());
+      of_inputs.push_back(known[at]);
+    }
+    return n.op->reach({in, n.type, n.attributes, of_inputs, n.inputs});
+  };
+  EXPECT_THAT(reach_of("right")[1].links, Contains(position_link(Relation::at_most, 0)));
+  EXPECT_THAT(reach_of("wrong")[1].links, Not(Contains(position_link(Relation::at_most, 0))));
 }
 
 TEST(Causality, IsGoneAfterAnEditOfTheScoresOrThePattern) {

@@ -125,7 +125,7 @@ std::vector<Type> OpCall::types() const {
   return types;
 }
 
-Reach OpCall::reach() const { return op->reach({types(), out, attributes, facts}); }
+Reach OpCall::reach() const { return op->reach({types(), out, attributes, facts, inputs}); }
 
 Tensor OpCall::run() const {
   const std::vector<Type> in_types = types();
@@ -263,6 +263,7 @@ OpCall GraphReach::call(const Node& node) const {
   for (const NodeId i : node.inputs) {
     call.in.push_back(value(i).contiguous());
     call.facts.push_back(fact(i));
+    call.inputs.push_back(i);
   }
   return call;
 }

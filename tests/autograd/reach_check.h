@@ -20,7 +20,8 @@ struct OpCall {
   Attributes attributes;
   std::vector<Tensor> in;
   Type out;
-  std::vector<Fact> facts;  // of the inputs
+  std::vector<Fact> facts;     // of the inputs
+  std::vector<NodeId> inputs;  // their nodes
 
   std::vector<Type> types() const;
   Reach reach() const;

@@ -49,12 +49,6 @@ TEST_P(ReachRules, HoldForEveryElementAndAreUsed) {
       }
     }
   });
-  // These take all three tables, but position is for the mask before them.
-  if (GetParam() == "attention_scores" || GetParam() == "attention_outer" ||
-      GetParam() == "attention_mix" || GetParam() == "attention_mix_transposed") {
-    EXPECT_FALSE(moved.at(3)) << "the position table matters now: drop this exception";
-    moved[3] = claimed.at(3);
-  }
   EXPECT_EQ(claimed, moved)
       << "by input: whether the rule says that it reaches, and whether it ever did";
 }
@@ -69,9 +63,8 @@ std::vector<std::string> ops_with_inputs() {
 INSTANTIATE_TEST_SUITE_P(Ops, ReachRules, ::testing::ValuesIn(ops_with_inputs()),
                          [](const auto& info) { return info.param; });
 
-// ---- the check itself: a rule that lies is caught
-// ------------------------------------------------ A call of `name` in its sample, with another
-// rule.
+// ---- the check itself: a rule that lies is caught ----------------------------------------------
+// A call of `name` in its sample, with another rule.
 void expect_caught(const std::string& name, const std::string& sample_name,
                    Reach (*lie)(const ReachCall&)) {
   for (const Sample& sample : samples_of(name)) {
