@@ -81,7 +81,9 @@ TEST(Output, ColoursOnlyWhenWanted) {
 
 // script(1) gives the program a terminal.
 TEST(Output, NoColorIsHonouredOnATerminal) {
-  if (shell("command -v script").exit != 0) GTEST_SKIP() << "needs script(1) to make a terminal";
+  if (shell("script -qec true /dev/null").exit != 0) {
+    GTEST_SKIP() << "needs script(1), and a system where it can make a terminal (/dev/pts)";
+  }
   const std::string on_terminal = "script -qec \"vitrine predict --tokens 1\" /dev/null";
   EXPECT_THAT(shell(on_terminal, {.environment = {{"TERM", "xterm"}}}).out, HasSubstr("\x1b["));
   EXPECT_THAT(shell(on_terminal, {.environment = {{"TERM", "xterm"}, {"NO_COLOR", "1"}}}).out,
