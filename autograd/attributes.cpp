@@ -61,6 +61,10 @@ std::string to_string(const Attributes& attributes) {
                                a.offset == 0 ? "" : fmt::format(" offset={}", a.offset));
           },
           [](const NormRule& a) { return fmt::format("eps={:g}", a.eps); },
+          [](const AdamWRule& a) {
+            return fmt::format("betas={:g}, {:g} eps={:g} decay={:g}", a.beta1, a.beta2, a.eps,
+                               a.decay);
+          },
           [](const HeadsRule& a) { return fmt::format("heads={}", a.heads); },
       },
       attributes);
@@ -71,14 +75,18 @@ std::size_t hash_of(const Attributes& attributes) {
   const auto mix = [&h](double x) {
     h = h * 0x100000001b3ULL ^ std::hash<double>()(x);
   };  // printing rounds these
-  std::visit(Overloaded{[&](const ConstantValue& a) {
-                          if (a.value.numel() == 1) mix(a.value.item<double>());
-                        },
-                        [&](const ScoreScale& a) { mix(a.scale); },
-                        [&](const AttentionRule& a) { mix(a.scale); },
-                        [&](const NormRule& a) { mix(a.eps); },
-                        [&](const HeadsRule& a) { mix(a.eps); }, [](const auto&) {}},
-             attributes);
+  std::visit(
+      Overloaded{[&](const ConstantValue& a) {
+                   if (a.value.numel() == 1) mix(a.value.item<double>());
+                 },
+                 [&](const ScoreScale& a) { mix(a.scale); },
+                 [&](const AttentionRule& a) { mix(a.scale); },
+                 [&](const NormRule& a) { mix(a.eps); }, [&](const HeadsRule& a) { mix(a.eps); },
+                 [&](const AdamWRule& a) {
+                   for (const double x : {a.beta1, a.beta2, a.eps, a.decay}) mix(x);
+                 },
+                 [](const auto&) {}},
+      attributes);
   return h;
 }
 

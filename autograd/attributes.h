@@ -84,9 +84,14 @@ struct HeadsRule {  // heads_in, heads_out: the site of the one-per-head value i
   friend bool operator==(const HeadsRule&, const HeadsRule&) = default;
 };
 
+struct AdamWRule {
+  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, decay = 0;
+  friend bool operator==(const AdamWRule&, const AdamWRule&) = default;
+};
+
 using Attributes = std::variant<NoAttributes, LeafName, ConstantValue, SiteLabel, AxisList, OneAxis,
                                 TargetShape, TargetType, Range, RowCount, Visibility, ScoreScale,
-                                AttentionRule, NormRule, HeadsRule>;
+                                AttentionRule, NormRule, HeadsRule, AdamWRule>;
 
 // "axes=[1] keepdims", for printing; "" when there is nothing to say.
 std::string to_string(const Attributes& attributes);

@@ -224,14 +224,19 @@ void Builder::expand(NodeId composite) {
     const Origin origin(*this, n.scope, n.line);
     out = n.op->expand({*this, in, n.attributes});
   }
-  if (!(out.type() == n.type)) {
-    throw GraphError(fmt::format("the expansion of {} gives {}, not {}", n.op->name,
-                                 to_string(out.type()), to_string(n.type)));
+  forward(composite, out);
+}
+
+void Builder::forward(NodeId id, const Value& to) {
+  const Node& n = node(id);
+  if (!(to.type() == n.type)) {
+    throw GraphError(fmt::format("{} gives {}; it cannot be replaced by a {}", n.op->name,
+                                 to_string(n.type), to_string(to.type())));
   }
-  Node& slot = nodes_[static_cast<std::size_t>(position_[static_cast<std::size_t>(composite)])];
+  Node& slot = nodes_[static_cast<std::size_t>(position_[static_cast<std::size_t>(id)])];
   slot.op = &kIdentity;
   slot.attributes = NoAttributes{};
-  slot.inputs = {out.id()};
+  slot.inputs = {to.id()};
 }
 
 void Builder::edit_site(std::string_view name, const Value& edited) {

@@ -82,6 +82,7 @@ class Builder {
   Value output(std::string_view name);
   Value at(const Site& site);  // the value that flows on from a site; expands what hides it
   const Node& node(NodeId id) const;
+  NodeId next_id() const { return static_cast<NodeId>(position_.size()); }
   const std::vector<SiteEntry>& sites() const { return sites_; }
   const RowTable& row_table() const;  // throws GraphError when the model has none
 
@@ -117,6 +118,8 @@ class Builder {
   // For transformations.
   void set_input(NodeId node, std::size_t index,
                  const Value& value);  // rewires one edge; the type must not change
+  void forward(NodeId node,
+               const Value& to);  // the node becomes an identity of `to`, of the same type
   void expand(NodeId composite);  // replaces it by its expansion; its id lives on as an identity
   void edit_site(std::string_view name, const Value& edited);  // what flows on becomes `edited`
 

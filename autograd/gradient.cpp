@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 #include "autograd/ops.h"
 #include "tensor/error.h"
@@ -68,6 +69,78 @@ Graph expand_for_gradient(Graph g, const std::vector<std::string>& sites,
   }
 }
 
+// ---- accumulation: what several readers of one value send back --------------------------------
+// Parts of an axis that lie side by side become one concat; the rest is added up.
+class Accumulated {
+ public:
+  void add(const Value& part) { parts_.push_back(part); }
+  bool empty() const { return parts_.empty(); }
+
+  Value sum(Builder& b) {
+    if (parts_.size() > 1) {
+      if (const Value whole = side_by_side(b); whole.defined()) return whole;
+    }
+    Value total = parts_[0];
+    for (std::size_t i = 1; i < parts_.size(); ++i) total = total + parts_[i];
+    return total;
+  }
+
+ private:
+  // Unslices of one axis that tile it, in any order.
+  Value side_by_side(Builder& b) const {
+    std::vector<std::pair<Range, NodeId>> pieces;
+    for (const Value& p : parts_) {
+      const Node& n = b.node(p.id());
+      const Range* r = std::get_if<Range>(&n.attributes);
+      if (n.op->name != "unslice" || r->step != 1) return {};
+      pieces.emplace_back(*r, n.inputs[0]);
+    }
+    std::sort(pieces.begin(), pieces.end(),
+              [](const auto& x, const auto& y) { return x.first.start < y.first.start; });
+    std::int64_t at = 0;
+    std::vector<Value> values;
+    for (const auto& [range, id] : pieces) {
+      if (range.axis != pieces[0].first.axis || range.start != at) return {};
+      at = range.stop;
+      values.push_back(b.value(id));
+    }
+    return at == pieces[0].first.size ? concat(values, pieces[0].first.axis) : Value();
+  }
+
+  std::vector<Value> parts_;
+};
+
+bool depends_on(const Builder& b, NodeId node, NodeId on) {
+  std::vector<NodeId> stack = {node};
+  std::set<NodeId> seen;
+  while (!stack.empty()) {
+    const NodeId id = stack.back();
+    stack.pop_back();
+    if (id == on) return true;
+    if (!seen.insert(id).second) continue;
+    for (const NodeId i : b.node(id).inputs) stack.push_back(i);
+  }
+  return false;
+}
+
+// A loss whose gradients were asked for is read from the pass that computes them, so the logits are
+// made once.
+void share_losses(Builder& b, const Graph& before, NodeId first_new, NodeId end) {
+  for (const Node& n : before.nodes()) {
+    if (n.op->name != "linear_cross_entropy") continue;
+    for (NodeId id = first_new; id < end; ++id) {
+      const Node& all = b.node(id);
+      if (all.op->name != "linear_cross_entropy_grads" ||
+          !std::equal(n.inputs.begin(), n.inputs.end(), all.inputs.begin()))
+        continue;
+      if (depends_on(b, id, n.id)) continue;
+      const Builder::Origin origin(b, n.scope, n.line);
+      b.forward(n.id, slice(b.value(id), 0, 0, n.type.shape[0]));
+      break;
+    }
+  }
+}
+
 Graph differentiate(const Graph& graph, std::string_view output,
                     const std::vector<std::string>& sites, const std::vector<std::string>& leaves) {
   const Graph g = expand_for_gradient(expand_sites(graph, sites), sites, leaves, output);
@@ -82,13 +155,21 @@ Graph differentiate(const Graph& graph, std::string_view output,
   const std::vector<bool> way = on_the_way(g, targets, root);
 
   Builder b(g);
+  std::vector<Accumulated> parts(
+      static_cast<std::size_t>(g.next_id()));  // of d output / d node, by id
   std::vector<Value> grads(
-      static_cast<std::size_t>(g.next_id()));  // d output / d node, by id, as far as known
-  grads[static_cast<std::size_t>(root)] =
-      broadcast_to(b.scalar(1, metric.type.dtype), metric.type.shape);
+      static_cast<std::size_t>(g.next_id()));  // their sums, once all readers have sent theirs
+  parts[static_cast<std::size_t>(root)].add(
+      broadcast_to(b.scalar(1, metric.type.dtype), metric.type.shape));
   for (auto n = g.nodes().rbegin(); n != g.nodes().rend(); ++n) {
-    const Value grad = grads[static_cast<std::size_t>(n->id)];
-    if (!grad.defined() || !way[static_cast<std::size_t>(n->id)] || n->inputs.empty()) continue;
+    const auto own = static_cast<std::size_t>(n->id);
+    if (parts[own].empty() || !way[own]) continue;
+    {
+      const Builder::Origin origin(b, "grad(" + n->scope + ")", n->line);
+      grads[own] = parts[own].sum(b);
+    }
+    const Value grad = grads[own];
+    if (n->inputs.empty()) continue;
     const bool needed = std::any_of(n->inputs.begin(), n->inputs.end(),
                                     [&](NodeId i) { return way[static_cast<std::size_t>(i)]; });
     if (!needed) continue;
@@ -99,13 +180,13 @@ Graph differentiate(const Graph& graph, std::string_view output,
     const Builder::Origin origin(b, "grad(" + n->scope + ")", n->line);
     std::vector<Value> in;
     for (const NodeId i : n->inputs) in.push_back(b.value(i));
-    const Grads parts = n->op->vjp({b, in, b.value(n->id), grad, n->attributes});
+    const Grads sent = n->op->vjp({b, in, b.value(n->id), grad, n->attributes});
     for (std::size_t i = 0; i < in.size(); ++i) {
       const auto at = static_cast<std::size_t>(n->inputs[i]);
-      if (!way[at] || i >= parts.size() || !parts[i].defined()) continue;
-      grads[at] = grads[at].defined() ? grads[at] + parts[i] : parts[i];
+      if (way[at] && i < sent.size() && sent[i].defined()) parts[at].add(sent[i]);
     }
   }
+  share_losses(b, g, g.next_id(), b.next_id());
   for (const Target& t : targets) {
     const Value& known = grads[static_cast<std::size_t>(t.node)];
     const Type& type = g.node(t.node).type;

@@ -112,7 +112,10 @@ struct OpDef {
   Value (*expand)(const ExpandCall&) = nullptr;      // null: a primitive
   std::vector<InteriorSite> (*interior)(const InferCall&, const Type& out) = nullptr;
   Fact (*fact)(const ReachCall&) =
-      nullptr;                // what holds of the output, given what holds of the inputs
+      nullptr;  // what holds of the output, given what holds of the inputs
+  // Which input's bytes the kernel may write its output over, when that input is contiguous, of the
+  // output's type and read by nothing later: one of them, or any.
+  enum class InPlace { never, first_input, any_input } in_place = InPlace::never;
   bool integer_only = false;  // result never carries a gradient (comparisons, argmax)
 };
 

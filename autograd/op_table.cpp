@@ -16,6 +16,8 @@ extern const OpDef kSoftmax, kSoftmaxGrad, kLogSoftmax, kLayerNorm, kLayerNormGr
     kLayerNormGainGrad;                                           // ops_rows.cpp
 extern const OpDef kMatmul, kLinear, kHeadsIn, kHeadsOut;         // ops_products.cpp
 extern const OpDef kGatherRows, kScatterAddRows, kPick, kUnpick;  // ops_gather.cpp
+extern const OpDef kLinearCrossEntropy, kLinearCrossEntropyGrads, kSumSquares, kAdamW,
+    kWriteRows;  // ops_training.cpp
 extern const OpDef kMask, kAttentionScores, kAttentionOuter, kAttentionMix, kAttentionMixTransposed,
     kAttention;  // ops_attention.cpp
 
@@ -89,6 +91,11 @@ constexpr std::array kTable = {
     &kAttentionMix,
     &kAttentionMixTransposed,
     &kAttention,
+    &kLinearCrossEntropy,
+    &kLinearCrossEntropyGrads,
+    &kSumSquares,
+    &kAdamW,
+    &kWriteRows,
 };
 }  // namespace
 

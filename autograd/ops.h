@@ -161,6 +161,22 @@ Value attention(const Value& q, const Value& k, const Value& v, const RowValues&
                 std::string_view prefix = "", std::int64_t offset = 0,
                 SourceLine line = SourceLine::here());
 
+// ---- training and generation ------------------------------------------------------------------
+// -log softmax(x w^T)[target]: x [n, d], w [vocabulary, d], targets [n] -> [n] in nats. The logits
+// are made a chunk of rows at a time and never stored; with gradients, the same pass gives the loss
+// and both of them.
+Value linear_cross_entropy(const Value& x, const Value& w, const Value& targets,
+                           SourceLine line = SourceLine::here());
+Value sum_squares(const Value& x, SourceLine line = SourceLine::here());  // of everything: a scalar
+// One AdamW step (Loshchilov & Hutter 2019): state [3, n] (weights, first and second moments),
+// gradient n elements, clip a scalar that multiplies it, settings f64[3] (rate, 1 - beta1^t, 1 -
+// beta2^t) -> the next state.
+Value adamw(const Value& state, const Value& gradient, const Value& clip, const Value& settings,
+            const AdamWRule& rule, SourceLine line = SourceLine::here());
+// table with x[i] written at row index[i]; the last one wins where an index repeats.
+Value write_rows(const Value& table, const Value& x, const Value& index,
+                 SourceLine line = SourceLine::here());
+
 // What heads_in needs to know of the LayerNorm before it, to recompute it for an edited copy of its
 // input.
 struct NormedInput {

@@ -7,6 +7,7 @@
 
 #include "autograd/ops_common.h"
 #include "tensor/kernels.h"
+#include "tensor/kernels_dense.h"
 #include "tensor/kernels_place.h"
 
 namespace vitrine {
@@ -352,8 +353,10 @@ extern constinit const OpDef kAttention = {
     .eval =
         [](const EvalCall& c) {
           const AttentionRule& rule = c.as<AttentionRule>();
-          kernels::attention(c.pool, c.in[0], c.in[1], c.in[2], tables(c, 3), rule.scale,
-                             rule.offset, c.out);
+          const auto attend = kernels::attention_is_dense(c.in[0], tables(c, 3))
+                                  ? kernels::attention_dense
+                                  : kernels::attention;
+          attend(c.pool, c.in[0], c.in[1], c.in[2], tables(c, 3), rule.scale, rule.offset, c.out);
         },
     .vjp = vjp_attention,
     .reach = reach_attention,

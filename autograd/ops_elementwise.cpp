@@ -107,7 +107,8 @@ constexpr OpDef unary_op(std::string_view name, std::string_view doc, void (*eva
           .reach = reach_elementwise,
           .flops = count,
           .expand = expand,
-          .fact = fact};
+          .fact = fact,
+          .in_place = OpDef::InPlace::any_input};
 }
 
 constexpr double kSqrt2OverPi = 0.79788456080286535588;  // sqrt(2 / pi)
@@ -164,7 +165,8 @@ constexpr OpDef binary_op(std::string_view name, std::string_view doc,
           .vjp = vjp,
           .reach = reach_elementwise,
           .flops = flops<1>,
-          .fact = fact};
+          .fact = fact,
+          .in_place = OpDef::InPlace::any_input};
 }
 constexpr OpDef truth_op(std::string_view name, std::string_view doc,
                          Type (*infer)(const InferCall&), void (*eval)(const EvalCall&)) {

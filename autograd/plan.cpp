@@ -1,144 +1,22 @@
+// Running a program, and explaining it.
 #include "autograd/plan.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
-#include <mutex>
-#include <numeric>
 
-#include "autograd/arena.h"
-#include "autograd/optimise.h"
+#include "autograd/program.h"
 #include "tensor/error.h"
 #include "tensor/kernels.h"
 
 namespace vitrine {
 
-// Storage of a value: where its bytes live during a run.
-struct Storage {
-  enum class Where { arena, result, feed, parameter, constant } where;
-  std::int64_t at = 0;  // arena: byte offset; else index into the run's tensors
-  std::int64_t bytes = 0;
-  DType dtype = DType::f32;
-};
-struct Operand {
-  int storage = -1;
-  Layout layout;
-};
-struct Step {
-  const Node* node;
-  std::vector<Operand> in;
-  Operand out;
-};
-struct NamedLeaf {
-  std::string name;
-  Type type;
-};
-struct NamedResult {
-  std::string name;
-  Operand operand;
-  Axes axes;
-};
-
-struct Plan::Program {
-  Graph graph;
-  std::vector<Storage> storage;
-  std::vector<Step> steps;
-  std::vector<NamedLeaf> feeds, parameters;
-  std::vector<Tensor> constants;
-  std::vector<Type> result_buffers;  // one owned tensor each, flat
-  std::vector<NamedResult> results;
-  Stats stats;
-  std::map<std::string_view, std::pair<int, std::int64_t>> work;  // per op: steps, FLOPs
-  ArenaPool arenas;
-};
-
-std::string Fetch::key() const {
-  std::string key;
-  for (const Want& w : wants) key += fmt::format("{}:{};", static_cast<int>(w.kind), w.pattern);
-  return key;
-}
-
+// ---- run --------------------------------------------------------------------------------------
 namespace {
-
-struct WantedNode {
-  std::string name;
-  NodeId node;
-  Axes axes;
-};
-
-std::vector<std::string> wanted_sites(const Graph& g, const Fetch& wanted) {
-  std::vector<std::string> names;
-  for (const Want& w : wanted.wants) {
-    if (w.kind != Want::Kind::site && w.kind != Want::Kind::before) continue;
-    const auto found = select_sites({w.pattern}, g.site_names());
-    names.insert(names.end(), found.begin(), found.end());
-  }
-  return names;
-}
-
-// The gradients that were asked for must have been added by gradient().
-std::vector<std::string> wanted_grads(const Graph& g, const Want& w) {
-  std::vector<std::string> sites, leaves;
-  for (const auto& [name, id] : g.outputs()) {
-    if (!name.starts_with("grad(") || !name.ends_with(")")) continue;
-    const std::string of = name.substr(5, name.size() - 6);
-    (g.find_site(of) != nullptr ? sites : leaves).push_back(of);
-  }
-  const auto& known = w.kind == Want::Kind::grad_of_site ? sites : leaves;
-  if (known.empty()) {
-    throw GraphError(fmt::format(
-        "the graph has no gradient of '{}': add it with gradient(graph, metric, ...) first",
-        w.pattern));
-  }
-  return select_sites({w.pattern}, known);
-}
-
-std::vector<WantedNode> resolve(const Graph& g, const Fetch& wanted) {
-  std::vector<WantedNode> nodes;
-  for (const Want& w : wanted.wants) {
-    switch (w.kind) {
-      case Want::Kind::site:
-        for (const auto& name : select_sites({w.pattern}, g.site_names())) {
-          nodes.push_back({name, g.site(name).node, g.site(name).axes});
-        }
-        break;
-      case Want::Kind::before:
-        for (const auto& name : select_sites({w.pattern}, g.site_names())) {
-          nodes.push_back({before_name(name), g.site(name).before, g.site(name).axes});
-        }
-        break;
-      case Want::Kind::output:
-        nodes.push_back({w.pattern, g.output(w.pattern), {}});
-        break;
-      case Want::Kind::grad_of_site:
-      case Want::Kind::grad_of_leaf:
-        for (const auto& name : wanted_grads(g, w)) {
-          const SiteEntry* site = g.find_site(name);
-          nodes.push_back(
-              {grad_name(name), g.output(grad_name(name)), site != nullptr ? site->axes : Axes{}});
-        }
-        break;
-    }
-  }
-  // An output that is a site's value has that site's axes.
-  for (WantedNode& n : nodes) {
-    if (!n.axes.empty()) continue;
-    for (const SiteEntry& s : g.sites()) {
-      if (s.node == n.node) n.axes = s.axes;
-    }
-  }
-  return nodes;
-}
 
 View view_of(const Operand& o, const Storage& s, std::byte* base) {
   return {base + o.layout.offset * size_of(s.dtype), s.dtype, o.layout.shape, o.layout.strides};
-}
-
-std::vector<Type> types_of_inputs(const Graph& g, const Node& n) {
-  std::vector<Type> in;
-  for (const NodeId i : n.inputs) in.push_back(g.node(i).type);
-  return in;
 }
 
 std::string bytes_text(std::int64_t bytes) {
@@ -151,116 +29,8 @@ std::string flops_text(std::int64_t flops) {
   return fmt::format("{:.3f} GFLOP", static_cast<double>(flops) / 1e9);
 }
 
-}  // namespace
-
-// ---- compile ----------------------------------------------------------------------------------
-Plan compile(const Graph& graph, const Fetch& wanted) {
-  auto program = std::make_shared<Plan::Program>();
-  program->graph = expand_sites(graph, wanted_sites(graph, wanted));
-  const Graph& g = program->graph;
-  const std::vector<WantedNode> wanted_nodes = resolve(g, wanted);
-  std::vector<NodeId> ids;
-  for (const WantedNode& w : wanted_nodes) ids.push_back(w.node);
-  const Pruned pruned = prune(g, ids);
-
-  // Every remaining value becomes an operand: a layout over some storage. Views share their input's
-  // storage.
-  std::vector<Operand> operand(static_cast<std::size_t>(g.next_id()));
-  const auto of = [&](NodeId id) -> Operand& {
-    return operand[static_cast<std::size_t>(pruned.canonical[static_cast<std::size_t>(id)])];
-  };
-  const auto new_storage = [&](const Type& type, Storage::Where where, std::int64_t at) {
-    program->storage.push_back({where, at, numel(type.shape) * size_of(type.dtype), type.dtype});
-    return Operand{static_cast<int>(program->storage.size()) - 1, Layout::contiguous(type.shape)};
-  };
-  for (const Node* n : pruned.nodes) {
-    Operand& out = operand[static_cast<std::size_t>(n->id)];
-    if (const auto* leaf = std::get_if<LeafName>(&n->attributes)) {
-      const bool parameter = n->op->name == "parameter";
-      auto& list = parameter ? program->parameters : program->feeds;
-      out = new_storage(n->type, parameter ? Storage::Where::parameter : Storage::Where::feed,
-                        static_cast<std::int64_t>(list.size()));
-      list.push_back({leaf->name, n->type});
-      if (parameter) program->stats.parameter_bytes += program->storage.back().bytes;
-      continue;
-    }
-    if (const auto* constant = std::get_if<ConstantValue>(&n->attributes)) {
-      out = new_storage(n->type, Storage::Where::constant,
-                        static_cast<std::int64_t>(program->constants.size()));
-      program->constants.push_back(constant->value.contiguous());
-      continue;
-    }
-    const std::vector<Type> in = types_of_inputs(g, *n);
-    if (n->op->view != nullptr) {
-      const Operand& from = of(n->inputs[0]);
-      if (const auto layout = n->op->view({in, n->attributes}, from.layout)) {
-        out = {from.storage, *layout};
-        ++program->stats.views;
-        continue;
-      }
-    }
-    Step step{n, {}, new_storage(n->type, Storage::Where::arena, 0)};
-    for (const NodeId i : n->inputs) step.in.push_back(of(i));
-    out = step.out;
-    const std::int64_t flops =
-        n->op->flops == nullptr ? 0 : n->op->flops({in, n->attributes}, n->type);
-    auto& [count, total] = program->work[n->op->name];
-    ++count;
-    total += flops;
-    program->stats.flops += flops;
-    program->stats.intermediate_bytes += program->storage.back().bytes;
-    program->steps.push_back(std::move(step));
-  }
-
-  // Fetched values live outside the arena.
-  for (const WantedNode& w : wanted_nodes) {
-    program->results.push_back({w.name, of(w.node), w.axes});
-    Storage& s = program->storage[static_cast<std::size_t>(of(w.node).storage)];
-    if (s.where != Storage::Where::arena) continue;
-    s.where = Storage::Where::result;
-    s.at = static_cast<std::int64_t>(program->result_buffers.size());
-    program->result_buffers.push_back({s.dtype, {s.bytes / size_of(s.dtype)}});
-    program->stats.result_bytes += s.bytes;
-  }
-
-  // Liveness: a value's bytes are free again after the last step that reads them.
-  std::vector<int> last_read(program->storage.size(), -1);
-  for (std::size_t i = 0; i < program->steps.size(); ++i) {
-    last_read[static_cast<std::size_t>(program->steps[i].out.storage)] = static_cast<int>(i);
-    for (const Operand& o : program->steps[i].in)
-      last_read[static_cast<std::size_t>(o.storage)] = static_cast<int>(i);
-  }
-  ArenaPlanner planner;
-  std::vector<std::vector<int>> dies(program->steps.size());
-  for (std::size_t s = 0; s < program->storage.size(); ++s) {
-    if (program->storage[s].where == Storage::Where::arena) {
-      dies[static_cast<std::size_t>(last_read[s])].push_back(static_cast<int>(s));
-    }
-  }
-  for (std::size_t i = 0; i < program->steps.size(); ++i) {
-    Storage& out = program->storage[static_cast<std::size_t>(program->steps[i].out.storage)];
-    if (out.where == Storage::Where::arena) out.at = planner.take(out.bytes);
-    for (const int s : dies[i]) {
-      planner.give_back(program->storage[static_cast<std::size_t>(s)].at,
-                        program->storage[static_cast<std::size_t>(s)].bytes);
-    }
-  }
-  Plan::Stats& stats = program->stats;
-  stats.arena_bytes = planner.peak();
-  stats.nodes = static_cast<int>(g.nodes().size());
-  stats.steps = static_cast<int>(program->steps.size());
-  stats.dead = pruned.dead;
-  stats.identities = pruned.identities;
-  stats.duplicates = pruned.duplicates;
-  Plan plan;
-  plan.program_ = std::move(program);
-  return plan;
-}
-
-// ---- run --------------------------------------------------------------------------------------
-namespace {
-
 std::vector<Tensor> bind_leaves(const std::vector<NamedLeaf>& leaves,
+                                const std::vector<bool>& written,
                                 const std::map<std::string, Tensor, std::less<>>& given,
                                 std::string_view what) {
   std::vector<Tensor> bound;
@@ -274,6 +44,10 @@ std::vector<Tensor> bind_leaves(const std::vector<NamedLeaf>& leaves,
     if (!(type == leaf.type)) {
       throw GraphError(fmt::format("the {} '{}' must be {}, not {}", what, leaf.name,
                                    to_string(leaf.type), to_string(type)));
+    }
+    if (written[bound.size()] && !it->second.is_contiguous()) {
+      throw GraphError(fmt::format("the {} '{}' is updated by this plan and must be contiguous",
+                                   what, leaf.name));
     }
     bound.push_back(it->second.contiguous());
   }
@@ -326,8 +100,9 @@ Results Plan::run(const Feeds& feeds, const Parameters& parameters,
                   const RunOptions& options) const {
   if (program_ == nullptr) throw GraphError("this Plan is empty: compile a graph first");
   const Program& p = *program_;
-  const std::vector<Tensor> fed = bind_leaves(p.feeds, feeds, "input"),
-                            weights = bind_leaves(p.parameters, parameters, "parameter");
+  const std::vector<Tensor> fed = bind_leaves(p.feeds, p.feed_written, feeds, "input"),
+                            weights = bind_leaves(p.parameters, p.parameter_written, parameters,
+                                                  "parameter");
   ThreadPool serial(1);
   ThreadPool& pool = options.pool != nullptr ? *options.pool : serial;
 
@@ -405,13 +180,24 @@ Results Plan::run(const Feeds& feeds, const Parameters& parameters,
       }
       results.values_[r.name] = {std::move(tensor), r.axes};
     }
+    for (const Copy& c : p.copies) kernels::copy(pool, view(c.from), view(c.to));
     return results;
   };
 
   Results results = execute(false);
+  const bool repeatable =
+      std::none_of(p.feed_written.begin(), p.feed_written.end(), [](bool w) { return w; }) &&
+      std::none_of(p.parameter_written.begin(), p.parameter_written.end(),
+                   [](bool w) { return w; });
   if (options.find_nan) {
     for (const auto& [name, entry] : results.values_) {
       if (is_compute_float(entry.tensor.dtype()) && has_nan(entry.tensor)) {
+        if (!repeatable) {
+          throw NumericError(fmt::format(
+              "'{}' holds NaN; this plan has updated its leaves, so it cannot be run again to find "
+              "the op: check the loss with a plan without updates",
+              name));
+        }
         execute(true);  // throws, naming the op
         throw NumericError(
             fmt::format("'{}' holds NaN, but no step of a second run produced one", name));
@@ -445,6 +231,9 @@ std::string Plan::explain() const {
       s.dead, s.identities, s.duplicates);
   text +=
       fmt::format("  views      {} nodes only look at their input: no work, no memory\n", s.views);
+  text += fmt::format(
+      "  in place   {} steps write over an input that is not needed again{}\n", s.in_place,
+      s.update_copies == 0 ? "" : fmt::format("; {} updates are copied", s.update_copies));
   text +=
       fmt::format("  memory     arena {} for {} of intermediates; results {}; parameters read {}\n",
                   bytes_text(s.arena_bytes), bytes_text(s.intermediate_bytes),

@@ -45,6 +45,12 @@ Fetch fetch(const W&... wants) {
   return {{as_want(wants)...}};
 }
 
+// What leaves hold after a run: {"w", "w.next"} writes the output "w.next" into the tensor given
+// for the leaf "w". Where the op that makes the new value can work in place and nothing reads the
+// old one later, no copy is made: this is how an optimiser updates weights and how keys and values
+// are cached.
+using Updates = std::map<std::string, std::string, std::less<>>;
+
 // ---- what comes back --------------------------------------------------------------------------
 // Fetched values by name. Packed rows are given unpacked, in TransformerLens shapes: [batch,
 // position, ...], and [batch, head, query, key] for patterns.
@@ -103,7 +109,8 @@ class Plan {
   // Ops, bytes, FLOPs, what was removed and why.
   std::string explain() const;
   struct Stats {
-    int nodes = 0, steps = 0, views = 0, dead = 0, identities = 0, duplicates = 0;
+    int nodes = 0, steps = 0, views = 0, dead = 0, identities = 0, duplicates = 0, in_place = 0,
+        update_copies = 0;
     std::int64_t flops = 0, arena_bytes = 0, intermediate_bytes = 0, result_bytes = 0,
                  parameter_bytes = 0;
   };
@@ -111,13 +118,13 @@ class Plan {
   const Graph& graph() const;
 
  private:
-  friend Plan compile(const Graph& graph, const Fetch& wanted);
+  friend Plan compile(const Graph& graph, const Fetch& wanted, const Updates& updates);
   struct Program;
   std::shared_ptr<const Program> program_;
 };
 
-// Throws SiteError for an unknown site, GraphError for an output or gradient that the graph does
-// not have.
-Plan compile(const Graph& graph, const Fetch& wanted);
+// Throws SiteError for an unknown site, GraphError for an output, gradient or leaf that the graph
+// does not have, or an update of another type than its leaf.
+Plan compile(const Graph& graph, const Fetch& wanted, const Updates& updates = {});
 
 }  // namespace vitrine

@@ -25,6 +25,7 @@ struct Model {
   const Config& config;
   DType dtype;
   RowValues rows;  // which token of which prompt each row is
+  Value slot;      // where each row goes in the cache; undefined without one
 
   Value parameter(const std::string& name, const Shape& shape) const {
     return b.parameter(name, {dtype, shape});
@@ -42,6 +43,24 @@ Norm layer_norm(const Model& m, const Value& x, const std::string& weights,
   const Shape d{m.config.d_model};
   const Value gain = m.parameter(weights + ".weight", d), bias = m.parameter(weights + ".bias", d);
   return {gain, bias, vitrine::layer_norm(x, gain, bias, m.config.layer_norm_eps, sites)};
+}
+
+// When text is generated token by token, the keys and values of earlier tokens are kept instead of
+// computed again.
+std::string cache_name(const char* what, int layer) {
+  return fmt::format("cache.{}.{}", what, layer);
+}
+std::string next_name(const std::string& cache) { return cache + ".next"; }
+
+Value with_earlier(const Model& m, const char* what, int layer,
+                   const Value& fresh) {  // fresh [rows, h, e]
+  if (!m.slot.defined()) return fresh;
+  const std::string name = cache_name(what, layer);
+  const Value cache =
+      m.parameter(name, {m.rows.keys.dim(1), fresh.dim(1), fresh.dim(2)});  // [positions, h, e]
+  const Value all = write_rows(cache, fresh, m.slot);
+  m.b.output(next_name(name), all);
+  return all;
 }
 
 // ---- attention: each token looks at earlier tokens and copies something from them -------------
@@ -64,8 +83,8 @@ Value attention(const Model& m, int layer, const Value& x, const std::string& bl
                     kPerHead);  // [rows, h, e]
   };
   const Value q = project(0, site::q_input(layer), site::q(layer));
-  const Value k = project(1, site::k_input(layer), site::k(layer));
-  const Value v = project(2, site::v_input(layer), site::v(layer));
+  const Value k = with_earlier(m, "k", layer, project(1, site::k_input(layer), site::k(layer)));
+  const Value v = with_earlier(m, "v", layer, project(2, site::v_input(layer), site::v(layer)));
 
   // Each query meets the keys of its own prompt up to its own position; softmax turns the scores
   // into a pattern, weights that sum to 1; z is the weighted mean of the values. Inside:
@@ -136,7 +155,7 @@ Graph build_gpt2(const Config& c, const BatchSize& size, DType dtype) {
   const RowValues rows{table("rows.sequence", {size.rows}), table("rows.position", {size.rows}),
                        table("rows.keys", {size.sequences, size.positions})};
   b.rows(rows.sequence, rows.position, rows.keys);
-  const Model m{b, c, dtype, rows};
+  const Model m{b, c, dtype, rows, size.cached ? table("rows.slot", {size.rows}) : Value()};
 
   // A token enters as the sum of two vectors: what it is, and where it stands.
   const Value w_e = m.parameter("wte.weight", {c.vocabulary, c.d_model});
@@ -160,6 +179,15 @@ Graph build_gpt2(const Config& c, const BatchSize& size, DType dtype) {
   return std::move(b).finish();
 }
 
+Updates cache_updates(const Config& config) {
+  Updates updates;
+  for (int layer = 0; layer < config.layers; ++layer) {
+    for (const char* what : {"k", "v"})
+      updates[cache_name(what, layer)] = next_name(cache_name(what, layer));
+  }
+  return updates;
+}
+
 // ---- what one asks of it: metrics -------------------------------------------------------------
 Metric next_token_loss(std::int64_t n) {
   return {"loss", [n](Builder& b) {
@@ -169,6 +197,18 @@ Metric next_token_loss(std::int64_t n) {
                 cross_entropy(gather_rows(b.output("logits"), row), token);  // [n]
             b.output("loss_per_token", per_token);
             return mean(per_token);
+          }};
+}
+
+Metric training_loss(std::int64_t n) {
+  return {"loss", [n](Builder& b) {
+            const Value row = b.input("next.row", {DType::i32, {n}}),
+                        token = b.input("next.token", {DType::i32, {n}});
+            const Value x = gather_rows(b.at(site::unembed_in()), row);  // [n, d]
+            const Node& logits =
+                b.node(b.node(b.output("logits").id()).inputs[0]);          // matmul(x, W_U)
+            const Value w_u = b.value(b.node(logits.inputs[1]).inputs[0]);  // [v, d]
+            return mean(linear_cross_entropy(x, w_u, token));
           }};
 }
 

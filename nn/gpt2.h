@@ -4,6 +4,7 @@
 
 #include "autograd/gradient.h"
 #include "autograd/graph.h"
+#include "autograd/plan.h"
 #include "nn/config.h"
 
 namespace vitrine::nn {
@@ -13,7 +14,8 @@ namespace vitrine::nn {
 struct BatchSize {
   std::int64_t rows = 0;       // tokens of all prompts together
   std::int64_t sequences = 1;  // prompts
-  std::int64_t positions = 0;  // tokens of the longest prompt
+  std::int64_t positions = 0;  // tokens of the longest prompt; with a cache, its capacity
+  bool cached = false;         // keys and values of earlier rows are kept between runs
   friend auto operator<=>(const BatchSize&, const BatchSize&) = default;
 };
 
@@ -23,10 +25,20 @@ struct BatchSize {
 // or f64 for checks.
 Graph build_gpt2(const Config& config, const BatchSize& size, DType dtype = DType::f32);
 
+//
+// With size.cached the model reads and extends a cache of keys and values: parameters cache.k.LAYER
+// and cache.v.LAYER [positions, head, e], which cache_updates(config) writes after each run; the
+// input rows.slot [rows] says where each row goes, and rows.keys which slots hold which positions.
+Updates cache_updates(const Config& config);
+
 // Mean cross-entropy, in nats, of predicting each token from those before it, over all prompts.
 // Inputs, i32: next.row [n], the rows that have a next token, and next.token [n]. Adds the output
 // loss_per_token [n].
 Metric next_token_loss(std::int64_t n);
+
+// The same number for training: the logits are made a chunk at a time and never stored, so edits
+// and gradients of unembed.hook_out have no part in it.
+Metric training_loss(std::int64_t n);
 
 // logit[answer] - logit[wrong] after the last token of each prompt, averaged over prompts. Input:
 // rows.last [sequences].

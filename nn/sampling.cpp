@@ -26,6 +26,48 @@ std::vector<int> ranking(std::span<const float> logits, std::size_t count) {
   return ids;
 }
 
+// A text that grows: keys and values of earlier tokens are kept, so each run sees only the new
+// ones.
+class CachedRun {
+ public:
+  CachedRun(const Model& model, std::int64_t capacity)
+      : model_(model), capacity_(capacity), bound_(model.parameters()) {
+    const Config& c = model.config();
+    for (const auto& [cache, next] : cache_updates(c)) {
+      const DType dtype = bound_.at("wte.weight").dtype();
+      bound_[cache] = Tensor::zeros({capacity, c.heads, c.d_head()}, dtype);
+    }
+  }
+
+  // f32 [vocabulary]: what follows the text so far and `fresh` tokens after it.
+  Tensor next_logits(const Tokens& fresh) {
+    const auto rows = static_cast<std::int64_t>(fresh.size());
+    if (rows != planned_rows_) {
+      const Graph graph = model_.build(BatchSize{rows, 1, capacity_, true});
+      plan_ = compile(graph, fetch(value("logits")), cache_updates(model_.config()));
+      planned_rows_ = rows;
+    }
+    std::vector<std::int32_t> position(fresh.size()), keys(static_cast<std::size_t>(capacity_), -1);
+    std::iota(position.begin(), position.end(), static_cast<std::int32_t>(length_));
+    length_ += rows;
+    std::iota(keys.begin(), keys.begin() + length_, 0);
+    const Tensor at = Tensor::of({rows}, position);
+    const Feeds feeds = {{"tokens", Tensor::of({rows}, fresh)},
+                         {"rows.sequence", Tensor::zeros({rows}, DType::i32)},
+                         {"rows.position", at},
+                         {"rows.slot", at},
+                         {"rows.keys", Tensor::of({1, capacity_}, keys)}};
+    const Results r = plan_.run(feeds, bound_, {.pool = &model_.pool()});
+    return r.raw("logits").select(0, rows - 1).to(DType::f32).contiguous();
+  }
+
+ private:
+  const Model& model_;
+  std::int64_t capacity_, length_ = 0, planned_rows_ = 0;
+  Parameters bound_;  // the weights, and the caches
+  Plan plan_;
+};
+
 }  // namespace
 
 void check_sampling(const Sampling& s) {
@@ -80,7 +122,7 @@ Tokens generate(const Model& model, const Tokens& prompt, int count, const Sampl
                 random::Key key, const std::function<bool(int id)>& on_token) {
   check_sampling(sampling);
   check_prompts({prompt}, model.config());
-  const auto wanted = static_cast<std::int64_t>(prompt.size()) + count;
+  const std::int64_t wanted = static_cast<std::int64_t>(prompt.size()) + count;
   if (wanted > model.config().context) {
     throw ContextError(fmt::format(
         "a prompt of {} tokens and {} new ones make {}, but this model's context is {}; ask for at "
@@ -88,17 +130,16 @@ Tokens generate(const Model& model, const Tokens& prompt, int count, const Sampl
         prompt.size(), count, wanted, model.config().context,
         model.config().context - static_cast<std::int64_t>(prompt.size())));
   }
-  Tokens text = prompt, fresh;
+  CachedRun run(model, wanted);
+  Tokens fresh, next = prompt;
   for (int i = 0; i < count; ++i) {
-    const Tensor logits =
-        model.run(Prompt(text)).logits().to(DType::f32);  // [1, position, vocabulary]
-    const Tensor last = logits.select(0, 0).select(0, logits.dim(1) - 1).contiguous();
+    const Tensor last = run.next_logits(next);
     const std::span<const float> row(last.data<float>(), static_cast<std::size_t>(last.numel()));
     const int id = choose(row, sampling, random::uniform(key, static_cast<std::uint64_t>(i)));
-    text.push_back(id);
     fresh.push_back(id);
     if (on_token && !on_token(id)) break;
     if (model.config().eos && *model.config().eos == id) break;
+    next = {id};
   }
   return fresh;
 }

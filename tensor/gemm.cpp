@@ -253,6 +253,12 @@ void matmul(ThreadPool& pool, const View& a, const View& b, const View& out) {
   }
 }
 
+void matmul_add(ThreadPool& pool, const View& a, const View& b, const View& out) {
+  const Tensor product = Tensor::empty(out.shape, out.dtype);
+  matmul(pool, a, b, product.view());
+  kernels::binary(pool, kernels::Binary::add, out, product.view(), out);
+}
+
 std::string blas_description() {
   return fmt::format("OpenBLAS {} {}", blas().version, blas().core);
 }

@@ -14,6 +14,9 @@ namespace vitrine {
 // is copied first); out is contiguous. Sizes of 0 are fine: k == 0 gives zeros.
 void matmul(ThreadPool& pool, const View& a, const View& b, const View& out);
 
+// out += a b.
+void matmul_add(ThreadPool& pool, const View& a, const View& b, const View& out);
+
 // Which BLAS answers, for `vitrine info` and bug reports: "OpenBLAS 0.3.21 SkylakeX".
 std::string blas_description();
 

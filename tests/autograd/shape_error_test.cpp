@@ -226,6 +226,38 @@ std::vector<WrongCall> wrong_calls() {
   add_call(wrong("unpick", {"f64[4]", "i32[2]", "must have the shape of x"},
                  [](Builder& b) { unpick(f64(b, {4}), i32(b, {2}), 3); }));
 
+  // ---- training
+  const auto raw = [](Builder& b, const char* op, const std::vector<Value>& in,
+                      SourceLine line = SourceLine::here()) {
+    b.emit(*find_op(op), in, NoAttributes{}, line);
+  };
+  add_call(wrong("linear_cross_entropy", {"f64[2, 3]", "f64[4, 5]", "w [vocabulary, d]"},
+                 [](Builder& b) {
+                   linear_cross_entropy(f64(b, {2, 3}), f64(b, {4, 5}), i32(b, {2}));
+                 }));
+  add_call(wrong("linear_cross_entropy",
+                 {"f64[2, 3]", "i32[3]", "one target for each of the 2 rows"}, [](Builder& b) {
+                   linear_cross_entropy(f64(b, {2, 3}), f64(b, {4, 3}), i32(b, {3}));
+                 }));
+  add_call(wrong("linear_cross_entropy_grads", {"f64[2, 3]", "f64[5]", "dloss must be f64[2]"},
+                 [raw](Builder& b) {
+                   raw(b, "linear_cross_entropy_grads",
+                       {f64(b, {2, 3}), f64(b, {4, 3}), i32(b, {2}), f64(b, {5})});
+                 }));
+  add_call(wrong("sum_squares", {"i32[2]", "must be f32 or f64"},
+                 [](Builder& b) { sum_squares(i32(b, {2})); }));
+  add_call(wrong("adamw", {"f64[3, 5]", "f64[4]", "the state must be [3, 4]"}, [](Builder& b) {
+    adamw(f64(b, {3, 5}), f64(b, {4}), f64(b, {}), f64(b, {3}), {});
+  }));
+  add_call(wrong("adamw", {"f64[3, 4]", "f64[2]", "the settings must be f64[3]"}, [](Builder& b) {
+    adamw(f64(b, {3, 4}), f64(b, {4}), f64(b, {}), f64(b, {2}), {});
+  }));
+  add_call(wrong("write_rows",
+                 {"f64[4, 2]", "f64[3, 2]", "x must be [2, 2], one row for each index"},
+                 [](Builder& b) {
+                   write_rows(f64(b, {4, 2}), f64(b, {3, 2}), i32(b, {2}));
+                 }));
+
   // ---- attention
   add_call(wrong("mask", {"f64[2, 3]", "the query and key axes must differ"}, [](Builder& b) {
     mask(f64(b, {2, 3}), 1, -1);
@@ -315,8 +347,9 @@ TEST(WrongCalls, NameTheExactLineOfAFunctionAndOfAnOperator) {
   EXPECT_THAT(message_of<ShapeError>([&] { b.site("s", x, {}); }),
               HasSubstr(fmt::format("_test.cpp:{}: ", line)));
   const int empty = __LINE__ + 1;
-  EXPECT_THAT(message_of<ShapeError>([&] { concat({}, 0); }),
-              HasSubstr(fmt::format("concat() at shape_error_test.cpp:{}: there is nothing", empty)));
+  EXPECT_THAT(
+      message_of<ShapeError>([&] { concat({}, 0); }),
+      HasSubstr(fmt::format("concat() at shape_error_test.cpp:{}: there is nothing", empty)));
 }
 
 }  // namespace

@@ -81,6 +81,23 @@ TEST(Generate, GreedyIsTheArgmaxOfEachStep) {
   }
 }
 
+// Keys and values that are kept give what computing everything again gives.
+TEST(Generate, EqualsRecomputing) {
+  const Model model = load_gpt2();
+  const Tokens prompt = model.tokens("It was the best of times,");
+  const Sampling warm{.temperature = 0.9, .top_k = 200};
+  const random::Key key{11};
+  const Tokens fresh = generate(model, prompt, 120, warm, key);
+  ASSERT_GT(fresh.size(), 20u);
+  Tokens text = prompt;
+  for (std::size_t i = 0; i < fresh.size(); ++i) {
+    const Tensor logits = model.run(text).logits().select(0, 0);
+    const auto last = logits.select(0, logits.dim(0) - 1).to_vector<float>();
+    EXPECT_EQ(fresh[i], choose(last, warm, random::uniform(key, i))) << i;
+    text.push_back(fresh[i]);
+  }
+}
+
 TEST(Generate, TheSeedDecides) {
   const Model model = load_gpt2();
   const Tokens prompt = model.tokens("It was");

@@ -1,0 +1,197 @@
+// Attention for long sequences: blocks of query rows against all keys of their sequence, each block
+// a few small matrix products (Dao et al. 2022 tile the same way). The pattern of one block lives
+// in a scratch buffer and is never stored. One task is one head of one sequence; within it the
+// order of all sums is fixed.
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "tensor/blas.h"
+#include "tensor/kernels.h"
+#include "tensor/kernels_dense.h"
+#include "tensor/kernels_simd.h"
+#include "tensor/strided_reader.h"
+
+namespace vitrine::kernels {
+namespace {
+
+constexpr std::int64_t kBlock = 64;  // query rows at a time: 64 x 1024 keys are 256 kB
+
+// A sequence as the tables tell it: its query rows, and the key rows at its positions (holes left
+// out).
+struct Sequence {
+  std::vector<std::int32_t> queries;  // in packed order
+  std::vector<std::int64_t> visible;  // per query: how many of `keys` it sees
+  std::vector<std::int32_t> keys;
+};
+
+std::vector<std::int32_t> table(const View& view) {
+  std::vector<std::int32_t> copy(static_cast<std::size_t>(view.numel()));
+  const std::int32_t* data = StridedReader<std::int32_t>(view).read(0, view.numel(), copy.data());
+  return data == copy.data() ? std::move(copy)
+                             : std::vector<std::int32_t>(data, data + view.numel());
+}
+
+std::vector<Sequence> sequences_of(const Tables& t, std::int64_t offset) {
+  const auto sequence = table(t.sequence), position = table(t.position), keys = table(t.keys);
+  const std::int64_t context = t.keys.shape[1];
+  std::vector<Sequence> out(static_cast<std::size_t>(t.keys.shape[0]));
+  std::vector<std::vector<std::int64_t>> before(out.size());  // keys at positions below c
+  for (std::size_t s = 0; s < out.size(); ++s) {
+    before[s].push_back(0);
+    for (std::int64_t c = 0; c < context; ++c) {
+      const std::int32_t row =
+          keys[s * static_cast<std::size_t>(context) + static_cast<std::size_t>(c)];
+      if (row >= 0) out[s].keys.push_back(row);
+      before[s].push_back(static_cast<std::int64_t>(out[s].keys.size()));
+    }
+  }
+  for (std::size_t r = 0; r < sequence.size(); ++r) {
+    const auto s = static_cast<std::size_t>(sequence[r]);
+    out[s].queries.push_back(static_cast<std::int32_t>(r));
+    const std::int64_t end = std::clamp<std::int64_t>(position[r] + offset + 1, 0, context);
+    out[s].visible.push_back(before[s][static_cast<std::size_t>(end)]);
+  }
+  return out;
+}
+
+// Rows of one head as a matrix [n, e]: read in place when they follow each other, copied together
+// otherwise.
+template <class T>
+class Block {
+ public:
+  Block(const View& x, std::int64_t head, const std::vector<std::int32_t>& rows)
+      : width_(x.shape[2]) {
+    const T* base = x.as<const T>() + head * x.strides[1];
+    bool consecutive = x.strides[2] == 1 || width_ <= 1;
+    for (std::size_t i = 1; i < rows.size() && consecutive; ++i)
+      consecutive = rows[i] == rows[0] + static_cast<std::int32_t>(i);
+    if (consecutive && !rows.empty()) {
+      data_ = base + rows[0] * x.strides[0];
+      stride_ = std::max(x.strides[0], width_);
+      return;
+    }
+    copy_.resize(rows.size() * static_cast<std::size_t>(width_));
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      const T* from = base + rows[i] * x.strides[0];
+      for (std::int64_t j = 0; j < width_; ++j)
+        copy_[i * static_cast<std::size_t>(width_) + static_cast<std::size_t>(j)] =
+            from[j * x.strides[2]];
+    }
+    data_ = copy_.data();
+    stride_ = width_;
+  }
+  const T* row(std::int64_t i) const { return data_ + i * stride_; }
+  int stride() const { return static_cast<int>(stride_); }
+  int width() const { return static_cast<int>(width_); }
+
+ private:
+  std::int64_t width_, stride_ = 0;
+  const T* data_ = nullptr;
+  std::vector<T> copy_;
+};
+
+// c [m, n] = alpha op(a) op(b) + beta c, on this thread.
+template <class T>
+struct Side {
+  const T* data;
+  int stride;
+  bool transposed = false;
+};
+template <class T>
+void product(int m, int n, int k, T alpha, const Side<T>& a, const Side<T>& b, T beta, T* c,
+             int ldc) {
+  if (m == 0 || n == 0 || k == 0) return;
+  const auto ta = a.transposed ? Blas::kYes : Blas::kNo, tb = b.transposed ? Blas::kYes : Blas::kNo;
+  const auto call = [&](auto gemm) {
+    gemm(Blas::kRowMajor, ta, tb, m, n, k, alpha, a.data, a.stride, b.data, b.stride, beta, c, ldc);
+  };
+  if constexpr (sizeof(T) == sizeof(float)) call(blas().sgemm);
+  else call(blas().dgemm);
+}
+
+// What a task works in.
+template <class T>
+struct Scratch {
+  std::vector<T> pattern, dpattern, dkeys, dvalues;
+};
+
+// pattern [rows, end] of query rows [begin, begin + rows): softmax over what each sees, exact zeros
+// beyond.
+template <class T>
+void pattern_of(const Sequence& s, const Block<T>& q, const Block<T>& k, std::int64_t begin,
+                std::int64_t rows, std::int64_t end, T scale, std::vector<T>& pattern) {
+  pattern.resize(static_cast<std::size_t>(rows * end));
+  product<T>(static_cast<int>(rows), static_cast<int>(end), q.width(), scale,
+             {q.row(begin), q.stride()}, {k.row(0), k.stride(), true}, 0, pattern.data(),
+             static_cast<int>(end));
+  const auto& simd = simd::rows<T>();
+  for (std::int64_t i = 0; i < rows; ++i) {
+    T* row = pattern.data() + i * end;
+    const std::int64_t sees = s.visible[static_cast<std::size_t>(begin + i)];
+    simd.softmax(row, row, sees);
+    std::fill(row + sees, row + end, T(0));
+  }
+}
+
+// Calls f(begin, rows, end) for blocks of query rows; end is the number of keys that the block
+// sees.
+template <class F>
+void for_blocks(const Sequence& s, const F& f) {
+  const auto n = static_cast<std::int64_t>(s.queries.size());
+  for (std::int64_t begin = 0; begin < n; begin += kBlock) {
+    const std::int64_t rows = std::min(kBlock, n - begin);
+    f(begin, rows, *std::max_element(s.visible.begin() + begin, s.visible.begin() + begin + rows));
+  }
+}
+
+// [rows, head, e] contiguous: where row `row` of a head begins.
+template <class T>
+T* head_row(T* base, std::int64_t heads, std::int64_t width, std::int64_t row, std::int64_t head) {
+  return base + (row * heads + head) * width;
+}
+
+template <class T>
+void dense_as(ThreadPool& pool, const View& q, const View& k, const View& v, const Tables& t,
+              double scale, std::int64_t offset, const View& out) {
+  const std::vector<Sequence> sequences = sequences_of(t, offset);
+  const std::int64_t heads = q.shape[1], width = v.shape[2];
+  pool.parallel_for(
+      static_cast<std::int64_t>(sequences.size()) * heads, 1,
+      [&](std::int64_t first, std::int64_t last) {
+        Scratch<T> scratch;
+        std::vector<T> z;
+        for (std::int64_t task = first; task < last; ++task) {
+          const Sequence& s = sequences[static_cast<std::size_t>(task / heads)];
+          const std::int64_t head = task % heads;
+          const Block<T> queries(q, head, s.queries), keys(k, head, s.keys),
+              values(v, head, s.keys);
+          for_blocks(s, [&](std::int64_t begin, std::int64_t rows, std::int64_t end) {
+            pattern_of(s, queries, keys, begin, rows, end, static_cast<T>(scale), scratch.pattern);
+            z.assign(static_cast<std::size_t>(rows * width), T(0));
+            product<T>(static_cast<int>(rows), static_cast<int>(width), static_cast<int>(end), 1,
+                       {scratch.pattern.data(), static_cast<int>(end)},
+                       {values.row(0), values.stride()}, 0, z.data(), static_cast<int>(width));
+            for (std::int64_t i = 0; i < rows; ++i) {
+              std::copy_n(z.data() + i * width, width,
+                          head_row(out.as<T>(), heads, width,
+                                   s.queries[static_cast<std::size_t>(begin + i)], head));
+            }
+          });
+        }
+      });
+}
+
+}  // namespace
+
+bool attention_is_dense(const View& q, const Tables& t) {
+  return t.keys.shape[0] > 0 && q.shape[0] >= 32 * t.keys.shape[0] && t.keys.shape[1] >= 32;
+}
+
+void attention_dense(ThreadPool& pool, const View& q, const View& k, const View& v, const Tables& t,
+                     double scale, std::int64_t offset, const View& out) {
+  if (q.dtype == DType::f32) dense_as<float>(pool, q, k, v, t, scale, offset, out);
+  else dense_as<double>(pool, q, k, v, t, scale, offset, out);
+}
+
+}  // namespace vitrine::kernels

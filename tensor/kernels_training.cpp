@@ -1,0 +1,177 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "tensor/error.h"
+#include "tensor/gemm.h"
+#include "tensor/kernels_dense.h"
+#include "tensor/kernels_place.h"
+#include "tensor/kernels_simd.h"
+#include "tensor/strided_reader.h"
+
+namespace vitrine::kernels {
+namespace {
+
+View rows_of(const View& x, std::int64_t begin, std::int64_t count) {
+  View part = x;
+  part.data += begin * x.strides[0] * size_of(x.dtype);
+  part.shape[0] = count;
+  return part;
+}
+View transposed(const View& x) {
+  return {x.data, x.dtype, {x.shape[1], x.shape[0]}, {x.strides[1], x.strides[0]}};
+}
+
+std::vector<std::int64_t> indices(const View& index, std::int64_t size, std::string_view what) {
+  std::vector<std::int64_t> out;
+  for (std::int64_t i = 0; i < index.numel(); ++i) {
+    const std::int64_t at = i * index.strides[0];
+    out.push_back(index.dtype == DType::i32 ? index.as<std::int32_t>()[at]
+                                            : index.as<std::int64_t>()[at]);
+    if (out.back() < 0 || out.back() >= size) {
+      throw GraphError(
+          fmt::format("{}: entry {} is {}, outside 0 to {}", what, i, out.back(), size - 1));
+    }
+  }
+  return out;
+}
+
+// One row of logits: returns the loss; with `gradient`, the row becomes dlogits = g (softmax -
+// onehot).
+template <class T>
+double row_loss(T* row, std::int64_t n, std::int64_t target, double g, bool gradient) {
+  const auto& simd = simd::rows<T>();
+  const double answer = row[target];
+  const double best = simd.max(row, n);
+  if (!gradient) {
+    simd.log_softmax(row, row, n);
+    return -static_cast<double>(row[target]);
+  }
+  simd.softmax(row, row, n);
+  const double loss =
+      best - answer -
+      std::log(static_cast<double>(simd.max(row, n)));  // the largest is 1 / sum exp(x - best)
+  for (std::int64_t i = 0; i < n; ++i) row[i] *= static_cast<T>(g);
+  row[target] -= static_cast<T>(g);
+  return loss;
+}
+
+template <class T>
+void linear_cross_entropy_as(ThreadPool& pool, const LinearCrossEntropyCall& c) {
+  const std::int64_t n = c.x.shape[0], vocabulary = c.w.shape[0];
+  const auto target = indices(c.target, vocabulary, "linear_cross_entropy: targets");
+  constexpr std::int64_t kChunkElements = 16 << 20;  // 64 MB of f32 logits
+  const std::int64_t chunk = std::clamp<std::int64_t>(
+      kChunkElements / std::max<std::int64_t>(1, vocabulary), 16, std::max<std::int64_t>(16, n));
+  const Tensor buffer = Tensor::empty({std::min(chunk, n), vocabulary}, c.x.dtype);
+  if (c.dw != nullptr) fill(pool, 0, *c.dw);
+  for (std::int64_t begin = 0; begin < n; begin += chunk) {
+    const std::int64_t rows = std::min(chunk, n - begin);
+    const View x = rows_of(c.x, begin, rows), logits = rows_of(buffer.view(), 0, rows);
+    matmul(pool, x, transposed(c.w), logits);
+    pool.parallel_for(rows, 4, [&](std::int64_t first, std::int64_t last) {
+      for (std::int64_t i = first; i < last; ++i) {
+        const double g =
+            c.dloss == nullptr ? 0 : c.dloss->as<T>()[(begin + i) * c.dloss->strides[0]];
+        c.loss.as<T>()[begin + i] = static_cast<T>(
+            row_loss(logits.as<T>() + i * vocabulary, vocabulary,
+                     target[static_cast<std::size_t>(begin + i)], g, c.dw != nullptr));
+      }
+    });
+    if (c.dw == nullptr) continue;
+    matmul(pool, logits, c.w, rows_of(*c.dx, begin, rows));
+    matmul_add(pool, transposed(logits), x, *c.dw);
+  }
+}
+
+constexpr std::int64_t kGrain = 65536;
+
+template <class T>
+void adamw_as(ThreadPool& pool, const View& state, const View& gradient, double clip,
+              const double* settings, const AdamRule& r, const View& out) {
+  const std::int64_t n = state.shape[1];
+  const T *w = state.as<T>(), *m = w + n, *v = m + n, *g = gradient.as<T>();
+  T *w2 = out.as<T>(), *m2 = w2 + n, *v2 = m2 + n;
+  const T scale = static_cast<T>(clip), b1 = static_cast<T>(r.beta1), b2 = static_cast<T>(r.beta2);
+  const T keep = static_cast<T>(1 - settings[0] * r.decay),
+          step = static_cast<T>(settings[0] / settings[1]);
+  const T root = static_cast<T>(1 / std::sqrt(settings[2])), eps = static_cast<T>(r.eps);
+  pool.parallel_for(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const T gi = g[i] * scale;
+      const T mi = b1 * m[i] + (1 - b1) * gi, vi = b2 * v[i] + (1 - b2) * gi * gi;
+      w2[i] = keep * w[i] - step * mi / (std::sqrt(vi) * root + eps);
+      m2[i] = mi;
+      v2[i] = vi;
+    }
+  });
+}
+
+template <class T>
+double sum_squares_as(ThreadPool& pool, const View& x) {
+  const std::int64_t n = x.numel();
+  std::vector<double> parts(static_cast<std::size_t>((n + kGrain - 1) / kGrain), 0.0);
+  const T* data = x.as<T>();
+  pool.parallel_for(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
+    double lanes[8] = {};
+    std::int64_t i = begin;
+    for (; i + 8 <= end; i += 8) {
+      for (int l = 0; l < 8; ++l) lanes[l] += static_cast<double>(data[i + l]) * data[i + l];
+    }
+    double sum = 0;
+    for (const double l : lanes) sum += l;
+    for (; i < end; ++i) sum += static_cast<double>(data[i]) * data[i];
+    parts[static_cast<std::size_t>(begin / kGrain)] = sum;
+  });
+  double sum = 0;
+  for (const double p : parts) sum += p;
+  return sum;
+}
+
+// A contiguous stand-in for an input with other strides.
+struct Contiguous {
+  Tensor copy;
+  View view;
+  Contiguous(ThreadPool& pool, const View& x) : view(x) {
+    if (x.is_contiguous()) return;
+    copy = Tensor::empty(x.shape, x.dtype);
+    view = copy.view();
+    kernels::copy(pool, x, view);
+  }
+};
+
+}  // namespace
+
+void linear_cross_entropy(ThreadPool& pool, const LinearCrossEntropyCall& c) {
+  if (c.x.dtype == DType::f32) linear_cross_entropy_as<float>(pool, c);
+  else linear_cross_entropy_as<double>(pool, c);
+}
+
+void sum_squares(ThreadPool& pool, const View& x, const View& out) {
+  const Contiguous in(pool, x);
+  if (x.dtype == DType::f32)
+    *out.as<float>() = static_cast<float>(sum_squares_as<float>(pool, in.view));
+  else *out.as<double>() = sum_squares_as<double>(pool, in.view);
+}
+
+void adamw(ThreadPool& pool, const View& state, const View& gradient, const View& clip,
+           const View& settings, const AdamRule& rule, const View& out) {
+  const Contiguous s(pool, state), g(pool, gradient), f(pool, settings);
+  if (state.dtype == DType::f32)
+    adamw_as<float>(pool, s.view, g.view, *clip.as<float>(), f.view.as<double>(), rule, out);
+  else adamw_as<double>(pool, s.view, g.view, *clip.as<double>(), f.view.as<double>(), rule, out);
+}
+
+void write_rows(ThreadPool& pool, const View& table, const View& x, const View& index,
+                const View& out) {
+  if (table.data != out.data) copy(pool, table, out);
+  const auto rows = indices(index, table.shape[0], "write_rows: index");
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    copy_into(pool, rows_of(x, static_cast<std::int64_t>(i), 1), rows_of(out, rows[i], 1));
+  }
+}
+
+}  // namespace vitrine::kernels

@@ -1,0 +1,93 @@
+// Attention by blocks against attention row by row, and the losses against plain loops.
+#include "tensor/kernels_dense.h"
+
+#include <cmath>
+
+#include "tensor/random.h"
+#include "tests/tensor/kernel_check.h"
+
+namespace vitrine {
+namespace {
+
+Tensor normal(const Shape& shape, DType dtype, std::uint64_t key) {
+  Tensor t = Tensor::empty(shape, dtype);
+  ThreadPool pool(1);
+  random::fill_normal(pool, random::Key{key}, t);
+  return t;
+}
+
+TEST(DenseAttention, EqualsRowByRow) {
+  // Two ragged sequences of 70 and 45 rows, the second one's keys in another order.
+  std::vector<std::int32_t> sequence, position, keys(2 * 70, -1);
+  for (int s = 0, row = 0; s < 2; ++s) {
+    for (int p = 0; p < (s == 0 ? 70 : 45); ++p, ++row) {
+      sequence.push_back(s);
+      position.push_back(p);
+      keys[static_cast<std::size_t>(s * 70 + p)] = s == 0 ? row : 70 + (p * 7) % 45;
+    }
+  }
+  const Tensor seq = Tensor::of({115}, sequence), pos = Tensor::of({115}, position),
+               table = Tensor::of({2, 70}, keys);
+  const kernels::Tables t{seq.view(), pos.view(), table.view()};
+  ThreadPool one(1), three(3);
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    const Tensor q = normal({115, 3, 8}, dtype, 1), k = normal({115, 3, 8}, dtype, 2),
+                 v = normal({115, 3, 5}, dtype, 3);
+    ASSERT_TRUE(kernels::attention_is_dense(q.view(), t));
+    for (const std::int64_t offset : {0, -1, 3}) {
+      const Tensor plain = Tensor::empty({115, 3, 5}, dtype),
+                   dense = Tensor::empty({115, 3, 5}, dtype),
+                   again = Tensor::empty({115, 3, 5}, dtype);
+      kernels::attention(one, q.view(), k.view(), v.view(), t, 0.3, offset, plain.view());
+      kernels::attention_dense(one, q.view(), k.view(), v.view(), t, 0.3, offset, dense.view());
+      kernels::attention_dense(three, q.view(), k.view(), v.view(), t, 0.3, offset, again.view());
+      EXPECT_LE(max_abs_difference(plain, dense), dtype == DType::f32 ? 2e-6 : 1e-14);
+      EXPECT_EQ(max_abs_difference(dense, again), 0);
+    }
+  }
+}
+
+TEST(LinearCrossEntropy, EqualsPlainLoops) {
+  const std::int64_t n = 300, d = 6, vocabulary = 1 << 16;  // chunks of 256 rows
+  const Tensor x = normal({n, d}, DType::f32, 1), w = normal({vocabulary, d}, DType::f32, 2),
+               g = normal({n}, DType::f32, 3);
+  std::vector<std::int32_t> target;
+  for (std::int64_t i = 0; i < n; ++i)
+    target.push_back(static_cast<std::int32_t>(i * 1001 % vocabulary));
+  const Tensor t = Tensor::of({n}, target), loss = Tensor::empty({n}, DType::f32),
+               alone = Tensor::empty({n}, DType::f32), dx = Tensor::empty({n, d}, DType::f32),
+               dw = Tensor::empty({vocabulary, d}, DType::f32);
+  const View gv = g.view(), dxv = dx.view(), dwv = dw.view();
+  ThreadPool pool(2);
+  kernels::linear_cross_entropy(pool, {x.view(), w.view(), t.view(), alone.view()});
+  kernels::linear_cross_entropy(pool, {x.view(), w.view(), t.view(), loss.view(), &gv, &dxv, &dwv});
+  std::vector<double> dw_target(static_cast<std::size_t>(d), 0.0);
+  for (std::int64_t i = 0; i < n; ++i) {
+    std::vector<double> logit(static_cast<std::size_t>(vocabulary));
+    double total = 0;
+    for (std::int64_t j = 0; j < vocabulary; ++j) {
+      double dot = 0;
+      for (std::int64_t c = 0; c < d; ++c)
+        dot += static_cast<double>(x.data<float>()[i * d + c]) * w.data<float>()[j * d + c];
+      logit[static_cast<std::size_t>(j)] = dot;
+      total += std::exp(dot);
+    }
+    const auto at = static_cast<std::size_t>(target[static_cast<std::size_t>(i)]);
+    EXPECT_NEAR(loss.data<float>()[i], std::log(total) - logit[at], 2e-5);
+    EXPECT_NEAR(alone.data<float>()[i], std::log(total) - logit[at], 2e-5);
+    for (std::int64_t c = 0; c < d; ++c) {
+      double want = -w.data<float>()[static_cast<std::int64_t>(at) * d + c];
+      for (std::int64_t j = 0; j < vocabulary; ++j)
+        want += std::exp(logit[static_cast<std::size_t>(j)]) / total * w.data<float>()[j * d + c];
+      EXPECT_NEAR(dx.data<float>()[i * d + c], g.data<float>()[i] * want, 2e-5);
+      dw_target[static_cast<std::size_t>(c)] += g.data<float>()[i] *
+                                                (std::exp(logit[0]) / total - (at == 0)) *
+                                                x.data<float>()[i * d + c];
+    }
+  }
+  for (std::int64_t c = 0; c < d; ++c)
+    EXPECT_NEAR(dw.data<float>()[c], dw_target[static_cast<std::size_t>(c)], 2e-5);
+}
+
+}  // namespace
+}  // namespace vitrine
