@@ -19,7 +19,7 @@ extern const OpDef kGatherRows, kScatterAddRows, kPick, kUnpick;  // ops_gather.
 extern const OpDef kLinearCrossEntropy, kLinearCrossEntropyGrads, kSumSquares, kAdamW,
     kWriteRows;  // ops_training.cpp
 extern const OpDef kMask, kAttentionScores, kAttentionOuter, kAttentionMix, kAttentionMixTransposed,
-    kAttention;  // ops_attention.cpp
+    kAttention, kAttentionGrad;  // ops_attention.cpp
 
 namespace {
 constexpr std::array kTable = {
@@ -91,6 +91,7 @@ constexpr std::array kTable = {
     &kAttentionMix,
     &kAttentionMixTransposed,
     &kAttention,
+    &kAttentionGrad,
     &kLinearCrossEntropy,
     &kLinearCrossEntropyGrads,
     &kSumSquares,

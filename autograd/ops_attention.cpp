@@ -13,6 +13,7 @@
 namespace vitrine {
 
 extern const OpDef kMask;  // its own gradient emits it again
+extern const OpDef kAttentionGrad;
 
 namespace {
 
@@ -231,19 +232,54 @@ Value expand_attention(const ExpandCall& c) {
 }
 // With P the pattern and S the scores: dP = dz v^T, dv = P^T dz, dS = P (dP - sum P dP), dq = scale
 // dS k, dk = scale dS^T q.
+struct AttentionGrads {
+  Value dq, dk, dv;
+};
+AttentionGrads grads_in_steps(Builder& b, const Value& q, const Value& k, const Value& v,
+                              const Value& dz, const RowValues& rows, const AttentionRule& rule) {
+  const Value pattern = pattern_of(b, q, k, rows, rule);
+  const Value dscores = softmax_grad(pattern, attention_outer(dz, v, rows)) * rule.scale;
+  return {attention_mix(dscores, k, rows), attention_mix_transposed(dscores, q, rows, k.dim(0)),
+          attention_mix_transposed(pattern, dz, rows, v.dim(0))};
+}
+// Where key rows are as many as query rows, as in training, one op gives the three side by side.
 Grads vjp_attention(const VjpCall& c) {
   AttentionRule rule = c.as<AttentionRule>();
   rule.prefix.clear();
   const Value &q = c.in[0], &k = c.in[1], &v = c.in[2];
   const RowValues rows = row_values(c.in, 3);
-  const Value pattern = pattern_of(c.builder, q, k, rows, rule);
-  const Value dscores = softmax_grad(pattern, attention_outer(c.grad, v, rows)) * rule.scale;
-  return {attention_mix(dscores, k, rows),
-          attention_mix_transposed(dscores, q, rows, k.dim(0)),
-          attention_mix_transposed(pattern, c.grad, rows, v.dim(0)),
-          Value(),
-          Value(),
-          Value()};
+  if (q.shape() == k.shape() && q.shape() == v.shape()) {
+    const Value all =
+        c.builder.emit(kAttentionGrad, {q, k, v, c.grad, rows.sequence, rows.position, rows.keys},
+                       rule, SourceLine::here());
+    const auto part = [&](int i) { return reshape(slice(all, 0, i, i + 1), q.shape()); };
+    return {part(0), part(1), part(2), Value(), Value(), Value()};
+  }
+  const AttentionGrads g = grads_in_steps(c.builder, q, k, v, c.grad, rows, rule);
+  return {g.dq, g.dk, g.dv, Value(), Value(), Value()};
+}
+// Inputs of attention_grad: q, k, v, dz, sequence, position, keys -> [3, rows, head, e]
+Type infer_attention_grad(const InferCall& c) {
+  const Type &q = c.in[0], &dz = c.in[3];
+  const Type in[] = {q, c.in[1], c.in[2], c.in[4], c.in[5], c.in[6]};
+  const Type z = infer_attention({in, c.attributes});
+  require(q == c.in[1] && q == c.in[2], "q {}, k {} and v {} must be alike", to_string(q),
+          to_string(c.in[1]), to_string(c.in[2]));
+  require(dz == z, "dz must be {}, not {}", to_string(z), to_string(dz));
+  return {q.dtype, {3, q.shape[0], q.shape[1], q.shape[2]}};
+}
+Value expand_attention_grad(const ExpandCall& c) {
+  const AttentionGrads g = grads_in_steps(c.builder, c.in[0], c.in[1], c.in[2], c.in[3],
+                                          row_values(c.in, 4), c.as<AttentionRule>());
+  const Value& q = c.in[0];
+  const auto one = [&](const Value& x) { return reshape(x, {1, q.dim(0), q.dim(1), q.dim(2)}); };
+  return concat({one(g.dq), one(g.dk), one(g.dv)}, 0);
+}
+// Only the head is kept apart: rows of dq are query rows, those of dk and dv key rows. The
+// expansion tells more.
+Reach reach_attention_grad(const ReachCall&) {
+  const InputReach head{.links = {same_axis(1, 2)}};
+  return with_tables({head, head, head, head});
 }
 std::vector<InteriorSite> attention_sites(const InferCall& c, const Type& out) {
   const std::string& prefix = c.as<AttentionRule>().prefix;
@@ -264,6 +300,10 @@ std::int64_t flops_attention(const InferCall& c, const Type& out) {
   const std::int64_t keys = c.in[5].shape[1];
   return 2 * keys * (numel(c.in[0].shape) + numel(out.shape)) +
          8 * keys * out.shape[0] * out.shape[1];
+}
+std::int64_t flops_attention_grad(const InferCall& c, const Type&) {  // five products and a softmax
+  const std::int64_t keys = c.in[6].shape[1];
+  return 10 * keys * numel(c.in[0].shape) + 12 * keys * c.in[0].shape[0] * c.in[0].shape[1];
 }
 
 }  // namespace
@@ -363,6 +403,21 @@ extern constinit const OpDef kAttention = {
     .flops = flops_attention,
     .expand = expand_attention,
     .interior = attention_sites};
+extern constinit const OpDef kAttentionGrad = {
+    .name = "attention_grad",
+    .doc =
+        "dq, dk and dv of attention side by side, given dz: dS = P (dz v^T - sum P dz v^T), dq = "
+        "scale dS k, dk = scale dS^T q, dv = P^T dz",
+    .infer = infer_attention_grad,
+    .eval =
+        [](const EvalCall& c) {
+          const AttentionRule& rule = c.as<AttentionRule>();
+          kernels::attention_grad(c.pool, c.in[0], c.in[1], c.in[2], c.in[3], tables(c, 4),
+                                  rule.scale, rule.offset, c.out);
+        },
+    .reach = reach_attention_grad,
+    .flops = flops_attention_grad,
+    .expand = expand_attention_grad};
 
 Value mask(const Value& scores, int query_axis, int key_axis, std::int64_t offset,
            SourceLine line) {

@@ -89,6 +89,10 @@ Reach reach_reshape(const ReachCall& c) {
   InputReach r;
   const Shape &a = c.in[0].shape, &b = c.out.shape;
   for (int i = 0, o = 0; i < a.size() && o < b.size() && numel(a) > 0;) {
+    if (a[i] != b[o] && (a[i] == 1 || b[o] == 1)) {  // an axis of one element more or less
+      ++(a[i] == 1 ? i : o);
+      continue;
+    }
     int i2 = i + 1, o2 = o + 1;
     std::int64_t pi = a[i], po = b[o];
     while (pi != po) {

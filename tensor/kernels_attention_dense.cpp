@@ -113,7 +113,7 @@ void product(int m, int n, int k, T alpha, const Side<T>& a, const Side<T>& b, T
 // What a task works in.
 template <class T>
 struct Scratch {
-  std::vector<T> pattern, dpattern, dkeys, dvalues;
+  std::vector<T> pattern, dpattern, dqueries, dkeys, dvalues;
 };
 
 // pattern [rows, end] of query rows [begin, begin + rows): softmax over what each sees, exact zeros
@@ -182,6 +182,90 @@ void dense_as(ThreadPool& pool, const View& q, const View& k, const View& v, con
       });
 }
 
+// ---- the gradient -----------------------------------------------------------------------------
+// Whether no key row belongs to two sequences: then sequences write to different rows.
+bool disjoint(const std::vector<Sequence>& sequences, std::int64_t key_rows) {
+  std::vector<bool> taken(static_cast<std::size_t>(key_rows), false);
+  for (const Sequence& s : sequences) {
+    for (const std::int32_t row : s.keys) {
+      if (taken[static_cast<std::size_t>(row)]) return false;
+      taken[static_cast<std::size_t>(row)] = true;
+    }
+  }
+  return true;
+}
+
+template <class T>
+struct GradCall {
+  const View &q, &k, &v, &dz;
+  T scale;
+  T *dq, *dk, *dv;  // [rows, head, e], dk and dv zeros where nobody has written yet
+};
+
+// One sequence, one head: the pattern is made again, a block of query rows at a time, so nothing
+// larger than [block, keys] exists.
+template <class T>
+void grad_of(const GradCall<T>& c, const Sequence& s, std::int64_t head, Scratch<T>& scratch) {
+  const std::int64_t heads = c.q.shape[1], width = c.q.shape[2];
+  const auto count = static_cast<std::int64_t>(s.keys.size());
+  if (count == 0) return;
+  const int e = static_cast<int>(width);
+  const Block<T> queries(c.q, head, s.queries), keys(c.k, head, s.keys), values(c.v, head, s.keys),
+      grads(c.dz, head, s.queries);
+  scratch.dkeys.assign(static_cast<std::size_t>(count * width), T(0));
+  scratch.dvalues.assign(static_cast<std::size_t>(count * width), T(0));
+  const auto& simd = simd::rows<T>();
+  for_blocks(s, [&](std::int64_t begin, std::int64_t rows, std::int64_t end) {
+    if (end == 0) return;
+    const int m = static_cast<int>(rows), n = static_cast<int>(end);
+    pattern_of(s, queries, keys, begin, rows, end, c.scale, scratch.pattern);
+    const Side<T> p{scratch.pattern.data(), n}, dz{grads.row(begin), grads.stride()};
+    scratch.dpattern.resize(static_cast<std::size_t>(rows * end));
+    T* ds = scratch.dpattern.data();
+    product<T>(m, n, e, 1, dz, {values.row(0), values.stride(), true}, 0, ds, n);  // dP = dz v^T
+    product<T>(n, e, m, 1, {p.data, n, true}, dz, 1, scratch.dvalues.data(), e);   // dv += P^T dz
+    for (std::int64_t i = 0; i < rows; ++i) {
+      simd.softmax_grad(p.data + i * end, ds + i * end, ds + i * end, end);
+    }
+    product<T>(n, e, m, c.scale, {ds, n, true}, {queries.row(begin), queries.stride()}, 1,
+               scratch.dkeys.data(), e);  // dk += dS^T q
+    scratch.dqueries.resize(static_cast<std::size_t>(rows * width));
+    product<T>(m, e, n, c.scale, {ds, n}, {keys.row(0), keys.stride()}, 0, scratch.dqueries.data(),
+               e);  // dq = dS k
+    for (std::int64_t i = 0; i < rows; ++i) {
+      std::copy_n(
+          scratch.dqueries.data() + i * width, width,
+          head_row(c.dq, heads, width, s.queries[static_cast<std::size_t>(begin + i)], head));
+    }
+  });
+  for (std::int64_t j = 0; j < count; ++j) {
+    const std::int32_t row = s.keys[static_cast<std::size_t>(j)];
+    simd.add(scratch.dkeys.data() + j * width, head_row(c.dk, heads, width, row, head), width);
+    simd.add(scratch.dvalues.data() + j * width, head_row(c.dv, heads, width, row, head), width);
+  }
+}
+
+template <class T>
+void grad_as(ThreadPool& pool, const View& q, const View& k, const View& v, const View& dz,
+             const Tables& t, double scale, std::int64_t offset, const View& out) {
+  const std::vector<Sequence> sequences = sequences_of(t, offset);
+  const std::int64_t heads = q.shape[1], size = q.numel();
+  fill(pool, 0, out);  // rows that nobody looks at
+  T* base = out.as<T>();
+  const GradCall<T> call{q, k, v, dz, static_cast<T>(scale), base, base + size, base + 2 * size};
+  // A task owns one head: of one sequence, or of all in turn where they share key rows.
+  const auto n = static_cast<std::int64_t>(sequences.size());
+  const std::int64_t parts = disjoint(sequences, k.shape[0]) ? n : 1;
+  pool.parallel_for(parts * heads, 1, [&](std::int64_t first, std::int64_t last) {
+    Scratch<T> scratch;
+    for (std::int64_t task = first; task < last; ++task) {
+      const std::int64_t part = task / heads, head = task % heads;
+      for (std::int64_t s = part; s < (parts == n ? part + 1 : n); ++s)
+        grad_of(call, sequences[static_cast<std::size_t>(s)], head, scratch);
+    }
+  });
+}
+
 }  // namespace
 
 bool attention_is_dense(const View& q, const Tables& t) {
@@ -192,6 +276,13 @@ void attention_dense(ThreadPool& pool, const View& q, const View& k, const View&
                      double scale, std::int64_t offset, const View& out) {
   if (q.dtype == DType::f32) dense_as<float>(pool, q, k, v, t, scale, offset, out);
   else dense_as<double>(pool, q, k, v, t, scale, offset, out);
+}
+
+void attention_grad(ThreadPool& pool, const View& q, const View& k, const View& v, const View& dz,
+                    const Tables& t, double scale, std::int64_t offset, const View& out) {
+  if (out.numel() == 0) return;
+  if (q.dtype == DType::f32) grad_as<float>(pool, q, k, v, dz, t, scale, offset, out);
+  else grad_as<double>(pool, q, k, v, dz, t, scale, offset, out);
 }
 
 }  // namespace vitrine::kernels

@@ -15,6 +15,11 @@ bool attention_is_dense(const View& q, const Tables& t);
 void attention_dense(ThreadPool& pool, const View& q, const View& k, const View& v, const Tables& t,
                      double scale, std::int64_t offset, const View& out);
 
+// The gradients of attention, for as many key rows as query rows and one width: q, k, v, dz [rows,
+// head, e] -> out [3, rows, head, e], which holds dq, dk and dv. No [query, key] matrix is stored.
+void attention_grad(ThreadPool& pool, const View& q, const View& k, const View& v, const View& dz,
+                    const Tables& t, double scale, std::int64_t offset, const View& out);
+
 // ---- loss -------------------------------------------------------------------------------------
 // loss[i] = log sum exp(x[i] . w) - x[i] . w[target[i]] for x [n, d], w [vocabulary, d], target [n]
 // (i32 or i64): the logits live a chunk of rows at a time. Throws GraphError for a target out of

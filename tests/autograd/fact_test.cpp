@@ -210,10 +210,10 @@ Link position_link(Relation relation, std::int64_t offset) {
           .offset = offset};
 }
 
-Graph expanded(const Graph& graph) {
+Graph expanded(const Graph& graph, std::string_view op = "attention") {
   Builder b(graph);
   for (const Node& n : graph.nodes()) {
-    if (n.op->name == "attention") b.expand(n.id);
+    if (n.op->name == op) b.expand(n.id);
   }
   return std::move(b).finish();
 }
@@ -345,7 +345,8 @@ TEST(Causality, IsTransposedInTheGradient) {
   const Value weights = b.input("weights", b.output("y").type());
   b.output("metric", sum(b.output("y") * weights));
   c.feeds["weights"] = normal("weights", {5, 2, 2}).value;
-  const GraphReach g(gradient(std::move(b).finish(), "metric", leaves("v,k")), c.feeds);
+  const Graph whole = gradient(std::move(b).finish(), "metric", leaves("v,k"));
+  const GraphReach g(expanded(whole, "attention_grad"), c.feeds);
   int transposed = 0;
   for (const Node& n : g.graph().nodes()) {
     if (n.op->name != "attention_mix_transposed") continue;

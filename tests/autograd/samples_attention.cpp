@@ -1,4 +1,6 @@
 // Samples of masks and of attention over row tables.
+#include <fmt/format.h>
+
 #include "autograd/op_table.h"
 #include "tests/autograd/samples.h"
 
@@ -34,6 +36,7 @@ const std::vector<Table>& row_tables() {
                                                                   // rows
       {"a_hole", 2, {0, 0}, {1, 2}, {1, 3}, {0, -1, 1}},
       {"sees_nothing", 2, {1, 0}, {0, 1}, {2, 2}, {0, 1, -1, -1}},
+      {"shared", 3, {0, 1, 1}, {1, 1, 2}, {2, 3}, {0, 1, -1, 0, 1, 2}},  // as many rows as keys
       {"no_rows", 2, {}, {}, {1, 2}, {0, 1}},
       {"no_keys", 0, {0}, {0}, {1, 1}, {-1}},
       {"no_positions", 2, {0, 0}, {0, 1}, {1, 0}, {}},
@@ -85,6 +88,19 @@ void add_attention(std::vector<Sample>& out) {
                      return attention_mix_transposed(softmax(mask(in[0], rows.position, 0, 2, 1)),
                                                      in[1], rows, key_rows);
                    }});
+    const auto emit_grad = [](Builder& b, const In& in, std::int64_t offset) {
+      return b.emit(*find_op("attention_grad"), in, AttentionRule{kScale, offset, ""},
+                    SourceLine::here());
+    };
+    for (const std::int64_t offset : {0, -1, 1}) {
+      if (t.rows() != t.key_rows) break;
+      const Shape each{t.rows(), kHeads, kWidth};
+      out.push_back(
+          {"attention_grad", fmt::format("{}_offset_{}", t.name, offset),
+           with_tables(
+               {normal("q", each), normal("k", each), normal("v", each), normal("dz", each)}, t),
+           [=](Builder& b, const In& in) { return emit_grad(b, in, offset); }});
+    }
     for (const std::int64_t offset : {0, -1, 1}) {
       const std::string suffix = offset == 0 ? "" : offset < 0 ? "_strictly_before" : "_one_ahead";
       const std::string prefix = offset == 0 ? "attn" : "";
@@ -118,7 +134,7 @@ void add_attention(std::vector<Sample>& out) {
   out.push_back({"attention_outer", "strided", strided, [=](Builder&, const In& in) {
                    return attention_outer(q_of(in), k_of(in), tables_of(in));
                  }});
-  const Tensors tables(strided.begin() + 3, strided.end());
+  const Tensors tables(strided.begin() + 3, strided.end());  // the strided tables alone
   const auto with_strided_tables = [&](Tensors leaves) {
     leaves.insert(leaves.end(), tables.begin(), tables.end());
     return leaves;
@@ -140,6 +156,19 @@ void add_attention(std::vector<Sample>& out) {
                    return attention_mix_transposed(permute(in[0], {2, 1, 0}),
                                                    permute(in[1], {1, 2, 0}), sliced_tables(in), 4);
                  }});
+  out.push_back(
+      {"attention_grad", "strided",
+       with_strided_tables({normal("q", {3, 2, 2}), normal("k", {2, 2, 3}), normal("v", {3, 1, 2}),
+                            normal("dz", {6, 2, 2})}),
+       [=](Builder& b, const In& in) {
+         const RowValues t = last_three(in);
+         const RowValues rows{slice(t.sequence, 0, 0, 6, 2), slice(t.position, 0, 0, 5, 2),
+                              slice(transpose(t.keys), 1, 0, 3)};
+         return b.emit(*find_op("attention_grad"),
+                       {in[0], permute(in[1], {2, 0, 1}), broadcast_to(in[2], {3, 2, 2}),
+                        slice(in[3], 0, 1, 6, 2), rows.sequence, rows.position, rows.keys},
+                       AttentionRule{kScale, 0, ""}, SourceLine::here());
+       }});
   out.push_back(
       {"attention", "no_heads",
        with_tables({normal("q", {3, 0, 2}), normal("k", {3, 0, 2}), normal("v", {3, 0, 2})},

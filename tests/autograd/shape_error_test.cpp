@@ -297,6 +297,21 @@ std::vector<WrongCall> wrong_calls() {
       [](Builder& b) {
         attention(f64(b, {4, 2, 3}), f64(b, {5, 2, 3}), f64(b, {4, 2, 2}), tables(b, 4), 1);
       }));
+  const auto attention_grad = [](Builder& b, const Shape& keys, const Shape& dz, SourceLine line) {
+    const RowValues t = tables(b, 4);
+    b.emit(
+        *find_op("attention_grad"),
+        {f64(b, {4, 2, 3}), f64(b, keys), f64(b, keys), f64(b, dz), t.sequence, t.position, t.keys},
+        AttentionRule{1, 0, ""}, line);
+  };
+  add_call(
+      wrong("attention_grad", {"f64[4, 2, 3]", "f64[5, 2, 3]", "must be alike"}, [=](Builder& b) {
+        attention_grad(b, {5, 2, 3}, {4, 2, 3}, SourceLine::here());
+      }));
+  add_call(wrong("attention_grad", {"f64[4, 2, 3]", "dz must be f64[4, 2, 3], not f64[4, 2, 2]"},
+                 [=](Builder& b) {
+                   attention_grad(b, {4, 2, 3}, {4, 2, 2}, SourceLine::here());
+                 }));
   return calls;
 }
 

@@ -1,8 +1,12 @@
 // Attention by blocks against attention row by row, and the losses against plain loops.
 #include "tensor/kernels_dense.h"
 
-#include <cmath>
+#include <fmt/format.h>
 
+#include <cmath>
+#include <limits>
+
+#include "tensor/kernels_place.h"
 #include "tensor/random.h"
 #include "tests/tensor/kernel_check.h"
 
@@ -16,19 +20,29 @@ Tensor normal(const Shape& shape, DType dtype, std::uint64_t key) {
   return t;
 }
 
-TEST(DenseAttention, EqualsRowByRow) {
-  // Two ragged sequences of 70 and 45 rows, the second one's keys in another order.
+// Two ragged sequences of 70 and 45 rows, the second one's keys in another order; where `shared`,
+// its first 20 keys are rows of the first sequence.
+struct RaggedTables {
+  Tensor sequence, position, keys;
+  kernels::Tables tables() const { return {sequence.view(), position.view(), keys.view()}; }
+};
+RaggedTables ragged_tables(bool shared) {
   std::vector<std::int32_t> sequence, position, keys(2 * 70, -1);
   for (int s = 0, row = 0; s < 2; ++s) {
     for (int p = 0; p < (s == 0 ? 70 : 45); ++p, ++row) {
       sequence.push_back(s);
       position.push_back(p);
-      keys[static_cast<std::size_t>(s * 70 + p)] = s == 0 ? row : 70 + (p * 7) % 45;
+      keys[static_cast<std::size_t>(s * 70 + p)] = s == 0             ? row
+                                                   : shared && p < 20 ? 3 * p
+                                                                      : 70 + (p * 7) % 45;
     }
   }
-  const Tensor seq = Tensor::of({115}, sequence), pos = Tensor::of({115}, position),
-               table = Tensor::of({2, 70}, keys);
-  const kernels::Tables t{seq.view(), pos.view(), table.view()};
+  return {Tensor::of({115}, sequence), Tensor::of({115}, position), Tensor::of({2, 70}, keys)};
+}
+
+TEST(DenseAttention, EqualsRowByRow) {
+  const RaggedTables rows = ragged_tables(false);
+  const kernels::Tables t = rows.tables();
   ThreadPool one(1), three(3);
   for (const DType dtype : {DType::f32, DType::f64}) {
     const Tensor q = normal({115, 3, 8}, dtype, 1), k = normal({115, 3, 8}, dtype, 2),
@@ -43,6 +57,47 @@ TEST(DenseAttention, EqualsRowByRow) {
       kernels::attention_dense(three, q.view(), k.view(), v.view(), t, 0.3, offset, again.view());
       EXPECT_LE(max_abs_difference(plain, dense), dtype == DType::f32 ? 2e-6 : 1e-14);
       EXPECT_EQ(max_abs_difference(dense, again), 0);
+    }
+  }
+}
+
+// Against the products that the formula names, row by row; and the same bits for three threads.
+TEST(DenseAttention, GradientEqualsItsSteps) {
+  const Shape shape{115, 3, 8};
+  ThreadPool one(1), three(3);
+  for (const bool shared : {false, true}) {
+    const RaggedTables rows = ragged_tables(shared);
+    const kernels::Tables t = rows.tables();
+    for (const DType dtype : {DType::f32, DType::f64}) {
+      const Tensor q = normal(shape, dtype, 1), k = normal(shape, dtype, 2),
+                   v = normal(shape, dtype, 3), dz = normal(shape, dtype, 4);
+      for (const std::int64_t offset : {0, -1, 3}) {
+        SCOPED_TRACE(fmt::format("{}, offset {}, shared {}", name_of(dtype), offset, shared));
+        const auto empty = [&](const Shape& s) { return Tensor::empty(s, dtype); };
+        const Tensor scores = empty({115, 3, 70}), pattern = empty({115, 3, 70}),
+                     outer = empty({115, 3, 70}), dscores = empty({115, 3, 70}),
+                     steps = empty({3, 115, 3, 8}), all = empty({3, 115, 3, 8}),
+                     again = empty({3, 115, 3, 8});
+        const auto part = [&](int i) { return steps.slice(0, i, i + 1).reshape(shape); };
+        kernels::attention_scores(one, q.view(), k.view(), t, 0.3, scores.view());
+        kernels::mask_keys(one, scores.view(), t.position,
+                           {0, 2, offset, -std::numeric_limits<double>::infinity()}, scores.view());
+        kernels::softmax(one, scores.view(), pattern.view());
+        kernels::attention_outer(one, dz.view(), v.view(), t, outer.view());
+        kernels::softmax_grad(one, pattern.view(), outer.view(), dscores.view());
+        kernels::attention_mix(one, dscores.view(), k.view(), t, part(0).view());
+        kernels::attention_mix_transposed(one, dscores.view(), q.view(), t, part(1).view());
+        for (const int i : {0, 1})
+          kernels::binary(one, kernels::Binary::mul, part(i).view(),
+                          Tensor::full(shape, dtype, 0.3).view(), part(i).view());
+        kernels::attention_mix_transposed(one, pattern.view(), dz.view(), t, part(2).view());
+        kernels::attention_grad(one, q.view(), k.view(), v.view(), dz.view(), t, 0.3, offset,
+                                all.view());
+        kernels::attention_grad(three, q.view(), k.view(), v.view(), dz.view(), t, 0.3, offset,
+                                again.view());
+        EXPECT_LE(max_abs_difference(steps, all), dtype == DType::f32 ? 1e-5 : 1e-13);
+        EXPECT_EQ(max_abs_difference(all, again), 0);
+      }
     }
   }
 }
