@@ -38,26 +38,31 @@ Graph with_adamw(const Graph& graph, const std::vector<std::pair<std::string, Sh
 
 }  // namespace
 
+Plan compile_training_step(const Config& config, const BatchSize& size, DType dtype,
+                           const AdamW& rule) {
+  const auto shapes = parameter_shapes(config);
+  Updates updates;
+  for (const auto& [name, shape] : shapes) updates[state_name(name)] = next_state(name);
+  const std::int64_t n = size.rows - size.sequences;
+  const Graph model = build_gpt2(config, size, dtype);
+  const Graph with_gradients = gradient(model, training_loss(n), leaves("*"));
+  return compile(with_adamw(with_gradients, shapes, dtype, rule),
+                 fetch(value("loss"), value("grad_norm")), updates);
+}
+
 TrainingStep::TrainingStep(const Config& config, const Parameters& parameters,
                            const BatchSize& size, const AdamW& rule)
     : size_(size), rule_(rule) {
   const DType dtype = parameters.at("wte.weight").dtype();
-  const auto shapes = parameter_shapes(config);
-  Updates updates;
-  for (const auto& [name, shape] : shapes) {
+  for (const auto& [name, shape] : parameter_shapes(config)) {
     const Tensor state = Tensor::zeros({3, numel(shape)}, dtype);
     const Tensor given = parameters.at(name).contiguous();
     std::copy_n(given.view().data, given.bytes(), state.view().data);
     weights_[name] = state.select(0, 0).reshape(shape);
     bound_[name] = weights_[name];
     bound_[state_name(name)] = state;
-    updates[state_name(name)] = next_state(name);
   }
-  const std::int64_t n = size.rows - size.sequences;
-  const Graph model = build_gpt2(config, size, dtype);
-  const Graph with_gradients = gradient(model, training_loss(n), leaves("*"));
-  plan_ = compile(with_adamw(with_gradients, shapes, dtype, rule),
-                  fetch(value("loss"), value("grad_norm")), updates);
+  plan_ = compile_training_step(config, size, dtype, rule);
 }
 
 TrainingStep::Outcome TrainingStep::step(const std::vector<Tokens>& prompts, ThreadPool& pool,

@@ -18,6 +18,11 @@ struct AdamW {
   double clip = 1.0;  // largest global norm of the gradient; 0: no clipping
 };
 
+// The plan of one step, for prompts of this size. TrainingStep binds it to weights; alone it says
+// what a step will need. Fetches "loss" and "grad_norm".
+Plan compile_training_step(const Config& config, const BatchSize& size, DType dtype = DType::f32,
+                           const AdamW& rule = {});
+
 class TrainingStep {
  public:
   // Copies the parameters. Every batch must have this size.
