@@ -1,5 +1,5 @@
-# What apps/quickstart.sh and tests/run.sh share: packages, configuring, building. To be sourced from the root of the
-# checkout; changes nothing by itself.
+# What apps/quickstart.sh, tests/run.sh and bench/run.sh share: packages, configuring, building. To be sourced from the
+# root of the checkout; changes nothing by itself.
 
 say() { printf '%s\n' "$*"; }
 fail() {
@@ -70,7 +70,7 @@ need() {
   fi
 }
 
-# look_for program|tests: fills missing_packages.
+# look_for program|tests|bench: fills missing_packages.
 look_for() {
   missing_packages=()
   missing_reasons=()
@@ -87,6 +87,10 @@ look_for() {
     need libgtest-dev "GoogleTest" has_header gtest/gtest.h
     need libgmock-dev "GoogleMock, its matchers" has_header gmock/gmock.h
     need ccache "makes the second build fast" has_command ccache
+  fi
+  if [ "$1" = bench ]; then
+    need libbenchmark-dev "Google Benchmark" has_header benchmark/benchmark.h
+    need python3 "prints the comparison" has_command python3
   fi
 }
 
@@ -116,7 +120,7 @@ check_compiler() {
   esac
 }
 
-# install_packages program|tests: installs what is missing, or says what to install.
+# install_packages program|tests|bench: installs what is missing, or says what to install.
 install_packages() {
   look_for "$1"
   if [ ${#missing_packages[@]} -gt 0 ]; then
