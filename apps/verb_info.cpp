@@ -9,7 +9,7 @@
 #include "apps/verbs.h"
 #include "nn/checkpoint.h"
 #include "tensor/error.h"
-#include "tensor/gemm.h"
+#include "tensor/blas.h"
 
 namespace vitrine::app {
 namespace {

@@ -269,14 +269,11 @@ Plan compile(const Graph& graph, const Fetch& wanted, const Updates& updates) {
         continue;
       }
     }
-    Step step{n, {}, new_storage(n->type, Storage::Where::arena, 0)};
-    for (const NodeId i : n->inputs) step.in.push_back(of(i));
-    out = step.out;
     const std::int64_t flops =
         n->op->flops == nullptr ? 0 : n->op->flops({in, n->attributes}, n->type);
-    auto& [count, total] = program->work[n->op->name];
-    ++count;
-    total += flops;
+    Step step{n, {}, new_storage(n->type, Storage::Where::arena, 0), flops};
+    for (const NodeId i : n->inputs) step.in.push_back(of(i));
+    out = step.out;
     program->stats.flops += flops;
     program->stats.intermediate_bytes += program->storage.back().bytes;
     program->steps.push_back(std::move(step));
@@ -373,6 +370,8 @@ Plan compile(const Graph& graph, const Fetch& wanted, const Updates& updates) {
   stats.dead = pruned.dead;
   stats.identities = pruned.identities;
   stats.duplicates = pruned.duplicates;
+  program->timing.steps = std::vector<std::atomic<std::int64_t>>(program->steps.size());
+  program->timing.products = std::vector<std::atomic<std::int64_t>>(program->steps.size());
   Plan plan;
   plan.program_ = std::move(program);
   return plan;

@@ -95,13 +95,6 @@ View as_matrix(const View& v, std::int64_t columns) {
   return {v.data, v.dtype, l->shape, l->strides};
 }
 
-void affine(ThreadPool& pool, const View& x, const View& w, const View& bias,
-            const View& out_flat) {
-  matmul(pool, x, w, out_flat);
-  kernels::binary(pool, kernels::Binary::add, out_flat, broadcast_view(bias, out_flat.shape),
-                  out_flat);
-}
-
 // Kernels that need a row-major matrix take a copy of an input that cannot be seen as one.
 struct Matrix {
   Tensor copy;
@@ -116,13 +109,18 @@ Matrix matrix_of(ThreadPool& pool, const View& v, std::int64_t columns) {
   return {{}, as_matrix(v, columns)};
 }
 
-void eval_linear(const EvalCall& c) {
+void eval_linear_then(const EvalCall& c, std::optional<kernels::Unary> then) {
   const std::int64_t in = c.in[1].shape[0], out = c.in[1].shape[1];
   if (c.out.numel() == 0) return;
-  if (in == 0) return kernels::copy(c.pool, broadcast_view(c.in[2], c.out.shape), c.out);
+  if (in == 0) {
+    kernels::copy(c.pool, broadcast_view(c.in[2], c.out.shape), c.out);
+    if (then) kernels::unary(c.pool, *then, c.out, c.out);
+    return;
+  }
   const Matrix x = matrix_of(c.pool, c.in[0], in);
-  affine(c.pool, x.view, c.in[1], c.in[2], as_matrix(c.out, out));
+  affine(c.pool, x.view, c.in[1], c.in[2], as_matrix(c.out, out), then);
 }
+void eval_linear(const EvalCall& c) { eval_linear_then(c, {}); }
 
 Value flat(const Value& x) {  // [..., n] as [rows, n], n = 0 included
   std::int64_t rows = 1;

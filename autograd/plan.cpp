@@ -1,13 +1,15 @@
-// Running a program, and explaining it.
+// Running a program.
 #include "autograd/plan.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 
 #include "autograd/program.h"
 #include "tensor/error.h"
+#include "tensor/gemm.h"
 #include "tensor/kernels.h"
 
 namespace vitrine {
@@ -19,14 +21,20 @@ View view_of(const Operand& o, const Storage& s, std::byte* base) {
   return {base + o.layout.offset * size_of(s.dtype), s.dtype, o.layout.shape, o.layout.strides};
 }
 
-std::string bytes_text(std::int64_t bytes) {
-  if (bytes < 10'000) return fmt::format("{} B", bytes);
-  if (bytes < 10'000'000) return fmt::format("{:.1f} kB", static_cast<double>(bytes) / 1e3);
-  return fmt::format("{:.1f} MB", static_cast<double>(bytes) / 1e6);
-}
-std::string flops_text(std::int64_t flops) {
-  if (flops < 10'000'000) return fmt::format("{:.3f} MFLOP", static_cast<double>(flops) / 1e6);
-  return fmt::format("{:.3f} GFLOP", static_cast<double>(flops) / 1e9);
+struct Reading {  // nanoseconds
+  std::int64_t clock, products;
+  static Reading now() {
+    const auto t = std::chrono::steady_clock::now().time_since_epoch();
+    return {std::chrono::nanoseconds(t).count(), matmul_nanoseconds()};
+  }
+};
+void add_times(Timing& timing, const std::vector<std::int64_t>& spent) {
+  timing.runs += 1;
+  for (std::size_t i = 0; i < timing.steps.size(); ++i) {
+    timing.steps[i] += spent[2 * i];
+    timing.products[i] += spent[2 * i + 1];
+    timing.nanoseconds += spent[2 * i];
+  }
 }
 
 std::vector<Tensor> bind_leaves(const std::vector<NamedLeaf>& leaves,
@@ -148,6 +156,8 @@ Results Plan::run(const Feeds& feeds, const Parameters& parameters,
     }
     std::vector<View> in;
     int done = 0;
+    std::vector<std::int64_t> spent(2 * p.steps.size());  // nanoseconds: step, its products, ...
+    Reading before = Reading::now();
     for (const Step& step : p.steps) {
       if (options.cancel != nullptr && options.cancel->load(std::memory_order_relaxed)) {
         throw InterruptedError("the run was cancelled");
@@ -157,8 +167,14 @@ Results Plan::run(const Feeds& feeds, const Parameters& parameters,
       const View out = view(step.out);
       step.node->op->eval({in, out, step.node->attributes, pool});
       if (check && view_has_nan(out)) report_nan(p.graph, step, in);
-      if (options.progress) options.progress(++done, p.stats.steps);
+      const Reading after = Reading::now();
+      spent[2 * static_cast<std::size_t>(done)] = after.clock - before.clock;
+      spent[2 * static_cast<std::size_t>(done) + 1] = after.products - before.products;
+      before = after;
+      ++done;
+      if (options.progress) options.progress(done, p.stats.steps);
     }
+    if (!check) add_times(p.timing, spent);
     Results results;
     for (const NamedResult& r : p.results) {
       const Storage& s = p.storage[static_cast<std::size_t>(r.operand.storage)];
@@ -220,34 +236,5 @@ Results Plan::run(const Feeds& feeds, const Parameters& parameters,
 
 const Plan::Stats& Plan::stats() const { return program_->stats; }
 const Graph& Plan::graph() const { return program_->graph; }
-
-std::string Plan::explain() const {
-  const Stats& s = stats();
-  std::string text = fmt::format("plan: {} steps from {} nodes\n", s.steps, s.nodes);
-  text += fmt::format(
-      "  removed    {} that nothing wanted reads, {} identities (sites, detach) read through, {} "
-      "computed "
-      "twice\n",
-      s.dead, s.identities, s.duplicates);
-  text +=
-      fmt::format("  views      {} nodes only look at their input: no work, no memory\n", s.views);
-  text += fmt::format(
-      "  in place   {} steps write over an input that is not needed again{}\n", s.in_place,
-      s.update_copies == 0 ? "" : fmt::format("; {} updates are copied", s.update_copies));
-  text +=
-      fmt::format("  memory     arena {} for {} of intermediates; results {}; parameters read {}\n",
-                  bytes_text(s.arena_bytes), bytes_text(s.intermediate_bytes),
-                  bytes_text(s.result_bytes), bytes_text(s.parameter_bytes));
-  text += fmt::format("  work       {}\n", flops_text(s.flops));
-  std::vector<std::pair<std::string_view, std::pair<int, std::int64_t>>> work(
-      program_->work.begin(), program_->work.end());
-  std::stable_sort(work.begin(), work.end(),
-                   [](const auto& a, const auto& b) { return a.second.second > b.second.second; });
-  for (const auto& [name, counts] : work) {
-    text += fmt::format("    {:<26} {:>4} steps  {:>14}\n", name, counts.first,
-                        flops_text(counts.second));
-  }
-  return text;
-}
 
 }  // namespace vitrine

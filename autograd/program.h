@@ -1,10 +1,9 @@
 // What compile makes and run executes. Not installed: a Plan is all that users see.
 #pragma once
 
-#include <map>
+#include <atomic>
+#include <cstdint>
 #include <string>
-#include <string_view>
-#include <utility>
 #include <vector>
 
 #include "autograd/arena.h"
@@ -27,6 +26,7 @@ struct Step {
   const Node* node;
   std::vector<Operand> in;
   Operand out;
+  std::int64_t flops = 0;
 };
 struct Copy {  // at the end of a run
   Operand from, to;
@@ -41,6 +41,13 @@ struct NamedResult {
   Axes axes;
 };
 
+// Where the time of finished runs went. Runs may overlap, so the sums are atomic.
+struct Timing {
+  std::atomic<std::int64_t> runs{0}, nanoseconds{0};
+  std::vector<std::atomic<std::int64_t>> steps;     // of each step, nanoseconds
+  std::vector<std::atomic<std::int64_t>> products;  // of that, in matrix products
+};
+
 struct Plan::Program {
   Graph graph;
   std::vector<Storage> storage;
@@ -52,8 +59,8 @@ struct Plan::Program {
   std::vector<Type> result_buffers;  // one owned tensor each, flat
   std::vector<NamedResult> results;
   Stats stats;
-  std::map<std::string_view, std::pair<int, std::int64_t>> work;  // per op: steps, FLOPs
   ArenaPool arenas;
+  mutable Timing timing;
 };
 
 }  // namespace vitrine

@@ -123,4 +123,8 @@ const Blas& blas() {
   return loaded;
 }
 
+std::string blas_description() {
+  return fmt::format("OpenBLAS {} {}", blas().version, blas().core);
+}
+
 }  // namespace vitrine

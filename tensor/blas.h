@@ -32,5 +32,6 @@ struct Blas {
 // Loads the library on the first call; every call of it runs on the calling thread alone. Throws
 // Error naming what was tried when there is no usable library.
 const Blas& blas();
+std::string blas_description();  // "OpenBLAS 0.3.21 SkylakeX"
 
 }  // namespace vitrine

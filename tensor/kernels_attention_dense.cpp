@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "tensor/blas.h"
+#include "tensor/gemm_product.h"
 #include "tensor/kernels.h"
 #include "tensor/kernels_dense.h"
 #include "tensor/kernels_simd.h"
@@ -82,8 +82,8 @@ class Block {
     stride_ = width_;
   }
   const T* row(std::int64_t i) const { return data_ + i * stride_; }
-  int stride() const { return static_cast<int>(stride_); }
-  int width() const { return static_cast<int>(width_); }
+  Matrix<T> from(std::int64_t i) const { return {row(i), stride_, 1}; }  // its rows from row i on
+  std::int64_t width() const { return width_; }
 
  private:
   std::int64_t width_, stride_ = 0;
@@ -91,28 +91,17 @@ class Block {
   std::vector<T> copy_;
 };
 
-// c [m, n] = alpha op(a) op(b) + beta c, on this thread.
+// c [m, n] = a b, or c += a b, on this thread.
 template <class T>
-struct Side {
-  const T* data;
-  int stride;
-  bool transposed = false;
-};
-template <class T>
-void product(int m, int n, int k, T alpha, const Side<T>& a, const Side<T>& b, T beta, T* c,
-             int ldc) {
+void product(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix<T>& a, const Matrix<T>& b,
+             bool add, T* c, std::int64_t ldc) {
   if (m == 0 || n == 0 || k == 0) return;
-  const auto ta = a.transposed ? Blas::kYes : Blas::kNo, tb = b.transposed ? Blas::kYes : Blas::kNo;
-  const auto call = [&](auto gemm) {
-    gemm(Blas::kRowMajor, ta, tb, m, n, k, alpha, a.data, a.stride, b.data, b.stride, beta, c, ldc);
-  };
-  if constexpr (sizeof(T) == sizeof(float)) call(blas().sgemm);
-  else call(blas().dgemm);
+  Product<T>(a, b, m, n, k, c, ldc, {.add = add}).run_here();
 }
 
 // What a task works in.
 template <class T>
-struct Scratch {
+struct Buffers {
   std::vector<T> pattern, dpattern, dqueries, dkeys, dvalues;
 };
 
@@ -122,13 +111,13 @@ template <class T>
 void pattern_of(const Sequence& s, const Block<T>& q, const Block<T>& k, std::int64_t begin,
                 std::int64_t rows, std::int64_t end, T scale, std::vector<T>& pattern) {
   pattern.resize(static_cast<std::size_t>(rows * end));
-  product<T>(static_cast<int>(rows), static_cast<int>(end), q.width(), scale,
-             {q.row(begin), q.stride()}, {k.row(0), k.stride(), true}, 0, pattern.data(),
-             static_cast<int>(end));
+  product<T>(rows, end, q.width(), q.from(begin), k.from(0).transposed(), false, pattern.data(),
+             end);
   const auto& simd = simd::rows<T>();
   for (std::int64_t i = 0; i < rows; ++i) {
     T* row = pattern.data() + i * end;
     const std::int64_t sees = s.visible[static_cast<std::size_t>(begin + i)];
+    simd.scale(row, scale, sees);
     simd.softmax(row, row, sees);
     std::fill(row + sees, row + end, T(0));
   }
@@ -159,7 +148,7 @@ void dense_as(ThreadPool& pool, const View& q, const View& k, const View& v, con
   pool.parallel_for(
       static_cast<std::int64_t>(sequences.size()) * heads, 1,
       [&](std::int64_t first, std::int64_t last) {
-        Scratch<T> scratch;
+        Buffers<T> scratch;
         std::vector<T> z;
         for (std::int64_t task = first; task < last; ++task) {
           const Sequence& s = sequences[static_cast<std::size_t>(task / heads)];
@@ -169,9 +158,8 @@ void dense_as(ThreadPool& pool, const View& q, const View& k, const View& v, con
           for_blocks(s, [&](std::int64_t begin, std::int64_t rows, std::int64_t end) {
             pattern_of(s, queries, keys, begin, rows, end, static_cast<T>(scale), scratch.pattern);
             z.assign(static_cast<std::size_t>(rows * width), T(0));
-            product<T>(static_cast<int>(rows), static_cast<int>(width), static_cast<int>(end), 1,
-                       {scratch.pattern.data(), static_cast<int>(end)},
-                       {values.row(0), values.stride()}, 0, z.data(), static_cast<int>(width));
+            product<T>(rows, width, end, {scratch.pattern.data(), end, 1}, values.from(0), false,
+                       z.data(), width);
             for (std::int64_t i = 0; i < rows; ++i) {
               std::copy_n(z.data() + i * width, width,
                           head_row(out.as<T>(), heads, width,
@@ -205,11 +193,11 @@ struct GradCall {
 // One sequence, one head: the pattern is made again, a block of query rows at a time, so nothing
 // larger than [block, keys] exists.
 template <class T>
-void grad_of(const GradCall<T>& c, const Sequence& s, std::int64_t head, Scratch<T>& scratch) {
+void grad_of(const GradCall<T>& c, const Sequence& s, std::int64_t head, Buffers<T>& scratch) {
   const std::int64_t heads = c.q.shape[1], width = c.q.shape[2];
   const auto count = static_cast<std::int64_t>(s.keys.size());
   if (count == 0) return;
-  const int e = static_cast<int>(width);
+  const std::int64_t e = width;
   const Block<T> queries(c.q, head, s.queries), keys(c.k, head, s.keys), values(c.v, head, s.keys),
       grads(c.dz, head, s.queries);
   scratch.dkeys.assign(static_cast<std::size_t>(count * width), T(0));
@@ -217,21 +205,22 @@ void grad_of(const GradCall<T>& c, const Sequence& s, std::int64_t head, Scratch
   const auto& simd = simd::rows<T>();
   for_blocks(s, [&](std::int64_t begin, std::int64_t rows, std::int64_t end) {
     if (end == 0) return;
-    const int m = static_cast<int>(rows), n = static_cast<int>(end);
     pattern_of(s, queries, keys, begin, rows, end, c.scale, scratch.pattern);
-    const Side<T> p{scratch.pattern.data(), n}, dz{grads.row(begin), grads.stride()};
     scratch.dpattern.resize(static_cast<std::size_t>(rows * end));
-    T* ds = scratch.dpattern.data();
-    product<T>(m, n, e, 1, dz, {values.row(0), values.stride(), true}, 0, ds, n);  // dP = dz v^T
-    product<T>(n, e, m, 1, {p.data, n, true}, dz, 1, scratch.dvalues.data(), e);   // dv += P^T dz
+    scratch.dqueries.resize(static_cast<std::size_t>(rows * e));
+    T *p = scratch.pattern.data(), *ds = scratch.dpattern.data();
+    const Matrix<T> pattern{p, end, 1}, dscores{ds, end, 1}, dz = grads.from(begin);
+    // dv += P^T dz, dP = dz v^T
+    product<T>(end, e, rows, pattern.transposed(), dz, true, scratch.dvalues.data(), e);
+    product<T>(rows, end, e, dz, values.from(0).transposed(), false, ds, end);
     for (std::int64_t i = 0; i < rows; ++i) {
-      simd.softmax_grad(p.data + i * end, ds + i * end, ds + i * end, end);
+      simd.softmax_grad(p + i * end, ds + i * end, ds + i * end, end);
+      simd.scale(ds + i * end, c.scale, end);
     }
-    product<T>(n, e, m, c.scale, {ds, n, true}, {queries.row(begin), queries.stride()}, 1,
-               scratch.dkeys.data(), e);  // dk += dS^T q
-    scratch.dqueries.resize(static_cast<std::size_t>(rows * width));
-    product<T>(m, e, n, c.scale, {ds, n}, {keys.row(0), keys.stride()}, 0, scratch.dqueries.data(),
-               e);  // dq = dS k
+    // dk += dS^T q, dq = dS k
+    product<T>(end, e, rows, dscores.transposed(), queries.from(begin), true, scratch.dkeys.data(),
+               e);
+    product<T>(rows, e, end, dscores, keys.from(0), false, scratch.dqueries.data(), e);
     for (std::int64_t i = 0; i < rows; ++i) {
       std::copy_n(
           scratch.dqueries.data() + i * width, width,
@@ -257,7 +246,7 @@ void grad_as(ThreadPool& pool, const View& q, const View& k, const View& v, cons
   const auto n = static_cast<std::int64_t>(sequences.size());
   const std::int64_t parts = disjoint(sequences, k.shape[0]) ? n : 1;
   pool.parallel_for(parts * heads, 1, [&](std::int64_t first, std::int64_t last) {
-    Scratch<T> scratch;
+    Buffers<T> scratch;
     for (std::int64_t task = first; task < last; ++task) {
       const std::int64_t part = task / heads, head = task % heads;
       for (std::int64_t s = part; s < (parts == n ? part + 1 : n); ++s)

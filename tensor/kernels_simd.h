@@ -28,6 +28,7 @@ struct Rows {
   void (*add_to)(const T* x, double* acc, std::int64_t d);
   void (*max_to)(const T* x, double* acc, std::int64_t d);
   void (*add)(const T* x, T* out, std::int64_t d);  // out[i] += x[i]
+  void (*scale)(T* x, T factor, std::int64_t d);    // x *= factor
   void (*softmax)(const T* x, T* out, std::int64_t d);
   void (*log_softmax)(const T* x, T* out, std::int64_t d);
   void (*softmax_grad)(const T* y, const T* dy, T* dx, std::int64_t d);
@@ -65,6 +66,41 @@ struct Skinny {
                std::int64_t k, std::int64_t n, T* out, std::int64_t ldo);
 };
 
+// kernels_simd_gemm.cpp: the product of two packed matrices. `rows` rows of a, or `columns` columns
+// of b, make a panel, in which they lie side by side for each index of k: what the innermost loop
+// reads is contiguous. The last panel is filled up with zeros.
+template <class T>
+struct Gemm {
+  std::int64_t rows, columns;
+  // x [n, k], n counted in rows of a or columns of b; strides in elements, any. `to` has room for
+  // packed_rows(n) * k or packed_columns(n) * k elements; panel p begins at p * rows * k.
+  void (*pack_a)(const T* x, std::int64_t n_stride, std::int64_t k_stride, std::int64_t n,
+                 std::int64_t k, T* to);
+  void (*pack_b)(const T* x, std::int64_t n_stride, std::int64_t k_stride, std::int64_t n,
+                 std::int64_t k, T* to);
+  // out [m, n] = a b, or += with `add`. b was packed with this k, a with ka >= k: index i of a is
+  // at a + i * rows.
+  void (*multiply)(const T* a, std::int64_t ka, const T* b, std::int64_t m, std::int64_t n,
+                   std::int64_t k, bool add, T* out, std::int64_t ldo);
+  std::int64_t packed_rows(std::int64_t n) const { return (n + rows - 1) / rows * rows; }
+  std::int64_t packed_columns(std::int64_t n) const {
+    return (n + columns - 1) / columns * columns;
+  }
+};
+
+// kernels_simd_training.cpp
+struct AdamWStep {  // see kernels::adamw; everything that is the same for all weights
+  double gradient_scale, beta1, beta2, keep, step, root, eps;
+};
+template <class T>
+struct Training {
+  // n weights w with moments m and v and gradients g: the next ones to w2, m2, v2, which may be the
+  // old ones.
+  void (*adamw)(const AdamWStep& rule, const T* w, const T* m, const T* v, const T* g, T* w2, T* m2,
+                T* v2, std::int64_t n);
+  double (*sum_squares)(const T* x, std::int64_t n);
+};
+
 // kernels_scalar.cpp: what has no SIMD loop (sin, cos, pow; in f64 also exp, log, tanh, erf and the
 // functions built on them), by the C library.
 void scalar_unary(kernels::Unary op, const float* x, float* out, std::int64_t n);
@@ -80,5 +116,9 @@ template <class T>
 const Attention<T>& attention();
 template <class T>
 const Skinny<T>& skinny();
+template <class T>
+const Gemm<T>& gemm();
+template <class T>
+const Training<T>& training();
 
 }  // namespace vitrine::simd

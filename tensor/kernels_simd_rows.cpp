@@ -132,7 +132,7 @@ HWY_INLINE double ExpSum(const T* x, T max, T* out, std::int64_t d) {
 }
 
 template <class T>
-HWY_INLINE void Scale(T* x, T factor, std::int64_t d) {
+void Scale(T* x, T factor, std::int64_t d) {
   const Tag<T> tag;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(tag));
   std::int64_t i = 0;
@@ -288,17 +288,10 @@ void LayerNormGainGrad(const T* x, const T* dy, double eps, double* acc, std::in
 
 template <class T>
 const Rows<T>* RowTable() {
-  static constexpr Rows<T> table{Sum<T>,
-                                 Max<T>,
-                                 AddTo<T>,
-                                 MaxTo<T>,
-                                 Add<T>,
-                                 Softmax<T>,
-                                 LogSoftmax<T>,
-                                 SoftmaxGrad<T>,
-                                 LayerNorm<T>,
-                                 LayerNormGrad<T>,
-                                 LayerNormGainGrad<T>};
+  static constexpr Rows<T> table{Sum<T>,       Max<T>,           AddTo<T>,
+                                 MaxTo<T>,     Add<T>,           Scale<T>,
+                                 Softmax<T>,   LogSoftmax<T>,    SoftmaxGrad<T>,
+                                 LayerNorm<T>, LayerNormGrad<T>, LayerNormGainGrad<T>};
   return &table;
 }
 const Rows<float>* RowsF32() { return RowTable<float>(); }

@@ -8,6 +8,7 @@
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "tensor/kernels_simd.h"
+#include "tensor/kernels_simd_turn-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vitrine::simd {
@@ -16,14 +17,6 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 template <class T>
 using Tag = hn::ScalableTag<T>;
-
-// Without unrolling, GCC at -O2 keeps arrays of accumulators in memory instead of registers.
-#undef VITRINE_UNROLL
-#if defined(__GNUC__) && !defined(__clang__)
-#define VITRINE_UNROLL _Pragma("GCC unroll 16")
-#else
-#define VITRINE_UNROLL
-#endif
 
 // ---- b [k, n]: columns lie side by side ---------------------------------------------------------
 // AVX-512 has 32 vector registers, the others 16 (or fewer): accumulators for 8 rows of 3 vectors,
@@ -36,8 +29,8 @@ constexpr int kVectors = kManyRegisters ? 3 : 2;
 constexpr std::int64_t kDepth = 32;
 
 // out[0, kRows)[0, kWidth vectors) (+)= a [kRows, depth] b [depth, ...]. The accumulators live in
-// registers.
-template <int kRows, int kWidth, class T>
+// registers. kAhead: ask for the same place of the next block of b.
+template <int kRows, int kWidth, bool kAhead, class T>
 HWY_INLINE void SideBlock(const T* a, std::int64_t lda, const T* b, std::int64_t ldb,
                           std::int64_t depth, bool first, T* out, std::int64_t ldo) {
   const Tag<T> d;
@@ -54,7 +47,7 @@ HWY_INLINE void SideBlock(const T* a, std::int64_t lda, const T* b, std::int64_t
     VITRINE_UNROLL
     for (int v = 0; v < kWidth; ++v) {
       column[v] = hn::LoadU(d, row + v * lanes);
-      hwy::Prefetch(row + kDepth * ldb + v * lanes);  // the same place of the next block
+      if constexpr (kAhead) hwy::Prefetch(row + kDepth * ldb + v * lanes);
     }
     VITRINE_UNROLL
     for (int r = 0; r < kRows; ++r) {
@@ -74,18 +67,35 @@ HWY_INLINE void SideBlock(const T* a, std::int64_t lda, const T* b, std::int64_t
 }
 
 // All m rows of one panel of columns, kRows at a time.
-template <int kWidth, int kRows, class T>
+template <int kWidth, int kRows, bool kAhead, class T>
 HWY_INLINE void SidePanel(const T* a, std::int64_t lda, std::int64_t m, const T* b,
                           std::int64_t ldb, std::int64_t depth, bool first, T* out,
                           std::int64_t ldo) {
   std::int64_t r = 0;
   for (; r + kRows <= m; r += kRows) {
-    SideBlock<kRows, kWidth>(a + r * lda, lda, b, ldb, depth, first, out + r * ldo, ldo);
+    // The first rows bring b in for the others.
+    if (kAhead && r == 0) SideBlock<kRows, kWidth, true>(a, lda, b, ldb, depth, first, out, ldo);
+    else
+      SideBlock<kRows, kWidth, false>(a + r * lda, lda, b, ldb, depth, first, out + r * ldo, ldo);
   }
   if constexpr (kRows > 1) {
     if (r < m) {
-      SidePanel<kWidth, kRows / 2>(a + r * lda, lda, m - r, b, ldb, depth, first, out + r * ldo,
-                                   ldo);
+      SidePanel<kWidth, kRows / 2, kAhead>(a + r * lda, lda, m - r, b, ldb, depth, first,
+                                           out + r * ldo, ldo);
+    }
+  }
+}
+
+// Columns that do not fill a vector.
+template <class T>
+HWY_INLINE void SideRest(const T* a, std::int64_t lda, std::int64_t m, const T* b, std::int64_t ldb,
+                         std::int64_t depth, std::int64_t columns, bool first, T* out,
+                         std::int64_t ldo) {
+  for (std::int64_t j = 0; j < columns; ++j) {
+    for (std::int64_t r = 0; r < m; ++r) {
+      T sum = first ? T(0) : out[r * ldo + j];
+      for (std::int64_t t = 0; t < depth; ++t) sum += a[r * lda + t] * b[t * ldb + j];
+      out[r * ldo + j] = sum;
     }
   }
 }
@@ -100,27 +110,60 @@ void SideBySide(const T* a, std::int64_t lda, std::int64_t m, const T* b, std::i
     const T* block = b + i * ldb;
     std::int64_t j = 0;
     for (; j + kVectors * lanes <= n; j += kVectors * lanes) {
-      SidePanel<kVectors, kRowsAtOnce>(a + i, lda, m, block + j, ldb, depth, first, out + j, ldo);
+      SidePanel<kVectors, kRowsAtOnce, true>(a + i, lda, m, block + j, ldb, depth, first, out + j,
+                                             ldo);
     }
     for (; j + lanes <= n; j += lanes) {
-      SidePanel<1, kRowsAtOnce>(a + i, lda, m, block + j, ldb, depth, first, out + j, ldo);
+      SidePanel<1, kRowsAtOnce, true>(a + i, lda, m, block + j, ldb, depth, first, out + j, ldo);
     }
-    for (; j < n; ++j) {
-      for (std::int64_t r = 0; r < m; ++r) {
-        T sum = first ? T(0) : out[r * ldo + j];
-        for (std::int64_t t = 0; t < depth; ++t) sum += a[r * lda + i + t] * block[t * ldb + j];
-        out[r * ldo + j] = sum;
-      }
-    }
+    SideRest(a + i, lda, m, block + j, ldb, depth, n - j, first, out + j, ldo);
   }
 }
 
 // ---- b [n, k]: each column is contiguous --------------------------------------------------------
+// A panel of columns is turned, kDepth entries at a time, into the order that SideBlock reads: the
+// turned block stays in the first-level cache for all rows of a.
+constexpr std::int64_t kPanel =
+    kVectors * HWY_MAX_BYTES / sizeof(float);  // at most so many columns
+
+// `columns` columns, kWidth vectors of them or, with kWidth = 0, fewer than a vector.
+template <int kWidth, class T>
+HWY_INLINE void TurnedPanel(const T* a, std::int64_t lda, std::int64_t m, const T* b,
+                            std::int64_t ldb, std::int64_t k, std::int64_t columns, T* out,
+                            std::int64_t ldo) {
+  HWY_ALIGN T turned[kDepth * kPanel];
+  for (std::int64_t i = 0; i < k; i += kDepth) {
+    const std::int64_t depth = k - i < kDepth ? k - i : kDepth;
+    TurnPanel(b + i, ldb, depth, columns, turned, columns);
+    if constexpr (kWidth > 0) {
+      SidePanel<kWidth, kRowsAtOnce, false>(a + i, lda, m, turned, columns, depth, i == 0, out,
+                                            ldo);
+    } else {
+      SideRest(a + i, lda, m, turned, columns, depth, columns, i == 0, out, ldo);
+    }
+  }
+}
+
+template <class T>
+void Turned(const T* a, std::int64_t lda, std::int64_t m, const T* b, std::int64_t ldb,
+            std::int64_t k, std::int64_t n, T* out, std::int64_t ldo) {
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(Tag<T>()));
+  std::int64_t j = 0;
+  for (; j + kVectors * lanes <= n; j += kVectors * lanes) {
+    TurnedPanel<kVectors>(a, lda, m, b + j * ldb, ldb, k, kVectors * lanes, out + j, ldo);
+  }
+  for (; j + lanes <= n; j += lanes) {
+    TurnedPanel<1>(a, lda, m, b + j * ldb, ldb, k, lanes, out + j, ldo);
+  }
+  if (j < n) TurnedPanel<0>(a, lda, m, b + j * ldb, ldb, k, n - j, out + j, ldo);
+}
+
+// Few rows do not pay for turning b: dot products, kRows * kColumns at a time so that every load is
+// used several times.
 constexpr int kDotRows = kManyRegisters ? 4 : 2;
 constexpr int kDotColumns = 4;
+constexpr std::int64_t kDotRowsAtMost = 8;
 
-// out[0, kRows)[0, kColumns): dot products, kRows * kColumns at a time so that every load is used
-// several times.
 template <int kRows, int kColumns, class T>
 HWY_INLINE void DotBlock(const T* a, std::int64_t lda, const T* b, std::int64_t ldb, std::int64_t k,
                          T* out, std::int64_t ldo) {
@@ -171,6 +214,7 @@ HWY_INLINE void DotPanel(const T* a, std::int64_t lda, std::int64_t m, const T* 
 template <class T>
 void Dots(const T* a, std::int64_t lda, std::int64_t m, const T* b, std::int64_t ldb,
           std::int64_t k, std::int64_t n, T* out, std::int64_t ldo) {
+  if (m > kDotRowsAtMost) return Turned(a, lda, m, b, ldb, k, n, out, ldo);
   std::int64_t j = 0;
   for (; j + kDotColumns <= n; j += kDotColumns) {
     DotPanel<kDotColumns, kDotRows>(a, lda, m, b + j * ldb, ldb, k, out + j, ldo);

@@ -54,7 +54,7 @@ double row_loss(T* row, std::int64_t n, std::int64_t target, double g, bool grad
   const double loss =
       best - answer -
       std::log(static_cast<double>(simd.max(row, n)));  // the largest is 1 / sum exp(x - best)
-  for (std::int64_t i = 0; i < n; ++i) row[i] *= static_cast<T>(g);
+  simd.scale(row, static_cast<T>(g), n);
   row[target] -= static_cast<T>(g);
   return loss;
 }
@@ -95,18 +95,16 @@ void adamw_as(ThreadPool& pool, const View& state, const View& gradient, double 
   const std::int64_t n = state.shape[1];
   const T *w = state.as<T>(), *m = w + n, *v = m + n, *g = gradient.as<T>();
   T *w2 = out.as<T>(), *m2 = w2 + n, *v2 = m2 + n;
-  const T scale = static_cast<T>(clip), b1 = static_cast<T>(r.beta1), b2 = static_cast<T>(r.beta2);
-  const T keep = static_cast<T>(1 - settings[0] * r.decay),
-          step = static_cast<T>(settings[0] / settings[1]);
-  const T root = static_cast<T>(1 / std::sqrt(settings[2])), eps = static_cast<T>(r.eps);
-  pool.parallel_for(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const T gi = g[i] * scale;
-      const T mi = b1 * m[i] + (1 - b1) * gi, vi = b2 * v[i] + (1 - b2) * gi * gi;
-      w2[i] = keep * w[i] - step * mi / (std::sqrt(vi) * root + eps);
-      m2[i] = mi;
-      v2[i] = vi;
-    }
+  const simd::AdamWStep step{.gradient_scale = clip,
+                             .beta1 = r.beta1,
+                             .beta2 = r.beta2,
+                             .keep = 1 - settings[0] * r.decay,
+                             .step = settings[0] / settings[1],
+                             .root = 1 / std::sqrt(settings[2]),
+                             .eps = r.eps};
+  const auto& simd = simd::training<T>();
+  pool.parallel_for(n, kGrain, [&](std::int64_t i, std::int64_t end) {
+    simd.adamw(step, w + i, m + i, v + i, g + i, w2 + i, m2 + i, v2 + i, end - i);
   });
 }
 
@@ -115,16 +113,9 @@ double sum_squares_as(ThreadPool& pool, const View& x) {
   const std::int64_t n = x.numel();
   std::vector<double> parts(static_cast<std::size_t>((n + kGrain - 1) / kGrain), 0.0);
   const T* data = x.as<T>();
+  const auto& simd = simd::training<T>();
   pool.parallel_for(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
-    double lanes[8] = {};
-    std::int64_t i = begin;
-    for (; i + 8 <= end; i += 8) {
-      for (int l = 0; l < 8; ++l) lanes[l] += static_cast<double>(data[i + l]) * data[i + l];
-    }
-    double sum = 0;
-    for (const double l : lanes) sum += l;
-    for (; i < end; ++i) sum += static_cast<double>(data[i]) * data[i];
-    parts[static_cast<std::size_t>(begin / kGrain)] = sum;
+    parts[static_cast<std::size_t>(begin / kGrain)] = simd.sum_squares(data + begin, end - begin);
   });
   double sum = 0;
   for (const double p : parts) sum += p;

@@ -40,6 +40,30 @@ TEST(Plan, ReadsOnlyWhatIsWanted) {
       << text;
 }
 
+// Times are told after a run, for each kind of op, and their shares are those of the whole.
+TEST(Plan, ExplainTellsWhereTheTimeWent) {
+  Builder b;
+  const Value x = b.input("x", f32({64, 64}));
+  b.output("y", sum(tanh(matmul(x, x))));
+  const Plan plan = compile(std::move(b).finish(), fetch(value("y")));
+  EXPECT_EQ(plan.explain().find("a run, mean of"), std::string::npos);
+  const Tensor data = numbers({64, 64});
+  for (int i = 0; i < 3; ++i) plan.run({{"x", data}}, {});
+  const std::string text = plan.explain();
+  EXPECT_NE(text.find(" ms a run, mean of 3: "), std::string::npos) << text;
+  double share = 0, products = -1;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    if (const auto at = line.find(" %"); at != std::string::npos) {
+      const double percent = std::stod(line.substr(line.find_last_of(' ', at - 1)));
+      (line.find("products") != std::string::npos ? products : share) += percent;
+    }
+  }
+  EXPECT_NEAR(share, 100, 0.3) << text;
+  EXPECT_GT(products, -1 + 1e-9) << text;
+  EXPECT_LE(products, 100 - 1) << text;  // the sums take time too
+}
+
 TEST(Plan, ViewsCostNothing) {
   Builder b;
   const Value x = b.input("x", f32({2, 6}));

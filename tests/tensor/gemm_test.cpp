@@ -1,9 +1,10 @@
 #include "tensor/gemm.h"
 
-#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
-#include <cstdlib>
+#include <optional>
 #include <string>
 
 #include "kernel_check.h"
@@ -17,7 +18,7 @@ using test::random_tensor;
 
 constexpr DType kFloats[] = {DType::f32, DType::f64};
 
-// A matrix in the layouts that BLAS reads in place (rows, transposed, a window) and those it cannot
+// A matrix in many layouts: rows, transposed, a window, and those that no BLAS reads in place
 // (every second column, every second column of the transpose, broadcast along either axis).
 std::vector<Tensor> matrices(std::int64_t rows, std::int64_t columns, DType dtype,
                              std::uint64_t seed) {
@@ -141,22 +142,80 @@ TEST(Gemm, NanAndInfinityReachTheirRowAndColumn) {
   }
 }
 
-TEST(Gemm, NamesItsBlasAndLeavesTheEnvironmentAlone) {
-  const auto variable = [](const char* name) {
-    const char* value = std::getenv(name);
-    return std::string(value == nullptr ? "(unset)" : value);
-  };
-  const std::string core = variable("OPENBLAS_CORETYPE"),
-                    threads = variable("OPENBLAS_NUM_THREADS");
-  EXPECT_THAT(blas_description(), ::testing::MatchesRegex("OpenBLAS [0-9.a-z]+ [A-Za-z0-9_]+"));
-  EXPECT_EQ(variable("OPENBLAS_CORETYPE"), core);
-  EXPECT_EQ(variable("OPENBLAS_NUM_THREADS"), threads);
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  if (core == "(unset)" && __builtin_cpu_supports("avx2")) {
-    EXPECT_THAT(blas_description(), ::testing::Not(::testing::HasSubstr("Prescott")));
+// A row of a large product has the same bits whatever the other rows and columns are.
+TEST(Gemm, BitsOfAnElementDependOnItsRowAndColumnAlone) {
+  ThreadPool two(2), five(5);
+  for (const DType dtype : kFloats) {
+    const Tensor a = random_tensor({137, 900}, dtype, 1), b = random_tensor({900, 411}, dtype, 2);
+    const Tensor whole = Tensor::empty({137, 411}, dtype);
+    matmul(five, a.view(), b.view(), whole.view());
+    for (const auto& [row, rows, column, columns] :
+         {std::array<std::int64_t, 4>{0, 17, 0, 411}, {9, 101, 40, 48}, {100, 37, 399, 12}}) {
+      const Tensor part = Tensor::empty({rows, columns}, dtype);
+      matmul(two, a.slice(0, row, row + rows).view(), b.slice(1, column, column + columns).view(),
+             part.view());
+      EXPECT_EQ(max_abs_difference(
+                    part, whole.slice(0, row, row + rows).slice(1, column, column + columns)),
+                0);
+    }
   }
-#endif
+}
+
+TEST(Gemm, LongSumsAndTallProducts) {  // more than one slab of packed rows
+  check(random_tensor({20, 70'000}, DType::f32, 1), random_tensor({70'000, 3}, DType::f32, 2));
+  check(random_tensor({8'200, 30}, DType::f32, 1), random_tensor({30, 20}, DType::f32, 2));
+  check(random_tensor({700, 6'500}, DType::f32, 1), random_tensor({6'500, 5}, DType::f32, 2));
+}
+
+TEST(Gemm, AddsToWhatIsThere) {
+  for (const DType dtype : kFloats) {
+    for (const auto& [m, n, k] :
+         {std::array<std::int64_t, 3>{1, 5, 7}, {3, 1, 4}, {70, 210, 500}, {16, 50, 0}}) {
+      const Tensor a = random_tensor({m, k}, dtype, 1), b = random_tensor({k, n}, dtype, 2),
+                   start = random_tensor({m, n}, dtype, 3);
+      const Tensor product = Tensor::empty({m, n}, dtype);
+      const Tensor sum = on_all_pools([&](ThreadPool& pool) {
+        Tensor out = start.clone();
+        matmul(pool, a.view(), b.view(), product.view());
+        matmul_add(pool, a.view(), b.view(), out.view());
+        return out;
+      });
+      std::vector<double> want = start.to_vector<double>();
+      const auto p = product.to_vector<double>();
+      for (std::size_t i = 0; i < want.size(); ++i) want[i] += p[i];
+      expect_close(sum, want, 0, dtype == DType::f32 ? 1e-4 : 1e-12, to_string(sum.shape()));
+    }
+  }
+}
+
+// affine gives the bits of its steps, one after the other.
+TEST(Gemm, AffineIsProductThenBiasThenFunction) {
+  for (const DType dtype : kFloats) {
+    for (const auto& [m, n, k] : {std::array<std::int64_t, 3>{1, 33, 7},
+                                  {5, 200, 60},
+                                  {70, 1, 4},
+                                  {70, 210, 500},
+                                  {16, 50, 0}}) {
+      const Tensor x = random_tensor({m, k}, dtype, 1), w = random_tensor({k, n}, dtype, 2),
+                   bias = random_tensor({2 * n}, dtype, 3).slice(0, 0, 2 * n, 2);
+      for (const bool gelu : {false, true}) {
+        const Tensor out = on_all_pools([&](ThreadPool& pool) {
+          Tensor result = Tensor::full({m, n}, dtype, NAN);
+          affine(pool, x.view(), w.view(), bias.view(), result.view(),
+                 gelu ? std::optional(kernels::Unary::gelu_tanh) : std::nullopt);
+          return result;
+        });
+        ThreadPool pool(1);
+        const Tensor want = Tensor::empty({m, n}, dtype);
+        matmul(pool, x.view(), w.view(), want.view());
+        kernels::binary(pool, kernels::Binary::add, want.view(), bias.broadcast_to({m, n}).view(),
+                        want.view());
+        if (gelu) kernels::unary(pool, kernels::Unary::gelu_tanh, want.view(), want.view());
+        // One column is summed as a row is, in another order.
+        EXPECT_LE(max_abs_difference(out, want), n == 1 ? 1e-6 : 0) << m << ' ' << n << ' ' << k;
+      }
+    }
+  }
 }
 
 }  // namespace
