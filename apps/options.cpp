@@ -18,6 +18,11 @@ void CommonOptions::add_to(CommandLine& line, const std::string& out_doc) {
   line.option("--model", model, "DIR",
               "HuggingFace GPT-2 folder, or gpt2 for the published one\n"
               "(default: the model that ships with Vitrine)");
+  add_without_model_to(line, out_doc);
+}
+
+void CommonOptions::add_without_model_to(CommandLine& line, const std::string& out_doc) {
+  line.heading("Common options");
   line.option("--format", format, "table|json", "for people or for programs (default: table)")
       ->check(CLI::IsMember({"table", "json"}));
   line.option("--out", out, "FILE", out_doc);

@@ -12,7 +12,7 @@
 
 namespace vitrine::app {
 
-// Every verb has these.
+// Every verb has these (`doctor` all but the model).
 struct CommonOptions {
   std::string model;
   std::string format = "table", out, color = "auto";
@@ -20,8 +20,11 @@ struct CommonOptions {
   std::uint64_t seed = 0;
   bool quiet = false;
 
-  void add_to(CommandLine& line, const std::string& out_doc =
-                                     "write the result to FILE, all or nothing, and not to stdout");
+  static constexpr const char* kOutDoc =
+      "write the result to FILE, all or nothing, and not to stdout";
+  void add_to(CommandLine& line, const std::string& out_doc = kOutDoc);
+  // For a verb that is not about a model.
+  void add_without_model_to(CommandLine& line, const std::string& out_doc = kOutDoc);
   bool json() const { return format == "json"; }
   Style style() const { return style_for(color, out); }
   std::string model_name() const { return model.empty() ? "default" : model; }

@@ -19,6 +19,8 @@ struct Style {
   std::string dim(std::string_view text) const { return wrap("2", text); }
   std::string strong(std::string_view text) const { return wrap("1;32", text); }  // the answer
   std::string bar(std::string_view text) const { return wrap("36", text); }
+  std::string warning(std::string_view text) const { return wrap("1;33", text); }
+  std::string failure(std::string_view text) const { return wrap("1;31", text); }
 
  private:
   std::string wrap(const char* code, std::string_view text) const;

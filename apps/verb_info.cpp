@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
 #include <set>
 
 #include "apps/options.h"
@@ -10,6 +9,7 @@
 #include "nn/checkpoint.h"
 #include "tensor/error.h"
 #include "tensor/blas.h"
+#include "tensor/machine.h"
 
 namespace vitrine::app {
 namespace {
@@ -56,29 +56,6 @@ std::int64_t parameter_bytes(const nn::Model& model) {
   return bytes;
 }
 
-// "Intel(R) Xeon(R) ...", as the kernel calls it; "" when it does not say.
-std::string processor_name() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);) {
-    const std::size_t colon = line.find(": ");
-    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
-  }
-  return "";
-}
-
-// The vector extensions that matter for matrix products.
-std::vector<std::string> processor_features() {
-  std::vector<std::string> features;
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("sse4.2")) features.emplace_back("sse4.2");
-  if (__builtin_cpu_supports("avx")) features.emplace_back("avx");
-  if (__builtin_cpu_supports("fma")) features.emplace_back("fma");
-  if (__builtin_cpu_supports("avx2")) features.emplace_back("avx2");
-  if (__builtin_cpu_supports("avx512f")) features.emplace_back("avx512f");
-#endif
-  return features;
-}
-
 // ---- as JSON ------------------------------------------------------------------------------------
 Json as_json(const nn::Model& model, const Graph& graph, const Plan::Stats& stats,
              std::int64_t length) {
@@ -105,9 +82,10 @@ Json as_json(const nn::Model& model, const Graph& graph, const Plan::Stats& stat
                      {"intermediate_bytes", stats.intermediate_bytes},
                      {"arena_bytes", stats.arena_bytes},
                      {"result_bytes", stats.result_bytes}};
-  json["machine"] = {{"processor", processor_name()},
-                     {"features", processor_features()},
-                     {"threads", model.pool().threads()},
+  const Machine machine = describe_machine(model.pool());
+  json["machine"] = {{"processor", machine.processor.name},
+                     {"features", machine.processor.features},
+                     {"threads", machine.threads},
                      {"blas", blas_description()}};
   return json;
 }
@@ -147,8 +125,7 @@ std::string sites_section(const Graph& graph, int layers, std::int64_t length, c
 std::string as_table(const nn::Model& model, const Graph& graph, const Plan::Stats& stats,
                      std::int64_t length, const std::string& name, const Style& style) {
   const nn::Config& c = model.config();
-  std::string features;
-  for (const std::string& f : processor_features()) features += " " + f;
+  const Machine machine = describe_machine(model.pool());
   const std::string tokenizer =
       model.has_tokenizer()
           ? fmt::format("{} tokens, {} of them added", grouped(model.tokenizer().vocabulary_size()),
@@ -181,8 +158,9 @@ std::string as_table(const nn::Model& model, const Graph& graph, const Plan::Sta
                    {"logits", byte_size(stats.result_bytes)}},
                   style);
   text += section("this machine",
-                  {{"processor", processor_name() + features},
-                   {"threads", fmt::format("{}", model.pool().threads())},
+                  {{"processor", fmt::format("{} {}", machine.processor.name,
+                                             fmt::join(machine.processor.features, " "))},
+                   {"threads", fmt::format("{}", machine.threads)},
                    {"BLAS", blas_description()}},
                   style);
   return text + sites_section(graph, c.layers, length, style);

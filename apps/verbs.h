@@ -11,5 +11,6 @@ void verb_predict(const Arguments& arguments);
 void verb_generate(const Arguments& arguments);
 void verb_cache(const Arguments& arguments);
 void verb_info(const Arguments& arguments);
+void verb_doctor(const Arguments& arguments);
 
 }  // namespace vitrine::app

@@ -68,6 +68,15 @@ std::vector<std::string> candidates() {
   return files;
 }
 
+// The file that holds `symbol`, links followed; `name` when the loader does not tell.
+std::string file_of(void* symbol, const std::string& name) {
+  Dl_info info{};
+  if (dladdr(symbol, &info) == 0 || info.dli_fname == nullptr) return name;
+  std::error_code failed;
+  const auto path = std::filesystem::canonical(info.dli_fname, failed);
+  return failed ? info.dli_fname : path.string();
+}
+
 // Fills `out` from the loaded library; false when it lacks a symbol.
 bool resolve(void* library, const std::string& file, Blas& out) {
   const auto find = [&]<class F>(const char* name, F*& function) {
@@ -75,11 +84,13 @@ bool resolve(void* library, const std::string& file, Blas& out) {
     return function != nullptr;
   };
   void (*set_threads)(int) = nullptr;
+  int (*threads)() = nullptr;
   char* (*core)() = nullptr;
   char* (*config)() = nullptr;
   if (!find("cblas_sgemm", out.sgemm) || !find("cblas_dgemm", out.dgemm) ||
       !find("cblas_sgemv", out.sgemv) || !find("cblas_dgemv", out.dgemv) ||
-      !find("openblas_set_num_threads", set_threads) || !find("openblas_get_corename", core) ||
+      !find("openblas_set_num_threads", set_threads) ||
+      !find("openblas_get_num_threads", threads) || !find("openblas_get_corename", core) ||
       !find("openblas_get_config", config)) {
     return false;
   }
@@ -88,7 +99,8 @@ bool resolve(void* library, const std::string& file, Blas& out) {
   std::string name;
   words >> name >> out.version;
   out.core = core();
-  out.file = file;
+  out.file = file_of(reinterpret_cast<void*>(out.sgemm), file);
+  out.threads = threads();
   return true;
 }
 

@@ -26,7 +26,8 @@ struct Blas {
 
   std::string version;  // "0.3.21"
   std::string core;     // "SkylakeX": the kernels in use
-  std::string file;     // what was loaded
+  std::string file;     // what was loaded: its path, links followed
+  int threads;          // that one call uses: 1, unless the library ignores what it is told
 };
 
 // Loads the library on the first call; every call of it runs on the calling thread alone. Throws

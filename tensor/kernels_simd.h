@@ -101,6 +101,16 @@ struct Training {
   double (*sum_squares)(const T* x, std::int64_t n);
 };
 
+// kernels_simd_peak.cpp: loops that show what this CPU can do at most.
+struct Peak {
+  const char* target;            // Highway's name of the instructions in use: "AVX3_DL"
+  std::int64_t flops_per_round;  // a multiply-add counts as two
+  // `rounds` of independent multiply-adds in registers; factor lies in (0, 1). The result only
+  // keeps them from being optimised away.
+  float (*multiply_adds)(std::int64_t rounds, float factor);
+  float (*read)(const float* x, std::int64_t n);  // the sum, in no useful order
+};
+
 // kernels_scalar.cpp: what has no SIMD loop (sin, cos, pow; in f64 also exp, log, tanh, erf and the
 // functions built on them), by the C library.
 void scalar_unary(kernels::Unary op, const float* x, float* out, std::int64_t n);
@@ -120,5 +130,6 @@ template <class T>
 const Gemm<T>& gemm();
 template <class T>
 const Training<T>& training();
+const Peak& peak();
 
 }  // namespace vitrine::simd

@@ -44,8 +44,8 @@ std::vector<std::string> examples_in(const std::string& help) {
 }
 
 TEST(Help, ListsTheVerbs) {
-  EXPECT_THAT(listed_verbs(),
-              ::testing::IsSupersetOf({"tokenize", "predict", "generate", "cache", "info"}));
+  EXPECT_THAT(listed_verbs(), ::testing::IsSupersetOf(
+                                  {"tokenize", "predict", "generate", "cache", "info", "doctor"}));
   EXPECT_EQ(vitrine({}).exit, 0);
   for (const char* spelling : {"--help", "-h", "help"}) {
     EXPECT_EQ(vitrine({spelling}).out, vitrine({}).out) << spelling;
@@ -65,10 +65,11 @@ TEST(Help, EveryVerbExplainsItselfAndItsExampleWorks) {
     const Outcome help = vitrine({verb, "--help"});
     EXPECT_EQ(help.exit, 0) << verb;
     EXPECT_EQ(help.err, "") << verb;
-    for (const char* option :
-         {"--model", "--format", "--out", "--threads", "--seed", "--color", "--quiet"}) {
+    for (const char* option : {"--format", "--out", "--threads", "--seed", "--color", "--quiet"}) {
       EXPECT_THAT(help.out, HasSubstr(option)) << verb;
     }
+    // All verbs but one are about a model.
+    EXPECT_EQ(help.out.find("--model") != std::string::npos, verb != "doctor") << verb;
     EXPECT_EQ(vitrine({"help", verb}).out, help.out);
     const auto examples = examples_in(help.out);
     ASSERT_FALSE(examples.empty()) << verb << " has no example";
