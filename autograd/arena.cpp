@@ -1,15 +1,13 @@
 #include "autograd/arena.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <new>
 
 namespace vitrine {
 namespace {
 
-constexpr std::int64_t kAlign = 64;
 std::int64_t aligned(std::int64_t bytes) {
-  return std::max(kAlign, (bytes + kAlign - 1) / kAlign * kAlign);
+  return std::max(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
 }
 
 }  // namespace
@@ -52,22 +50,19 @@ void ArenaPlanner::give_back(std::int64_t offset, std::int64_t bytes) {
   }
 }
 
-void ArenaPool::Free::operator()(std::byte* p) const { std::free(p); }
-
 ArenaPool::Lease ArenaPool::lease(std::int64_t bytes) const {
   auto& self = const_cast<ArenaPool&>(*this);
   {
     const std::lock_guard lock(mutex_);
     if (!idle_.empty()) {
-      Block block = std::move(idle_.back());
+      Memory block = std::move(idle_.back());
       idle_.pop_back();
       return {self, std::move(block)};
     }
   }
-  auto* p =
-      static_cast<std::byte*>(std::aligned_alloc(kAlign, static_cast<std::size_t>(aligned(bytes))));
-  if (p == nullptr) throw std::bad_alloc();
-  return {self, Block(p)};
+  Memory memory = allocate_memory(bytes);
+  if (memory == nullptr) throw std::bad_alloc();
+  return {self, std::move(memory)};
 }
 
 ArenaPool::Lease::~Lease() {

@@ -4,9 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <mutex>
 #include <vector>
+
+#include "tensor/memory.h"
 
 namespace vitrine {
 
@@ -25,14 +26,9 @@ class ArenaPlanner {
 // Hands out blocks at run time and keeps them for the next run. Safe from many threads.
 class ArenaPool {
  public:
-  struct Free {
-    void operator()(std::byte* p) const;
-  };
-  using Block = std::unique_ptr<std::byte[], Free>;
-
   class Lease {
    public:
-    Lease(ArenaPool& pool, Block block) : pool_(pool), block_(std::move(block)) {}
+    Lease(ArenaPool& pool, Memory block) : pool_(pool), block_(std::move(block)) {}
     ~Lease();
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;
@@ -40,13 +36,13 @@ class ArenaPool {
 
    private:
     ArenaPool& pool_;
-    Block block_;
+    Memory block_;
   };
   Lease lease(std::int64_t bytes) const;  // all leases of one pool have the same size
 
  private:
   mutable std::mutex mutex_;
-  mutable std::vector<Block> idle_;
+  mutable std::vector<Memory> idle_;
 };
 
 }  // namespace vitrine

@@ -62,6 +62,14 @@ std::vector<Tensor> bind_leaves(const std::vector<NamedLeaf>& leaves,
   return bound;
 }
 
+// has_nan by all threads: the largest of values, one of which is NaN, is NaN.
+bool holds_nan(ThreadPool& pool, const Tensor& x) {
+  if (!is_compute_float(x.dtype()) || x.numel() == 0) return false;
+  const Tensor flat = x.contiguous().reshape({x.numel()}), top = Tensor::empty({1}, x.dtype());
+  kernels::reduce(pool, kernels::Reduce::max, flat.view(), {0}, top.view());
+  return has_nan(top);
+}
+
 bool view_has_nan(const View& v) {
   if (!is_compute_float(v.dtype)) return false;
   return has_nan(
@@ -207,7 +215,7 @@ Results Plan::run(const Feeds& feeds, const Parameters& parameters,
                    [](bool w) { return w; });
   if (options.find_nan) {
     for (const auto& [name, entry] : results.values_) {
-      if (is_compute_float(entry.tensor.dtype()) && has_nan(entry.tensor)) {
+      if (holds_nan(pool, entry.tensor)) {
         if (!repeatable) {
           throw NumericError(fmt::format(
               "'{}' holds NaN; this plan has updated its leaves, so it cannot be run again to find "

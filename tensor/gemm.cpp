@@ -53,9 +53,7 @@ View transposed(const View& x) {
 }
 
 // ---- few rows -----------------------------------------------------------------------------------
-// Up to this many rows the product is bound by reading b: loops that read it in place win over
-// those that pack it first.
-constexpr std::int64_t kSkinnyRows = 16;
+// Bound by reading b: loops that read it in place win over those that pack it first.
 constexpr std::int64_t kSkinnyColumns = 192;  // of one tile
 constexpr std::int64_t kSkinnyDepth = 8192;   // longer sums lose digits in one chain
 constexpr std::int64_t kWork = 500'000;       // multiply-adds that are worth a task of their own
@@ -63,8 +61,10 @@ constexpr std::int64_t kWork = 500'000;       // multiply-adds that are worth a 
 template <class T>
 bool is_skinny(const Matrix<T>& a, const Matrix<T>& b, std::int64_t m, std::int64_t k,
                const Finish<T>& finish) {
-  return m <= kSkinnyRows && k <= kSkinnyDepth && !finish.add && a.column_stride == 1 &&
-         (b.column_stride == 1 || b.row_stride == 1);
+  const auto& simd = simd::skinny<T>();
+  return k <= kSkinnyDepth && !finish.add && a.column_stride == 1 &&
+         ((b.column_stride == 1 && m <= simd.most_rows) ||
+          (b.row_stride == 1 && m <= simd.most_rows_dots));
 }
 
 template <class T>

@@ -5,13 +5,13 @@
 #pragma once
 
 #include <algorithm>
-#include <cstddef>
 #include <cstdint>
 #include <new>
 #include <optional>
 
 #include "tensor/kernels.h"
 #include "tensor/kernels_simd.h"
+#include "tensor/memory.h"
 #include "tensor/thread_pool.h"
 
 namespace vitrine {
@@ -48,29 +48,21 @@ void finish_tile(const Finish<T>& finish, T* out, std::int64_t ldo, std::int64_t
   }
 }
 
-// Memory aligned for vectors: a load across two cache lines costs two.
+// Memory that a thread keeps from one product to the next.
 template <class T>
 class Scratch {
  public:
-  Scratch() = default;
-  ~Scratch() { release(); }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-
   T* of(std::int64_t size) {
     if (size > size_) {
-      release();
-      data_ =
-          static_cast<T*>(::operator new(static_cast<std::size_t>(size) * sizeof(T), kAlignment));
+      memory_ = allocate_memory(size * static_cast<std::int64_t>(sizeof(T)));
+      if (memory_ == nullptr) throw std::bad_alloc();
       size_ = size;
     }
-    return data_;
+    return reinterpret_cast<T*>(memory_.get());
   }
 
  private:
-  static constexpr std::align_val_t kAlignment{128};
-  void release() { ::operator delete(data_, kAlignment); }
-  T* data_ = nullptr;
+  Memory memory_;
   std::int64_t size_ = 0;
 };
 

@@ -54,10 +54,11 @@ struct Attention {
                  std::int64_t e, T* table, std::int64_t stride);
 };
 
-// kernels_simd_skinny.cpp: out [m, n] = a [m, k] b for few rows m and many columns n; lda, ldb, ldo
-// are row strides.
+// kernels_simd_skinny.cpp: out [m, n] = a [m, k] b for few rows m and many columns n, b read in
+// place; lda, ldb, ldo are row strides. Above so many rows, packing b first is faster (measured).
 template <class T>
 struct Skinny {
+  std::int64_t most_rows, most_rows_dots;
   // b [k, n], row i at b + i * ldb
   void (*side_by_side)(const T* a, std::int64_t lda, std::int64_t m, const T* b, std::int64_t ldb,
                        std::int64_t k, std::int64_t n, T* out, std::int64_t ldo);

@@ -20,19 +20,45 @@ using Tag = hn::ScalableTag<T>;
 
 // ---- b [k, n]: columns lie side by side ---------------------------------------------------------
 // AVX-512 has 32 vector registers, the others 16 (or fewer): accumulators for 8 rows of 3 vectors,
-// or 4 rows of 2.
+// or 6 rows of 2.
 constexpr bool kManyRegisters = HWY_MAX_BYTES >= 64;
-constexpr int kRowsAtOnce = kManyRegisters ? 8 : 4;
+constexpr int kRowsAtOnce = kManyRegisters ? 8 : 6;
 constexpr int kVectors = kManyRegisters ? 3 : 2;
-// b is read in blocks of kDepth rows, which stay in the first-level cache for all rows of a. Going
-// down whole columns instead would touch a new page at every step.
-constexpr std::int64_t kDepth = 32;
+
+// b is read in blocks: columns of kPanels panels, kVectors vectors each, and as many rows as stay
+// in the first-level cache for all rows of a.
+constexpr int kPanels = 4;
+template <class T>
+HWY_INLINE std::int64_t PanelColumns() {
+  return kVectors * static_cast<std::int64_t>(hn::Lanes(Tag<T>()));
+}
+template <class T>
+HWY_INLINE std::int64_t Depth() {
+  return 2 * PanelColumns<T>();
+}
+
+// What comes next from memory is asked for while the present block is worked on, in the order in
+// which it lies there: at step i a piece as long as a panel is wide, 2^kShift pieces to a run.
+template <class T>
+struct Ahead {
+  const T* from = nullptr;
+  std::int64_t stride = 0;  // from run to run
+  int shift = 0;
+
+  HWY_INLINE void Ask(std::int64_t i) const {
+    const T* piece = from + (i >> shift) * stride + (i & ((1 << shift) - 1)) * PanelColumns<T>();
+    VITRINE_UNROLL
+    for (int v = 0; v < kVectors; ++v)
+      __builtin_prefetch(piece + v * static_cast<std::int64_t>(hn::Lanes(Tag<T>())), 0, 2);
+  }
+};
 
 // out[0, kRows)[0, kWidth vectors) (+)= a [kRows, depth] b [depth, ...]. The accumulators live in
-// registers. kAhead: ask for the same place of the next block of b.
+// registers.
 template <int kRows, int kWidth, bool kAhead, class T>
 HWY_INLINE void SideBlock(const T* a, std::int64_t lda, const T* b, std::int64_t ldb,
-                          std::int64_t depth, bool first, T* out, std::int64_t ldo) {
+                          std::int64_t depth, bool first, T* out, std::int64_t ldo,
+                          const Ahead<T>& ahead) {
   const Tag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   hn::Vec<Tag<T>> acc[kRows][kWidth];
@@ -43,12 +69,10 @@ HWY_INLINE void SideBlock(const T* a, std::int64_t lda, const T* b, std::int64_t
   }
   for (std::int64_t i = 0; i < depth; ++i) {
     const T* row = b + i * ldb;
+    if constexpr (kAhead) ahead.Ask(i);
     hn::Vec<Tag<T>> column[kWidth];
     VITRINE_UNROLL
-    for (int v = 0; v < kWidth; ++v) {
-      column[v] = hn::LoadU(d, row + v * lanes);
-      if constexpr (kAhead) hwy::Prefetch(row + kDepth * ldb + v * lanes);
-    }
+    for (int v = 0; v < kWidth; ++v) column[v] = hn::LoadU(d, row + v * lanes);
     VITRINE_UNROLL
     for (int r = 0; r < kRows; ++r) {
       const auto factor = hn::Set(d, a[r * lda + i]);
@@ -70,19 +94,24 @@ HWY_INLINE void SideBlock(const T* a, std::int64_t lda, const T* b, std::int64_t
 template <int kWidth, int kRows, bool kAhead, class T>
 HWY_INLINE void SidePanel(const T* a, std::int64_t lda, std::int64_t m, const T* b,
                           std::int64_t ldb, std::int64_t depth, bool first, T* out,
-                          std::int64_t ldo) {
+                          std::int64_t ldo, const Ahead<T>& ahead = {}) {
   std::int64_t r = 0;
+  if constexpr (kAhead) {  // by the first rows alone
+    if (m >= kRows) {
+      SideBlock<kRows, kWidth, true>(a, lda, b, ldb, depth, first, out, ldo, ahead);
+      r = kRows;
+    }
+  }
   for (; r + kRows <= m; r += kRows) {
-    // The first rows bring b in for the others.
-    if (kAhead && r == 0) SideBlock<kRows, kWidth, true>(a, lda, b, ldb, depth, first, out, ldo);
-    else
-      SideBlock<kRows, kWidth, false>(a + r * lda, lda, b, ldb, depth, first, out + r * ldo, ldo);
+    SideBlock<kRows, kWidth, false>(a + r * lda, lda, b, ldb, depth, first, out + r * ldo, ldo,
+                                    ahead);
   }
   if constexpr (kRows > 1) {
-    if (r < m) {
-      SidePanel<kWidth, kRows / 2, kAhead>(a + r * lda, lda, m - r, b, ldb, depth, first,
-                                           out + r * ldo, ldo);
-    }
+    if (r == 0)
+      SidePanel<kWidth, kRows / 2, kAhead>(a, lda, m, b, ldb, depth, first, out, ldo, ahead);
+    else if (r < m)
+      SidePanel<kWidth, kRows / 2, false>(a + r * lda, lda, m - r, b, ldb, depth, first,
+                                          out + r * ldo, ldo);
   }
 }
 
@@ -104,38 +133,50 @@ template <class T>
 void SideBySide(const T* a, std::int64_t lda, std::int64_t m, const T* b, std::int64_t ldb,
                 std::int64_t k, std::int64_t n, T* out, std::int64_t ldo) {
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(Tag<T>()));
-  for (std::int64_t i = 0; i < k; i += kDepth) {
-    const std::int64_t depth = k - i < kDepth ? k - i : kDepth;
-    const bool first = i == 0;
-    const T* block = b + i * ldb;
-    std::int64_t j = 0;
-    for (; j + kVectors * lanes <= n; j += kVectors * lanes) {
-      SidePanel<kVectors, kRowsAtOnce, true>(a + i, lda, m, block + j, ldb, depth, first, out + j,
-                                             ldo);
+  const std::int64_t panel = PanelColumns<T>(), step = Depth<T>();
+  for (std::int64_t j = 0; j < n; j += kPanels * panel) {
+    const std::int64_t columns = HWY_MIN(kPanels * panel, n - j);
+    for (std::int64_t i = 0; i < k; i += step) {
+      const std::int64_t depth = HWY_MIN(step, k - i);
+      const bool first = i == 0;
+      const T *block = b + i * ldb + j, *factors = a + i;
+      // The next block: further down, or at the top of the next columns.
+      Ahead<T> ahead{i + step < k ? block + step * ldb : b + j + kPanels * panel, ldb, 2};
+      T* to = out + j;
+      std::int64_t c = 0;
+      for (; c + panel <= columns; c += panel) {
+        SidePanel<kVectors, kRowsAtOnce, true>(factors, lda, m, block + c, ldb, depth, first,
+                                               to + c, ldo, ahead);
+        ahead.from += step / kPanels * ldb;
+      }
+      for (; c + lanes <= columns; c += lanes) {
+        SidePanel<1, kRowsAtOnce, false>(factors, lda, m, block + c, ldb, depth, first, to + c,
+                                         ldo);
+      }
+      SideRest(factors, lda, m, block + c, ldb, depth, columns - c, first, to + c, ldo);
     }
-    for (; j + lanes <= n; j += lanes) {
-      SidePanel<1, kRowsAtOnce, true>(a + i, lda, m, block + j, ldb, depth, first, out + j, ldo);
-    }
-    SideRest(a + i, lda, m, block + j, ldb, depth, n - j, first, out + j, ldo);
   }
 }
 
 // ---- b [n, k]: each column is contiguous --------------------------------------------------------
-// A panel of columns is turned, kDepth entries at a time, into the order that SideBlock reads: the
-// turned block stays in the first-level cache for all rows of a.
-constexpr std::int64_t kPanel =
-    kVectors * HWY_MAX_BYTES / sizeof(float);  // at most so many columns
+// A panel of columns is turned, a block at a time, into the order that SideBlock reads.
 
 // `columns` columns, kWidth vectors of them or, with kWidth = 0, fewer than a vector.
 template <int kWidth, class T>
 HWY_INLINE void TurnedPanel(const T* a, std::int64_t lda, std::int64_t m, const T* b,
                             std::int64_t ldb, std::int64_t k, std::int64_t columns, T* out,
                             std::int64_t ldo) {
-  HWY_ALIGN T turned[kDepth * kPanel];
-  for (std::int64_t i = 0; i < k; i += kDepth) {
-    const std::int64_t depth = k - i < kDepth ? k - i : kDepth;
+  constexpr std::size_t kMost = kVectors * HWY_MAX_BYTES / sizeof(T);
+  HWY_ALIGN T turned[2 * kMost * kMost];
+  const std::int64_t step = Depth<T>();
+  for (std::int64_t i = 0; i < k; i += step) {
+    const std::int64_t depth = HWY_MIN(step, k - i);
     TurnPanel(b + i, ldb, depth, columns, turned, columns);
-    if constexpr (kWidth > 0) {
+    if constexpr (kWidth == kVectors) {
+      const Ahead<T> ahead{i + step < k ? b + i + step : b + columns * ldb, ldb, 1};
+      SidePanel<kWidth, kRowsAtOnce, true>(a + i, lda, m, turned, columns, depth, i == 0, out, ldo,
+                                           ahead);
+    } else if constexpr (kWidth > 0) {
       SidePanel<kWidth, kRowsAtOnce, false>(a + i, lda, m, turned, columns, depth, i == 0, out,
                                             ldo);
     } else {
@@ -162,7 +203,7 @@ void Turned(const T* a, std::int64_t lda, std::int64_t m, const T* b, std::int64
 // used several times.
 constexpr int kDotRows = kManyRegisters ? 4 : 2;
 constexpr int kDotColumns = 4;
-constexpr std::int64_t kDotRowsAtMost = 8;
+constexpr std::int64_t kDotRowsAtMost = 4;
 
 template <int kRows, int kColumns, class T>
 HWY_INLINE void DotBlock(const T* a, std::int64_t lda, const T* b, std::int64_t ldb, std::int64_t k,
@@ -224,7 +265,7 @@ void Dots(const T* a, std::int64_t lda, std::int64_t m, const T* b, std::int64_t
 
 template <class T>
 const Skinny<T>* SkinnyTable() {
-  static constexpr Skinny<T> table{SideBySide<T>, Dots<T>};
+  static constexpr Skinny<T> table{kManyRegisters ? 96 : 32, 96, SideBySide<T>, Dots<T>};
   return &table;
 }
 const Skinny<float>* SkinnyF32() { return SkinnyTable<float>(); }

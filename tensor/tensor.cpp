@@ -3,18 +3,15 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <limits>
-#include <new>
 
 #include "tensor/convert.h"
 #include "tensor/error.h"
+#include "tensor/memory.h"
 
 namespace vitrine {
 namespace {
-
-constexpr std::size_t kAlignment = 64;  // a cache line, and the widest vector register
 
 [[noreturn]] void throw_undefined(std::string_view what) {
   throw ShapeError(fmt::format(
@@ -31,16 +28,14 @@ std::int64_t checked_bytes(const Shape& shape, DType dtype) {
 }
 
 std::shared_ptr<void> allocate(std::int64_t bytes, const Shape& shape, DType dtype) {
-  // Rounded up to whole lines; empty tensors get one line too, so that their data pointer is valid.
-  const std::size_t lines = static_cast<std::size_t>(bytes) / kAlignment + 1;
-  void* memory = std::aligned_alloc(kAlignment, lines * kAlignment);
+  Memory memory = allocate_memory(bytes);
   if (memory == nullptr) {
     throw Error(
         ErrorKind::runtime,
         fmt::format("out of memory: a tensor {}{} needs {} bytes; use a smaller batch or model",
                     name_of(dtype), to_string(shape), bytes));
   }
-  return {memory, std::free};
+  return memory;
 }
 
 // Replaces the one -1 of a requested shape by the size that makes the counts equal.
