@@ -47,15 +47,6 @@ has_header() {
   fi
 }
 
-# A shared library that the program loads at run time.
-has_library() {
-  local folder
-  for folder in $(tr ':' ' ' <<<"${LD_LIBRARY_PATH:-}"); do
-    [ -e "$folder/$1" ] && return
-  done
-  { PATH="$PATH:/sbin:/usr/sbin" ldconfig -p 2>/dev/null || true; } | grep -F "$1" >/dev/null
-}
-
 # ---- packages ----------------------------------------------------------------------------------
 missing_packages=() # names on Debian and Ubuntu
 missing_reasons=()
@@ -82,7 +73,6 @@ look_for() {
   need libfmt-dev "fmt: formatting" has_header fmt/core.h
   need nlohmann-json3-dev "JSON" has_header nlohmann/json.hpp
   need libcli11-dev "CLI11: the options of the program" has_header CLI/CLI.hpp
-  need libopenblas0 "OpenBLAS: matrix products, loaded at run time" has_library libopenblas.so.0
   if [ "$1" = tests ]; then
     need libgtest-dev "GoogleTest" has_header gtest/gtest.h
     need libgmock-dev "GoogleMock, its matchers" has_header gmock/gmock.h

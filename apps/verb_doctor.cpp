@@ -33,24 +33,14 @@ Json machine_json(const Machine& m) {
   Json json = {{"processor", json_text(m.processor.name)},
                {"features", m.processor.features},
                {"threads", m.threads}};
-  json["blas"] = m.blas.error.empty()
-                     ? Json(fmt::format("OpenBLAS {} {}", m.blas.version, m.blas.core))
-                     : Json();
   json["logical_cores"] = m.logical_cores;
   json["physical_cores"] = m.physical_cores > 0 ? Json(m.physical_cores) : Json();
   json["cpu_quota"] = m.cpu_quota > 0 ? Json(m.cpu_quota) : Json();
   json["memory_bytes"] = m.memory_bytes;
   json["simd_target"] = m.simd_target;
+  json["product_block"] = {{"rows", m.product_block.rows}, {"columns", m.product_block.columns}};
   json["optimised"] = m.optimised;
   return json;
-}
-
-Json blas_json(const Machine::Library& blas) {
-  if (!blas.error.empty()) return {{"error", json_text(blas.error)}};
-  return {{"version", blas.version},
-          {"core", blas.core},
-          {"file", json_text(blas.file)},
-          {"threads", blas.threads}};
 }
 
 Json rates_json(const MachineRates& rates) {
@@ -83,10 +73,7 @@ Json as_json(const Findings& f) {
                       {"finding", json_text(check.finding)},
                       {"remedy", check.remedy.empty() ? Json() : Json(json_text(check.remedy))}});
   }
-  return {{"machine", machine_json(f.machine)},
-          {"blas", blas_json(f.machine.blas)},
-          {"rates", rates_json(f.rates)},
-          {"checks", checks}};
+  return {{"machine", machine_json(f.machine)}, {"rates", rates_json(f.rates)}, {"checks", checks}};
 }
 
 // ---- as text ------------------------------------------------------------------------------------
@@ -113,12 +100,8 @@ std::string machine_text(const Machine& m, const Style& style) {
   line("features", fmt::format("{}", fmt::join(m.processor.features, " ")));
   line("memory", m.memory_bytes > 0 ? byte_size(m.memory_bytes) : "");
   line("own loops", fmt::format("{} (Highway's name)", m.simd_target));
-  if (m.blas.error.empty()) {
-    line("BLAS", fmt::format("OpenBLAS {}, {} kernels", m.blas.version, m.blas.core));
-    line("", visible(m.blas.file));
-  } else {
-    line("BLAS", "none");
-  }
+  line("products", fmt::format("own kernels, {}, blocks of {} x {}", m.simd_target,
+                               m.product_block.rows, m.product_block.columns));
   return style.bold("this machine") + "\n" + table.text(style);
 }
 
@@ -129,7 +112,6 @@ std::string rates_text(const MachineRates& rates, const Style& style) {
   limits.row({"  reading memory", fmt::format("{:.1f} GB/s", rates.memory_gigabytes_per_second),
               counted(rates.threads, "thread")});
   std::string text = style.bold("what it can do at most") + "\n" + limits.text(style);
-  if (rates.products.empty()) return text;
 
   Table table({{"  m x n x k"},
                {"such as"},
@@ -196,7 +178,7 @@ void verb_doctor(const Arguments& arguments) {
       "Checks this machine: what it can do at most, how near matrix products come to\n"
       "that, and whether they are right and the same for any number of threads. The\n"
       "exit code is 4 when a check failed; a warning is about speed.\n\n"
-      "json: {meta, machine, blas, rates: {peak_gflops, other_cpus,\n"
+      "json: {meta, machine, rates: {peak_gflops, other_cpus,\n"
       "memory_gigabytes_per_second, products}, checks: [{name, status, finding, remedy}]}\n",
       "vitrine doctor --quick");
   CommonOptions common;

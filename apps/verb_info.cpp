@@ -8,7 +8,6 @@
 #include "apps/verbs.h"
 #include "nn/checkpoint.h"
 #include "tensor/error.h"
-#include "tensor/blas.h"
 #include "tensor/machine.h"
 
 namespace vitrine::app {
@@ -86,7 +85,7 @@ Json as_json(const nn::Model& model, const Graph& graph, const Plan::Stats& stat
   json["machine"] = {{"processor", machine.processor.name},
                      {"features", machine.processor.features},
                      {"threads", machine.threads},
-                     {"blas", blas_description()}};
+                     {"simd_target", machine.simd_target}};
   return json;
 }
 
@@ -161,7 +160,7 @@ std::string as_table(const nn::Model& model, const Graph& graph, const Plan::Sta
                   {{"processor", fmt::format("{} {}", machine.processor.name,
                                              fmt::join(machine.processor.features, " "))},
                    {"threads", fmt::format("{}", machine.threads)},
-                   {"BLAS", blas_description()}},
+                   {"products", fmt::format("own kernels, {}", machine.simd_target)}},
                   style);
   return text + sites_section(graph, c.layers, length, style);
 }
@@ -171,7 +170,7 @@ std::string as_table(const nn::Model& model, const Graph& graph, const Plan::Sta
 void verb_info(const Arguments& arguments) {
   CommandLine line(arguments,
                    "A model's configuration, parameters and sites, what a forward pass costs in\n"
-                   "memory and FLOPs, and which BLAS runs it.\n\n"
+                   "memory and FLOPs, and what this machine runs it on.\n\n"
                    "json: {meta, config, parameters, tokenizer, sites: [{name, shape}], forward,\n"
                    "machine}\n",
                    "vitrine info --length 20");

@@ -59,7 +59,7 @@ def owner(work):
 
 
 def add_google_benchmark(out, report):
-    for key in ("threads", "blas", "peer_openblas", "model"):
+    for key in ("threads", "products", "peer_openblas", "model"):
         if key in report.get("context", {}):
             out.context[key] = report["context"][key]
     for run in report["benchmarks"]:

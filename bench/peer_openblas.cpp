@@ -6,17 +6,18 @@
 #include <sstream>
 #include <vector>
 
-#include "tensor/blas.h"
 #include "tensor/error.h"
 
 namespace vitrine::bench {
 namespace {
 
-// cblas_sgemm with sizes of type Int.
+// The C interface of BLAS (netlib.org/blas, cblas.h): cblas_sgemm with sizes of type Int.
+enum Order { kRowMajor = 101 };
+enum Transpose { kNo = 111, kYes = 112 };
 template <class Int>
-using Function = void (*)(Blas::Order, Blas::Transpose, Blas::Transpose, Int m, Int n, Int k,
-                          float alpha, const float*, Int lda, const float*, Int ldb, float beta,
-                          float*, Int ldc);
+using Function = void (*)(Order, Transpose, Transpose, Int m, Int n, Int k, float alpha,
+                          const float*, Int lda, const float*, Int ldb, float beta, float*,
+                          Int ldc);
 
 template <class F>
 F find(void* library, const std::string& name) {
@@ -34,8 +35,8 @@ struct PeerOpenBlas::Sgemm {
   static void call(Function<Int> f, bool b_transposed, std::int64_t m, std::int64_t n,
                    std::int64_t k, const float* a, const float* b, float* c) {
     const auto to_int = [](std::int64_t x) { return static_cast<Int>(x); };
-    f(Blas::kRowMajor, Blas::kNo, b_transposed ? Blas::kYes : Blas::kNo, to_int(m), to_int(n),
-      to_int(k), 1.f, a, to_int(k), b, to_int(b_transposed ? k : n), 0.f, c, to_int(n));
+    f(kRowMajor, kNo, b_transposed ? kYes : kNo, to_int(m), to_int(n), to_int(k), 1.f, a, to_int(k),
+      b, to_int(b_transposed ? k : n), 0.f, c, to_int(n));
   }
 };
 

@@ -1,4 +1,4 @@
-// Another OpenBLAS in the same process, with its own threads, to measure against.
+// An OpenBLAS in the same process, with its own threads, to measure against.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +19,7 @@ class PeerOpenBlas {
 
   const std::string& description() const { return description_; }  // "OpenBLAS 0.3.34 SkylakeX"
 
-  // How many threads the products after this use. Set it back to 1 when done: the library may be
-  // the very one that Vitrine uses.
+  // How many threads the products after this use.
   void set_threads(int threads) const { set_threads_(threads); }
 
   // C [m, n] = A [m, k] B, row-major; B is stored [k, n], or [n, k] when b_transposed.

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "tensor/error.h"
-#include "tensor/gemm.h"
+#include "tensor/machine.h"
 
 namespace vitrine::bench {
 namespace {
@@ -63,7 +63,7 @@ int run_program(int argc, char** argv, const std::function<void(const Options&)>
   benchmark::Initialize(&count, arguments.data());
   if (benchmark::ReportUnrecognizedArguments(count, arguments.data())) return 1;
   describe("threads", fmt::format("{}", options.threads));
-  describe("blas", blas_description());
+  describe("products", "own kernels, " + describe_machine(ThreadPool(1)).simd_target);
   add(options);
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();

@@ -7,9 +7,10 @@ source apps/toolchain.sh
 
 usage="usage: bash bench/run.sh [--peers] [--python PATH] [--openblas FILE] [--threads N] [--rounds N] [--quick]
 
-  --peers          time PyTorch too; needs a python with torch and transformers
+  --peers          time PyTorch too, which needs a python with torch and transformers, and OpenBLAS
   --python PATH    that python (default: python3)
-  --openblas FILE  an OpenBLAS shared library, to compare matrix products with
+  --openblas FILE  an OpenBLAS shared library, to compare matrix products with (default with --peers:
+                   the system's, if there is one)
   --threads N      for us and for the peers (default: 2)
   --rounds N       how often we and the peers take turns (default: 3)
   --quick          the shorter works once: shows that everything works, not how fast it is"
@@ -42,6 +43,12 @@ done
 if [ "$peers" = yes ] && ! "$python" -c 'import torch, transformers' 2>/dev/null; then
   fail "$python has no torch and transformers; give one that has: --python PATH"
 fi
+# The file that the dynamic linker would take for this name; nothing when there is none.
+system_library() {
+  { PATH="$PATH:/sbin:/usr/sbin" ldconfig -p 2>/dev/null || true; } |
+    awk -v name="$1" '$1 == name && file == "" { file = $NF } END { if (file != "") print file }'
+}
+if [ "$peers" = yes ] && [ -z "$openblas" ]; then openblas=$(system_library libopenblas.so.0); fi
 if [ -n "$openblas" ] && [ ! -e "$openblas" ]; then fail "--openblas: there is no file $openblas"; fi
 
 # The slower of two libraries suffers more from neighbours, so that not even ratios survive them.

@@ -1,5 +1,5 @@
-// Products of a few rows with a large matrix. They are bound by reading the matrix once; a BLAS
-// call copies it into its own order first, which costs as much again. Here it is read in place.
+// Products of a few rows with a large matrix. They are bound by reading the matrix once;
+// packing it first would cost as much again. Here it is read in place.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tensor/kernels_simd_skinny.cpp"
 // After HWY_TARGET_INCLUDE.

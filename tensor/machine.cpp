@@ -5,15 +5,12 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <set>
 #include <sstream>
 #include <utility>
 
-#include "tensor/blas.h"
-#include "tensor/error.h"
 #include "tensor/kernels_simd.h"
 
 namespace vitrine {
@@ -39,7 +36,7 @@ Vectors widest(const std::set<std::string_view>& flags) {
   const auto all = [&](std::initializer_list<std::string_view> names) {
     return std::all_of(names.begin(), names.end(), [&](auto n) { return flags.contains(n); });
   };
-  // Those that OpenBLAS's SkylakeX kernels and Highway's AVX3 need.
+  // Those that Highway's AVX3 needs.
   if (all({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})) return Vectors::avx512;
   if (all({"avx2", "fma"})) return Vectors::avx2_fma;
   if (all({"avx"})) return Vectors::avx;
@@ -95,21 +92,6 @@ double cpu_quota() {
 std::int64_t memory_bytes() {
   const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGE_SIZE);
   return pages > 0 && page > 0 ? static_cast<std::int64_t>(pages) * page : 0;
-}
-
-Machine::Library describe_blas() {
-  Machine::Library out;
-  if (const char* setting = std::getenv("OPENBLAS_CORETYPE")) out.core_setting = setting;
-  try {
-    const Blas& b = blas();
-    out.version = b.version;
-    out.core = b.core;
-    out.file = b.file;
-    out.threads = b.threads;
-  } catch (const Error& error) {
-    out.error = error.what();
-  }
-  return out;
 }
 
 }  // namespace
@@ -179,12 +161,12 @@ Machine describe_machine(const ThreadPool& pool) {
   out.memory_bytes = memory_bytes();
   out.simd_target = simd::peak().target;
   out.simd_vectors = vectors_of_target(out.simd_target);
+  out.product_block = {simd::gemm<float>().rows, simd::gemm<float>().columns};
   // Without /proc/cpuinfo, what Highway found is what is known.
   if (out.processor.vectors == Vectors::other) out.processor.vectors = out.simd_vectors;
 #if defined(__OPTIMIZE__)
   out.optimised = true;
 #endif
-  out.blas = describe_blas();
   return out;
 }
 

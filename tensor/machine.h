@@ -1,4 +1,4 @@
-// The machine that computes: its processor, its memory, and the BLAS that runs its matrix products.
+// The machine that computes: its processor, its memory, and the instructions that our loops run on.
 // What is read here is not measured: rates are in machine_rates.h, judgement in machine_checks.h.
 #pragma once
 
@@ -43,15 +43,11 @@ struct Machine {
   Vectors simd_vectors = Vectors::other;
   bool optimised = false;  // whether the compiler was told to optimise the library
 
-  struct Library {
-    std::string error;    // why there is none; then the rest is empty
-    std::string version;  // "0.3.21"
-    std::string core;     // "SkylakeX": OpenBLAS's name of its kernels
-    std::string file;
-    int threads = 0;           // that one call of it uses
-    std::string core_setting;  // OPENBLAS_CORETYPE as the user set it; "" when unset
+  // The part of an f32 product that is held in vector registers while it is summed.
+  struct Block {
+    std::int64_t rows = 0, columns = 0;
   };
-  Library blas;
+  Block product_block;
 };
 
 // Seconds that these CPUs have been busy since the system started, from the text of /proc/stat;
@@ -59,8 +55,7 @@ struct Machine {
 double busy_cpu_seconds(const std::vector<int>& cpus, std::string_view proc_stat);
 double busy_cpu_seconds(const std::vector<int>& cpus);
 
-// Reads all of it, and loads the BLAS. What the system does not tell is left empty; never throws
-// for that.
+// Reads all of it. What the system does not tell is left empty; never throws for that.
 Machine describe_machine(const ThreadPool& pool);
 
 }  // namespace vitrine

@@ -3,9 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cmath>
-#include <initializer_list>
 #include <utility>
 
 namespace vitrine {
@@ -17,17 +15,6 @@ constexpr const char* kReport = "please report it with the output of 'vitrine do
 
 Check ok(std::string name, std::string finding) {
   return {std::move(name), Status::ok, std::move(finding), ""};
-}
-
-// Line breaks, and the spaces after them, as one space.
-std::string one_line(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    const bool space = c == '\n' || c == ' ';
-    if (!space) out += c;
-    if (space && !out.ends_with(' ')) out += ' ';
-  }
-  return out;
 }
 
 std::string counted(int n, const char* noun) {
@@ -68,52 +55,6 @@ Check vector_loops(const Machine& m) {
           "build with a newer compiler and Highway, without flags that disable targets"};
 }
 
-// What OpenBLAS's kernels for x86 are written for, by the name it gives them.
-Vectors vectors_of_core(std::string name) {
-  std::transform(name.begin(), name.end(), name.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  const auto among = [&](std::initializer_list<std::string_view> names) {
-    return std::find(names.begin(), names.end(), name) != names.end();
-  };
-  if (among({"skylakex", "cooperlake", "sapphirerapids"})) return Vectors::avx512;
-  if (among({"haswell", "zen", "excavator"})) return Vectors::avx2_fma;
-  if (among({"sandybridge", "bulldozer", "piledriver", "steamroller"})) return Vectors::avx;
-  if (among({"katmai", "coppermine", "northwood", "prescott", "banias", "atom", "core2", "penryn",
-             "dunnington", "nehalem", "athlon", "opteron", "opteron_sse3", "barcelona", "bobcat",
-             "nano"})) {
-    return Vectors::sse;
-  }
-  return Vectors::other;
-}
-
-Check blas_kernel(const Machine& m) {
-  const Vectors cpu = m.processor.vectors, used = vectors_of_core(m.blas.core);
-  if (used == Vectors::other) {  // not x86, or younger than this list
-    return ok("blas_kernel", fmt::format("{} kernels", m.blas.core));
-  }
-  if (used >= cpu) {
-    return ok("blas_kernel", fmt::format("{} kernels, for {}", m.blas.core, name_of(used)));
-  }
-  const char* better = cpu == Vectors::avx512     ? "SkylakeX"
-                       : cpu == Vectors::avx2_fma ? "Haswell"
-                                                  : "Sandybridge";
-  return {"blas_kernel", Status::warning,
-          fmt::format("{} kernels, for {}, but this CPU has {}", m.blas.core, name_of(used),
-                      name_of(cpu)),
-          m.blas.core_setting.empty()
-              ? fmt::format("set OPENBLAS_CORETYPE={}, or install a newer OpenBLAS; {}", better,
-                            kReport)
-              : fmt::format("OPENBLAS_CORETYPE={} asks for them: unset it", m.blas.core_setting)};
-}
-
-Check blas_threads(const Machine& m) {
-  if (m.blas.threads == 1) return ok("blas_threads", "one a call; Vitrine's own share the work");
-  return {"blas_threads", Status::warning,
-          fmt::format("OpenBLAS starts {} threads in every call, beside Vitrine's {}",
-                      m.blas.threads, m.threads),
-          "set OPENBLAS_NUM_THREADS=1, or install another build of OpenBLAS"};
-}
-
 Check products(const MachineRates& rates) {
   double worst = 0;
   for (const ProductRate& p : rates.products) {
@@ -123,8 +64,7 @@ Check products(const MachineRates& rates) {
               fmt::format("{} is wrong: it differs from a plain product in f64 by {:.1e}, and "
                           "rounding explains {:.1e}",
                           shape_of(p), p.error, product_error_bound(p.k)),
-              fmt::format("trust no result of this machine; another OpenBLAS may be right; {}",
-                          kReport)};
+              fmt::format("trust no result of this machine; {}", kReport)};
     }
     worst = std::max(worst, part);
   }
@@ -196,26 +136,13 @@ std::string_view name_of(Check::Status status) {
 }
 
 std::vector<Check> check_machine(const Machine& machine, const MachineRates& rates) {
-  std::vector<Check> checks{build(machine), threads(machine), vector_loops(machine)};
-  if (!machine.blas.error.empty()) {
-    checks.push_back({"blas", Status::failed, one_line(machine.blas.error),
-                      "install OpenBLAS (apt install libopenblas0): without it no model runs"});
-  } else {
-    checks.push_back(ok("blas", fmt::format("OpenBLAS {}", machine.blas.version)));
-    checks.push_back(blas_kernel(machine));
-    checks.push_back(blas_threads(machine));
-    checks.push_back(products(rates));
-    checks.push_back(bits(rates));
-  }
-  checks.push_back(steady(machine, rates));
+  std::vector<Check> checks{build(machine),  threads(machine), vector_loops(machine),
+                            products(rates), bits(rates),      steady(machine, rates)};
   const std::vector<Check> earlier = checks;
-  if (machine.blas.error.empty()) {
-    checks.push_back(speed("product_speed", rates, earlier, "the peak",
-                           "a newer OpenBLAS may know this CPU better",
-                           [](const ProductRate& p) { return p.m >= 256; }));
-    checks.push_back(speed("memory_speed", rates, earlier, "the memory's rate", kReport,
-                           [](const ProductRate& p) { return p.bound_by_memory(); }));
-  }
+  checks.push_back(speed("product_speed", rates, earlier, "the peak", kReport,
+                         [](const ProductRate& p) { return p.m >= 256; }));
+  checks.push_back(speed("memory_speed", rates, earlier, "the memory's rate", kReport,
+                         [](const ProductRate& p) { return p.bound_by_memory(); }));
   return checks;
 }
 

@@ -13,7 +13,7 @@ namespace vitrine {
 
 struct Check {
   enum class Status { ok, warning, failed };
-  std::string name;     // "blas_kernel"
+  std::string name;     // "vector_loops"
   Status status;        // failed: results are wrong or missing. warning: they are slow
   std::string finding;  // what was found, in one line
   std::string remedy;   // what to do about it, in one line; "" when ok
@@ -31,12 +31,9 @@ inline constexpr double kUnsteady = 0.2;
 //   build         was the library optimised?
 //   threads       does every thread have a core?
 //   vector_loops  do our own loops use the widest vectors of this CPU?
-//   blas          is there one?                      And if so:
-//   blas_kernel   does it use the widest vectors?
-//   blas_threads  does it leave threads to us?
 //   products      are products right?                failed, when not
 //   bits          are they the same for any number of threads?      failed, when not
-//   steady        can the rates be trusted?          With a BLAS:
+//   steady        can the rates be trusted?
 //   product_speed are large products near the peak?
 //   memory_speed  are one-row products near the memory's rate?
 std::vector<Check> check_machine(const Machine& machine, const MachineRates& rates);

@@ -187,9 +187,7 @@ MachineRates measure_machine(ThreadPool& pool, const Machine& machine, Effort ef
   const OtherPrograms others(machine.usable_cpus);
   rates.first_peak_gflops = measure_peak(pool, effort);
   rates.memory_gigabytes_per_second = measure_memory(pool, effort);
-  if (machine.blas.error.empty()) {
-    for (const Case& c : cases) rates.products.push_back(measure_product(pool, other, c, effort));
-  }
+  for (const Case& c : cases) rates.products.push_back(measure_product(pool, other, c, effort));
   rates.second_peak_gflops = measure_peak(pool, effort);
   rates.other_cpus = others.busy_cpus();
   return rates;

@@ -36,7 +36,7 @@ struct MachineRates {
   double memory_gigabytes_per_second = 0;  // reading, all threads
   int threads = 0;                         // of the pool
   int other_threads = 0;                   // what the bits were compared with
-  std::vector<ProductRate> products;       // empty when there is no BLAS
+  std::vector<ProductRate> products;
 
   double peak_gflops() const;
   // The part of what the machine can do at most: of its memory's rate or of its multiply-adds.
@@ -45,7 +45,7 @@ struct MachineRates {
 
 enum class Effort { quick, thorough };  // about half a second, or two or three
 
-// `machine` is what describe_machine(pool) says: without a BLAS, no products are measured.
+// `machine` is what describe_machine(pool) says.
 MachineRates measure_machine(ThreadPool& pool, const Machine& machine, Effort effort);
 
 // The largest |out - a b| / (|a| |b|) over some 4,000 elements spread over out, the first and last

@@ -18,8 +18,8 @@ using test::random_tensor;
 
 constexpr DType kFloats[] = {DType::f32, DType::f64};
 
-// A matrix in many layouts: rows, transposed, a window, and those that no BLAS reads in place
-// (every second column, every second column of the transpose, broadcast along either axis).
+// A matrix in many layouts: rows, transposed, a window, and those without a unit stride
+// (every second column, every second column of the transpose) or broadcast along either axis.
 std::vector<Tensor> matrices(std::int64_t rows, std::int64_t columns, DType dtype,
                              std::uint64_t seed) {
   return {
