@@ -70,4 +70,23 @@ ArenaPool::Lease::~Lease() {
   pool_.idle_.push_back(std::move(block_));
 }
 
+std::shared_ptr<std::byte> ResultPool::take(std::size_t result, std::int64_t bytes) {
+  Memory memory;
+  {
+    const std::lock_guard lock(mutex_);
+    if (idle_.size() <= result) idle_.resize(result + 1);
+    memory = std::move(idle_[result]);
+  }
+  if (memory == nullptr) memory = allocate_memory(bytes);
+  if (memory == nullptr) throw std::bad_alloc();
+  const auto give_back = [pool = weak_from_this(), result](std::byte* p) {
+    Memory back(p);
+    const std::shared_ptr<ResultPool> home = pool.lock();
+    if (home == nullptr) return;
+    const std::lock_guard lock(home->mutex_);
+    if (home->idle_[result] == nullptr) home->idle_[result] = std::move(back);
+  };
+  return {memory.release(), give_back};
+}
+
 }  // namespace vitrine

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <vector>
 
@@ -43,6 +44,18 @@ class ArenaPool {
  private:
   mutable std::mutex mutex_;
   mutable std::vector<Memory> idle_;
+};
+
+// Memory for the results of a plan. A result that is no longer held by anybody goes back to its
+// plan, if that still exists, for the next run: fresh memory costs the system as much time as
+// computing what fills it. At most one block is kept for each result. Safe from many threads.
+class ResultPool : public std::enable_shared_from_this<ResultPool> {
+ public:
+  std::shared_ptr<std::byte> take(std::size_t result, std::int64_t bytes);  // always as many bytes
+
+ private:
+  std::mutex mutex_;
+  std::vector<Memory> idle_;  // by result
 };
 
 }  // namespace vitrine

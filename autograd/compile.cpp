@@ -274,8 +274,14 @@ Plan compile(const Graph& graph, const Fetch& wanted, const Updates& updates) {
     Step step{n, {}, new_storage(n->type, Storage::Where::arena, 0), flops};
     for (const NodeId i : n->inputs) step.in.push_back(of(i));
     out = step.out;
+    if (n->op->scratch != nullptr) {
+      const std::int64_t bytes = n->op->scratch({in, n->attributes});
+      program->storage.push_back({Storage::Where::arena, 0, bytes, DType::boolean});
+      step.scratch = static_cast<int>(program->storage.size()) - 1;
+    }
     program->stats.flops += flops;
-    program->stats.intermediate_bytes += program->storage.back().bytes;
+    program->stats.intermediate_bytes +=
+        program->storage[static_cast<std::size_t>(step.out.storage)].bytes;
     program->steps.push_back(std::move(step));
   }
 
@@ -342,6 +348,8 @@ Plan compile(const Graph& graph, const Fetch& wanted, const Updates& updates) {
     last_read[out] = static_cast<int>(i);
     for (const Operand& o : program->steps[i].in)
       last_read[static_cast<std::size_t>(o.storage)] = static_cast<int>(i);
+    if (const int scratch = program->steps[i].scratch; scratch >= 0)
+      last_read[static_cast<std::size_t>(scratch)] = static_cast<int>(i);
   }
   for (const Copy& c : program->copies)
     last_read[static_cast<std::size_t>(c.from.storage)] = static_cast<int>(program->steps.size());
@@ -357,6 +365,10 @@ Plan compile(const Graph& graph, const Fetch& wanted, const Updates& updates) {
     Storage& out = program->storage[static_cast<std::size_t>(program->steps[i].out.storage)];
     const bool fresh =
         first_write[static_cast<std::size_t>(program->steps[i].out.storage)] == static_cast<int>(i);
+    if (const int scratch = program->steps[i].scratch; scratch >= 0) {
+      Storage& s = program->storage[static_cast<std::size_t>(scratch)];
+      s.at = planner.take(s.bytes);
+    }
     if (out.where == Storage::Where::arena && fresh) out.at = planner.take(out.bytes);
     for (const int s : dies[i]) {
       planner.give_back(program->storage[static_cast<std::size_t>(s)].at,

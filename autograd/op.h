@@ -6,6 +6,7 @@
 // kernel.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -46,6 +47,7 @@ struct EvalCall {
   const View& out;  // contiguous
   const Attributes& attributes;
   ThreadPool& pool;
+  std::byte* scratch = nullptr;  // OpDef::scratch bytes; null: the kernel allocates its own
   template <class A>
   const A& as() const {
     return std::get<A>(attributes);
@@ -116,6 +118,7 @@ struct OpDef {
   // Which input's bytes the kernel may write its output over, when that input is contiguous, of the
   // output's type and read by nothing later: one of them, or any.
   enum class InPlace { never, first_input, any_input } in_place = InPlace::never;
+  std::int64_t (*scratch)(const InferCall&) = nullptr;  // bytes that the kernel works in
   bool integer_only = false;  // result never carries a gradient (comparisons, argmax)
 };
 

@@ -36,7 +36,8 @@ void eval_loss_grads(const EvalCall& c) {
   const std::int64_t n = c.in[0].shape[0], d = c.in[0].shape[1], vocabulary = c.in[1].shape[0];
   const View loss = part(c.out, 0, {n}), dx = part(c.out, n, {n, d}),
              dw = part(c.out, n + n * d, {vocabulary, d});
-  kernels::linear_cross_entropy(c.pool, {c.in[0], c.in[1], c.in[2], loss, &c.in[3], &dx, &dw});
+  kernels::linear_cross_entropy(c.pool,
+                                {c.in[0], c.in[1], c.in[2], loss, &c.in[3], &dx, &dw, c.scratch});
 }
 // One pass gives the loss and both gradients: the parts of a flat result.
 Grads vjp_loss(const VjpCall& c) {
@@ -58,6 +59,9 @@ Value expand_loss_grads(const ExpandCall& c) {
   return concat({neg(pick(log_p, target)), reshape(dx, {numel(dx.shape())}),
                  reshape(dw, {numel(dw.shape())})},
                 0);
+}
+std::int64_t scratch_loss(const InferCall& c) {
+  return kernels::linear_cross_entropy_scratch(c.in[0].shape[0], c.in[1].shape[0], c.in[0].dtype);
 }
 std::int64_t flops_loss(const InferCall& c, const Type&) {
   return 2 * c.in[0].shape[0] * numel(c.in[1].shape);
@@ -128,12 +132,14 @@ extern constinit const OpDef kLinearCrossEntropy = {
     .infer = infer_loss,
     .eval =
         [](const EvalCall& c) {
-          kernels::linear_cross_entropy(c.pool, {c.in[0], c.in[1], c.in[2], c.out});
+          kernels::linear_cross_entropy(
+              c.pool, {c.in[0], c.in[1], c.in[2], c.out, nullptr, nullptr, nullptr, c.scratch});
         },
     .vjp = vjp_loss,
     .reach = reach_loss,
     .flops = flops_loss,
-    .expand = expand_loss};
+    .expand = expand_loss,
+    .scratch = scratch_loss};
 extern constinit const OpDef kLinearCrossEntropyGrads = {
     .name = "linear_cross_entropy_grads",
     .doc =
@@ -143,7 +149,8 @@ extern constinit const OpDef kLinearCrossEntropyGrads = {
     .eval = eval_loss_grads,
     .reach = reach_everything,
     .flops = flops_loss_grads,
-    .expand = expand_loss_grads};
+    .expand = expand_loss_grads,
+    .scratch = scratch_loss};
 extern constinit const OpDef kSumSquares = {
     .name = "sum_squares",
     .doc = "y = sum x^2, accumulated in f64; dx = 2 x dy",

@@ -125,7 +125,12 @@ Results Plan::run(const Feeds& feeds, const Parameters& parameters,
   const auto execute = [&](bool check) {
     const ArenaPool::Lease arena = p.arenas.lease(p.stats.arena_bytes);
     std::vector<Tensor> owned;
-    for (const Type& t : p.result_buffers) owned.push_back(Tensor::empty(t.shape, t.dtype));
+    for (std::size_t i = 0; i < p.result_buffers.size(); ++i) {
+      const Type& t = p.result_buffers[i];
+      const std::shared_ptr<std::byte> memory =
+          p.result_pool->take(i, numel(t.shape) * size_of(t.dtype));
+      owned.push_back(Tensor::wrap(memory, memory.get(), t.shape, t.dtype));
+    }
     std::vector<std::byte*> base;
     for (const Storage& s : p.storage) {
       const auto at = static_cast<std::size_t>(s.at);
@@ -173,7 +178,9 @@ Results Plan::run(const Feeds& feeds, const Parameters& parameters,
       in.clear();
       for (const Operand& o : step.in) in.push_back(view(o));
       const View out = view(step.out);
-      step.node->op->eval({in, out, step.node->attributes, pool});
+      std::byte* scratch =
+          step.scratch < 0 ? nullptr : base[static_cast<std::size_t>(step.scratch)];
+      step.node->op->eval({in, out, step.node->attributes, pool, scratch});
       if (check && view_has_nan(out)) report_nan(p.graph, step, in);
       const Reading after = Reading::now();
       spent[2 * static_cast<std::size_t>(done)] = after.clock - before.clock;

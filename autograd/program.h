@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,7 @@ struct Step {
   std::vector<Operand> in;
   Operand out;
   std::int64_t flops = 0;
+  int scratch = -1;  // storage that is only alive during this step
 };
 struct Copy {  // at the end of a run
   Operand from, to;
@@ -60,6 +62,7 @@ struct Plan::Program {
   std::vector<NamedResult> results;
   Stats stats;
   ArenaPool arenas;
+  std::shared_ptr<ResultPool> result_pool = std::make_shared<ResultPool>();
   mutable Timing timing;
 };
 

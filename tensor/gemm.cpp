@@ -7,7 +7,6 @@
 
 #include "tensor/gemm_product.h"
 #include "tensor/kernels.h"
-#include "tensor/kernels_simd.h"
 
 namespace vitrine {
 namespace {
@@ -52,40 +51,6 @@ View transposed(const View& x) {
   return out;
 }
 
-// ---- few rows -----------------------------------------------------------------------------------
-// Bound by reading b: loops that read it in place win over those that pack it first.
-constexpr std::int64_t kSkinnyColumns = 192;  // of one tile
-constexpr std::int64_t kSkinnyDepth = 8192;   // longer sums lose digits in one chain
-constexpr std::int64_t kWork = 500'000;       // multiply-adds that are worth a task of their own
-
-template <class T>
-bool is_skinny(const Matrix<T>& a, const Matrix<T>& b, std::int64_t m, std::int64_t k,
-               const Finish<T>& finish) {
-  const auto& simd = simd::skinny<T>();
-  return k <= kSkinnyDepth && !finish.add && a.column_stride == 1 &&
-         ((b.column_stride == 1 && m <= simd.most_rows) ||
-          (b.row_stride == 1 && m <= simd.most_rows_dots));
-}
-
-template <class T>
-void run_skinny(ThreadPool& pool, const Matrix<T>& a, const Matrix<T>& b, std::int64_t m,
-                std::int64_t n, std::int64_t k, T* out, const Finish<T>& finish) {
-  const auto& simd = simd::skinny<T>();
-  const bool side_by_side = b.column_stride == 1;
-  const std::int64_t tiles = (n + kSkinnyColumns - 1) / kSkinnyColumns,
-                     work = m * k * std::min(n, kSkinnyColumns);
-  pool.parallel_for(
-      tiles, std::max<std::int64_t>(1, kWork / work), [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t tile = begin; tile < end; ++tile) {
-          const std::int64_t j = tile * kSkinnyColumns, columns = std::min(kSkinnyColumns, n - j);
-          (side_by_side ? simd.side_by_side : simd.dots)(
-              a.data, a.row_stride, m, b.at(0, j), side_by_side ? b.row_stride : b.column_stride, k,
-              columns, out + j, n);
-          finish_tile(finish, out + j, n, m, j, columns);
-        }
-      });
-}
-
 // ---- batches ------------------------------------------------------------------------------------
 template <class T>
 Matrix<T> matrix(const View& x, std::int64_t batch) {
@@ -113,11 +78,10 @@ void multiply(ThreadPool& pool, const View& a, const View& b, const View& out,
   const auto one = [&](std::int64_t batch) {
     const Matrix<T> x = matrix<T>(left, batch), y = matrix<T>(right, batch);
     T* to = result.as<T>() + batch * m * n;
-    if (is_skinny(x, y, m, k, finish)) run_skinny(pool, x, y, m, n, k, to, finish);
-    else Product<T>(x, y, m, n, k, to, n, finish).run(pool);
+    Product<T>(x, y, m, n, k, to, n, finish).run(pool);
   };
   // Large products are shared by the threads one after the other, small ones are dealt out.
-  constexpr std::int64_t kLarge = 50'000'000;
+  constexpr std::int64_t kLarge = 50'000'000, kWork = 500'000;
   if (batches == 1 || work > kLarge) {
     for (std::int64_t batch = 0; batch < batches; ++batch) one(batch);
     return;
@@ -145,6 +109,7 @@ class Spent {
 }  // namespace
 
 std::int64_t matmul_nanoseconds() { return spent; }
+void add_matmul_nanoseconds(std::int64_t more) { spent += more; }
 
 void matmul(ThreadPool& pool, const View& a, const View& b, const View& out) {
   if (out.numel() == 0) return;

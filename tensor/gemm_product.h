@@ -1,7 +1,9 @@
-// One matrix product on packed operands: what matmul and the attention kernels are made of.
+// One matrix product: what matmul and the attention kernels are made of.
 //
-// out = a b is cut along k into blocks that are summed one after the other, the same for every
-// thread, tile and shape: an element's bits depend on its row of a, its column of b and k alone.
+// Both sides are packed. out = a b is cut along k into blocks that are summed one after the other,
+// the same for every thread, tile and shape: an element's bits depend on its row of a, its column
+// of b and k alone. Few rows are bound by reading b: loops that read it in place win over packing
+// it first; they have an order of their own.
 #pragma once
 
 #include <algorithm>
@@ -67,12 +69,13 @@ class Scratch {
 };
 
 template <class T>
-class Product {
+class Product {  // [m, k] times [k, n] to out, whose rows are ldo elements apart
  public:
   Product(const Matrix<T>& a, const Matrix<T>& b, std::int64_t m, std::int64_t n, std::int64_t k,
           T* out, std::int64_t ldo, const Finish<T>& finish = {})
       : a_(a), b_(b), m_(m), n_(n), k_(k), out_(out), ldo_(ldo), finish_(finish) {}
 
+  // No size is 0.
   void run(ThreadPool& pool) const {
     run(pool.threads(), [&](std::int64_t count, std::int64_t grain, const auto& f) {
       pool.parallel_for(count, grain, f);
@@ -83,7 +86,41 @@ class Product {
   }
 
  private:
-  // Elements of one block of b: it stays in the second-level cache.
+  template <class ParallelFor>
+  void run(int threads, const ParallelFor& parallel_for) const {
+    if (few_rows()) run_in_place(parallel_for);
+    else run_packed(threads, parallel_for);
+  }
+
+  // ---- few rows -------------------------------------------------------------------------------
+  static constexpr std::int64_t kLongest = 8192;  // longer sums lose digits in one chain
+
+  bool few_rows() const {
+    const auto& simd = simd::skinny<T>();
+    return k_ <= kLongest && !finish_.add && a_.column_stride == 1 &&
+           ((b_.column_stride == 1 && m_ <= simd.most_rows) ||
+            (b_.row_stride == 1 && m_ <= simd.most_rows_dots));
+  }
+  template <class ParallelFor>
+  void run_in_place(const ParallelFor& parallel_for) const {
+    const auto& simd = simd::skinny<T>();
+    const bool side_by_side = b_.column_stride == 1 && m_ <= simd.most_rows;
+    const std::int64_t work = m_ * k_ * std::min(n_, kColumns);
+    parallel_for(divide_up(n_, kColumns), std::max<std::int64_t>(1, kWork / work),
+                 [&](std::int64_t begin, std::int64_t end) {
+                   for (std::int64_t tile = begin; tile < end; ++tile) {
+                     const std::int64_t j = tile * kColumns, columns = std::min(kColumns, n_ - j);
+                     (side_by_side ? simd.side_by_side : simd.dots)(
+                         a_.data, a_.row_stride, m_, b_.at(0, j),
+                         side_by_side ? b_.row_stride : b_.column_stride, k_, columns, out_ + j,
+                         ldo_);
+                     finish(out_ + j, m_, j, columns);
+                   }
+                 });
+  }
+
+  // ---- packed ---------------------------------------------------------------------------------
+  // One block of b: it stays in the second-level cache.
   static constexpr std::int64_t kDepth = 384, kColumns = 192;
   // a is packed in slabs of at most 16 MB of f32.
   static constexpr std::int64_t kSlab = 4 << 20, kSlabRows = 8192;
@@ -95,7 +132,7 @@ class Product {
   };
 
   template <class ParallelFor>
-  void run(int threads, const ParallelFor& parallel_for) const {
+  void run_packed(int threads, const ParallelFor& parallel_for) const {
     thread_local Scratch<T> scratch;
     const auto& simd = simd::gemm<T>();
     for (std::int64_t row = 0; row < m_; row += kSlabRows) {
@@ -127,7 +164,6 @@ class Product {
         std::clamp<std::int64_t>(divide_up(enough, across), 1, divide_up(slab.rows, smallest));
     const std::int64_t height = simd.packed_rows(divide_up(slab.rows, down));
     down = divide_up(slab.rows, height);
-    constexpr std::int64_t kWork = 500'000;  // multiply-adds that are worth a task of their own
     const std::int64_t work = height * std::min(n_, kColumns) * slab.k;
     parallel_for(down * across, std::max<std::int64_t>(1, kWork / work),
                  [&](std::int64_t begin, std::int64_t end) {
@@ -161,6 +197,8 @@ class Product {
     finish_tile(finish_, out, ldo_, rows, column, columns);
   }
 
+  static constexpr std::int64_t kWork =
+      500'000;  // multiply-adds that are worth a task of their own
   static std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
   Matrix<T> a_, b_;
@@ -169,5 +207,9 @@ class Product {
   std::int64_t ldo_;
   Finish<T> finish_;
 };
+
+// Time that other threads spent in products for this one, as a part of its own time: see
+// matmul_nanoseconds.
+void add_matmul_nanoseconds(std::int64_t more);
 
 }  // namespace vitrine

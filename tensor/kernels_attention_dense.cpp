@@ -3,6 +3,8 @@
 // in a scratch buffer and is never stored. One task is one head of one sequence; within it the
 // order of all sums is fixed.
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <vector>
 
@@ -91,28 +93,46 @@ class Block {
   std::vector<T> copy_;
 };
 
-// c [m, n] = a b, or c += a b, on this thread.
-template <class T>
-void product(std::int64_t m, std::int64_t n, std::int64_t k, const Matrix<T>& a, const Matrix<T>& b,
-             bool add, T* c, std::int64_t ldc) {
-  if (m == 0 || n == 0 || k == 0) return;
-  Product<T>(a, b, m, n, k, c, ldc, {.add = add}).run_here();
-}
-
 // What a task works in.
 template <class T>
 struct Buffers {
-  std::vector<T> pattern, dpattern, dqueries, dkeys, dvalues;
+  std::vector<T> pattern, dpattern, rows, dkeys, dvalues;
+  std::int64_t nanoseconds = 0;  // in products
 };
+
+// c [m, n] = a b, or c += a b, on this thread.
+template <class T>
+void product(Buffers<T>& buffers, std::int64_t m, std::int64_t n, std::int64_t k,
+             const Matrix<T>& a, const Matrix<T>& b, bool add, T* c, std::int64_t ldc) {
+  using Clock = std::chrono::steady_clock;
+  if (m == 0 || n == 0 || k == 0) return;
+  const Clock::time_point begin = Clock::now();
+  Product<T>(a, b, m, n, k, c, ldc, {.add = add}).run_here();
+  buffers.nanoseconds += std::chrono::nanoseconds(Clock::now() - begin).count();
+}
+
+// Runs f(task, buffers) for all tasks.
+template <class T, class F>
+void for_tasks(ThreadPool& pool, std::int64_t tasks, const F& f) {
+  std::atomic<std::int64_t> nanoseconds = 0;
+  pool.parallel_for(tasks, 1, [&](std::int64_t first, std::int64_t last) {
+    thread_local Buffers<T> buffers;
+    buffers.nanoseconds = 0;
+    for (std::int64_t task = first; task < last; ++task) f(task, buffers);
+    nanoseconds += buffers.nanoseconds;
+  });
+  add_matmul_nanoseconds(nanoseconds / pool.threads());
+}
 
 // pattern [rows, end] of query rows [begin, begin + rows): softmax over what each sees, exact zeros
 // beyond.
 template <class T>
 void pattern_of(const Sequence& s, const Block<T>& q, const Block<T>& k, std::int64_t begin,
-                std::int64_t rows, std::int64_t end, T scale, std::vector<T>& pattern) {
+                std::int64_t rows, std::int64_t end, T scale, Buffers<T>& buffers) {
+  std::vector<T>& pattern = buffers.pattern;
   pattern.resize(static_cast<std::size_t>(rows * end));
-  product<T>(rows, end, q.width(), q.from(begin), k.from(0).transposed(), false, pattern.data(),
-             end);
+  product<T>(buffers, rows, end, q.width(), q.from(begin), k.from(0).transposed(), false,
+             pattern.data(), end);
   const auto& simd = simd::rows<T>();
   for (std::int64_t i = 0; i < rows; ++i) {
     T* row = pattern.data() + i * end;
@@ -145,29 +165,24 @@ void dense_as(ThreadPool& pool, const View& q, const View& k, const View& v, con
               double scale, std::int64_t offset, const View& out) {
   const std::vector<Sequence> sequences = sequences_of(t, offset);
   const std::int64_t heads = q.shape[1], width = v.shape[2];
-  pool.parallel_for(
-      static_cast<std::int64_t>(sequences.size()) * heads, 1,
-      [&](std::int64_t first, std::int64_t last) {
-        Buffers<T> scratch;
-        std::vector<T> z;
-        for (std::int64_t task = first; task < last; ++task) {
-          const Sequence& s = sequences[static_cast<std::size_t>(task / heads)];
-          const std::int64_t head = task % heads;
-          const Block<T> queries(q, head, s.queries), keys(k, head, s.keys),
-              values(v, head, s.keys);
-          for_blocks(s, [&](std::int64_t begin, std::int64_t rows, std::int64_t end) {
-            pattern_of(s, queries, keys, begin, rows, end, static_cast<T>(scale), scratch.pattern);
-            z.assign(static_cast<std::size_t>(rows * width), T(0));
-            product<T>(rows, width, end, {scratch.pattern.data(), end, 1}, values.from(0), false,
-                       z.data(), width);
-            for (std::int64_t i = 0; i < rows; ++i) {
-              std::copy_n(z.data() + i * width, width,
-                          head_row(out.as<T>(), heads, width,
-                                   s.queries[static_cast<std::size_t>(begin + i)], head));
-            }
-          });
-        }
-      });
+  const auto n = static_cast<std::int64_t>(sequences.size());
+  for_tasks<T>(pool, n * heads, [&](std::int64_t task, Buffers<T>& buffers) {
+    const Sequence& s = sequences[static_cast<std::size_t>(task / heads)];
+    const std::int64_t head = task % heads;
+    const Block<T> queries(q, head, s.queries), keys(k, head, s.keys), values(v, head, s.keys);
+    std::vector<T>& z = buffers.rows;
+    for_blocks(s, [&](std::int64_t begin, std::int64_t rows, std::int64_t end) {
+      pattern_of(s, queries, keys, begin, rows, end, static_cast<T>(scale), buffers);
+      z.assign(static_cast<std::size_t>(rows * width), T(0));
+      product<T>(buffers, rows, width, end, {buffers.pattern.data(), end, 1}, values.from(0), false,
+                 z.data(), width);
+      for (std::int64_t i = 0; i < rows; ++i) {
+        std::copy_n(z.data() + i * width, width,
+                    head_row(out.as<T>(), heads, width,
+                             s.queries[static_cast<std::size_t>(begin + i)], head));
+      }
+    });
+  });
 }
 
 // ---- the gradient -----------------------------------------------------------------------------
@@ -193,44 +208,44 @@ struct GradCall {
 // One sequence, one head: the pattern is made again, a block of query rows at a time, so nothing
 // larger than [block, keys] exists.
 template <class T>
-void grad_of(const GradCall<T>& c, const Sequence& s, std::int64_t head, Buffers<T>& scratch) {
+void grad_of(const GradCall<T>& c, const Sequence& s, std::int64_t head, Buffers<T>& buffers) {
   const std::int64_t heads = c.q.shape[1], width = c.q.shape[2];
   const auto count = static_cast<std::int64_t>(s.keys.size());
   if (count == 0) return;
   const std::int64_t e = width;
   const Block<T> queries(c.q, head, s.queries), keys(c.k, head, s.keys), values(c.v, head, s.keys),
       grads(c.dz, head, s.queries);
-  scratch.dkeys.assign(static_cast<std::size_t>(count * width), T(0));
-  scratch.dvalues.assign(static_cast<std::size_t>(count * width), T(0));
+  buffers.dkeys.assign(static_cast<std::size_t>(count * width), T(0));
+  buffers.dvalues.assign(static_cast<std::size_t>(count * width), T(0));
   const auto& simd = simd::rows<T>();
   for_blocks(s, [&](std::int64_t begin, std::int64_t rows, std::int64_t end) {
     if (end == 0) return;
-    pattern_of(s, queries, keys, begin, rows, end, c.scale, scratch.pattern);
-    scratch.dpattern.resize(static_cast<std::size_t>(rows * end));
-    scratch.dqueries.resize(static_cast<std::size_t>(rows * e));
-    T *p = scratch.pattern.data(), *ds = scratch.dpattern.data();
+    pattern_of(s, queries, keys, begin, rows, end, c.scale, buffers);
+    buffers.dpattern.resize(static_cast<std::size_t>(rows * end));
+    buffers.rows.resize(static_cast<std::size_t>(rows * e));
+    T *p = buffers.pattern.data(), *ds = buffers.dpattern.data();
     const Matrix<T> pattern{p, end, 1}, dscores{ds, end, 1}, dz = grads.from(begin);
     // dv += P^T dz, dP = dz v^T
-    product<T>(end, e, rows, pattern.transposed(), dz, true, scratch.dvalues.data(), e);
-    product<T>(rows, end, e, dz, values.from(0).transposed(), false, ds, end);
+    product<T>(buffers, end, e, rows, pattern.transposed(), dz, true, buffers.dvalues.data(), e);
+    product<T>(buffers, rows, end, e, dz, values.from(0).transposed(), false, ds, end);
     for (std::int64_t i = 0; i < rows; ++i) {
       simd.softmax_grad(p + i * end, ds + i * end, ds + i * end, end);
       simd.scale(ds + i * end, c.scale, end);
     }
     // dk += dS^T q, dq = dS k
-    product<T>(end, e, rows, dscores.transposed(), queries.from(begin), true, scratch.dkeys.data(),
-               e);
-    product<T>(rows, e, end, dscores, keys.from(0), false, scratch.dqueries.data(), e);
+    product<T>(buffers, end, e, rows, dscores.transposed(), queries.from(begin), true,
+               buffers.dkeys.data(), e);
+    product<T>(buffers, rows, e, end, dscores, keys.from(0), false, buffers.rows.data(), e);
     for (std::int64_t i = 0; i < rows; ++i) {
       std::copy_n(
-          scratch.dqueries.data() + i * width, width,
+          buffers.rows.data() + i * width, width,
           head_row(c.dq, heads, width, s.queries[static_cast<std::size_t>(begin + i)], head));
     }
   });
   for (std::int64_t j = 0; j < count; ++j) {
     const std::int32_t row = s.keys[static_cast<std::size_t>(j)];
-    simd.add(scratch.dkeys.data() + j * width, head_row(c.dk, heads, width, row, head), width);
-    simd.add(scratch.dvalues.data() + j * width, head_row(c.dv, heads, width, row, head), width);
+    simd.add(buffers.dkeys.data() + j * width, head_row(c.dk, heads, width, row, head), width);
+    simd.add(buffers.dvalues.data() + j * width, head_row(c.dv, heads, width, row, head), width);
   }
 }
 
@@ -245,13 +260,10 @@ void grad_as(ThreadPool& pool, const View& q, const View& k, const View& v, cons
   // A task owns one head: of one sequence, or of all in turn where they share key rows.
   const auto n = static_cast<std::int64_t>(sequences.size());
   const std::int64_t parts = disjoint(sequences, k.shape[0]) ? n : 1;
-  pool.parallel_for(parts * heads, 1, [&](std::int64_t first, std::int64_t last) {
-    Buffers<T> scratch;
-    for (std::int64_t task = first; task < last; ++task) {
-      const std::int64_t part = task / heads, head = task % heads;
-      for (std::int64_t s = part; s < (parts == n ? part + 1 : n); ++s)
-        grad_of(call, sequences[static_cast<std::size_t>(s)], head, scratch);
-    }
+  for_tasks<T>(pool, parts * heads, [&](std::int64_t task, Buffers<T>& buffers) {
+    const std::int64_t part = task / heads, head = task % heads;
+    for (std::int64_t s = part; s < (parts == n ? part + 1 : n); ++s)
+      grad_of(call, sequences[static_cast<std::size_t>(s)], head, buffers);
   });
 }
 

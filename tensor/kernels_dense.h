@@ -30,7 +30,9 @@ struct LinearCrossEntropyCall {
   // With gradients: dx [n, d] and dw [vocabulary, d] of sum_i dloss[i] loss[i], from the same
   // logits. Null: the loss alone.
   const View *dloss = nullptr, *dx = nullptr, *dw = nullptr;
+  std::byte* scratch = nullptr;  // for a chunk of logits; null: allocated by the call
 };
+std::int64_t linear_cross_entropy_scratch(std::int64_t n, std::int64_t vocabulary, DType dtype);
 void linear_cross_entropy(ThreadPool& pool, const LinearCrossEntropyCall& c);
 
 // ---- optimiser --------------------------------------------------------------------------------

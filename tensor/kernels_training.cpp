@@ -59,18 +59,28 @@ double row_loss(T* row, std::int64_t n, std::int64_t target, double g, bool grad
   return loss;
 }
 
+// So many rows of logits at a time: 64 MB of f32.
+std::int64_t chunk_rows(std::int64_t n, std::int64_t vocabulary) {
+  constexpr std::int64_t kElements = 16 << 20;
+  const std::int64_t most = kElements / std::max<std::int64_t>(1, vocabulary);
+  return std::min(n, std::max<std::int64_t>(16, most));
+}
+
 template <class T>
 void linear_cross_entropy_as(ThreadPool& pool, const LinearCrossEntropyCall& c) {
   const std::int64_t n = c.x.shape[0], vocabulary = c.w.shape[0];
   const auto target = indices(c.target, vocabulary, "linear_cross_entropy: targets");
-  constexpr std::int64_t kChunkElements = 16 << 20;  // 64 MB of f32 logits
-  const std::int64_t chunk = std::clamp<std::int64_t>(
-      kChunkElements / std::max<std::int64_t>(1, vocabulary), 16, std::max<std::int64_t>(16, n));
-  const Tensor buffer = Tensor::empty({std::min(chunk, n), vocabulary}, c.x.dtype);
+  const std::int64_t chunk = chunk_rows(n, vocabulary);
+  Tensor own;
+  if (c.scratch == nullptr) own = Tensor::empty({chunk, vocabulary}, c.x.dtype);
+  const View buffer{c.scratch == nullptr ? own.view().data : c.scratch,
+                    c.x.dtype,
+                    {chunk, vocabulary},
+                    contiguous_strides({chunk, vocabulary})};
   if (c.dw != nullptr) fill(pool, 0, *c.dw);
   for (std::int64_t begin = 0; begin < n; begin += chunk) {
     const std::int64_t rows = std::min(chunk, n - begin);
-    const View x = rows_of(c.x, begin, rows), logits = rows_of(buffer.view(), 0, rows);
+    const View x = rows_of(c.x, begin, rows), logits = rows_of(buffer, 0, rows);
     matmul(pool, x, transposed(c.w), logits);
     pool.parallel_for(rows, 4, [&](std::int64_t first, std::int64_t last) {
       for (std::int64_t i = first; i < last; ++i) {
@@ -139,6 +149,10 @@ struct Contiguous {
 void linear_cross_entropy(ThreadPool& pool, const LinearCrossEntropyCall& c) {
   if (c.x.dtype == DType::f32) linear_cross_entropy_as<float>(pool, c);
   else linear_cross_entropy_as<double>(pool, c);
+}
+
+std::int64_t linear_cross_entropy_scratch(std::int64_t n, std::int64_t vocabulary, DType dtype) {
+  return chunk_rows(n, vocabulary) * vocabulary * size_of(dtype);
 }
 
 void sum_squares(ThreadPool& pool, const View& x, const View& out) {
