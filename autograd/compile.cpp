@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "autograd/op_table.h"
 #include "autograd/optimise.h"
 #include "autograd/program.h"
 #include "tensor/error.h"
@@ -243,7 +244,20 @@ Plan compile(const Graph& graph, const Fetch& wanted, const Updates& updates) {
     program->storage.push_back({where, at, numel(type.shape) * size_of(type.dtype), type.dtype});
     return Operand{static_cast<int>(program->storage.size()) - 1, Layout::contiguous(type.shape)};
   };
+  const std::vector<const Node*> producers = fusions(g, pruned, ids);
+  std::vector<bool> absorbed(static_cast<std::size_t>(g.next_id()), false);
+  for (const Node* p : producers) {
+    if (p != nullptr) absorbed[static_cast<std::size_t>(p->id)] = true;
+  }
   for (const Node* n : pruned.nodes) {
+    if (absorbed[static_cast<std::size_t>(n->id)]) continue;
+    if (const Node* p = producers[static_cast<std::size_t>(n->id)]) {
+      Node one = *n;
+      one.op = fused(*p->op, *n->op);
+      one.inputs = p->inputs;
+      n = &program->fused.emplace_back(std::move(one));
+      ++program->stats.fused;
+    }
     Operand& out = operand[static_cast<std::size_t>(n->id)];
     if (const auto* leaf = std::get_if<LeafName>(&n->attributes)) {
       const bool parameter = n->op->name == "parameter";

@@ -65,6 +65,9 @@ std::string Plan::explain() const {
       s.dead, s.identities, s.duplicates);
   text +=
       fmt::format("  views      {} nodes only look at their input: no work, no memory\n", s.views);
+  if (s.fused > 0)
+    text += fmt::format(
+        "  fused      {} functions are applied by the step that makes their input\n", s.fused);
   text += fmt::format(
       "  in place   {} steps write over an input that is not needed again{}\n", s.in_place,
       s.update_copies == 0 ? "" : fmt::format("; {} updates are copied", s.update_copies));

@@ -13,8 +13,9 @@ extern const OpDef kReshape, kPermute, kBroadcastTo, kSlice, kUnslice, kConcat,
     kCast;                               // ops_shape.cpp
 extern const OpDef kSum, kMax, kArgmax;  // ops_reduce.cpp
 extern const OpDef kSoftmax, kSoftmaxGrad, kLogSoftmax, kLayerNorm, kLayerNormGrad,
-    kLayerNormGainGrad;                                           // ops_rows.cpp
-extern const OpDef kMatmul, kLinear, kHeadsIn, kHeadsOut;         // ops_products.cpp
+    kLayerNormGainGrad;  // ops_rows.cpp
+extern const OpDef kMatmul, kLinear, kLinearGeluTanh, kLinearRelu, kHeadsIn,
+    kHeadsOut;                                                    // ops_products.cpp
 extern const OpDef kGatherRows, kScatterAddRows, kPick, kUnpick;  // ops_gather.cpp
 extern const OpDef kLinearCrossEntropy, kLinearCrossEntropyGrads, kSumSquares, kAdamW,
     kWriteRows;  // ops_training.cpp
@@ -79,6 +80,8 @@ constexpr std::array kTable = {
     &kLayerNormGainGrad,
     &kMatmul,
     &kLinear,
+    &kLinearGeluTanh,
+    &kLinearRelu,
     &kHeadsIn,
     &kHeadsOut,
     &kGatherRows,
@@ -106,6 +109,12 @@ const OpDef* find_op(std::string_view name) {
   for (const OpDef* op : kTable) {
     if (op->name == name) return op;
   }
+  return nullptr;
+}
+
+const OpDef* fused(const OpDef& producer, const OpDef& function) {
+  if (&producer == &kLinear && &function == &kGeluTanh) return &kLinearGeluTanh;
+  if (&producer == &kLinear && &function == &kRelu) return &kLinearRelu;
   return nullptr;
 }
 

@@ -263,6 +263,26 @@ extern constinit const OpDef kLinear = {
       out[out.size() - 1] = c.in[1].dim(1);
       return reshape(matmul(flat(x), c.in[1]), out) + c.in[2];
     }};
+// y = f(x w + bias): what compile makes of a linear whose value only f reads.
+constexpr OpDef linear_then(std::string_view name, std::string_view doc,
+                            void (*eval)(const EvalCall&), Value (*expand)(const ExpandCall&)) {
+  return {.name = name,
+          .doc = doc,
+          .infer = infer_linear,
+          .eval = eval,
+          .reach = reach_linear,
+          .flops = [](const InferCall& c,
+                      const Type& out) { return flops_matmul(c, out) + 10 * numel(out.shape); },
+          .expand = expand};
+}
+extern constinit const OpDef kLinearGeluTanh = linear_then(
+    "linear_gelu_tanh", "y = gelu_tanh(x w + bias)",
+    [](const EvalCall& c) { eval_linear_then(c, kernels::Unary::gelu_tanh); },
+    [](const ExpandCall& c) { return gelu_tanh(linear(c.in[0], c.in[1], c.in[2])); });
+extern constinit const OpDef kLinearRelu = linear_then(
+    "linear_relu", "y = max(0, x w + bias)",
+    [](const EvalCall& c) { eval_linear_then(c, kernels::Unary::relu); },
+    [](const ExpandCall& c) { return relu(linear(c.in[0], c.in[1], c.in[2])); });
 extern constinit const OpDef kHeadsIn = {
     .name = "heads_in",
     .doc = "y[r, h] = normed[r] w[:, h] + bias[h]; inside, one copy of x per head",

@@ -2,6 +2,8 @@
 
 #include <unordered_map>
 
+#include "autograd/op_table.h"
+
 namespace vitrine {
 
 Pruned prune(const Graph& graph, std::span<const NodeId> wanted) {
@@ -56,6 +58,25 @@ Pruned prune(const Graph& graph, std::span<const NodeId> wanted) {
     result.nodes.push_back(&n);
   }
   return result;
+}
+
+std::vector<const Node*> fusions(const Graph& graph, const Pruned& pruned,
+                                 std::span<const NodeId> wanted) {
+  const auto canonical = [&](NodeId id) { return pruned.canonical[static_cast<std::size_t>(id)]; };
+  std::vector<int> readers(static_cast<std::size_t>(graph.next_id()), 0);
+  for (const Node* n : pruned.nodes) {
+    for (const NodeId i : n->inputs) ++readers[static_cast<std::size_t>(canonical(i))];
+  }
+  for (const NodeId id : wanted) ++readers[static_cast<std::size_t>(canonical(id))];
+  std::vector<const Node*> producers(static_cast<std::size_t>(graph.next_id()), nullptr);
+  for (const Node* n : pruned.nodes) {
+    if (n->inputs.size() != 1) continue;
+    const NodeId producer = canonical(n->inputs[0]);
+    const Node& p = graph.node(producer);
+    if (readers[static_cast<std::size_t>(producer)] == 1 && fused(*p.op, *n->op) != nullptr)
+      producers[static_cast<std::size_t>(n->id)] = &p;
+  }
+  return producers;
 }
 
 bool same_program(const Graph& a, const Graph& b) {

@@ -19,6 +19,11 @@ struct Pruned {
 
 Pruned prune(const Graph& graph, std::span<const NodeId> wanted);
 
+// For nodes that are computed in one pass with the node that makes their only input, which nothing
+// else reads: that node. By id; null for all others. `wanted` are read too.
+std::vector<const Node*> fusions(const Graph& graph, const Pruned& pruned,
+                                 std::span<const NodeId> wanted);
+
 // Same ops, attributes, types, edges, sites and outputs; ids and lines may differ.
 bool same_program(const Graph& a, const Graph& b);
 

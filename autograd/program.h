@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -53,6 +54,7 @@ struct Timing {
 struct Plan::Program {
   Graph graph;
   std::vector<Storage> storage;
+  std::deque<Node> fused;  // nodes that stand for two of the graph
   std::vector<Step> steps;
   std::vector<Copy> copies;                           // updates that could not be made in place
   std::vector<bool> feed_written, parameter_written;  // leaves that a run writes

@@ -1,6 +1,9 @@
 #include "autograd/plan.h"
 
 #include <cmath>
+#include <optional>
+#include <sstream>
+#include <string>
 #include <thread>
 
 #include "autograd/arena.h"
@@ -62,6 +65,49 @@ TEST(Plan, ExplainTellsWhereTheTimeWent) {
   EXPECT_NEAR(share, 100, 0.3) << text;
   EXPECT_GT(products, -1 + 1e-9) << text;
   EXPECT_LE(products, 100 - 1) << text;  // the sums take time too
+}
+
+// A function of a linear that nothing else reads is applied in its tiles, with the same bits; where
+// the linear is fetched, or read twice, it is a step of its own.
+TEST(Plan, FusesAFunctionWithTheLinearBeforeIt) {
+  for (const bool gelu : {false, true}) {
+    Builder b;
+    const Value x = b.input("x", f32({40, 60})), w = b.input("w", f32({60, 210})),
+                bias = b.input("bias", f32({210}));
+    const Value pre = b.site("pre", linear(x, w, bias), {Axis::batch, Axis::feature});
+    b.output("y", gelu ? gelu_tanh(pre) : relu(pre));
+    b.output("pre", pre);
+    const Graph g = std::move(b).finish();
+    const Feeds feeds{
+        {"x", numbers({40, 60})}, {"w", numbers({60, 210})}, {"bias", numbers({210})}};
+    const Plan fused = compile(g, fetch(value("y"))),
+               apart = compile(g, fetch(value("y"), value("pre")));
+    EXPECT_EQ(fused.stats().steps, 1);
+    EXPECT_EQ(fused.stats().fused, 1);
+    EXPECT_NE(fused.explain().find(gelu ? "linear_gelu_tanh" : "linear_relu"), std::string::npos);
+    EXPECT_EQ(apart.stats().steps, 2);
+    EXPECT_EQ(apart.stats().fused, 0);
+    EXPECT_EQ(max_abs_difference(fused.run(feeds, {})["y"], apart.run(feeds, {})["y"]), 0);
+  }
+}
+
+// The memory of a result goes back to the plan when nobody holds it, and not before.
+TEST(Plan, ResultsReuseMemoryThatNobodyHolds) {
+  Builder b;
+  b.output("y", b.input("x", f32({1000})) * 2.0);
+  std::optional<Plan> plan = compile(std::move(b).finish(), fetch(value("y")));
+  const Feeds ones{{"x", Tensor::full({1000}, DType::f32, 1)}},
+      threes{{"x", Tensor::full({1000}, DType::f32, 3)}};
+  Tensor held = plan->run(ones, {})["y"];
+  const float* address = held.data<float>();
+  const Tensor other = plan->run(threes, {})["y"];
+  EXPECT_NE(other.data<float>(), address);
+  EXPECT_EQ(held.to_vector<float>(), std::vector<float>(1000, 2));
+  held = Tensor();
+  const Tensor again = plan->run(threes, {})["y"];
+  EXPECT_EQ(again.data<float>(), address);
+  plan.reset();  // results outlive their plan
+  EXPECT_EQ(again.to_vector<float>(), std::vector<float>(1000, 6));
 }
 
 TEST(Plan, ViewsCostNothing) {

@@ -1,4 +1,5 @@
 // Samples of matrix products and of the projections of a transformer.
+#include "autograd/op_table.h"
 #include "tests/autograd/samples.h"
 
 namespace vitrine::test {
@@ -91,6 +92,28 @@ void add_linear(std::vector<Sample>& out) {
                  }});
 }
 
+void add_linear_then(std::vector<Sample>& out) {
+  for (const char* op : {"linear_gelu_tanh", "linear_relu"}) {
+    const auto emit = [op](Builder& b, const In& in) {
+      return b.emit(*find_op(op), {in[0], in[1], in[2]}, NoAttributes{}, SourceLine::here());
+    };
+    const std::tuple<const char*, Shape, std::int64_t> cases[] = {{"plain", {4, 3}, 5},
+                                                                  {"rank_3", {2, 3, 4}, 2},
+                                                                  {"no_rows", {0, 3}, 2},
+                                                                  {"no_features", {3, 0}, 2}};
+    for (const auto& [name, x, n] : cases) {
+      out.push_back(
+          {op, name, {normal("x", x), normal("w", {x.back(), n}), normal("bias", {n})}, emit});
+    }
+    out.push_back({op,
+                   "permuted",
+                   {normal("x", {3, 2, 2}), normal("w", {3, 2}), normal("bias", {2})},
+                   [emit](Builder& b, const In& in) {
+                     return emit(b, {permute(in[0], {2, 1, 0}), in[1], in[2]});
+                   }});
+  }
+}
+
 // Leaves of heads_in: x [rows, d], gain, bias of the norm, w [d, heads * e], bias of the
 // projection.
 std::vector<Leaf> heads_leaves(std::int64_t rows, std::int64_t d, std::int64_t columns) {
@@ -167,6 +190,7 @@ std::vector<Sample> product_samples() {
   std::vector<Sample> out;
   add_matmul(out);
   add_linear(out);
+  add_linear_then(out);
   add_heads(out);
   return out;
 }

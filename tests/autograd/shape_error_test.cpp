@@ -196,6 +196,12 @@ std::vector<WrongCall> wrong_calls() {
   add_call(wrong("linear", {"f64[3, 2]", "f64[3]", "the bias must have shape [2]"}, [](Builder& b) {
     linear(f64(b, {2, 3}), f64(b, {3, 2}), f64(b, {3}));
   }));
+  for (const char* op : {"linear_gelu_tanh", "linear_relu"}) {
+    add_call(wrong(op, {"f64[3, 2]", "f64[3]", "the bias must have shape [2]"}, [op](Builder& b) {
+      b.emit(*find_op(op), {f64(b, {2, 3}), f64(b, {3, 2}), f64(b, {3})}, NoAttributes{},
+             SourceLine::here());
+    }));
+  }
   add_call(wrong("heads_in", {"f64[3, 4]", "f64[4, 5]", "5 columns do not divide into 2 heads"},
                  [](Builder& b) {
                    const Value x = f64(b, {3, 4}), gain = f64(b, {4});
