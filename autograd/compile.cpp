@@ -90,6 +90,14 @@ std::vector<WantedNode> resolve(const Graph& g, const Fetch& wanted) {
   return nodes;
 }
 
+// Everything that must have its whole value.
+std::vector<NodeId> ids_of(const Graph& g, const Fetch& wanted, const Updates& updates) {
+  std::vector<NodeId> ids;
+  for (const WantedNode& w : resolve(g, wanted)) ids.push_back(w.node);
+  for (const auto& [leaf, output] : updates) ids.push_back(g.output(output));
+  return ids;
+}
+
 std::vector<Type> types_of_inputs(const Graph& g, const Node& n) {
   std::vector<Type> in;
   for (const NodeId i : n.inputs) in.push_back(g.node(i).type);
@@ -209,6 +217,10 @@ bool donate(std::vector<Storage>& storage, std::vector<Step>& steps, const Opera
 Plan compile(const Graph& graph, const Fetch& wanted, const Updates& updates) {
   auto program = std::make_shared<Plan::Program>();
   program->graph = expand_sites(graph, wanted_sites(graph, wanted));
+  if (auto narrowed = narrow_rows(program->graph, ids_of(program->graph, wanted, updates))) {
+    program->graph = std::move(narrowed->graph);
+    program->stats.narrowed = narrowed->nodes;
+  }
   const Graph& g = program->graph;
   const std::vector<WantedNode> wanted_nodes = resolve(g, wanted);
   std::vector<NodeId> ids;

@@ -65,6 +65,9 @@ std::string Plan::explain() const {
       s.dead, s.identities, s.duplicates);
   text +=
       fmt::format("  views      {} nodes only look at their input: no work, no memory\n", s.views);
+  if (s.narrowed > 0)
+    text += fmt::format("  rows       {} nodes are computed only for the rows that are read\n",
+                        s.narrowed);
   if (s.fused > 0)
     text += fmt::format(
         "  fused      {} functions are applied by the step that makes their input\n", s.fused);

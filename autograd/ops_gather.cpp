@@ -12,7 +12,6 @@ Shape join(const Shape& a, const Shape& b, int from) {  // a followed by b[from:
 }
 
 Type infer_gather(const InferCall& c) {
-  require_float(c.in[0], "the table");
   require_integer(c.in[1], "the index");
   require(c.in[0].shape.size() >= 1, "the table must be [n, ...], not {}",
           to_string(c.in[0].shape));
@@ -91,6 +90,7 @@ extern constinit const OpDef kGatherRows = {
     .eval = [](const EvalCall& c) { kernels::gather_rows(c.pool, c.in[0], c.in[1], c.out); },
     .vjp =
         [](const VjpCall& c) {
+          if (!is_compute_float(c.in[0].dtype())) return Grads{Value(), Value()};
           return Grads{scatter_add_rows(c.grad, c.in[1], c.in[0].dim(0)), Value()};
         },
     .reach = reach_gather};

@@ -2,6 +2,7 @@
 // computed twice.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -23,6 +24,14 @@ Pruned prune(const Graph& graph, std::span<const NodeId> wanted);
 // else reads: that node. By id; null for all others. `wanted` are read too.
 std::vector<const Node*> fusions(const Graph& graph, const Pruned& pruned,
                                  std::span<const NodeId> wanted);
+
+// The graph with selections of rows (gather_rows) moved up, past the ops whose other rows nobody
+// reads; ids, sites and outputs stay. Nothing when there is nothing to move.
+struct Narrowed {
+  Graph graph;
+  int nodes;  // that are computed for selected rows alone
+};
+std::optional<Narrowed> narrow_rows(const Graph& graph, std::span<const NodeId> wanted);
 
 // Same ops, attributes, types, edges, sites and outputs; ids and lines may differ.
 bool same_program(const Graph& a, const Graph& b);

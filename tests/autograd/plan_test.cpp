@@ -110,6 +110,51 @@ TEST(Plan, ResultsReuseMemoryThatNobodyHolds) {
   EXPECT_EQ(again.to_vector<float>(), std::vector<float>(1000, 6));
 }
 
+// A selection of rows moves up past row-wise ops and to the queries of attention: the rest is not
+// computed. With index -1, zeros, as before; where all rows are wanted too, nothing moves.
+TEST(Plan, RowsThatNobodyReadsAreNotComputed) {
+  Builder b;
+  const Type table{DType::i32, {6}};
+  const RowValues rows{b.input("sequence", table), b.input("position", table),
+                       b.input("keys", {DType::i32, {2, 3}})};
+  const Value x = b.input("x", f32({6, 4})), w = b.input("w", f32({4, 4})),
+              bias = b.input("bias", f32({4})), pick = b.input("pick", {DType::i32, {3}});
+  const Value q = reshape(linear(x, w, bias), {6, 2, 2});
+  Value z = attention(q, q, q, rows, 0.5, "attn");
+  z = b.site("z", heads_out(z, w, bias), {Axis::row, Axis::feature});
+  const Value stream =
+      b.site("stream", layer_norm(x + z, bias, bias, 1e-5) * 2.0, {Axis::row, Axis::feature});
+  const Value out = linear(gelu_tanh(linear(stream, w, bias)), w, bias) + stream;
+  b.output("all", out);
+  b.output("picked", gather_rows(out, pick));
+  const Graph g = std::move(b).finish();
+  Feeds feeds{{"sequence", Tensor::of<std::int32_t>({6}, {0, 0, 0, 1, 1, 1})},
+              {"position", Tensor::of<std::int32_t>({6}, {0, 1, 2, 0, 1, 2})},
+              {"keys", Tensor::of<std::int32_t>({2, 3}, {0, 1, 2, 3, 4, 5})},
+              {"x", Tensor::empty({6, 4}, DType::f32)},
+              {"w", Tensor::empty({4, 4}, DType::f32)},
+              {"bias", Tensor::empty({4}, DType::f32)},
+              {"pick", Tensor::of<std::int32_t>({3}, {5, -1, 2})}};
+  ThreadPool pool(1);
+  for (const char* name : {"x", "w", "bias"})
+    random::fill_normal(pool, random::Key{static_cast<std::uint64_t>(name[0])}, feeds.at(name));
+  const Plan narrow = compile(g, fetch(value("picked"))),
+             whole = compile(g, fetch(value("picked"), value("all")));
+  EXPECT_EQ(whole.stats().narrowed, 0);
+  EXPECT_GE(narrow.stats().narrowed, 7);
+  EXPECT_LT(narrow.stats().flops, whole.stats().flops);
+  EXPECT_NE(narrow.explain().find("computed only for the rows that are read"), std::string::npos);
+  const Tensor want = whole.run(feeds, {}).raw("picked"), got = narrow.run(feeds, {}).raw("picked");
+  EXPECT_LE(max_abs_difference(got, want), 1e-5);
+  EXPECT_EQ(max_abs(got.slice(0, 1, 2)), 0);
+  // A site on the way that is wanted is computed whole, and what follows it is not.
+  const Plan with_site = compile(g, fetch(value("picked"), Site{"stream"}));
+  EXPECT_GE(with_site.stats().narrowed, 3);
+  const Results r = with_site.run(feeds, {});
+  EXPECT_EQ(r.raw("stream").shape(), Shape({6, 4}));
+  EXPECT_LE(max_abs_difference(r.raw("picked"), want), 1e-5);
+}
+
 TEST(Plan, ViewsCostNothing) {
   Builder b;
   const Value x = b.input("x", f32({2, 6}));
