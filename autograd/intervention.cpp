@@ -131,6 +131,9 @@ bool has_value(Edit::Action a) {
   return a == Edit::Action::replace || a == Edit::Action::add || a == Edit::Action::project_out;
 }
 
+// Nothing of what arrives is kept, so nothing that only leads there is computed.
+bool replaces_all(const Edit& e) { return e.action == Edit::Action::replace && e.where.empty(); }
+
 // Calls f(edit, number) in order.
 template <class F>
 void for_each_edit(const Interventions& what, const F& f) {
@@ -214,6 +217,9 @@ Shape feed_shape(const Edit& e, const Shape& site) {
 
 Value edited(Builder& b, const Edit& e, int n, const Value& x, const Axes& axes) {
   check_axes(e, axes);
+  if (replaces_all(e)) {
+    return broadcast_to(b.input(value_name(n), {x.dtype(), feed_shape(e, x.shape())}), x.shape());
+  }
   const Value where = b.input(where_name(n), {DType::boolean, mask_shape(e, axes, x.shape())});
   Value value;
   if (has_value(e.action)) {
@@ -409,11 +415,16 @@ Feeds with_interventions(const Graph& graph, const Interventions& what, const Fe
     changed.clear();
     for (const Edit& e : stage) {
       const SiteEntry& site = graph.site(e.site.name);
-      const Node& input = graph.node(graph.leaf(where_name(n)));
       for (const Where& w : e.where) check_indices(e, w, site.axes, site.type.shape, rows);
-      const std::vector<std::uint8_t> chosen = mask(e, site.axes, input.type.shape, rows);
-      if (std::find(chosen.begin(), chosen.end(), 1) == chosen.end())
-        throw GraphError(fmt::format("{}: the selection is empty", e.to_text()));
+      if (!replaces_all(e)) {
+        const Node& input = graph.node(graph.leaf(where_name(n)));
+        const std::vector<std::uint8_t> chosen = mask(e, site.axes, input.type.shape, rows);
+        if (std::find(chosen.begin(), chosen.end(), 1) == chosen.end())
+          throw GraphError(fmt::format("{}: the selection is empty", e.to_text()));
+        Tensor fed = Tensor::empty(input.type.shape, DType::boolean);
+        std::copy(chosen.begin(), chosen.end(), reinterpret_cast<std::uint8_t*>(fed.view().data));
+        out[where_name(n)] = fed;
+      }
       // Overlaps, over the whole site.
       const std::vector<std::uint8_t> whole = mask(e, site.axes, site.type.shape, rows);
       for (const auto& [other, taken] : changed[e.site.name]) {
@@ -426,9 +437,6 @@ Feeds with_interventions(const Graph& graph, const Interventions& what, const Fe
         }
       }
       changed[e.site.name].emplace_back(&e, whole);
-      Tensor fed = Tensor::empty(input.type.shape, DType::boolean);
-      std::copy(chosen.begin(), chosen.end(), reinterpret_cast<std::uint8_t*>(fed.view().data));
-      out[where_name(n)] = fed;
       if (has_value(e.action)) {
         const Node& value = graph.node(graph.leaf(value_name(n)));
         out[value_name(n)] =

@@ -8,7 +8,8 @@
 //                   .run(with_interventions(edited, what, feeds), parameters);
 //
 // An edit is `select(mask, value, x)` over the value x that arrives at the site. Masks and values
-// are feeds, so that one plan serves every position, head and value; no gradient flows into them.
+// are feeds, so that one plan serves every position, head and value; no gradient flows into them. A
+// replacement of everything keeps nothing of x: what only leads there is not computed.
 #pragma once
 
 #include <cstdint>

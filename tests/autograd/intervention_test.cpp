@@ -126,6 +126,16 @@ TEST(Intervention, PositionsAndValuesAreFeeds) {
                     [](double, int) { return 7.0; }));
 }
 
+TEST(Intervention, WhatLeadsToAReplacedSiteIsNotComputed) {
+  const Model m = model();
+  const Interventions what = {replace(Site{"flat"}, Tensor::full({5, 3}, DType::f64, 2))};
+  const Graph g = intervene(m.graph, what);
+  const Plan plan = compile(g, fetch(value("y")));
+  EXPECT_EQ(plan.stats().steps, 1);  // the square
+  EXPECT_EQ(plan.run(with_interventions(g, what, m.feeds), {}).raw("y").to_vector<double>(),
+            std::vector<double>(15, 4));
+}
+
 // Through a replaced element no gradient flows; through an added or scaled one it does.
 TEST(Intervention, GradientsFlowThroughWhatTheEditKeeps) {
   const Model m = model();
