@@ -218,7 +218,9 @@ Metric logit_diff(int answer, int wrong) {
             const std::int64_t sequences = b.value(b.row_table().keys).dim(0);
             const Value last = b.input("rows.last", {DType::i32, {sequences}});
             const Value row = gather_rows(logits, last);  // [sequences, v]
-            return mean(slice(row, 1, answer, answer + 1) - slice(row, 1, wrong, wrong + 1));
+            const Value each = slice(row, 1, answer, answer + 1) - slice(row, 1, wrong, wrong + 1);
+            b.output("logit_diff_per_prompt", reshape(each, {sequences}));
+            return mean(each);
           }};
 }
 

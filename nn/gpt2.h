@@ -41,7 +41,7 @@ Metric next_token_loss(std::int64_t n);
 Metric training_loss(std::int64_t n);
 
 // logit[answer] - logit[wrong] after the last token of each prompt, averaged over prompts. Input:
-// rows.last [sequences].
+// rows.last [sequences]. Adds the output logit_diff_per_prompt [sequences].
 Metric logit_diff(int answer, int wrong);
 
 }  // namespace vitrine::nn

@@ -63,6 +63,18 @@ Run Model::run_graph(const Graph& graph, const std::vector<Tokens>& prompts,
   return {prompts, plan.run(batch_feeds(prompts), parameters_, {.pool = pool_.get()})};
 }
 
+Run Model::run_edited(const std::vector<Tokens>& prompts, const Interventions& what,
+                      const Fetch& wanted, const Metric* metric, const RunOptions& options) const {
+  check_prompts(prompts, config_);
+  Graph graph = intervene(*graph_for(batch_size(prompts)), what);
+  if (metric != nullptr) graph = with_metric(graph, *metric);
+  const Plan plan = plans_->get(graph, wanted);
+  RunOptions with_pool = options;
+  with_pool.pool = pool_.get();
+  return {prompts,
+          plan.run(with_interventions(graph, what, batch_feeds(prompts)), parameters_, with_pool)};
+}
+
 Model load_gpt2(std::string_view name, const LoadOptions& options) {
   const auto folder = find_model(name);
   const Config config = load_config(folder);

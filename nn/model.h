@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "autograd/intervention.h"
 #include "autograd/plan_cache.h"
 #include "nn/batch.h"
 #include "nn/tokenizer.h"
@@ -79,6 +80,10 @@ class Model {
   Run run_batch(const std::vector<Tokens>& prompts, const Fetch& wanted) const;
   // The same over a transformed graph, which must have been built for prompts of this size.
   Run run_graph(const Graph& graph, const std::vector<Tokens>& prompts, const Fetch& wanted) const;
+
+  // The prompts with interventions made; `metric`, if given, is emitted on the edited graph.
+  Run run_edited(const std::vector<Tokens>& prompts, const Interventions& what, const Fetch& wanted,
+                 const Metric* metric = nullptr, const RunOptions& options = {}) const;
 
   ThreadPool& pool() const { return *pool_; }
   const PlanCache& plans() const { return *plans_; }

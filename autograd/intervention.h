@@ -1,0 +1,95 @@
+// Interventions: what is changed while a model runs, as plain values, and the transformation that
+// writes them into a graph.
+//
+//   Interventions what = {replace(site::resid_post(2), clean[site::resid_post(2)], {.pos = {4}}),
+//                         zero(site::z(3), {.head = {6}})};
+//   Graph edited = intervene(graph, what);
+//   Results r = compile(edited, fetch(value("logits")))
+//                   .run(with_interventions(edited, what, feeds), parameters);
+//
+// An edit is `select(mask, value, x)` over the value x that arrives at the site. Masks and values
+// are feeds, so that one plan serves every position, head and value; no gradient flows into them. A
+// replacement of everything keeps nothing of x: what only leads there is not computed.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <vector>
+
+#include "autograd/plan.h"
+
+namespace vitrine {
+
+// Elements of a site's value: the indices along its axes; an axis without indices is taken whole.
+// `prompt` and `pos` are the sequence and the position of packed rows. At a pattern or its scores
+// pos is the query (destination) and key the source position.
+struct Where {
+  std::vector<std::int64_t> prompt, pos, head, key, feature;
+  friend bool operator==(const Where&, const Where&) = default;
+};
+
+struct Edit {
+  enum class Action {
+    replace,      // value
+    zero,         // 0
+    add,          // x + factor value: steering
+    project_out,  // x - (x . u) u along the last axis, u = value / |value|
+    scale,        // factor x
+    detach        // x, but no gradient flows through it
+  };
+  Site site;
+  Action action = Action::zero;
+  std::vector<Where> where;  // their union; none: everywhere
+  Tensor value;              // replace, add, project_out
+  double factor = 1;         // add, scale
+  std::string from;          // what people call the value: "clean"
+
+  std::string to_text() const;  // "blocks.2.hook_resid_post[pos 4] = clean"
+};
+std::string_view name_of(Edit::Action action);
+
+// The value of `replace` and `add` has the site's shape: packed rows, or unpacked as Results gives
+// it when all prompts have one length, or anything that broadcasts to the packed shape, such as a
+// direction [feature].
+Edit replace(const Site& site, const Tensor& value, const Where& where = {},
+             std::string_view from = "a given value");
+Edit zero(const Site& site, const Where& where = {});
+Edit add(const Site& site, const Tensor& direction, double factor = 1, const Where& where = {},
+         std::string_view from = "a direction");
+Edit project_out(const Site& site, const Tensor& direction, const Where& where = {},
+                 std::string_view from = "a direction");
+Edit scale(const Site& site, double factor, const Where& where = {});
+Edit detach(const Site& site, const Where& where = {});
+
+// Edits that are made together, and edits made after them.
+class Interventions {
+ public:
+  Interventions() = default;
+  Interventions(std::initializer_list<Edit> edits) : stages_{edits} {}
+  explicit Interventions(std::vector<Edit> edits) : stages_{std::move(edits)} {}
+
+  // What `later` changes was changed by these first: the only way in which edits may overlap,
+  // except for adds, whose order does not matter.
+  Interventions then(const Interventions& later) const;
+
+  const std::vector<std::vector<Edit>>& stages() const { return stages_; }
+  std::string to_text() const;  // one line an edit
+  std::size_t hash() const;     // of everything but the numbers in the values
+
+ private:
+  std::vector<std::vector<Edit>> stages_;
+};
+
+// The graph with every edit in it. Edits add inputs: edit.N.where (boolean) and, where the action
+// has one, edit.N.value, N counting through all stages. Sites inside composites are expanded.
+// Throws SiteError for a site that is not there, ShapeError for a value that does not fit, and
+// GraphError for a selection along an axis that the site does not have.
+Graph intervene(const Graph& graph, const Interventions& what);
+
+// `feeds` with those inputs filled in; it must have the row tables already. Throws GraphError for
+// an index outside the batch, a selection of nothing, and two edits of one stage that change the
+// same element (unless both add).
+Feeds with_interventions(const Graph& edited, const Interventions& what, const Feeds& feeds);
+
+}  // namespace vitrine

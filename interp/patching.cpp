@@ -1,0 +1,270 @@
+#include "interp/patching.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+
+#include "nn/sites.h"
+#include "tensor/error.h"
+
+namespace vitrine::interp {
+
+// ---- words ------------------------------------------------------------------------------------
+namespace {
+
+constexpr std::array<std::string_view, 5> kBy = {"pos", "head", "head,pos", "head,dest",
+                                                 "head,dest,src"};
+
+// The sites of a block that can be swept, and what their axes allow.
+struct Component {
+  std::string_view name;
+  Site (*site)(int layer);
+  enum class Kind { stream, heads, pattern } kind;
+};
+constexpr Component kComponents[] = {{"resid_pre", site::resid_pre, Component::Kind::stream},
+                                     {"resid_mid", site::resid_mid, Component::Kind::stream},
+                                     {"resid_post", site::resid_post, Component::Kind::stream},
+                                     {"attn_out", site::attn_out, Component::Kind::stream},
+                                     {"mlp_out", site::mlp_out, Component::Kind::stream},
+                                     {"z", site::z, Component::Kind::heads},
+                                     {"q", site::q, Component::Kind::heads},
+                                     {"k", site::k, Component::Kind::heads},
+                                     {"v", site::v, Component::Kind::heads},
+                                     {"pattern", site::pattern, Component::Kind::pattern}};
+
+const Component& component_of(const SweepSpec& spec) {
+  std::vector<std::string_view> names;
+  for (const Component& c : kComponents) {
+    names.push_back(c.name);
+    if (c.name != spec.site) continue;
+    std::vector<By> allowed;
+    switch (c.kind) {
+      case Component::Kind::stream:
+        allowed = {By::pos};
+        break;
+      case Component::Kind::heads:
+        allowed = {By::pos, By::head, By::head_pos};
+        break;
+      case Component::Kind::pattern:
+        allowed = {By::head, By::head_dest, By::head_dest_src};
+        break;
+    }
+    if (std::find(allowed.begin(), allowed.end(), spec.by) != allowed.end()) return c;
+    std::vector<std::string_view> words;
+    for (const By by : allowed) words.push_back(name_of(by));
+    throw Error(ErrorKind::usage, fmt::format("{} cannot be swept by {}; it can by {}", c.name,
+                                              name_of(spec.by), fmt::join(words, " or by ")));
+  }
+  throw Error(ErrorKind::usage, fmt::format("there is no sweep over '{}'; there are {}", spec.site,
+                                            fmt::join(names, ", ")));
+}
+
+// Both prompts, token by token, with a mark under the first that differs.
+std::string side_by_side(const nn::Model& model, const Pair& pair) {
+  const auto shown = [&](const nn::Tokens& tokens) {
+    std::vector<std::string> parts;
+    for (const int t : tokens) {
+      parts.push_back(model.has_tokenizer()
+                          ? fmt::format("'{}'", model.tokenizer().decode(nn::Tokens{t}))
+                          : fmt::format("{}", t));
+    }
+    return parts;
+  };
+  const auto a = shown(pair.clean), b = shown(pair.corrupt);
+  std::string first = "  clean  ", second = "  corrupt";
+  for (std::size_t i = 0; i < std::max(a.size(), b.size()); ++i) {
+    const std::string x = i < a.size() ? a[i] : "-", y = i < b.size() ? b[i] : "-";
+    const std::size_t width = std::max(x.size(), y.size());
+    first += fmt::format(" {:<{}}", x, width);
+    second += fmt::format(" {:<{}}", y, width);
+  }
+  return first + "\n" + second;
+}
+
+void check_pair(const nn::Model& model, const Pair& pair) {
+  nn::check_prompts({pair.clean}, model.config());
+  nn::check_prompts({pair.corrupt}, model.config());
+  for (const int t : {pair.answer, pair.wrong}) {
+    if (t < 0 || t >= model.config().vocabulary) {
+      throw TokenError(
+          fmt::format("the answer's id {} is outside 0 to {}", t, model.config().vocabulary - 1));
+    }
+  }
+  if (pair.clean.size() == pair.corrupt.size()) return;
+  throw Error(ErrorKind::input,
+              fmt::format("the clean prompt has {} tokens, the corrupt one {}; patching needs "
+                          "prompts that line up, token by token:\n{}",
+                          pair.clean.size(), pair.corrupt.size(), side_by_side(model, pair)));
+}
+
+}  // namespace
+
+std::string_view name_of(By by) { return kBy[static_cast<std::size_t>(by)]; }
+By parse_by(std::string_view text) {
+  for (std::size_t i = 0; i < kBy.size(); ++i) {
+    if (kBy[i] == text) return static_cast<By>(i);
+  }
+  throw Error(ErrorKind::usage,
+              fmt::format("a sweep goes by {}, not by '{}'", fmt::join(kBy, " or "), text));
+}
+std::string_view name_of(Direction d) { return d == Direction::denoise ? "denoise" : "noise"; }
+
+Pair prompt_pair(const nn::Model& model, const nn::Prompt& clean, const nn::Prompt& corrupt,
+                 std::string_view answer, std::string_view wrong) {
+  return {model.tokens(clean), model.tokens(corrupt), model.token(answer), model.token(wrong)};
+}
+
+// ---- the sweep --------------------------------------------------------------------------------
+namespace {
+
+// The places of one layer, in the order of the result's axes after `layer`.
+struct Grid {
+  std::vector<std::string> axes;
+  Shape shape;
+  std::vector<Where> places;
+};
+Grid grid(By by, std::int64_t positions, std::int64_t heads) {
+  Grid g;
+  const auto sizes = [&](std::initializer_list<std::pair<const char*, std::int64_t>> axes) {
+    for (const auto& [name, size] : axes) {
+      g.axes.emplace_back(name);
+      g.shape.push_back(size);
+    }
+  };
+  switch (by) {
+    case By::pos:
+      sizes({{"pos", positions}});
+      break;
+    case By::head:
+      sizes({{"head", heads}});
+      break;
+    case By::head_pos:
+      sizes({{"pos", positions}, {"head", heads}});
+      break;
+    case By::head_dest:
+      sizes({{"head", heads}, {"dest", positions}});
+      break;
+    case By::head_dest_src:
+      sizes({{"head", heads}, {"dest", positions}, {"src", positions}});
+      break;
+  }
+  for (std::int64_t i = 0; i < numel(g.shape); ++i) {
+    Where w;
+    std::int64_t rest = i;
+    for (int a = g.shape.size() - 1; a >= 0; --a) {
+      const std::int64_t at = rest % g.shape[a];
+      rest /= g.shape[a];
+      const std::string& axis = g.axes[static_cast<std::size_t>(a)];
+      if (axis == "head") w.head = {at};
+      else if (axis == "src") w.key = {at};
+      else w.pos = {at};
+    }
+    g.places.push_back(std::move(w));
+  }
+  return g;
+}
+
+Tensor repeated(const Tensor& packed, std::int64_t times) {  // [rows, ...] -> [times * rows, ...]
+  Shape once = packed.shape(), shape = packed.shape();
+  Dims with_copies{1};
+  for (const std::int64_t size : once) with_copies.push_back(size);
+  Dims broadcast = with_copies;
+  broadcast[0] = times;
+  shape[0] *= times;
+  return packed.reshape(with_copies).broadcast_to(broadcast).contiguous().reshape(shape);
+}
+
+// Whether the other run's values differ from the base run's at a place: site values as Results
+// gives them for one prompt.
+bool differs(const Tensor& base, const Tensor& other, const Where& w, Component::Kind kind) {
+  const auto at = [&](const Tensor& x) {
+    Tensor part = x.select(0, 0);  // [pos, head, e], [pos, d], or [head, query, key]
+    const bool pattern = kind == Component::Kind::pattern;
+    if (!w.key.empty()) part = part.slice(2, w.key[0], w.key[0] + 1);
+    if (!w.head.empty()) part = part.slice(pattern ? 0 : 1, w.head[0], w.head[0] + 1);
+    if (!w.pos.empty()) part = part.slice(pattern ? 1 : 0, w.pos[0], w.pos[0] + 1);
+    return part;
+  };
+  return max_abs_difference(at(base), at(other)) != 0;
+}
+
+}  // namespace
+
+Sweep patch_sweep(const nn::Model& model, const Pair& pair, const SweepSpec& spec) {
+  const Component& component = component_of(spec);
+  check_pair(model, pair);
+  const bool denoise = spec.direction == Direction::denoise;
+  const nn::Tokens &base = denoise ? pair.corrupt : pair.clean,
+                   &other = denoise ? pair.clean : pair.corrupt;
+  const int layers = model.config().layers;
+  const auto positions = static_cast<std::int64_t>(base.size());
+  const Grid g = grid(spec.by, positions, model.config().heads);
+  const Metric metric = nn::logit_diff(pair.answer, pair.wrong);
+
+  // The unedited runs: the metric, the swept sites, and the residual stream before each block, from
+  // where an edited run goes on.
+  std::vector<std::string> names;
+  for (int l = 0; l < layers; ++l) {
+    names.push_back(component.site(l).name);
+    names.push_back(site::resid_pre(l).name);
+  }
+  const Fetch wanted = fetch(sites(fmt::format("{}", fmt::join(names, ","))), value(metric));
+  const nn::Run base_run = model.run_edited({base}, {}, wanted, &metric),
+                other_run = model.run_edited({other}, {}, wanted, &metric);
+  Sweep sweep;
+  sweep.clean = (denoise ? other_run : base_run).results.scalar(metric.name);
+  sweep.corrupt = (denoise ? base_run : other_run).results.scalar(metric.name);
+  sweep.axes = {"layer"};
+  sweep.axes.insert(sweep.axes.end(), g.axes.begin(), g.axes.end());
+  Shape shape{layers};
+  for (const std::int64_t size : g.shape) shape.push_back(size);
+  sweep.values = Tensor::full(shape, DType::f64, sweep.base(spec.direction));
+  const auto per_layer = static_cast<int>(g.places.size());
+  sweep.runs = layers * per_layer;
+
+  const int at_once = std::max<int>(1, spec.rows_at_once / static_cast<int>(positions));
+  for (int layer = 0; layer < layers; ++layer) {
+    const Site where = component.site(layer);
+    std::vector<int> places;  // those with an effect
+    for (int i = 0; i < per_layer; ++i) {
+      const bool effect = spec.replacement == Replacement::zero ||
+                          differs(base_run[where], other_run[where],
+                                  g.places[static_cast<std::size_t>(i)], component.kind);
+      if (effect) places.push_back(i);
+      else ++sweep.without_effect;
+    }
+    for (std::size_t begin = 0; begin < places.size(); begin += static_cast<std::size_t>(at_once)) {
+      if (spec.cancel != nullptr && spec.cancel->load())
+        throw InterruptedError("the sweep was cancelled");
+      const std::size_t count = std::min(static_cast<std::size_t>(at_once), places.size() - begin);
+      const auto copies = static_cast<std::int64_t>(count);
+      Edit edit = spec.replacement == Replacement::zero
+                      ? zero(where)
+                      : replace(where, repeated(other_run.results.raw(where.name), copies), {},
+                                denoise ? "clean" : "corrupt");
+      for (std::size_t i = 0; i < count; ++i) {
+        Where w = g.places[static_cast<std::size_t>(places[begin + i])];
+        w.prompt = {static_cast<std::int64_t>(i)};
+        edit.where.push_back(std::move(w));
+      }
+      const Site start = site::resid_pre(layer);
+      const Edit resume =
+          replace(start, repeated(base_run.results.raw(start.name), copies), {}, "base");
+      const nn::Run run =
+          model.run_edited(std::vector<nn::Tokens>(count, base), Interventions{resume}.then({edit}),
+                           fetch(value("logit_diff_per_prompt")), &metric, {.cancel = spec.cancel});
+      const auto effects = run["logit_diff_per_prompt"].to_vector<double>();
+      for (std::size_t i = 0; i < count; ++i) {
+        sweep.values.data<double>()[layer * per_layer + places[begin + i]] = effects[i];
+      }
+      ++sweep.passes;
+      if (spec.progress)
+        spec.progress(layer * per_layer + places[begin + count - 1] + 1, sweep.runs);
+    }
+  }
+  return sweep;
+}
+
+}  // namespace vitrine::interp

@@ -1,0 +1,77 @@
+// Activation patching: which parts of a model carry what makes the answer differ between two
+// prompts (Vig et al. 2020; Meng et al. 2022; "activation patching" as TransformerLens has it).
+//
+//   nn::Model m = nn::load_gpt2();
+//   Pair pair = prompt_pair(m, "The capital of Texas is", "The capital of California is",
+//                           " Austin", " Sacramento");
+//   Sweep s = patch_sweep(m, pair, {.site = "resid_pre", .by = By::pos});
+//   s.values;                                    // [layer, pos]: the metric of each patched run
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "nn/model.h"
+
+namespace vitrine::interp {
+
+// Two prompts of the same length, and the two tokens whose logits are compared after the last
+// position: the metric is logit[answer] - logit[wrong].
+struct Pair {
+  nn::Tokens clean, corrupt;
+  int answer = 0, wrong = 0;
+};
+// Throws TokenError for an answer that is not a single token.
+Pair prompt_pair(const nn::Model& model, const nn::Prompt& clean, const nn::Prompt& corrupt,
+                 std::string_view answer, std::string_view wrong);
+
+// What one run of a sweep changes.
+enum class By {
+  pos,            // one position, all heads                        -> [layer, pos]
+  head,           // one head, all positions                        -> [layer, head]
+  head_pos,       // one head at one position                       -> [layer, pos, head]
+  head_dest,      // one head's pattern at one destination           -> [layer, head, dest]
+  head_dest_src,  // one entry of one head's pattern                 -> [layer, head, dest, src]
+};
+std::string_view name_of(By by);     // "head,pos": as on the command line
+By parse_by(std::string_view text);  // throws Error (usage) naming the words there are
+
+// What is put in the place of the base run's values.
+enum class Replacement { patch, zero };
+// denoise: the base run is corrupt, and clean activations are put in: what restores the answer?
+// noise: the base run is clean, and corrupt ones are put in: what breaks it?
+enum class Direction { denoise, noise };
+std::string_view name_of(Direction direction);
+
+struct SweepSpec {
+  // resid_pre, resid_mid, resid_post, attn_out, mlp_out (by pos), z, q, k, v (by head or head,pos),
+  // pattern (by head, head,dest or head,dest,src).
+  std::string site = "resid_pre";
+  By by = By::pos;
+  Replacement replacement = Replacement::patch;
+  Direction direction = Direction::denoise;
+  int rows_at_once = 1024;  // rows (tokens of all runs together) of one pass: bounds the memory
+  const std::atomic<bool>* cancel = nullptr;          // checked between passes; InterruptedError
+  std::function<void(int done, int total)> progress;  // runs
+};
+
+struct Sweep {
+  std::vector<std::string> axes;  // of values: "layer", "pos", ...
+  Tensor values;                  // f64: the metric of each edited run
+  double clean = 0, corrupt = 0;  // the metric of the unedited runs
+  int runs = 0, passes = 0;       // edited runs asked for; forward passes that gave them
+  // Where an edit replaces nothing but equal values, the effect is exactly 0 and nothing is run.
+  int without_effect = 0;
+
+  double base(Direction d) const { return d == Direction::denoise ? corrupt : clean; }
+};
+
+// One edited run for each layer and each place of `by`. Throws Error (input) when the prompts
+// differ in length, showing both tokenisations, and Error (usage) for a site that does not go with
+// `by`.
+Sweep patch_sweep(const nn::Model& model, const Pair& pair, const SweepSpec& spec = {});
+
+}  // namespace vitrine::interp

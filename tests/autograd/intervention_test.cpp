@@ -1,0 +1,208 @@
+// Edits of sites: what each action does, which elements it touches, and what is refused.
+#include "autograd/intervention.h"
+
+#include <gmock/gmock.h>
+
+#include "autograd/ops.h"
+#include "tests/support.h"
+#include "tests/tensor/expect_error.h"
+
+namespace vitrine {
+namespace {
+
+using test::message_of;
+using ::testing::HasSubstr;
+
+// Two prompts of 3 and 2 tokens as packed rows; the site "s" is x [5, head 2, feature 3], "flat"
+// its sum over heads; y = flat^2.
+struct Model {
+  Graph graph;
+  Feeds feeds;
+};
+Model model() {
+  Builder b;
+  const Type table{DType::i32, {5}};
+  b.rows(b.input("sequence", table), b.input("position", table),
+         b.input("keys", {DType::i32, {2, 3}}));
+  const Value x = b.input("x", {DType::f64, {5, 2, 3}});
+  const Value s = b.site("s", x, {Axis::row, Axis::head, Axis::feature});
+  const Value flat = b.site("flat", sum(s, {1}), {Axis::row, Axis::feature});
+  b.output("y", square(flat));
+  b.output("total", sum(square(flat)));
+  std::vector<double> numbers;
+  for (int i = 0; i < 30; ++i) numbers.push_back(i + 1);
+  return {std::move(b).finish(),
+          {{"sequence", Tensor::of<std::int32_t>({5}, {0, 0, 0, 1, 1})},
+           {"position", Tensor::of<std::int32_t>({5}, {0, 1, 2, 0, 1})},
+           {"keys", Tensor::of<std::int32_t>({2, 3}, {0, 1, 2, 3, 4, -1})},
+           {"x", Tensor::of<double>({5, 2, 3}, numbers)}}};
+}
+
+std::vector<double> run(const Interventions& what, std::string_view output = "s") {
+  const Model m = model();
+  const Graph edited = intervene(m.graph, what);
+  const Fetch wanted = output == "s" ? fetch(Site{"s"}) : fetch(value(output));
+  return compile(edited, wanted)
+      .run(with_interventions(edited, what, m.feeds), {})
+      .raw(output)
+      .to_vector<double>();
+}
+// x with f applied to the elements [row, head, feature] that `chosen` says.
+template <class C, class F>
+std::vector<double> by_hand(const C& chosen, const F& f) {
+  std::vector<double> x = model().feeds.at("x").to_vector<double>();
+  for (int row = 0; row < 5; ++row) {
+    for (int head = 0; head < 2; ++head) {
+      for (int feature = 0; feature < 3; ++feature) {
+        double& v = x[static_cast<std::size_t>((row * 2 + head) * 3 + feature)];
+        if (chosen(row, head, feature)) v = f(v, feature);
+      }
+    }
+  }
+  return x;
+}
+constexpr auto kEverything = [](int, int, int) { return true; };
+const Site kS{"s"};
+
+TEST(Intervention, ActionsDoWhatTheySay) {
+  const Tensor d = Tensor::of<double>({3}, {1, 2, 2});
+  EXPECT_EQ(run({zero(kS)}), by_hand(kEverything, [](double, int) { return 0.0; }));
+  EXPECT_EQ(run({scale(kS, -2)}), by_hand(kEverything, [](double v, int) { return -2 * v; }));
+  EXPECT_EQ(run({detach(kS)}), by_hand(kEverything, [](double v, int) { return v; }));
+  const double direction[] = {1, 2, 2};
+  EXPECT_EQ(run({add(kS, d, 0.5)}), by_hand(kEverything, [&](double v, int feature) {
+              return v + 0.5 * direction[feature];
+            }));
+  EXPECT_EQ(run({replace(kS, d)}),
+            by_hand(kEverything, [&](double, int feature) { return direction[feature]; }));
+  const std::vector<double> orthogonal = run({project_out(kS, d)});
+  for (std::size_t i = 0; i < orthogonal.size(); i += 3)
+    EXPECT_NEAR(orthogonal[i] + 2 * orthogonal[i + 1] + 2 * orthogonal[i + 2], 0, 1e-12);
+}
+
+TEST(Intervention, SelectionsAreProductsAlongAxesAndUnionsOfThose) {
+  const auto nothing = [](double, int) { return 0.0; };
+  EXPECT_EQ(run({zero(kS, {.pos = {1}})}),
+            by_hand([](int row, int, int) { return row == 1 || row == 4; }, nothing));
+  EXPECT_EQ(run({zero(kS, {.prompt = {1}, .pos = {1}, .head = {0}})}),
+            by_hand([](int row, int head, int) { return row == 4 && head == 0; }, nothing));
+  EXPECT_EQ(run({zero(kS, {.feature = {0, 2}})}),
+            by_hand([](int, int, int feature) { return feature != 1; }, nothing));
+  Edit both = zero(kS, {.prompt = {0}, .pos = {2}, .head = {1}});
+  both.where.push_back({.prompt = {1}, .feature = {0}});
+  EXPECT_EQ(run({both}), by_hand(
+                             [](int row, int head, int feature) {
+                               return (row == 2 && head == 1) || (row >= 3 && feature == 0);
+                             },
+                             nothing));
+}
+
+TEST(Intervention, WhatFollowsReadsTheEditedValue) {
+  const std::vector<double> x =
+      by_hand([](int row, int head, int) { return row == 2 && head == 1; },
+              [](double, int) { return 0.0; });
+  std::vector<double> want;
+  for (std::size_t row = 0; row < 5; ++row) {
+    for (std::size_t f = 0; f < 3; ++f) {
+      const double sum = x[row * 6 + f] + x[row * 6 + 3 + f];
+      want.push_back(sum * sum);
+    }
+  }
+  EXPECT_EQ(run({zero(kS, {.prompt = {0}, .pos = {2}, .head = {1}})}, "y"), want);
+}
+
+// A plan serves every position and value: only feeds differ.
+TEST(Intervention, PositionsAndValuesAreFeeds) {
+  const Model m = model();
+  const Interventions a = {replace(kS, Tensor::full({3}, DType::f64, 1),
+                                   {.pos = {0}, .head = {0}})},
+                      b = {
+                          replace(kS, Tensor::full({3}, DType::f64, 7), {.pos = {2}, .head = {1}})};
+  EXPECT_EQ(intervene(m.graph, a).hash(), intervene(m.graph, b).hash());
+  const Graph g = intervene(m.graph, a);
+  const Plan plan = compile(g, fetch(kS));
+  EXPECT_EQ(plan.run(with_interventions(g, b, m.feeds), {}).raw("s").to_vector<double>(),
+            by_hand([](int row, int head, int) { return row == 2 && head == 1; },
+                    [](double, int) { return 7.0; }));
+}
+
+TEST(Intervention, WhatLeadsToAReplacedSiteIsNotComputed) {
+  const Model m = model();
+  const Interventions what = {replace(Site{"flat"}, Tensor::full({5, 3}, DType::f64, 2))};
+  const Graph g = intervene(m.graph, what);
+  const Plan plan = compile(g, fetch(value("y")));
+  EXPECT_EQ(plan.stats().steps, 1);  // the square
+  EXPECT_EQ(plan.run(with_interventions(g, what, m.feeds), {}).raw("y").to_vector<double>(),
+            std::vector<double>(15, 4));
+}
+
+// Through a replaced element no gradient flows; through an added or scaled one it does.
+TEST(Intervention, GradientsFlowThroughWhatTheEditKeeps) {
+  const Model m = model();
+  const auto gradient_of = [&](const Interventions& what) {
+    const Graph g = gradient(intervene(m.graph, what), "total", leaves("x"));
+    return compile(g, fetch(grad(leaves("x"))))
+        .run(with_interventions(g, what, m.feeds), {})
+        .raw(grad_name("x"))
+        .to_vector<double>();
+  };
+  const std::vector<double> plain = gradient_of({scale(kS, 1)});
+  const std::vector<double> replaced =
+      gradient_of({replace(kS, m.feeds.at("x"), {.prompt = {0}, .pos = {0}})});
+  const std::vector<double> detached = gradient_of({detach(kS, {.prompt = {0}, .pos = {0}})});
+  for (std::size_t i = 0; i < plain.size(); ++i) {
+    EXPECT_EQ(replaced[i], i < 6 ? 0 : plain[i]);
+    EXPECT_EQ(detached[i], i < 6 ? 0 : plain[i]);
+    EXPECT_NE(plain[i], 0);
+  }
+}
+
+TEST(Intervention, OverlapsNeedAnOrder) {
+  const Edit first = scale(kS, 2, {.pos = {1}}), second = zero(kS, {.head = {0}});
+  EXPECT_THAT(message_of<GraphError>([&] {
+                run({first, second});
+              }),
+              HasSubstr("'s[pos 1] *= 2' and 's[head 0] = 0' change the same element; say which "
+                        "comes first with then()"));
+  std::vector<double> ordered =
+      by_hand([](int, int head, int) { return head == 0; }, [](double, int) { return 0.0; });
+  for (const std::size_t row : {1U, 4U}) {
+    for (std::size_t i = 0; i < 6; ++i) ordered[row * 6 + i] *= 2;
+  }
+  EXPECT_EQ(run(Interventions{second}.then({first})), ordered);
+  // Adds may overlap; disjoint edits commute.
+  const Tensor d = Tensor::of<double>({3}, {1, 2, 2});
+  EXPECT_EQ(run({add(kS, d, 1), add(kS, d, 2)}), run({add(kS, d, 3)}));
+  EXPECT_EQ(run({zero(kS, {.pos = {0}}), scale(kS, 3, {.pos = {1}})}),
+            run({scale(kS, 3, {.pos = {1}}), zero(kS, {.pos = {0}})}));
+}
+
+TEST(Intervention, MistakesAreExplained) {
+  EXPECT_THAT(message_of<SiteError>([] { run({zero(Site{"t"})}); }), HasSubstr("'t'"));
+  EXPECT_THAT(message_of<GraphError>([] { run({zero(kS, {.key = {0}})}); }),
+              HasSubstr("s[key 0] = 0: the site has no axis for 'key'; its axes are [row, head, "
+                        "feature]"));
+  EXPECT_THAT(message_of<GraphError>([] { run({zero(kS, {.head = {2}})}); }),
+              HasSubstr("head 2 is outside 0 to 1"));
+  EXPECT_THAT(message_of<GraphError>([] { run({zero(kS, {.prompt = {1}, .pos = {2}})}); }),
+              HasSubstr("the selection is empty"));
+  EXPECT_THAT(
+      message_of<ShapeError>([] {
+        run({replace(kS, Tensor::zeros({4, 2, 3}, DType::f64))});
+      }),
+      HasSubstr("a value [4, 2, 3] does not fit the site, which is [5, 2, 3] (packed rows)"));
+}
+
+TEST(Intervention, PrintsAndHashes) {
+  const Tensor d = Tensor::zeros({3}, DType::f64);
+  const Interventions what =
+      Interventions{replace(kS, d, {.pos = {4}}, "clean"), zero(Site{"flat"})}.then(
+          {add(kS, d, 2.5, {.prompt = {0}, .head = {1}}, "the direction of joy")});
+  EXPECT_EQ(what.to_text(),
+            "s[pos 4] = clean\nflat = 0\nthen s[prompt 0; head 1] += 2.5 x the direction of joy\n");
+  EXPECT_EQ(what.hash(), Interventions(what).hash());
+  EXPECT_NE(what.hash(), Interventions{zero(kS)}.hash());
+}
+
+}  // namespace
+}  // namespace vitrine
