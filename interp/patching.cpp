@@ -7,6 +7,7 @@
 #include <array>
 
 #include "nn/sites.h"
+#include "nn/utf8.h"
 #include "tensor/error.h"
 
 namespace vitrine::interp {
@@ -34,30 +35,13 @@ constexpr Component kComponents[] = {{"resid_pre", site::resid_pre, Component::K
                                      {"v", site::v, Component::Kind::heads},
                                      {"pattern", site::pattern, Component::Kind::pattern}};
 
-const Component& component_of(const SweepSpec& spec) {
+const Component& component_named(std::string_view site) {
   std::vector<std::string_view> names;
   for (const Component& c : kComponents) {
+    if (c.name == site) return c;
     names.push_back(c.name);
-    if (c.name != spec.site) continue;
-    std::vector<By> allowed;
-    switch (c.kind) {
-      case Component::Kind::stream:
-        allowed = {By::pos};
-        break;
-      case Component::Kind::heads:
-        allowed = {By::pos, By::head, By::head_pos};
-        break;
-      case Component::Kind::pattern:
-        allowed = {By::head, By::head_dest, By::head_dest_src};
-        break;
-    }
-    if (std::find(allowed.begin(), allowed.end(), spec.by) != allowed.end()) return c;
-    std::vector<std::string_view> words;
-    for (const By by : allowed) words.push_back(name_of(by));
-    throw Error(ErrorKind::usage, fmt::format("{} cannot be swept by {}; it can by {}", c.name,
-                                              name_of(spec.by), fmt::join(words, " or by ")));
   }
-  throw Error(ErrorKind::usage, fmt::format("there is no sweep over '{}'; there are {}", spec.site,
+  throw Error(ErrorKind::usage, fmt::format("there is no sweep over '{}'; there are {}", site,
                                             fmt::join(names, ", ")));
 }
 
@@ -66,9 +50,8 @@ std::string side_by_side(const nn::Model& model, const Pair& pair) {
   const auto shown = [&](const nn::Tokens& tokens) {
     std::vector<std::string> parts;
     for (const int t : tokens) {
-      parts.push_back(model.has_tokenizer()
-                          ? fmt::format("'{}'", model.tokenizer().decode(nn::Tokens{t}))
-                          : fmt::format("{}", t));
+      parts.push_back(model.has_tokenizer() ? nn::quote(model.tokenizer().token_bytes(t))
+                                            : fmt::format("{}", t));
     }
     return parts;
   };
@@ -80,6 +63,7 @@ std::string side_by_side(const nn::Model& model, const Pair& pair) {
     first += fmt::format(" {:<{}}", x, width);
     second += fmt::format(" {:<{}}", y, width);
   }
+  for (std::string* line : {&first, &second}) line->erase(line->find_last_not_of(' ') + 1);
   return first + "\n" + second;
 }
 
@@ -109,6 +93,29 @@ By parse_by(std::string_view text) {
   throw Error(ErrorKind::usage,
               fmt::format("a sweep goes by {}, not by '{}'", fmt::join(kBy, " or "), text));
 }
+
+std::vector<By> ways_to_sweep(std::string_view site) {
+  switch (component_named(site).kind) {
+    case Component::Kind::stream:
+      return {By::pos};
+    case Component::Kind::heads:
+      return {By::head, By::pos, By::head_pos};
+    case Component::Kind::pattern:
+      return {By::head, By::head_dest, By::head_dest_src};
+  }
+  return {};
+}
+
+void check_sweep(std::string_view site, By by) {
+  const std::vector<By> ways = ways_to_sweep(site);
+  if (std::find(ways.begin(), ways.end(), by) != ways.end()) return;
+  std::vector<std::string_view> words;
+  words.reserve(ways.size());
+  for (const By way : ways) words.push_back(name_of(way));
+  throw Error(ErrorKind::usage, fmt::format("{} cannot be swept by {}; it can by {}", site,
+                                            name_of(by), fmt::join(words, " or by ")));
+}
+
 std::string_view name_of(Direction d) { return d == Direction::denoise ? "denoise" : "noise"; }
 
 Pair prompt_pair(const nn::Model& model, const nn::Prompt& clean, const nn::Prompt& corrupt,
@@ -193,7 +200,8 @@ bool differs(const Tensor& base, const Tensor& other, const Where& w, Component:
 }  // namespace
 
 Sweep patch_sweep(const nn::Model& model, const Pair& pair, const SweepSpec& spec) {
-  const Component& component = component_of(spec);
+  check_sweep(spec.site, spec.by);
+  const Component& component = component_named(spec.site);
   check_pair(model, pair);
   const bool denoise = spec.direction == Direction::denoise;
   const nn::Tokens &base = denoise ? pair.corrupt : pair.clean,

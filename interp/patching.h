@@ -39,6 +39,12 @@ enum class By {
 std::string_view name_of(By by);     // "head,pos": as on the command line
 By parse_by(std::string_view text);  // throws Error (usage) naming the words there are
 
+// The ways in which a site can be swept, the usual one first. Throws Error (usage) for a site that
+// cannot be, naming those that can.
+std::vector<By> ways_to_sweep(std::string_view site);
+// Throws the same, and Error (usage) for a site that does not go with `by`.
+void check_sweep(std::string_view site, By by);
+
 // What is put in the place of the base run's values.
 enum class Replacement { patch, zero };
 // denoise: the base run is corrupt, and clean activations are put in: what restores the answer?
@@ -47,8 +53,8 @@ enum class Direction { denoise, noise };
 std::string_view name_of(Direction direction);
 
 struct SweepSpec {
-  // resid_pre, resid_mid, resid_post, attn_out, mlp_out (by pos), z, q, k, v (by head or head,pos),
-  // pattern (by head, head,dest or head,dest,src).
+  // resid_pre, resid_mid, resid_post, attn_out, mlp_out (by pos), z, q, k, v (by head, pos or
+  // head,pos), pattern (by head, head,dest or head,dest,src).
   std::string site = "resid_pre";
   By by = By::pos;
   Replacement replacement = Replacement::patch;
@@ -70,8 +76,7 @@ struct Sweep {
 };
 
 // One edited run for each layer and each place of `by`. Throws Error (input) when the prompts
-// differ in length, showing both tokenisations, and Error (usage) for a site that does not go with
-// `by`.
+// differ in length, showing both tokenisations, and what check_sweep throws.
 Sweep patch_sweep(const nn::Model& model, const Pair& pair, const SweepSpec& spec = {});
 
 }  // namespace vitrine::interp

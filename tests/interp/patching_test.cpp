@@ -87,6 +87,9 @@ TEST(PatchSweep, MistakesAreExplained) {
   EXPECT_THAT(
       message_of<Error>([] { patch_sweep(tiny(), kPair, {.site = "mlp_out", .by = By::head}); }),
       HasSubstr("mlp_out cannot be swept by head; it can by pos"));
+  EXPECT_THAT(message_of<Error>([] { check_sweep("pattern", By::pos); }),
+              HasSubstr("it can by head or by head,dest or by head,dest,src"));
+  EXPECT_EQ(ways_to_sweep("z"), (std::vector<By>{By::head, By::pos, By::head_pos}));
   EXPECT_THAT(message_of<Error>([] { parse_by("heads"); }),
               HasSubstr("a sweep goes by pos or head or head,pos or head,dest or head,dest,src, "
                         "not by 'heads'"));
