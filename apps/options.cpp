@@ -49,10 +49,14 @@ nn::Model CommonOptions::load() const {
 
 // ---- a prompt -----------------------------------------------------------------------------------
 void PromptOptions::add_to(CommandLine& line) {
-  line.heading("Prompt");
-  text_option_ = line.option("--prompt", text_, "TEXT",
-                             "the text; - reads it from stdin (one newline at its end is dropped)");
-  ids_option_ = line.option("--tokens", list_, "1,2,3", "token ids instead of text");
+  const bool alone = name_ == "prompt";
+  line.heading(alone ? "Prompt" : "Prompts");
+  text_option_ =
+      line.option(text_flag(), text_, "TEXT",
+                  alone ? "the text; - reads it from stdin (one newline at its end is dropped)"
+                        : "the " + name_ + " prompt; - reads it from stdin");
+  ids_option_ = line.option(ids_flag(), list_, "1,2,3", "token ids instead of text");
+  if (like_ != nullptr) return line.heading("Options");
   line.flag("--prepend-bos", prepend_bos_, "put the beginning-of-text token in front");
   line.flag("--special", special_,
             "the text of an added token, such as <|endoftext|>,\nbecomes its one id");
@@ -61,11 +65,13 @@ void PromptOptions::add_to(CommandLine& line) {
 
 void PromptOptions::require(const CommandLine& line) {
   if (!given()) {
-    line.fail("there is no prompt; give --prompt TEXT, --prompt - (stdin) or --tokens 1,2,3");
+    line.fail(fmt::format("there is no {0}; give {1} TEXT, {1} - (stdin) or {2} 1,2,3",
+                          name_ == "prompt" ? name_ : name_ + " prompt", text_flag(), ids_flag()));
   }
-  if (by_text() && by_ids()) line.fail("give --prompt or --tokens, not both");
-  if (by_ids()) ids_ = parse_token_list(line, "--tokens", list_);
-  if (by_text() && text_ == "-") {
+  if (by_text() && by_ids())
+    line.fail(fmt::format("give {} or {}, not both", text_flag(), ids_flag()));
+  if (by_ids()) ids_ = parse_token_list(line, ids_flag(), list_);
+  if (from_stdin()) {
     text_ = read_stdin();
     if (text_.ends_with("\n")) text_.pop_back();
   }
@@ -83,18 +89,20 @@ nn::Tokens PromptOptions::tokens(const nn::Tokenizer& tokenizer, std::optional<i
 
 nn::Tokens PromptOptions::encode(const nn::Tokenizer& tokenizer, std::optional<int> bos,
                                  std::string_view text) const {
-  const auto special = special_ ? nn::Special::as_tokens : nn::Special::as_text;
+  const bool wanted = like_ == nullptr ? special_ : like_->special_;
+  const auto special = wanted ? nn::Special::as_tokens : nn::Special::as_text;
   return with_bos(tokenizer.encode(text, special), bos, &tokenizer);
 }
 
 nn::Tokens PromptOptions::with_bos(nn::Tokens tokens, std::optional<int> bos,
                                    const nn::Tokenizer* tokenizer) const {
-  if (!prepend_bos_) return tokens;
+  if (!(like_ == nullptr ? prepend_bos_ : like_->prepend_bos_)) return tokens;
   if (!bos && tokenizer != nullptr) bos = tokenizer->end_of_text();
   if (!bos) {
     throw TokenError(
         "--prepend-bos: this model has no beginning-of-text token: config.json has no bos_token_id "
-        "and the tokenizer no <|endoftext|>; put the id you want first with --tokens");
+        "and the tokenizer no <|endoftext|>; put the id you want first with " +
+        ids_flag());
   }
   tokens.insert(tokens.begin(), *bos);
   return tokens;
@@ -111,6 +119,66 @@ std::string read_stdin() {
         fmt::format("cannot read standard input: {}", std::generic_category().message(errno)));
   }
   return text;
+}
+
+// ---- a pair of prompts and their answers --------------------------------------------------------
+void TokenOptions::add_to(CommandLine& line, const std::string& doc) {
+  text_option_ = line.option("--" + name_, text_, "TOKEN", doc);
+  id_option_ = line.number("--" + name_ + "-token", id_, "ID", "its id instead", 0, INT32_MAX);
+}
+
+void TokenOptions::require(const CommandLine& line) const {
+  const auto given = text_option_->count() + id_option_->count();
+  if (given == 0) {
+    line.fail(
+        fmt::format("give --{0} TOKEN (its leading space counts: ' Austin') or --{0}-token "
+                    "ID",
+                    name_));
+  }
+  if (text_option_->count() > 0 && id_option_->count() > 0)
+    line.fail(fmt::format("give --{0} or --{0}-token, not both", name_));
+}
+
+void PairOptions::add_to(CommandLine& line) {
+  clean_.add_to(line);
+  corrupt_.add_to(line);
+  line.heading("Prompts");
+  answer_.add_to(line, "what should follow the clean prompt: one token, with its\nleading space");
+  wrong_.add_to(line, "what should follow the corrupt prompt");
+  line.heading("Options");
+  line.option("--direction", direction_, "denoise|noise",
+              "denoise: the base run is corrupt; what restores the answer?\n"
+              "noise: the base run is clean; what breaks it? (default: denoise)")
+      ->check(CLI::IsMember({"denoise", "noise"}));
+}
+
+void PairOptions::require(const CommandLine& line) {
+  if (clean_.from_stdin() && corrupt_.from_stdin())
+    line.fail("only one of --clean and --corrupt can come from stdin");
+  answer_.require(line);  // before anything waits for stdin
+  wrong_.require(line);
+  clean_.require(line);
+  corrupt_.require(line);
+}
+
+interp::Pair PairOptions::pair(const nn::Model& model) const {
+  const bool text = clean_.by_text() || corrupt_.by_text() || answer_.by_text() || wrong_.by_text();
+  if (text && !model.has_tokenizer()) {
+    throw TokenError(
+        "this model has no tokenizer (tokenizer.json, or vocab.json and merges.txt); give ids: "
+        "--clean-tokens, --corrupt-tokens, --answer-token and --wrong-token");
+  }
+  interp::Pair pair{clean_.tokens(model), corrupt_.tokens(model), answer_.id(model),
+                    wrong_.id(model)};
+  if (pair.answer != pair.wrong) return pair;
+  throw TokenError(
+      fmt::format("the answer and the wrong answer are the same token (id {}): there "
+                  "is no difference between their logits to explain",
+                  pair.answer));
+}
+
+interp::Direction PairOptions::direction() const {
+  return direction_ == "noise" ? interp::Direction::noise : interp::Direction::denoise;
 }
 
 // ---- lists of ids -------------------------------------------------------------------------------

@@ -8,6 +8,7 @@
 
 #include "apps/command_line.h"
 #include "apps/output.h"
+#include "interp/patching.h"
 #include "nn/model.h"
 
 namespace vitrine::app {
@@ -35,15 +36,23 @@ struct CommonOptions {
   nn::Model load() const;
 };
 
-// One prompt: --prompt or --tokens, as `name` and `name`-tokens in verbs with several.
+// One prompt: --prompt or --tokens, as --NAME and --NAME-tokens in verbs with several.
 class PromptOptions {
  public:
+  PromptOptions() = default;
+  // `like` is another prompt of the same command line, which outlives this one: its --prepend-bos
+  // and --special hold for this one too.
+  explicit PromptOptions(std::string name, const PromptOptions* like = nullptr)
+      : name_(std::move(name)), like_(like) {}
+
   void add_to(CommandLine& line);
   bool given() const { return text_option_->count() > 0 || ids_option_->count() > 0; }
   bool by_text() const { return text_option_->count() > 0; }
   bool by_ids() const { return ids_option_->count() > 0; }
+  bool from_stdin() const { return by_text() && text_ == "-"; }
   bool changes_encoding() const { return prepend_bos_ || special_; }
-  // Throws Error (usage) when there is none, or a list of ids that is not one.
+  // Throws Error (usage) when there is none, or a list of ids that is not one. Reads stdin if that
+  // is where the text is.
   void require(const CommandLine& line);
 
   // The ids of the prompt. Throws TokenError for text without a tokenizer, and for --prepend-bos
@@ -59,11 +68,55 @@ class PromptOptions {
   nn::Tokens with_bos(nn::Tokens tokens, std::optional<int> bos,
                       const nn::Tokenizer* tokenizer) const;
 
+  std::string text_flag() const { return "--" + name_; }
+  std::string ids_flag() const { return name_ == "prompt" ? "--tokens" : "--" + name_ + "-tokens"; }
+
+  std::string name_ = "prompt";
+  const PromptOptions* like_ = nullptr;
   std::string text_, list_;
   nn::Tokens ids_;
   bool prepend_bos_ = false, special_ = false;
   CLI::Option* text_option_ = nullptr;
   CLI::Option* ids_option_ = nullptr;
+};
+
+// One token: --NAME TEXT or --NAME-token ID.
+class TokenOptions {
+ public:
+  explicit TokenOptions(std::string name) : name_(std::move(name)) {}
+
+  void add_to(CommandLine& line, const std::string& doc);
+  bool by_text() const { return text_option_->count() > 0; }
+  // Throws Error (usage) unless it is given once.
+  void require(const CommandLine& line) const;
+  // Throws TokenError for a text that is not one token, or when there is no tokenizer.
+  int id(const nn::Model& model) const { return by_text() ? model.token(text_) : id_; }
+
+ private:
+  std::string name_, text_;
+  int id_ = 0;
+  CLI::Option* text_option_ = nullptr;
+  CLI::Option* id_option_ = nullptr;
+};
+
+// Two prompts that differ in what decides between two answers, and the direction between them: for
+// the verbs that explain the difference.
+class PairOptions {
+ public:
+  PairOptions() = default;
+  PairOptions(const PairOptions&) = delete;
+  PairOptions& operator=(const PairOptions&) = delete;
+
+  void add_to(CommandLine& line);
+  void require(const CommandLine& line);  // throws Error (usage) for what is missing
+  // Throws TokenError for an answer that is not one token, and for answers that are the same.
+  interp::Pair pair(const nn::Model& model) const;
+  interp::Direction direction() const;
+
+ private:
+  PromptOptions clean_{"clean", &corrupt_}, corrupt_{"corrupt"};
+  TokenOptions answer_{"answer"}, wrong_{"wrong"};
+  std::string direction_ = "denoise";
 };
 
 // All of standard input. Throws FileError when it cannot be read.

@@ -1,6 +1,7 @@
 #include "apps/output.h"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -50,10 +51,25 @@ Style style_for(const std::string& when, const std::string& out) {
   return {(out.empty() || out == "-") && ::isatty(STDOUT_FILENO) == 1};
 }
 
+int terminal_columns(const std::string& out) {
+  constexpr int kElsewhere = 100;
+  winsize size{};
+  if (!(out.empty() || out == "-") || ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0)
+    return kElsewhere;
+  return size.ws_col > 0 ? size.ws_col : kElsewhere;
+}
+
 std::string to_line(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 std::string json_text(std::string_view bytes) { return nn::replace_invalid_utf8(bytes); }
+
+std::map<std::string, std::string> as_metadata(const Json& object) {
+  std::map<std::string, std::string> metadata;
+  for (const auto& [key, entry] : object.items())
+    metadata[key] = entry.is_string() ? entry.get<std::string>() : entry.dump();
+  return metadata;
+}
 
 }  // namespace vitrine::app

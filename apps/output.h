@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -25,9 +26,14 @@ void check_folder_of(const std::string& out);
 // Colours in what goes to `out`: `when` is always, never or auto (a terminal, and NO_COLOR unset).
 Style style_for(const std::string& when, const std::string& out);
 
+// Columns of the terminal that `out` goes to; 100 where it goes to a file or a pipe.
+int terminal_columns(const std::string& out);
+
 // JSON on one line. Strings that are not UTF-8 hold U+FFFD for what is not.
 std::string to_line(const Json& json);
 // Text that may hold parts of characters, for JSON: U+FFFD stands for them.
 std::string json_text(std::string_view bytes);
+// The fields of an object as a file's metadata: strings as they are, everything else as JSON.
+std::map<std::string, std::string> as_metadata(const Json& object);
 
 }  // namespace vitrine::app

@@ -33,6 +33,19 @@ std::string Style::wrap(const char* code, std::string_view text) const {
   return colour && !text.empty() ? fmt::format("\x1b[{}m{}\x1b[0m", code, text) : std::string(text);
 }
 
+std::string Style::heat(double fraction, std::string_view text) const {
+  // Pale to full; black letters except on the two dark blues.
+  static constexpr const char* kRed[] = {"38;5;16;48;5;224", "38;5;16;48;5;217", "38;5;16;48;5;210",
+                                         "38;5;16;48;5;203", "38;5;16;48;5;196"};
+  static constexpr const char* kBlue[] = {"38;5;16;48;5;189", "38;5;16;48;5;147",
+                                          "38;5;16;48;5;105", "38;5;231;48;5;63",
+                                          "38;5;231;48;5;21"};
+  constexpr double kNone = 0.02;  // less than this is no colour
+  if (!(std::abs(fraction) >= kNone)) return std::string(text);
+  const int step = std::min(4, static_cast<int>(std::abs(fraction) * 5));
+  return wrap(fraction > 0 ? kRed[step] : kBlue[step], text);
+}
+
 int display_width(std::string_view text) {
   int width = 0;
   for (std::size_t i = 0; i < text.size();) {
@@ -45,6 +58,17 @@ int display_width(std::string_view text) {
     i += c.length;
   }
   return width;
+}
+
+std::string shortened(std::string_view text, int columns) {
+  if (display_width(text) <= columns) return std::string(text);
+  std::size_t end = 0;
+  for (int width = 0;;) {
+    const std::size_t length = nn::read_character(text, end).length;
+    width += display_width(text.substr(end, length));
+    if (width > columns - 1) return std::string(text.substr(0, end)) + "…";
+    end += length;
+  }
 }
 
 std::string token_label(const nn::Tokenizer* tokenizer, int id) {

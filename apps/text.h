@@ -21,6 +21,8 @@ struct Style {
   std::string bar(std::string_view text) const { return wrap("36", text); }
   std::string warning(std::string_view text) const { return wrap("1;33", text); }
   std::string failure(std::string_view text) const { return wrap("1;31", text); }
+  // On a ground from blue (-1) over none (0) to red (1), in the 256 colours.
+  std::string heat(double fraction, std::string_view text) const;
 
  private:
   std::string wrap(const char* code, std::string_view text) const;
@@ -29,6 +31,9 @@ struct Style {
 // Columns that a text takes on a terminal: escape sequences none, East Asian characters and emoji
 // two.
 int display_width(std::string_view text);
+
+// At most `columns` columns of a text without escape sequences; "…" stands for what was cut off.
+std::string shortened(std::string_view text, int columns);
 
 // Bytes as they can be printed within a line: \n, \t and other control characters escaped, what is
 // not UTF-8 as \xHH.

@@ -88,12 +88,8 @@ void verb_cache(const Arguments& arguments) {
       collect(model.build(nn::BatchSize{1, 1, 1}), wanted, results, tokens);
 
   const Json meta = common.meta(line);
-  std::map<std::string, std::string> metadata;
-  for (const auto& [key, entry] : meta.items()) {
-    metadata[key] = entry.is_string() ? entry.get<std::string>() : entry.dump();
-  }
   interruptible.check();
-  save_safetensors(common.out, tensors, metadata);
+  save_safetensors(common.out, tensors, as_metadata(meta));
   write_stdout(common.json() ? to_line({{"meta", meta},
                                         {"file", json_text(common.out)},
                                         {"tensors", listing(tensors)}})

@@ -16,6 +16,13 @@ TEST(Text, WidthCountsColumnsOfATerminal) {
   EXPECT_EQ(display_width("\x1b["), 0);  // an escape sequence that never ends
 }
 
+TEST(Text, ShortenedTextsEndWithDots) {
+  EXPECT_EQ(shortened("abcd", 4), "abcd");
+  EXPECT_EQ(shortened("abcde", 4), "abc…");
+  EXPECT_EQ(shortened("日本語", 4), "日…");  // a wide character is not cut in half
+  EXPECT_EQ(shortened("éééé", 3), "éé…");
+}
+
 TEST(Text, ControlCharactersAndBrokenUtf8AreMadeVisible) {
   EXPECT_EQ(visible("a\n\t\rb"), "a\\n\\t\\rb");
   EXPECT_EQ(visible("\xf0\x9f"), "\\xf0\\x9f");
