@@ -1,5 +1,5 @@
-// Uses an installed Vitrine as a stranger would: a graph of one's own with its gradient, and the
-// default model.
+// Uses an installed Vitrine as a stranger would: a graph of one's own with its gradient, the
+// default model, and a patching sweep.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -8,6 +8,7 @@
 #include "autograd/gradient.h"
 #include "autograd/ops.h"
 #include "autograd/plan.h"
+#include "interp/patching.h"
 #include "nn/model.h"
 #include "nn/sampling.h"
 #include "tensor/tensor.h"
@@ -48,10 +49,21 @@ void default_model() {
   expect(m.tokenizer().token_bytes(top.at(0).id) == " Austin", "the capital of Texas is Austin");
 }
 
+void patching() {
+  using namespace vitrine;
+  const nn::Model m = nn::load_gpt2(MODEL);
+  const interp::Pair pair = interp::prompt_pair(
+      m, "The capital of Texas is", "The capital of California is", " Austin", " Sacramento");
+  const interp::Sweep sweep = interp::patch_sweep(m, pair);  // [layer, pos]
+  // The embeddings differ in the state's name alone.
+  expect(std::abs(sweep.values.at<double>({0, 3}) - sweep.clean) < 1e-3, "Texas gives Austin");
+}
+
 }  // namespace
 
 int main() {
   own_graph();
   default_model();
-  std::puts("a graph, its gradient and the default model work");
+  patching();
+  std::puts("a graph, its gradient, the default model and a patching sweep work");
 }
