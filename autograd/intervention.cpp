@@ -404,6 +404,21 @@ Tensor packed(const Edit& e, const Axes& axes, const Type& type, const Shape& wa
 
 }  // namespace
 
+std::vector<std::uint8_t> selection(const Graph& graph, const Edit& edit, const Feeds& feeds) {
+  const SiteEntry& site = graph.site(edit.site.name);
+  const Rows rows = rows_of(graph, feeds);
+  check_axes(edit, site.axes);
+  for (const Where& w : edit.where) check_indices(edit, w, site.axes, site.type.shape, rows);
+  return mask(edit, site.axes, site.type.shape, rows);
+}
+
+Tensor packed_value(const Graph& graph, const Edit& edit) {
+  if (!has_value(edit.action))
+    throw GraphError(fmt::format("{}: '{}' has no value", edit.to_text(), name_of(edit.action)));
+  const SiteEntry& site = graph.site(edit.site.name);
+  return packed(edit, site.axes, site.type, feed_shape(edit, site.type.shape));
+}
+
 Feeds with_interventions(const Graph& graph, const Interventions& what, const Feeds& feeds) {
   Feeds out = feeds;
   const Rows rows = rows_of(graph, feeds);

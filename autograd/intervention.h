@@ -92,4 +92,16 @@ Graph intervene(const Graph& graph, const Interventions& what);
 // same element (unless both add).
 Feeds with_interventions(const Graph& edited, const Interventions& what, const Feeds& feeds);
 
+// ---- what one edit touches --------------------------------------------------------------------
+// For each element of the site's whole value, packed and row-major: 1 where the edit changes it.
+// `graph` has the site (edited or not), `feeds` its row tables. Throws SiteError for a site that is
+// not there, and GraphError for an axis that the site does not have and an index outside the batch;
+// a selection of nothing is all 0.
+std::vector<std::uint8_t> selection(const Graph& graph, const Edit& edit, const Feeds& feeds);
+
+// The value of a replace, add or project_out in the site's dtype, contiguous: as it was given when
+// that broadcasts to the packed shape, and otherwise packed into it. Throws ShapeError when it does
+// not fit, and GraphError when the action has no value.
+Tensor packed_value(const Graph& graph, const Edit& edit);
+
 }  // namespace vitrine
