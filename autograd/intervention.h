@@ -28,6 +28,15 @@ struct Where {
   std::vector<std::int64_t> prompt, pos, head, key, feature;
   friend bool operator==(const Where&, const Where&) = default;
 };
+struct WhereList {  // one list of a Where, and the word for it
+  const char* word;
+  std::vector<std::int64_t> Where::*indices;
+};
+inline constexpr WhereList kWhereLists[] = {{"prompt", &Where::prompt},
+                                            {"pos", &Where::pos},
+                                            {"head", &Where::head},
+                                            {"key", &Where::key},
+                                            {"feature", &Where::feature}};
 
 struct Edit {
   enum class Action {
