@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "autograd/intervention.h"
 #include "autograd/ops.h"
@@ -274,23 +275,41 @@ std::vector<std::uint8_t> mask(const Edit& e, const Axes& axes, const Shape& sha
   return out;
 }
 
-// A value as Results gives it ([batch, pos, ...], patterns [batch, head, query, key]) as packed
-// rows.
-Tensor packed(const Edit& e, const Axes& axes, const Type& type, const Shape& wanted) {
-  const Tensor value = e.value.to(type.dtype);
+// Prompts and their length, when all have one: rows are then [prompts, length] side by side.
+struct Uniform {
+  std::int64_t prompts, length;
+};
+std::optional<Uniform> uniform_rows(const Graph& graph, std::int64_t rows) {
+  if (!graph.rows()) return std::nullopt;
+  const Shape& keys = graph.node(graph.rows()->keys).type.shape;  // [prompts, positions]
+  if (keys[0] == 0 || rows != keys[0] * keys[1]) return std::nullopt;
+  return Uniform{keys[0], keys[1]};
+}
+
+// A value as Results gives it ([batch, pos, ...], patterns [batch, head, query, key]; what has size
+// 1 is repeated) as packed rows.
+Tensor packed(const Graph& graph, const Edit& e, const Shape& wanted) {
+  const SiteEntry& site = graph.site(e.site.name);
+  const Axes& axes = site.axes;
+  const Shape& rows = site.type.shape;
+  const Tensor value = e.value.to(site.type.dtype);
   if (value.shape() == wanted) return value.contiguous();
-  Tensor x = value;
-  const bool pattern = std::find(axes.begin(), axes.end(), Axis::key) != axes.end();
-  if (pattern && x.rank() == 4) x = x.permute({0, 2, 1, 3});
-  if (x.rank() == wanted.size() + 1 && x.dim(0) * x.dim(1) == wanted[0]) {
-    Shape rest = wanted;
-    const Tensor flat = x.contiguous();
-    bool same = true;
-    for (int a = 1; a < wanted.size(); ++a) same = same && x.dim(a + 1) == wanted[a];
-    if (same) return flat.reshape(rest);
+  const bool by_row = !axes.empty() && axes[0] == Axis::row;
+  if (by_row && value.rank() == rows.size() + 1) {
+    const bool pattern = std::find(axes.begin(), axes.end(), Axis::key) != axes.end();
+    const Tensor x = pattern && value.rank() == 4 ? value.permute({0, 2, 1, 3}) : value;
+    const Uniform batch =
+        uniform_rows(graph, rows[0]).value_or(Uniform{x.dim(0), x.dim(1)});  // without a row table
+    Shape whole = rows;
+    whole[0] = batch.length;
+    whole.insert(0, batch.prompts);
+    bool fits = batch.prompts * batch.length == rows[0];
+    for (int a = 0; a < whole.size(); ++a)
+      fits = fits && (x.shape()[a] == whole[a] || x.shape()[a] == 1);
+    if (fits) return x.broadcast_to(whole).contiguous().reshape(rows);
   }
   throw ShapeError(fmt::format("{}: a value {} does not fit the site, which is {} (packed rows)",
-                               e.to_text(), to_string(e.value.shape()), to_string(type.shape)));
+                               e.to_text(), to_string(e.value.shape()), to_string(rows)));
 }
 
 }  // namespace
@@ -307,7 +326,7 @@ Tensor packed_value(const Graph& graph, const Edit& edit) {
   if (!has_value(edit.action))
     throw GraphError(fmt::format("{}: '{}' has no value", edit.to_text(), name_of(edit.action)));
   const SiteEntry& site = graph.site(edit.site.name);
-  return packed(edit, site.axes, site.type, feed_shape(edit, site.type.shape));
+  return packed(graph, edit, feed_shape(edit, site.type.shape));
 }
 
 Feeds with_interventions(const Graph& graph, const Interventions& what, const Feeds& feeds) {
@@ -344,9 +363,7 @@ Feeds with_interventions(const Graph& graph, const Interventions& what, const Fe
       }
       changed[e.site.name].emplace_back(&e, whole);
       if (has_value(e.action)) {
-        const Node& value = graph.node(graph.leaf(value_name(n)));
-        out[value_name(n)] =
-            packed(e, site.axes, {value.type.dtype, site.type.shape}, value.type.shape);
+        out[value_name(n)] = packed(graph, e, graph.node(graph.leaf(value_name(n))).type.shape);
       }
       ++n;
     }

@@ -3,12 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <algorithm>
 #include <functional>
-#include <numeric>
-
-#include "autograd/ops.h"
-#include "tensor/error.h"
 
 namespace vitrine {
 
@@ -17,6 +12,11 @@ std::string_view name_of(Edit::Action action) {
   constexpr std::string_view kNames[] = {"replace",     "zero",  "add",
                                          "project_out", "scale", "detach"};
   return kNames[static_cast<int>(action)];
+}
+
+std::string_view name_of(Edit::Origin origin) {
+  constexpr std::string_view kNames[] = {"given", "held", "mean", "mean_by_position", "resampled"};
+  return kNames[static_cast<int>(origin)];
 }
 
 namespace {
@@ -39,6 +39,21 @@ std::string to_text(const Where& w) {
       parts.push_back(fmt::format("{} {}", l.word, fmt::join(w.*l.indices, ",")));
   }
   return fmt::format("[{}]", fmt::join(parts, "; "));
+}
+std::string replacement(const Edit& e) {
+  switch (e.origin) {
+    case Edit::Origin::given:
+      return fmt::format(" = {}", e.from);
+    case Edit::Origin::held:
+      return fmt::format(" held at {}", e.from);
+    case Edit::Origin::mean:
+      return fmt::format(" = the mean of {}", e.from);
+    case Edit::Origin::mean_by_position:
+      return fmt::format(" = the mean of {} at each position", e.from);
+    case Edit::Origin::resampled:
+      return fmt::format(" = {}, prompts [{}]", e.from, fmt::join(e.permutation, ", "));
+  }
+  return "";
 }
 
 }  // namespace
@@ -71,7 +86,7 @@ std::string Edit::to_text() const {
   for (const Where& w : where) at += vitrine::to_text(w);
   switch (action) {
     case Action::replace:
-      return fmt::format("{} = {}", at, from);
+      return at + replacement(*this);
     case Action::zero:
       return fmt::format("{} = 0", at);
     case Action::add:

@@ -54,13 +54,21 @@ struct Edit {
   double factor = 1;         // add, scale
   std::string from;          // what people call the value: "clean"
 
+  // Where the value of a replace comes from, for printing: what it does is the same. See
+  // recorded.h.
+  enum class Origin { given, held, mean, mean_by_position, resampled };
+  Origin origin = Origin::given;
+  std::vector<std::int64_t> permutation;  // resampled: prompt i is given recorded prompt
+                                          // permutation[i]
+
   std::string to_text() const;  // "blocks.2.hook_resid_post[pos 4] = clean"
 };
 std::string_view name_of(Edit::Action action);
+std::string_view name_of(Edit::Origin origin);
 
 // The value of `replace` and `add` has the site's shape: packed rows, or unpacked as Results gives
-// it when all prompts have one length, or anything that broadcasts to the packed shape, such as a
-// direction [feature].
+// it when all prompts have one length, or anything that broadcasts to one of the two, such as a
+// direction [feature] or one prompt's [1, position, feature] for all of them.
 Edit replace(const Site& site, const Tensor& value, const Where& where = {},
              std::string_view from = "a given value");
 Edit zero(const Site& site, const Where& where = {});
