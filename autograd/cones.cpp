@@ -122,7 +122,7 @@ Along by_tables(const std::vector<Link>& links, std::int64_t in, std::int64_t ou
 }  // namespace
 
 CellReach cell_reach(const Graph& graph, const Node& node, std::size_t input, const ReachCall& call,
-                  const std::optional<Parts>& parts, const KnownIntegers& known) {
+                     const std::optional<Parts>& parts, const KnownIntegers& known) {
   const Type& type = call.in[input];
   const Cells in = cells_of(type.shape), out = cells_of(node.type.shape);
   CellReach r{{.in = in.rows, .out = out.rows}, {.in = in.heads, .out = out.heads}};

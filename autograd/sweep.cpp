@@ -130,8 +130,8 @@ Swept sweep(const Graph& graph, const Feeds& feeds, const Parameters& parameters
     const auto first = now.data() - worlds.data();
     const auto lifting = Clock::now();
     LiftedProgram program = lift(base, feeds, now, static_cast<int>(first), outputs, options);
-    const auto silent = static_cast<int>(
-        std::count(program.has_effect.begin(), program.has_effect.end(), false));
+    const auto silent =
+        static_cast<int>(std::count(program.has_effect.begin(), program.has_effect.end(), false));
     if (silent == static_cast<int>(now.size())) {
       stats.without_effect += silent;
       stats.lift_seconds += since(lifting);

@@ -26,8 +26,8 @@
 namespace vitrine {
 
 struct SweepOptions {
-  ThreadPool* pool = nullptr;        // null: on this thread alone
-  PlanCache* plans = nullptr;        // null: programs are compiled and forgotten
+  ThreadPool* pool = nullptr;  // null: on this thread alone
+  PlanCache* plans = nullptr;  // null: programs are compiled and forgotten
   // Bytes of intermediate values at a time: worlds are split into as many passes as that takes.
   std::int64_t memory = std::int64_t{1} << 30;
   const std::atomic<bool>* cancel = nullptr;          // InterruptedError when set
@@ -35,20 +35,20 @@ struct SweepOptions {
 
   // What the work is reduced by. Each can be switched off, to see what it is worth; the values stay
   // the same.
-  bool by_row = true;        // only rows that an edit reaches; off: all rows, from its site on
-  bool by_head = true;       // only heads that an edit reaches, as far as heads are kept apart
-  bool by_difference = true; // not where an edit puts in what is there already
-  bool by_demand = true;     // only rows that the outputs read
+  bool by_row = true;         // only rows that an edit reaches; off: all rows, from its site on
+  bool by_head = true;        // only heads that an edit reaches, as far as heads are kept apart
+  bool by_difference = true;  // not where an edit puts in what is there already
+  bool by_demand = true;      // only rows that the outputs read
 };
 
 struct SweepStats {
   int worlds = 0;          // edited runs asked for
   int without_effect = 0;  // answered without running: no output reads what they change
   int passes = 0;          // programs that gave the others
-  std::int64_t base_flops = 0, flops = 0;            // one run of the base; all passes together
+  std::int64_t base_flops = 0, flops = 0;              // one run of the base; all passes together
   std::int64_t parameter_bytes = 0, weights_read = 0;  // of one run; by all passes
-  std::int64_t base_bytes = 0, bytes = 0;            // intermediate values: of one run; of all passes
-  std::int64_t largest_arena = 0;                    // bytes
+  std::int64_t base_bytes = 0, bytes = 0;  // intermediate values: of one run; of all passes
+  std::int64_t largest_arena = 0;          // bytes
   double seconds = 0, base_seconds = 0, lift_seconds = 0;
 };
 

@@ -30,8 +30,9 @@ BaseRun::BaseRun(const Graph& graph, const std::vector<std::string>& edited_site
   for (const Node& n : graph_.nodes()) {
     const bool leaf = n.inputs.empty();
     weight_[static_cast<std::size_t>(n.id)] =
-        leaf ? n.op->name != "input"
-             : std::all_of(n.inputs.begin(), n.inputs.end(), [&](NodeId i) { return is_weight(i); });
+        leaf
+            ? n.op->name != "input"
+            : std::all_of(n.inputs.begin(), n.inputs.end(), [&](NodeId i) { return is_weight(i); });
   }
 }
 

@@ -15,8 +15,8 @@ namespace vitrine {
 // Worlds that edit nothing inside a composite run it whole: its own kernel is faster, and its reach
 // rule says more than those of its parts.
 struct Expanded {
-  Node composite;      // as it was; its id is now an identity of `last`
-  NodeId begin, end;   // its parts: the ids in [begin, end)
+  Node composite;     // as it was; its id is now an identity of `last`
+  NodeId begin, end;  // its parts: the ids in [begin, end)
 };
 
 class BaseRun {
@@ -26,8 +26,8 @@ class BaseRun {
 
   const Graph& graph() const { return graph_; }
   const std::vector<Expanded>& expanded() const { return expanded_; }
-  const Expanded* expanded_at(NodeId id) const;    // the composite that had this id
-  const Expanded* expansion_of(NodeId id) const;   // the composite that this node is a part of
+  const Expanded* expanded_at(NodeId id) const;   // the composite that had this id
+  const Expanded* expansion_of(NodeId id) const;  // the composite that this node is a part of
 
   // Makes sure that these are known, in one run.
   void want(const std::vector<NodeId>& nodes);

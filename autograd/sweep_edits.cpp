@@ -44,9 +44,12 @@ void naming_world(int number, const F& f) {
 
 SweepEdits::SweepEdits(BaseRun& base, const Feeds& feeds, std::span<const Interventions> worlds,
                        int first, const SweepOptions& options)
-    : base_(base), g_(base.graph()), feeds_(feeds), options_(options) {
-  for (const Expanded& e : base_.expanded())
-    inside_[e.composite.id].assign(worlds.size(), false);
+    : base_(base),
+      g_(base.graph()),
+      feeds_(feeds),
+      rows_(row_places(g_, feeds)),
+      options_(options) {
+  for (const Expanded& e : base_.expanded()) inside_[e.composite.id].assign(worlds.size(), false);
   for (std::size_t w = 0; w < worlds.size(); ++w) {
     std::map<NodeId, std::size_t> made;
     naming_world(first + static_cast<int>(w), [&] {
@@ -99,31 +102,67 @@ const SweepEdits::Selection& SweepEdits::selection_of(const Edit& e, const SiteE
   const auto [it, fresh] = selections_.try_emplace(key);
   Selection& s = it->second;
   if (!fresh) return s;
-  const std::vector<std::uint8_t> all = selection(g_, e, feeds_);
-  const std::int64_t cells = cells_of(site.type.shape).count();
-  const std::size_t width = cells == 0 ? 0 : all.size() / static_cast<std::size_t>(cells);
-  for (std::int64_t c = 0; c < cells; ++c) {
-    const auto from = all.begin() + static_cast<std::ptrdiff_t>(c) * static_cast<std::ptrdiff_t>(width),
-               to = from + static_cast<std::ptrdiff_t>(width);
-    const auto count = static_cast<std::size_t>(std::count(from, to, 1));
-    if (count == 0) continue;
-    s.cells.push_back(static_cast<std::int32_t>(c));
-    const std::vector<std::uint8_t>* elements = nullptr;
-    if (count < width) {
-      if (s.elements.empty() || s.elements.back() == nullptr ||
-          !std::equal(from, to, s.elements.back()->begin()))
-        masks_.emplace_back(from, to);
-      elements = &masks_.back();
-    }
+  const Cells cells = cells_of(site.type.shape);
+  const std::int64_t width = cells.count() == 0 ? 0 : numel(site.type.shape) / cells.count();
+  const int lead = cells.heads > 1 ? 2 : 1;
+  std::map<std::int32_t, const std::vector<std::uint8_t>*> by_cell;
+  for (const Where& where : e.where.empty() ? std::vector<Where>{{}} : e.where) {
+    const std::vector<Along> along = selected_along(g_, e, where, rows_);
+    const std::vector<std::uint8_t>* elements = elements_of(along, lead, site.type.shape, width);
+    const auto each = [&](int axis, std::int64_t size, const auto& f) {
+      if (axis >= static_cast<int>(along.size())) return f(0);
+      const Along& a = along[static_cast<std::size_t>(axis)];
+      for (std::int64_t i = 0; i < size && a.all; ++i) f(i);
+      for (const std::int64_t i : a.indices) f(i);
+    };
+    each(0, cells.rows, [&](std::int64_t r) {
+      each(lead == 2 ? 1 : static_cast<int>(along.size()), cells.heads, [&](std::int64_t h) {
+        const auto [cell, is_new] =
+            by_cell.try_emplace(static_cast<std::int32_t>(r * cells.heads + h), elements);
+        if (!is_new) cell->second = either(cell->second, elements);
+      });
+    });
+  }
+  for (const auto& [cell, elements] : by_cell) {
+    s.cells.push_back(cell);
     s.elements.push_back(elements);
   }
   return s;
 }
 
+// What is selected inside a cell; null for all of it.
+const std::vector<std::uint8_t>* SweepEdits::elements_of(const std::vector<Along>& along, int lead,
+                                                         const Shape& shape, std::int64_t width) {
+  bool all = true;
+  for (std::size_t a = static_cast<std::size_t>(lead); a < along.size(); ++a)
+    all = all && along[a].all;
+  if (all) return nullptr;
+  std::vector<std::uint8_t>& mask = masks_.emplace_back(static_cast<std::size_t>(width), 1);
+  std::int64_t inner = width;
+  for (int a = lead; a < shape.size(); ++a) {
+    inner /= shape[a];
+    const Along& on = along[static_cast<std::size_t>(a)];
+    if (on.all) continue;
+    for (std::int64_t i = 0; i < width; ++i) {
+      if (!std::binary_search(on.indices.begin(), on.indices.end(), i / inner % shape[a]))
+        mask[static_cast<std::size_t>(i)] = 0;
+    }
+  }
+  return &mask;
+}
+
+const std::vector<std::uint8_t>* SweepEdits::either(const std::vector<std::uint8_t>* a,
+                                                    const std::vector<std::uint8_t>* b) {
+  if (a == nullptr || b == nullptr) return nullptr;
+  std::vector<std::uint8_t>& both = masks_.emplace_back(*a);
+  for (std::size_t i = 0; i < both.size(); ++i) both[i] |= (*b)[i];
+  return &both;
+}
+
 std::int32_t SweepEdits::value_of(const Edit& e) {
-  const auto [it, fresh] = value_numbers_.try_emplace(
-      {e.site.name + to_string(e.value.shape()), e.value.view().data},
-      static_cast<std::int32_t>(values_.size()));
+  const auto [it, fresh] =
+      value_numbers_.try_emplace({e.site.name + to_string(e.value.shape()), e.value.view().data},
+                                 static_cast<std::int32_t>(values_.size()));
   if (fresh) values_.push_back({packed_value(g_, e), {}});
   return it->second;
 }
@@ -212,11 +251,12 @@ void SweepEdits::add_parts(const WorldEdit& e, const SiteEntry& site, const Bits
   };
   const std::int64_t width = numel(site.type.shape) / cells.count();  // elements of a cell
   for (const auto& [row, indices] : rows) {
-    const bool all_whole =
-        std::all_of(indices.begin(), indices.end(), [&](std::size_t i) { return s.elements[i] == nullptr; });
+    const bool all_whole = std::all_of(indices.begin(), indices.end(),
+                                       [&](std::size_t i) { return s.elements[i] == nullptr; });
     if (!by_rows) {
       for (const std::size_t i : indices)
-        part(2, s.cells[i], s.elements[i] == nullptr ? std::vector<std::uint8_t>() : *s.elements[i]);
+        part(2, s.cells[i],
+             s.elements[i] == nullptr ? std::vector<std::uint8_t>() : *s.elements[i]);
     } else if (all_whole && static_cast<std::int64_t>(indices.size()) == cells.heads) {
       part(1, row, {});
     } else {

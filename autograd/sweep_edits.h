@@ -47,6 +47,10 @@ class SweepEdits {
     std::vector<const std::vector<std::uint8_t>*> elements;
   };
   const Selection& selection_of(const Edit& e, const SiteEntry& site);
+  const std::vector<std::uint8_t>* elements_of(const std::vector<Along>& along, int lead,
+                                               const Shape& shape, std::int64_t width);
+  const std::vector<std::uint8_t>* either(const std::vector<std::uint8_t>* a,
+                                          const std::vector<std::uint8_t>* b);
   std::int32_t value_of(const Edit& e);  // its number in values_
   bool changes(const Edit& e, const SiteEntry& site, std::int32_t cell,
                const std::vector<std::uint8_t>* elements);
@@ -75,6 +79,7 @@ class SweepEdits {
   BaseRun& base_;
   const Graph& g_;
   const Feeds& feeds_;
+  RowPlaces rows_;
   const SweepOptions& options_;
   std::map<NodeId, Rounds> by_node_;
   std::map<NodeId, std::vector<bool>> inside_;  // by composite

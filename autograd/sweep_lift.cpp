@@ -38,7 +38,8 @@ class Lifting {
       : base_(base),
         g_(base.graph()),
         options_(options),
-        known_([&base](NodeId id) -> const std::vector<std::int64_t>& { return base.integers(id); }),
+        known_(
+            [&base](NodeId id) -> const std::vector<std::int64_t>& { return base.integers(id); }),
         edits_(base, feeds, worlds, first, options),
         m_(base, static_cast<int>(worlds.size())),
         demand_(at(g_.next_id())),
@@ -81,9 +82,8 @@ class Lifting {
 
   void mark_live() {
     for (const Node& n : g_.nodes()) {
-      live_[at(n.id)] = edits_.edits(n.id) ||
-                        std::any_of(n.inputs.begin(), n.inputs.end(),
-                                    [&](NodeId i) { return live_[at(i)]; });
+      live_[at(n.id)] = edits_.edits(n.id) || std::any_of(n.inputs.begin(), n.inputs.end(),
+                                                          [&](NodeId i) { return live_[at(i)]; });
     }
   }
 
@@ -200,7 +200,7 @@ class Lifting {
   // ---- one node ------------------------------------------------------------------------------
   void lift_node(const Node& n) {
     if (const Expanded* e = base_.expanded_at(n.id)) {  // whole where nothing inside is edited
-      m_.set(n.id, m_.lifted(n.inputs[0]));  // of the worlds that edit inside
+      m_.set(n.id, m_.lifted(n.inputs[0]));             // of the worlds that edit inside
       m_.add(n.id, lifted(e->composite, edits_.outside(*e)));
     } else if (is_identity(n)) {
       m_.set(n.id, m_.lifted(n.inputs[0]));
@@ -267,9 +267,9 @@ class Lifting {
   KnownIntegers known_;
   SweepEdits edits_;
   WorldMatrix m_;
-  std::vector<Bits> demand_;   // by id: the cells that the outputs read; empty: none
-  std::vector<bool> live_;     // by id: an edit leads there
-  std::vector<Fact> facts_;    // by id
+  std::vector<Bits> demand_;  // by id: the cells that the outputs read; empty: none
+  std::vector<bool> live_;    // by id: an edit leads there
+  std::vector<Fact> facts_;   // by id
   std::int32_t worlds_;
 };
 

@@ -39,16 +39,15 @@ struct LiftedOutput {
 };
 
 struct LiftedProgram {
-  Graph graph;                    // inputs "base.ID" are values of the base run
-  Feeds feeds;                    // all other inputs that the base run does not have
-  std::vector<NodeId> base;       // the nodes of the base run that it reads
+  Graph graph;               // inputs "base.ID" are values of the base run
+  Feeds feeds;               // all other inputs that the base run does not have
+  std::vector<NodeId> base;  // the nodes of the base run that it reads
   std::vector<LiftedOutput> outputs;
-  std::vector<bool> has_effect;   // by world
+  std::vector<bool> has_effect;  // by world
 };
 
 // `worlds` beginning with number `first` of a larger list, for error messages.
 LiftedProgram lift(BaseRun& base, const Feeds& feeds, std::span<const Interventions> worlds,
-                   int first, const std::vector<std::string>& outputs,
-                   const SweepOptions& options);
+                   int first, const std::vector<std::string>& outputs, const SweepOptions& options);
 
 }  // namespace vitrine

@@ -52,7 +52,8 @@ EntryListPtr WorldMatrix::list(int lead, std::vector<Entry> sorted) {
   std::size_t hash = static_cast<std::size_t>(lead);
   for (const Entry& e : sorted)
     hash = (hash ^ (static_cast<std::size_t>(e.world) * 0x9e3779b97f4a7c15ULL +
-                    static_cast<std::size_t>(e.cell))) * 0x100000001b3ULL;
+                    static_cast<std::size_t>(e.cell))) *
+           0x100000001b3ULL;
   auto& known = lists_[hash];
   for (const EntryListPtr& l : known) {
     if (l->lead == lead && l->entries == sorted) return l;
@@ -162,8 +163,7 @@ Value WorldMatrix::gathered(NodeId id, int lead, std::span<const Entry> entries)
   std::vector<std::int32_t> index;
   index.reserve(places.size());
   for (const Place& p : places)
-    index.push_back(
-        static_cast<std::int32_t>(offset[static_cast<std::size_t>(p.table)] + p.index));
+    index.push_back(static_cast<std::int32_t>(offset[static_cast<std::size_t>(p.table)] + p.index));
   const auto n = static_cast<std::int64_t>(entries.size());
   Value out;
   if (tables.size() == 1 && is_one_to(index, total)) {
@@ -213,8 +213,7 @@ Value WorldMatrix::picked(const Node& n, const EntryListPtr& list,
                           const std::vector<std::int64_t>& from) {
   std::vector<Entry> entries;
   for (const Entry& e : list->entries)
-    entries.push_back(
-        {e.world, static_cast<std::int32_t>(from[static_cast<std::size_t>(e.cell)])});
+    entries.push_back({e.world, static_cast<std::int32_t>(from[static_cast<std::size_t>(e.cell)])});
   return gathered(n.inputs[0], 1, entries);
 }
 
@@ -315,8 +314,7 @@ Value WorldMatrix::stacked(const Node& n, const std::vector<std::int32_t>& world
 // of entry w of the inputs that have it. Undefined when the op cannot take another axis.
 Value WorldMatrix::with_axis(const Node& n, const std::vector<std::int32_t>& worlds) {
   const auto count = static_cast<std::int64_t>(worlds.size());
-  const Attributes attributes =
-      with_axis_in_front(*n.op, without_sites(n.attributes), count);
+  const Attributes attributes = with_axis_in_front(*n.op, without_sites(n.attributes), count);
   const Shape out = with_leading({count}, n.type.shape, 0);
   for (const bool all : {false, true}) {  // inputs of the base run as they are, or repeated, too
     std::vector<Type> types;
@@ -339,8 +337,7 @@ Value WorldMatrix::with_axis(const Node& n, const std::vector<std::int32_t>& wor
       continue;
     }
     const std::vector<Fact> no_facts(n.inputs.size());
-    const auto parts =
-        parts_of(*n.op, {types, {n.type.dtype, out}, attributes, no_facts, {}}, 1);
+    const auto parts = parts_of(*n.op, {types, {n.type.dtype, out}, attributes, no_facts, {}}, 1);
     bool apart = parts.has_value();
     for (std::size_t i = 0; i < n.inputs.size() && apart; ++i)
       apart = (*parts)[i] == (has_axis[i] ? Part::same : Part::whole);

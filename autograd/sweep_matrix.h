@@ -28,7 +28,7 @@ class WorldMatrix {
 
   const Lifted& lifted(NodeId id) const { return lifted_[static_cast<std::size_t>(id)]; }
   void set(NodeId id, Lifted value) { lifted_[static_cast<std::size_t>(id)] = std::move(value); }
-  void add(NodeId id, const Lifted& more);   // behind those that are there
+  void add(NodeId id, const Lifted& more);  // behind those that are there
   void add_in_front(NodeId id, Piece piece);
 
   // Equal lists are one list, so that they can be told to be equal by their pointers.
@@ -37,7 +37,7 @@ class WorldMatrix {
 
   // A node's values at entries of `list`, which counts rows, or heads of rows.
   Value rows_of(NodeId id, const EntryListPtr& list);
-  Value base_value(NodeId id);                      // all of it, as in the base run
+  Value base_value(NodeId id);  // all of it, as in the base run
   Value feed(const std::string& name, const Tensor& value);
   Value integers(const std::vector<std::int32_t>& values, const Shape& shape);  // fed
 
@@ -72,7 +72,7 @@ class WorldMatrix {
   const Graph& g_;
   Builder b_;
   std::size_t worlds_;
-  std::vector<Lifted> lifted_;  // by id
+  std::vector<Lifted> lifted_;                              // by id
   std::map<std::size_t, std::vector<EntryListPtr>> lists_;  // by hash
   std::map<NodeId, Value> base_values_;
   std::map<std::pair<std::vector<std::int32_t>, std::vector<std::int64_t>>, Value> integers_;
