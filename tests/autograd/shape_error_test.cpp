@@ -228,6 +228,10 @@ std::vector<WrongCall> wrong_calls() {
       [](Builder& b) {
         gather_rows_from({f64(b, {4, 2}), f64(b, {2, 3})}, i32(b, {3}));
       }));
+  add_call(wrong("gather_rows_from", {"the tables must be alike", "f64[2] is not like f64[4, 2]"},
+                 [](Builder& b) {
+                   gather_rows_from({f64(b, {4, 2}), f64(b, {2})}, i32(b, {3}));
+                 }));
   add_call(wrong("gather_rows_from", {"f64[3]", "the index must be i32 or i64"}, [](Builder& b) {
     gather_rows_from({f64(b, {4, 2})}, f64(b, {3}));
   }));
