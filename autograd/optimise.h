@@ -29,9 +29,13 @@ std::vector<const Node*> fusions(const Graph& graph, const Pruned& pruned,
 // reads; ids, sites and outputs stay. Nothing when there is nothing to move.
 struct Narrowed {
   Graph graph;
-  int nodes;  // that are computed for selected rows alone
+  int nodes;  // that are computed for selected rows, or columns, alone
 };
 std::optional<Narrowed> narrow_rows(const Graph& graph, std::span<const NodeId> wanted);
+
+// The graph with matrix products of which only some columns are read (slice along the last axis,
+// pick) computed for those columns alone; ids, sites and outputs stay. Nothing when there is none.
+std::optional<Narrowed> narrow_columns(const Graph& graph, std::span<const NodeId> wanted);
 
 // Same ops, attributes, types, edges, sites and outputs; ids and lines may differ.
 bool same_program(const Graph& a, const Graph& b);
