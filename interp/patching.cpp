@@ -18,6 +18,8 @@ namespace {
 constexpr std::array<std::string_view, 5> kBy = {"pos", "head", "head,pos", "head,dest",
                                                  "head,dest,src"};
 
+constexpr std::array<std::string_view, 4> kMeasures = {"logit_diff", "prob", "log_prob", "kl"};
+
 // The sites of a block that can be swept, and what their axes allow.
 struct Component {
   std::string_view name;
@@ -118,6 +120,15 @@ void check_sweep(std::string_view site, By by) {
 
 std::string_view name_of(Direction d) { return d == Direction::denoise ? "denoise" : "noise"; }
 
+std::string_view name_of(Measure m) { return kMeasures[static_cast<std::size_t>(m)]; }
+Measure parse_measure(std::string_view text) {
+  for (std::size_t i = 0; i < kMeasures.size(); ++i) {
+    if (kMeasures[i] == text) return static_cast<Measure>(i);
+  }
+  throw Error(ErrorKind::usage, fmt::format("there is no metric '{}'; there are {}", text,
+                                            fmt::join(kMeasures, ", ")));
+}
+
 Pair prompt_pair(const nn::Model& model, const nn::Prompt& clean, const nn::Prompt& corrupt,
                  std::string_view answer, std::string_view wrong) {
   return {model.tokens(clean), model.tokens(corrupt), model.token(answer), model.token(wrong)};
@@ -125,6 +136,20 @@ Pair prompt_pair(const nn::Model& model, const nn::Prompt& clean, const nn::Prom
 
 // ---- the sweep --------------------------------------------------------------------------------
 namespace {
+
+Metric metric_of(const nn::Model& model, const Pair& pair, Measure measure) {
+  switch (measure) {
+    case Measure::prob:
+      return nn::probability(pair.answer);
+    case Measure::log_prob:
+      return nn::log_probability(pair.answer);
+    case Measure::kl:
+      return nn::kl_to(model.run(pair.clean).last_logits());
+    case Measure::logit_diff:
+      break;
+  }
+  return nn::logit_diff(nn::Answers(pair.answer), nn::Answers(pair.wrong));
+}
 
 // The places of one layer, in the order of the result's axes after `layer`.
 struct Grid {
@@ -209,7 +234,7 @@ Sweep patch_sweep(const nn::Model& model, const Pair& pair, const SweepSpec& spe
   const int layers = model.config().layers;
   const auto positions = static_cast<std::int64_t>(base.size());
   const Grid g = grid(spec.by, positions, model.config().heads);
-  const Metric metric = nn::logit_diff(pair.answer, pair.wrong);
+  const Metric metric = metric_of(model, pair, spec.measure);
 
   // The unedited runs: the metric, the swept sites, and the residual stream before each block, from
   // where an edited run goes on.
@@ -260,10 +285,10 @@ Sweep patch_sweep(const nn::Model& model, const Pair& pair, const SweepSpec& spe
       const Site start = site::resid_pre(layer);
       const Edit resume =
           replace(start, repeated(base_run.results.raw(start.name), copies), {}, "base");
-      const nn::Run run =
-          model.run_edited(std::vector<nn::Tokens>(count, base), Interventions{resume}.then({edit}),
-                           fetch(value("logit_diff_per_prompt")), &metric, {.cancel = spec.cancel});
-      const auto effects = run["logit_diff_per_prompt"].to_vector<double>();
+      const nn::Run run = model.run_edited(
+          std::vector<nn::Tokens>(count, base), Interventions{resume}.then({edit}),
+          fetch(value(nn::per_prompt_name(metric))), &metric, {.cancel = spec.cancel});
+      const auto effects = run[nn::per_prompt_name(metric)].to_vector<double>();
       for (std::size_t i = 0; i < count; ++i) {
         sweep.values.data<double>()[layer * per_layer + places[begin + i]] = effects[i];
       }

@@ -18,8 +18,7 @@
 
 namespace vitrine::interp {
 
-// Two prompts of the same length, and the two tokens whose logits are compared after the last
-// position: the metric is logit[answer] - logit[wrong].
+// Two prompts of the same length, and the two tokens that metrics look at after the last position.
 struct Pair {
   nn::Tokens clean, corrupt;
   int answer = 0, wrong = 0;
@@ -52,6 +51,16 @@ enum class Replacement { patch, zero };
 enum class Direction { denoise, noise };
 std::string_view name_of(Direction direction);
 
+// What is measured after the last position (nn/metrics.h).
+enum class Measure {
+  logit_diff,  // logit[answer] - logit[wrong]
+  prob,        // of the answer
+  log_prob,    // of the answer, in nats
+  kl           // KL(clean || edited), in nats: 0 for what predicts as the clean run does
+};
+std::string_view name_of(Measure measure);     // "log_prob": as on the command line
+Measure parse_measure(std::string_view text);  // throws Error (usage) naming the words there are
+
 struct SweepSpec {
   // resid_pre, resid_mid, resid_post, attn_out, mlp_out (by pos), z, q, k, v (by head, pos or
   // head,pos), pattern (by head, head,dest or head,dest,src).
@@ -59,6 +68,7 @@ struct SweepSpec {
   By by = By::pos;
   Replacement replacement = Replacement::patch;
   Direction direction = Direction::denoise;
+  Measure measure = Measure::logit_diff;
   int rows_at_once = 1024;  // rows (tokens of all runs together) of one pass: bounds the memory
   const std::atomic<bool>* cancel = nullptr;          // checked between passes; InterruptedError
   std::function<void(int done, int total)> progress;  // runs

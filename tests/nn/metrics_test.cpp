@@ -253,6 +253,23 @@ TEST(Metrics, GradientsAreSlopes) {
   }
 }
 
+// Logits of answers are columns of the unembedding; the others are not computed, unless they are
+// wanted too.
+TEST(Metrics, ReadOnlyTheirColumnsOfTheUnembedding) {
+  const Graph model = tiny().build(batch_size(kPrompts));
+  const auto narrowed = [&](const Metric& metric, const Fetch& wanted) {
+    return compile(with_metric(model, metric), wanted).stats().narrowed_columns;
+  };
+  for (const Metric& m : {logit_diff(3, 4), logit_diff({5, 96, 0}, 4), logit({5, 96, 0})}) {
+    EXPECT_EQ(narrowed(m, fetch(value(m), value(per_prompt_name(m)))), 1) << m.name;
+    EXPECT_EQ(narrowed(m, fetch(value(m), value("logits"))), 0) << m.name;
+    EXPECT_EQ(narrowed(m, fetch(value(m), site::unembed_out())), 0) << m.name;
+    const Graph g = gradient(model, m, sites("*hook_resid_pre"));
+    EXPECT_EQ(compile(g, fetch(grad(sites("*")), value(m))).stats().narrowed_columns, 1) << m.name;
+  }
+  EXPECT_EQ(narrowed(probability(3), fetch(value("prob"))), 0);
+}
+
 TEST(Metrics, PlansServeAllAnswers) {
   const Model m = load_gpt2((test::data() / "tiny-gpt2").string());
   const double first = measure(m, logit_diff({5, 96, 0}, {6, 1, 50}), kPrompts).mean;
