@@ -15,10 +15,6 @@
 namespace vitrine {
 namespace {
 
-// What a pick costs, in columns of a product: it fetches another column of w for each row, where a
-// product reads one for many rows.
-constexpr std::int64_t kPickCost = 16;
-
 class Narrowing {
  public:
   Narrowing(const Graph& graph, std::span<const NodeId> wanted)
