@@ -121,6 +121,8 @@ Swept sweep(const Graph& graph, const Feeds& feeds, const Parameters& parameters
     swept.values_[name] = repeated(value, stats.worlds);
   }
 
+  swept.has_effect_.assign(worlds.size(), false);
+
   // Worlds in halves until they fit.
   std::vector<std::span<const Interventions>> todo;
   if (!worlds.empty()) todo.push_back(worlds);
@@ -165,6 +167,8 @@ Swept sweep(const Graph& graph, const Feeds& feeds, const Parameters& parameters
     const Results results = plan.run(all, parameters, run);
     for (const LiftedOutput& o : program.outputs)
       copy_rows(o, results, base.graph().node(o.node).type.shape, first, swept.values_[o.name]);
+    for (std::size_t w = 0; w < now.size(); ++w)
+      swept.has_effect_[static_cast<std::size_t>(first) + w] = program.has_effect[w];
     stats.without_effect += silent;
     ++stats.passes;
     stats.flops += plan.stats().flops;

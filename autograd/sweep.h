@@ -57,6 +57,8 @@ class Swept {
   // [worlds, shape of the output...], in the order of the worlds.
   Tensor operator[](std::string_view output) const;
   Tensor base(std::string_view output) const;  // of the run without edits
+  // Whether anything had to be run for a world: otherwise its values are exactly the base run's.
+  bool has_effect(std::size_t world) const { return has_effect_[world]; }
   const SweepStats& stats() const { return stats_; }
   std::string explain() const;  // passes avoided, FLOPs and bytes beside running each world alone
 
@@ -64,6 +66,7 @@ class Swept {
   friend Swept sweep(const Graph&, const Feeds&, const Parameters&, std::span<const Interventions>,
                      const std::vector<std::string>&, const SweepOptions&);
   std::map<std::string, Tensor, std::less<>> values_, base_;
+  std::vector<bool> has_effect_;
   SweepStats stats_;
 };
 

@@ -18,6 +18,7 @@
 #include "autograd/plan_cache.h"
 #include "autograd/sweep.h"
 #include "nn/batch.h"
+#include "nn/metrics.h"
 #include "nn/tokenizer.h"
 
 namespace vitrine::nn {
@@ -30,6 +31,7 @@ struct Run {
   Tensor operator[](const Site& site) const { return results[site]; }
   Tensor operator[](std::string_view name) const { return results[name]; }
   Tensor logits() const { return results["logits"]; }  // [batch, position, vocabulary]
+  Tensor last_logits() const;  // [batch, vocabulary], after the last token of each prompt
 };
 
 struct LoadOptions {
@@ -81,7 +83,9 @@ class Model {
   }
   Run run_batch(const std::vector<Tokens>& prompts, const Fetch& wanted) const;
   // The same over a transformed graph, which must have been built for prompts of this size.
-  Run run_graph(const Graph& graph, const std::vector<Tokens>& prompts, const Fetch& wanted) const;
+  // `more` are feeds besides the prompts: those of a metric.
+  Run run_graph(const Graph& graph, const std::vector<Tokens>& prompts, const Fetch& wanted,
+                const Feeds& more = {}) const;
 
   // The prompts with interventions made; `metric`, if given, is emitted on the edited graph.
   Run run_edited(const std::vector<Tokens>& prompts, const Interventions& what, const Fetch& wanted,
