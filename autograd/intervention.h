@@ -28,6 +28,15 @@ struct Where {
   std::vector<std::int64_t> prompt, pos, head, key, feature;
   friend bool operator==(const Where&, const Where&) = default;
 };
+struct WhereList {  // one list of a Where, and the word for it
+  const char* word;
+  std::vector<std::int64_t> Where::*indices;
+};
+inline constexpr WhereList kWhereLists[] = {{"prompt", &Where::prompt},
+                                            {"pos", &Where::pos},
+                                            {"head", &Where::head},
+                                            {"key", &Where::key},
+                                            {"feature", &Where::feature}};
 
 struct Edit {
   enum class Action {
@@ -45,13 +54,21 @@ struct Edit {
   double factor = 1;         // add, scale
   std::string from;          // what people call the value: "clean"
 
+  // Where the value of a replace comes from, for printing: what it does is the same. See
+  // recorded.h.
+  enum class Origin { given, held, mean, mean_by_position, resampled };
+  Origin origin = Origin::given;
+  std::vector<std::int64_t> permutation;  // resampled: prompt i is given recorded prompt
+                                          // permutation[i]
+
   std::string to_text() const;  // "blocks.2.hook_resid_post[pos 4] = clean"
 };
 std::string_view name_of(Edit::Action action);
+std::string_view name_of(Edit::Origin origin);
 
 // The value of `replace` and `add` has the site's shape: packed rows, or unpacked as Results gives
-// it when all prompts have one length, or anything that broadcasts to the packed shape, such as a
-// direction [feature].
+// it when all prompts have one length, or anything that broadcasts to one of the two, such as a
+// direction [feature] or one prompt's [1, position, feature] for all of them.
 Edit replace(const Site& site, const Tensor& value, const Where& where = {},
              std::string_view from = "a given value");
 Edit zero(const Site& site, const Where& where = {});
@@ -91,5 +108,30 @@ Graph intervene(const Graph& graph, const Interventions& what);
 // an index outside the batch, a selection of nothing, and two edits of one stage that change the
 // same element (unless both add).
 Feeds with_interventions(const Graph& edited, const Interventions& what, const Feeds& feeds);
+
+// ---- what one edit touches --------------------------------------------------------------------
+// For each element of the site's whole value, packed and row-major: 1 where the edit changes it.
+// `graph` has the site (edited or not), `feeds` its row tables. Throws SiteError for a site that is
+// not there, and GraphError for an axis that the site does not have and an index outside the batch;
+// a selection of nothing is all 0.
+std::vector<std::uint8_t> selection(const Graph& graph, const Edit& edit, const Feeds& feeds);
+
+// The same of one selection, an axis at a time: a Where is the product of what it selects along
+// each. `rows` is what row_places(graph, feeds) gives, read once for many edits.
+struct RowPlaces {
+  std::vector<std::int64_t> sequence, position;  // of each packed row; empty: there are none
+};
+RowPlaces row_places(const Graph& graph, const Feeds& feeds);
+struct Along {
+  bool all = true;
+  std::vector<std::int64_t> indices;  // not all: increasing
+};
+std::vector<Along> selected_along(const Graph& graph, const Edit& edit, const Where& where,
+                                  const RowPlaces& rows);
+
+// The value of a replace, add or project_out in the site's dtype, contiguous: as it was given when
+// that broadcasts to the packed shape, and otherwise packed into it. Throws ShapeError when it does
+// not fit, and GraphError when the action has no value.
+Tensor packed_value(const Graph& graph, const Edit& edit);
 
 }  // namespace vitrine

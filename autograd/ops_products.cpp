@@ -1,5 +1,6 @@
 // Matrix products, and the projections of a transformer built on them.
 #include "autograd/ops_common.h"
+#include "autograd/parts.h"
 #include "tensor/gemm.h"
 #include "tensor/kernels.h"
 
@@ -302,6 +303,10 @@ extern constinit const OpDef kHeadsIn = {
           return Reach{{.links = {row}}, {.links = {w}}, {.links = {b}},
                        no_reach(),       no_reach(),     no_reach()};
         },
+    .parts = [](const ReachCall&, int lead) -> std::optional<Parts> {
+      if (lead > 1) return std::nullopt;
+      return Parts{Part::same, Part::whole, Part::whole, Part::same, Part::whole, Part::whole};
+    },
     .flops = flops_matmul,
     .expand = expand_heads_in,
     .interior =

@@ -68,6 +68,9 @@ class Results {
   Tensor sequence(std::string_view name, int i) const;
   Tensor raw(std::string_view name) const;  // as the graph has it: packed rows
 
+  // What the axes of raw(name) mean; for what is no site, as far as that is known.
+  const Axes& axes(std::string_view name) const { return entry(name).axes; }
+
   bool contains(std::string_view name) const { return values_.contains(name); }
   std::vector<std::string> names() const;
   int sequences() const { return static_cast<int>(lengths_.size()); }

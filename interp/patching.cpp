@@ -198,30 +198,6 @@ Grid grid(By by, std::int64_t positions, std::int64_t heads) {
   return g;
 }
 
-Tensor repeated(const Tensor& packed, std::int64_t times) {  // [rows, ...] -> [times * rows, ...]
-  Shape once = packed.shape(), shape = packed.shape();
-  Dims with_copies{1};
-  for (const std::int64_t size : once) with_copies.push_back(size);
-  Dims broadcast = with_copies;
-  broadcast[0] = times;
-  shape[0] *= times;
-  return packed.reshape(with_copies).broadcast_to(broadcast).contiguous().reshape(shape);
-}
-
-// Whether the other run's values differ from the base run's at a place: site values as Results
-// gives them for one prompt.
-bool differs(const Tensor& base, const Tensor& other, const Where& w, Component::Kind kind) {
-  const auto at = [&](const Tensor& x) {
-    Tensor part = x.select(0, 0);  // [pos, head, e], [pos, d], or [head, query, key]
-    const bool pattern = kind == Component::Kind::pattern;
-    if (!w.key.empty()) part = part.slice(2, w.key[0], w.key[0] + 1);
-    if (!w.head.empty()) part = part.slice(pattern ? 0 : 1, w.head[0], w.head[0] + 1);
-    if (!w.pos.empty()) part = part.slice(pattern ? 1 : 0, w.pos[0], w.pos[0] + 1);
-    return part;
-  };
-  return max_abs_difference(at(base), at(other)) != 0;
-}
-
 }  // namespace
 
 Sweep patch_sweep(const nn::Model& model, const Pair& pair, const SweepSpec& spec) {
@@ -236,67 +212,40 @@ Sweep patch_sweep(const nn::Model& model, const Pair& pair, const SweepSpec& spe
   const Grid g = grid(spec.by, positions, model.config().heads);
   const Metric metric = metric_of(model, pair, spec.measure);
 
-  // The unedited runs: the metric, the swept sites, and the residual stream before each block, from
-  // where an edited run goes on.
+  // The other run's values, and one world for each layer and place.
   std::vector<std::string> names;
-  for (int l = 0; l < layers; ++l) {
-    names.push_back(component.site(l).name);
-    names.push_back(site::resid_pre(l).name);
-  }
+  for (int l = 0; l < layers; ++l) names.push_back(component.site(l).name);
   const Fetch wanted = fetch(sites(fmt::format("{}", fmt::join(names, ","))), value(metric));
-  const nn::Run base_run = model.run_edited({base}, {}, wanted, &metric),
-                other_run = model.run_edited({other}, {}, wanted, &metric);
+  const nn::Run other_run = model.run_edited({other}, {}, wanted, &metric);
+  std::vector<Interventions> worlds;
+  for (int l = 0; l < layers; ++l) {
+    const Site where = component.site(l);
+    const Tensor values = other_run.results.raw(where.name);
+    for (const Where& w : g.places) {
+      worlds.push_back({spec.replacement == Replacement::zero
+                            ? zero(where, w)
+                            : replace(where, values, w, denoise ? "clean" : "corrupt")});
+    }
+  }
+  SweepOptions options{.memory = spec.memory, .cancel = spec.cancel, .progress = spec.progress};
+  const std::string each = nn::per_prompt_name(metric);
+  const Swept swept = model.sweep({base}, worlds, metric, {each}, options);
+
   Sweep sweep;
-  sweep.clean = (denoise ? other_run : base_run).results.scalar(metric.name);
-  sweep.corrupt = (denoise ? base_run : other_run).results.scalar(metric.name);
   sweep.axes = {"layer"};
   sweep.axes.insert(sweep.axes.end(), g.axes.begin(), g.axes.end());
   Shape shape{layers};
   for (const std::int64_t size : g.shape) shape.push_back(size);
-  sweep.values = Tensor::full(shape, DType::f64, sweep.base(spec.direction));
-  const auto per_layer = static_cast<int>(g.places.size());
-  sweep.runs = layers * per_layer;
-
-  const int at_once = std::max<int>(1, spec.rows_at_once / static_cast<int>(positions));
-  for (int layer = 0; layer < layers; ++layer) {
-    const Site where = component.site(layer);
-    std::vector<int> places;  // those with an effect
-    for (int i = 0; i < per_layer; ++i) {
-      const bool effect = spec.replacement == Replacement::zero ||
-                          differs(base_run[where], other_run[where],
-                                  g.places[static_cast<std::size_t>(i)], component.kind);
-      if (effect) places.push_back(i);
-      else ++sweep.without_effect;
-    }
-    for (std::size_t begin = 0; begin < places.size(); begin += static_cast<std::size_t>(at_once)) {
-      if (spec.cancel != nullptr && spec.cancel->load())
-        throw InterruptedError("the sweep was cancelled");
-      const std::size_t count = std::min(static_cast<std::size_t>(at_once), places.size() - begin);
-      const auto copies = static_cast<std::int64_t>(count);
-      Edit edit = spec.replacement == Replacement::zero
-                      ? zero(where)
-                      : replace(where, repeated(other_run.results.raw(where.name), copies), {},
-                                denoise ? "clean" : "corrupt");
-      for (std::size_t i = 0; i < count; ++i) {
-        Where w = g.places[static_cast<std::size_t>(places[begin + i])];
-        w.prompt = {static_cast<std::int64_t>(i)};
-        edit.where.push_back(std::move(w));
-      }
-      const Site start = site::resid_pre(layer);
-      const Edit resume =
-          replace(start, repeated(base_run.results.raw(start.name), copies), {}, "base");
-      const nn::Run run = model.run_edited(
-          std::vector<nn::Tokens>(count, base), Interventions{resume}.then({edit}),
-          fetch(value(nn::per_prompt_name(metric))), &metric, {.cancel = spec.cancel});
-      const auto effects = run[nn::per_prompt_name(metric)].to_vector<double>();
-      for (std::size_t i = 0; i < count; ++i) {
-        sweep.values.data<double>()[layer * per_layer + places[begin + i]] = effects[i];
-      }
-      ++sweep.passes;
-      if (spec.progress)
-        spec.progress(layer * per_layer + places[begin + count - 1] + 1, sweep.runs);
-    }
-  }
+  sweep.values = swept[each].to(DType::f64).reshape(shape);
+  // Two programs may round differently; the same prompt has the same metric all the same.
+  const double of_base = swept.base(each).to_vector<double>()[0],
+               of_other = base == other ? of_base : other_run.results.scalar(metric.name);
+  sweep.clean = denoise ? of_other : of_base;
+  sweep.corrupt = denoise ? of_base : of_other;
+  sweep.runs = swept.stats().worlds;
+  sweep.passes = swept.stats().passes;
+  sweep.without_effect = swept.stats().without_effect;
+  sweep.explanation = swept.explain();
   return sweep;
 }
 

@@ -69,8 +69,8 @@ struct SweepSpec {
   Replacement replacement = Replacement::patch;
   Direction direction = Direction::denoise;
   Measure measure = Measure::logit_diff;
-  int rows_at_once = 1024;  // rows (tokens of all runs together) of one pass: bounds the memory
-  const std::atomic<bool>* cancel = nullptr;          // checked between passes; InterruptedError
+  std::int64_t memory = std::int64_t{1} << 30;        // bytes of intermediate values at a time
+  const std::atomic<bool>* cancel = nullptr;          // InterruptedError when set
   std::function<void(int done, int total)> progress;  // runs
 };
 
@@ -79,8 +79,10 @@ struct Sweep {
   Tensor values;                  // f64: the metric of each edited run
   double clean = 0, corrupt = 0;  // the metric of the unedited runs
   int runs = 0, passes = 0;       // edited runs asked for; forward passes that gave them
-  // Where an edit replaces nothing but equal values, the effect is exactly 0 and nothing is run.
+  // Where an edit cannot reach the metric, or replaces nothing but equal values, the effect is
+  // exactly 0 and nothing is run.
   int without_effect = 0;
+  std::string explanation;  // what the sweep was compiled into (autograd/sweep.h)
 
   double base(Direction d) const { return d == Direction::denoise ? corrupt : clean; }
 };

@@ -95,6 +95,19 @@ Run Model::run_edited(const std::vector<Tokens>& prompts, const Interventions& w
   return {prompts, plan.run(with_interventions(graph, what, feeds), parameters_, with_pool)};
 }
 
+Swept Model::sweep(const std::vector<Tokens>& prompts, std::span<const Interventions> worlds,
+                   const Metric& metric, const std::vector<std::string>& outputs,
+                   const SweepOptions& options) const {
+  check_prompts(prompts, config_);
+  SweepOptions with_pool = options;
+  with_pool.pool = pool_.get();
+  with_pool.plans = plans_.get();
+  Feeds feeds = batch_feeds(prompts);
+  feeds.insert(metric.feeds.begin(), metric.feeds.end());
+  return vitrine::sweep(with_metric(*graph_for(batch_size(prompts)), metric), feeds, parameters_,
+                        worlds, outputs, with_pool);
+}
+
 Model load_gpt2(std::string_view name, const LoadOptions& options) {
   const auto folder = find_model(name);
   const Config config = load_config(folder);

@@ -9,12 +9,14 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "autograd/intervention.h"
 #include "autograd/plan_cache.h"
+#include "autograd/sweep.h"
 #include "nn/batch.h"
 #include "nn/metrics.h"
 #include "nn/tokenizer.h"
@@ -88,6 +90,13 @@ class Model {
   // The prompts with interventions made; `metric`, if given, is emitted on the edited graph.
   Run run_edited(const std::vector<Tokens>& prompts, const Interventions& what, const Fetch& wanted,
                  const Metric* metric = nullptr, const RunOptions& options = {}) const;
+
+  // One edited run of the prompts for each of `worlds`, all compiled into one program: `outputs` are
+  // those that the metric emits ("logit_diff", "logit_diff_per_prompt"). The pool and the cache of
+  // plans are this model's.
+  Swept sweep(const std::vector<Tokens>& prompts, std::span<const Interventions> worlds,
+              const Metric& metric, const std::vector<std::string>& outputs,
+              const SweepOptions& options = {}) const;
 
   ThreadPool& pool() const { return *pool_; }
   const PlanCache& plans() const { return *plans_; }

@@ -177,6 +177,23 @@ TEST(Intervention, OverlapsNeedAnOrder) {
             run({scale(kS, 3, {.pos = {1}}), zero(kS, {.pos = {0}})}));
 }
 
+TEST(Intervention, SelectionsAndValuesOfOneEditCanBeAskedFor) {
+  const Model m = model();
+  const std::vector<std::uint8_t> chosen =
+      selection(m.graph, zero(kS, {.prompt = {1}, .pos = {1}, .head = {0}}), m.feeds);
+  ASSERT_EQ(chosen.size(), 30U);
+  for (std::size_t i = 0; i < 30; ++i) EXPECT_EQ(chosen[i], i >= 24 && i < 27 ? 1 : 0) << i;
+  EXPECT_EQ(selection(m.graph, zero(kS), m.feeds), std::vector<std::uint8_t>(30, 1));
+  EXPECT_THROW(selection(m.graph, zero(kS, {.head = {2}}), m.feeds), GraphError);
+  EXPECT_THROW(selection(m.graph, zero(kS, {.key = {0}}), m.feeds), GraphError);
+
+  const Tensor direction = packed_value(m.graph, add(kS, Tensor::of<float>({3}, {1, 2, 3})));
+  EXPECT_EQ(direction.shape(), Shape({3}));
+  EXPECT_EQ(direction.dtype(), DType::f64);
+  EXPECT_THROW(packed_value(m.graph, zero(kS)), GraphError);
+  EXPECT_THROW(packed_value(m.graph, replace(kS, Tensor::zeros({4}, DType::f64))), ShapeError);
+}
+
 TEST(Intervention, MistakesAreExplained) {
   EXPECT_THAT(message_of<SiteError>([] { run({zero(Site{"t"})}); }), HasSubstr("'t'"));
   EXPECT_THAT(message_of<GraphError>([] { run({zero(kS, {.key = {0}})}); }),

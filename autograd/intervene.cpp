@@ -1,0 +1,389 @@
+// intervene and with_interventions: edits written into a graph, and what is fed to it.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "autograd/intervention.h"
+#include "autograd/ops.h"
+#include "tensor/error.h"
+
+namespace vitrine {
+
+// ---- the transformation -----------------------------------------------------------------------
+namespace {
+
+std::string where_name(int n) { return fmt::format("edit.{}.where", n); }
+std::string value_name(int n) { return fmt::format("edit.{}.value", n); }
+
+bool has_value(Edit::Action a) {
+  return a == Edit::Action::replace || a == Edit::Action::add || a == Edit::Action::project_out;
+}
+
+// Nothing of what arrives is kept, so nothing that only leads there is computed.
+bool replaces_all(const Edit& e) { return e.action == Edit::Action::replace && e.where.empty(); }
+
+// Calls f(edit, number) in order.
+template <class F>
+void for_each_edit(const Interventions& what, const F& f) {
+  int n = 0;
+  for (const auto& stage : what.stages()) {
+    for (const Edit& e : stage) f(e, n++);
+  }
+}
+
+using Indices = std::vector<std::int64_t> Where::*;
+
+// The lists of a Where that speak of an axis: of a row axis, two.
+std::vector<Indices> lists_of(Axis axis) {
+  switch (axis) {
+    case Axis::row:
+      return {&Where::prompt, &Where::pos};
+    case Axis::batch:
+      return {&Where::prompt};
+    case Axis::pos:
+    case Axis::query:
+      return {&Where::pos};
+    case Axis::head:
+      return {&Where::head};
+    case Axis::key:
+      return {&Where::key};
+    case Axis::feature:
+      return {&Where::feature};
+    case Axis::other:
+      return {};
+  }
+  return {};
+}
+
+bool speaks_of(const Edit& e, Axis axis) {
+  for (const Indices list : lists_of(axis)) {
+    for (const Where& w : e.where) {
+      if (!(w.*list).empty()) return true;
+    }
+  }
+  return false;
+}
+
+// An axis that no selection speaks of has size 1 in the mask.
+Shape mask_shape(const Edit& e, const Axes& axes, const Shape& shape) {
+  Shape mask = shape;
+  for (int a = 0; a < shape.size(); ++a) {
+    if (!speaks_of(e, axes[static_cast<std::size_t>(a)])) mask[a] = 1;
+  }
+  return mask;
+}
+
+void check_axes(const Edit& e, const Axes& axes) {
+  const auto known = [&](const WhereList& l) {
+    return std::any_of(axes.begin(), axes.end(), [&](Axis axis) {
+      const std::vector<Indices> lists = lists_of(axis);
+      return std::find(lists.begin(), lists.end(), l.indices) != lists.end();
+    });
+  };
+  for (const Where& w : e.where) {
+    for (const WhereList& l : kWhereLists) {
+      if ((w.*l.indices).empty() || known(l)) continue;
+      std::vector<std::string_view> names;
+      for (const Axis a : axes) names.push_back(name_of(a));
+      throw GraphError(fmt::format("{}: the site has no axis for '{}'; its axes are [{}]",
+                                   e.to_text(), l.word, fmt::join(names, ", ")));
+    }
+  }
+}
+
+// The packed type of the value feed: broadcastable ones keep their own shape.
+Shape feed_shape(const Edit& e, const Shape& site) {
+  const Shape& given = e.value.shape();
+  if (given.size() <= site.size()) {
+    bool fits = true;
+    for (int i = 1; i <= given.size(); ++i) {
+      const std::int64_t a = given[given.size() - i], b = site[site.size() - i];
+      fits = fits && (a == b || a == 1);
+    }
+    if (fits) return given;
+  }
+  return site;  // unpacked: rearranged by with_interventions
+}
+
+Value edited(Builder& b, const Edit& e, int n, const Value& x, const Axes& axes) {
+  check_axes(e, axes);
+  if (replaces_all(e)) {
+    return broadcast_to(b.input(value_name(n), {x.dtype(), feed_shape(e, x.shape())}), x.shape());
+  }
+  const Value where = b.input(where_name(n), {DType::boolean, mask_shape(e, axes, x.shape())});
+  Value value;
+  if (has_value(e.action)) {
+    value = b.input(value_name(n), {x.dtype(), feed_shape(e, x.shape())});
+    if (e.action != Edit::Action::replace && value.rank() == 0)
+      throw ShapeError(fmt::format("{}: the value must have the site's feature axis", e.to_text()));
+  }
+  Value changed;
+  switch (e.action) {
+    case Edit::Action::replace:
+      changed = broadcast_to(value, x.shape());
+      break;
+    case Edit::Action::zero:
+      changed = broadcast_to(b.scalar(0, x.dtype()), x.shape());
+      break;
+    case Edit::Action::add:
+      changed = x + value * e.factor;
+      break;
+    case Edit::Action::project_out: {
+      const Value unit = value * rsqrt(sum(square(value), {value.rank() - 1}, true));
+      changed = x - sum(x * unit, {x.rank() - 1}, true) * unit;
+      break;
+    }
+    case Edit::Action::scale:
+      changed = x * e.factor;
+      break;
+    case Edit::Action::detach:
+      changed = detach(x);
+      break;
+  }
+  return select(where, changed, x);
+}
+
+}  // namespace
+
+Graph intervene(const Graph& graph, const Interventions& what) {
+  std::vector<std::string> names;
+  for_each_edit(what, [&](const Edit& e, int) {
+    graph.site(e.site.name);  // throws for what is not there
+    names.push_back(e.site.name);
+  });
+  Builder b(expand_sites(graph, names));
+  for_each_edit(what, [&](const Edit& e, int n) {
+    const NodeId site = b.at(e.site).id();
+    const Value x = b.value(b.node(site).inputs[0]);
+    const Builder::Origin origin(b, b.node(site).scope, b.node(site).line);
+    b.edit_site(e.site.name, edited(b, e, n, x, graph.site(e.site.name).axes));
+  });
+  return std::move(b).finish();
+}
+
+// ---- feeds ------------------------------------------------------------------------------------
+RowPlaces row_places(const Graph& graph, const Feeds& feeds) {
+  if (!graph.rows()) return {};
+  const auto read = [&](NodeId id) {
+    const std::string& name = std::get<LeafName>(graph.node(id).attributes).name;
+    const auto it = feeds.find(name);
+    if (it == feeds.end()) throw GraphError(fmt::format("the feeds lack the row table '{}'", name));
+    return it->second.to_vector<std::int64_t>();
+  };
+  return {read(graph.rows()->sequence), read(graph.rows()->position)};
+}
+
+namespace {
+
+bool contains(const std::vector<std::int64_t>& list, std::int64_t i) {
+  return list.empty() || std::find(list.begin(), list.end(), i) != list.end();
+}
+
+// Whether index i of an axis is selected.
+bool selects(const Where& w, Axis axis, std::int64_t i, const RowPlaces& rows) {
+  switch (axis) {
+    case Axis::row:
+      return contains(w.prompt, rows.sequence[static_cast<std::size_t>(i)]) &&
+             contains(w.pos, rows.position[static_cast<std::size_t>(i)]);
+    case Axis::batch:
+      return contains(w.prompt, i);
+    case Axis::pos:
+    case Axis::query:
+      return contains(w.pos, i);
+    case Axis::head:
+      return contains(w.head, i);
+    case Axis::key:
+      return contains(w.key, i);
+    case Axis::feature:
+      return contains(w.feature, i);
+    case Axis::other:
+      return true;
+  }
+  return true;
+}
+
+void check_indices(const Edit& e, const Where& w, const Axes& axes, const Shape& shape,
+                   const RowPlaces& rows) {
+  const auto check = [&](const char* word, const std::vector<std::int64_t>& indices,
+                         std::int64_t size) {
+    for (const std::int64_t i : indices) {
+      if (i >= 0 && i < size) continue;
+      throw GraphError(fmt::format("{}: {} {} is outside 0 to {}", e.to_text(), word, i, size - 1));
+    }
+  };
+  const auto count = [](const std::vector<std::int64_t>& v) {
+    return v.empty() ? 0 : *std::max_element(v.begin(), v.end()) + 1;
+  };
+  for (int a = 0; a < shape.size(); ++a) {
+    switch (axes[static_cast<std::size_t>(a)]) {
+      case Axis::row:
+        check("prompt", w.prompt, count(rows.sequence));
+        check("pos", w.pos, count(rows.position));
+        break;
+      case Axis::batch:
+        check("prompt", w.prompt, shape[a]);
+        break;
+      case Axis::pos:
+      case Axis::query:
+        check("pos", w.pos, shape[a]);
+        break;
+      case Axis::head:
+        check("head", w.head, shape[a]);
+        break;
+      case Axis::key:
+        check("key", w.key, shape[a]);
+        break;
+      case Axis::feature:
+        check("feature", w.feature, shape[a]);
+        break;
+      case Axis::other:
+        break;
+    }
+  }
+}
+
+// The mask over `shape`, which is the site's shape with 1 along axes that are not spoken of.
+std::vector<std::uint8_t> mask(const Edit& e, const Axes& axes, const Shape& shape,
+                               const RowPlaces& rows) {
+  std::vector<std::uint8_t> out(static_cast<std::size_t>(numel(shape)), e.where.empty() ? 1 : 0);
+  for (const Where& w : e.where) {
+    std::vector<std::vector<bool>> along;  // by axis
+    for (int a = 0; a < shape.size(); ++a) {
+      const Axis axis = axes[static_cast<std::size_t>(a)];
+      std::vector<bool> chosen(static_cast<std::size_t>(shape[a]), true);
+      for (std::int64_t i = 0; i < shape[a] && speaks_of(e, axis); ++i)
+        chosen[static_cast<std::size_t>(i)] = selects(w, axis, i, rows);
+      along.push_back(std::move(chosen));
+    }
+    for (std::size_t at = 0; at < out.size(); ++at) {
+      bool inside = true;
+      auto rest = static_cast<std::int64_t>(at);
+      for (int a = shape.size() - 1; a >= 0; --a) {
+        inside =
+            inside && along[static_cast<std::size_t>(a)][static_cast<std::size_t>(rest % shape[a])];
+        rest /= shape[a];
+      }
+      if (inside) out[at] = 1;
+    }
+  }
+  return out;
+}
+
+// Prompts and their length, when all have one: rows are then [prompts, length] side by side.
+struct Uniform {
+  std::int64_t prompts, length;
+};
+std::optional<Uniform> uniform_rows(const Graph& graph, std::int64_t rows) {
+  if (!graph.rows()) return std::nullopt;
+  const Shape& keys = graph.node(graph.rows()->keys).type.shape;  // [prompts, positions]
+  if (keys[0] == 0 || rows != keys[0] * keys[1]) return std::nullopt;
+  return Uniform{keys[0], keys[1]};
+}
+
+// A value as Results gives it ([batch, pos, ...], patterns [batch, head, query, key]; what has size
+// 1 is repeated) as packed rows.
+Tensor packed(const Graph& graph, const Edit& e, const Shape& wanted) {
+  const SiteEntry& site = graph.site(e.site.name);
+  const Axes& axes = site.axes;
+  const Shape& rows = site.type.shape;
+  const Tensor value = e.value.to(site.type.dtype);
+  if (value.shape() == wanted) return value.contiguous();
+  const bool by_row = !axes.empty() && axes[0] == Axis::row;
+  if (by_row && value.rank() == rows.size() + 1) {
+    const bool pattern = std::find(axes.begin(), axes.end(), Axis::key) != axes.end();
+    const Tensor x = pattern && value.rank() == 4 ? value.permute({0, 2, 1, 3}) : value;
+    const Uniform batch =
+        uniform_rows(graph, rows[0]).value_or(Uniform{x.dim(0), x.dim(1)});  // without a row table
+    Shape whole = rows;
+    whole[0] = batch.length;
+    whole.insert(0, batch.prompts);
+    bool fits = batch.prompts * batch.length == rows[0];
+    for (int a = 0; a < whole.size(); ++a)
+      fits = fits && (x.shape()[a] == whole[a] || x.shape()[a] == 1);
+    if (fits) return x.broadcast_to(whole).contiguous().reshape(rows);
+  }
+  throw ShapeError(fmt::format("{}: a value {} does not fit the site, which is {} (packed rows)",
+                               e.to_text(), to_string(e.value.shape()), to_string(rows)));
+}
+
+}  // namespace
+
+std::vector<std::uint8_t> selection(const Graph& graph, const Edit& edit, const Feeds& feeds) {
+  const SiteEntry& site = graph.site(edit.site.name);
+  const RowPlaces rows = row_places(graph, feeds);
+  check_axes(edit, site.axes);
+  for (const Where& w : edit.where) check_indices(edit, w, site.axes, site.type.shape, rows);
+  return mask(edit, site.axes, site.type.shape, rows);
+}
+
+std::vector<Along> selected_along(const Graph& graph, const Edit& edit, const Where& where,
+                                  const RowPlaces& rows) {
+  const SiteEntry& site = graph.site(edit.site.name);
+  check_axes(edit, site.axes);
+  check_indices(edit, where, site.axes, site.type.shape, rows);
+  Edit one = edit;
+  one.where = {where};
+  std::vector<Along> axes;
+  for (int a = 0; a < site.type.shape.size(); ++a) {
+    Along& along = axes.emplace_back();
+    const Axis axis = site.axes[static_cast<std::size_t>(a)];
+    along.all = !speaks_of(one, axis);
+    for (std::int64_t i = 0; i < site.type.shape[a] && !along.all; ++i) {
+      if (selects(where, axis, i, rows)) along.indices.push_back(i);
+    }
+  }
+  return axes;
+}
+
+Tensor packed_value(const Graph& graph, const Edit& edit) {
+  if (!has_value(edit.action))
+    throw GraphError(fmt::format("{}: '{}' has no value", edit.to_text(), name_of(edit.action)));
+  const SiteEntry& site = graph.site(edit.site.name);
+  return packed(graph, edit, feed_shape(edit, site.type.shape));
+}
+
+Feeds with_interventions(const Graph& graph, const Interventions& what, const Feeds& feeds) {
+  Feeds out = feeds;
+  const RowPlaces rows = row_places(graph, feeds);
+  // Element by element what this stage has changed, by site: 1 overwritten, 2 added to.
+  std::map<std::string, std::vector<std::pair<const Edit*, std::vector<std::uint8_t>>>, std::less<>>
+      changed;
+  int n = 0;
+  for (const auto& stage : what.stages()) {
+    changed.clear();
+    for (const Edit& e : stage) {
+      const SiteEntry& site = graph.site(e.site.name);
+      for (const Where& w : e.where) check_indices(e, w, site.axes, site.type.shape, rows);
+      if (!replaces_all(e)) {
+        const Node& input = graph.node(graph.leaf(where_name(n)));
+        const std::vector<std::uint8_t> chosen = mask(e, site.axes, input.type.shape, rows);
+        if (std::find(chosen.begin(), chosen.end(), 1) == chosen.end())
+          throw GraphError(fmt::format("{}: the selection is empty", e.to_text()));
+        Tensor fed = Tensor::empty(input.type.shape, DType::boolean);
+        std::copy(chosen.begin(), chosen.end(), reinterpret_cast<std::uint8_t*>(fed.view().data));
+        out[where_name(n)] = fed;
+      }
+      // Overlaps, over the whole site.
+      const std::vector<std::uint8_t> whole = mask(e, site.axes, site.type.shape, rows);
+      for (const auto& [other, taken] : changed[e.site.name]) {
+        if (e.action == Edit::Action::add && other->action == Edit::Action::add) continue;
+        for (std::size_t i = 0; i < whole.size(); ++i) {
+          if (whole[i] == 0 || taken[i] == 0) continue;
+          throw GraphError(fmt::format(
+              "'{}' and '{}' change the same element; say which comes first with then()",
+              other->to_text(), e.to_text()));
+        }
+      }
+      changed[e.site.name].emplace_back(&e, whole);
+      if (has_value(e.action)) {
+        out[value_name(n)] = packed(graph, e, graph.node(graph.leaf(value_name(n))).type.shape);
+      }
+      ++n;
+    }
+  }
+  return out;
+}
+
+}  // namespace vitrine
