@@ -1,5 +1,7 @@
 #include "autograd/parts.h"
 
+#include <algorithm>
+
 namespace vitrine {
 namespace {
 
@@ -33,9 +35,12 @@ std::optional<Part> part_of(const InputReach& reach, const Shape& in, const Shap
 }  // namespace
 
 std::optional<Parts> parts_of(const OpDef& op, const ReachCall& call, int lead) {
-  if (lead > call.out.shape.size() || call.in.empty()) return std::nullopt;
+  const int rank = call.out.shape.size();
+  if (rank < lead || (lead == 2 && rank < 3) || call.in.empty()) return std::nullopt;
   if (op.parts != nullptr) return op.parts(call, lead);
   if (op.reach == nullptr) return std::nullopt;
+  const auto* range = std::get_if<Range>(&call.attributes);
+  if (range != nullptr && range->axis < lead) return std::nullopt;  // it counts the entries
   const Reach reach = op.reach(call);
   Parts parts;
   for (std::size_t i = 0; i < call.in.size(); ++i) {
@@ -43,6 +48,7 @@ std::optional<Parts> parts_of(const OpDef& op, const ReachCall& call, int lead) 
     if (!part) return std::nullopt;
     parts.push_back(*part);
   }
+  if (std::find(parts.begin(), parts.end(), Part::same) == parts.end()) return std::nullopt;
   return parts;
 }
 

@@ -80,7 +80,7 @@ void BaseRun::want(const std::vector<NodeId>& nodes) {
 }
 
 const Tensor& BaseRun::value(NodeId id) {
-  want({id});
+  if (!values_.contains(id)) want({id});
   return values_.at(id);
 }
 
