@@ -270,6 +270,41 @@ TEST(Metrics, ReadOnlyTheirColumnsOfTheUnembedding) {
   EXPECT_EQ(narrowed(probability(3), fetch(value("prob"))), 0);
 }
 
+// Every metric of many edited runs at once, against each run alone.
+TEST(Metrics, Sweep) {
+  const std::vector<Tokens> answers = {{5, 6}, {7}, {1, 2, 3}};
+  const Tensor clean =
+      tiny().run(std::vector<Tokens>{{1, 2}, {3, 4}, {5, 6}}, value("logits")).last_logits();
+  const std::vector<std::pair<Metric, std::vector<Tokens>>> cases = {
+      {logit_diff({5, 96, 0}, {6, 1, 50}), kPrompts},
+      {logit_diff(5, 6), kPrompts},
+      {logit(3), kPrompts},
+      {probability({5, 96, 0}), kPrompts},
+      {log_probability(8), kPrompts},
+      {kl_to(clean), kPrompts},
+      {prompt_loss(), kPrompts},
+      {log_probability(kPrompts, answers), with_answers(kPrompts, answers)}};
+  for (const auto& [metric, prompts] : cases) {
+    std::vector<Interventions> worlds;
+    for (std::int64_t i = 0; i < 3; ++i) {
+      worlds.push_back({zero(site::resid_pre(1), {.prompt = {i}, .pos = {1}})});
+      worlds.push_back({zero(site::z(2), {.prompt = {i}, .head = {i}})});
+      worlds.push_back({zero(site::unembed_out(), {.prompt = {i}})});
+    }
+    const std::string each = per_prompt_name(metric);
+    const Swept swept = tiny().sweep(prompts, worlds, metric, {metric.name, each});
+    for (std::size_t w = 0; w < worlds.size(); ++w) {
+      const Measured alone = measure(tiny(), metric, prompts, worlds[w]);
+      const auto at = static_cast<std::int64_t>(w);
+      EXPECT_NEAR(swept[metric.name].at<float>({at}), alone.mean, 2e-5) << metric.name << ' ' << w;
+      for (std::size_t i = 0; i < 3; ++i) {
+        EXPECT_NEAR(swept[each].at<float>({at, static_cast<std::int64_t>(i)}), alone.each[i], 2e-5)
+            << metric.name << ", world " << w << ", prompt " << i;
+      }
+    }
+  }
+}
+
 TEST(Metrics, PlansServeAllAnswers) {
   const Model m = load_gpt2((test::data() / "tiny-gpt2").string());
   const double first = measure(m, logit_diff({5, 96, 0}, {6, 1, 50}), kPrompts).mean;
