@@ -17,10 +17,6 @@ namespace {
 std::string where_name(int n) { return fmt::format("edit.{}.where", n); }
 std::string value_name(int n) { return fmt::format("edit.{}.value", n); }
 
-bool has_value(Edit::Action a) {
-  return a == Edit::Action::replace || a == Edit::Action::add || a == Edit::Action::project_out;
-}
-
 // Nothing of what arrives is kept, so nothing that only leads there is computed.
 bool replaces_all(const Edit& e) { return e.action == Edit::Action::replace && e.where.empty(); }
 
