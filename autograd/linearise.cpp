@@ -147,11 +147,14 @@ class Linearising {
     });
   }
 
-  // The site whose value an activation reads.
+  // The site whose value an activation reads, before or after its edits.
   std::string site_read(const Node& n) {
     const Node* from = &g_.node(n.inputs[0]);
     while (from->op->name == "identity") from = &g_.node(from->inputs[0]);
     if (const auto* site = std::get_if<SiteLabel>(&from->attributes)) return site->name;
+    for (const SiteEntry& s : g_.sites()) {
+      if (s.before == from->id) return s.name;
+    }
     throw GraphError(fmt::format(
         "the {} %{} (in '{}') cannot be held: it does not read a site, so that its input has no "
         "name to be recorded under; name it with Builder::site",
