@@ -112,7 +112,9 @@ TEST(Composition, DisjointInterventionsCommute) {
   Interventions staged;
   for (const std::size_t i : {3, 0, 5, 2, 4, 1}) staged = staged.then({edits[i]});
   EXPECT_EQ(out(staged), together);
-  // Of two transformations, made apart, the inputs are numbered apart: written as one.
+  // Edits are numbered as they are made, so those of two calls would be taken for each other.
+  EXPECT_ERROR(GraphError, "the graph has been edited already (it has the input 'edit.0.where')",
+               intervene(intervene(m.graph, {edits[0]}), {edits[1]}));
   EXPECT_EQ(out(Interventions({edits[0], edits[1]})
                     .then({edits[2], edits[3]})
                     .then({edits[4], edits[5]})),
