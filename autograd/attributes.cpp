@@ -68,7 +68,9 @@ std::string to_string(const Attributes& attributes) {
             return fmt::format("betas={:g}, {:g} eps={:g} decay={:g}", a.beta1, a.beta2, a.eps,
                                a.decay);
           },
-          [](const HeadsRule& a) { return fmt::format("heads={}", a.heads); },
+          [](const HeadsRule& a) {
+            return fmt::format("heads={}{}", a.heads, a.detach_scale ? " scale=detached" : "");
+          },
       },
       attributes);
 }

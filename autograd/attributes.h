@@ -81,6 +81,7 @@ struct HeadsRule {  // heads_in, heads_out: the site of the one-per-head value i
   int heads = 1;
   double eps = 1e-5;
   std::string site;
+  bool detach_scale = false;  // heads_in: no gradient through the scale of a copy's LayerNorm
   friend bool operator==(const HeadsRule&, const HeadsRule&) = default;
 };
 

@@ -212,6 +212,23 @@ void Builder::set_input(NodeId id, std::size_t index, const Value& value) {
   n.inputs[index] = value.id();
 }
 
+void Builder::rebuild(NodeId id, const std::vector<Value>& inputs, Attributes attributes) {
+  const Node& old = node(id);
+  std::vector<Type> in;
+  std::vector<NodeId> ids;
+  for (const Value& v : inputs) {
+    in.push_back(v.type());
+    ids.push_back(v.id());
+  }
+  if (const Type type = old.op->infer({in, attributes}); !(type == old.type)) {
+    throw GraphError(fmt::format("%{} ({}) is {}; it cannot become {}", id, old.op->name,
+                                 to_string(old.type), to_string(type)));
+  }
+  Node& slot = nodes_[static_cast<std::size_t>(position_[static_cast<std::size_t>(id)])];
+  slot.inputs = std::move(ids);
+  slot.attributes = std::move(attributes);
+}
+
 void Builder::expand(NodeId composite) {
   const Node n = node(composite);  // a copy: emitting moves nodes_
   if (n.op->expand == nullptr)

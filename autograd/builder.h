@@ -118,6 +118,8 @@ class Builder {
   // For transformations.
   void set_input(NodeId node, std::size_t index,
                  const Value& value);  // rewires one edge; the type must not change
+  // The same op with other inputs and attributes; its type must not change.
+  void rebuild(NodeId node, const std::vector<Value>& inputs, Attributes attributes);
   void forward(NodeId node,
                const Value& to);  // the node becomes an identity of `to`, of the same type
   void expand(NodeId composite);  // replaces it by its expansion; its id lives on as an identity

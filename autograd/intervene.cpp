@@ -17,10 +17,6 @@ namespace {
 std::string where_name(int n) { return fmt::format("edit.{}.where", n); }
 std::string value_name(int n) { return fmt::format("edit.{}.value", n); }
 
-bool has_value(Edit::Action a) {
-  return a == Edit::Action::replace || a == Edit::Action::add || a == Edit::Action::project_out;
-}
-
 // Nothing of what arrives is kept, so nothing that only leads there is computed.
 bool replaces_all(const Edit& e) { return e.action == Edit::Action::replace && e.where.empty(); }
 
@@ -148,6 +144,13 @@ Value edited(Builder& b, const Edit& e, int n, const Value& x, const Axes& axes)
 }  // namespace
 
 Graph intervene(const Graph& graph, const Interventions& what) {
+  for (const std::string& used : {where_name(0), value_name(0)}) {
+    if (graph.leaf(used) == kNoNode) continue;  // a second one would silently be the first
+    throw GraphError(fmt::format(
+        "the graph has been edited already (it has the input '{}'); write all edits as one "
+        "Interventions, in order with then()",
+        used));
+  }
   std::vector<std::string> names;
   for_each_edit(what, [&](const Edit& e, int) {
     graph.site(e.site.name);  // throws for what is not there

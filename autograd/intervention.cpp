@@ -14,6 +14,9 @@ std::string_view name_of(Edit::Action action) {
   return kNames[static_cast<int>(action)];
 }
 
+bool has_value(Edit::Action a) {
+  return a == Edit::Action::replace || a == Edit::Action::add || a == Edit::Action::project_out;
+}
 std::string_view name_of(Edit::Origin origin) {
   constexpr std::string_view kNames[] = {"given", "held", "mean", "mean_by_position", "resampled"};
   return kNames[static_cast<int>(origin)];

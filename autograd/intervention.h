@@ -64,6 +64,7 @@ struct Edit {
   std::string to_text() const;  // "blocks.2.hook_resid_post[pos 4] = clean"
 };
 std::string_view name_of(Edit::Action action);
+bool has_value(Edit::Action action);  // replace, add, project_out
 std::string_view name_of(Edit::Origin origin);
 
 // The value of `replace` and `add` has the site's shape: packed rows, or unpacked as Results gives
@@ -101,7 +102,8 @@ class Interventions {
 // The graph with every edit in it. Edits add inputs: edit.N.where (boolean) and, where the action
 // has one, edit.N.value, N counting through all stages. Sites inside composites are expanded.
 // Throws SiteError for a site that is not there, ShapeError for a value that does not fit, and
-// GraphError for a selection along an axis that the site does not have.
+// GraphError for a selection along an axis that the site does not have, and for a graph with edits:
+// all are made at once.
 Graph intervene(const Graph& graph, const Interventions& what);
 
 // `feeds` with those inputs filled in; it must have the row tables already. Throws GraphError for

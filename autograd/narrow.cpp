@@ -29,6 +29,7 @@ std::vector<std::size_t> row_inputs(const Graph& g, const Node& n) {
     return {};
   }
   if (op == "layer_norm" || op == "heads_out") return {0};
+  if (op == "heads_in" && n.inputs.size() > 6) return {0, 3, 6};
   if (op == "heads_in") return {0, 3};
   if (op == "attention") return {0, 3, 4};  // queries, and where they stand
   // Elementwise: one link for each axis, to itself.

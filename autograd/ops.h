@@ -186,6 +186,8 @@ struct NormedInput {
   Value normed;  // layer_norm(x, gain, bias, eps): what the projection reads
   Value x, gain, bias;
   double eps;
+  Value scale = {};  // [rows, 1]: the sqrt(var + eps) to use for every copy; undefined: its own
+  bool detach_scale = false;  // its own, but no gradient flows through it
 };
 // One projection per head: normed [rows, d] x w [d, head * e] + bias -> [rows, head, e]. Inside
 // lies `site` [rows, head, d]: the residual stream before LayerNorm, one copy per head, each of

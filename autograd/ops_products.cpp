@@ -143,7 +143,7 @@ Reach reach_linear(const ReachCall& c) {
 }
 
 // ---- heads_in, heads_out ----------------------------------------------------------------------
-// Inputs of heads_in: normed, w, bias, x, gain, norm bias.
+// Inputs of heads_in: normed, w, bias, x, gain, norm bias, and the scale of the copies if given.
 Type infer_heads_in(const InferCall& c) {
   const HeadsRule& rule = c.as<HeadsRule>();
   const Type flat_out = infer_linear({c.in.first(3), c.attributes});
@@ -151,6 +151,11 @@ Type infer_heads_in(const InferCall& c) {
           to_string(c.in[0].shape));
   require(c.in[3] == c.in[0], "x is {} but its LayerNorm is {}", to_string(c.in[3]),
           to_string(c.in[0]));
+  if (c.in.size() > 6) {
+    require(c.in[6] == Type{c.in[0].dtype, {c.in[0].shape[0], 1}},
+            "the scale must be {}[{}, 1], not {}", name_of(c.in[0].dtype), c.in[0].shape[0],
+            to_string(c.in[6]));
+  }
   require(rule.heads > 0 && flat_out.shape[1] % rule.heads == 0,
           "{} columns do not divide into {} heads", flat_out.shape[1], rule.heads);
   return {flat_out.dtype, {flat_out.shape[0], rule.heads, flat_out.shape[1] / rule.heads}};
@@ -178,10 +183,19 @@ Value expand_heads_in(const ExpandCall& c) {
   Value copy = per_head(x);
   if (!rule.site.empty())
     copy = c.builder.site(rule.site, copy, {Axis::row, Axis::head, Axis::feature});
+  // The LayerNorm of v, with the scale that is given, or its own.
+  const auto norm = [&](const Value& v, const Value& scale) {
+    if (!scale.defined() && !rule.detach_scale) return layer_norm(v, gain, norm_bias, rule.eps);
+    const Value centred = v - mean(v, {-1}, true);
+    const Value s =
+        scale.defined() ? scale : detach(sqrt(mean(square(centred), {-1}, true) + rule.eps));
+    return centred / s * gain + norm_bias;
+  };
+  const Value scale = c.in.size() > 6 ? c.in[6] : Value();  // [rows, 1]
+  const Value of_copies = scale.defined() ? reshape(scale, {x.dim(0), 1, 1}) : scale;
   // Each head reads the shared LayerNorm plus what its own copy changes: exactly 0 until the copy
   // is edited. So edits of the shared hook_normalized and of one head's input both count.
-  const Value change = layer_norm(copy, gain, norm_bias, rule.eps) -
-                       per_head(layer_norm(x, gain, norm_bias, rule.eps));
+  const Value change = norm(copy, of_copies) - per_head(norm(x, scale));
   const Value input = permute(per_head(normed) + change, {1, 0, 2});  // [head, rows, d]
   const Value out =
       permute(matmul(input, by_head_in(w, rule.heads)), {1, 0, 2});  // [rows, head, e]
@@ -193,6 +207,7 @@ Grads vjp_heads_in(const VjpCall& c) {  // x reaches the output through `normed`
   return {matmul(g, transpose(c.in[1])),
           matmul(transpose(c.in[0]), g),
           sum(g, {0}),
+          Value(),
           Value(),
           Value(),
           Value()};
@@ -300,8 +315,9 @@ extern constinit const OpDef kHeadsIn = {
           const Link row = same_axis(0, 0);
           const Link w{.in_axis = 1, .out_axis = 1, .relation = Relation::in_block, .step = e};
           const Link b{.in_axis = 0, .out_axis = 1, .relation = Relation::in_block, .step = e};
-          return Reach{{.links = {row}}, {.links = {w}}, {.links = {b}},
-                       no_reach(),       no_reach(),     no_reach()};
+          Reach reach{{.links = {row}}, {.links = {w}}, {.links = {b}}};
+          while (reach.size() < c.in.size()) reach.push_back(no_reach());
+          return reach;
         },
     .parts = [](const ReachCall&, int lead) -> std::optional<Parts> {
       if (lead > 1) return std::nullopt;
@@ -348,8 +364,10 @@ Value linear(const Value& x, const Value& w, const Value& bias, SourceLine line)
 }
 Value heads_in(const NormedInput& in, const Value& w, const Value& bias, int heads,
                std::string_view site, SourceLine line) {
-  return in.x.builder().emit(kHeadsIn, {in.normed, w, bias, in.x, in.gain, in.bias},
-                             HeadsRule{heads, in.eps, std::string(site)}, line);
+  std::vector<Value> inputs = {in.normed, w, bias, in.x, in.gain, in.bias};
+  if (in.scale.defined()) inputs.push_back(in.scale);
+  return in.x.builder().emit(kHeadsIn, inputs,
+                             HeadsRule{heads, in.eps, std::string(site), in.detach_scale}, line);
 }
 Value heads_out(const Value& z, const Value& w, const Value& bias, std::string_view site,
                 SourceLine line) {

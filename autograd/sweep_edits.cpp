@@ -11,10 +11,6 @@
 namespace vitrine {
 namespace {
 
-bool has_value(Edit::Action a) {
-  return a == Edit::Action::replace || a == Edit::Action::add || a == Edit::Action::project_out;
-}
-
 // The shape of an entry: what follows the axes that cells count.
 Shape entry_shape(const Shape& site, int lead) {
   Shape rest;

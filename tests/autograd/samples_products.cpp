@@ -143,6 +143,22 @@ void add_heads(std::vector<Sample>& out) {
                  [](Builder&, const In& in) {
                    return heads_in({in[5], in[0], in[1], in[2], kEps}, in[3], in[4], 2, "q_input");
                  }});
+  out.push_back(
+      {"heads_in",
+       "scale_given",
+       {normal("x", {3, 4}), normal("gain", {4}), normal("norm_bias", {4}), normal("w", {4, 4}),
+        normal("bias", {4}), normal("normed", {3, 4}), positive("scale", {3, 1})},
+       [](Builder&, const In& in) {
+         return heads_in({in[5], in[0], in[1], in[2], kEps, in[6]}, in[3], in[4], 2, "q_input");
+       }});
+  out.push_back({"heads_in",
+                 "scale_detached",
+                 {normal("x", {3, 4}), normal("gain", {4}), normal("norm_bias", {4}),
+                  normal("w", {4, 4}), normal("bias", {4}), normal("normed", {3, 4})},
+                 [](Builder&, const In& in) {
+                   return heads_in({in[5], in[0], in[1], in[2], kEps, Value(), true}, in[3], in[4],
+                                   2, "q_input");
+                 }});
   for (const Viewed& v : views()) {
     out.push_back({"heads_in",
                    v.name,
