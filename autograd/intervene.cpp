@@ -208,7 +208,7 @@ bool selects(const Where& w, Axis axis, std::int64_t i, const RowPlaces& rows) {
 }
 
 void check_indices(const Edit& e, const Where& w, const Axes& axes, const Shape& shape,
-                   const RowPlaces& rows) {
+                   const RowPlaces& rows, Text text = Text::whole) {
   const auto check = [&](const char* word, const std::vector<std::int64_t>& indices,
                          std::int64_t size) {
     for (const std::int64_t i : indices) {
@@ -223,7 +223,7 @@ void check_indices(const Edit& e, const Where& w, const Axes& axes, const Shape&
     switch (axes[static_cast<std::size_t>(a)]) {
       case Axis::row:
         check("prompt", w.prompt, count(rows.sequence));
-        check("pos", w.pos, count(rows.position));
+        check("pos", w.pos, text == Text::whole ? count(rows.position) : INT64_MAX);
         break;
       case Axis::batch:
         check("prompt", w.prompt, shape[a]);
@@ -347,7 +347,8 @@ Tensor packed_value(const Graph& graph, const Edit& edit) {
   return packed(graph, edit, feed_shape(edit, site.type.shape));
 }
 
-Feeds with_interventions(const Graph& graph, const Interventions& what, const Feeds& feeds) {
+Feeds with_interventions(const Graph& graph, const Interventions& what, const Feeds& feeds,
+                         Text text) {
   Feeds out = feeds;
   const RowPlaces rows = row_places(graph, feeds);
   // Element by element what this stage has changed, by site: 1 overwritten, 2 added to.
@@ -358,11 +359,11 @@ Feeds with_interventions(const Graph& graph, const Interventions& what, const Fe
     changed.clear();
     for (const Edit& e : stage) {
       const SiteEntry& site = graph.site(e.site.name);
-      for (const Where& w : e.where) check_indices(e, w, site.axes, site.type.shape, rows);
+      for (const Where& w : e.where) check_indices(e, w, site.axes, site.type.shape, rows, text);
       if (!replaces_all(e)) {
         const Node& input = graph.node(graph.leaf(where_name(n)));
         const std::vector<std::uint8_t> chosen = mask(e, site.axes, input.type.shape, rows);
-        if (std::find(chosen.begin(), chosen.end(), 1) == chosen.end())
+        if (text == Text::whole && std::find(chosen.begin(), chosen.end(), 1) == chosen.end())
           throw GraphError(fmt::format("{}: the selection is empty", e.to_text()));
         Tensor fed = Tensor::empty(input.type.shape, DType::boolean);
         std::copy(chosen.begin(), chosen.end(), reinterpret_cast<std::uint8_t*>(fed.view().data));

@@ -106,10 +106,16 @@ class Interventions {
 // all are made at once.
 Graph intervene(const Graph& graph, const Interventions& what);
 
+// What the rows of the feeds are: whole texts, or a part of a longer one whose other rows are
+// computed in other runs (text that is generated with cached keys and values).
+enum class Text { whole, part };
+
 // `feeds` with those inputs filled in; it must have the row tables already. Throws GraphError for
 // an index outside the batch, a selection of nothing, and two edits of one stage that change the
-// same element (unless both add).
-Feeds with_interventions(const Graph& edited, const Interventions& what, const Feeds& feeds);
+// same element (unless both add). In a part of a text, a position that is not among the rows is not
+// an error: it is another run's.
+Feeds with_interventions(const Graph& edited, const Interventions& what, const Feeds& feeds,
+                         Text text = Text::whole);
 
 // ---- what one edit touches --------------------------------------------------------------------
 // For each element of the site's whole value, packed and row-major: 1 where the edit changes it.
