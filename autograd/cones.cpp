@@ -1,6 +1,7 @@
 #include "autograd/cones.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace vitrine {
 
@@ -21,11 +22,13 @@ Bits& Bits::operator&=(const Bits& other) {
 }
 
 void CellReach::spread(std::int64_t row, std::int64_t head, Bits& out) const {
+  if (swapped) std::swap(row, head);
   rows.for_each(row, [&](std::int64_t r) {
     heads.for_each(head, [&](std::int64_t h) { out.set(r * heads.out + h); });
   });
 }
 bool CellReach::reaches_any(std::int64_t row, std::int64_t head, const Bits& out) const {
+  if (swapped) std::swap(row, head);
   bool any = false;
   rows.for_each(row, [&](std::int64_t r) {
     heads.for_each(head, [&](std::int64_t h) { any = any || out.test(r * heads.out + h); });
@@ -132,8 +135,18 @@ CellReach cell_reach(const Graph& graph, const Node& node, std::size_t input, co
     r.rows.kind = Along::Kind::none;
     return r;
   }
-  if (type.shape.size() >= 3 && node.type.shape.size() >= 3)
-    r.heads = by_index(links_along(reach, 1), in.heads, out.heads);
+  const auto crosses = [&](int from, int to) {
+    return std::find(reach.links.begin(), reach.links.end(), same_axis(from, to)) !=
+           reach.links.end();
+  };
+  const bool both = type.shape.size() >= 3 && node.type.shape.size() >= 3;
+  if (both && crosses(0, 1) && crosses(1, 0)) {
+    r.swapped = true;
+    r.rows = {.kind = Along::Kind::same, .in = in.heads, .out = out.rows};
+    r.heads = {.kind = Along::Kind::same, .in = in.rows, .out = out.heads};
+    return r;
+  }
+  if (both) r.heads = by_index(links_along(reach, 1), in.heads, out.heads);
   if (input == 0) {
     if (const auto picked = picked_rows(graph, node, known); !picked.empty()) {
       r.rows = {.kind = Along::Kind::listed, .in = in.rows, .out = out.rows};

@@ -68,6 +68,7 @@ class CellReach {
     }
   };
   Along rows, heads;
+  bool swapped = false;  // the op changes the two axes' places: `rows` says where heads go
 
   // Adds to `out` what cell (row, head) reaches.
   void spread(std::int64_t row, std::int64_t head, Bits& out) const;

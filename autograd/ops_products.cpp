@@ -319,9 +319,11 @@ extern constinit const OpDef kHeadsIn = {
           while (reach.size() < c.in.size()) reach.push_back(no_reach());
           return reach;
         },
-    .parts = [](const ReachCall&, int lead) -> std::optional<Parts> {
+    .parts = [](const ReachCall& c, int lead) -> std::optional<Parts> {
       if (lead > 1) return std::nullopt;
-      return Parts{Part::same, Part::whole, Part::whole, Part::same, Part::whole, Part::whole};
+      Parts parts{Part::same, Part::whole, Part::whole, Part::same, Part::whole, Part::whole};
+      if (c.in.size() > 6) parts.push_back(Part::same);  // the scale
+      return parts;
     },
     .flops = flops_matmul,
     .expand = expand_heads_in,

@@ -181,4 +181,11 @@ Swept sweep(const Graph& graph, const Feeds& feeds, const Parameters& parameters
   return swept;
 }
 
+Graph sweep_program(const Graph& graph, const Feeds& feeds, const Parameters& parameters,
+                    std::span<const Interventions> worlds, const std::vector<std::string>& outputs,
+                    const SweepOptions& options) {
+  BaseRun base(graph, edited_sites(graph, worlds), feeds, parameters, options);
+  return lift(base, feeds, worlds, 0, outputs, options).graph;
+}
+
 }  // namespace vitrine

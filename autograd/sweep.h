@@ -70,6 +70,12 @@ class Swept {
   SweepStats stats_;
 };
 
+// The program itself, of all worlds at once: a graph like any other, whose matrices carry their
+// sites' names. Inputs base.ID are the base run's values of node ID.
+Graph sweep_program(const Graph& graph, const Feeds& feeds, const Parameters& parameters,
+                    std::span<const Interventions> worlds, const std::vector<std::string>& outputs,
+                    const SweepOptions& options = {});
+
 // `outputs` names outputs of the graph. `feeds` and `parameters` are those of the base run. Throws
 // what intervene and with_interventions throw for an edit, naming the world, GraphError for an
 // output that the graph does not have, and InterruptedError.

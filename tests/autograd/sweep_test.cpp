@@ -1,0 +1,319 @@
+// Sweeps of models that nobody planned for, against one edited run after the other.
+#include "autograd/sweep.h"
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+
+#include <random>
+
+#include "autograd/gradient.h"
+#include "tests/autograd/samples.h"
+#include "tests/autograd/small_transformer.h"
+#include "tests/tensor/expect_error.h"
+
+namespace vitrine {
+namespace {
+
+using test::message_of;
+using test::normal;
+using test::small_transformer;
+using test::SmallTransformer;
+using ::testing::HasSubstr;
+
+struct Made {
+  Graph graph;
+  Feeds feeds;
+  Parameters parameters;
+  std::vector<std::string> outputs;
+
+  Made() = default;
+  Made(const SmallTransformer& m, std::vector<std::string> outputs)
+      : graph(m.graph), feeds(m.feeds), parameters(m.parameters), outputs(std::move(outputs)) {}
+};
+
+using Rng = std::mt19937;
+std::int64_t below(Rng& rng, std::int64_t n) {
+  return std::uniform_int_distribution<std::int64_t>(0, n - 1)(rng);
+}
+
+// A model of the user's own, with axes of its own and without row tables: a mixer over positions,
+// a gate, a softmax over positions, pieces that are cut out, reordered and joined, and a pooled
+// head. Which parts it has is drawn.
+Made users_model(Rng& rng) {
+  constexpr std::int64_t kBatch = 2, kPos = 4, kWidth = 6;
+  Made m;
+  Builder b;
+  const auto fed = [&](const std::string& name, const Shape& shape) {
+    m.feeds[name] = normal(name, shape).value;
+    return b.input(name, {DType::f64, shape});
+  };
+  const auto weight = [&](const std::string& name, const Shape& shape) {
+    m.parameters[name] = normal(name, shape, 0.5).value;
+    return b.parameter(name, {DType::f64, shape});
+  };
+  const Axes stream = {Axis::batch, Axis::pos, Axis::feature};
+  Value x = b.site("mine.in", fed("x", {kBatch, kPos, kWidth}), stream);
+  for (int l = 0; l < 3; ++l) {
+    const std::string at = fmt::format("mine.{}.", l);
+    switch (below(rng, 6)) {
+      case 0: {  // positions mixed by a learnt matrix
+        const Value w = weight(at + "mix", {kPos, kPos});
+        x = x + permute(matmul(permute(x, {0, 2, 1}), w), {0, 2, 1});
+        break;
+      }
+      case 1:  // a gate
+        x = b.site(
+                at + "gate",
+                sigmoid(linear(x, weight(at + "w", {kWidth, kWidth}), weight(at + "b", {kWidth}))),
+                stream) *
+            x;
+        break;
+      case 2: {  // weights over positions, by a score each
+        const Value scores = matmul(x, weight(at + "score", {kWidth, 1}));
+        const Value weights = b.site(at + "weights", softmax(permute(scores, {0, 2, 1})),
+                                     {Axis::batch, Axis::other, Axis::key});
+        x = x + matmul(weights, x);
+        break;
+      }
+      case 3:  // halves that change places
+        x = concat({slice(x, 1, 2, kPos), slice(x, 1, 0, 2)}, 1) + relu(x);
+        break;
+      case 4: {  // flat rows, and back
+        const Value flat = reshape(x, {kBatch * kPos, kWidth});
+        const Value y = gelu_tanh(matmul(flat, weight(at + "wide", {kWidth, 9})));
+        const Value named = b.site(at + "flat", y, {Axis::other, Axis::feature});
+        x = x + reshape(matmul(named, weight(at + "narrow", {9, kWidth})), x.shape());
+        break;
+      }
+      default:  // centred over the batch
+        x = x - mean(x, {0}, true);
+        break;
+    }
+    x = b.site(at + "out", x, stream);
+  }
+  const Value pooled = b.site("mine.pooled", max(x, {1}), {Axis::batch, Axis::feature});
+  b.output("pooled", pooled);
+  b.output("score", mean(square(pooled)));
+  b.output("first", slice(slice(pooled, 0, 0, 1), 1, 2, 3));
+  m.graph = std::move(b).finish();
+  m.outputs = {"pooled", "score", "first"};
+  return m;
+}
+
+std::vector<std::int64_t> some(Rng& rng, std::int64_t n) {
+  std::vector<std::int64_t> out;
+  for (std::int64_t i = 0; i < n; ++i)
+    if (below(rng, n) == 0) out.push_back(i);
+  return out;
+}
+
+Edit random_edit(Rng& rng, const Graph& g) {
+  std::vector<const SiteEntry*> sites;
+  for (const SiteEntry& s : g.sites()) {
+    const bool delicate = s.name.ends_with("hook_scale") || s.name.ends_with("attn_scores");
+    if (!delicate) sites.push_back(&s);
+  }
+  const SiteEntry& s = *sites[static_cast<std::size_t>(below(rng, std::ssize(sites)))];
+  Where where;
+  for (std::size_t a = 0; a < s.axes.size(); ++a) {
+    const std::int64_t n = s.type.shape[static_cast<int>(a)];
+    if (s.axes[a] == Axis::row) where.prompt = some(rng, 2), where.pos = some(rng, 3);
+    if (s.axes[a] == Axis::batch) where.prompt = some(rng, n);
+    if (s.axes[a] == Axis::pos) where.pos = some(rng, n);
+    if (s.axes[a] == Axis::head) where.head = some(rng, n);
+    if (s.axes[a] == Axis::key) where.key = some(rng, n);
+    if (s.axes[a] == Axis::feature && below(rng, 3) == 0) where.feature = some(rng, n);
+  }
+  const std::int64_t width = s.type.shape.back();
+  const std::string name = fmt::format("value {}", below(rng, 5));
+  switch (below(rng, 5)) {
+    case 0:
+      return zero(Site{s.name}, where);
+    case 1:
+      return scale(Site{s.name}, 0.3, where);
+    case 2:
+      return add(Site{s.name}, normal(name, {width}).value, 0.5, where);
+    case 3:
+      return project_out(Site{s.name}, normal(name, {width}).value, where);
+    default:
+      return replace(Site{s.name}, normal(name, s.type.shape).value, where);
+  }
+}
+
+std::vector<Interventions> random_worlds(Rng& rng, const Graph& g, int count) {
+  std::vector<Interventions> worlds;
+  for (int w = 0; w < count; ++w) {
+    Interventions what{random_edit(rng, g)};
+    for (std::int64_t more = below(rng, 3); more > 0; --more)
+      what = what.then({random_edit(rng, g)});
+    worlds.push_back(std::move(what));
+  }
+  return worlds;
+}
+
+// The naive loop.
+Results edited(const Made& m, const Interventions& what) {
+  Fetch all;
+  for (const std::string& o : m.outputs) all.wants.push_back(value(o));
+  const Graph g = intervene(m.graph, what);
+  return compile(g, all).run(with_interventions(g, what, m.feeds), m.parameters);
+}
+
+void expect_equal_to_one_by_one(const Made& m, const std::vector<Interventions>& worlds,
+                                const SweepOptions& options) {
+  const Swept s = sweep(m.graph, m.feeds, m.parameters, worlds, m.outputs, options);
+  for (std::size_t w = 0; w < worlds.size(); ++w) {
+    const Results one = edited(m, worlds[w]);
+    for (const std::string& o : m.outputs) {
+      const Tensor got = s[o].select(0, static_cast<std::int64_t>(w)), want = one.raw(o);
+      double largest = 1;
+      for (const double x : want.to_vector<double>()) largest = std::max(largest, std::abs(x));
+      EXPECT_LE(max_abs_difference(got, want), 1e-11 * largest) << o << " of world " << w << ":\n"
+                                                                << worlds[w].to_text();
+    }
+  }
+}
+
+SweepOptions options_of(int seed) {
+  SweepOptions o;
+  o.by_row = seed % 2 == 0 || seed % 3 == 0;
+  o.by_head = seed % 5 != 1;
+  o.by_difference = seed % 5 != 2;
+  o.by_demand = seed % 5 != 3;
+  if (seed % 5 == 4) o.memory = 2000;
+  return o;
+}
+
+class RandomSweep : public ::testing::TestWithParam<int> {};
+INSTANTIATE_TEST_SUITE_P(Seeds, RandomSweep, ::testing::Range(0, 60));
+
+TEST_P(RandomSweep, OfAUsersModel) {
+  Rng rng(static_cast<unsigned>(GetParam()));
+  const Made m = users_model(rng);
+  expect_equal_to_one_by_one(m, random_worlds(rng, m.graph, 10), options_of(GetParam()));
+}
+
+TEST_P(RandomSweep, OfATransformerAndItsGradients) {
+  Rng rng(static_cast<unsigned>(GetParam()));
+  const SmallTransformer small = small_transformer();
+  Made m(small, {"total", "out"});
+  if (GetParam() % 2 == 0) {
+    const std::string of = GetParam() % 4 == 0 ? "resid_pre" : "mlp.hook_post";
+    m.graph = gradient(m.graph, "total", sites(of));
+    m.outputs.push_back(grad_name(of));
+  }
+  expect_equal_to_one_by_one(m, random_worlds(rng, m.graph, 10), options_of(GetParam()));
+}
+
+// ---- facts ------------------------------------------------------------------------------------
+TEST(Sweep, WhatCannotReachTheOutputHasExactlyNoEffectAndIsNotRun) {
+  const SmallTransformer m = small_transformer();
+  Builder b(m.graph);
+  b.output("early", b.at(Site{"resid_mid"}));
+  const Value first = slice(b.output("out"), 0, 1, 2);  // position 1 of the first prompt
+  b.output("second", first);
+  const Graph g = std::move(b).finish();
+  const std::vector<Interventions> late = {{zero(Site{"mlp_out"})}, {scale(Site{"resid_post"}, 3)}};
+  const Swept s = sweep(g, m.feeds, m.parameters, late, {"early"});
+  EXPECT_EQ(s.stats().passes, 0);
+  EXPECT_EQ(s.stats().without_effect, 2);
+  for (std::int64_t w = 0; w < 2; ++w)
+    EXPECT_EQ(max_abs_difference(s["early"].select(0, w), s.base("early")), 0);
+  // A later position, and another prompt, cannot reach an earlier position.
+  const std::vector<Interventions> others = {
+      {zero(Site{"resid_pre"}, {.prompt = {0}, .pos = {2}})},
+      {zero(Site{"k_input"}, {.prompt = {1}})},
+      {zero(Site{"resid_pre"}, {.prompt = {0}, .pos = {0}})}};
+  const Swept t = sweep(g, m.feeds, m.parameters, others, {"second"});
+  EXPECT_EQ(t.stats().without_effect, 2);
+  EXPECT_FALSE(t.has_effect(0));
+  EXPECT_FALSE(t.has_effect(1));
+  EXPECT_TRUE(t.has_effect(2));
+  EXPECT_NE(max_abs_difference(t["second"].select(0, 2), t.base("second")), 0);
+}
+
+// Patching in what is there already: the run is not made, or made with the same bits.
+TEST(Sweep, SelfPatchingChangesNoBit) {
+  const SmallTransformer m = small_transformer();
+  const Results own = m.run(fetch(sites("resid_pre,q_input,attn.hook_pattern,mlp_out")));
+  std::vector<Interventions> worlds;
+  for (const char* site : {"resid_pre", "q_input", "attn.hook_pattern", "mlp_out"}) {
+    for (std::int64_t p = 0; p < 3; ++p)
+      worlds.push_back({replace(Site{site}, own.raw(site), {.pos = {p}})});
+  }
+  for (const bool skip : {true, false}) {
+    const Swept s = sweep(m.graph, m.feeds, m.parameters, worlds, {"out"}, {.by_difference = skip});
+    EXPECT_EQ(s.stats().passes, skip ? 0 : 1);
+    for (std::int64_t w = 0; w < std::ssize(worlds); ++w)
+      EXPECT_EQ(max_abs_difference(s["out"].select(0, w), s.base("out")), 0) << w;
+  }
+  // The same in a single edited run, with the mask on and off.
+  for (const Interventions& what : worlds) {
+    const Graph g = intervene(m.graph, what);
+    Feeds on = with_interventions(g, what, m.feeds), off = on;
+    off["edit.0.where"] = Tensor::zeros(on["edit.0.where"].shape(), DType::boolean);
+    EXPECT_EQ(max_abs_difference(m.run(g, fetch(value("out")), on).raw("out"),
+                                 m.run(g, fetch(value("out")), off).raw("out")),
+              0);
+  }
+}
+
+TEST(Sweep, OrderOfDisjointEditsDoesNotMatter) {
+  const SmallTransformer m = small_transformer();
+  const Edit a = zero(Site{"attn.hook_pattern"}, {.pos = {1}, .head = {0}}),
+             b = scale(Site{"attn.hook_pattern"}, 2, {.pos = {1}, .head = {1}}),
+             c = zero(Site{"mlp.hook_post"}, {.feature = {0, 2}});
+  const std::vector<Interventions> worlds = {
+      {a, b, c}, {c, b, a}, Interventions{c}.then({a}).then({b}), Interventions{b}.then({a, c})};
+  const Swept s = sweep(m.graph, m.feeds, m.parameters, worlds, {"out"});
+  for (std::int64_t w = 1; w < 4; ++w)
+    EXPECT_EQ(max_abs_difference(s["out"].select(0, w), s["out"].select(0, 0)), 0);
+}
+
+// Edits made to the whole model first: a sweep inside a steered run.
+TEST(Sweep, InsideAnEditedModel) {
+  const SmallTransformer m = small_transformer();
+  const Interventions steer = {add(Site{"resid_pre"}, normal("direction", {4}).value, 2)};
+  const Graph g = intervene(m.graph, steer);
+  const Feeds feeds = with_interventions(g, steer, m.feeds);
+  const std::vector<Interventions> worlds = {{zero(Site{"attn.hook_pattern"}, {.head = {1}})},
+                                             {zero(Site{"resid_pre"}, {.pos = {1}})}};
+  const Swept s = sweep(g, feeds, m.parameters, worlds, {"out"});
+  for (std::size_t w = 0; w < 2; ++w) {
+    const Interventions both = steer.then(worlds[w]);
+    const Graph one = intervene(m.graph, both);
+    EXPECT_LE(
+        max_abs_difference(
+            s["out"].select(0, static_cast<std::int64_t>(w)),
+            m.run(one, fetch(value("out")), with_interventions(one, both, m.feeds)).raw("out")),
+        1e-13);
+  }
+}
+
+TEST(Sweep, MistakesNameTheWorld) {
+  const SmallTransformer m = small_transformer();
+  const auto message = [&](const Interventions& what) {
+    const std::vector<Interventions> worlds = {{zero(Site{"mlp_out"})}, what};
+    return message_of<Error>([&] { sweep(m.graph, m.feeds, m.parameters, worlds, {"out"}); });
+  };
+  EXPECT_THAT(message({zero(Site{"mlp_out"}, {.pos = {7}})}),
+              HasSubstr("world 1: mlp_out[pos 7] = 0: pos 7 is outside 0 to 2"));
+  EXPECT_THAT(message({zero(Site{"mlp_out"}, {.head = {0}})}),
+              HasSubstr("world 1: mlp_out[head 0] = 0: the site has no axis for 'head'"));
+  EXPECT_THAT(message({replace(Site{"mlp_out"}, Tensor::zeros({5}, DType::f64))}),
+              HasSubstr("world 1: mlp_out = a given value: a value [5] does not fit the site"));
+  EXPECT_THAT(message({zero(Site{"mlp_out"}), scale(Site{"mlp_out"}, 2)}),
+              HasSubstr("change the same element; say which comes first with then()"));
+  EXPECT_THAT(message({zero(Site{"mlp"})}), HasSubstr("mlp"));
+  const std::vector<Interventions> none;
+  EXPECT_THAT(message_of<Error>([&] { sweep(m.graph, m.feeds, m.parameters, none, {"nothing"}); }),
+              HasSubstr("nothing"));
+  EXPECT_EQ(sweep(m.graph, m.feeds, m.parameters, none, {"total"}).stats().worlds, 0);
+  std::atomic<bool> cancel = true;
+  const std::vector<Interventions> one = {{zero(Site{"resid_pre"})}};
+  EXPECT_THROW(sweep(m.graph, m.feeds, m.parameters, one, {"out"}, {.cancel = &cancel}),
+               InterruptedError);
+}
+
+}  // namespace
+}  // namespace vitrine
