@@ -11,7 +11,11 @@ namespace {
 
 constexpr int kWidestTitle = 14;
 
-std::string cell_text(double cell) { return cell == 0 ? "·" : fmt::format("{:+.2f}", cell); }
+std::string cell_text(double cell) {
+  if (cell == 0) return "·";
+  const bool rounds_to_zero = std::abs(cell) < 0.005;  // of which the sign says nothing
+  return rounds_to_zero ? "0.00" : fmt::format("{:+.2f}", cell);
+}
 
 std::string padding(int width, std::string_view text) {
   return std::string(static_cast<std::size_t>(std::max(0, width - display_width(text))), ' ');

@@ -17,9 +17,10 @@ struct Heatmap {
   std::vector<std::string> rows;  // what stands before each row
   std::vector<double> cells;      // [row, column]; exactly 0 is shown as a dot
 
-  // Less than 0 on blue, more on red, the largest of all in full colour; without colours the
-  // signed numbers alone. What does not fit into `columns` of the terminal is left out, the columns
-  // with the largest numbers last, and a line says so.
+  // Less than 0 is blue, more is red, the largest of all in full colour; without colours the
+  // signed numbers alone, which have no sign where they round to 0. What does not fit into
+  // `columns` of the terminal is left out, the columns with the largest numbers last, and a line
+  // says so.
   std::string text(const Style& style, int columns) const;
 };
 

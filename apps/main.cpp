@@ -28,6 +28,7 @@ constexpr Verb kVerbs[] = {
     {"tokenize", "text to token ids, and back", verb_tokenize},
     {"cache", "run a prompt and save activations of any sites", verb_cache},
     {"patch", "which activations make the answer differ between two prompts?", verb_patch},
+    {"steer", "continue a prompt with a direction added, beside the plain text", verb_steer},
     {"info", "a model's configuration, parameters, sites, memory and FLOPs", verb_info},
     {"doctor", "does this machine compute right, and as fast as it could?", verb_doctor},
 };

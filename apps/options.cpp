@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "tensor/error.h"
+#include "tensor/nearest.h"
 
 namespace vitrine::app {
 
@@ -48,13 +49,14 @@ nn::Model CommonOptions::load() const {
 }
 
 // ---- a prompt -----------------------------------------------------------------------------------
-void PromptOptions::add_to(CommandLine& line) {
+void PromptOptions::add_to(CommandLine& line, const std::string& heading, const std::string& doc) {
   const bool alone = name_ == "prompt";
-  line.heading(alone ? "Prompt" : "Prompts");
+  line.heading(!heading.empty() ? heading : alone ? "Prompt" : "Prompts");
   text_option_ =
       line.option(text_flag(), text_, "TEXT",
-                  alone ? "the text; - reads it from stdin (one newline at its end is dropped)"
-                        : "the " + name_ + " prompt; - reads it from stdin");
+                  !doc.empty() ? doc
+                  : alone ? "the text; - reads it from stdin (one newline at its end is dropped)"
+                          : "the " + name_ + " prompt; - reads it from stdin");
   ids_option_ = line.option(ids_flag(), list_, "1,2,3", "token ids instead of text");
   if (like_ != nullptr) return line.heading("Options");
   line.flag("--prepend-bos", prepend_bos_, "put the beginning-of-text token in front");
@@ -119,6 +121,58 @@ std::string read_stdin() {
         fmt::format("cannot read standard input: {}", std::generic_category().message(errno)));
   }
   return text;
+}
+
+// ---- a site -------------------------------------------------------------------------------------
+namespace {
+
+// The names under which a site of a block is known there: of "attn.hook_z" also "hook_z" and "z".
+bool is_called(std::string_view name, std::string_view wanted) {
+  for (const std::string_view prefix : {"attn.", "mlp.", "hook_"}) {
+    if (name == wanted) return true;
+    if (name.starts_with(prefix)) name.remove_prefix(prefix.size());
+  }
+  return name == wanted;
+}
+
+}  // namespace
+
+void SiteOptions::add_to(CommandLine& line, const std::string& doc) {
+  line.option("--site", site_, "S", doc);
+  layer_option_ =
+      line.number("--layer", layer_, "L",
+                  "the layer of a --site without one (default: the middle one)", 0, INT32_MAX);
+}
+
+Site SiteOptions::site(const nn::Model& model) const {
+  const Graph graph = model.build(nn::BatchSize{1, 1, 1});
+  std::string_view wanted = site_;
+  if (wanted.starts_with("blocks.*.")) wanted.remove_prefix(std::string_view("blocks.*.").size());
+  if (graph.find_site(wanted) != nullptr || wanted.starts_with("blocks.")) {
+    if (layer_option_->count() > 0) {
+      throw Error(ErrorKind::usage,
+                  fmt::format("--site {} says itself where it is; leave out --layer, or give a "
+                              "site without a layer, such as resid_post",
+                              wanted));
+    }
+    return {graph.site(wanted).name};
+  }
+  const int layers = model.config().layers;
+  const int layer = layer_option_->count() > 0 ? layer_ : (layers - 1) / 2;
+  if (layer >= layers) {
+    throw Error(ErrorKind::usage,
+                fmt::format("--layer {}: this model has layers 0 to {}", layer, layers - 1));
+  }
+  const std::string block = fmt::format("blocks.{}.", layer);
+  std::vector<std::string> names;
+  for (const std::string& name : graph.site_names()) {
+    const bool inside = name.starts_with(block);
+    if (inside && is_called(std::string_view(name).substr(block.size()), wanted)) return {name};
+    if (inside) names.push_back(name.substr(block.size()));
+  }
+  throw SiteError(
+      fmt::format("there is no site '{}' in a layer{}; 'vitrine info --sites' lists all", wanted,
+                  did_you_mean(nearest(wanted, names))));
 }
 
 // ---- a pair of prompts and their answers --------------------------------------------------------

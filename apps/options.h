@@ -45,7 +45,8 @@ class PromptOptions {
   explicit PromptOptions(std::string name, const PromptOptions* like = nullptr)
       : name_(std::move(name)), like_(like) {}
 
-  void add_to(CommandLine& line);
+  // The heading and the words of the help, unless the usual ones do.
+  void add_to(CommandLine& line, const std::string& heading = "", const std::string& doc = "");
   bool given() const { return text_option_->count() > 0 || ids_option_->count() > 0; }
   bool by_text() const { return text_option_->count() > 0; }
   bool by_ids() const { return ids_option_->count() > 0; }
@@ -86,6 +87,7 @@ class TokenOptions {
   explicit TokenOptions(std::string name) : name_(std::move(name)) {}
 
   void add_to(CommandLine& line, const std::string& doc);
+  bool given() const { return text_option_->count() + id_option_->count() > 0; }
   bool by_text() const { return text_option_->count() > 0; }
   // Throws Error (usage) unless it is given once.
   void require(const CommandLine& line) const;
@@ -97,6 +99,23 @@ class TokenOptions {
   int id_ = 0;
   CLI::Option* text_option_ = nullptr;
   CLI::Option* id_option_ = nullptr;
+};
+
+// One site: --site, in full or without its layer, and --layer.
+class SiteOptions {
+ public:
+  explicit SiteOptions(std::string site) : site_(std::move(site)) {}  // the default
+
+  void add_to(CommandLine& line, const std::string& doc);
+  // blocks.2.hook_resid_post of "blocks.2.hook_resid_post", or of "resid_post" and layer 2; without
+  // a layer, the one in the middle. Throws SiteError, with the nearest names, and Error (usage) for
+  // a layer that is not there or is given twice.
+  Site site(const nn::Model& model) const;
+
+ private:
+  std::string site_;
+  int layer_ = 0;
+  const CLI::Option* layer_option_ = nullptr;
 };
 
 // Two prompts that differ in what decides between two answers, and the direction between them: for

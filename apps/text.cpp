@@ -34,12 +34,12 @@ std::string Style::wrap(const char* code, std::string_view text) const {
 }
 
 std::string Style::heat(double fraction, std::string_view text) const {
-  // Pale to full; black letters except on the two dark blues.
-  static constexpr const char* kRed[] = {"38;5;16;48;5;224", "38;5;16;48;5;217", "38;5;16;48;5;210",
-                                         "38;5;16;48;5;203", "38;5;16;48;5;196"};
-  static constexpr const char* kBlue[] = {"38;5;16;48;5;189", "38;5;16;48;5;147",
-                                          "38;5;16;48;5;105", "38;5;231;48;5;63",
-                                          "38;5;231;48;5;21"};
+  // Letters alone, then grounds from dull to full. Pale grounds would be the brightest of all on a
+  // dark terminal; these stand out by their colour on dark and light ones.
+  static constexpr const char* kRed[] = {"38;5;167", "38;5;16;48;5;174", "38;5;16;48;5;167",
+                                         "38;5;231;48;5;160", "38;5;16;48;5;196"};
+  static constexpr const char* kBlue[] = {"38;5;68", "38;5;16;48;5;110", "38;5;16;48;5;68",
+                                          "38;5;231;48;5;27", "38;5;231;48;5;21"};
   constexpr double kNone = 0.02;  // less than this is no colour
   if (!(std::abs(fraction) >= kNone)) return std::string(text);
   const int step = std::min(4, static_cast<int>(std::abs(fraction) * 5));

@@ -21,7 +21,8 @@ struct Style {
   std::string bar(std::string_view text) const { return wrap("36", text); }
   std::string warning(std::string_view text) const { return wrap("1;33", text); }
   std::string failure(std::string_view text) const { return wrap("1;31", text); }
-  // On a ground from blue (-1) over none (0) to red (1), in the 256 colours.
+  // From blue (-1) over none (0) to red (1), in the 256 colours: letters when it is little, else
+  // the ground.
   std::string heat(double fraction, std::string_view text) const;
 
  private:

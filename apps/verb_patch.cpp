@@ -82,6 +82,26 @@ struct Report {
 // ---- as a table ---------------------------------------------------------------------------------
 bool is_position(std::string_view axis) { return axis == "pos" || axis == "dest" || axis == "src"; }
 
+std::string number(double x) {  // a divergence of nothing may be rounded to a little below 0
+  const std::string text = fmt::format("{:.3f}", x);
+  return text == "-0.000" ? "0.000" : text;
+}
+
+std::string metric_text(const Report& r) {
+  const std::string answer = token_label(r.tokenizer(), r.pair.answer);
+  switch (r.spec.measure) {
+    case interp::Measure::prob:
+      return "probability of " + answer;
+    case interp::Measure::log_prob:
+      return fmt::format("log probability of {} (nats)", answer);
+    case interp::Measure::kl:
+      return "KL(clean || edited) (nats)";
+    case interp::Measure::logit_diff:
+      break;
+  }
+  return fmt::format("logit {} - logit {}", answer, token_label(r.tokenizer(), r.pair.wrong));
+}
+
 std::string how_it_was_done(const Report& r, const Style& style) {
   const bool patch = r.spec.replacement == Replacement::patch;
   const interp::Sweep& s = r.sweep;
@@ -90,9 +110,8 @@ std::string how_it_was_done(const Report& r, const Style& style) {
                                  name_of(r.spec.by), name_of(r.spec.direction), r.base_name(),
                                  patch ? fmt::format("{} activations are put in", r.other_name())
                                        : std::string("its activations are set to zero"));
-  text += fmt::format("metric: logit {} - logit {}, clean {:.3f}, corrupt {:.3f}\n",
-                      token_label(r.tokenizer(), r.pair.answer),
-                      token_label(r.tokenizer(), r.pair.wrong), s.clean, s.corrupt);
+  text += fmt::format("metric: {}, clean {}, corrupt {}\n", metric_text(r), number(s.clean),
+                      number(s.corrupt));
   text += fmt::format("{} edited runs: {} from {} forward pass{}", grouped(s.runs), grouped(ran),
                       s.passes, s.passes == 1 ? "" : "es");
   if (s.without_effect > 0) {
@@ -130,7 +149,7 @@ std::string heatmap(const Report& r, const Style& style, int columns) {
     const double change = values[i] - r.base();
     if (std::abs(change) > std::abs(cell)) cell = change;
   }
-  std::string text = fmt::format("change of the metric from the base run's {:.3f}", r.base());
+  std::string text = fmt::format("change of the metric from the base run's {}", number(r.base()));
   if (axes.size() > 2) {
     text += fmt::format("; each cell has the largest over {}", axes[2]);
     if (axes.size() > 3) text += " and " + axes[3];
@@ -166,7 +185,7 @@ std::string strongest_table(const Report& r, int most, const Style& style) {
       cells.push_back(fmt::format("{}", e.place[a]));
       if (is_position(r.sweep.axes[a])) cells.push_back(token_at(r, e.place[a]));
     }
-    cells.push_back(fmt::format("{:.3f}", e.metric));
+    cells.push_back(number(e.metric));
     cells.push_back(fmt::format("{:+.3f}", e.change));
     cells.push_back(e.fraction ? fmt::format("{:.3f}", *e.fraction) : "-");
     table.row(std::move(cells));
@@ -194,22 +213,24 @@ const char* action_name(const interp::SweepSpec& spec) {
 
 Json as_json(const Report& r, int most) {
   std::size_t next = 0;
-  Json json = {{"site", r.spec.site},
-               {"by", name_of(r.spec.by)},
-               {"action", action_name(r.spec)},
-               {"direction", name_of(r.spec.direction)},
-               {"metric", {{"clean", r.sweep.clean}, {"corrupt", r.sweep.corrupt}}},
-               {"runs", r.sweep.runs},
-               {"passes", r.sweep.passes},
-               {"without_effect", r.sweep.without_effect},
-               {"axes", r.sweep.axes},
-               {"shape", std::vector<std::int64_t>(r.shape().begin(), r.shape().end())},
-               {"values", nested(r.sweep.values.to_vector<double>(), r.shape(), 0, next)},
-               {"tokens",
-                {{"clean", r.pair.clean},
-                 {"corrupt", r.pair.corrupt},
-                 {"answer", r.pair.answer},
-                 {"wrong", r.pair.wrong}}}};
+  Json json = {
+      {"site", r.spec.site},
+      {"by", name_of(r.spec.by)},
+      {"action", action_name(r.spec)},
+      {"direction", name_of(r.spec.direction)},
+      {"metric",
+       {{"name", name_of(r.spec.measure)}, {"clean", r.sweep.clean}, {"corrupt", r.sweep.corrupt}}},
+      {"runs", r.sweep.runs},
+      {"passes", r.sweep.passes},
+      {"without_effect", r.sweep.without_effect},
+      {"axes", r.sweep.axes},
+      {"shape", std::vector<std::int64_t>(r.shape().begin(), r.shape().end())},
+      {"values", nested(r.sweep.values.to_vector<double>(), r.shape(), 0, next)},
+      {"tokens",
+       {{"clean", r.pair.clean},
+        {"corrupt", r.pair.corrupt},
+        {"answer", r.pair.answer},
+        {"wrong", r.pair.wrong}}}};
   json["str_tokens"] = Json();
   if (const nn::Tokenizer* t = r.tokenizer()) {
     json["str_tokens"] = {{"clean", t->str_tokens(r.pair.clean)},
@@ -235,6 +256,7 @@ void save_tensors(const Report& r, const Json& meta, const std::string& file) {
   metadata["by"] = name_of(r.spec.by);
   metadata["action"] = action_name(r.spec);
   metadata["direction"] = name_of(r.spec.direction);
+  metadata["metric"] = name_of(r.spec.measure);
   metadata["axes"] = fmt::format("{}", fmt::join(r.sweep.axes, ","));
   save_safetensors(file,
                    {{"sweep", r.sweep.values.to(DType::f32)},
@@ -250,16 +272,16 @@ void verb_patch(const Arguments& arguments) {
       arguments,
       "Activation patching: the base prompt is run once for each layer and place, with\n"
       "the other prompt's activation (or zero) put in there. The metric of each such run,\n"
-      "logit[answer] - logit[wrong] after the last token, says what the place carries.\n\n"
-      "json: {meta, site, by, action, direction, metric: {clean, corrupt}, runs, passes,\n"
-      "without_effect, axes, shape, values, tokens, str_tokens, strongest: [{layer, ...,\n"
+      "after the last token, says what the place carries.\n\n"
+      "json: {meta, site, by, action, direction, metric: {name, clean, corrupt}, runs,\n"
+      "passes, without_effect, axes, shape, values, tokens, str_tokens, strongest: [{layer, ...,\n"
       "metric, change, fraction}], file}; values are lists within lists, along axes\n",
       "vitrine patch --clean 'The capital of Texas is' --corrupt 'The capital of California is' "
       "--answer ' Austin' --wrong ' Sacramento' --site resid_pre");
   CommonOptions common;
   PairOptions prompts;
   interp::SweepSpec spec;
-  std::string by, action = "patch";
+  std::string by, action = "patch", metric = "logit_diff";
   int top = 5;
   constexpr int kMost = 1'000'000;
   prompts.add_to(line);
@@ -274,6 +296,12 @@ void verb_patch(const Arguments& arguments) {
   line.option("--action", action, "patch|zero",
               "put the other run's values in, or zeros (default: patch)")
       ->check(CLI::IsMember({"patch", "zero"}));
+  line.option(
+          "--metric", metric, "logit_diff|prob|log_prob|kl",
+          "what is measured: logit_diff, logit[answer] - logit[wrong]; prob and log_prob of\n"
+          "the answer; kl, how far the prediction is from the clean run's, KL(clean || edited)\n"
+          "(default: logit_diff)")
+      ->check(CLI::IsMember({"logit_diff", "prob", "log_prob", "kl"}));
   line.number("--top", top, "K", "how many of the strongest are listed (default: 5)", 1, kMost);
   common.add_to(line,
                 "FILE.safetensors: the tensors sweep, metric/clean, metric/corrupt (f32), besides\n"
@@ -286,6 +314,7 @@ void verb_patch(const Arguments& arguments) {
   interp::check_sweep(spec.site, spec.by);
   spec.replacement = action == "zero" ? Replacement::zero : Replacement::patch;
   spec.direction = prompts.direction();
+  spec.measure = interp::parse_measure(metric);
 
   const Interruptible interruptible;
   const nn::Model model = common.load();

@@ -1,10 +1,9 @@
 // vitrine predict: the most probable next tokens after a prompt.
 #include <fmt/format.h>
 
-#include "apps/options.h"
+#include "apps/continuation.h"
 #include "apps/run.h"
 #include "apps/verbs.h"
-#include "nn/sampling.h"
 
 namespace vitrine::app {
 namespace {
@@ -96,13 +95,7 @@ void verb_predict(const Arguments& arguments) {
   }
   Json json = {{"meta", common.meta(line)}, {"tokens", tokens}};
   json["str_tokens"] = tokenizer == nullptr ? Json() : Json(tokenizer->str_tokens(tokens));
-  json["top"] = Json::array();
-  for (const nn::Candidate& c : top) {
-    const Json token =
-        tokenizer == nullptr ? Json() : Json(json_text(tokenizer->token_bytes(c.id)));
-    json["top"].push_back(
-        {{"id", c.id}, {"token", token}, {"logit", c.logit}, {"prob", c.probability}});
-  }
+  json["top"] = candidates_json(tokenizer, top);
   write_result(common.out, to_line(json));
 }
 

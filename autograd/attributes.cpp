@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <functional>
 
 namespace vitrine {
@@ -9,7 +10,9 @@ namespace vitrine {
 bool operator==(const ConstantValue& a, const ConstantValue& b) {
   if (a.value.dtype() != b.value.dtype() || !(a.value.shape() == b.value.shape())) return false;
   if (a.value.shares_storage_with(b.value)) return a.value.strides() == b.value.strides();
-  return a.value.numel() == 1 && a.value.item<double>() == b.value.item<double>();
+  if (a.value.numel() != 1) return false;
+  const double x = a.value.item<double>(), y = b.value.item<double>();
+  return x == y || (std::isnan(x) && std::isnan(y));
 }
 
 namespace {

@@ -217,6 +217,15 @@ bool donate(std::vector<Storage>& storage, std::vector<Step>& steps, const Opera
 Plan compile(const Graph& graph, const Fetch& wanted, const Updates& updates) {
   auto program = std::make_shared<Plan::Program>();
   program->graph = expand_sites(graph, wanted_sites(graph, wanted));
+  if (auto narrowed = narrow_columns(program->graph, ids_of(program->graph, wanted, updates))) {
+    program->graph = std::move(narrowed->graph);
+    program->stats.narrowed_columns = narrowed->nodes;
+  }
+  if (auto narrowed =
+          narrow_sparse_products(program->graph, ids_of(program->graph, wanted, updates))) {
+    program->graph = std::move(narrowed->graph);
+    program->stats.sparse_products = narrowed->nodes;
+  }
   if (auto narrowed = narrow_rows(program->graph, ids_of(program->graph, wanted, updates))) {
     program->graph = std::move(narrowed->graph);
     program->stats.narrowed = narrowed->nodes;

@@ -68,6 +68,14 @@ std::string Plan::explain() const {
   if (s.narrowed > 0)
     text += fmt::format("  rows       {} nodes are computed only for the rows that are read\n",
                         s.narrowed);
+  if (s.narrowed_columns > 0)
+    text += fmt::format(
+        "  columns    {} matrix products are computed only for the columns that are read\n",
+        s.narrowed_columns);
+  if (s.sparse_products > 0)
+    text +=
+        fmt::format("  zeros      {} matrix products leave out columns that are known to be zero\n",
+                    s.sparse_products);
   if (s.fused > 0)
     text += fmt::format(
         "  fused      {} functions are applied by the step that makes their input\n", s.fused);

@@ -1,10 +1,11 @@
 // Gradients are a transformation: the graph with the nodes that compute them added.
 //
-//   Graph g = gradient(model, logit_diff(austin, sacramento), sites("blocks.*.attn.hook_z"));
+//   Graph g = gradient(model, nn::logit_diff(austin, sacramento), sites("blocks.*.attn.hook_z"));
 //   Plan plan = compile(g, fetch(grad(sites("blocks.*.attn.hook_z"))));
 #pragma once
 
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -12,11 +13,15 @@
 
 namespace vitrine {
 
+// What a graph's inputs are given, by name.
+using Feeds = std::map<std::string, Tensor, std::less<>>;
+
 // A scalar to explain or to minimise: a function that emits it onto a given graph. value(metric)
-// fetches it.
+// fetches it. `feeds` are for inputs that it adds; a run needs them beside those of the model.
 struct Metric {
   std::string name;
   std::function<Value(Builder&)> emit;
+  Feeds feeds = {};
 };
 
 // Leaves (parameters and inputs) by comma-separated patterns.

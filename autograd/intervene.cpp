@@ -167,13 +167,7 @@ Graph intervene(const Graph& graph, const Interventions& what) {
 }
 
 // ---- feeds ------------------------------------------------------------------------------------
-namespace {
-
-struct Rows {
-  std::vector<std::int64_t> sequence, position;  // of each packed row; empty: the model has none
-};
-
-Rows rows_of(const Graph& graph, const Feeds& feeds) {
+RowPlaces row_places(const Graph& graph, const Feeds& feeds) {
   if (!graph.rows()) return {};
   const auto read = [&](NodeId id) {
     const std::string& name = std::get<LeafName>(graph.node(id).attributes).name;
@@ -184,12 +178,14 @@ Rows rows_of(const Graph& graph, const Feeds& feeds) {
   return {read(graph.rows()->sequence), read(graph.rows()->position)};
 }
 
+namespace {
+
 bool contains(const std::vector<std::int64_t>& list, std::int64_t i) {
   return list.empty() || std::find(list.begin(), list.end(), i) != list.end();
 }
 
 // Whether index i of an axis is selected.
-bool selects(const Where& w, Axis axis, std::int64_t i, const Rows& rows) {
+bool selects(const Where& w, Axis axis, std::int64_t i, const RowPlaces& rows) {
   switch (axis) {
     case Axis::row:
       return contains(w.prompt, rows.sequence[static_cast<std::size_t>(i)]) &&
@@ -212,7 +208,7 @@ bool selects(const Where& w, Axis axis, std::int64_t i, const Rows& rows) {
 }
 
 void check_indices(const Edit& e, const Where& w, const Axes& axes, const Shape& shape,
-                   const Rows& rows) {
+                   const RowPlaces& rows, Text text = Text::whole) {
   const auto check = [&](const char* word, const std::vector<std::int64_t>& indices,
                          std::int64_t size) {
     for (const std::int64_t i : indices) {
@@ -227,7 +223,7 @@ void check_indices(const Edit& e, const Where& w, const Axes& axes, const Shape&
     switch (axes[static_cast<std::size_t>(a)]) {
       case Axis::row:
         check("prompt", w.prompt, count(rows.sequence));
-        check("pos", w.pos, count(rows.position));
+        check("pos", w.pos, text == Text::whole ? count(rows.position) : INT64_MAX);
         break;
       case Axis::batch:
         check("prompt", w.prompt, shape[a]);
@@ -253,7 +249,7 @@ void check_indices(const Edit& e, const Where& w, const Axes& axes, const Shape&
 
 // The mask over `shape`, which is the site's shape with 1 along axes that are not spoken of.
 std::vector<std::uint8_t> mask(const Edit& e, const Axes& axes, const Shape& shape,
-                               const Rows& rows) {
+                               const RowPlaces& rows) {
   std::vector<std::uint8_t> out(static_cast<std::size_t>(numel(shape)), e.where.empty() ? 1 : 0);
   for (const Where& w : e.where) {
     std::vector<std::vector<bool>> along;  // by axis
@@ -319,10 +315,29 @@ Tensor packed(const Graph& graph, const Edit& e, const Shape& wanted) {
 
 std::vector<std::uint8_t> selection(const Graph& graph, const Edit& edit, const Feeds& feeds) {
   const SiteEntry& site = graph.site(edit.site.name);
-  const Rows rows = rows_of(graph, feeds);
+  const RowPlaces rows = row_places(graph, feeds);
   check_axes(edit, site.axes);
   for (const Where& w : edit.where) check_indices(edit, w, site.axes, site.type.shape, rows);
   return mask(edit, site.axes, site.type.shape, rows);
+}
+
+std::vector<Along> selected_along(const Graph& graph, const Edit& edit, const Where& where,
+                                  const RowPlaces& rows) {
+  const SiteEntry& site = graph.site(edit.site.name);
+  check_axes(edit, site.axes);
+  check_indices(edit, where, site.axes, site.type.shape, rows);
+  Edit one = edit;
+  one.where = {where};
+  std::vector<Along> axes;
+  for (int a = 0; a < site.type.shape.size(); ++a) {
+    Along& along = axes.emplace_back();
+    const Axis axis = site.axes[static_cast<std::size_t>(a)];
+    along.all = !speaks_of(one, axis);
+    for (std::int64_t i = 0; i < site.type.shape[a] && !along.all; ++i) {
+      if (selects(where, axis, i, rows)) along.indices.push_back(i);
+    }
+  }
+  return axes;
 }
 
 Tensor packed_value(const Graph& graph, const Edit& edit) {
@@ -332,9 +347,10 @@ Tensor packed_value(const Graph& graph, const Edit& edit) {
   return packed(graph, edit, feed_shape(edit, site.type.shape));
 }
 
-Feeds with_interventions(const Graph& graph, const Interventions& what, const Feeds& feeds) {
+Feeds with_interventions(const Graph& graph, const Interventions& what, const Feeds& feeds,
+                         Text text) {
   Feeds out = feeds;
-  const Rows rows = rows_of(graph, feeds);
+  const RowPlaces rows = row_places(graph, feeds);
   // Element by element what this stage has changed, by site: 1 overwritten, 2 added to.
   std::map<std::string, std::vector<std::pair<const Edit*, std::vector<std::uint8_t>>>, std::less<>>
       changed;
@@ -343,11 +359,11 @@ Feeds with_interventions(const Graph& graph, const Interventions& what, const Fe
     changed.clear();
     for (const Edit& e : stage) {
       const SiteEntry& site = graph.site(e.site.name);
-      for (const Where& w : e.where) check_indices(e, w, site.axes, site.type.shape, rows);
+      for (const Where& w : e.where) check_indices(e, w, site.axes, site.type.shape, rows, text);
       if (!replaces_all(e)) {
         const Node& input = graph.node(graph.leaf(where_name(n)));
         const std::vector<std::uint8_t> chosen = mask(e, site.axes, input.type.shape, rows);
-        if (std::find(chosen.begin(), chosen.end(), 1) == chosen.end())
+        if (text == Text::whole && std::find(chosen.begin(), chosen.end(), 1) == chosen.end())
           throw GraphError(fmt::format("{}: the selection is empty", e.to_text()));
         Tensor fed = Tensor::empty(input.type.shape, DType::boolean);
         std::copy(chosen.begin(), chosen.end(), reinterpret_cast<std::uint8_t*>(fed.view().data));

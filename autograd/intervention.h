@@ -106,10 +106,16 @@ class Interventions {
 // all are made at once.
 Graph intervene(const Graph& graph, const Interventions& what);
 
+// What the rows of the feeds are: whole texts, or a part of a longer one whose other rows are
+// computed in other runs (text that is generated with cached keys and values).
+enum class Text { whole, part };
+
 // `feeds` with those inputs filled in; it must have the row tables already. Throws GraphError for
 // an index outside the batch, a selection of nothing, and two edits of one stage that change the
-// same element (unless both add).
-Feeds with_interventions(const Graph& edited, const Interventions& what, const Feeds& feeds);
+// same element (unless both add). In a part of a text, a position that is not among the rows is not
+// an error: it is another run's.
+Feeds with_interventions(const Graph& edited, const Interventions& what, const Feeds& feeds,
+                         Text text = Text::whole);
 
 // ---- what one edit touches --------------------------------------------------------------------
 // For each element of the site's whole value, packed and row-major: 1 where the edit changes it.
@@ -117,6 +123,19 @@ Feeds with_interventions(const Graph& edited, const Interventions& what, const F
 // not there, and GraphError for an axis that the site does not have and an index outside the batch;
 // a selection of nothing is all 0.
 std::vector<std::uint8_t> selection(const Graph& graph, const Edit& edit, const Feeds& feeds);
+
+// The same of one selection, an axis at a time: a Where is the product of what it selects along
+// each. `rows` is what row_places(graph, feeds) gives, read once for many edits.
+struct RowPlaces {
+  std::vector<std::int64_t> sequence, position;  // of each packed row; empty: there are none
+};
+RowPlaces row_places(const Graph& graph, const Feeds& feeds);
+struct Along {
+  bool all = true;
+  std::vector<std::int64_t> indices;  // not all: increasing
+};
+std::vector<Along> selected_along(const Graph& graph, const Edit& edit, const Where& where,
+                                  const RowPlaces& rows);
 
 // The value of a replace, add or project_out in the site's dtype, contiguous: as it was given when
 // that broadcasts to the packed shape, and otherwise packed into it. Throws ShapeError when it does

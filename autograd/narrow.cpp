@@ -10,6 +10,7 @@
 #include "autograd/builder.h"
 #include "autograd/ops.h"
 #include "autograd/optimise.h"
+#include "autograd/parts.h"
 
 namespace vitrine {
 namespace {
@@ -41,14 +42,6 @@ std::vector<std::size_t> row_inputs(const Graph& g, const Node& n) {
     else if (in.size() == n.type.shape.size() && in[0] != 1) return {};
   }
   return rows;
-}
-
-// The node that stands for selected rows hides no sites: those keep the place that they have.
-Attributes without_sites(Attributes attributes) {
-  if (auto* rule = std::get_if<AttentionRule>(&attributes)) rule->prefix.clear();
-  if (auto* rule = std::get_if<NormRule>(&attributes)) rule->prefix.clear();
-  if (auto* rule = std::get_if<HeadsRule>(&attributes)) rule->site.clear();
-  return attributes;
 }
 
 class Narrowing {

@@ -22,6 +22,8 @@ namespace vitrine {
 
 class Builder;
 class Value;
+enum class Part;  // parts.h
+using Parts = std::vector<Part>;
 
 // The type of a value: what is known before anything runs.
 struct Type {
@@ -109,6 +111,8 @@ struct OpDef {
       nullptr;                             // output as a view of input 0, if it can be
   Grads (*vjp)(const VjpCall&) = nullptr;  // null: differentiated through `expand`, or not at all
   Reach (*reach)(const ReachCall&) = nullptr;
+  // What one leading entry of the output needs of each input (parts.h); null: read off `reach`.
+  std::optional<Parts> (*parts)(const ReachCall&, int lead) = nullptr;
   std::int64_t (*flops)(const InferCall&,
                         const Type& out) = nullptr;  // null: moves data, computes nothing
   Value (*expand)(const ExpandCall&) = nullptr;      // null: a primitive

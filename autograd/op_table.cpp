@@ -16,7 +16,8 @@ extern const OpDef kSoftmax, kSoftmaxGrad, kLogSoftmax, kLayerNorm, kLayerNormGr
     kLayerNormGainGrad;  // ops_rows.cpp
 extern const OpDef kMatmul, kLinear, kLinearGeluTanh, kLinearRelu, kHeadsIn,
     kHeadsOut;                                                    // ops_products.cpp
-extern const OpDef kGatherRows, kScatterAddRows, kPick, kUnpick;  // ops_gather.cpp
+extern const OpDef kGatherRows, kGatherRowsFrom, kScatterAddRows, kPick,
+    kUnpick;  // ops_gather.cpp
 extern const OpDef kLinearCrossEntropy, kLinearCrossEntropyGrads, kSumSquares, kAdamW,
     kWriteRows;  // ops_training.cpp
 extern const OpDef kMask, kAttentionScores, kAttentionOuter, kAttentionMix, kAttentionMixTransposed,
@@ -85,6 +86,7 @@ constexpr std::array kTable = {
     &kHeadsIn,
     &kHeadsOut,
     &kGatherRows,
+    &kGatherRowsFrom,
     &kScatterAddRows,
     &kPick,
     &kUnpick,

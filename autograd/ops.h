@@ -125,6 +125,9 @@ Value linear(const Value& x, const Value& w, const Value& bias,
 // ---- gather and scatter -----------------------------------------------------------------------
 // table [n, rest...], index (integers, any shape; -1 gives zeros) -> index.shape + rest.
 Value gather_rows(const Value& table, const Value& index, SourceLine line = SourceLine::here());
+// The same from several tables, whose rows are counted one after the other.
+Value gather_rows_from(const std::vector<Value>& tables, const Value& index,
+                       SourceLine line = SourceLine::here());
 Value scatter_add_rows(const Value& x, const Value& index, std::int64_t rows,
                        SourceLine line = SourceLine::here());
 // x [..., n], index [...] -> x[..., index[...]], shape [...].

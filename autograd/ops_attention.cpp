@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "autograd/ops_common.h"
+#include "autograd/parts.h"
 #include "tensor/kernels.h"
 #include "tensor/kernels_dense.h"
 #include "tensor/kernels_place.h"
@@ -159,6 +160,16 @@ Reach reach_attention(const ReachCall& c) {
   return with_tables({q, k, v});
 }
 
+// A query, or a head of one, at a time; keys and values are found through the tables.
+template <int keyed>
+std::optional<Parts> parts_keyed(const ReachCall&, int lead) {
+  if (lead > 2) return std::nullopt;
+  Parts parts = {Part::same};
+  for (int i = 0; i < keyed; ++i) parts.push_back(Part::keyed);
+  parts.insert(parts.end(), {Part::same, Part::same, Part::whole});
+  return parts;
+}
+
 // ---- mask -------------------------------------------------------------------------------------
 Type infer_mask(const InferCall& c) {
   const Visibility& rule = c.as<Visibility>();
@@ -208,6 +219,17 @@ Reach reach_mask(const ReachCall& c) {  // what is replaced reads nothing: key <
                                 Relation::at_most, rule.offset));
   if (by_table) reach.push_back({.links = {same_axis(0, rule.query_axis)}});
   return reach;
+}
+
+// Without a table a query's place is its index, which packing changes.
+std::optional<Parts> parts_mask(const ReachCall& c, int lead) {
+  const Visibility& rule = c.as<Visibility>();
+  if (c.in.size() < 2) {
+    if (rule.query_axis < lead || rule.key_axis < lead) return std::nullopt;
+    return Parts{Part::same};
+  }
+  if (rule.query_axis != 0 || rule.key_axis < lead) return std::nullopt;
+  return Parts{Part::same, Part::same};
 }
 
 // ---- the composite ----------------------------------------------------------------------------
@@ -315,6 +337,7 @@ extern constinit const OpDef kMask = {
     .eval = eval_mask,
     .vjp = vjp_mask,
     .reach = reach_mask,
+    .parts = parts_mask,
     .fact = fact_mask};
 extern constinit const OpDef kAttentionScores = {
     .name = "attention_scores",
@@ -334,6 +357,7 @@ extern constinit const OpDef kAttentionScores = {
                        Value()};
         },
     .reach = reach_scores,
+    .parts = parts_keyed<1>,
     .flops = flops_pattern};
 extern constinit const OpDef kAttentionOuter = {
     .name = "attention_outer",
@@ -351,6 +375,7 @@ extern constinit const OpDef kAttentionOuter = {
                        Value(), Value()};
         },
     .reach = reach_scores,
+    .parts = parts_keyed<1>,
     .flops = flops_pattern};
 extern constinit const OpDef kAttentionMix = {
     .name = "attention_mix",
@@ -368,6 +393,7 @@ extern constinit const OpDef kAttentionMix = {
                        Value(), Value()};
         },
     .reach = reach_mix,
+    .parts = parts_keyed<1>,
     .flops = flops_mix_family};
 extern constinit const OpDef kAttentionMixTransposed = {
     .name = "attention_mix_transposed",
@@ -400,6 +426,7 @@ extern constinit const OpDef kAttention = {
         },
     .vjp = vjp_attention,
     .reach = reach_attention,
+    .parts = parts_keyed<2>,
     .flops = flops_attention,
     .expand = expand_attention,
     .interior = attention_sites};

@@ -18,6 +18,19 @@ Type infer_gather(const InferCall& c) {
   return {c.in[0].dtype, join(c.in[1].shape, c.in[0].shape, 1)};
 }
 
+// Inputs: index, then the tables.
+Type infer_gather_from(const InferCall& c) {
+  require(c.in.size() >= 2, "there is no table");
+  require_integer(c.in[0], "the index");
+  for (const Type& t : c.in.subspan(1)) {
+    require(t.dtype == c.in[1].dtype && t.shape.size() >= 1 &&
+                join({1}, t.shape, 1) == join({1}, c.in[1].shape, 1),
+            "the tables must be alike but for their rows; {} is not like {}", to_string(t),
+            to_string(c.in[1]));
+  }
+  return {c.in[1].dtype, join(c.in[0].shape, c.in[1].shape, 1)};
+}
+
 Type infer_scatter(const InferCall& c) {
   require_float(c.in[0], "the rows");
   require_integer(c.in[1], "the index");
@@ -62,6 +75,15 @@ Reach reach_gather(const ReachCall& c) {
   for (int a = 0; a < n; ++a) index.links.push_back(same_axis(a, a));
   return {table, index};
 }
+Reach reach_gather_from(const ReachCall& c) {
+  InputReach table, index;
+  const int n = c.in[0].shape.size();
+  for (int a = 1; a < c.in[1].shape.size(); ++a) table.links.push_back(same_axis(a, n + a - 1));
+  for (int a = 0; a < n; ++a) index.links.push_back(same_axis(a, a));
+  Reach reach(c.in.size(), table);
+  reach[0] = index;
+  return reach;
+}
 Reach reach_scatter(const ReachCall& c) {
   InputReach x;
   const int n = c.in[1].shape.size();
@@ -94,6 +116,20 @@ extern constinit const OpDef kGatherRows = {
           return Grads{scatter_add_rows(c.grad, c.in[1], c.in[0].dim(0)), Value()};
         },
     .reach = reach_gather};
+extern constinit const OpDef kGatherRowsFrom = {
+    .name = "gather_rows_from",
+    .doc = "y[i] = row index[i] of the tables laid one after the other, zeros where index is -1",
+    .infer = infer_gather_from,
+    .eval =
+        [](const EvalCall& c) {
+          kernels::gather_rows_from(c.pool, c.in.subspan(1), c.in[0], c.out);
+        },
+    .reach = reach_gather_from,
+    .expand =
+        [](const ExpandCall& c) {
+          const std::vector<Value> tables(c.in.begin() + 1, c.in.end());
+          return gather_rows(concat(tables, 0), c.in[0]);
+        }};
 extern constinit const OpDef kScatterAddRows = {
     .name = "scatter_add_rows",
     .doc = "y = 0; y[index[i]] += x[i]; dx = gather_rows(dy)",
@@ -128,6 +164,11 @@ extern constinit const OpDef kUnpick = {
 
 Value gather_rows(const Value& table, const Value& index, SourceLine line) {
   return table.builder().emit(kGatherRows, {table, index}, NoAttributes{}, line);
+}
+Value gather_rows_from(const std::vector<Value>& tables, const Value& index, SourceLine line) {
+  std::vector<Value> in = {index};
+  in.insert(in.end(), tables.begin(), tables.end());
+  return index.builder().emit(kGatherRowsFrom, in, NoAttributes{}, line);
 }
 Value scatter_add_rows(const Value& x, const Value& index, std::int64_t rows, SourceLine line) {
   return x.builder().emit(kScatterAddRows, {x, index}, RowCount{rows}, line);

@@ -1,5 +1,6 @@
 // Matrix products, and the projections of a transformer built on them.
 #include "autograd/ops_common.h"
+#include "autograd/parts.h"
 #include "tensor/gemm.h"
 #include "tensor/kernels.h"
 
@@ -318,6 +319,12 @@ extern constinit const OpDef kHeadsIn = {
           while (reach.size() < c.in.size()) reach.push_back(no_reach());
           return reach;
         },
+    .parts = [](const ReachCall& c, int lead) -> std::optional<Parts> {
+      if (lead > 1) return std::nullopt;
+      Parts parts{Part::same, Part::whole, Part::whole, Part::same, Part::whole, Part::whole};
+      if (c.in.size() > 6) parts.push_back(Part::same);  // the scale of each row
+      return parts;
+    },
     .flops = flops_matmul,
     .expand = expand_heads_in,
     .interior =

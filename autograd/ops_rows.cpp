@@ -1,5 +1,6 @@
 // Ops that work along the last axis, row by row: softmax, LayerNorm, cross-entropy.
 #include "autograd/ops_common.h"
+#include "autograd/parts.h"
 #include "tensor/kernels.h"
 
 namespace vitrine {
@@ -187,6 +188,7 @@ extern constinit const OpDef kLayerNormGainGrad = {
           kernels::layer_norm_gain_grad(c.pool, c.in[0], c.in[1], c.as<NormRule>().eps, c.out);
         },
     .reach = reach_gain_grad,
+    .parts = [](const ReachCall&, int) -> std::optional<Parts> { return {}; },  // sums over rows
     .flops = flops<9>,
     .expand =
         [](const ExpandCall& c) {

@@ -1,6 +1,7 @@
 // Ops of training and generation: the loss over a vocabulary, norms, the optimiser's step, and rows
 // written into a cache.
 #include "autograd/ops_common.h"
+#include "autograd/parts.h"
 #include "tensor/kernels_dense.h"
 
 namespace vitrine {
@@ -194,6 +195,7 @@ extern constinit const OpDef kWriteRows = {
           return Grads{write_rows(c.grad, nothing, c.in[2]), gather_rows(c.grad, c.in[2]), Value()};
         },
     .reach = reach_write_rows,
+    .parts = [](const ReachCall&, int) -> std::optional<Parts> { return {}; },  // rows have numbers
     .in_place = OpDef::InPlace::first_input};
 
 Value linear_cross_entropy(const Value& x, const Value& w, const Value& targets, SourceLine line) {

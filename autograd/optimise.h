@@ -29,9 +29,21 @@ std::vector<const Node*> fusions(const Graph& graph, const Pruned& pruned,
 // reads; ids, sites and outputs stay. Nothing when there is nothing to move.
 struct Narrowed {
   Graph graph;
-  int nodes;  // that are computed for selected rows alone
+  int nodes;  // that are computed in part
 };
 std::optional<Narrowed> narrow_rows(const Graph& graph, std::span<const NodeId> wanted);
+
+// The graph with matrix products of which only some columns are read (slice along the last axis,
+// pick) computed for those columns alone; ids, sites and outputs stay. Nothing when there is none.
+std::optional<Narrowed> narrow_columns(const Graph& graph, std::span<const NodeId> wanted);
+
+// The graph with matrix products of a matrix whose columns are zero but for a few (unslice along
+// the last axis, unpick, sums of these) computed from those alone. Nothing when there is none.
+std::optional<Narrowed> narrow_sparse_products(const Graph& graph, std::span<const NodeId> wanted);
+
+// What a pick or unpick costs these two, in columns of a product: it fetches another column of the
+// weight for each row, where a product reads one for many rows.
+inline constexpr std::int64_t kPickCost = 16;
 
 // Same ops, attributes, types, edges, sites and outputs; ids and lines may differ.
 bool same_program(const Graph& a, const Graph& b);

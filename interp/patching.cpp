@@ -5,7 +5,12 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <optional>
 
+#include "autograd/recorded.h"
 #include "nn/sites.h"
 #include "nn/utf8.h"
 #include "tensor/error.h"
@@ -17,6 +22,8 @@ namespace {
 
 constexpr std::array<std::string_view, 5> kBy = {"pos", "head", "head,pos", "head,dest",
                                                  "head,dest,src"};
+
+constexpr std::array<std::string_view, 4> kMeasures = {"logit_diff", "prob", "log_prob", "kl"};
 
 // The sites of a block that can be swept, and what their axes allow.
 struct Component {
@@ -116,7 +123,20 @@ void check_sweep(std::string_view site, By by) {
                                             name_of(by), fmt::join(words, " or by ")));
 }
 
+std::string_view name_of(Replacement r) {
+  constexpr std::string_view kNames[] = {"patch", "zero", "mean", "resample"};
+  return kNames[static_cast<int>(r)];
+}
 std::string_view name_of(Direction d) { return d == Direction::denoise ? "denoise" : "noise"; }
+
+std::string_view name_of(Measure m) { return kMeasures[static_cast<std::size_t>(m)]; }
+Measure parse_measure(std::string_view text) {
+  for (std::size_t i = 0; i < kMeasures.size(); ++i) {
+    if (kMeasures[i] == text) return static_cast<Measure>(i);
+  }
+  throw Error(ErrorKind::usage, fmt::format("there is no metric '{}'; there are {}", text,
+                                            fmt::join(kMeasures, ", ")));
+}
 
 Pair prompt_pair(const nn::Model& model, const nn::Prompt& clean, const nn::Prompt& corrupt,
                  std::string_view answer, std::string_view wrong) {
@@ -125,6 +145,28 @@ Pair prompt_pair(const nn::Model& model, const nn::Prompt& clean, const nn::Prom
 
 // ---- the sweep --------------------------------------------------------------------------------
 namespace {
+
+// Of prompts that are the base prompts of these pairs, or the other ones.
+Metric metric_of(const nn::Model& model, std::span<const Pair> pairs, Measure measure) {
+  std::vector<int> answers, wrongs;
+  std::vector<nn::Tokens> clean;
+  for (const Pair& p : pairs) {
+    answers.push_back(p.answer);
+    wrongs.push_back(p.wrong);
+    clean.push_back(p.clean);
+  }
+  switch (measure) {
+    case Measure::prob:
+      return nn::probability(answers);
+    case Measure::log_prob:
+      return nn::log_probability(answers);
+    case Measure::kl:
+      return nn::kl_to(model.run(clean).last_logits());
+    case Measure::logit_diff:
+      break;
+  }
+  return nn::logit_diff(nn::Answers(answers), nn::Answers(wrongs));
+}
 
 // The places of one layer, in the order of the result's axes after `layer`.
 struct Grid {
@@ -173,106 +215,223 @@ Grid grid(By by, std::int64_t positions, std::int64_t heads) {
   return g;
 }
 
-Tensor repeated(const Tensor& packed, std::int64_t times) {  // [rows, ...] -> [times * rows, ...]
-  Shape once = packed.shape(), shape = packed.shape();
-  Dims with_copies{1};
-  for (const std::int64_t size : once) with_copies.push_back(size);
-  Dims broadcast = with_copies;
-  broadcast[0] = times;
-  shape[0] *= times;
-  return packed.reshape(with_copies).broadcast_to(broadcast).contiguous().reshape(shape);
+}  // namespace
+
+// ---- what is put in ---------------------------------------------------------------------------
+namespace {
+
+// The prompts of a sweep: pair i's base prompt and the one whose values are put in.
+struct Sides {
+  std::vector<nn::Tokens> base, other;
+  const char* other_name;
+};
+Sides sides(std::span<const Pair> pairs, Direction direction) {
+  const bool denoise = direction == Direction::denoise;
+  Sides s{{}, {}, denoise ? "clean" : "corrupt"};
+  for (const Pair& p : pairs) {
+    s.base.push_back(denoise ? p.corrupt : p.clean);
+    s.other.push_back(denoise ? p.clean : p.corrupt);
+  }
+  return s;
 }
 
-// Whether the other run's values differ from the base run's at a place: site values as Results
-// gives them for one prompt.
-bool differs(const Tensor& base, const Tensor& other, const Where& w, Component::Kind kind) {
-  const auto at = [&](const Tensor& x) {
-    Tensor part = x.select(0, 0);  // [pos, head, e], [pos, d], or [head, query, key]
-    const bool pattern = kind == Component::Kind::pattern;
-    if (!w.key.empty()) part = part.slice(2, w.key[0], w.key[0] + 1);
-    if (!w.head.empty()) part = part.slice(pattern ? 0 : 1, w.head[0], w.head[0] + 1);
-    if (!w.pos.empty()) part = part.slice(pattern ? 1 : 0, w.pos[0], w.pos[0] + 1);
-    return part;
-  };
-  return max_abs_difference(at(base), at(other)) != 0;
+// For each pair another one of as many tokens, its follower in a random cycle through all of them.
+std::vector<std::size_t> partners(std::span<const Pair> pairs, std::uint64_t seed) {
+  std::map<std::size_t, std::vector<std::size_t>> by_length;
+  for (std::size_t i = 0; i < pairs.size(); ++i) by_length[pairs[i].clean.size()].push_back(i);
+  std::vector<std::size_t> partner(pairs.size());
+  for (auto& [length, group] : by_length) {
+    if (group.size() < 2) {
+      throw Error(ErrorKind::input,
+                  fmt::format("resampling takes values from another pair with as many tokens, but "
+                              "pair {} is the only one with {}; give more pairs of that length",
+                              group[0], length));
+    }
+    const random::Key key = random::Key{seed}.fold(fmt::format("resample {}", length));
+    for (std::size_t i = group.size() - 1; i > 0; --i)
+      std::swap(group[i], group[static_cast<std::size_t>(
+                              random::below(key, i, static_cast<std::uint64_t>(i + 1)))]);
+    for (std::size_t i = 0; i < group.size(); ++i)
+      partner[group[i]] = group[(i + 1) % group.size()];
+  }
+  return partner;
+}
+
+// Edits that share one value for all layers' places, by layer.
+std::vector<Edit> edits_by_layer(const nn::Model& model, std::span<const Pair> pairs,
+                                 const SweepSpec& spec, const Component& component,
+                                 const nn::Run* other) {
+  const Sides s = sides(pairs, spec.direction);
+  std::vector<Edit> edits;
+  std::optional<nn::Run> reference;
+  if (spec.replacement == Replacement::mean || spec.replacement == Replacement::resample) {
+    std::vector<nn::Tokens> prompts = s.base;
+    if (spec.replacement == Replacement::mean)
+      prompts.insert(prompts.end(), s.other.begin(), s.other.end());
+    else
+      for (std::size_t i = 0; const std::size_t from : partners(pairs, spec.seed))
+        prompts[i++] = s.base[from];
+    std::vector<std::string> names;
+    for (int l = 0; l < model.config().layers; ++l) names.push_back(component.site(l).name);
+    reference = model.run(prompts, sites(fmt::format("{}", fmt::join(names, ","))));
+  }
+  for (int l = 0; l < model.config().layers; ++l) {
+    const Site site = component.site(l);
+    switch (spec.replacement) {
+      case Replacement::patch:
+        edits.push_back(replace(site, other->results.raw(site.name), {}, s.other_name));
+        break;
+      case Replacement::zero:
+        edits.push_back(zero(site));
+        break;
+      case Replacement::mean:
+        edits.push_back(mean(site, reference->results, {}, "all prompts"));
+        break;
+      case Replacement::resample:
+        edits.push_back(replace(site, reference->results.raw(site.name), {}, "another pair"));
+        break;
+    }
+  }
+  return edits;
+}
+
+// ---- the sweep --------------------------------------------------------------------------------
+// Pairs that are swept together: one base run for all of them, and worlds that each change one.
+std::vector<Sweep> sweep_together(const nn::Model& model, std::span<const Pair> pairs,
+                                  const SweepSpec& spec) {
+  const Component& component = component_named(spec.site);
+  const Sides prompts = sides(pairs, spec.direction);
+  const int layers = model.config().layers;
+  const Metric metric = metric_of(model, pairs, spec.measure);
+  const std::string each = nn::per_prompt_name(metric);
+
+  std::vector<std::string> names;
+  for (int l = 0; l < layers && spec.replacement == Replacement::patch; ++l)
+    names.push_back(component.site(l).name);
+  Fetch wanted = fetch(value(each));
+  if (!names.empty())
+    wanted.wants.push_back(as_want(sites(fmt::format("{}", fmt::join(names, ",")))));
+  const nn::Run other = model.run_edited(prompts.other, {}, wanted, &metric);
+  const std::vector<Edit> edits = edits_by_layer(model, pairs, spec, component, &other);
+
+  std::vector<Interventions> worlds;
+  std::vector<Grid> grids;
+  for (std::size_t p = 0; p < pairs.size(); ++p) {
+    grids.push_back(grid(spec.by, std::ssize(prompts.base[p]), model.config().heads));
+    for (int l = 0; l < layers; ++l) {
+      for (Where w : grids[p].places) {
+        Edit e = edits[static_cast<std::size_t>(l)];
+        if (pairs.size() > 1) w.prompt = {static_cast<std::int64_t>(p)};
+        e.where = {std::move(w)};
+        worlds.push_back(Interventions{std::move(e)});
+      }
+    }
+  }
+  const Swept swept = model.sweep(prompts.base, worlds, metric, {each},
+                                  {.memory = spec.memory,
+                                   .cancel = spec.cancel,
+                                   .progress = spec.progress,
+                                   .by_row = spec.by_row,
+                                   .by_head = spec.by_head,
+                                   .by_difference = spec.by_difference,
+                                   .by_demand = spec.by_demand});
+
+  const auto values = swept[each].to_vector<double>();  // [worlds, pairs]
+  const auto of_base = swept.base(each).to_vector<double>(),
+             of_other = other[each].to_vector<double>();
+  std::vector<Sweep> sweeps;
+  for (std::size_t p = 0, world = 0; p < pairs.size(); ++p) {
+    Sweep& s = sweeps.emplace_back();
+    s.axes = {"layer"};
+    s.axes.insert(s.axes.end(), grids[p].axes.begin(), grids[p].axes.end());
+    Shape shape{layers};
+    for (const std::int64_t size : grids[p].shape) shape.push_back(size);
+    s.values = Tensor::empty(shape, DType::f64);
+    s.runs = static_cast<int>(s.values.numel());
+    for (int i = 0; i < s.runs; ++i, ++world) {
+      s.values.data<double>()[i] = values[world * pairs.size() + p];
+      if (!swept.has_effect(world)) ++s.without_effect;
+    }
+    // The same prompt has one value, whatever rounding two runs of it may do.
+    const double unlike = prompts.base[p] == prompts.other[p] ? of_base[p] : of_other[p];
+    s.clean = spec.direction == Direction::denoise ? unlike : of_base[p];
+    s.corrupt = spec.direction == Direction::denoise ? of_base[p] : unlike;
+    s.direction = spec.direction;
+    s.passes = swept.stats().passes;
+    s.explanation = swept.explain();
+  }
+  return sweeps;
 }
 
 }  // namespace
 
-Sweep patch_sweep(const nn::Model& model, const Pair& pair, const SweepSpec& spec) {
+std::vector<Sweep> patch_sweeps(const nn::Model& model, std::span<const Pair> pairs,
+                                const SweepSpec& spec) {
   check_sweep(spec.site, spec.by);
-  const Component& component = component_named(spec.site);
-  check_pair(model, pair);
-  const bool denoise = spec.direction == Direction::denoise;
-  const nn::Tokens &base = denoise ? pair.corrupt : pair.clean,
-                   &other = denoise ? pair.clean : pair.corrupt;
-  const int layers = model.config().layers;
-  const auto positions = static_cast<std::int64_t>(base.size());
-  const Grid g = grid(spec.by, positions, model.config().heads);
-  const Metric metric = nn::logit_diff(pair.answer, pair.wrong);
-
-  // The unedited runs: the metric, the swept sites, and the residual stream before each block, from
-  // where an edited run goes on.
-  std::vector<std::string> names;
-  for (int l = 0; l < layers; ++l) {
-    names.push_back(component.site(l).name);
-    names.push_back(site::resid_pre(l).name);
-  }
-  const Fetch wanted = fetch(sites(fmt::format("{}", fmt::join(names, ","))), value(metric));
-  const nn::Run base_run = model.run_edited({base}, {}, wanted, &metric),
-                other_run = model.run_edited({other}, {}, wanted, &metric);
-  Sweep sweep;
-  sweep.clean = (denoise ? other_run : base_run).results.scalar(metric.name);
-  sweep.corrupt = (denoise ? base_run : other_run).results.scalar(metric.name);
-  sweep.axes = {"layer"};
-  sweep.axes.insert(sweep.axes.end(), g.axes.begin(), g.axes.end());
-  Shape shape{layers};
-  for (const std::int64_t size : g.shape) shape.push_back(size);
-  sweep.values = Tensor::full(shape, DType::f64, sweep.base(spec.direction));
-  const auto per_layer = static_cast<int>(g.places.size());
-  sweep.runs = layers * per_layer;
-
-  const int at_once = std::max<int>(1, spec.rows_at_once / static_cast<int>(positions));
-  for (int layer = 0; layer < layers; ++layer) {
-    const Site where = component.site(layer);
-    std::vector<int> places;  // those with an effect
-    for (int i = 0; i < per_layer; ++i) {
-      const bool effect = spec.replacement == Replacement::zero ||
-                          differs(base_run[where], other_run[where],
-                                  g.places[static_cast<std::size_t>(i)], component.kind);
-      if (effect) places.push_back(i);
-      else ++sweep.without_effect;
+  for (const Pair& p : pairs) check_pair(model, p);
+  // Mean and resample ablation take values from all pairs, so those are swept together; otherwise
+  // a few at a time, which bounds the tables of a program.
+  constexpr std::size_t kTogether = 16;
+  const bool all =
+      spec.replacement == Replacement::mean || spec.replacement == Replacement::resample;
+  const std::size_t step = all ? std::max<std::size_t>(1, pairs.size()) : kTogether;
+  std::vector<Sweep> sweeps;
+  for (std::size_t begin = 0; begin < pairs.size(); begin += step) {
+    SweepSpec part = spec;
+    const std::size_t count = std::min(step, pairs.size() - begin);
+    if (spec.progress) {
+      part.progress = [&](int done, int total) {
+        const auto share = static_cast<double>(begin) / static_cast<double>(count);
+        spec.progress(done + static_cast<int>(share * total),
+                      static_cast<int>(total * static_cast<double>(pairs.size()) /
+                                       static_cast<double>(count)));
+      };
     }
-    for (std::size_t begin = 0; begin < places.size(); begin += static_cast<std::size_t>(at_once)) {
-      if (spec.cancel != nullptr && spec.cancel->load())
-        throw InterruptedError("the sweep was cancelled");
-      const std::size_t count = std::min(static_cast<std::size_t>(at_once), places.size() - begin);
-      const auto copies = static_cast<std::int64_t>(count);
-      Edit edit = spec.replacement == Replacement::zero
-                      ? zero(where)
-                      : replace(where, repeated(other_run.results.raw(where.name), copies), {},
-                                denoise ? "clean" : "corrupt");
-      for (std::size_t i = 0; i < count; ++i) {
-        Where w = g.places[static_cast<std::size_t>(places[begin + i])];
-        w.prompt = {static_cast<std::int64_t>(i)};
-        edit.where.push_back(std::move(w));
+    for (Sweep& s : sweep_together(model, pairs.subspan(begin, count), part))
+      sweeps.push_back(std::move(s));
+  }
+  return sweeps;
+}
+
+Sweep patch_sweep(const nn::Model& model, const Pair& pair, const SweepSpec& spec) {
+  return patch_sweeps(model, {&pair, 1}, spec)[0];
+}
+
+SweepSummary summarise(std::span<const Sweep> sweeps) {
+  SweepSummary sum;
+  if (sweeps.empty()) return sum;
+  sum.axes = sweeps[0].axes;
+  Shape shape = sweeps[0].values.shape();
+  for (const Sweep& s : sweeps) {
+    for (int a = 0; a < shape.size(); ++a) shape[a] = std::max(shape[a], s.values.dim(a));
+  }
+  sum.mean = Tensor::zeros(shape, DType::f64);
+  sum.standard_error = Tensor::zeros(shape, DType::f64);
+  sum.count = Tensor::zeros(shape, DType::f64);
+  double *mean = sum.mean.data<double>(), *error = sum.standard_error.data<double>(),
+         *count = sum.count.data<double>();
+  for (const Sweep& s : sweeps) {  // Welford 1962: mean and squared deviations in one pass
+    const auto values = s.values.to_vector<double>();
+    const double base = s.base(sweeps[0].direction);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      std::int64_t to = 0, rest = static_cast<std::int64_t>(i), scale = 1;
+      for (int a = shape.size() - 1; a >= 0; --a) {
+        to += rest % s.values.dim(a) * scale;
+        rest /= s.values.dim(a);
+        scale *= shape[a];
       }
-      const Site start = site::resid_pre(layer);
-      const Edit resume =
-          replace(start, repeated(base_run.results.raw(start.name), copies), {}, "base");
-      const nn::Run run =
-          model.run_edited(std::vector<nn::Tokens>(count, base), Interventions{resume}.then({edit}),
-                           fetch(value("logit_diff_per_prompt")), &metric, {.cancel = spec.cancel});
-      const auto effects = run["logit_diff_per_prompt"].to_vector<double>();
-      for (std::size_t i = 0; i < count; ++i) {
-        sweep.values.data<double>()[layer * per_layer + places[begin + i]] = effects[i];
-      }
-      ++sweep.passes;
-      if (spec.progress)
-        spec.progress(layer * per_layer + places[begin + count - 1] + 1, sweep.runs);
+      const double change = values[i] - base, before = change - mean[to];
+      count[to] += 1;
+      mean[to] += before / count[to];
+      error[to] += before * (change - mean[to]);
     }
   }
-  return sweep;
+  for (std::int64_t i = 0; i < sum.mean.numel(); ++i) {
+    error[i] = count[i] > 1 ? std::sqrt(error[i] / (count[i] - 1) / count[i])
+                            : std::numeric_limits<double>::quiet_NaN();
+    if (count[i] == 0) mean[i] = std::numeric_limits<double>::quiet_NaN();
+  }
+  return sum;
 }
 
 }  // namespace vitrine::interp

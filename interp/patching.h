@@ -9,7 +9,9 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,8 +20,7 @@
 
 namespace vitrine::interp {
 
-// Two prompts of the same length, and the two tokens whose logits are compared after the last
-// position: the metric is logit[answer] - logit[wrong].
+// Two prompts of the same length, and the two tokens that metrics look at after the last position.
 struct Pair {
   nn::Tokens clean, corrupt;
   int answer = 0, wrong = 0;
@@ -46,11 +47,27 @@ std::vector<By> ways_to_sweep(std::string_view site);
 void check_sweep(std::string_view site, By by);
 
 // What is put in the place of the base run's values.
-enum class Replacement { patch, zero };
+enum class Replacement {
+  patch,    // the other prompt's
+  zero,     // zero ablation
+  mean,     // mean ablation: the mean over all positions of all prompts, clean and corrupt
+  resample  // resample ablation: those of another pair's base prompt of the same length
+};
+std::string_view name_of(Replacement replacement);
 // denoise: the base run is corrupt, and clean activations are put in: what restores the answer?
 // noise: the base run is clean, and corrupt ones are put in: what breaks it?
 enum class Direction { denoise, noise };
 std::string_view name_of(Direction direction);
+
+// What is measured after the last position (nn/metrics.h).
+enum class Measure {
+  logit_diff,  // logit[answer] - logit[wrong]
+  prob,        // of the answer
+  log_prob,    // of the answer, in nats
+  kl           // KL(clean || edited), in nats: 0 for what predicts as the clean run does
+};
+std::string_view name_of(Measure measure);     // "log_prob": as on the command line
+Measure parse_measure(std::string_view text);  // throws Error (usage) naming the words there are
 
 struct SweepSpec {
   // resid_pre, resid_mid, resid_post, attn_out, mlp_out (by pos), z, q, k, v (by head, pos or
@@ -59,9 +76,13 @@ struct SweepSpec {
   By by = By::pos;
   Replacement replacement = Replacement::patch;
   Direction direction = Direction::denoise;
-  int rows_at_once = 1024;  // rows (tokens of all runs together) of one pass: bounds the memory
-  const std::atomic<bool>* cancel = nullptr;          // checked between passes; InterruptedError
+  Measure measure = Measure::logit_diff;
+  std::uint64_t seed = 0;                             // of resample
+  std::int64_t memory = std::int64_t{1} << 30;        // bytes of intermediate values at a time
+  const std::atomic<bool>* cancel = nullptr;          // InterruptedError when set
   std::function<void(int done, int total)> progress;  // runs
+  // What the work is reduced by, see SweepOptions (autograd/sweep.h).
+  bool by_row = true, by_head = true, by_difference = true, by_demand = true;
 };
 
 struct Sweep {
@@ -69,14 +90,28 @@ struct Sweep {
   Tensor values;                  // f64: the metric of each edited run
   double clean = 0, corrupt = 0;  // the metric of the unedited runs
   int runs = 0, passes = 0;       // edited runs asked for; forward passes that gave them
-  // Where an edit replaces nothing but equal values, the effect is exactly 0 and nothing is run.
+  // Where an edit cannot reach the metric, or replaces nothing but equal values, the effect is
+  // exactly 0 and nothing is run.
   int without_effect = 0;
+  std::string explanation;  // what the sweep was compiled into (autograd/sweep.h)
 
+  Direction direction = Direction::denoise;
   double base(Direction d) const { return d == Direction::denoise ? corrupt : clean; }
 };
 
 // One edited run for each layer and each place of `by`. Throws Error (input) when the prompts
 // differ in length, showing both tokenisations, and what check_sweep throws.
 Sweep patch_sweep(const nn::Model& model, const Pair& pair, const SweepSpec& spec = {});
+// The same of many pairs, which may differ in length: they lie in one batch, without padding.
+std::vector<Sweep> patch_sweeps(const nn::Model& model, std::span<const Pair> pairs,
+                                const SweepSpec& spec = {});
+
+// Over many pairs: how much an edit changes the metric from the base run's. Places are counted
+// from the first position; those that only some pairs have are the mean over these.
+struct SweepSummary {
+  std::vector<std::string> axes;
+  Tensor mean, standard_error, count;  // f64, of the largest shape; NaN where there is too little
+};
+SweepSummary summarise(std::span<const Sweep> sweeps);
 
 }  // namespace vitrine::interp

@@ -188,40 +188,4 @@ Updates cache_updates(const Config& config) {
   return updates;
 }
 
-// ---- what one asks of it: metrics -------------------------------------------------------------
-Metric next_token_loss(std::int64_t n) {
-  return {"loss", [n](Builder& b) {
-            const Value row = b.input("next.row", {DType::i32, {n}}),
-                        token = b.input("next.token", {DType::i32, {n}});
-            const Value per_token =
-                cross_entropy(gather_rows(b.output("logits"), row), token);  // [n]
-            b.output("loss_per_token", per_token);
-            return mean(per_token);
-          }};
-}
-
-Metric training_loss(std::int64_t n) {
-  return {"loss", [n](Builder& b) {
-            const Value row = b.input("next.row", {DType::i32, {n}}),
-                        token = b.input("next.token", {DType::i32, {n}});
-            const Value x = gather_rows(b.at(site::unembed_in()), row);  // [n, d]
-            const Node& logits =
-                b.node(b.node(b.output("logits").id()).inputs[0]);          // matmul(x, W_U)
-            const Value w_u = b.value(b.node(logits.inputs[1]).inputs[0]);  // [v, d]
-            return mean(linear_cross_entropy(x, w_u, token));
-          }};
-}
-
-Metric logit_diff(int answer, int wrong) {
-  return {"logit_diff", [answer, wrong](Builder& b) {
-            const Value logits = b.output("logits");
-            const std::int64_t sequences = b.value(b.row_table().keys).dim(0);
-            const Value last = b.input("rows.last", {DType::i32, {sequences}});
-            const Value row = gather_rows(logits, last);  // [sequences, v]
-            const Value each = slice(row, 1, answer, answer + 1) - slice(row, 1, wrong, wrong + 1);
-            b.output("logit_diff_per_prompt", reshape(each, {sequences}));
-            return mean(each);
-          }};
-}
-
 }  // namespace vitrine::nn

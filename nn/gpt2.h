@@ -2,7 +2,6 @@
 // bottom.
 #pragma once
 
-#include "autograd/gradient.h"
 #include "autograd/graph.h"
 #include "autograd/plan.h"
 #include "nn/config.h"
@@ -30,18 +29,5 @@ Graph build_gpt2(const Config& config, const BatchSize& size, DType dtype = DTyp
 // and cache.v.LAYER [positions, head, e], which cache_updates(config) writes after each run; the
 // input rows.slot [rows] says where each row goes, and rows.keys which slots hold which positions.
 Updates cache_updates(const Config& config);
-
-// Mean cross-entropy, in nats, of predicting each token from those before it, over all prompts.
-// Inputs, i32: next.row [n], the rows that have a next token, and next.token [n]. Adds the output
-// loss_per_token [n].
-Metric next_token_loss(std::int64_t n);
-
-// The same number for training: the logits are made a chunk at a time and never stored, so edits
-// and gradients of unembed.hook_out have no part in it.
-Metric training_loss(std::int64_t n);
-
-// logit[answer] - logit[wrong] after the last token of each prompt, averaged over prompts. Input:
-// rows.last [sequences]. Adds the output logit_diff_per_prompt [sequences].
-Metric logit_diff(int answer, int wrong);
 
 }  // namespace vitrine::nn

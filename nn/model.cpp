@@ -2,11 +2,26 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "nn/checkpoint.h"
 #include "nn/find_model.h"
 #include "tensor/error.h"
 
 namespace vitrine::nn {
+
+Tensor Run::last_logits() const {
+  const Tensor rows = results.raw("logits");
+  const auto count = static_cast<std::int64_t>(prompts.size());
+  Tensor last = Tensor::empty({count, rows.dim(1)}, rows.dtype());
+  std::int64_t end = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    end += static_cast<std::int64_t>(prompts[static_cast<std::size_t>(i)].size());
+    const Tensor row = rows.select(0, end - 1);
+    std::copy_n(row.view().data, row.bytes(), last.select(0, i).view().data);
+  }
+  return last;
+}
 
 Model::Model(Config config, Parameters parameters, std::optional<Tokenizer> tokenizer,
              const LoadOptions& options)
@@ -56,23 +71,41 @@ Run Model::run_batch(const std::vector<Tokens>& prompts, const Fetch& wanted) co
   return run_graph(*graph_for(batch_size(prompts)), prompts, wanted);
 }
 
-Run Model::run_graph(const Graph& graph, const std::vector<Tokens>& prompts,
-                     const Fetch& wanted) const {
+Run Model::run_graph(const Graph& graph, const std::vector<Tokens>& prompts, const Fetch& wanted,
+                     const Feeds& more) const {
   check_prompts(prompts, config_);
   const Plan plan = plans_->get(graph, wanted);
-  return {prompts, plan.run(batch_feeds(prompts), parameters_, {.pool = pool_.get()})};
+  Feeds feeds = batch_feeds(prompts);
+  feeds.insert(more.begin(), more.end());
+  return {prompts, plan.run(feeds, parameters_, {.pool = pool_.get()})};
 }
 
 Run Model::run_edited(const std::vector<Tokens>& prompts, const Interventions& what,
                       const Fetch& wanted, const Metric* metric, const RunOptions& options) const {
   check_prompts(prompts, config_);
   Graph graph = intervene(*graph_for(batch_size(prompts)), what);
-  if (metric != nullptr) graph = with_metric(graph, *metric);
+  Feeds feeds = batch_feeds(prompts);
+  if (metric != nullptr) {
+    graph = with_metric(graph, *metric);
+    feeds.insert(metric->feeds.begin(), metric->feeds.end());
+  }
   const Plan plan = plans_->get(graph, wanted);
   RunOptions with_pool = options;
   with_pool.pool = pool_.get();
-  return {prompts,
-          plan.run(with_interventions(graph, what, batch_feeds(prompts)), parameters_, with_pool)};
+  return {prompts, plan.run(with_interventions(graph, what, feeds), parameters_, with_pool)};
+}
+
+Swept Model::sweep(const std::vector<Tokens>& prompts, std::span<const Interventions> worlds,
+                   const Metric& metric, const std::vector<std::string>& outputs,
+                   const SweepOptions& options) const {
+  check_prompts(prompts, config_);
+  SweepOptions with_pool = options;
+  with_pool.pool = pool_.get();
+  with_pool.plans = plans_.get();
+  Feeds feeds = batch_feeds(prompts);
+  feeds.insert(metric.feeds.begin(), metric.feeds.end());
+  return vitrine::sweep(with_metric(*graph_for(batch_size(prompts)), metric), feeds, parameters_,
+                        worlds, outputs, with_pool);
 }
 
 Model load_gpt2(std::string_view name, const LoadOptions& options) {

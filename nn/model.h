@@ -9,13 +9,16 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "autograd/intervention.h"
 #include "autograd/plan_cache.h"
+#include "autograd/sweep.h"
 #include "nn/batch.h"
+#include "nn/metrics.h"
 #include "nn/tokenizer.h"
 
 namespace vitrine::nn {
@@ -28,6 +31,7 @@ struct Run {
   Tensor operator[](const Site& site) const { return results[site]; }
   Tensor operator[](std::string_view name) const { return results[name]; }
   Tensor logits() const { return results["logits"]; }  // [batch, position, vocabulary]
+  Tensor last_logits() const;  // [batch, vocabulary], after the last token of each prompt
 };
 
 struct LoadOptions {
@@ -79,11 +83,20 @@ class Model {
   }
   Run run_batch(const std::vector<Tokens>& prompts, const Fetch& wanted) const;
   // The same over a transformed graph, which must have been built for prompts of this size.
-  Run run_graph(const Graph& graph, const std::vector<Tokens>& prompts, const Fetch& wanted) const;
+  // `more` are feeds besides the prompts: those of a metric.
+  Run run_graph(const Graph& graph, const std::vector<Tokens>& prompts, const Fetch& wanted,
+                const Feeds& more = {}) const;
 
   // The prompts with interventions made; `metric`, if given, is emitted on the edited graph.
   Run run_edited(const std::vector<Tokens>& prompts, const Interventions& what, const Fetch& wanted,
                  const Metric* metric = nullptr, const RunOptions& options = {}) const;
+
+  // One edited run of the prompts for each of `worlds`, all compiled into one program: `outputs` are
+  // those that the metric emits ("logit_diff", "logit_diff_per_prompt"). The pool and the cache of
+  // plans are this model's.
+  Swept sweep(const std::vector<Tokens>& prompts, std::span<const Interventions> worlds,
+              const Metric& metric, const std::vector<std::string>& outputs,
+              const SweepOptions& options = {}) const;
 
   ThreadPool& pool() const { return *pool_; }
   const PlanCache& plans() const { return *plans_; }

@@ -26,12 +26,31 @@ std::vector<int> ranking(std::span<const float> logits, std::size_t count) {
   return ids;
 }
 
+// A value for a text that grows must be the same at every position: [1, ...] or without the axis.
+void check_value(const Edit& e, const SiteEntry& site) {
+  if (!e.value.defined()) return;
+  const Shape &given = e.value.shape(), &whole = site.type.shape;
+  bool fits = given.size() <= whole.size();
+  for (int i = 1; fits && i <= given.size(); ++i) {
+    const std::int64_t size = given[given.size() - i], axis = whole.size() - i;
+    fits = size == 1 || (axis > 0 && size == whole[static_cast<int>(axis)]);
+  }
+  if (fits) return;
+  Shape each = whole;
+  each[0] = 1;
+  throw ShapeError(fmt::format(
+      "{}: a value {} does not fit a text that grows; it needs the same value at every position, "
+      "{} "
+      "or what broadcasts to it (for one position's value, select that position with .pos)",
+      e.to_text(), to_string(given), to_string(each)));
+}
+
 // A text that grows: keys and values of earlier tokens are kept, so each run sees only the new
 // ones.
 class CachedRun {
  public:
-  CachedRun(const Model& model, std::int64_t capacity)
-      : model_(model), capacity_(capacity), bound_(model.parameters()) {
+  CachedRun(const Model& model, std::int64_t capacity, const Interventions& what)
+      : model_(model), what_(what), capacity_(capacity), bound_(model.parameters()) {
     const Config& c = model.config();
     for (const auto& [cache, next] : cache_updates(c)) {
       const DType dtype = bound_.at("wte.weight").dtype();
@@ -39,32 +58,55 @@ class CachedRun {
     }
   }
 
+  // Whether the edits fit the text when it is `rows` long; throws what generate does.
+  void check_edits(std::int64_t rows) const {
+    if (what_.stages().empty()) return;
+    const Graph graph = graph_of(rows);
+    for (const auto& stage : what_.stages()) {
+      for (const Edit& e : stage) check_value(e, graph.site(e.site.name));
+    }
+    with_interventions(graph, what_, feeds(Tokens(static_cast<std::size_t>(rows)), 0));
+  }
+
   // f32 [vocabulary]: what follows the text so far and `fresh` tokens after it.
   Tensor next_logits(const Tokens& fresh) {
     const auto rows = static_cast<std::int64_t>(fresh.size());
     if (rows != planned_rows_) {
-      const Graph graph = model_.build(BatchSize{rows, 1, capacity_, true});
-      plan_ = compile(graph, fetch(value("logits")), cache_updates(model_.config()));
+      graph_ = graph_of(rows);
+      plan_ = compile(graph_, fetch(value("logits")), cache_updates(model_.config()));
       planned_rows_ = rows;
     }
-    std::vector<std::int32_t> position(fresh.size()), keys(static_cast<std::size_t>(capacity_), -1);
-    std::iota(position.begin(), position.end(), static_cast<std::int32_t>(length_));
+    const Feeds fed = with_interventions(graph_, what_, feeds(fresh, length_), Text::part);
     length_ += rows;
-    std::iota(keys.begin(), keys.begin() + length_, 0);
-    const Tensor at = Tensor::of({rows}, position);
-    const Feeds feeds = {{"tokens", Tensor::of({rows}, fresh)},
-                         {"rows.sequence", Tensor::zeros({rows}, DType::i32)},
-                         {"rows.position", at},
-                         {"rows.slot", at},
-                         {"rows.keys", Tensor::of({1, capacity_}, keys)}};
-    const Results r = plan_.run(feeds, bound_, {.pool = &model_.pool()});
+    const Results r = plan_.run(fed, bound_, {.pool = &model_.pool()});
     return r.raw("logits").select(0, rows - 1).to(DType::f32).contiguous();
   }
 
  private:
+  Graph graph_of(std::int64_t rows) const {
+    const Graph graph = model_.build(BatchSize{rows, 1, capacity_, true});
+    return what_.stages().empty() ? graph : intervene(graph, what_);
+  }
+
+  // For `fresh` tokens after `before` others.
+  Feeds feeds(const Tokens& fresh, std::int64_t before) const {
+    const auto rows = static_cast<std::int64_t>(fresh.size());
+    std::vector<std::int32_t> position(fresh.size()), keys(static_cast<std::size_t>(capacity_), -1);
+    std::iota(position.begin(), position.end(), static_cast<std::int32_t>(before));
+    std::iota(keys.begin(), keys.begin() + before + rows, 0);
+    const Tensor at = Tensor::of({rows}, position);
+    return {{"tokens", Tensor::of({rows}, fresh)},
+            {"rows.sequence", Tensor::zeros({rows}, DType::i32)},
+            {"rows.position", at},
+            {"rows.slot", at},
+            {"rows.keys", Tensor::of({1, capacity_}, keys)}};
+  }
+
   const Model& model_;
+  const Interventions& what_;
   std::int64_t capacity_, length_ = 0, planned_rows_ = 0;
   Parameters bound_;  // the weights, and the caches
+  Graph graph_;
   Plan plan_;
 };
 
@@ -119,7 +161,8 @@ std::vector<Candidate> top_tokens(std::span<const float> logits, int k) {
 }
 
 Tokens generate(const Model& model, const Tokens& prompt, int count, const Sampling& sampling,
-                random::Key key, const std::function<bool(int id)>& on_token) {
+                random::Key key, const std::function<bool(int id)>& on_token,
+                const Interventions& what) {
   check_sampling(sampling);
   check_prompts({prompt}, model.config());
   const std::int64_t wanted = static_cast<std::int64_t>(prompt.size()) + count;
@@ -130,7 +173,8 @@ Tokens generate(const Model& model, const Tokens& prompt, int count, const Sampl
         prompt.size(), count, wanted, model.config().context,
         model.config().context - static_cast<std::int64_t>(prompt.size())));
   }
-  CachedRun run(model, wanted);
+  CachedRun run(model, wanted, what);
+  if (count > 0) run.check_edits(wanted - 1);  // the last token is not run
   Tokens fresh, next = prompt;
   for (int i = 0; i < count; ++i) {
     const Tensor last = run.next_logits(next);
@@ -142,6 +186,14 @@ Tokens generate(const Model& model, const Tokens& prompt, int count, const Sampl
     next = {id};
   }
   return fresh;
+}
+
+Tensor next_logits(const Model& model, const Tokens& prompt, const Interventions& what) {
+  check_prompts({prompt}, model.config());
+  const auto rows = static_cast<std::int64_t>(prompt.size());
+  CachedRun run(model, rows, what);
+  run.check_edits(rows);
+  return run.next_logits(prompt);
 }
 
 }  // namespace vitrine::nn

@@ -33,7 +33,18 @@ std::vector<Candidate> top_tokens(std::span<const float> logits, int k);
 // `count` tokens after the prompt, fewer when the end-of-text token comes. Token i is drawn with
 // draw i of `key`'s stream. Each is passed to `on_token` as it comes, if given; false from it
 // stops. Throws ContextError when prompt and text together would exceed the context.
+//
+// `what` is changed while the text is made: an edit without positions at every token, of the prompt
+// and generated, one with positions at those alone, counted from the start of the prompt. The text
+// is that of computing everything again for each token. Throws what intervene and
+// with_interventions throw, GraphError for a position after those of the text, and ShapeError for a
+// value that is not the same at every position: all before the first token.
 Tokens generate(const Model& model, const Tokens& prompt, int count, const Sampling& sampling,
-                random::Key key, const std::function<bool(int id)>& on_token = {});
+                random::Key key, const std::function<bool(int id)>& on_token = {},
+                const Interventions& what = {});
+
+// f32 [vocabulary]: the logits after the last token of the prompt, which generate chooses the first
+// token from.
+Tensor next_logits(const Model& model, const Tokens& prompt, const Interventions& what = {});
 
 }  // namespace vitrine::nn

@@ -7,6 +7,7 @@
 
 #include "autograd/ops.h"
 #include "nn/checkpoint.h"
+#include "nn/metrics.h"
 #include "tensor/error.h"
 
 namespace vitrine::nn {

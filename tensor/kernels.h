@@ -14,6 +14,8 @@
 // at run time.
 #pragma once
 
+#include <span>
+
 #include <cstdint>
 
 #include "tensor/tensor.h"
@@ -99,6 +101,9 @@ void layer_norm_gain_grad(ThreadPool& pool, const View& x, const View& dy, doubl
 // size; -1 is only allowed where said. out[i..., :] = table[index[i...], :]        table [n,
 // rest...], index any shape, out index.shape + rest.  -1 gives zeros.
 void gather_rows(ThreadPool& pool, const View& table, const View& index, const View& out);
+// The same from several tables, whose rows are counted one after the other.
+void gather_rows_from(ThreadPool& pool, std::span<const View> tables, const View& index,
+                      const View& out);
 // out = 0; out[index[i...], :] += x[i..., :]  the transpose of gather_rows, in a fixed order; -1 is
 // skipped.
 void scatter_add_rows(ThreadPool& pool, const View& x, const View& index, const View& out);

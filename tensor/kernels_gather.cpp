@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "tensor/convert.h"
@@ -51,22 +52,29 @@ std::vector<std::int64_t> read_indices(const char* kernel, const View& index, st
 }
 
 template <class E>
-void gather_as(ThreadPool& pool, const View& table, const std::vector<std::int64_t>& index,
-               const View& out) {
-  const std::int64_t width = table.shape[0] == 0 ? 0 : table.numel() / table.shape[0];
+void gather_as(ThreadPool& pool, std::span<const View> tables,
+               const std::vector<std::int64_t>& index, const View& out) {
+  std::vector<StridedReader<E>> in;
+  std::vector<std::int64_t> end;  // of each table's rows, all tables one after the other
+  for (const View& table : tables) {
+    in.emplace_back(table);
+    end.push_back((end.empty() ? 0 : end.back()) + table.shape[0]);
+  }
   const auto count = static_cast<std::int64_t>(index.size());
-  const std::int64_t out_width = count == 0 ? 0 : out.numel() / count;
-  const StridedReader<E> in(table);
-  pool.parallel_for(count, grain_for(out_width), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      E* to = out.as<E>() + i * out_width;
+  const std::int64_t width = count == 0 ? 0 : out.numel() / count;
+  pool.parallel_for(count, grain_for(width), [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t i = first; i < last; ++i) {
+      E* to = out.as<E>() + i * width;
       const std::int64_t row = index[static_cast<std::size_t>(i)];
       if (row < 0) {
-        std::fill_n(to, out_width, E{});
-      } else {
-        const E* from = in.read(row * width, width, to);
-        if (from != to) std::copy_n(from, width, to);
+        std::fill_n(to, width, E{});
+        continue;
       }
+      std::size_t t = 0;
+      while (row >= end[t]) ++t;
+      const std::int64_t begin = t == 0 ? 0 : end[t - 1];
+      const E* from = in[t].read((row - begin) * width, width, to);
+      if (from != to) std::copy_n(from, width, to);
     }
   });
 }
@@ -114,8 +122,14 @@ void dispatch_bytes(DType dtype, const F& f) {
 }  // namespace
 
 void gather_rows(ThreadPool& pool, const View& table, const View& index, const View& out) {
-  const auto rows = read_indices("gather_rows", index, table.shape[0], true);
-  dispatch_bytes(table.dtype, [&]<class E>(E) { gather_as<E>(pool, table, rows, out); });
+  gather_rows_from(pool, {&table, 1}, index, out);
+}
+void gather_rows_from(ThreadPool& pool, std::span<const View> tables, const View& index,
+                      const View& out) {
+  std::int64_t size = 0;
+  for (const View& table : tables) size += table.shape[0];
+  const auto rows = read_indices("gather_rows", index, size, true);
+  dispatch_bytes(out.dtype, [&]<class E>(E) { gather_as<E>(pool, tables, rows, out); });
 }
 
 void scatter_add_rows(ThreadPool& pool, const View& x, const View& index, const View& out) {

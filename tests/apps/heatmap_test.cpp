@@ -21,9 +21,16 @@ TEST(Heatmap, WithoutColoursNumbersHaveSigns) {
 TEST(Heatmap, LessIsBlueAndMoreIsRed) {
   const std::string text = kMap.text({true}, 100);
   EXPECT_THAT(text, HasSubstr("\x1b[38;5;16;48;5;196m +20.00 \x1b[0m"));  // the largest: full red
-  EXPECT_THAT(text, HasSubstr("\x1b[38;5;16;48;5;105m -10.00 \x1b[0m"));  // half of it, less
-  EXPECT_THAT(text, HasSubstr("\x1b[38;5;16;48;5;224m +1.50 \x1b[0m"));
+  EXPECT_THAT(text, HasSubstr("\x1b[38;5;16;48;5;68m -10.00 \x1b[0m"));   // half of it, less
+  EXPECT_THAT(text, HasSubstr("\x1b[38;5;167m +1.50 \x1b[0m"));           // a little: letters
   EXPECT_THAT(text, HasSubstr("\x1b[0m +0.01      · "));  // next to nothing: no ground
+}
+
+TEST(Heatmap, WhatRoundsToZeroHasNoSign) {
+  const Heatmap map{{{"head", {"0", "1", "2"}}}, {"a"}, {-0.0049, 0.0049, -0.0051}};
+  EXPECT_EQ(map.text({}, 100),
+            "head    0     1      2\n"
+            "a    0.00  0.00  -0.01\n");
 }
 
 TEST(Heatmap, NothingAtAllHasNoColour) {

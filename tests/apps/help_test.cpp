@@ -45,7 +45,7 @@ std::vector<std::string> examples_in(const std::string& help) {
 
 TEST(Help, ListsTheVerbs) {
   EXPECT_THAT(listed_verbs(), ::testing::IsSupersetOf({"tokenize", "predict", "generate", "cache",
-                                                       "patch", "info", "doctor"}));
+                                                       "patch", "steer", "info", "doctor"}));
   EXPECT_EQ(vitrine({}).exit, 0);
   for (const char* spelling : {"--help", "-h", "help"}) {
     EXPECT_EQ(vitrine({spelling}).out, vitrine({}).out) << spelling;

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "tensor/file.h"
 #include "tests/apps/program.h"
 #include "tests/support.h"
@@ -131,6 +133,33 @@ TEST(Patch, NoiseStartsFromTheCleanRun) {
   ASSERT_EQ(j["strongest"].size(), 2u);
   EXPECT_LT(j["strongest"][0]["change"], 0);  // by size, not by sign
   EXPECT_NEAR(j["strongest"][0]["fraction"], 1, 1e-5);
+}
+
+TEST(Patch, OtherMetrics) {
+  const auto sweep = [](const char* metric) {
+    return vitrine(kCapitals + Words{"--site", "resid_pre", "--metric", metric, "--format", "json"})
+        .json();
+  };
+  EXPECT_EQ(sweep("logit_diff")["metric"]["name"], "logit_diff");
+  const json prob = sweep("prob"), log_prob = sweep("log_prob"), kl = sweep("kl");
+  EXPECT_EQ(kl["metric"]["name"], "kl");
+  EXPECT_GT(prob["metric"]["clean"], 0.5);
+  EXPECT_LT(prob["metric"]["corrupt"], 0.1);
+  EXPECT_NEAR(std::exp(log_prob["values"][0][3].get<double>()), prob["values"][0][3], 1e-5);
+  // With the state's name put in, the run predicts as the clean one does; without, not at all.
+  EXPECT_NEAR(kl["metric"]["clean"], 0, 1e-5);
+  EXPECT_GT(kl["metric"]["corrupt"], 1);
+  EXPECT_NEAR(kl["values"][0][3], 0, 1e-4);
+  EXPECT_NEAR(kl["strongest"][0]["fraction"], 1, 1e-4);
+  const auto heading = [](const char* metric) {
+    return vitrine(kCapitals + Words{"--site", "resid_pre", "--metric", metric}).out;
+  };
+  EXPECT_THAT(heading("prob"), HasSubstr("metric: probability of \" Austin\", clean "));
+  EXPECT_THAT(heading("log_prob"), HasSubstr("metric: log probability of \" Austin\" (nats), "));
+  EXPECT_THAT(heading("kl"),
+              HasSubstr("metric: KL(clean || edited) (nats), clean 0.000, corrupt "));
+  EXPECT_THAT(vitrine(kCapitals + Words{"--site", "resid_pre", "--metric", "loss"}).err,
+              HasSubstr("--metric"));
 }
 
 TEST(Patch, Zero) {

@@ -293,4 +293,17 @@ std::vector<bool> GraphReach::reached(NodeId from, std::int64_t from_element, No
   return {};
 }
 
+std::vector<OpCall> calls_of(const Sample& sample) {
+  const Case c = make_case(sample);
+  Feeds leaves = c.feeds;
+  Graph graph = c.graph;
+  const GraphReach values =
+      c.parameters.empty() ? GraphReach(graph, leaves) : GraphReach(Graph(), {});
+  std::vector<OpCall> calls;
+  for (const Node& n : values.graph().nodes()) {
+    if (n.op->name == sample.op && !n.inputs.empty()) calls.push_back(values.call(n));
+  }
+  return calls;
+}
+
 }  // namespace vitrine::test

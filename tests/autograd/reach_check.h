@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "autograd/plan.h"
+#include "tests/autograd/samples.h"
 
 namespace vitrine::test {
 
@@ -73,6 +74,9 @@ class GraphReach {
   std::map<NodeId, Tensor> values_;
   std::map<NodeId, Fact> facts_;
 };
+
+// The calls that a sample makes of its own op.
+std::vector<OpCall> calls_of(const Sample& sample);
 
 Dims index_of(std::int64_t element, const Shape& shape);  // row-major
 

@@ -16,20 +16,6 @@ namespace {
 
 using ::testing::IsEmpty;
 
-// The calls that a sample makes of its own op.
-std::vector<OpCall> calls_of(const Sample& sample) {
-  const Case c = make_case(sample);
-  Feeds leaves = c.feeds;
-  Graph graph = c.graph;
-  const GraphReach values =
-      c.parameters.empty() ? GraphReach(graph, leaves) : GraphReach(Graph(), {});
-  std::vector<OpCall> calls;
-  for (const Node& n : values.graph().nodes()) {
-    if (n.op->name == sample.op && !n.inputs.empty()) calls.push_back(values.call(n));
-  }
-  return calls;
-}
-
 class ReachRules : public ::testing::TestWithParam<std::string> {};
 
 // A rule holds for every element of every sample. And it is not vacuous: what is said to reach the

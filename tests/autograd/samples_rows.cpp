@@ -154,6 +154,20 @@ void add_gather(std::vector<Sample>& out) {
                                       transpose(slice(in[1], 1, 0, 4, 3)));
                  }});
 
+  const auto gather_from = [&](const std::string& name, const std::vector<Leaf>& leaves) {
+    out.push_back({"gather_rows_from", name, leaves, [](Builder&, const In& in) {
+                     return gather_rows_from({in.begin() + 1, in.end()}, in[0]);
+                   }});
+  };
+  gather_from("two",
+              {ints("i", {6}, {5, -1, 2, 4, 3, 2}), normal("a", {3, 2}), normal("b", {4, 2})});
+  gather_from("three_and_none_of_one", {longs("i", {4}, {0, 3, 4, 3}), normal("a", {2, 3}),
+                                        normal("b", {1, 3}), normal("c", {2, 3})});
+  gather_from("one", {ints("i", {2, 2}, {1, 0, 1, -1}), normal("a", {2, 3, 2})});
+  gather_from("empty_between", {ints("i", {3}, {2, 0, 1}), normal("a", {1, 2}), normal("b", {0, 2}),
+                                normal("c", {2, 2})});
+  gather_from("numbers", {ints("i", {3}, {2, 0, 1}), normal("a", {1}), normal("b", {2})});
+
   const auto scatter = [&](const std::string& name, const Leaf& x, const Leaf& index,
                            std::int64_t rows) {
     out.push_back({"scatter_add_rows", name, {x, index}, [rows](Builder&, const In& in) {

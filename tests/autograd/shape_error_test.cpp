@@ -222,6 +222,13 @@ std::vector<WrongCall> wrong_calls() {
       }));
   add_call(wrong("gather_rows", {"f64[]", "i32[3]", "must be [n, ...], not []"},
                  [](Builder& b) { gather_rows(f64(b, {}), i32(b, {3})); }));
+  add_call(wrong("gather_rows_from", {"the tables must be alike", "f64[2] is not like f64[4, 2]"},
+                 [](Builder& b) {
+                   gather_rows_from({f64(b, {4, 2}), f64(b, {2})}, i32(b, {3}));
+                 }));
+  add_call(wrong("gather_rows_from", {"f64[3]", "the index must be i32 or i64"}, [](Builder& b) {
+    gather_rows_from({f64(b, {4, 2})}, f64(b, {3}));
+  }));
   add_call(wrong("scatter_add_rows",
                  {"f64[4, 2]", "i32[3]", "must begin with the axes of the index"}, [](Builder& b) {
                    scatter_add_rows(f64(b, {4, 2}), i32(b, {3}), 5);

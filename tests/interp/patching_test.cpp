@@ -3,6 +3,8 @@
 
 #include <gmock/gmock.h>
 
+#include <cmath>
+
 #include "nn/sites.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"
@@ -30,13 +32,13 @@ TEST(PatchSweep, EqualsOneRunAfterTheOther) {
     const nn::Tokens &base = direction == Direction::denoise ? kPair.corrupt : kPair.clean,
                      &other = direction == Direction::denoise ? kPair.clean : kPair.corrupt;
     for (const Replacement replacement : {Replacement::patch, Replacement::zero}) {
-      for (const int rows : {6, 20, 1024}) {
+      for (const std::int64_t memory : {20000, 200000, 1 << 30}) {
         const Sweep sweep = patch_sweep(tiny(), kPair,
                                         {.site = "z",
                                          .by = By::head_pos,
                                          .replacement = replacement,
                                          .direction = direction,
-                                         .rows_at_once = rows});
+                                         .memory = memory});
         EXPECT_EQ(sweep.axes, (std::vector<std::string>{"layer", "pos", "head"}));
         for (std::int64_t layer = 0; layer < 3; ++layer) {
           const Site z = site::z(static_cast<int>(layer));
@@ -53,6 +55,47 @@ TEST(PatchSweep, EqualsOneRunAfterTheOther) {
       }
     }
   }
+}
+
+// The log probabilities after the last token of an edited run.
+std::vector<double> log_probs(const Interventions& what, const nn::Tokens& base) {
+  auto logits =
+      tiny().run_edited({base}, what, fetch(value("logits"))).last_logits().to_vector<double>();
+  double total = 0;
+  for (const double x : logits) total += std::exp(x);
+  for (double& x : logits) x -= std::log(total);
+  return logits;
+}
+
+TEST(PatchSweep, MeasuresWhatIsAskedFor) {
+  const auto clean = log_probs({}, kPair.clean);
+  const auto naive = [&](Measure m, const std::vector<double>& p) {
+    const double log_prob = p[static_cast<std::size_t>(kPair.answer)];
+    if (m == Measure::logit_diff) return log_prob - p[static_cast<std::size_t>(kPair.wrong)];
+    if (m == Measure::log_prob) return log_prob;
+    if (m == Measure::prob) return std::exp(log_prob);
+    double kl = 0;
+    for (std::size_t t = 0; t < p.size(); ++t) kl += std::exp(clean[t]) * (clean[t] - p[t]);
+    return kl;
+  };
+  const auto other = tiny().run(nn::Prompt(kPair.clean), sites("*.hook_resid_pre"));
+  for (const Measure m : {Measure::logit_diff, Measure::prob, Measure::log_prob, Measure::kl}) {
+    SCOPED_TRACE(name_of(m));
+    EXPECT_EQ(parse_measure(name_of(m)), m);
+    const Sweep sweep = patch_sweep(tiny(), kPair, {.measure = m});
+    EXPECT_NEAR(sweep.clean, naive(m, clean), 2e-5);
+    EXPECT_NEAR(sweep.corrupt, naive(m, log_probs({}, kPair.corrupt)), 2e-5);
+    EXPECT_GT(std::abs(sweep.clean - sweep.corrupt), 1e-4);
+    for (std::int64_t layer = 0; layer < 3; ++layer) {
+      const Site site = site::resid_pre(static_cast<int>(layer));
+      for (std::int64_t pos = 0; pos < 6; ++pos) {
+        const auto p = log_probs({replace(site, other[site], {.pos = {pos}})}, kPair.corrupt);
+        EXPECT_NEAR(sweep.values.at<double>({layer, pos}), naive(m, p), 2e-5);
+      }
+    }
+  }
+  EXPECT_THAT(message_of<Error>([] { parse_measure("loss"); }),
+              HasSubstr("there is no metric 'loss'; there are logit_diff, prob, log_prob, kl"));
 }
 
 // Before the first token that differs nothing can have an effect: exactly none, and nothing is run.

@@ -5,7 +5,7 @@
 #include "autograd/ops.h"
 #include "autograd/recorded.h"
 #include "autograd/splice.h"
-#include "nn/gpt2.h"
+#include "nn/metrics.h"
 #include "nn/model.h"
 #include "nn/sites.h"
 #include "tests/support.h"

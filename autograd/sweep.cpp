@@ -1,0 +1,184 @@
+#include "autograd/sweep.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <set>
+
+#include "autograd/builder.h"
+#include "autograd/sweep_lift.h"
+#include "tensor/error.h"
+
+namespace vitrine {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+std::vector<std::string> edited_sites(const Graph& graph, std::span<const Interventions> worlds) {
+  std::set<std::string> names;
+  for (const Interventions& w : worlds) {
+    for (const auto& stage : w.stages()) {
+      for (const Edit& e : stage) names.insert(e.site.name);
+    }
+  }
+  std::vector<std::string> in_order;
+  for (const std::string& name : names) graph.site(name);  // throws for what is not there
+  for (const SiteEntry& s : graph.sites()) {
+    if (names.contains(s.name)) in_order.push_back(s.name);
+  }
+  return in_order;
+}
+
+// The values of the base run that a sweep is likely to read, so that it runs once: what meets an
+// edited stream, and the keys and values of attention.
+std::vector<NodeId> likely_reads(const BaseRun& base, const std::vector<std::string>& sites) {
+  const Graph& g = base.graph();
+  std::vector<bool> live(static_cast<std::size_t>(g.next_id()), false);
+  const auto is_live = [&](NodeId id) { return live[static_cast<std::size_t>(id)]; };
+  for (const std::string& s : sites) live[static_cast<std::size_t>(g.site(s).node)] = true;
+  std::vector<NodeId> reads;
+  for (const std::string& s : sites) reads.push_back(g.site(s).node);
+  for (const Node& n : g.nodes()) {
+    const bool any = std::any_of(n.inputs.begin(), n.inputs.end(), is_live);
+    if (!any) continue;
+    live[static_cast<std::size_t>(n.id)] = true;
+    const bool joins = n.inputs.size() > 1 && n.op->name != "layer_norm" &&
+                       n.op->name != "linear" && n.op->name != "matmul" &&
+                       n.op->name != "gather_rows";
+    if (!joins) continue;
+    for (const NodeId i : n.inputs) {
+      if (!base.is_weight(i) && g.node(i).type.shape.size() >= 2) reads.push_back(i);
+    }
+  }
+  return reads;
+}
+
+// Row `from` of a piece becomes row `to` of a result.
+void copy_rows(const LiftedOutput& out, const Results& results, const Shape& shape,
+               std::int64_t first_world, Tensor& values) {
+  const std::int64_t rows = cells_of(shape).rows;
+  for (auto piece = out.pieces.rbegin(); piece != out.pieces.rend(); ++piece) {  // the first wins
+    const Tensor packed = results.raw(piece->output).contiguous();
+    const auto& entries = piece->list->entries;
+    const std::int64_t units =
+        piece->list->lead == 2 ? cells_of(shape).count() : rows;  // cells of a world
+    const std::int64_t bytes = numel(shape) / units * size_of(packed.dtype());
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+      const std::int64_t to = (first_world + entries[i].world) * units + entries[i].cell;
+      std::memcpy(values.view().data + to * bytes,
+                  packed.view().data + static_cast<std::int64_t>(i) * bytes,
+                  static_cast<std::size_t>(bytes));
+    }
+  }
+}
+
+Tensor repeated(const Tensor& value, std::int64_t times) {
+  Shape once{1}, shape{times};
+  for (const std::int64_t d : value.shape()) once.push_back(d), shape.push_back(d);
+  return value.contiguous().reshape(once).broadcast_to(shape).clone();
+}
+
+}  // namespace
+
+Tensor Swept::operator[](std::string_view output) const {
+  const auto it = values_.find(output);
+  if (it == values_.end())
+    throw GraphError(fmt::format("the sweep did not ask for the output '{}'", output));
+  return it->second;
+}
+Tensor Swept::base(std::string_view output) const {
+  const auto it = base_.find(output);
+  if (it == base_.end())
+    throw GraphError(fmt::format("the sweep did not ask for the output '{}'", output));
+  return it->second;
+}
+
+Swept sweep(const Graph& graph, const Feeds& feeds, const Parameters& parameters,
+            std::span<const Interventions> worlds, const std::vector<std::string>& outputs,
+            const SweepOptions& options) {
+  const auto start = Clock::now();
+  for (const std::string& name : outputs) graph.output(name);  // throws for what is not there
+  const std::vector<std::string> sites = edited_sites(graph, worlds);
+  BaseRun base(graph, sites, feeds, parameters, options);
+  std::vector<NodeId> wanted = likely_reads(base, sites);
+  for (const std::string& name : outputs) wanted.push_back(base.graph().output(name));
+  base.want(wanted);
+
+  Swept swept;
+  SweepStats& stats = swept.stats_;
+  stats.worlds = static_cast<int>(worlds.size());
+  stats.base_flops = base.stats().flops;
+  stats.parameter_bytes = base.stats().parameter_bytes;
+  stats.base_bytes = base.stats().intermediate_bytes;
+  for (const std::string& name : outputs) {
+    const Tensor& value = base.value(base.graph().output(name));
+    swept.base_[name] = value;
+    swept.values_[name] = repeated(value, stats.worlds);
+  }
+
+  swept.has_effect_.assign(worlds.size(), false);
+
+  // Worlds in halves until they fit.
+  std::vector<std::span<const Interventions>> todo;
+  if (!worlds.empty()) todo.push_back(worlds);
+  while (!todo.empty()) {
+    const std::span<const Interventions> now = todo.back();
+    todo.pop_back();
+    const auto first = now.data() - worlds.data();
+    const auto lifting = Clock::now();
+    LiftedProgram program = lift(base, feeds, now, static_cast<int>(first), outputs, options);
+    const auto silent =
+        static_cast<int>(std::count(program.has_effect.begin(), program.has_effect.end(), false));
+    if (silent == static_cast<int>(now.size())) {
+      stats.without_effect += silent;
+      stats.lift_seconds += since(lifting);
+      continue;
+    }
+    Fetch fetch_all;
+    for (const LiftedOutput& o : program.outputs) {
+      for (const auto& piece : o.pieces) fetch_all.wants.push_back(value(piece.output));
+    }
+    const Plan plan = options.plans != nullptr ? options.plans->get(program.graph, fetch_all)
+                                               : compile(program.graph, fetch_all);
+    stats.lift_seconds += since(lifting);
+    if (plan.stats().arena_bytes + plan.stats().result_bytes > options.memory && now.size() > 1) {
+      const std::size_t half = now.size() / 2;
+      todo.push_back(now.subspan(half));
+      todo.push_back(now.first(half));
+      continue;
+    }
+    base.want(program.base);
+    Feeds all = feeds;
+    all.merge(program.feeds);
+    for (const NodeId id : program.base) all[fmt::format("base.{}", id)] = base.value(id);
+    const auto done = static_cast<int>(first);
+    RunOptions run{.pool = options.pool, .cancel = options.cancel};
+    if (options.progress) {
+      run.progress = [&](int step, int steps) {
+        options.progress(done + static_cast<int>(now.size()) * step / std::max(1, steps),
+                         stats.worlds);
+      };
+    }
+    const Results results = plan.run(all, parameters, run);
+    for (const LiftedOutput& o : program.outputs)
+      copy_rows(o, results, base.graph().node(o.node).type.shape, first, swept.values_[o.name]);
+    for (std::size_t w = 0; w < now.size(); ++w)
+      swept.has_effect_[static_cast<std::size_t>(first) + w] = program.has_effect[w];
+    stats.without_effect += silent;
+    ++stats.passes;
+    stats.flops += plan.stats().flops;
+    stats.weights_read += plan.stats().parameter_bytes;
+    stats.bytes += plan.stats().intermediate_bytes;
+    stats.largest_arena = std::max(stats.largest_arena, plan.stats().arena_bytes);
+  }
+  stats.base_seconds = base.seconds();
+  stats.seconds = since(start);
+  return swept;
+}
+
+}  // namespace vitrine
