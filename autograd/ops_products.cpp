@@ -322,7 +322,7 @@ extern constinit const OpDef kHeadsIn = {
     .parts = [](const ReachCall& c, int lead) -> std::optional<Parts> {
       if (lead > 1) return std::nullopt;
       Parts parts{Part::same, Part::whole, Part::whole, Part::same, Part::whole, Part::whole};
-      if (c.in.size() > 6) parts.push_back(Part::same);  // the scale
+      if (c.in.size() > 6) parts.push_back(Part::same);  // the scale of each row
       return parts;
     },
     .flops = flops_matmul,

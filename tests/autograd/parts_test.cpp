@@ -72,6 +72,7 @@ TEST_P(PartsOf, SomeEntriesAreThoseOfTheWhole) {
       for (int lead = 1; lead <= 2; ++lead) {
         const auto parts = parts_of(*call.op, reach_call(call, types), lead);
         if (!parts) continue;
+        ASSERT_EQ(parts->size(), call.in.size()) << sample.name;
         const bool keyed = std::find(parts->begin(), parts->end(), Part::keyed) != parts->end();
         if (keyed && lead == 2) continue;  // heads need key tables of their own: see the sweeps
         std::int64_t n = 1;
