@@ -7,6 +7,7 @@
 #include <random>
 
 #include "autograd/gradient.h"
+#include "autograd/grid.h"
 #include "tests/autograd/samples.h"
 #include "tests/autograd/small_transformer.h"
 #include "tests/tensor/expect_error.h"
@@ -313,6 +314,42 @@ TEST(Sweep, MistakesNameTheWorld) {
   const std::vector<Interventions> one = {{zero(Site{"resid_pre"})}};
   EXPECT_THROW(sweep(m.graph, m.feeds, m.parameters, one, {"out"}, {.cancel = &cancel}),
                InterruptedError);
+}
+
+// ---- grids ------------------------------------------------------------------------------------
+TEST(Grid, HasAWorldForEachSiteAndPlaceAndNamesThem) {
+  Rng rng(4);
+  const Made m = users_model(rng);
+  const Grid g = grid(m.graph, sites("mine.in,mine.*.out"), {Axis::pos, Axis::batch}, zeros());
+  EXPECT_EQ(g.axes, (std::vector<std::string>{"site", "pos", "prompt"}));
+  EXPECT_EQ(to_string(g.shape), "[4, 4, 2]");
+  ASSERT_EQ(g.worlds.size(), 32U);
+  EXPECT_EQ(g.worlds[8 + 2 * 3 + 1].to_text(), "mine.0.out[prompt 1; pos 3] = 0\n");
+  const GridValues v =
+      label(g, sweep(m.graph, m.feeds, m.parameters, g.worlds, {"score"})["score"]);
+  EXPECT_NEAR(v.at({{"site", 1}, {"pos", 3}, {"prompt", 1}}),
+              edited(m, g.worlds[15]).scalar("score"), 1e-11);
+  EXPECT_ERROR(GraphError, "there is no axis 'layer'; there are site, pos, prompt",
+               v.at({{"layer", 1}}));
+  EXPECT_ERROR(GraphError, "the place along 'prompt' is missing", v.at({{"site", 0}, {"pos", 0}}));
+  EXPECT_ERROR(GraphError, "pos 4 is outside 0 to 3",
+               v.at({{"site", 0}, {"pos", 4}, {"prompt", 0}}));
+  EXPECT_ERROR(GraphError, "mine.in has no head axis",
+               grid(m.graph, sites("mine.in"), {Axis::head}, zeros()));
+  EXPECT_ERROR(GraphError, "not along 'row'",
+               grid(m.graph, sites("mine.in"), {Axis::row}, zeros()));
+}
+
+TEST(Grid, CountsThePlacesOfPackedRowsAndPatterns) {
+  const SmallTransformer m = small_transformer();
+  const Grid g = grid(m.graph, sites("attn.hook_pattern"), {Axis::head, Axis::pos, Axis::key},
+                      from(m.run(fetch(sites("attn.hook_pattern"))), "itself"));
+  EXPECT_EQ(to_string(g.shape), "[1, 2, 3, 3]");
+  EXPECT_EQ(g.worlds[9 + 3 + 2].to_text(), "attn.hook_pattern[pos 1; head 1; key 2] = itself\n");
+  const Swept s = sweep(m.graph, m.feeds, m.parameters, g.worlds, {"total"});
+  EXPECT_EQ(s.stats().passes, 0);  // what is put in is there already
+  EXPECT_EQ(label(g, s["total"]).at({{"site", 0}, {"head", 1}, {"pos", 2}, {"key", 0}}),
+            s.base("total").item<double>());
 }
 
 }  // namespace
