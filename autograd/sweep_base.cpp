@@ -10,7 +10,7 @@
 namespace vitrine {
 namespace {
 
-std::string output_name(NodeId id) { return fmt::format("base.{}", id); }
+std::string output_name(NodeId id) { return fmt::format("sweep.base.{}", id); }
 
 }  // namespace
 

@@ -21,7 +21,6 @@ double times(double naive, double done) { return done > 0 ? naive / done : 0; }
 
 std::string Swept::explain() const {
   const SweepStats& s = stats_;
-  const auto worlds = static_cast<double>(s.worlds);
   const int run = s.worlds - s.without_effect;
   std::string text = fmt::format(
       "sweep: {} edited runs by {} pass{} and one base run: {} forward passes avoided\n", s.worlds,
@@ -33,10 +32,12 @@ std::string Swept::explain() const {
                         amount(done, unit), amount(naive, unit), times(naive, done));
   };
   if (s.passes > 0) {
-    line("work", worlds * static_cast<double>(s.base_flops), static_cast<double>(s.flops), "FLOP");
-    line("weights", worlds * static_cast<double>(s.parameter_bytes),
+    line("work", s.base_runs * static_cast<double>(s.base_flops), static_cast<double>(s.flops),
+         "FLOP");
+    line("weights", s.base_runs * static_cast<double>(s.parameter_bytes),
          static_cast<double>(s.weights_read), "B");
-    line("values", worlds * static_cast<double>(s.base_bytes), static_cast<double>(s.bytes), "B");
+    line("values", s.base_runs * static_cast<double>(s.base_bytes), static_cast<double>(s.bytes),
+         "B");
     text += fmt::format("  memory     at most {} at a time\n",
                         amount(static_cast<double>(s.largest_arena), "B"));
   }

@@ -8,6 +8,8 @@
 #include "tensor/error.h"
 
 namespace vitrine {
+std::string base_name(NodeId id) { return fmt::format("sweep.base.{}", id); }
+
 namespace {
 
 std::size_t at(NodeId id) { return static_cast<std::size_t>(id); }
@@ -90,7 +92,7 @@ Value WorldMatrix::base_value(NodeId id) {
   } else if (n.op->name == "site" || n.op->name == "identity" || n.op->name == "detach") {
     v = base_value(n.inputs[0]);
   } else {
-    v = b_.input(fmt::format("base.{}", id), n.type);
+    v = b_.input(base_name(id), n.type);
     reads_.push_back(id);
   }
   return base_values_[id] = v;
@@ -106,7 +108,7 @@ Value WorldMatrix::integers(const std::vector<std::int32_t>& values, const Shape
   if (!v.defined()) {
     Tensor t = Tensor::empty(shape, DType::i32);
     std::copy(values.begin(), values.end(), t.data<std::int32_t>());
-    v = feed(fmt::format("table.{}", integers_.size() - 1), t);
+    v = feed(fmt::format("sweep.table.{}", integers_.size() - 1), t);
   }
   return v;
 }

@@ -291,6 +291,27 @@ TEST(Sweep, InsideAnEditedModel) {
   }
 }
 
+// An index that the edits change picks other rows in each world.
+TEST(Sweep, RowsPickedByAComputedIndex) {
+  Builder b;
+  const Value x = b.site("x", b.input("in", {DType::f64, {4, 3}}), {Axis::pos, Axis::feature});
+  const Value y = b.site("y", relu(x), {Axis::pos, Axis::feature});
+  const Value index = argmax(transpose(x));  // for each feature the position where it is largest
+  b.output("picked", gather_rows(y, index));
+  b.output("fixed", gather_rows(y, b.constant(Tensor::of<std::int32_t>({3}, {2, -1, 0}))));
+  Made m;
+  m.graph = std::move(b).finish();
+  m.feeds = {{"in", normal("in", {4, 3}).value}};
+  m.outputs = {"picked", "fixed"};
+  std::vector<Interventions> worlds;
+  for (std::int64_t p = 0; p < 4; ++p) {
+    worlds.push_back({scale(Site{"x"}, 5, {.pos = {p}})});
+    worlds.push_back({add(Site{"y"}, normal("v", {3}).value, 1, {.pos = {p}})});
+    worlds.push_back(worlds[worlds.size() - 2].then(worlds.back()));
+  }
+  expect_equal_to_one_by_one(m, worlds, {});
+}
+
 TEST(Sweep, MistakesNameTheWorld) {
   const SmallTransformer m = small_transformer();
   const auto message = [&](const Interventions& what) {

@@ -190,7 +190,7 @@ TEST(Readme, PrintsASweepsProgramAsItIs) {
       << "if this is right, it is the new tests/data/two-layer-sweep.txt:\n"
       << program.to_text();
   const std::string readme = read_text(test::data() / "../../autograd/README.md");
-  const std::size_t begin = readme.find("table.4  "), end = readme.find("```", begin);
+  const std::size_t begin = readme.find("sweep.table.4  "), end = readme.find("```", begin);
   ASSERT_NE(begin, std::string::npos);
   std::istringstream lines(readme.substr(begin, end - begin));
   for (std::string line; std::getline(lines, line);)
