@@ -196,6 +196,7 @@ Swept sweep(const Graph& graph, const Feeds& feeds, const Parameters& parameters
     stats.largest_arena = std::max(stats.largest_arena, plan.stats().arena_bytes);
   }
   stats.base_seconds = base.seconds();
+  stats.base_passes = base.passes();
   stats.seconds = since(start);
   return swept;
 }

@@ -47,6 +47,7 @@ struct SweepStats {
                          // a batch is a part of one
   int without_effect = 0;  // answered without running: no output reads what they change
   int passes = 0;          // programs that gave the others
+  int base_passes = 0;  // runs of the base: one, unless what a program reads of it was not foreseen
   std::int64_t base_flops = 0, flops = 0;              // one run of the base; all passes together
   std::int64_t parameter_bytes = 0, weights_read = 0;  // of one run; by all passes
   std::int64_t base_bytes = 0, bytes = 0;  // intermediate values: of one run; of all passes

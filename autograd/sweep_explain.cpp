@@ -23,8 +23,9 @@ std::string Swept::explain() const {
   const SweepStats& s = stats_;
   const int run = s.worlds - s.without_effect;
   std::string text = fmt::format(
-      "sweep: {} edited runs by {} pass{} and one base run: {} forward passes avoided\n", s.worlds,
-      s.passes, s.passes == 1 ? "" : "es", std::max(0, s.worlds - s.passes));
+      "sweep: {} edited runs by {} pass{} and {} base run{}: {} forward passes avoided\n", s.worlds,
+      s.passes, s.passes == 1 ? "" : "es", s.base_passes, s.base_passes == 1 ? "" : "s",
+      std::max(0, s.worlds - s.passes));
   text += fmt::format("  no effect  {} answered without running; {} packed into matrices\n",
                       s.without_effect, run);
   const auto line = [&](const char* what, double naive, double done, const char* unit) {

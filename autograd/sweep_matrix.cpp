@@ -89,8 +89,8 @@ Value WorldMatrix::base_value(NodeId id) {
     std::vector<Value> in;
     for (const NodeId i : n.inputs) in.push_back(base_value(i));
     v = n.op->name == "site" ? in[0] : b_.emit(*n.op, in, without_sites(n.attributes), n.line);
-  } else if (n.op->name == "site" || n.op->name == "identity" || n.op->name == "detach") {
-    v = base_value(n.inputs[0]);
+  } else if (const NodeId from = base_.source(id); from != id) {
+    v = base_value(from);
   } else {
     v = b_.input(base_name(id), n.type);
     reads_.push_back(id);

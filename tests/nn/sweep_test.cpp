@@ -161,8 +161,24 @@ TEST_P(RandomSweep, EqualsOneRunAfterTheOther) {
 
 INSTANTIATE_TEST_SUITE_P(Seeds, RandomSweep, ::testing::Range(0, 120));
 
-// The whole program of a sweep, node by node: two layers, two worlds. autograd/README.md shows lines
-// of it.
+// What a sweep reads of the base run is foreseen, so that the base runs once.
+TEST(Sweep, RunsTheBaseOnce) {
+  const Model& m = tiny(DType::f32);
+  const std::vector<Tokens> prompt = {{3, 14, 15, 92, 65, 35}};
+  const Metric metric = logit_diff(Answers{7}, Answers{8});
+  for (const char* site :
+       {"hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_attn_out", "hook_mlp_out",
+        "hook_z", "hook_q", "hook_k", "hook_v", "hook_pattern"}) {
+    const Graph g = m.build(batch_size(prompt));
+    const Grid grid = vitrine::grid(g, sites(fmt::format("*.{}", site)), {Axis::pos}, zeros());
+    const Swept s = m.sweep(prompt, grid.worlds, metric, {metric.name});
+    EXPECT_EQ(s.stats().base_passes, 1) << site;
+    EXPECT_EQ(s.stats().passes, 1) << site;
+  }
+}
+
+// The whole program of a sweep, node by node: two layers, two worlds. autograd/README.md shows
+// lines of it.
 TEST(Readme, PrintsASweepsProgramAsItIs) {
   Config c;
   c.layers = 2;
