@@ -43,8 +43,10 @@ TableInputs table_inputs(const Node& node) {
 
 std::vector<std::int64_t> picked_rows(const Graph& graph, const Node& node,
                                       const KnownIntegers& known) {
-  if (node.op->name == "gather_rows" && graph.node(node.inputs[1]).type.shape.size() == 1)
-    return known(node.inputs[1]);
+  if (node.op->name == "gather_rows" && graph.node(node.inputs[1]).type.shape.size() == 1) {
+    const auto* index = known(node.inputs[1]);
+    return index != nullptr ? *index : std::vector<std::int64_t>();
+  }
   std::vector<std::int64_t> rows;
   if (node.op->name == "slice") {
     const Range& range = std::get<Range>(node.attributes);
@@ -165,9 +167,10 @@ CellReach cell_reach(const Graph& graph, const Node& node, std::size_t input, co
     const bool one_sequence = std::any_of(links.begin(), links.end(), [](const Link& l) {
       return l.in == Coordinate::sequence && l.out == Coordinate::sequence;
     });
-    if (one_sequence) {
-      r.rows = by_tables(links, in.rows, out.rows, known(t.sequence), known(t.position),
-                         known(t.keys), graph.node(t.keys).type.shape[1]);
+    const auto *sequence = known(t.sequence), *position = known(t.position), *keys = known(t.keys);
+    if (one_sequence && sequence != nullptr && position != nullptr && keys != nullptr) {
+      r.rows = by_tables(links, in.rows, out.rows, *sequence, *position, *keys,
+                         graph.node(t.keys).type.shape[1]);
     }
   } else {
     r.rows = by_index(links, in.rows, out.rows);

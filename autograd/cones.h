@@ -75,8 +75,9 @@ class CellReach {
   bool reaches_any(std::int64_t row, std::int64_t head, const Bits& out) const;
 };
 
-// The value of an integer node (a table, an index) in the run that the cones are drawn for.
-using KnownIntegers = std::function<const std::vector<std::int64_t>&(NodeId)>;
+// The value of an integer node (a table, an index) in the run that the cones are drawn for; null
+// when edits can change it.
+using KnownIntegers = std::function<const std::vector<std::int64_t>*(NodeId)>;
 
 // Row tables are always the last inputs of an op with keyed inputs.
 struct TableInputs {
@@ -88,8 +89,8 @@ TableInputs table_inputs(const Node& node);
 CellReach cell_reach(const Graph& graph, const Node& node, std::size_t input, const ReachCall& call,
                      const std::optional<Parts>& parts, const KnownIntegers& known);
 
-// For ops that only pick rows of their first input, gather_rows and slices of the first axis: the
-// input's row for each row of the output, -1 for none. Empty for all others.
+// For ops that only pick rows of their first input, gather_rows by a known index and slices of the
+// first axis: the input's row for each row of the output, -1 for none. Empty for all others.
 std::vector<std::int64_t> picked_rows(const Graph& graph, const Node& node,
                                       const KnownIntegers& known);
 

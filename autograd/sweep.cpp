@@ -34,6 +34,23 @@ std::vector<std::string> edited_sites(const Graph& graph, std::span<const Interv
   return in_order;
 }
 
+// The share of the base run's prompts that a world edits: what it would be run on alone.
+double share_of_prompts(const Graph& graph, const Interventions& what) {
+  if (!graph.rows()) return 1;
+  const std::int64_t prompts = graph.node(graph.rows()->keys).type.shape[0];
+  std::set<std::int64_t> edited;
+  for (const auto& stage : what.stages()) {
+    for (const Edit& e : stage) {
+      if (e.where.empty()) return 1;
+      for (const Where& w : e.where) {
+        if (w.prompt.empty()) return 1;
+        edited.insert(w.prompt.begin(), w.prompt.end());
+      }
+    }
+  }
+  return static_cast<double>(edited.size()) / static_cast<double>(prompts);
+}
+
 // The values of the base run that a sweep is likely to read, so that it runs once: what meets an
 // edited stream, and the keys and values of attention.
 std::vector<NodeId> likely_reads(const BaseRun& base, const std::vector<std::string>& sites) {
@@ -62,6 +79,7 @@ std::vector<NodeId> likely_reads(const BaseRun& base, const std::vector<std::str
 void copy_rows(const LiftedOutput& out, const Results& results, const Shape& shape,
                std::int64_t first_world, Tensor& values) {
   const std::int64_t rows = cells_of(shape).rows;
+  if (numel(shape) == 0) return;
   for (auto piece = out.pieces.rbegin(); piece != out.pieces.rend(); ++piece) {  // the first wins
     const Tensor packed = results.raw(piece->output).contiguous();
     const auto& entries = piece->list->entries;
@@ -112,6 +130,7 @@ Swept sweep(const Graph& graph, const Feeds& feeds, const Parameters& parameters
   Swept swept;
   SweepStats& stats = swept.stats_;
   stats.worlds = static_cast<int>(worlds.size());
+  for (const Interventions& w : worlds) stats.base_runs += share_of_prompts(graph, w);
   stats.base_flops = base.stats().flops;
   stats.parameter_bytes = base.stats().parameter_bytes;
   stats.base_bytes = base.stats().intermediate_bytes;
@@ -155,7 +174,7 @@ Swept sweep(const Graph& graph, const Feeds& feeds, const Parameters& parameters
     base.want(program.base);
     Feeds all = feeds;
     all.merge(program.feeds);
-    for (const NodeId id : program.base) all[fmt::format("base.{}", id)] = base.value(id);
+    for (const NodeId id : program.base) all[base_name(id)] = base.value(id);
     const auto done = static_cast<int>(first);
     RunOptions run{.pool = options.pool, .cancel = options.cancel};
     if (options.progress) {
@@ -177,6 +196,7 @@ Swept sweep(const Graph& graph, const Feeds& feeds, const Parameters& parameters
     stats.largest_arena = std::max(stats.largest_arena, plan.stats().arena_bytes);
   }
   stats.base_seconds = base.seconds();
+  stats.base_passes = base.passes();
   stats.seconds = since(start);
   return swept;
 }

@@ -42,9 +42,12 @@ struct SweepOptions {
 };
 
 struct SweepStats {
-  int worlds = 0;          // edited runs asked for
+  int worlds = 0;        // edited runs asked for
+  double base_runs = 0;  // what they come to in runs of the base: one that edits a single prompt of
+                         // a batch is a part of one
   int without_effect = 0;  // answered without running: no output reads what they change
   int passes = 0;          // programs that gave the others
+  int base_passes = 0;  // runs of the base: one, unless what a program reads of it was not foreseen
   std::int64_t base_flops = 0, flops = 0;              // one run of the base; all passes together
   std::int64_t parameter_bytes = 0, weights_read = 0;  // of one run; by all passes
   std::int64_t base_bytes = 0, bytes = 0;  // intermediate values: of one run; of all passes
@@ -71,7 +74,7 @@ class Swept {
 };
 
 // The program itself, of all worlds at once: a graph like any other, whose matrices carry their
-// sites' names. Inputs base.ID are the base run's values of node ID.
+// sites' names. Inputs sweep.base.ID are the base run's values of node ID.
 Graph sweep_program(const Graph& graph, const Feeds& feeds, const Parameters& parameters,
                     std::span<const Interventions> worlds, const std::vector<std::string>& outputs,
                     const SweepOptions& options = {});

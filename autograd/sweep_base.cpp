@@ -10,7 +10,7 @@
 namespace vitrine {
 namespace {
 
-std::string output_name(NodeId id) { return fmt::format("base.{}", id); }
+std::string output_name(NodeId id) { return fmt::format("sweep.base.{}", id); }
 
 }  // namespace
 
@@ -49,11 +49,20 @@ const Expanded* BaseRun::expansion_of(NodeId id) const {
   return nullptr;
 }
 
+NodeId BaseRun::source(NodeId id) const {
+  for (;;) {
+    const Node& n = graph_.node(id);
+    if (n.op->name != "site" && n.op->name != "identity" && n.op->name != "detach") return id;
+    id = n.inputs[0];
+  }
+}
+
 void BaseRun::want(const std::vector<NodeId>& nodes) {
   Builder b(graph_);
   Fetch wanted;
   std::set<NodeId> missing;
-  for (const NodeId id : nodes) {
+  for (const NodeId node : nodes) {
+    const NodeId id = source(node);
     const Node& n = graph_.node(id);
     if (values_.contains(id)) continue;
     if (const auto* leaf = std::get_if<LeafName>(&n.attributes)) {
@@ -74,14 +83,14 @@ void BaseRun::want(const std::vector<NodeId>& nodes) {
   const Results results =
       plan.run(feeds_, parameters_, {.pool = options_.pool, .cancel = options_.cancel});
   seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  if (!ran_) stats_ = plan.stats();
-  ran_ = true;
+  if (passes_++ == 0) stats_ = plan.stats();
   for (const NodeId id : missing) values_[id] = results.raw(output_name(id)).contiguous();
 }
 
 const Tensor& BaseRun::value(NodeId id) {
-  if (!values_.contains(id)) want({id});
-  return values_.at(id);
+  const NodeId from = source(id);
+  if (!values_.contains(from)) want({from});
+  return values_.at(from);
 }
 
 const std::vector<std::int64_t>& BaseRun::integers(NodeId id) {

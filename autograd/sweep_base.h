@@ -29,6 +29,8 @@ class BaseRun {
   const Expanded* expanded_at(NodeId id) const;   // the composite that had this id
   const Expanded* expansion_of(NodeId id) const;  // the composite that this node is a part of
 
+  NodeId source(NodeId id) const;  // the node whose value this is, past sites and identities
+
   // Makes sure that these are known, in one run.
   void want(const std::vector<NodeId>& nodes);
   const Tensor& value(NodeId id);  // runs when it is not known
@@ -37,6 +39,7 @@ class BaseRun {
   // Whether the value is a function of parameters and constants alone.
   bool is_weight(NodeId id) const { return weight_[static_cast<std::size_t>(id)]; }
   double seconds() const { return seconds_; }
+  int passes() const { return passes_; }
   const Plan::Stats& stats() const { return stats_; }  // of the first run
 
  private:
@@ -50,7 +53,7 @@ class BaseRun {
   std::map<NodeId, std::vector<std::int64_t>> integers_;
   double seconds_ = 0;
   Plan::Stats stats_;
-  bool ran_ = false;
+  int passes_ = 0;
 };
 
 }  // namespace vitrine

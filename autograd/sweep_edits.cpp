@@ -286,7 +286,7 @@ Value SweepEdits::values_at(const Job& job, const Node& site, WorldMatrix& m) {
       Shape spread = shape;
       for (int a = 0; a < job.lead && one; ++a) spread[a] = 1;
       const std::int64_t n = one ? 1 : job.lead == 2 ? cells.count() : cells.rows;
-      Value v = m.feed(fmt::format("value.{}", number), value);
+      Value v = m.feed(fmt::format("sweep.value.{}", number), value);
       values.push_back(reshape(broadcast_to(v, spread), packed_shape(shape, job.lead, n)));
       it->second = {total, one};
       total += n;
@@ -322,7 +322,7 @@ Piece SweepEdits::made(const Job& job, const Node& site, WorldMatrix& m) {
     Tensor t = Tensor::empty({n}, DType::f64);
     for (std::size_t i = 0; i < job.parts.size(); ++i)
       t.data<double>()[i] = job.parts[i].edit->factor;
-    return reshape(m.feed(fmt::format("factor.{}", fed_++), t.to(dtype)), one);
+    return reshape(m.feed(fmt::format("sweep.factor.{}", fed_++), t.to(dtype)), one);
   };
   switch (job.action) {
     case Edit::Action::replace:
@@ -350,7 +350,7 @@ Piece SweepEdits::made(const Job& job, const Node& site, WorldMatrix& m) {
     Tensor mask = Tensor::empty(packed, DType::boolean);
     auto* to = reinterpret_cast<std::uint8_t*>(mask.view().data);
     for (const Job::Part& p : job.parts) to = std::copy(p.mask.begin(), p.mask.end(), to);
-    changed = select(m.feed(fmt::format("mask.{}", fed_++), mask), changed, x);
+    changed = select(m.feed(fmt::format("sweep.mask.{}", fed_++), mask), changed, x);
   }
   return {list, changed};
 }

@@ -21,11 +21,11 @@ double times(double naive, double done) { return done > 0 ? naive / done : 0; }
 
 std::string Swept::explain() const {
   const SweepStats& s = stats_;
-  const auto worlds = static_cast<double>(s.worlds);
   const int run = s.worlds - s.without_effect;
   std::string text = fmt::format(
-      "sweep: {} edited runs by {} pass{} and one base run: {} forward passes avoided\n", s.worlds,
-      s.passes, s.passes == 1 ? "" : "es", std::max(0, s.worlds - s.passes));
+      "sweep: {} edited runs by {} pass{} and {} base run{}: {} forward passes avoided\n", s.worlds,
+      s.passes, s.passes == 1 ? "" : "es", s.base_passes, s.base_passes == 1 ? "" : "s",
+      std::max(0, s.worlds - s.passes));
   text += fmt::format("  no effect  {} answered without running; {} packed into matrices\n",
                       s.without_effect, run);
   const auto line = [&](const char* what, double naive, double done, const char* unit) {
@@ -33,10 +33,12 @@ std::string Swept::explain() const {
                         amount(done, unit), amount(naive, unit), times(naive, done));
   };
   if (s.passes > 0) {
-    line("work", worlds * static_cast<double>(s.base_flops), static_cast<double>(s.flops), "FLOP");
-    line("weights", worlds * static_cast<double>(s.parameter_bytes),
+    line("work", s.base_runs * static_cast<double>(s.base_flops), static_cast<double>(s.flops),
+         "FLOP");
+    line("weights", s.base_runs * static_cast<double>(s.parameter_bytes),
          static_cast<double>(s.weights_read), "B");
-    line("values", worlds * static_cast<double>(s.base_bytes), static_cast<double>(s.bytes), "B");
+    line("values", s.base_runs * static_cast<double>(s.base_bytes), static_cast<double>(s.bytes),
+         "B");
     text += fmt::format("  memory     at most {} at a time\n",
                         amount(static_cast<double>(s.largest_arena), "B"));
   }

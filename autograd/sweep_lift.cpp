@@ -38,8 +38,7 @@ class Lifting {
       : base_(base),
         g_(base.graph()),
         options_(options),
-        known_(
-            [&base](NodeId id) -> const std::vector<std::int64_t>& { return base.integers(id); }),
+        known_([this](NodeId id) { return live_[at(id)] ? nullptr : &base_.integers(id); }),
         edits_(base, feeds, worlds, first, options),
         m_(base, static_cast<int>(worlds.size())),
         demand_(at(g_.next_id())),
@@ -229,7 +228,7 @@ class Lifting {
       return out;
     }
     const auto one = parts_of(*n.op, c.get(), 1), two = parts_of(*n.op, c.get(), 2);
-    if (!one || whole_is_lifted(n, *one, cells)) {
+    if (!one || whole_is_lifted(n, *one, cells) || tables_are_live(n, *one)) {
       const EntryListPtr all = m_.all_rows(cells.worlds, cells_of(n.type.shape).rows);
       out.push_back({all, m_.stacked(n, cells.worlds)});
       return out;
@@ -241,6 +240,12 @@ class Lifting {
     return out;
   }
 
+  // Row tables that edits can change cannot be rewritten for the worlds.
+  bool tables_are_live(const Node& n, const Parts& parts) const {
+    if (std::find(parts.begin(), parts.end(), Part::keyed) == parts.end()) return false;
+    const TableInputs t = table_inputs(n);
+    return live_[at(t.sequence)] || live_[at(t.position)] || live_[at(t.keys)];
+  }
   bool only_first_lifted(const Node& n) const {
     for (std::size_t i = 1; i < n.inputs.size(); ++i) {
       if (!m_.lifted(n.inputs[i]).empty()) return false;

@@ -38,8 +38,10 @@ struct LiftedOutput {
   std::vector<Piece> pieces;  // where a world is in two, the first counts
 };
 
+std::string base_name(NodeId id);  // "sweep.base.12"
+
 struct LiftedProgram {
-  Graph graph;               // inputs "base.ID" are values of the base run
+  Graph graph;               // inputs base_name(ID) are values of the base run
   Feeds feeds;               // all other inputs that the base run does not have
   std::vector<NodeId> base;  // the nodes of the base run that it reads
   std::vector<LiftedOutput> outputs;

@@ -8,6 +8,8 @@
 #include "tensor/error.h"
 
 namespace vitrine {
+std::string base_name(NodeId id) { return fmt::format("sweep.base.{}", id); }
+
 namespace {
 
 std::size_t at(NodeId id) { return static_cast<std::size_t>(id); }
@@ -87,10 +89,10 @@ Value WorldMatrix::base_value(NodeId id) {
     std::vector<Value> in;
     for (const NodeId i : n.inputs) in.push_back(base_value(i));
     v = n.op->name == "site" ? in[0] : b_.emit(*n.op, in, without_sites(n.attributes), n.line);
-  } else if (n.op->name == "site" || n.op->name == "identity" || n.op->name == "detach") {
-    v = base_value(n.inputs[0]);
+  } else if (const NodeId from = base_.source(id); from != id) {
+    v = base_value(from);
   } else {
-    v = b_.input(fmt::format("base.{}", id), n.type);
+    v = b_.input(base_name(id), n.type);
     reads_.push_back(id);
   }
   return base_values_[id] = v;
@@ -106,7 +108,7 @@ Value WorldMatrix::integers(const std::vector<std::int32_t>& values, const Shape
   if (!v.defined()) {
     Tensor t = Tensor::empty(shape, DType::i32);
     std::copy(values.begin(), values.end(), t.data<std::int32_t>());
-    v = feed(fmt::format("table.{}", integers_.size() - 1), t);
+    v = feed(fmt::format("sweep.table.{}", integers_.size() - 1), t);
   }
   return v;
 }

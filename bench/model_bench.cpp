@@ -12,8 +12,7 @@
 #include <vector>
 
 #include "bench/program.h"
-#include "nn/checkpoint.h"
-#include "nn/model.h"
+#include "bench/random_gpt2.h"
 #include "nn/sampling.h"
 #include "nn/training_step.h"
 #include "tensor/random.h"
@@ -44,22 +43,6 @@ Config small() {
   return c;
 }
 
-// As GPT-2 is initialised: LayerNorms 1 and 0, biases 0, everything else normal.
-Parameters random_parameters(const Config& config, ThreadPool& pool) {
-  Parameters parameters;
-  for (const auto& [name, shape] : nn::parameter_shapes(config)) {
-    if (name.ends_with("bias")) {
-      parameters[name] = Tensor::zeros(shape, DType::f32);
-    } else if (shape.size() == 1) {
-      parameters[name] = Tensor::full(shape, DType::f32, 1);
-    } else {
-      parameters[name] = Tensor::empty(shape, DType::f32);
-      random::fill_normal(pool, random::Key{1}.fold(name), parameters[name], 0, 0.02);
-    }
-  }
-  return parameters;
-}
-
 std::vector<Tokens> random_prompts(const Batch& batch, int vocabulary) {
   std::vector<Tokens> prompts(static_cast<std::size_t>(batch.prompts));
   std::uint64_t draw = 0;
@@ -85,11 +68,7 @@ class Lazy {
   std::unique_ptr<T> made_;
 };
 
-nn::Model random_gpt2_small(int threads) {
-  ThreadPool pool(threads);
-  return nn::Model(gpt2_small(), random_parameters(gpt2_small(), pool), std::nullopt,
-                   {.threads = threads});
-}
+nn::Model random_gpt2_small(int threads) { return random_gpt2(gpt2_small(), threads); }
 
 // ---- what is reported ---------------------------------------------------------------------------
 using Rate = benchmark::Counter;

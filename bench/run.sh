@@ -7,7 +7,8 @@ source apps/toolchain.sh
 
 usage="usage: bash bench/run.sh [--peers] [--python PATH] [--openblas FILE] [--threads N] [--rounds N] [--quick]
 
-  --peers          time PyTorch too, which needs a python with torch and transformers, and OpenBLAS
+  --peers          time PyTorch too, which needs a python with torch and transformers, TransformerLens where that
+                   python has a release before 4, and OpenBLAS
   --python PATH    that python (default: python3)
   --openblas FILE  an OpenBLAS shared library, to compare matrix products with (default with --peers:
                    the system's, if there is one)
@@ -60,19 +61,22 @@ fi
 install_packages bench
 configure bench
 say "Building build/bench"
-build bench gemm_bench model_bench
+build bench gemm_bench model_bench sweep_bench
 programs=build/bench/bench
 results=build/bench/results
 rm -rf "$results"
 mkdir -p "$results"
 
 works=(forward/1x16 forward/8x64 forward/4x256 forward/1x1024 train/gpt2-small/4x256 train/small/16x128
-  plan/forward plan/training plan/lookup generate/gpt2-small)
+  plan/forward plan/training plan/lookup generate/gpt2-small
+  sweep/resid_pre sweep/mlp_out sweep/z_head sweep/pattern_head sweep/q_head sweep/z_head_pos
+  sweep/without_rows sweep/without_heads sweep/without_difference sweep/without_demand sweep/batched sweep/loop)
 if [ -n "${VITRINE_BENCH_MODEL:-}" ]; then works+=(generate/model); fi
 compiled=(forward/4x256 train/gpt2-small/4x256 train/small/16x128) # also timed through torch.compile
 products='.'
 if [ "$quick" = yes ]; then
-  works=(forward/1x16 forward/8x64 train/small/16x128 plan/forward plan/training plan/lookup)
+  works=(forward/1x16 forward/8x64 train/small/16x128 plan/forward plan/training plan/lookup
+    sweep/resid_pre)
   compiled=()
   products='/(16x3072x768|64x768x768|512x3072x768)/'
 fi
@@ -107,14 +111,31 @@ torch() {
     --threads "$threads" --repetitions "$count" --out "$results/$name.json" "$@"
 }
 
+# The program that has a work.
+program_of() {
+  case $1 in
+    sweep/*) echo sweep_bench ;;
+    *) echo model_bench ;;
+  esac
+}
+
 known_to_torch=()
+known_to_lens=()
 if [ "$peers" = yes ]; then mapfile -t known_to_torch < <("$python" -B bench/peers/torch_gpt2.py --list); fi
+if [ "$peers" = yes ] && "$python" -c 'from transformer_lens import HookedTransformer' 2>/dev/null; then
+  mapfile -t known_to_lens < <("$python" -B bench/peers/transformer_lens_patching.py --list)
+fi
 for ((round = 1; round <= rounds; ++round)); do
   for work in "${works[@]}"; do
     say "Round $round of $rounds: $work"
     name=${work//\//_}.$round
     count=$(repetitions "$work")
-    ours model_bench "^$work/" "$count" "$name.ours"
+    ours "$(program_of "$work")" "^$work/" "$count" "$name.ours"
+    # Half a minute a sweep, so once is enough.
+    if [ "$round" = 1 ] && is_one_of "$work" ${known_to_lens[@]+"${known_to_lens[@]}"}; then
+      logged "$results/$name.lens.log" "TransformerLens on $work failed" "$python" -B \
+        bench/peers/transformer_lens_patching.py --work "$work" --threads "$threads" --out "$results/$name.lens.json"
+    fi
     if is_one_of "$work" ${known_to_torch[@]+"${known_to_torch[@]}"}; then
       torch "$work" "$count" "$name.torch"
       if is_one_of "$work" ${compiled[@]+"${compiled[@]}"}; then torch "$work" "$count" "$name.torch_compile" --compile; fi

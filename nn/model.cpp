@@ -108,6 +108,15 @@ Swept Model::sweep(const std::vector<Tokens>& prompts, std::span<const Intervent
                         worlds, outputs, with_pool);
 }
 
+GridValues Model::sweep(const Prompt& prompt, const SiteSet& sites, const std::vector<Axis>& by,
+                        const MakeEdit& edit, const Metric& metric,
+                        const SweepOptions& options) const {
+  const std::vector<Tokens> prompts = {tokens(prompt)};
+  check_prompts(prompts, config_);
+  const Grid g = grid(*graph_for(batch_size(prompts)), sites, by, edit);
+  return label(g, sweep(prompts, g.worlds, metric, {metric.name}, options)[metric.name]);
+}
+
 Model load_gpt2(std::string_view name, const LoadOptions& options) {
   const auto folder = find_model(name);
   const Config config = load_config(folder);

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "autograd/grid.h"
 #include "autograd/intervention.h"
 #include "autograd/plan_cache.h"
 #include "autograd/sweep.h"
@@ -91,12 +92,18 @@ class Model {
   Run run_edited(const std::vector<Tokens>& prompts, const Interventions& what, const Fetch& wanted,
                  const Metric* metric = nullptr, const RunOptions& options = {}) const;
 
-  // One edited run of the prompts for each of `worlds`, all compiled into one program: `outputs` are
-  // those that the metric emits ("logit_diff", "logit_diff_per_prompt"). The pool and the cache of
-  // plans are this model's.
+  // One edited run of the prompts for each of `worlds`, all compiled into one program: `outputs`
+  // are those that the metric emits ("logit_diff", "logit_diff_per_prompt"). The pool and the cache
+  // of plans are this model's.
   Swept sweep(const std::vector<Tokens>& prompts, std::span<const Interventions> worlds,
               const Metric& metric, const std::vector<std::string>& outputs,
               const SweepOptions& options = {}) const;
+
+  // The metric of a prompt, with one edit for each of these sites and each place along their axes:
+  //   m.sweep(corrupt, sites("blocks.*.hook_resid_pre"), {Axis::pos}, from(clean.results), metric)
+  GridValues sweep(const Prompt& prompt, const SiteSet& sites, const std::vector<Axis>& by,
+                   const MakeEdit& edit, const Metric& metric,
+                   const SweepOptions& options = {}) const;
 
   ThreadPool& pool() const { return *pool_; }
   const PlanCache& plans() const { return *plans_; }

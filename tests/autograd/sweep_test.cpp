@@ -7,6 +7,7 @@
 #include <random>
 
 #include "autograd/gradient.h"
+#include "autograd/grid.h"
 #include "tests/autograd/samples.h"
 #include "tests/autograd/small_transformer.h"
 #include "tests/tensor/expect_error.h"
@@ -290,6 +291,27 @@ TEST(Sweep, InsideAnEditedModel) {
   }
 }
 
+// An index that the edits change picks other rows in each world.
+TEST(Sweep, RowsPickedByAComputedIndex) {
+  Builder b;
+  const Value x = b.site("x", b.input("in", {DType::f64, {4, 3}}), {Axis::pos, Axis::feature});
+  const Value y = b.site("y", relu(x), {Axis::pos, Axis::feature});
+  const Value index = argmax(transpose(x));  // for each feature the position where it is largest
+  b.output("picked", gather_rows(y, index));
+  b.output("fixed", gather_rows(y, b.constant(Tensor::of<std::int32_t>({3}, {2, -1, 0}))));
+  Made m;
+  m.graph = std::move(b).finish();
+  m.feeds = {{"in", normal("in", {4, 3}).value}};
+  m.outputs = {"picked", "fixed"};
+  std::vector<Interventions> worlds;
+  for (std::int64_t p = 0; p < 4; ++p) {
+    worlds.push_back({scale(Site{"x"}, 5, {.pos = {p}})});
+    worlds.push_back({add(Site{"y"}, normal("v", {3}).value, 1, {.pos = {p}})});
+    worlds.push_back(worlds[worlds.size() - 2].then(worlds.back()));
+  }
+  expect_equal_to_one_by_one(m, worlds, {});
+}
+
 TEST(Sweep, MistakesNameTheWorld) {
   const SmallTransformer m = small_transformer();
   const auto message = [&](const Interventions& what) {
@@ -313,6 +335,42 @@ TEST(Sweep, MistakesNameTheWorld) {
   const std::vector<Interventions> one = {{zero(Site{"resid_pre"})}};
   EXPECT_THROW(sweep(m.graph, m.feeds, m.parameters, one, {"out"}, {.cancel = &cancel}),
                InterruptedError);
+}
+
+// ---- grids ------------------------------------------------------------------------------------
+TEST(Grid, HasAWorldForEachSiteAndPlaceAndNamesThem) {
+  Rng rng(4);
+  const Made m = users_model(rng);
+  const Grid g = grid(m.graph, sites("mine.in,mine.*.out"), {Axis::pos, Axis::batch}, zeros());
+  EXPECT_EQ(g.axes, (std::vector<std::string>{"site", "pos", "prompt"}));
+  EXPECT_EQ(to_string(g.shape), "[4, 4, 2]");
+  ASSERT_EQ(g.worlds.size(), 32U);
+  EXPECT_EQ(g.worlds[8 + 2 * 3 + 1].to_text(), "mine.0.out[prompt 1; pos 3] = 0\n");
+  const GridValues v =
+      label(g, sweep(m.graph, m.feeds, m.parameters, g.worlds, {"score"})["score"]);
+  EXPECT_NEAR(v.at({{"site", 1}, {"pos", 3}, {"prompt", 1}}),
+              edited(m, g.worlds[15]).scalar("score"), 1e-11);
+  EXPECT_ERROR(GraphError, "there is no axis 'layer'; there are site, pos, prompt",
+               v.at({{"layer", 1}}));
+  EXPECT_ERROR(GraphError, "the place along 'prompt' is missing", v.at({{"site", 0}, {"pos", 0}}));
+  EXPECT_ERROR(GraphError, "pos 4 is outside 0 to 3",
+               v.at({{"site", 0}, {"pos", 4}, {"prompt", 0}}));
+  EXPECT_ERROR(GraphError, "mine.in has no head axis",
+               grid(m.graph, sites("mine.in"), {Axis::head}, zeros()));
+  EXPECT_ERROR(GraphError, "not along 'row'",
+               grid(m.graph, sites("mine.in"), {Axis::row}, zeros()));
+}
+
+TEST(Grid, CountsThePlacesOfPackedRowsAndPatterns) {
+  const SmallTransformer m = small_transformer();
+  const Grid g = grid(m.graph, sites("attn.hook_pattern"), {Axis::head, Axis::pos, Axis::key},
+                      from(m.run(fetch(sites("attn.hook_pattern"))), "itself"));
+  EXPECT_EQ(to_string(g.shape), "[1, 2, 3, 3]");
+  EXPECT_EQ(g.worlds[9 + 3 + 2].to_text(), "attn.hook_pattern[pos 1; head 1; key 2] = itself\n");
+  const Swept s = sweep(m.graph, m.feeds, m.parameters, g.worlds, {"total"});
+  EXPECT_EQ(s.stats().passes, 0);  // what is put in is there already
+  EXPECT_EQ(label(g, s["total"]).at({{"site", 0}, {"head", 1}, {"pos", 2}, {"key", 0}}),
+            s.base("total").item<double>());
 }
 
 }  // namespace

@@ -147,5 +147,21 @@ TEST(Snippets, DefineTransformCompileRun) {
   EXPECT_GT(max_abs(last_layer.select(0, 4)), 0);
 }
 
+TEST(Snippets, Sweep) {
+  auto m = nn::load_gpt2();
+  nn::Run clean = m.run("The capital of Texas is", sites("blocks.*.hook_resid_pre"));
+  auto d = nn::logit_diff(m.token(" Austin"), m.token(" Sacramento"));
+  auto s = m.sweep("The capital of California is", sites("blocks.*.hook_resid_pre"), {Axis::pos},
+                   from(clean.results, "clean"), d);
+  EXPECT_EQ(s.axes, (std::vector<std::string>{"site", "pos"}));
+  EXPECT_EQ(s.sites[2], site::resid_pre(2).name);
+  const std::vector<Tokens> corrupt = {m.tokens("The capital of California is")};
+  const Edit one = replace(site::resid_pre(2), clean.results.raw(site::resid_pre(2).name),
+                           {.pos = {3}}, "clean");
+  EXPECT_NEAR(s.at({{"site", 2}, {"pos", 3}}),
+              m.run_edited(corrupt, {one}, fetch(value(d)), &d).results.scalar(d.name), 1e-4);
+  EXPECT_NE(s.table().find("blocks.2.hook_resid_pre"), std::string::npos) << s.table();
+}
+
 }  // namespace
 }  // namespace vitrine::nn

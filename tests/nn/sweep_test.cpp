@@ -4,9 +4,13 @@
 #include <gmock/gmock.h>
 
 #include <random>
+#include <sstream>
 
+#include "nn/checkpoint.h"
 #include "nn/model.h"
 #include "nn/sites.h"
+#include "tensor/file.h"
+#include "tensor/random.h"
 #include "tests/support.h"
 
 namespace vitrine::nn {
@@ -156,6 +160,58 @@ TEST_P(RandomSweep, EqualsOneRunAfterTheOther) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, RandomSweep, ::testing::Range(0, 120));
+
+// What a sweep reads of the base run is foreseen, so that the base runs once.
+TEST(Sweep, RunsTheBaseOnce) {
+  const Model& m = tiny(DType::f32);
+  const std::vector<Tokens> prompt = {{3, 14, 15, 92, 65, 35}};
+  const Metric metric = logit_diff(Answers{7}, Answers{8});
+  for (const char* site :
+       {"hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_attn_out", "hook_mlp_out",
+        "hook_z", "hook_q", "hook_k", "hook_v", "hook_pattern"}) {
+    const Graph g = m.build(batch_size(prompt));
+    const Grid grid = vitrine::grid(g, sites(fmt::format("*.{}", site)), {Axis::pos}, zeros());
+    const Swept s = m.sweep(prompt, grid.worlds, metric, {metric.name});
+    EXPECT_EQ(s.stats().base_passes, 1) << site;
+    EXPECT_EQ(s.stats().passes, 1) << site;
+  }
+}
+
+// The whole program of a sweep, node by node: two layers, two worlds. autograd/README.md shows
+// lines of it.
+TEST(Readme, PrintsASweepsProgramAsItIs) {
+  Config c;
+  c.layers = 2;
+  c.heads = 2;
+  c.d_model = 8;
+  c.d_mlp = 32;
+  c.context = 16;
+  c.vocabulary = 50;
+  Parameters parameters;
+  ThreadPool pool(1);
+  for (const auto& [name, shape] : parameter_shapes(c)) {
+    parameters[name] = Tensor::empty(shape, DType::f32);
+    random::fill_normal(pool, random::Key{1}.fold(name), parameters[name], 0, 0.3);
+  }
+  const std::vector<Tokens> prompt = {{1, 2, 3, 4, 5}};
+  const Metric metric = logit_diff(7, 8);
+  const Graph g = with_metric(build_gpt2(c, batch_size(prompt)), metric);
+  const std::vector<Interventions> worlds = {
+      {zero(site::resid_pre(0), {.pos = {2}})},
+      {zero(site::resid_pre(1), {.pos = {3}})},
+  };
+  const Graph program =
+      sweep_program(g, batch_feeds(prompt), parameters, worlds, {per_prompt_name(metric)});
+  EXPECT_EQ(program.to_text(), read_text(test::data() / "two-layer-sweep.txt"))
+      << "if this is right, it is the new tests/data/two-layer-sweep.txt:\n"
+      << program.to_text();
+  const std::string readme = read_text(test::data() / "../../autograd/README.md");
+  const std::size_t begin = readme.find("sweep.table.4  "), end = readme.find("```", begin);
+  ASSERT_NE(begin, std::string::npos);
+  std::istringstream lines(readme.substr(begin, end - begin));
+  for (std::string line; std::getline(lines, line);)
+    EXPECT_NE(program.to_text().find(line + "\n"), std::string::npos) << line;
+}
 
 }  // namespace
 }  // namespace vitrine::nn
