@@ -206,7 +206,26 @@ void PairOptions::add_to(CommandLine& line) {
       ->check(CLI::IsMember({"denoise", "noise"}));
 }
 
+void PairOptions::add_file_to(CommandLine& line) {
+  line.heading("Prompts");
+  file_option_ = line.option(
+      "--pairs", file_, "FILE",
+      "instead of these: many pairs, one {\"clean\": ..., \"corrupt\": ...,\n"
+      "\"answer\": ..., \"wrong\": ...} a line (- reads stdin); or by ids: clean_tokens,\n"
+      "corrupt_tokens ([1, 2, 3]), answer_token, wrong_token (4)");
+  line.heading("Options");
+}
+
 void PairOptions::require(const CommandLine& line) {
+  if (from_file()) {
+    if (clean_.given() || corrupt_.given() || answer_.given() || wrong_.given()) {
+      line.fail(
+          "give --pairs, or one pair by --clean, --corrupt, --answer and --wrong (or their ids), "
+          "not both");
+    }
+    lines_.emplace(file_);
+    return;
+  }
   if (clean_.from_stdin() && corrupt_.from_stdin())
     line.fail("only one of --clean and --corrupt can come from stdin");
   answer_.require(line);  // before anything waits for stdin
@@ -224,11 +243,12 @@ interp::Pair PairOptions::pair(const nn::Model& model) const {
   }
   interp::Pair pair{clean_.tokens(model), corrupt_.tokens(model), answer_.id(model),
                     wrong_.id(model)};
-  if (pair.answer != pair.wrong) return pair;
-  throw TokenError(
-      fmt::format("the answer and the wrong answer are the same token (id {}): there "
-                  "is no difference between their logits to explain",
-                  pair.answer));
+  check_answers(pair);
+  return pair;
+}
+
+std::vector<PairOfFile> PairOptions::pairs(const nn::Model& model) {
+  return read_pairs(*lines_, model, clean_);
 }
 
 interp::Direction PairOptions::direction() const {

@@ -7,7 +7,9 @@
 #include <string_view>
 
 #include "apps/command_line.h"
+#include "apps/json_lines.h"
 #include "apps/output.h"
+#include "apps/pairs_file.h"
 #include "interp/patching.h"
 #include "nn/model.h"
 
@@ -64,11 +66,11 @@ class PromptOptions {
   // Of another text, under the same options.
   nn::Tokens encode(const nn::Tokenizer& tokenizer, std::optional<int> bos,
                     std::string_view text) const;
-
- private:
+  // Of other ids: with the beginning-of-text token in front, if that is wanted.
   nn::Tokens with_bos(nn::Tokens tokens, std::optional<int> bos,
                       const nn::Tokenizer* tokenizer) const;
 
+ private:
   std::string text_flag() const { return "--" + name_; }
   std::string ids_flag() const { return name_ == "prompt" ? "--tokens" : "--" + name_ + "-tokens"; }
 
@@ -119,7 +121,7 @@ class SiteOptions {
 };
 
 // Two prompts that differ in what decides between two answers, and the direction between them: for
-// the verbs that explain the difference.
+// the verbs that explain the difference. Or many such pairs, from a file.
 class PairOptions {
  public:
   PairOptions() = default;
@@ -127,15 +129,23 @@ class PairOptions {
   PairOptions& operator=(const PairOptions&) = delete;
 
   void add_to(CommandLine& line);
-  void require(const CommandLine& line);  // throws Error (usage) for what is missing
+  void add_file_to(CommandLine& line);  // --pairs
+  // Throws Error (usage) for what is missing or given twice. Reads stdin if that is wanted, and
+  // the file.
+  void require(const CommandLine& line);
+  bool from_file() const { return file_option_ != nullptr && file_option_->count() > 0; }
   // Throws TokenError for an answer that is not one token, and for answers that are the same.
   interp::Pair pair(const nn::Model& model) const;
+  // Those of the file, once. Throws what read_pairs throws (pairs_file.h).
+  std::vector<PairOfFile> pairs(const nn::Model& model);
   interp::Direction direction() const;
 
  private:
   PromptOptions clean_{"clean", &corrupt_}, corrupt_{"corrupt"};
   TokenOptions answer_{"answer"}, wrong_{"wrong"};
-  std::string direction_ = "denoise";
+  std::string direction_ = "denoise", file_;
+  std::optional<JsonLines> lines_;
+  const CLI::Option* file_option_ = nullptr;
 };
 
 // All of standard input. Throws FileError when it cannot be read.

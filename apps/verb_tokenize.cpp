@@ -1,12 +1,12 @@
 // vitrine tokenize: text to token ids, and back.
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <filesystem>
 #include <optional>
 #include <span>
 
 #include "apps/interrupt.h"
+#include "apps/json_lines.h"
 #include "apps/options.h"
 #include "apps/progress.h"
 #include "apps/verbs.h"
@@ -113,24 +113,16 @@ class LineReader {
 };
 
 void run_lines(const LoadedTokenizer& loaded, const Options& options) {
-  const std::string name = options.jsonl == "-" ? "stdin" : options.jsonl;
-  const std::string input = options.jsonl == "-" ? read_stdin() : read_text(options.jsonl);
+  JsonLines lines(options.jsonl);
   const Interruptible interruptible;  // not while it waits for stdin
   const LineReader reader(loaded, options);
   Progress progress("tokenizing", "bytes", options.common.quiet);
 
   const auto each_line = [&](const auto& emit) {
-    int number = 0;
-    for (std::size_t begin = 0; begin < input.size();) {
-      const std::size_t end = std::min(input.find('\n', begin), input.size());
-      const std::string_view line = std::string_view(input).substr(begin, end - begin);
-      ++number;
-      if (line.find_first_not_of(" \t\r") != std::string_view::npos) {
-        emit(reader.answer(line, fmt::format("{}:{}", name, number)));
-      }
+    while (lines.next()) {
+      emit(reader.answer(lines.line(), lines.where()));
       interruptible.check();
-      progress.update(static_cast<double>(end), static_cast<double>(input.size()));
-      begin = end + 1;
+      progress.update(static_cast<double>(lines.done()), static_cast<double>(lines.size()));
     }
   };
   const std::string& out = options.common.out;

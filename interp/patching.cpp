@@ -5,8 +5,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
-#include <limits>
 #include <map>
 #include <optional>
 
@@ -22,6 +20,8 @@ namespace {
 
 constexpr std::array<std::string_view, 5> kBy = {"pos", "head", "head,pos", "head,dest",
                                                  "head,dest,src"};
+
+constexpr std::array<std::string_view, 4> kReplacements = {"patch", "zero", "mean", "resample"};
 
 constexpr std::array<std::string_view, 4> kMeasures = {"logit_diff", "prob", "log_prob", "kl"};
 
@@ -74,22 +74,6 @@ std::string side_by_side(const nn::Model& model, const Pair& pair) {
   return first + "\n" + second;
 }
 
-void check_pair(const nn::Model& model, const Pair& pair) {
-  nn::check_prompts({pair.clean}, model.config());
-  nn::check_prompts({pair.corrupt}, model.config());
-  for (const int t : {pair.answer, pair.wrong}) {
-    if (t < 0 || t >= model.config().vocabulary) {
-      throw TokenError(
-          fmt::format("the answer's id {} is outside 0 to {}", t, model.config().vocabulary - 1));
-    }
-  }
-  if (pair.clean.size() == pair.corrupt.size()) return;
-  throw Error(ErrorKind::input,
-              fmt::format("the clean prompt has {} tokens, the corrupt one {}; patching needs "
-                          "prompts that line up, token by token:\n{}",
-                          pair.clean.size(), pair.corrupt.size(), side_by_side(model, pair)));
-}
-
 }  // namespace
 
 std::string_view name_of(By by) { return kBy[static_cast<std::size_t>(by)]; }
@@ -123,9 +107,13 @@ void check_sweep(std::string_view site, By by) {
                                             name_of(by), fmt::join(words, " or by ")));
 }
 
-std::string_view name_of(Replacement r) {
-  constexpr std::string_view kNames[] = {"patch", "zero", "mean", "resample"};
-  return kNames[static_cast<int>(r)];
+std::string_view name_of(Replacement r) { return kReplacements[static_cast<std::size_t>(r)]; }
+Replacement parse_replacement(std::string_view text) {
+  for (std::size_t i = 0; i < kReplacements.size(); ++i) {
+    if (kReplacements[i] == text) return static_cast<Replacement>(i);
+  }
+  throw Error(ErrorKind::usage,
+              fmt::format("a sweep puts in {}, not '{}'", fmt::join(kReplacements, " or "), text));
 }
 std::string_view name_of(Direction d) { return d == Direction::denoise ? "denoise" : "noise"; }
 
@@ -141,6 +129,22 @@ Measure parse_measure(std::string_view text) {
 Pair prompt_pair(const nn::Model& model, const nn::Prompt& clean, const nn::Prompt& corrupt,
                  std::string_view answer, std::string_view wrong) {
   return {model.tokens(clean), model.tokens(corrupt), model.token(answer), model.token(wrong)};
+}
+
+void check_pair(const nn::Model& model, const Pair& pair) {
+  nn::check_prompts({pair.clean}, model.config());
+  nn::check_prompts({pair.corrupt}, model.config());
+  for (const int t : {pair.answer, pair.wrong}) {
+    if (t < 0 || t >= model.config().vocabulary) {
+      throw TokenError(
+          fmt::format("the answer's id {} is outside 0 to {}", t, model.config().vocabulary - 1));
+    }
+  }
+  if (pair.clean.size() == pair.corrupt.size()) return;
+  throw Error(ErrorKind::input,
+              fmt::format("the clean prompt has {} tokens, the corrupt one {}; patching needs "
+                          "prompts that line up, token by token:\n{}",
+                          pair.clean.size(), pair.corrupt.size(), side_by_side(model, pair)));
 }
 
 // ---- the sweep --------------------------------------------------------------------------------
@@ -357,6 +361,7 @@ std::vector<Sweep> sweep_together(const nn::Model& model, std::span<const Pair> 
     s.clean = spec.direction == Direction::denoise ? unlike : of_base[p];
     s.corrupt = spec.direction == Direction::denoise ? of_base[p] : unlike;
     s.direction = spec.direction;
+    if (p > 0) continue;
     s.passes = swept.stats().passes;
     s.explanation = swept.explain();
   }
@@ -368,7 +373,14 @@ std::vector<Sweep> sweep_together(const nn::Model& model, std::span<const Pair> 
 std::vector<Sweep> patch_sweeps(const nn::Model& model, std::span<const Pair> pairs,
                                 const SweepSpec& spec) {
   check_sweep(spec.site, spec.by);
-  for (const Pair& p : pairs) check_pair(model, p);
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    try {
+      check_pair(model, pairs[i]);
+    } catch (const Error& error) {
+      if (pairs.size() == 1) throw;
+      throw Error(error.kind(), fmt::format("pair {}: {}", i, error.what()));
+    }
+  }
   // Mean and resample ablation take values from all pairs, so those are swept together; otherwise
   // a few at a time, which bounds the tables of a program.
   constexpr std::size_t kTogether = 16;
@@ -395,43 +407,6 @@ std::vector<Sweep> patch_sweeps(const nn::Model& model, std::span<const Pair> pa
 
 Sweep patch_sweep(const nn::Model& model, const Pair& pair, const SweepSpec& spec) {
   return patch_sweeps(model, {&pair, 1}, spec)[0];
-}
-
-SweepSummary summarise(std::span<const Sweep> sweeps) {
-  SweepSummary sum;
-  if (sweeps.empty()) return sum;
-  sum.axes = sweeps[0].axes;
-  Shape shape = sweeps[0].values.shape();
-  for (const Sweep& s : sweeps) {
-    for (int a = 0; a < shape.size(); ++a) shape[a] = std::max(shape[a], s.values.dim(a));
-  }
-  sum.mean = Tensor::zeros(shape, DType::f64);
-  sum.standard_error = Tensor::zeros(shape, DType::f64);
-  sum.count = Tensor::zeros(shape, DType::f64);
-  double *mean = sum.mean.data<double>(), *error = sum.standard_error.data<double>(),
-         *count = sum.count.data<double>();
-  for (const Sweep& s : sweeps) {  // Welford 1962: mean and squared deviations in one pass
-    const auto values = s.values.to_vector<double>();
-    const double base = s.base(sweeps[0].direction);
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      std::int64_t to = 0, rest = static_cast<std::int64_t>(i), scale = 1;
-      for (int a = shape.size() - 1; a >= 0; --a) {
-        to += rest % s.values.dim(a) * scale;
-        rest /= s.values.dim(a);
-        scale *= shape[a];
-      }
-      const double change = values[i] - base, before = change - mean[to];
-      count[to] += 1;
-      mean[to] += before / count[to];
-      error[to] += before * (change - mean[to]);
-    }
-  }
-  for (std::int64_t i = 0; i < sum.mean.numel(); ++i) {
-    error[i] = count[i] > 1 ? std::sqrt(error[i] / (count[i] - 1) / count[i])
-                            : std::numeric_limits<double>::quiet_NaN();
-    if (count[i] == 0) mean[i] = std::numeric_limits<double>::quiet_NaN();
-  }
-  return sum;
 }
 
 }  // namespace vitrine::interp

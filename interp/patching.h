@@ -28,6 +28,9 @@ struct Pair {
 // Throws TokenError for an answer that is not a single token.
 Pair prompt_pair(const nn::Model& model, const nn::Prompt& clean, const nn::Prompt& corrupt,
                  std::string_view answer, std::string_view wrong);
+// Throws Error (input) when the prompts differ in length, showing both tokenisations, and
+// ContextError or TokenError for prompts and answers that the model cannot take.
+void check_pair(const nn::Model& model, const Pair& pair);
 
 // What one run of a sweep changes.
 enum class By {
@@ -53,7 +56,8 @@ enum class Replacement {
   mean,     // mean ablation: the mean over all positions of all prompts, clean and corrupt
   resample  // resample ablation: those of another pair's base prompt of the same length
 };
-std::string_view name_of(Replacement replacement);
+std::string_view name_of(Replacement replacement);     // "resample": as on the command line
+Replacement parse_replacement(std::string_view text);  // throws Error (usage) naming the words
 // denoise: the base run is corrupt, and clean activations are put in: what restores the answer?
 // noise: the base run is clean, and corrupt ones are put in: what breaks it?
 enum class Direction { denoise, noise };
@@ -89,7 +93,9 @@ struct Sweep {
   std::vector<std::string> axes;  // of values: "layer", "pos", ...
   Tensor values;                  // f64: the metric of each edited run
   double clean = 0, corrupt = 0;  // the metric of the unedited runs
-  int runs = 0, passes = 0;       // edited runs asked for; forward passes that gave them
+  // Edited runs asked for; forward passes that gave them. Of pairs that are swept together, the
+  // first has all passes and the explanation, so that they can be summed.
+  int runs = 0, passes = 0;
   // Where an edit cannot reach the metric, or replaces nothing but equal values, the effect is
   // exactly 0 and nothing is run.
   int without_effect = 0;
@@ -99,10 +105,12 @@ struct Sweep {
   double base(Direction d) const { return d == Direction::denoise ? corrupt : clean; }
 };
 
-// One edited run for each layer and each place of `by`. Throws Error (input) when the prompts
-// differ in length, showing both tokenisations, and what check_sweep throws.
+// One edited run for each layer and each place of `by`. Throws what check_pair and check_sweep
+// throw.
 Sweep patch_sweep(const nn::Model& model, const Pair& pair, const SweepSpec& spec = {});
 // The same of many pairs, which may differ in length: they lie in one batch, without padding.
+// Throws the same, naming the pair, counted from 0; and Error (input) for a pair to resample that
+// is the only one of its length.
 std::vector<Sweep> patch_sweeps(const nn::Model& model, std::span<const Pair> pairs,
                                 const SweepSpec& spec = {});
 
@@ -111,6 +119,10 @@ std::vector<Sweep> patch_sweeps(const nn::Model& model, std::span<const Pair> pa
 struct SweepSummary {
   std::vector<std::string> axes;
   Tensor mean, standard_error, count;  // f64, of the largest shape; NaN where there is too little
+  Tensor metric;                       // f64: the mean metric of the edited runs themselves
+  double clean = 0, corrupt = 0;       // the mean metric of the unedited runs, over all pairs
+  int runs = 0, passes = 0, without_effect = 0;  // of all pairs together
+  std::string explanation;
 };
 SweepSummary summarise(std::span<const Sweep> sweeps);
 

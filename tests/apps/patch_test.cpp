@@ -167,8 +167,29 @@ TEST(Patch, Zero) {
       vitrine(kCapitals + Words{"--site", "mlp_out", "--action", "zero", "--format", "json"})
           .json();
   EXPECT_EQ(j["action"], "zero");
-  EXPECT_EQ(j["without_effect"], 0);
+  EXPECT_EQ(j["without_effect"], 4);  // of the last layer the metric reads the last position alone
+  EXPECT_EQ(j["values"][3][3], j["metric"]["corrupt"]);
   EXPECT_NE(j["values"][0][0], j["metric"]["corrupt"]);  // also where both prompts are the same
+}
+
+TEST(Patch, TheMeanOfBothPrompts) {
+  const Words mean = kCapitals + Words{"--site", "mlp_out", "--action", "mean"};
+  const json j = vitrine(mean + Words{"--format", "json"}).json();
+  EXPECT_EQ(j["action"], "mean");
+  EXPECT_NE(j["values"][0][0], j["metric"]["corrupt"]);
+  EXPECT_THAT(vitrine(mean).out,
+              HasSubstr("the base run is corrupt; the mean over all positions of both prompts is "
+                        "put in.\n"));
+}
+
+TEST(Patch, ExplainSaysHowTheRunsWereMade) {
+  const Words sweep = kCapitals + Words{"--site", "resid_pre"};
+  const std::string said = "sweep: 20 edited runs by 1 pass and ";
+  EXPECT_THAT(vitrine(sweep).out, Not(HasSubstr(said)));
+  EXPECT_THAT(vitrine(sweep + Words{"--explain"}).out, HasSubstr("\n\n" + said));
+  EXPECT_TRUE(vitrine(sweep + Words{"--format", "json"}).json()["explanation"].is_null());
+  EXPECT_THAT(vitrine(sweep + Words{"--explain", "--format", "json"}).json()["explanation"],
+              HasSubstr(said));
 }
 
 TEST(Patch, TheTableSaysWhatWasDone) {
@@ -180,7 +201,8 @@ TEST(Patch, TheTableSaysWhatWasDone) {
                         "activations are put in.\n"
                         "metric: logit \" Austin\" - logit \" Sacramento\", clean "))
       << o.out;
-  EXPECT_THAT(o.out, HasSubstr("20 edited runs: 7 from 4 forward passes, 13 not run, since"));
+  EXPECT_THAT(o.out, HasSubstr("20 edited runs: 7 from 1 forward pass, 13 not run, since they "
+                               "change nothing that the metric depends on\n"));
   EXPECT_THAT(o.out, HasSubstr("\npos         0           1      2              3       4\n"
                                "clean   \"The\"  \" capital\"  \" of\"       \" Texas\"   \" is\"\n"
                                "corrupt                           \" California\"\n"
@@ -281,7 +303,11 @@ TEST(Patch, WhatDoesNotGoTogetherIsSaid) {
                "z cannot be swept by head,dest; it can by head or by pos or by head,pos");
   expect_error(kCapitals + Words{"--site", "resid"}, 2,
                "there is no sweep over 'resid'; there are");
-  expect_error(all + Words{"--action", "mean"}, 2, "{patch,zero}");
+  expect_error(all + Words{"--action", "median"}, 2, "{patch,zero,mean,resample}");
+  expect_error(all + Words{"--action", "resample"}, 2,
+               "--action resample takes values from other pairs; give several with --pairs FILE");
+  expect_error(all + Words{"--pairs", "x.jsonl"}, 2,
+               "give --pairs, or one pair by --clean, --corrupt, --answer and --wrong");
   expect_error(all + Words{"--direction", "up"}, 2, "{denoise,noise}");
 }
 
