@@ -175,6 +175,7 @@ void verb_patch(const Arguments& arguments) {
   const std::vector<PairOfFile> pairs = options.prompts.pairs(model);
   if (spec.replacement == Replacement::resample) check_resampling(pairs);
   std::vector<interp::Pair> alone;
+  alone.reserve(pairs.size());
   for (const PairOfFile& p : pairs) alone.push_back(p.pair);
   const std::vector<interp::Sweep> sweeps = sweeps_of(model, alone, options);
   const PairsReport report{model, pairs, spec, sweeps};
