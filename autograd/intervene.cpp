@@ -103,6 +103,12 @@ Shape feed_shape(const Edit& e, const Shape& site) {
   return site;  // unpacked: rearranged by with_interventions
 }
 
+// What is added or projected out is a direction.
+void check_direction(const Edit& e, int rank) {
+  if (e.action != Edit::Action::replace && rank == 0)
+    throw ShapeError(fmt::format("{}: the value must have the site's feature axis", e.to_text()));
+}
+
 Value edited(Builder& b, const Edit& e, int n, const Value& x, const Axes& axes) {
   check_axes(e, axes);
   if (replaces_all(e)) {
@@ -112,8 +118,7 @@ Value edited(Builder& b, const Edit& e, int n, const Value& x, const Axes& axes)
   Value value;
   if (has_value(e.action)) {
     value = b.input(value_name(n), {x.dtype(), feed_shape(e, x.shape())});
-    if (e.action != Edit::Action::replace && value.rank() == 0)
-      throw ShapeError(fmt::format("{}: the value must have the site's feature axis", e.to_text()));
+    check_direction(e, value.rank());
   }
   Value changed;
   switch (e.action) {
@@ -127,7 +132,10 @@ Value edited(Builder& b, const Edit& e, int n, const Value& x, const Axes& axes)
       changed = x + value * e.factor;
       break;
     case Edit::Action::project_out: {
-      const Value unit = value * rsqrt(sum(square(value), {value.rank() - 1}, true));
+      Shape whole = value.shape();
+      whole[whole.size() - 1] = x.shape().back();  // one number stands for all features
+      const Value u = broadcast_to(value, whole);
+      const Value unit = u * rsqrt(sum(square(u), {u.rank() - 1}, true));
       changed = x - sum(x * unit, {x.rank() - 1}, true) * unit;
       break;
     }
@@ -344,7 +352,9 @@ Tensor packed_value(const Graph& graph, const Edit& edit) {
   if (!has_value(edit.action))
     throw GraphError(fmt::format("{}: '{}' has no value", edit.to_text(), name_of(edit.action)));
   const SiteEntry& site = graph.site(edit.site.name);
-  return packed(graph, edit, feed_shape(edit, site.type.shape));
+  const Tensor value = packed(graph, edit, feed_shape(edit, site.type.shape));
+  check_direction(edit, value.rank());
+  return value;
 }
 
 Feeds with_interventions(const Graph& graph, const Interventions& what, const Feeds& feeds,

@@ -28,6 +28,7 @@ std::vector<std::size_t> row_inputs(const Graph& g, const Node& n) {
     if (rank(0) == 2) return {0};
     return {};
   }
+  if (op == "layer_norm" && rank(0) < 2) return {};  // its entries are features
   if (op == "layer_norm" || op == "heads_out") return {0};
   if (op == "heads_in" && n.inputs.size() > 6) return {0, 3, 6};
   if (op == "heads_in") return {0, 3};

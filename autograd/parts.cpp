@@ -27,7 +27,10 @@ std::optional<Part> part_of(const InputReach& reach, const Shape& in, const Shap
   if (!any) return Part::whole;
   if (!linked[0]) return std::nullopt;
   for (int a = 1; a < lead; ++a) {
-    if (!linked[static_cast<std::size_t>(a)] && !(a < in.size() && in[a] == 1)) return std::nullopt;
+    const bool one = a < in.size() && in[a] == 1;
+    // Values of two axes have no heads: one that is linked there has its own last axis in the way.
+    const bool heads = linked[static_cast<std::size_t>(a)] && in.size() > lead;
+    if (!heads && !one) return std::nullopt;
   }
   return Part::same;
 }

@@ -110,6 +110,14 @@ bool has_infinity(const View& v) {
       fmt::join(inputs, "; ")));
 }
 
+// A leaf through the layout of a result. The layout counts from the leaf's first element, which
+// need not be the first of its storage.
+Tensor copy_of(const Tensor& leaf, const Layout& layout) {
+  return Tensor::wrap(nullptr, leaf.view().data, leaf.shape(), leaf.dtype())
+      .with_layout(layout)
+      .clone();
+}
+
 }  // namespace
 
 Results Plan::run(const Feeds& feeds, const Parameters& parameters,
@@ -200,13 +208,13 @@ Results Plan::run(const Feeds& feeds, const Parameters& parameters,
           tensor = owned[at].with_layout(r.operand.layout);
           break;
         case Storage::Where::feed:
-          tensor = fed[at].with_layout(r.operand.layout).clone();
+          tensor = copy_of(fed[at], r.operand.layout);
           break;
         case Storage::Where::parameter:
-          tensor = weights[at].with_layout(r.operand.layout).clone();
+          tensor = copy_of(weights[at], r.operand.layout);
           break;
         default:
-          tensor = p.constants[at].with_layout(r.operand.layout).clone();
+          tensor = copy_of(p.constants[at], r.operand.layout);
           break;
       }
       results.values_[r.name] = {std::move(tensor), r.axes};

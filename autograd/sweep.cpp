@@ -21,13 +21,19 @@ double since(Clock::time_point start) {
 
 std::vector<std::string> edited_sites(const Graph& graph, std::span<const Interventions> worlds) {
   std::set<std::string> names;
-  for (const Interventions& w : worlds) {
-    for (const auto& stage : w.stages()) {
-      for (const Edit& e : stage) names.insert(e.site.name);
+  for (std::size_t w = 0; w < worlds.size(); ++w) {
+    for (const auto& stage : worlds[w].stages()) {
+      for (const Edit& e : stage) {
+        if (!names.insert(e.site.name).second) continue;
+        try {
+          graph.site(e.site.name);  // throws for what is not there
+        } catch (const SiteError& error) {
+          throw SiteError(fmt::format("world {}: {}", w, error.what()));
+        }
+      }
     }
   }
   std::vector<std::string> in_order;
-  for (const std::string& name : names) graph.site(name);  // throws for what is not there
   for (const SiteEntry& s : graph.sites()) {
     if (names.contains(s.name)) in_order.push_back(s.name);
   }
@@ -36,7 +42,7 @@ std::vector<std::string> edited_sites(const Graph& graph, std::span<const Interv
 
 // The share of the base run's prompts that a world edits: what it would be run on alone.
 double share_of_prompts(const Graph& graph, const Interventions& what) {
-  if (!graph.rows()) return 1;
+  if (!graph.rows() || what.stages().empty()) return 1;
   const std::int64_t prompts = graph.node(graph.rows()->keys).type.shape[0];
   std::set<std::int64_t> edited;
   for (const auto& stage : what.stages()) {

@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "autograd/builder.h"
+#include "tensor/error.h"
 
 namespace vitrine {
 namespace {
@@ -25,6 +26,14 @@ BaseRun::BaseRun(const Graph& graph, const std::vector<std::string>& edited_site
       e.end = graph_.next_id();
       expanded_.push_back(std::move(e));
     }
+  }
+  for (const Node& n : graph_.nodes()) {
+    const auto* leaf = std::get_if<LeafName>(&n.attributes);
+    if (leaf == nullptr || !leaf->name.starts_with("sweep.")) continue;
+    throw GraphError(fmt::format(
+        "the graph has a leaf '{}': names that begin with 'sweep.' are those of the inputs that a "
+        "sweep adds; give it another name",
+        leaf->name));
   }
   weight_.assign(static_cast<std::size_t>(graph_.next_id()), false);
   for (const Node& n : graph_.nodes()) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "autograd/ops.h"
@@ -22,6 +23,12 @@ Shape packed_shape(const Shape& site, int lead, std::int64_t n) {
   if (lead == 2) out.push_back(1);
   for (const std::int64_t d : entry_shape(site, lead)) out.push_back(d);
   return out;
+}
+
+// x - (x . u) u along the last axis, u = along / |along|.
+Value projected(const Value& x, const Value& along) {
+  const Value u = along * rsqrt(sum(square(along), {along.rank() - 1}, true));
+  return x - sum(x * u, {x.rank() - 1}, true) * u;
 }
 
 // Calls f and names the world in what it throws.
@@ -53,14 +60,16 @@ SweepEdits::SweepEdits(BaseRun& base, const Feeds& feeds, std::span<const Interv
       for (const auto& stage : worlds[w].stages()) {
         for (const Edit& e : stage) {
           const SiteEntry& site = g_.site(e.site.name);
-          if (selection_of(e, site).cells.empty())
+          if (selection_of(e, site).cells.empty() && numel(site.type.shape) > 0)
             throw GraphError(fmt::format("{}: the selection is empty", e.to_text()));
           if (has_value(e.action)) value_of(e);
           Rounds& rounds = by_node_[site.node];
           const std::size_t round = made[site.node]++;
           if (rounds.size() <= round) rounds.resize(round + 1);
           rounds[round].push_back({static_cast<std::int32_t>(w), &e});
-          if (const Expanded* x = base_.expansion_of(site.node)) inside_[x->composite.id][w] = true;
+          for (const Expanded* x = base_.expansion_of(site.node); x != nullptr;
+               x = base_.expansion_of(x->composite.id))
+            inside_[x->composite.id][w] = true;
         }
       }
     });
@@ -84,6 +93,20 @@ void SweepEdits::check_overlaps(const Interventions& what) const {
       }
     }
   }
+}
+
+bool SweepEdits::keep(NodeId site, const Fact& fact) const {
+  return !any_edit(site, [&](const Edit& e) {
+    const bool keeps_zeros = e.action == Edit::Action::zero ||
+                             (e.action == Edit::Action::scale && std::isfinite(e.factor));
+    return e.action != Edit::Action::detach && !(keeps_zeros && fact.kind == Fact::Kind::zero);
+  });
+}
+
+// A projection along the only axis, which is that of the cells.
+bool SweepEdits::mixes_cells(NodeId site) const {
+  return g_.node(site).type.shape.size() == 1 &&
+         any_edit(site, [](const Edit& e) { return e.action == Edit::Action::project_out; });
 }
 
 // ---- what an edit selects ---------------------------------------------------------------------
@@ -132,7 +155,7 @@ const std::vector<std::uint8_t>* SweepEdits::elements_of(const std::vector<Along
   bool all = true;
   for (std::size_t a = static_cast<std::size_t>(lead); a < along.size(); ++a)
     all = all && along[a].all;
-  if (all) return nullptr;
+  if (all || width == 0) return nullptr;
   std::vector<std::uint8_t>& mask = masks_.emplace_back(static_cast<std::size_t>(width), 1);
   std::int64_t inner = width;
   for (int a = lead; a < shape.size(); ++a) {
@@ -156,8 +179,10 @@ const std::vector<std::uint8_t>* SweepEdits::either(const std::vector<std::uint8
 }
 
 std::int32_t SweepEdits::value_of(const Edit& e) {
+  const Strides& strides = e.value.strides();
   const auto [it, fresh] =
-      value_numbers_.try_emplace({e.site.name + to_string(e.value.shape()), e.value.view().data},
+      value_numbers_.try_emplace({e.site.name, e.value.view().data, to_string(e.value.shape()),
+                                  std::vector<std::int64_t>(strides.begin(), strides.end())},
                                  static_cast<std::int32_t>(values_.size()));
   if (fresh) values_.push_back({packed_value(g_, e), {}});
   return it->second;
@@ -281,10 +306,11 @@ Value SweepEdits::values_at(const Job& job, const Node& site, WorldMatrix& m) {
     if (fresh) {
       const Tensor& value = values_[static_cast<std::size_t>(number)].value;
       const int shift = shape.size() - value.rank();
-      bool one = true;  // the value is the same for every cell
-      for (int a = 0; a < job.lead; ++a) one = one && (a < shift || value.dim(a - shift) == 1);
+      bool one = true;                                       // the value is the same for every cell
+      const int counted = std::min(job.lead, shape.size());  // a scalar has no axes
+      for (int a = 0; a < counted; ++a) one = one && (a < shift || value.dim(a - shift) == 1);
       Shape spread = shape;
-      for (int a = 0; a < job.lead && one; ++a) spread[a] = 1;
+      for (int a = 0; a < counted && one; ++a) spread[a] = 1;
       const std::int64_t n = one ? 1 : job.lead == 2 ? cells.count() : cells.rows;
       Value v = m.feed(fmt::format("sweep.value.{}", number), value);
       values.push_back(reshape(broadcast_to(v, spread), packed_shape(shape, job.lead, n)));
@@ -298,6 +324,26 @@ Value SweepEdits::values_at(const Job& job, const Node& site, WorldMatrix& m) {
   if (total == 1) return broadcast_to(values[0], packed_shape(shape, job.lead, n));
   const Value i = m.integers(index, {n});
   return values.size() == 1 ? gather_rows(values[0], i) : gather_rows_from(values, i);
+}
+
+// Where the last axis is the only one, all of a world's cells are projected, and those that the job
+// asks for are taken.
+Value SweepEdits::projected_whole(const Job& job, const Node& site, WorldMatrix& m) {
+  const std::int64_t width = site.type.shape[0];
+  Job whole{job.lead, job.action, {}};
+  std::vector<std::int32_t> worlds, index;
+  for (const Job::Part& p : job.parts) {
+    if (worlds.empty() || worlds.back() != p.entry.world) {
+      worlds.push_back(p.entry.world);
+      for (std::int32_t c = 0; c < width; ++c)
+        whole.parts.push_back({{p.entry.world, c}, p.edit, {}});
+    }
+    index.push_back(static_cast<std::int32_t>((std::ssize(worlds) - 1) * width + p.entry.cell));
+  }
+  const Shape rows = {std::ssize(worlds), width};
+  const Value x = reshape(m.rows_of(site.id, m.all_rows(worlds, width)), rows);
+  const Value y = projected(x, reshape(values_at(whole, site, m), rows));
+  return gather_rows(reshape(y, {numel(rows)}), m.integers(index, {std::ssize(index)}));
 }
 
 Piece SweepEdits::made(const Job& job, const Node& site, WorldMatrix& m) {
@@ -334,11 +380,9 @@ Piece SweepEdits::made(const Job& job, const Node& site, WorldMatrix& m) {
     case Edit::Action::add:
       changed = x + value * factors();
       break;
-    case Edit::Action::project_out: {
-      const Value unit = value * rsqrt(sum(square(value), {value.rank() - 1}, true));
-      changed = x - sum(x * unit, {x.rank() - 1}, true) * unit;
+    case Edit::Action::project_out:
+      changed = shape.size() == 1 ? projected_whole(job, site, m) : projected(x, value);
       break;
-    }
     case Edit::Action::scale:
       changed = x * factors();
       break;

@@ -1,10 +1,12 @@
 // The edits of a sweep's worlds, where they land in the base graph, and the nodes that make them.
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <map>
 #include <span>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "autograd/sweep_matrix.h"
@@ -26,6 +28,10 @@ class SweepEdits {
              const SweepOptions& options);
 
   bool edits(NodeId site) const { return by_node_.contains(site); }
+  // Whether a fact about a site's value, which is one about its zeros, holds in all worlds.
+  bool keep(NodeId site, const Fact& fact) const;
+  // Whether an edit of one cell of a site may read the others.
+  bool mixes_cells(NodeId site) const;
   // The worlds that edit a site inside a composite, and the others.
   WorldFilter inside(const Expanded& e) const { return {&inside_.at(e.composite.id), true}; }
   WorldFilter outside(const Expanded& e) const { return {&inside_.at(e.composite.id), false}; }
@@ -40,6 +46,15 @@ class SweepEdits {
   };
   // The first edit that each world makes at a site, then the second, ...
   using Rounds = std::vector<std::vector<WorldEdit>>;
+  template <class F>
+  bool any_edit(NodeId site, const F& is) const {
+    const auto at = by_node_.find(site);
+    return at != by_node_.end() &&
+           std::any_of(at->second.begin(), at->second.end(), [&](const auto& round) {
+             return std::any_of(round.begin(), round.end(),
+                                [&](const WorldEdit& e) { return is(*e.edit); });
+           });
+  }
 
   // What an edit selects: cells, and of each everything (null) or the elements that are not 0.
   struct Selection {
@@ -70,6 +85,7 @@ class SweepEdits {
                  std::vector<Job>& jobs);
   Piece made(const Job& job, const Node& site, WorldMatrix& m);
   Value values_at(const Job& job, const Node& site, WorldMatrix& m);
+  Value projected_whole(const Job& job, const Node& site, WorldMatrix& m);
   void check_overlaps(const Interventions& what) const;
 
   struct Fed {
@@ -84,7 +100,10 @@ class SweepEdits {
   std::map<NodeId, Rounds> by_node_;
   std::map<NodeId, std::vector<bool>> inside_;  // by composite
   std::deque<Fed> values_;
-  std::map<std::pair<std::string, const void*>, std::int32_t> value_numbers_;
+  // By site, and what tells one view of a tensor from another: data, shape, strides.
+  std::map<std::tuple<std::string, const void*, std::string, std::vector<std::int64_t>>,
+           std::int32_t>
+      value_numbers_;
   std::map<std::string, Selection> selections_;  // by site and selection
   std::deque<std::vector<std::uint8_t>> masks_;
   int fed_ = 0;

@@ -44,10 +44,12 @@ class Lifting {
         demand_(at(g_.next_id())),
         live_(at(g_.next_id()), false),
         worlds_(static_cast<std::int32_t>(worlds.size())) {
-    const std::vector<Fact> by_position = facts(g_);
     facts_.resize(at(g_.next_id()));
-    for (std::size_t i = 0; i < by_position.size(); ++i)
-      facts_[at(g_.nodes()[i].id)] = by_position[i];
+    for (const Node& n : g_.nodes()) {
+      if (n.op->fact == nullptr) continue;
+      const Fact fact = n.op->fact(call(n).get());
+      if (edits_.keep(n.id, fact)) facts_[at(n.id)] = fact;
+    }
   }
 
   LiftedProgram run(const std::vector<std::string>& outputs) {
@@ -114,8 +116,9 @@ class Lifting {
       demand_[at(id)].set_all(count);
     }
     for (auto n = g_.nodes().rbegin(); n != g_.nodes().rend(); ++n) {
-      const Bits& d = demand_[at(n->id)];
+      Bits& d = demand_[at(n->id)];
       if (!live_[at(n->id)] || d.empty() || !d.any()) continue;
+      if (edits_.mixes_cells(n->id)) d.set_all(cells_of(n->type.shape).count());
       demand_inputs(*n, d);
       if (const Expanded* e = base_.expanded_at(n->id)) demand_inputs(e->composite, d);
     }
@@ -274,7 +277,7 @@ class Lifting {
   WorldMatrix m_;
   std::vector<Bits> demand_;  // by id: the cells that the outputs read; empty: none
   std::vector<bool> live_;    // by id: an edit leads there
-  std::vector<Fact> facts_;   // by id
+  std::vector<Fact> facts_;   // by id: what holds in all worlds
   std::int32_t worlds_;
 };
 

@@ -133,6 +133,10 @@ Value WorldMatrix::gathered(NodeId id, int lead, std::span<const Entry> entries)
   std::vector<bool> used(pieces.size() + 1, false);
   for (const Entry& e : entries) {
     for (std::int64_t h = 0; h < per_entry; ++h) {
+      if (e.cell < 0) {  // an index of -1: zeros
+        places.push_back({-1, 0});
+        continue;
+      }
       const std::int64_t cell = unit > lead ? e.cell * cells.heads + h : e.cell;
       Place place{static_cast<int>(pieces.size()), cell};
       for (std::size_t p = 0; p < pieces.size(); ++p) {
@@ -165,7 +169,9 @@ Value WorldMatrix::gathered(NodeId id, int lead, std::span<const Entry> entries)
   std::vector<std::int32_t> index;
   index.reserve(places.size());
   for (const Place& p : places)
-    index.push_back(static_cast<std::int32_t>(offset[static_cast<std::size_t>(p.table)] + p.index));
+    index.push_back(p.table < 0 ? -1
+                                : static_cast<std::int32_t>(
+                                      offset[static_cast<std::size_t>(p.table)] + p.index));
   const auto n = static_cast<std::int64_t>(entries.size());
   Value out;
   if (tables.size() == 1 && is_one_to(index, total)) {
@@ -381,6 +387,7 @@ void WorldMatrix::name_site(const Node& site) {
     if (axes.empty()) axes = {Axis::other};
     for (int a = 0; a < pieces[i].list->lead; ++a) axes[static_cast<std::size_t>(a)] = Axis::other;
     const std::string name = i == 0 ? label.name : fmt::format("{}#{}", label.name, i + 1);
+    if (i > 0 && g_.find_site(name) != nullptr) continue;  // the user's: this piece has no name
     pieces[i].value = b_.site(name, pieces[i].value, axes, site.line);
   }
 }

@@ -75,6 +75,9 @@ TEST(Intervention, ActionsDoWhatTheySay) {
             }));
   EXPECT_EQ(run({replace(kS, d)}),
             by_hand(kEverything, [&](double, int feature) { return direction[feature]; }));
+  // One number is a direction with that number for every feature.
+  EXPECT_EQ(run({project_out(kS, Tensor::of<double>({1}, {2}))}),
+            run({project_out(kS, Tensor::of<double>({3}, {2, 2, 2}))}));
   const std::vector<double> orthogonal = run({project_out(kS, d)});
   for (std::size_t i = 0; i < orthogonal.size(); i += 3)
     EXPECT_NEAR(orthogonal[i] + 2 * orthogonal[i + 1] + 2 * orthogonal[i + 2], 0, 1e-12);

@@ -23,6 +23,33 @@ Tensor numbers(const Shape& shape) {
   return Tensor::of(shape, v);
 }
 
+// What is fed may be a view into a larger tensor, and what is wanted may be just that.
+TEST(Plan, GivesBackAFedViewAsItIs) {
+  Builder b;
+  const Value x = b.input("x", f32({1, 2})), w = b.parameter("w", f32({2}));
+  b.output("x", x);
+  b.output("w", w);
+  b.output("half", slice(x, 1, 1, 2));
+  const Results r =
+      compile(std::move(b).finish(), fetch(value("x"), value("w"), value("half")))
+          .run({{"x", numbers({3, 2}).slice(0, 1, 2)}}, {{"w", numbers({5}).slice(0, 3, 5)}});
+  EXPECT_EQ(r["x"].to_vector<float>(), (std::vector<float>{2, 3}));
+  EXPECT_EQ(r["w"].to_vector<float>(), (std::vector<float>{3, 4}));
+  EXPECT_EQ(r["half"].to_vector<float>(), (std::vector<float>{3}));
+}
+
+// The entries of a LayerNorm of one row are features: none can be left out.
+TEST(Plan, ALayerNormOfOneRowIsNotNarrowed) {
+  Builder b;
+  const Value x = b.input("x", f32({4}));
+  const Value y = layer_norm(x, b.parameter("gain", f32({4})), b.parameter("bias", f32({4})), 0);
+  b.output("y", gather_rows(y, b.constant(Tensor::of<std::int32_t>({1}, {3}))));
+  const Plan plan = compile(std::move(b).finish(), fetch(value("y")));
+  const Results r = plan.run({{"x", Tensor::of<float>({4}, {1, -1, 1, -1})}},
+                             {{"gain", numbers({4})}, {"bias", numbers({4})}});
+  EXPECT_EQ(r["y"].to_vector<float>(), (std::vector<float>{0}));
+}
+
 TEST(Plan, ReadsOnlyWhatIsWanted) {
   Builder b;
   const Value x = b.input("x", f32({2, 3})), unused = b.parameter("unused", f32({3}));
