@@ -81,7 +81,7 @@ std::vector<NodeId> likely_reads(const BaseRun& base, const std::vector<std::str
   return reads;
 }
 
-// Row `from` of a piece becomes row `to` of a result.
+// The entries of an output's pieces are written over the base run's values, which fill `values`.
 void copy_rows(const LiftedOutput& out, const Results& results, const Shape& shape,
                std::int64_t first_world, Tensor& values) {
   const std::int64_t rows = cells_of(shape).rows;
@@ -99,6 +99,31 @@ void copy_rows(const LiftedOutput& out, const Results& results, const Shape& sha
                   static_cast<std::size_t>(bytes));
     }
   }
+}
+
+// One pass: the program of `count` worlds from number `first` on.
+Results run_pass(BaseRun& base, const LiftedProgram& program, const Plan& plan, const Feeds& feeds,
+                 const Parameters& parameters, const SweepOptions& options, int first, int count,
+                 int total) {
+  base.want(program.base);
+  Feeds all = feeds;
+  for (const auto& [name, value] : program.feeds) all[name] = value;
+  for (const NodeId id : program.base) all[base_name(id)] = base.value(id);
+  RunOptions run{.pool = options.pool, .cancel = options.cancel};
+  if (options.progress) {
+    run.progress = [&](int step, int steps) {
+      options.progress(first + count * step / std::max(1, steps), total);
+    };
+  }
+  return plan.run(all, parameters, run);
+}
+
+void add_pass(SweepStats& stats, const Plan::Stats& pass) {
+  ++stats.passes;
+  stats.flops += pass.flops;
+  stats.weights_read += pass.parameter_bytes;
+  stats.bytes += pass.intermediate_bytes;
+  stats.largest_arena = std::max(stats.largest_arena, pass.arena_bytes);
 }
 
 Tensor repeated(const Tensor& value, std::int64_t times) {
@@ -177,29 +202,15 @@ Swept sweep(const Graph& graph, const Feeds& feeds, const Parameters& parameters
       todo.push_back(now.first(half));
       continue;
     }
-    base.want(program.base);
-    Feeds all = feeds;
-    all.merge(program.feeds);
-    for (const NodeId id : program.base) all[base_name(id)] = base.value(id);
-    const auto done = static_cast<int>(first);
-    RunOptions run{.pool = options.pool, .cancel = options.cancel};
-    if (options.progress) {
-      run.progress = [&](int step, int steps) {
-        options.progress(done + static_cast<int>(now.size()) * step / std::max(1, steps),
-                         stats.worlds);
-      };
-    }
-    const Results results = plan.run(all, parameters, run);
+    const Results results =
+        run_pass(base, program, plan, feeds, parameters, options, static_cast<int>(first),
+                 static_cast<int>(now.size()), stats.worlds);
     for (const LiftedOutput& o : program.outputs)
       copy_rows(o, results, base.graph().node(o.node).type.shape, first, swept.values_[o.name]);
     for (std::size_t w = 0; w < now.size(); ++w)
       swept.has_effect_[static_cast<std::size_t>(first) + w] = program.has_effect[w];
     stats.without_effect += silent;
-    ++stats.passes;
-    stats.flops += plan.stats().flops;
-    stats.weights_read += plan.stats().parameter_bytes;
-    stats.bytes += plan.stats().intermediate_bytes;
-    stats.largest_arena = std::max(stats.largest_arena, plan.stats().arena_bytes);
+    add_pass(stats, plan.stats());
   }
   stats.base_seconds = base.seconds();
   stats.base_passes = base.passes();

@@ -81,7 +81,8 @@ Graph sweep_program(const Graph& graph, const Feeds& feeds, const Parameters& pa
 
 // `outputs` names outputs of the graph. `feeds` and `parameters` are those of the base run. Throws
 // what intervene and with_interventions throw for an edit, naming the world, GraphError for an
-// output that the graph does not have, and InterruptedError.
+// output that the graph does not have or a leaf whose name begins with "sweep.", and
+// InterruptedError.
 Swept sweep(const Graph& graph, const Feeds& feeds, const Parameters& parameters,
             std::span<const Interventions> worlds, const std::vector<std::string>& outputs,
             const SweepOptions& options = {});

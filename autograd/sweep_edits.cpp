@@ -12,19 +12,6 @@
 namespace vitrine {
 namespace {
 
-// The shape of an entry: what follows the axes that cells count.
-Shape entry_shape(const Shape& site, int lead) {
-  Shape rest;
-  for (int a = lead; a < site.size(); ++a) rest.push_back(site[a]);
-  return rest;
-}
-Shape packed_shape(const Shape& site, int lead, std::int64_t n) {
-  Shape out{n};
-  if (lead == 2) out.push_back(1);
-  for (const std::int64_t d : entry_shape(site, lead)) out.push_back(d);
-  return out;
-}
-
 // x - (x . u) u along the last axis, u = along / |along|.
 Value projected(const Value& x, const Value& along) {
   const Value u = along * rsqrt(sum(square(along), {along.rank() - 1}, true));

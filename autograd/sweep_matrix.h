@@ -21,6 +21,9 @@ struct Piece {
 // Where an entry is in two pieces the first counts; what is in none is the base run's.
 using Lifted = std::vector<Piece>;
 
+// [n, rest] of a node's rows, or [n, 1, rest] of its heads of rows.
+Shape packed_shape(const Shape& shape, int lead, std::int64_t n);
+
 class WorldMatrix {
  public:
   WorldMatrix(BaseRun& base, int worlds);
@@ -61,6 +64,7 @@ class WorldMatrix {
     Value sequence, position, keys;
     std::vector<Value> rows;  // by keyed input
   };
+  // Entries in any order; zeros for one whose cell is -1.
   Value gathered(NodeId id, int lead, std::span<const Entry> entries);
   Keys keys_of(const Node& n, const Parts& parts, const EntryListPtr& list);
   EntryListPtr key_entries(const Node& n, const Parts& parts, const EntryListPtr& list);

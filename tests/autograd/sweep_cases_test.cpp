@@ -118,8 +118,12 @@ TEST(SweepCases, RowsThatPickNothing) {
   const Value index = b.constant(Tensor::of<std::int32_t>({4}, {-1, 2, -1, 0}));
   b.output("x", gather_rows(x, index));
   b.output("z", exp(gather_rows(z, index)));
+  b.output("nothing", slice(gather_rows(x, index), 0, 0, 3, 2));
   m.graph = std::move(b).finish();
-  m.outputs = {"x", "z"};
+  m.outputs = {"x", "z", "nothing"};
+  Made nothing = m;
+  nothing.outputs = {"nothing"};
+  expect_equal_with_all_options(nothing, {{scale(Site{"x"}, 2)}});
   expect_equal_with_all_options(m, {{scale(Site{"x"}, 2, {.pos = {2}})},
                                     {scale(Site{"z"}, 2, {.pos = {0}, .head = {1}})},
                                     {zero(Site{"z"}), zero(Site{"x"}, {.pos = {1}})}});
