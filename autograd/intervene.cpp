@@ -120,36 +120,35 @@ Value edited(Builder& b, const Edit& e, int n, const Value& x, const Axes& axes)
     value = b.input(value_name(n), {x.dtype(), feed_shape(e, x.shape())});
     check_direction(e, value.rank());
   }
-  Value changed;
-  switch (e.action) {
-    case Edit::Action::replace:
-      changed = broadcast_to(value, x.shape());
-      break;
-    case Edit::Action::zero:
-      changed = broadcast_to(b.scalar(0, x.dtype()), x.shape());
-      break;
-    case Edit::Action::add:
-      changed = x + value * e.factor;
-      break;
-    case Edit::Action::project_out: {
-      Shape whole = value.shape();
-      whole[whole.size() - 1] = x.shape().back();  // one number stands for all features
-      const Value u = broadcast_to(value, whole);
-      const Value unit = u * rsqrt(sum(square(u), {u.rank() - 1}, true));
-      changed = x - sum(x * unit, {x.rank() - 1}, true) * unit;
-      break;
-    }
-    case Edit::Action::scale:
-      changed = x * e.factor;
-      break;
-    case Edit::Action::detach:
-      changed = detach(x);
-      break;
-  }
+  const Value changed = action_on(b, e.action, x.type(), x, value, b.scalar(e.factor, x.dtype()));
   return select(where, changed, x);
 }
 
 }  // namespace
+
+Value action_on(Builder& b, Edit::Action action, const Type& type, const Value& x,
+                const Value& value, const Value& factor) {
+  switch (action) {
+    case Edit::Action::replace:
+      return broadcast_to(value, type.shape);
+    case Edit::Action::zero:
+      return broadcast_to(b.scalar(0, type.dtype), type.shape);
+    case Edit::Action::add:
+      return x + value * factor;
+    case Edit::Action::project_out: {
+      Shape whole = value.shape();
+      whole[whole.size() - 1] = type.shape.back();  // one number stands for all features
+      const Value u = broadcast_to(value, whole);
+      const Value unit = u * rsqrt(sum(square(u), {u.rank() - 1}, true));
+      return x - sum(x * unit, {x.rank() - 1}, true) * unit;
+    }
+    case Edit::Action::scale:
+      return x * factor;
+    case Edit::Action::detach:
+      return detach(x);
+  }
+  return x;
+}
 
 Graph intervene(const Graph& graph, const Interventions& what) {
   for (const std::string& used : {where_name(0), value_name(0)}) {

@@ -117,6 +117,12 @@ enum class Text { whole, part };
 Feeds with_interventions(const Graph& edited, const Interventions& what, const Feeds& feeds,
                          Text text = Text::whole);
 
+// ---- what one edit makes of a value -------------------------------------------------------------
+// The formula of each action, for values of the given type. x is what arrives (replace and zero do
+// not read it), `value` broadcasts to it, `factor` multiplies (add, scale).
+Value action_on(Builder& b, Edit::Action action, const Type& type, const Value& x,
+                const Value& value, const Value& factor);
+
 // ---- what one edit touches --------------------------------------------------------------------
 // For each element of the site's whole value, packed and row-major: 1 where the edit changes it.
 // `graph` has the site (edited or not), `feeds` its row tables. Throws SiteError for a site that is

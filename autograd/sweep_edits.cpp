@@ -12,12 +12,6 @@
 namespace vitrine {
 namespace {
 
-// x - (x . u) u along the last axis, u = along / |along|.
-Value projected(const Value& x, const Value& along) {
-  const Value u = along * rsqrt(sum(square(along), {along.rank() - 1}, true));
-  return x - sum(x * u, {x.rank() - 1}, true) * u;
-}
-
 // Calls f and names the world in what it throws.
 template <class F>
 void naming_world(int number, const F& f) {
@@ -329,12 +323,22 @@ Value SweepEdits::projected_whole(const Job& job, const Node& site, WorldMatrix&
   }
   const Shape rows = {std::ssize(worlds), width};
   const Value x = reshape(m.rows_of(site.id, m.all_rows(worlds, width)), rows);
-  const Value y = projected(x, reshape(values_at(whole, site, m), rows));
+  const Value y =
+      action_on(m.builder(), job.action, x.type(), x, reshape(values_at(whole, site, m), rows), {});
   return gather_rows(reshape(y, {numel(rows)}), m.integers(index, {std::ssize(index)}));
 }
 
+// The factors of the job's edits, one a part: [parts, 1, ...], of this rank.
+Value SweepEdits::factors_at(const Job& job, int rank, DType dtype, WorldMatrix& m) {
+  Shape one{std::ssize(job.parts)};
+  while (one.size() < rank) one.push_back(1);
+  Tensor t = Tensor::empty(one, DType::f64);
+  for (std::size_t i = 0; i < job.parts.size(); ++i)
+    t.data<double>()[i] = job.parts[i].edit->factor;
+  return m.feed(fmt::format("sweep.factor.{}", fed_++), t.to(dtype));
+}
+
 Piece SweepEdits::made(const Job& job, const Node& site, WorldMatrix& m) {
-  Builder& b = m.builder();
   const Shape& shape = site.type.shape;
   const DType dtype = site.type.dtype;
   const auto n = static_cast<std::int64_t>(job.parts.size());
@@ -344,39 +348,16 @@ Piece SweepEdits::made(const Job& job, const Node& site, WorldMatrix& m) {
   const EntryListPtr list = m.list(job.lead, entries);
   const bool masked = !job.parts[0].mask.empty();
 
-  Value x, value, changed;
+  Value x, value, factor, changed;
   const bool reads_x =
       masked || (job.action != Edit::Action::replace && job.action != Edit::Action::zero);
   if (reads_x) x = m.rows_of(site.id, list);
   if (has_value(job.action)) value = values_at(job, site, m);
-  const auto factors = [&] {
-    Shape one{n};
-    while (one.size() < packed.size()) one.push_back(1);
-    Tensor t = Tensor::empty({n}, DType::f64);
-    for (std::size_t i = 0; i < job.parts.size(); ++i)
-      t.data<double>()[i] = job.parts[i].edit->factor;
-    return reshape(m.feed(fmt::format("sweep.factor.{}", fed_++), t.to(dtype)), one);
-  };
-  switch (job.action) {
-    case Edit::Action::replace:
-      changed = value;
-      break;
-    case Edit::Action::zero:
-      changed = broadcast_to(b.scalar(0, dtype), packed);
-      break;
-    case Edit::Action::add:
-      changed = x + value * factors();
-      break;
-    case Edit::Action::project_out:
-      changed = shape.size() == 1 ? projected_whole(job, site, m) : projected(x, value);
-      break;
-    case Edit::Action::scale:
-      changed = x * factors();
-      break;
-    case Edit::Action::detach:
-      changed = x;
-      break;
-  }
+  if (job.action == Edit::Action::add || job.action == Edit::Action::scale)
+    factor = factors_at(job, packed.size(), dtype, m);
+  if (job.action == Edit::Action::project_out && shape.size() == 1)
+    changed = projected_whole(job, site, m);
+  else changed = action_on(m.builder(), job.action, {dtype, packed}, x, value, factor);
   if (masked) {
     Tensor mask = Tensor::empty(packed, DType::boolean);
     auto* to = reinterpret_cast<std::uint8_t*>(mask.view().data);

@@ -85,6 +85,7 @@ class SweepEdits {
                  std::vector<Job>& jobs);
   Piece made(const Job& job, const Node& site, WorldMatrix& m);
   Value values_at(const Job& job, const Node& site, WorldMatrix& m);
+  Value factors_at(const Job& job, int rank, DType dtype, WorldMatrix& m);
   Value projected_whole(const Job& job, const Node& site, WorldMatrix& m);
   void check_overlaps(const Interventions& what) const;
 

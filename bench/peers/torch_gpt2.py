@@ -10,10 +10,11 @@ is not timed: it warms up, and with --compile it compiles.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
+
+import report
 
 SMALL = dict(n_layer=6, n_embd=256, n_head=8, vocab_size=5000, n_positions=256)
 
@@ -74,14 +75,8 @@ def measure(work, compiled, threads, repetitions):
         start = time.perf_counter()
         f()
         seconds.append(time.perf_counter() - start)
-    return {
-        "work": work,
-        "peer": "torch compile" if compiled else "torch eager",
-        "version": torch.__version__,
-        "threads": threads,
-        "seconds": seconds,
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    }
+    peer = "torch compile" if compiled else "torch eager"
+    return report.entry(work, peer, torch.__version__, threads, seconds)
 
 
 def main():
@@ -111,12 +106,7 @@ def main():
             if child.returncode != 0:
                 sys.exit(f"error: {work} failed, see above")
             measured += json.loads(child.stdout)
-    text = json.dumps(measured, indent=1) + "\n"
-    if arguments.out:
-        with open(arguments.out, "w") as file:
-            file.write(text)
-    else:
-        sys.stdout.write(text)
+    report.write(measured, arguments.out)
 
 
 if __name__ == "__main__":

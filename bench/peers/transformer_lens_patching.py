@@ -9,10 +9,10 @@ timed once; by head and position it takes eight, and 144 of its 2160 runs stand 
 """
 
 import argparse
-import json
-import resource
-import sys
+import importlib.metadata
 import time
+
+import report
 
 TOKENS, LAYERS, HEADS = 15, 12, 12
 FUNCTIONS = {
@@ -113,8 +113,6 @@ def main():
         print("\n".join(works))
         return
 
-    import importlib.metadata
-
     import torch
 
     torch.set_num_threads(arguments.threads)
@@ -124,21 +122,14 @@ def main():
     measured = []
 
     def add(work, peer, package, seconds):
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         version = importlib.metadata.version(package)
-        measured.append({"work": work, "peer": peer, "version": version, "threads": arguments.threads,
-                         "seconds": [seconds], "peak_rss_bytes": peak})  # fmt: skip
+        measured.append(report.entry(work, peer, version, arguments.threads, [seconds]))
 
     for work in arguments.work or works:
         if work == "sweep/resid_pre":
             add(work, "whole batches", "torch", whole_batches())
         add(work, "transformer_lens", "transformer-lens", lens(work))
-    text = json.dumps(measured, indent=1) + "\n"
-    if arguments.out:
-        with open(arguments.out, "w") as file:
-            file.write(text)
-    else:
-        sys.stdout.write(text)
+    report.write(measured, arguments.out)
 
 
 if __name__ == "__main__":
