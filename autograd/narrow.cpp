@@ -18,29 +18,13 @@ namespace {
 // Which inputs have the rows of the output as theirs, if a row of the output needs nothing else of
 // them; empty: another kind of op.
 std::vector<std::size_t> row_inputs(const Graph& g, const Node& n) {
-  const std::string_view op = n.op->name;
-  const auto rank = [&](std::size_t i) { return g.node(n.inputs[i]).type.shape.size(); };
-  if (op == "matmul") {
-    if (rank(0) == 2 && rank(1) == 2) return {0};
-    return {};
-  }
-  if (op == "linear" || op == "linear_gelu_tanh" || op == "linear_relu") {
-    if (rank(0) == 2) return {0};
-    return {};
-  }
-  if (op == "layer_norm" && rank(0) < 2) return {};  // its entries are features
-  if (op == "layer_norm" || op == "heads_out") return {0};
-  if (op == "heads_in" && n.inputs.size() > 6) return {0, 3, 6};
-  if (op == "heads_in") return {0, 3};
-  if (op == "attention") return {0, 3, 4};  // queries, and where they stand
-  // Elementwise: one link for each axis, to itself.
-  if (n.op->in_place != OpDef::InPlace::any_input) return {};
+  std::vector<Type> in;
+  for (const NodeId i : n.inputs) in.push_back(g.node(i).type);
+  const std::vector<Fact> no_facts(in.size());
+  const auto parts = parts_of(*n.op, {in, n.type, n.attributes, no_facts, n.inputs}, 1);
   std::vector<std::size_t> rows;
-  for (std::size_t i = 0; i < n.inputs.size(); ++i) {
-    const Shape& in = g.node(n.inputs[i]).type.shape;
-    if (in.size() == n.type.shape.size() && in[0] == n.type.shape[0] && in[0] > 1)
-      rows.push_back(i);
-    else if (in.size() == n.type.shape.size() && in[0] != 1) return {};
+  for (std::size_t i = 0; parts && i < parts->size(); ++i) {
+    if ((*parts)[i] == Part::same) rows.push_back(i);
   }
   return rows;
 }
@@ -79,7 +63,9 @@ class Narrowing {
         const bool has_rows = std::find(rows.begin(), rows.end(), i) != rows.end();
         inputs.push_back(has_rows ? rows_of(b, in, index) : b.value(in));
       }
-      made_[{n->id, index}] = b.emit(*n->op, inputs, without_sites(n->attributes), n->line);
+      const Attributes attributes =
+          packed_attributes(without_sites(n->attributes), 1, g_.node(index).type.shape[0]);
+      made_[{n->id, index}] = b.emit(*n->op, inputs, attributes, n->line);
     }
     // The selections that are made already.
     for (const Node& n : g_.nodes()) {
