@@ -40,7 +40,7 @@ const Kind& kind_of(Axis axis) {
 }
 
 // How many places a site has along an axis of this kind; 0 when it has no such axis.
-std::int64_t places(const Graph& graph, const SiteEntry& site, Axis axis) {
+std::int64_t places_along(const Graph& graph, const SiteEntry& site, Axis axis) {
   for (std::size_t a = 0; a < site.axes.size(); ++a) {
     const Axis own = site.axes[a];
     const bool row = own == Axis::row && (axis == Axis::batch || axis == Axis::pos);
@@ -54,17 +54,20 @@ std::int64_t places(const Graph& graph, const SiteEntry& site, Axis axis) {
   return 0;
 }
 
-// The place with this number, row-major over shape[1:].
-Where place(const Shape& shape, const std::vector<Axis>& by, std::int64_t number) {
-  Where where;
-  for (int a = shape.size() - 1; a > 0; --a) {
-    where.*kind_of(by[static_cast<std::size_t>(a - 1)]).indices = {number % shape[a]};
-    number /= shape[a];
-  }
-  return where;
-}
-
 }  // namespace
+
+std::vector<Where> places(const std::vector<Axis>& by, const Shape& sizes) {
+  std::vector<Where> all;
+  for (std::int64_t i = 0; i < numel(sizes); ++i) {
+    Where& where = all.emplace_back();
+    std::int64_t rest = i;
+    for (int a = sizes.size() - 1; a >= 0; --a) {
+      where.*kind_of(by[static_cast<std::size_t>(a)]).indices = {rest % sizes[a]};
+      rest /= sizes[a];
+    }
+  }
+  return all;
+}
 
 Grid grid(const Graph& graph, const SiteSet& sites, const std::vector<Axis>& by,
           const MakeEdit& edit) {
@@ -76,7 +79,7 @@ Grid grid(const Graph& graph, const SiteSet& sites, const std::vector<Axis>& by,
     g.axes.emplace_back(kind_of(axis).word);
     std::int64_t size = 0;
     for (const std::string& name : g.sites) {
-      const std::int64_t own = places(graph, graph.site(name), axis);
+      const std::int64_t own = places_along(graph, graph.site(name), axis);
       if (own == 0) throw GraphError(fmt::format("{} has no {} axis", name, kind_of(axis).word));
       if (size == 0) size = own;
       if (own == size) continue;
@@ -86,10 +89,9 @@ Grid grid(const Graph& graph, const SiteSet& sites, const std::vector<Axis>& by,
     }
     g.shape.push_back(size);
   }
-  const std::int64_t each = g.sites.empty() ? 0 : numel(g.shape) / g.shape[0];
+  const std::vector<Where> of_a_site = places(by, Shape(std::span(g.shape).subspan(1)));
   for (const std::string& name : g.sites) {
-    for (std::int64_t i = 0; i < each; ++i)
-      g.worlds.push_back({edit(Site{name}, place(g.shape, by, i))});
+    for (const Where& place : of_a_site) g.worlds.push_back({edit(Site{name}, place)});
   }
   return g;
 }

@@ -20,6 +20,9 @@ using MakeEdit = std::function<Edit(const Site&, const Where&)>;
 MakeEdit from(const Results& run, std::string_view name = "a recorded run");  // patching
 MakeEdit zeros();                                                             // zero ablation
 
+// One for each combination of indices below `sizes` along axes of these kinds, row-major.
+std::vector<Where> places(const std::vector<Axis>& by, const Shape& sizes);
+
 struct Grid {
   std::vector<std::string> axes;   // "site", then "prompt", "pos", "head", "key" or "feature"
   std::vector<std::string> sites;  // what the first axis counts

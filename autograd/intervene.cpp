@@ -328,6 +328,17 @@ std::vector<std::uint8_t> selection(const Graph& graph, const Edit& edit, const 
   return mask(edit, site.axes, site.type.shape, rows);
 }
 
+void check_apart(const Edit& first, const std::vector<std::uint8_t>& of_first, const Edit& second,
+                 const std::vector<std::uint8_t>& of_second) {
+  if (first.action == Edit::Action::add && second.action == Edit::Action::add) return;
+  for (std::size_t i = 0; i < of_first.size(); ++i) {
+    if (of_first[i] == 0 || of_second[i] == 0) continue;
+    throw GraphError(
+        fmt::format("'{}' and '{}' change the same element; say which comes first with then()",
+                    first.to_text(), second.to_text()));
+  }
+}
+
 std::vector<Along> selected_along(const Graph& graph, const Edit& edit, const Where& where,
                                   const RowPlaces& rows) {
   const SiteEntry& site = graph.site(edit.site.name);
@@ -381,13 +392,7 @@ Feeds with_interventions(const Graph& graph, const Interventions& what, const Fe
       // Overlaps, over the whole site.
       const std::vector<std::uint8_t> whole = mask(e, site.axes, site.type.shape, rows);
       for (const auto& [other, taken] : changed[e.site.name]) {
-        if (e.action == Edit::Action::add && other->action == Edit::Action::add) continue;
-        for (std::size_t i = 0; i < whole.size(); ++i) {
-          if (whole[i] == 0 || taken[i] == 0) continue;
-          throw GraphError(fmt::format(
-              "'{}' and '{}' change the same element; say which comes first with then()",
-              other->to_text(), e.to_text()));
-        }
+        check_apart(*other, taken, e, whole);
       }
       changed[e.site.name].emplace_back(&e, whole);
       if (has_value(e.action)) {

@@ -130,6 +130,11 @@ Value action_on(Builder& b, Edit::Action action, const Type& type, const Value& 
 // a selection of nothing is all 0.
 std::vector<std::uint8_t> selection(const Graph& graph, const Edit& edit, const Feeds& feeds);
 
+// Throws GraphError when two edits of one stage, with these selections, change the same element,
+// unless both add.
+void check_apart(const Edit& first, const std::vector<std::uint8_t>& of_first, const Edit& second,
+                 const std::vector<std::uint8_t>& of_second);
+
 // The same of one selection, an axis at a time: a Where is the product of what it selects along
 // each. `rows` is what row_places(graph, feeds) gives, read once for many edits.
 struct RowPlaces {

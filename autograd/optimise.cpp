@@ -6,6 +6,10 @@
 
 namespace vitrine {
 
+bool is_identity(const Node& node) {
+  return node.op->name == "site" || node.op->name == "identity" || node.op->name == "detach";
+}
+
 Pruned prune(const Graph& graph, std::span<const NodeId> wanted) {
   const auto n_ids = static_cast<std::size_t>(graph.next_id());
   std::vector<bool> needed(n_ids, false);
@@ -33,9 +37,7 @@ Pruned prune(const Graph& graph, std::span<const NodeId> wanted) {
       continue;
     }
     NodeId& own = result.canonical[static_cast<std::size_t>(n.id)];
-    const bool identity =
-        n.op->name == "site" || n.op->name == "identity" || n.op->name == "detach";
-    if (identity) {
+    if (is_identity(n)) {
       own = canonical(n.inputs[0]);
       ++result.identities;
       continue;

@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "autograd/builder.h"
+#include "autograd/optimise.h"
 #include "tensor/error.h"
 
 namespace vitrine {
@@ -61,7 +62,7 @@ const Expanded* BaseRun::expansion_of(NodeId id) const {
 NodeId BaseRun::source(NodeId id) const {
   for (;;) {
     const Node& n = graph_.node(id);
-    if (n.op->name != "site" && n.op->name != "identity" && n.op->name != "detach") return id;
+    if (!is_identity(n)) return id;
     id = n.inputs[0];
   }
 }

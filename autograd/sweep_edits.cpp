@@ -41,13 +41,14 @@ SweepEdits::SweepEdits(BaseRun& base, const Feeds& feeds, std::span<const Interv
       for (const auto& stage : worlds[w].stages()) {
         for (const Edit& e : stage) {
           const SiteEntry& site = g_.site(e.site.name);
-          if (selection_of(e, site).cells.empty() && numel(site.type.shape) > 0)
+          const Selection& selection = selection_of(e, site);
+          if (selection.cells.empty() && numel(site.type.shape) > 0)
             throw GraphError(fmt::format("{}: the selection is empty", e.to_text()));
-          if (has_value(e.action)) value_of(e);
+          const std::int32_t value = has_value(e.action) ? value_of(e) : -1;
           Rounds& rounds = by_node_[site.node];
           const std::size_t round = made[site.node]++;
           if (rounds.size() <= round) rounds.resize(round + 1);
-          rounds[round].push_back({static_cast<std::int32_t>(w), &e});
+          rounds[round].push_back({static_cast<std::int32_t>(w), &e, &selection, value});
           for (const Expanded* x = base_.expansion_of(site.node); x != nullptr;
                x = base_.expansion_of(x->composite.id))
             inside_[x->composite.id][w] = true;
@@ -63,14 +64,8 @@ void SweepEdits::check_overlaps(const Interventions& what) const {
       for (std::size_t j = 0; j < i; ++j) {
         const Edit &a = stage[j], &b = stage[i];
         if (!(a.site == b.site)) continue;
-        if (a.action == Edit::Action::add && b.action == Edit::Action::add) continue;
         const auto x = selection(g_, a, feeds_), y = selection(g_, b, feeds_);
-        for (std::size_t k = 0; k < x.size(); ++k) {
-          if (x[k] == 0 || y[k] == 0) continue;
-          throw GraphError(fmt::format(
-              "'{}' and '{}' change the same element; say which comes first with then()",
-              a.to_text(), b.to_text()));
-        }
+        check_apart(a, x, b, y);
       }
     }
   }
@@ -94,9 +89,9 @@ bool SweepEdits::mixes_cells(NodeId site) const {
 const SweepEdits::Selection& SweepEdits::selection_of(const Edit& e, const SiteEntry& site) {
   std::string key = e.site.name;
   for (const Where& w : e.where) {
-    for (const auto* list : {&w.prompt, &w.pos, &w.head, &w.key, &w.feature}) {
+    for (const WhereList& list : kWhereLists) {
       key += '|';
-      for (const std::int64_t i : *list) key += fmt::format("{},", i);
+      for (const std::int64_t i : w.*list.indices) key += fmt::format("{},", i);
     }
   }
   const auto [it, fresh] = selections_.try_emplace(key);
@@ -171,11 +166,12 @@ std::int32_t SweepEdits::value_of(const Edit& e) {
 
 // Whether the edit puts anything else there than the base run has. Only asked where nothing else
 // has changed the cell before.
-bool SweepEdits::changes(const Edit& e, const SiteEntry& site, std::int32_t cell,
+bool SweepEdits::changes(const WorldEdit& e, const SiteEntry& site, std::int32_t cell,
                          const std::vector<std::uint8_t>* elements) {
   if (!options_.by_difference) return true;
-  if (e.action != Edit::Action::replace && e.action != Edit::Action::zero)
-    return e.action != Edit::Action::detach;
+  const Edit::Action action = e.edit->action;
+  if (action != Edit::Action::replace && action != Edit::Action::zero)
+    return action != Edit::Action::detach;
   const Tensor& base = base_.value(site.node);
   const std::int64_t width = base.numel() / cells_of(site.type.shape).count();
   const auto size = static_cast<std::size_t>(size_of(base.dtype()));
@@ -186,11 +182,11 @@ bool SweepEdits::changes(const Edit& e, const SiteEntry& site, std::int32_t cell
   const char* before = bytes(base);
   std::vector<char> zeros;
   const char* after = nullptr;
-  if (e.action == Edit::Action::zero) {
+  if (action == Edit::Action::zero) {
     zeros.assign(static_cast<std::size_t>(width) * size, 0);
     after = zeros.data();
   } else {
-    Fed& fed = values_[static_cast<std::size_t>(value_of(e))];
+    Fed& fed = values_[static_cast<std::size_t>(e.value)];
     if (!fed.spread.defined()) fed.spread = fed.value.broadcast_to(site.type.shape).contiguous();
     after = bytes(fed.spread);
   }
@@ -218,12 +214,10 @@ void SweepEdits::apply(const Node& site, const Bits& read, WorldMatrix& m) {
 
 void SweepEdits::add_parts(const WorldEdit& e, const SiteEntry& site, const Bits& read,
                            const Lifted& now, std::vector<Job>& jobs) {
-  const Selection& s = selection_of(*e.edit, site);
+  const Selection& s = *e.selection;
   const Cells cells = cells_of(site.type.shape);
-  const auto w = static_cast<std::size_t>(e.world);
   bool by_rows = !options_.by_head || cells.heads == 1;
-  for (const Piece& p : now)
-    by_rows = by_rows || (p.list->lead == 1 && p.list->begin[w] != p.list->begin[w + 1]);
+  for (const Piece& p : now) by_rows = by_rows || (p.list->lead == 1 && p.list->has(e.world));
   const auto changed_already = [&](std::int32_t cell) {
     return std::any_of(now.begin(), now.end(), [&](const Piece& p) {
       return p.list->find(e.world, p.list->lead == 2 ? cell : cell / cells.heads) >= 0;
@@ -235,7 +229,7 @@ void SweepEdits::add_parts(const WorldEdit& e, const SiteEntry& site, const Bits
   for (std::size_t i = 0; i < s.cells.size(); ++i) {
     const std::int32_t cell = s.cells[i];
     if (!read.empty() && !read.test(cell)) continue;
-    if (!changed_already(cell) && !changes(*e.edit, site, cell, s.elements[i])) continue;
+    if (!changed_already(cell) && !changes(e, site, cell, s.elements[i])) continue;
     rows[static_cast<std::int32_t>(cell / cells.heads)].push_back(i);
     ++count;
   }
@@ -249,7 +243,7 @@ void SweepEdits::add_parts(const WorldEdit& e, const SiteEntry& site, const Bits
       return j.lead == lead && j.action == e.edit->action && j.parts[0].mask.empty() != masked;
     });
     if (job == jobs.end()) job = jobs.insert(job, Job{lead, e.edit->action, {}});
-    job->parts.push_back({{e.world, cell}, e.edit, std::move(mask)});
+    job->parts.push_back({{e.world, cell}, &e, std::move(mask)});
   };
   const std::int64_t width = numel(site.type.shape) / cells.count();  // elements of a cell
   for (const auto& [row, indices] : rows) {
@@ -282,7 +276,7 @@ Value SweepEdits::values_at(const Job& job, const Node& site, WorldMatrix& m) {
   std::int64_t total = 0;
   std::vector<std::int32_t> index;
   for (const Job::Part& p : job.parts) {
-    const std::int32_t number = value_of(*p.edit);
+    const std::int32_t number = p.edit->value;
     const auto [it, fresh] = tables.try_emplace(number);
     if (fresh) {
       const Tensor& value = values_[static_cast<std::size_t>(number)].value;
@@ -334,7 +328,7 @@ Value SweepEdits::factors_at(const Job& job, int rank, DType dtype, WorldMatrix&
   while (one.size() < rank) one.push_back(1);
   Tensor t = Tensor::empty(one, DType::f64);
   for (std::size_t i = 0; i < job.parts.size(); ++i)
-    t.data<double>()[i] = job.parts[i].edit->factor;
+    t.data<double>()[i] = job.parts[i].edit->edit->factor;
   return m.feed(fmt::format("sweep.factor.{}", fed_++), t.to(dtype));
 }
 

@@ -40,9 +40,16 @@ class SweepEdits {
   void apply(const Node& site, const Bits& read, WorldMatrix& m);
 
  private:
+  // What an edit selects: cells, and of each everything (null) or the elements that are not 0.
+  struct Selection {
+    std::vector<std::int32_t> cells;  // row * heads + head, increasing
+    std::vector<const std::vector<std::uint8_t>*> elements;
+  };
   struct WorldEdit {
     std::int32_t world;
     const Edit* edit;
+    const Selection* selection;
+    std::int32_t value;  // its number in values_; -1 without one
   };
   // The first edit that each world makes at a site, then the second, ...
   using Rounds = std::vector<std::vector<WorldEdit>>;
@@ -56,18 +63,13 @@ class SweepEdits {
            });
   }
 
-  // What an edit selects: cells, and of each everything (null) or the elements that are not 0.
-  struct Selection {
-    std::vector<std::int32_t> cells;  // row * heads + head, increasing
-    std::vector<const std::vector<std::uint8_t>*> elements;
-  };
   const Selection& selection_of(const Edit& e, const SiteEntry& site);
   const std::vector<std::uint8_t>* elements_of(const std::vector<Along>& along, int lead,
                                                const Shape& shape, std::int64_t width);
   const std::vector<std::uint8_t>* either(const std::vector<std::uint8_t>* a,
                                           const std::vector<std::uint8_t>* b);
   std::int32_t value_of(const Edit& e);  // its number in values_
-  bool changes(const Edit& e, const SiteEntry& site, std::int32_t cell,
+  bool changes(const WorldEdit& e, const SiteEntry& site, std::int32_t cell,
                const std::vector<std::uint8_t>* elements);
 
   // Edits of one kind, and of one kind of entries, that are made together.
@@ -76,7 +78,7 @@ class SweepEdits {
     Edit::Action action = Edit::Action::zero;
     struct Part {
       Entry entry;
-      const Edit* edit;
+      const WorldEdit* edit;
       std::vector<std::uint8_t> mask;  // of the entry's elements; empty: all
     };
     std::vector<Part> parts;

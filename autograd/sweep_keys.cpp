@@ -15,8 +15,7 @@ EntryListPtr WorldMatrix::key_entries(const Node& n, const Parts& parts, const E
     const std::int64_t heads = cells_of(g_.node(n.inputs[i]).type.shape).heads;
     for (const Piece& p : lifted(n.inputs[i])) {
       for (const Entry& e : p.list->entries) {
-        const auto w = static_cast<std::size_t>(e.world);
-        if (list->begin[w] == list->begin[w + 1]) continue;
+        if (!list->has(e.world)) continue;
         if (p.list->lead == list->lead) {
           entries.push_back(e);
         } else if (list->lead == 1) {
@@ -66,8 +65,7 @@ WorldMatrix::Keys WorldMatrix::keys_of(const Node& n, const Parts& parts,
     const std::int64_t row = list->lead == 2 ? e.cell / heads : e.cell,
                        head = list->lead == 2 ? e.cell % heads : 0;
     rows.push_back({e.world, static_cast<std::int32_t>(row)});
-    const auto w = static_cast<std::size_t>(e.world);
-    const bool own = changed->begin[w] != changed->begin[w + 1];
+    const bool own = changed->has(e.world);
     const Group group{own ? e.world : -1, sequence[static_cast<std::size_t>(row)], head};
     const auto [it, is_new] = groups.try_emplace(group, static_cast<std::int32_t>(groups.size()));
     of_entry.push_back(it->second);

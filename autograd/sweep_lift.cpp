@@ -7,6 +7,7 @@
 #include <set>
 
 #include "autograd/ops.h"
+#include "autograd/optimise.h"
 #include "autograd/sweep_edits.h"
 #include "autograd/sweep_matrix.h"
 #include "tensor/error.h"
@@ -126,10 +127,10 @@ class Lifting {
 
   // The cells of n that each world changes, through whichever input, as far as they are read.
   Changed changed(const Node& n, const Call& c, const WorldFilter& only) {
-    Changed out;
     const Cells cells = cells_of(n.type.shape);
     const auto parts = parts_of(*n.op, c.get(), 1);
-    std::vector<std::int32_t> slot(static_cast<std::size_t>(worlds_), -1);
+    std::vector<Bits> reached;
+    std::vector<std::int32_t> slot(static_cast<std::size_t>(worlds_), -1);  // by world, in reached
     for (std::size_t i = 0; i < n.inputs.size(); ++i) {
       const Lifted& in = m_.lifted(n.inputs[i]);
       if (in.empty()) continue;
@@ -140,11 +141,10 @@ class Lifting {
           if (!only.has(e.world)) continue;
           std::int32_t& s = slot[static_cast<std::size_t>(e.world)];
           if (s < 0) {
-            s = static_cast<std::int32_t>(out.worlds.size());
-            out.worlds.push_back(e.world);
-            out.cells.emplace_back(cells.count());
+            s = static_cast<std::int32_t>(reached.size());
+            reached.emplace_back(cells.count());
           }
-          Bits& bits = out.cells[static_cast<std::size_t>(s)];
+          Bits& bits = reached[static_cast<std::size_t>(s)];
           if (piece.list->lead == 2) {
             r.spread(e.cell / from.heads, e.cell % from.heads, bits);
           } else {
@@ -155,17 +155,15 @@ class Lifting {
     }
     const Bits& read = demand_[at(n.id)];
     Changed kept;
-    std::vector<std::size_t> order(out.worlds.size());
-    for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
-    std::sort(order.begin(), order.end(),
-              [&](std::size_t a, std::size_t b) { return out.worlds[a] < out.worlds[b]; });
-    for (const std::size_t i : order) {
-      Bits bits = std::move(out.cells[i]);
+    for (std::int32_t w = 0; w < worlds_; ++w) {
+      const std::int32_t s = slot[static_cast<std::size_t>(w)];
+      if (s < 0) continue;
+      Bits bits = std::move(reached[static_cast<std::size_t>(s)]);
       if (!bits.any()) continue;
       if (!options_.by_row) bits.set_all(cells.count());
       if (!read.empty()) bits &= read;
       if (!bits.any()) continue;
-      kept.worlds.push_back(out.worlds[i]);
+      kept.worlds.push_back(w);
       kept.cells.push_back(std::move(bits));
     }
     return kept;
@@ -214,11 +212,6 @@ class Lifting {
     if (std::holds_alternative<SiteLabel>(n.attributes)) m_.name_site(n);
   }
 
-  static bool is_identity(const Node& n) {
-    return n.op->view != nullptr && n.inputs.size() == 1 &&
-           (n.op->name == "site" || n.op->name == "identity" || n.op->name == "detach");
-  }
-
   Lifted lifted(const Node& n, const WorldFilter& only) {
     const Call c = call(n);
     const Changed cells = changed(n, c, only);
@@ -260,9 +253,7 @@ class Lifting {
       if (parts[i] != Part::whole) continue;
       for (const Piece& p : m_.lifted(n.inputs[i])) {
         for (const std::int32_t w : cells.worlds) {
-          if (p.list->begin[static_cast<std::size_t>(w)] !=
-              p.list->begin[static_cast<std::size_t>(w) + 1])
-            return true;
+          if (p.list->has(w)) return true;
         }
       }
     }

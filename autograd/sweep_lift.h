@@ -24,6 +24,10 @@ struct EntryList {
   int lead;  // 1: cells are rows, 2: heads of rows
   std::vector<Entry> entries;
   std::vector<std::int32_t> begin;  // by world, and one more: its range of entries
+  bool has(std::int32_t world) const {
+    const auto w = static_cast<std::size_t>(world);
+    return begin[w] != begin[w + 1];
+  }
   std::int64_t find(std::int32_t world, std::int64_t cell) const;  // -1: it is not there
 };
 using EntryListPtr = std::shared_ptr<const EntryList>;

@@ -8,6 +8,7 @@
 #include "tensor/error.h"
 
 namespace vitrine {
+
 std::string base_name(NodeId id) { return fmt::format("sweep.base.{}", id); }
 
 namespace {
@@ -21,7 +22,7 @@ Shape with_leading(std::initializer_list<std::int64_t> leading, const Shape& sha
   return out;
 }
 
-bool is_one_to(const std::vector<std::int32_t>& index, std::int64_t n) {
+bool counts_up_to(const std::vector<std::int32_t>& index, std::int64_t n) {
   if (static_cast<std::int64_t>(index.size()) != n) return false;
   for (std::size_t i = 0; i < index.size(); ++i) {
     if (index[i] != static_cast<std::int32_t>(i)) return false;
@@ -82,14 +83,14 @@ Value WorldMatrix::base_value(NodeId id) {
   if (const auto it = base_values_.find(id); it != base_values_.end()) return it->second;
   const Node& n = g_.node(id);
   Value v;
-  if (const auto* leaf = std::get_if<LeafName>(&n.attributes)) {
+  if (const NodeId from = base_.source(id); from != id) {
+    v = base_value(from);
+  } else if (const auto* leaf = std::get_if<LeafName>(&n.attributes)) {
     v = n.op->name == "input" ? b_.input(leaf->name, n.type) : b_.parameter(leaf->name, n.type);
   } else if (base_.is_weight(id)) {  // views of weights, mostly: made again rather than copied
     std::vector<Value> in;
     for (const NodeId i : n.inputs) in.push_back(base_value(i));
-    v = n.op->name == "site" ? in[0] : b_.emit(*n.op, in, without_sites(n.attributes), n.line);
-  } else if (const NodeId from = base_.source(id); from != id) {
-    v = base_value(from);
+    v = b_.emit(*n.op, in, without_sites(n.attributes), n.line);
   } else {
     v = b_.input(base_name(id), n.type);
     reads_.push_back(id);
@@ -176,7 +177,7 @@ Value WorldMatrix::gathered(NodeId id, int lead, std::span<const Entry> entries)
                                       offset[static_cast<std::size_t>(p.table)] + p.index));
   const auto n = static_cast<std::int64_t>(entries.size());
   Value out;
-  if (tables.size() == 1 && is_one_to(index, total)) {
+  if (tables.size() == 1 && counts_up_to(index, total)) {
     out = tables[0];
   } else {
     const Value i = integers(index, {static_cast<std::int64_t>(index.size())});

@@ -180,50 +180,33 @@ struct Grid {
 };
 Grid grid(By by, std::int64_t positions, std::int64_t heads) {
   Grid g;
-  const auto sizes = [&](std::initializer_list<std::pair<const char*, std::int64_t>> axes) {
-    for (const auto& [name, size] : axes) {
-      g.axes.emplace_back(name);
-      g.shape.push_back(size);
-    }
-  };
   switch (by) {
     case By::pos:
-      sizes({{"pos", positions}});
+      g.axes = {"pos"};
       break;
     case By::head:
-      sizes({{"head", heads}});
+      g.axes = {"head"};
       break;
     case By::head_pos:
-      sizes({{"pos", positions}, {"head", heads}});
+      g.axes = {"pos", "head"};
       break;
     case By::head_dest:
-      sizes({{"head", heads}, {"dest", positions}});
+      g.axes = {"head", "dest"};
       break;
     case By::head_dest_src:
-      sizes({{"head", heads}, {"dest", positions}, {"src", positions}});
+      g.axes = {"head", "dest", "src"};
       break;
   }
-  for (std::int64_t i = 0; i < numel(g.shape); ++i) {
-    Where w;
-    std::int64_t rest = i;
-    for (int a = g.shape.size() - 1; a >= 0; --a) {
-      const std::int64_t at = rest % g.shape[a];
-      rest /= g.shape[a];
-      const std::string& axis = g.axes[static_cast<std::size_t>(a)];
-      if (axis == "head") w.head = {at};
-      else if (axis == "src") w.key = {at};
-      else w.pos = {at};
-    }
-    g.places.push_back(std::move(w));
+  std::vector<Axis> kinds;
+  for (const std::string& axis : g.axes) {
+    kinds.push_back(axis == "head" ? Axis::head : axis == "src" ? Axis::key : Axis::pos);
+    g.shape.push_back(axis == "head" ? heads : positions);
   }
+  g.places = places(kinds, g.shape);
   return g;
 }
 
-}  // namespace
-
 // ---- what is put in ---------------------------------------------------------------------------
-namespace {
-
 // The prompts of a sweep: pair i's base prompt and the one whose values are put in.
 struct Sides {
   std::vector<nn::Tokens> base, other;
@@ -261,6 +244,12 @@ std::vector<std::size_t> partners(std::span<const Pair> pairs, std::uint64_t see
   return partner;
 }
 
+SiteSet sites_of(const Component& component, int layers) {
+  std::vector<std::string> names;
+  for (int l = 0; l < layers; ++l) names.push_back(component.site(l).name);
+  return sites(fmt::format("{}", fmt::join(names, ",")));
+}
+
 // Edits that share one value for all layers' places, by layer.
 std::vector<Edit> edits_by_layer(const nn::Model& model, std::span<const Pair> pairs,
                                  const SweepSpec& spec, const Component& component,
@@ -275,9 +264,7 @@ std::vector<Edit> edits_by_layer(const nn::Model& model, std::span<const Pair> p
     else
       for (std::size_t i = 0; const std::size_t from : partners(pairs, spec.seed))
         prompts[i++] = s.base[from];
-    std::vector<std::string> names;
-    for (int l = 0; l < model.config().layers; ++l) names.push_back(component.site(l).name);
-    reference = model.run(prompts, sites(fmt::format("{}", fmt::join(names, ","))));
+    reference = model.run(prompts, sites_of(component, model.config().layers));
   }
   for (int l = 0; l < model.config().layers; ++l) {
     const Site site = component.site(l);
@@ -309,12 +296,9 @@ std::vector<Sweep> sweep_together(const nn::Model& model, std::span<const Pair> 
   const Metric metric = metric_of(model, pairs, spec.measure);
   const std::string each = nn::per_prompt_name(metric);
 
-  std::vector<std::string> names;
-  for (int l = 0; l < layers && spec.replacement == Replacement::patch; ++l)
-    names.push_back(component.site(l).name);
-  Fetch wanted = fetch(value(each));
-  if (!names.empty())
-    wanted.wants.push_back(as_want(sites(fmt::format("{}", fmt::join(names, ",")))));
+  const Fetch wanted = spec.replacement == Replacement::patch
+                           ? fetch(value(each), sites_of(component, layers))
+                           : fetch(value(each));
   const nn::Run other = model.run_edited(prompts.other, {}, wanted, &metric);
   const std::vector<Edit> edits = edits_by_layer(model, pairs, spec, component, &other);
 
