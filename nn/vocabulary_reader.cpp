@@ -9,39 +9,26 @@
 #include <utility>
 #include <vector>
 
+#include "nn/byte_spelling.h"
 #include "nn/utf8.h"
 #include "tensor/error.h"
 
 namespace vitrine::nn {
 namespace {
 
-// GPT-2's files spell each byte as a printable character: 188 bytes that print as Latin-1 stand for
-// themselves, the other 68 are U+0100, U+0101, ... in order ("Ġ", U+0120, is the space). The
-// reverse mapping: the byte of a character below U+0144, or -1.
-constexpr std::array<int, 256 + 68> make_bytes_of_characters() {
-  std::array<int, 256 + 68> bytes{};
-  for (int& byte : bytes) byte = -1;
-  int spelled_otherwise = 0;
-  for (int byte = 0; byte < 256; ++byte) {
-    const bool prints = (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte != 0xAD);
-    bytes[prints ? byte : 256 + spelled_otherwise++] = byte;
-  }
-  return bytes;
-}
-constexpr auto kByteOfCharacter = make_bytes_of_characters();
-
 // The bytes that a token's spelling in the file stands for.
 std::string bytes_of_spelling(const std::string& spelling, const std::string& where) {
   std::string bytes;
   for (std::size_t i = 0; i < spelling.size();) {
     const Character c = read_character(spelling, i);
-    if (c.code_point >= kByteOfCharacter.size() || kByteOfCharacter[c.code_point] < 0) {
+    const int byte = byte_of_character(c.code_point);
+    if (byte < 0) {
       throw FileError(fmt::format(
           "{}: token {} is not byte-level: its character {} stands for no byte (a space is spelled "
           "\"\u0120\"); a token that is meant literally must be an added token",
           where, quote(spelling), quote(std::string_view(spelling).substr(i, c.length))));
     }
-    bytes.push_back(static_cast<char>(kByteOfCharacter[c.code_point]));
+    bytes.push_back(static_cast<char>(byte));
     i += c.length;
   }
   return bytes;
