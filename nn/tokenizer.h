@@ -98,7 +98,11 @@ class Tokenizer {
   // One more than the largest id. Compare it with the model's vocabulary.
   int vocabulary_size() const { return static_cast<int>(tokens_.size()); }
 
+  // What it is made of, as in Vocabulary.
+  const std::vector<std::optional<std::string>>& tokens() const { return tokens_; }
+  const std::vector<Merge>& merges() const { return merges_.merges(); }
   const std::vector<AddedToken>& added_tokens() const { return added_; }
+  bool ignore_merges() const { return ignore_merges_; }
 
   // The id of <|endoftext|>, if it is an added token: what GPT-2 was trained to see before a text.
   std::optional<int> end_of_text() const;

@@ -2,11 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <array>
 #include <limits>
 #include <queue>
-#include <set>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -35,8 +33,7 @@ struct Text {
 struct Pair {
   int left, right;
   std::int64_t count = 0;     // in thousandths, over all words
-  std::vector<Place> places;  // of the left token; some may hold other tokens by now
-  int rank = -1;              // among the merges, once it is one
+  std::vector<Place> places;  // of the left token, ascending; some hold other tokens by now
   bool grown = false;         // in grown_
 };
 
@@ -80,14 +77,14 @@ class Trainer {
 
   const TrainTokenizerOptions& options_;
   Vocabulary vocabulary_;
-  std::unordered_map<std::string, int> ids_;  // of tokens that are not special, by bytes
-  std::unordered_set<std::string> special_;   // their texts
+  std::unordered_set<std::string> special_;  // their texts
+  std::array<int, kBytes> id_of_byte_;
   Text text_;
   std::vector<Pair> pairs_;
   std::unordered_map<std::uint64_t, int> index_of_;  // into pairs_
 
-  // Pairs that could be next. An entry whose count is not that of its pair any more is put right
-  // when it comes up: counts of pairs that are in the queue fall, and those that grow enter again.
+  // Pairs that could be next. Counts grow only in the step that makes one of the two tokens, after
+  // which the pair enters; then they fall, and the entry is put right when it comes up.
   struct Entry {
     std::int64_t count;
     int left, right, pair;
@@ -98,7 +95,6 @@ class Trainer {
   };
   std::priority_queue<Entry> queue_;
   std::vector<int> grown_;  // pairs whose count grew in this step
-  std::set<int> again_;     // ranks of merges whose pair has appeared again
 };
 
 void Trainer::check_options() const {
@@ -140,7 +136,7 @@ void Trainer::add_first_tokens() {
                       "a longer one",
                       quote(spell_bytes(bytes)), static_cast<unsigned char>(byte)));
     }
-    ids_.emplace(bytes, static_cast<int>(vocabulary_.tokens.size()));
+    id_of_byte_[static_cast<unsigned char>(byte)] = static_cast<int>(vocabulary_.tokens.size());
     vocabulary_.tokens.emplace_back(bytes);
   }
 }
@@ -165,14 +161,12 @@ void Trainer::lay_out(const WordCounts& counts) {
   text_.after.reserve(places);
   text_.word.reserve(places);
   text_.count.reserve(words);
-  std::array<int, kBytes> id_of_byte;
-  for (const auto& [bytes, id] : ids_) id_of_byte[static_cast<unsigned char>(bytes[0])] = id;
   for (const auto& [word, count] : counts.in_thousandths()) {
     if (word.size() < 2) continue;
     const auto begin = static_cast<Place>(text_.token.size());
     const auto last = static_cast<Place>(begin + word.size() - 1);
     for (Place place = begin; place <= last; ++place) {
-      text_.token.push_back(id_of_byte[static_cast<unsigned char>(word[place - begin])]);
+      text_.token.push_back(id_of_byte_[static_cast<unsigned char>(word[place - begin])]);
       text_.before.push_back(place == begin ? kNone : place - 1);
       text_.after.push_back(place == last ? kNone : place + 1);
       text_.word.push_back(static_cast<Place>(text_.count.size()));
@@ -222,11 +216,7 @@ void Trainer::queue_grown() {
   for (const int index : grown_) {
     Pair& pair = pairs_[index];
     pair.grown = false;
-    if (pair.rank < 0) {
-      queue_.push({pair.count, pair.left, pair.right, index});
-    } else if (pair.count > 0) {
-      again_.insert(pair.rank);
-    }
+    queue_.push({pair.count, pair.left, pair.right, index});
   }
   grown_.clear();
 }
@@ -253,34 +243,22 @@ int Trainer::most_frequent() {
   return -1;
 }
 
-// Makes the pair a merge, and its token a new one unless another merge has made the same bytes: of
-// "abc" there is one token, whether it comes from "ab" "c" or from "a" "bc".
+// Makes the pair a merge. Its token is always a new one: bytes between two places that no token has
+// crossed merge in the same way in every word, so they become one token everywhere in the same step
+// and never in another.
 void Trainer::learn(int index) {
   const auto [left, right] = std::pair(pairs_[index].left, pairs_[index].right);
-  std::string bytes = *vocabulary_.tokens[left] + *vocabulary_.tokens[right];
-  const int next_id = static_cast<int>(vocabulary_.tokens.size());
-  const auto [id, is_new] = ids_.try_emplace(bytes, next_id);
-  const int merged = id->second;
-  if (is_new) vocabulary_.tokens.emplace_back(std::move(bytes));
-  pairs_[index].rank = static_cast<int>(vocabulary_.merges.size());
+  const int merged = static_cast<int>(vocabulary_.tokens.size());
+  vocabulary_.tokens.emplace_back(*vocabulary_.tokens[left] + *vocabulary_.tokens[right]);
   vocabulary_.merges.push_back({left, right, merged});
   apply(index, merged);
-
-  // A token made a second time can bring back pairs that are merges: they merge now, as they will
-  // when a text is encoded.
-  while (!again_.empty()) {
-    const Merge merge = vocabulary_.merges[*again_.begin()];
-    again_.erase(again_.begin());
-    apply(index_of(merge.left, merge.right), merge.merged);
-  }
-  if (is_new && options_.progress) options_.progress(next_id + 1, options_.vocabulary);
+  if (options_.progress) options_.progress(merged + 1, options_.vocabulary);
 }
 
 // Puts `merged` in place of the pair wherever it stands, in each word from left to right.
 void Trainer::apply(int index, int merged) {
   const auto [left, right] = std::pair(pairs_[index].left, pairs_[index].right);
-  std::vector<Place> places = std::exchange(pairs_[index].places, {});
-  if (!std::is_sorted(places.begin(), places.end())) std::sort(places.begin(), places.end());
+  const std::vector<Place> places = std::exchange(pairs_[index].places, {});
   auto& token = text_.token;
   const auto shrink = [this](int l, int r, std::int64_t by) { pairs_[index_of(l, r)].count -= by; };
   for (const Place place : places) {
