@@ -26,6 +26,7 @@ constexpr Verb kVerbs[] = {
     {"predict", "the most probable next tokens after a prompt", verb_predict},
     {"generate", "continue a prompt: greedy, or sampled", verb_generate},
     {"tokenize", "text to token ids, and back", verb_tokenize},
+    {"tokenizer", "train a tokenizer on text", verb_tokenizer},
     {"cache", "run a prompt and save activations of any sites", verb_cache},
     {"patch", "which activations make the answer differ between two prompts?", verb_patch},
     {"steer", "continue a prompt with a direction added, beside the plain text", verb_steer},

@@ -15,7 +15,7 @@
 
 namespace vitrine::app {
 
-// Every verb has these (`doctor` all but the model).
+// Every verb has these (`doctor` and `tokenizer` all but the model).
 struct CommonOptions {
   std::string model;
   std::string format = "table", out, color = "auto";

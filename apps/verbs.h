@@ -7,6 +7,7 @@
 namespace vitrine::app {
 
 void verb_tokenize(const Arguments& arguments);
+void verb_tokenizer(const Arguments& arguments);
 void verb_predict(const Arguments& arguments);
 void verb_generate(const Arguments& arguments);
 void verb_cache(const Arguments& arguments);

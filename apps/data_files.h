@@ -1,0 +1,31 @@
+// --data FILE[:WEIGHT][,...]: the texts that something is trained on.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "apps/command_line.h"
+#include "nn/documents.h"
+
+namespace vitrine::app {
+
+struct DataFile {
+  std::string path;
+  double weight = 1;  // how many times its text counts
+};
+
+// --data, as often as it is given, and --split.
+class DataOptions {
+ public:
+  void add_to(CommandLine& line);
+  // Throws Error (usage) when there is no file, or a weight outside `least` to `most`. Where a file
+  // with the name as it stands exists, commas and colons belong to the name.
+  std::vector<DataFile> files(const CommandLine& line, double least, double most) const;
+  nn::Split split() const;
+
+ private:
+  std::vector<std::string> given_;
+  std::string split_ = "none";
+};
+
+}  // namespace vitrine::app
