@@ -140,12 +140,12 @@ void verb_tokenizer(const Arguments& arguments) {
       "files: [{file, weight, texts, bytes, tokens, bytes_per_token, skipped}]}; tokens are those\n"
       "of the text itself, unweighted; skipped counts lines that have tokens and no text.\n",
       "vitrine tokenizer train --data /usr/share/common-licenses/GPL-3 --vocabulary 1000 --out "
-      "licence-tokenizer");
+      "gpl");
   std::string what;
   DataOptions data;
   CommonOptions common;
   nn::TrainTokenizerOptions options;
-  line.option("train", what, "", "the one thing this verb does");
+  line.option("train", what, " ", "the one thing this verb does");
   data.add_to(line);
   line.number("--vocabulary", options.vocabulary, "N",
               "tokens in all, the 256 bytes and <|endoftext|> among them\n(default: 5000)", 257,

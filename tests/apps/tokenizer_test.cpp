@@ -23,12 +23,12 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::UnorderedElementsAre;
 
-// Words enough for a few dozen tokens.
+// Enough for a few hundred tokens.
 std::string some_text() {
   std::string text;
   for (int i = 0; i < 60; ++i) {
-    text +=
-        "The cat number " + std::to_string(i * 37 % 101) + " sat on the mat, and that's that.\n";
+    text += "The cat number " + std::to_string(i * 3701 % 10007) +
+            " sat on the mat, and that's that.\n";
     if (i % 20 == 19) text += "\n";
   }
   return text;
