@@ -26,12 +26,16 @@ std::optional<double> number(std::string_view text) {
 
 }  // namespace
 
-void DataOptions::add_to(CommandLine& line) {
+void DataOptions::add_to(CommandLine& line, const std::string& weight_doc) {
   line.option("--data", given_, "FILE[:WEIGHT],...",
               "what to train on, repeatable: .jsonl files with one {\"text\": \"...\"} a\n"
-              "line, any others as plain text of any bytes. A text of WEIGHT 2 or\n"
-              "0.5 counts twice or half (default: 1)")
+              "line, any others as plain text of any bytes.\n" +
+                  weight_doc)
       ->allow_extra_args(false);
+  add_split_to(line);
+}
+
+void DataOptions::add_split_to(CommandLine& line) {
   line.option("--split", split_, "none|blank-line|line",
               "where plain text is cut into separate texts (default: none)")
       ->check(CLI::IsMember({"none", "blank-line", "line"}));

@@ -30,6 +30,8 @@ constexpr Verb kVerbs[] = {
     {"cache", "run a prompt and save activations of any sites", verb_cache},
     {"patch", "which activations make the answer differ between two prompts?", verb_patch},
     {"steer", "continue a prompt with a direction added, beside the plain text", verb_steer},
+    {"train", "train a GPT-2 from scratch; can go on at any time", verb_train},
+    {"evaluate", "loss and perplexity of a text, per token and per byte", verb_evaluate},
     {"info", "a model's configuration, parameters, sites, memory and FLOPs", verb_info},
     {"doctor", "does this machine compute right, and as fast as it could?", verb_doctor},
 };

@@ -31,7 +31,7 @@ Shape fetched_shape(const SiteEntry& site, std::int64_t length) {
 
 std::vector<std::int64_t> as_list(const Shape& shape) { return {shape.begin(), shape.end()}; }
 
-Json config_json(const nn::Config& c) {
+Json config_fields(const nn::Config& c) {
   Json json = {{"layers", c.layers},
                {"heads", c.heads},
                {"d_model", c.d_model},
@@ -58,7 +58,7 @@ std::int64_t parameter_bytes(const nn::Model& model) {
 // ---- as JSON ------------------------------------------------------------------------------------
 Json as_json(const nn::Model& model, const Graph& graph, const Plan::Stats& stats,
              std::int64_t length) {
-  Json json = {{"config", config_json(model.config())}};
+  Json json = {{"config", config_fields(model.config())}};
   Json tensors = Json::array();
   for (const auto& [name, shape] : nn::parameter_shapes(model.config())) {
     tensors.push_back({{"name", name}, {"shape", as_list(shape)}});

@@ -146,7 +146,7 @@ void verb_tokenizer(const Arguments& arguments) {
   CommonOptions common;
   nn::TrainTokenizerOptions options;
   line.option("train", what, " ", "the one thing this verb does");
-  data.add_to(line);
+  data.add_to(line, "A text of WEIGHT 2 or 0.5 counts twice or half (default: 1)");
   line.number("--vocabulary", options.vocabulary, "N",
               "tokens in all, the 256 bytes and <|endoftext|> among them\n(default: 5000)", 257,
               INT32_MAX);

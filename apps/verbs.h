@@ -13,6 +13,8 @@ void verb_generate(const Arguments& arguments);
 void verb_cache(const Arguments& arguments);
 void verb_patch(const Arguments& arguments);
 void verb_steer(const Arguments& arguments);
+void verb_train(const Arguments& arguments);
+void verb_evaluate(const Arguments& arguments);
 void verb_info(const Arguments& arguments);
 void verb_doctor(const Arguments& arguments);
 

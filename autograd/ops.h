@@ -173,7 +173,8 @@ Value linear_cross_entropy(const Value& x, const Value& w, const Value& targets,
 Value sum_squares(const Value& x, SourceLine line = SourceLine::here());  // of everything: a scalar
 // One AdamW step (Loshchilov & Hutter 2019): state [3, n] (weights, first and second moments),
 // gradient n elements, clip a scalar that multiplies it, settings f64[3] (rate, 1 - beta1^t, 1 -
-// beta2^t) -> the next state.
+// beta2^t) -> the next state. A clip that is NaN leaves the state as it is: a step that went wrong is
+// not made.
 Value adamw(const Value& state, const Value& gradient, const Value& clip, const Value& settings,
             const AdamWRule& rule, SourceLine line = SourceLine::here());
 // table with x[i] written at row index[i]; the last one wins where an index repeats.

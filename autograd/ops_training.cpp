@@ -102,7 +102,8 @@ Value expand_adamw(const ExpandCall& c) {
   const Value m = r.beta1 * row(1) + (1 - r.beta1) * g;
   const Value v = r.beta2 * row(2) + (1 - r.beta2) * square(g);
   const Value step = rate * (m / setting(1)) / (sqrt(v / setting(2)) + r.eps);
-  return concat({row(0) * (1.0 - r.decay * rate) - step, m, v}, 0);
+  const Value next = concat({row(0) * (1.0 - r.decay * rate) - step, m, v}, 0);
+  return select(equal(c.in[2], c.in[2]), next, c.in[0]);  // NaN equals nothing
 }
 
 // ---- write_rows -------------------------------------------------------------------------------
@@ -165,7 +166,7 @@ extern constinit const OpDef kAdamW = {
     .name = "adamw",
     .doc =
         "w -= rate (m' / (1-b1^t) / (sqrt(v' / (1-b2^t)) + eps) + decay w), m' = b1 m + (1-b1) g, "
-        "v' = b2 v + (1-b2) g^2",
+        "v' = b2 v + (1-b2) g^2; unchanged where clip is NaN",
     .infer = infer_adamw,
     .eval =
         [](const EvalCall& c) {

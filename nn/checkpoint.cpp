@@ -192,4 +192,14 @@ Parameters load_checkpoint(const fs::path& folder, const Config& config, DType d
   return parameters;
 }
 
+void save_checkpoint(const fs::path& folder, const Config& config, const Parameters& parameters,
+                     DType stored) {
+  NamedTensors tensors;
+  for (const auto& [name, shape] : parameter_shapes(config))
+    tensors.emplace_back(name.starts_with("lm_head.") ? name : "transformer." + name,
+                         parameters.at(name).contiguous().to(stored));
+  save_safetensors(folder / "model.safetensors", tensors, {{"format", "pt"}});
+  write_text(folder / "config.json", config_json(config));
+}
+
 }  // namespace vitrine::nn

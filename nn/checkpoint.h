@@ -20,4 +20,9 @@ std::vector<std::pair<std::string, Shape>> parameter_shapes(const Config& config
 Parameters load_checkpoint(const std::filesystem::path& folder, const Config& config,
                            DType dtype = DType::f32);
 
+// Writes config.json and model.safetensors, as load_checkpoint and HuggingFace read them; weights are
+// stored as `stored` (f32, f16 or bf16). Throws SaveError; a file that was there stays then.
+void save_checkpoint(const std::filesystem::path& folder, const Config& config,
+                     const Parameters& parameters, DType stored = DType::f32);
+
 }  // namespace vitrine::nn

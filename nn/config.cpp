@@ -161,6 +161,28 @@ Config parse_config(std::string_view text, std::string_view name) {
   return c;
 }
 
+std::string config_json(const Config& c) {
+  nlohmann::ordered_json json = {{"architectures", {"GPT2LMHeadModel"}},
+                                 {"model_type", "gpt2"},
+                                 {"n_layer", c.layers},
+                                 {"n_head", c.heads},
+                                 {"n_embd", c.d_model},
+                                 {"n_inner", c.d_mlp},
+                                 {"n_positions", c.context},
+                                 {"vocab_size", c.vocabulary},
+                                 {"activation_function", name_of(c.activation)},
+                                 {"layer_norm_epsilon", c.layer_norm_eps},
+                                 {"scale_attn_weights", c.scale_attention},
+                                 {"scale_attn_by_inverse_layer_idx", c.scale_by_layer},
+                                 {"tie_word_embeddings", c.tied},
+                                 {"attn_pdrop", 0.0},
+                                 {"embd_pdrop", 0.0},
+                                 {"resid_pdrop", 0.0}};
+  if (c.bos) json["bos_token_id"] = *c.bos;
+  if (c.eos) json["eos_token_id"] = *c.eos;
+  return json.dump(2) + "\n";
+}
+
 Config load_config(const std::filesystem::path& folder) {
   const auto file = folder / "config.json";
   return parse_config(read_text(file), file.string());

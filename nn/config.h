@@ -27,6 +27,7 @@ struct Config {
   std::optional<int> bos, eos;  // bos_token_id, eos_token_id
 
   int d_head() const { return d_model / heads; }
+  friend bool operator==(const Config&, const Config&) = default;
   double attention_scale(int layer) const;  // what multiplies q . k in this layer
   std::int64_t parameter_count() const;
 };
@@ -34,6 +35,8 @@ struct Config {
 // Throws ConfigError naming `name` (the file), the field, what it holds and what is supported;
 // FileError when it is not JSON.
 Config parse_config(std::string_view json, std::string_view name);
+// What parse_config reads: HuggingFace's config.json of this model.
+std::string config_json(const Config& config);
 Config load_config(const std::filesystem::path& folder);  // reads folder/config.json
 
 }  // namespace vitrine::nn

@@ -279,7 +279,9 @@ Metric training_loss(std::int64_t n) {
             const Node& logits =
                 b.node(b.node(b.output("logits").id()).inputs[0]);          // matmul(x, W_U)
             const Value w_u = b.value(b.node(logits.inputs[1]).inputs[0]);  // [v, d]
-            return mean(linear_cross_entropy(x, w_u, token));
+            const Value each = linear_cross_entropy(x, w_u, token);
+            b.output("loss_per_token", each);
+            return mean(each);
           }};
 }
 

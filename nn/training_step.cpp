@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "autograd/ops.h"
 #include "nn/checkpoint.h"
@@ -13,73 +14,228 @@
 namespace vitrine::nn {
 namespace {
 
-std::string state_name(const std::string& parameter) { return "adamw." + parameter; }
-std::string next_state(const std::string& parameter) { return "adamw." + parameter + ".next"; }
+using Shapes = std::vector<std::pair<std::string, Shape>>;
 
-// Adds to a graph with gradients: their global norm, and the next state of every parameter.
-Graph with_adamw(const Graph& graph, const std::vector<std::pair<std::string, Shape>>& parameters,
-                 DType dtype, const AdamW& rule) {
-  Builder b(graph);
+std::string state_name(const std::string& parameter) { return "adamw." + parameter; }
+std::string average_name(const std::string& parameter) { return "average." + parameter; }
+std::string sum_name(const std::string& parameter) { return "sum." + parameter; }
+std::string next_name(const std::string& leaf) { return leaf + ".next"; }
+
+// The loss of a batch with its gradient in every parameter.
+Graph loss_with_gradients(const Config& config, const BatchSize& size, std::int64_t predicted,
+                          DType dtype) {
+  const Graph model = build_gpt2(config, size, dtype);
+  return gradient(model, training_loss(predicted), leaves("*"));
+}
+
+// The root of the sum of all squares of the gradients, each made by `gradient_of`.
+template <class F>
+Value global_norm(const Shapes& parameters, const F& gradient_of) {
   Value squares;
   for (const auto& [name, shape] : parameters) {
-    const Value s = sum_squares(b.output(grad_name(name)));
+    const Value s = sum_squares(gradient_of(name, shape));
     squares = squares.defined() ? squares + s : s;
   }
-  const Value norm = sqrt(squares), one = b.scalar(1, dtype);
-  b.output("grad_norm", norm);
-  const Value clip = rule.clip > 0 ? minimum(one, rule.clip / (norm + 1e-6)) : one;
+  return sqrt(squares);
+}
+
+// What multiplies the gradient. Not a number unless loss and norm are finite: with that, adamw
+// leaves the weights as they are.
+Value clip_factor(Builder& b, const Value& loss, const Value& norm, const AdamW& rule) {
+  const auto number = [&](double x) { return b.scalar(x, norm.dtype()); };
+  const Value clip = rule.clip > 0 ? minimum(number(1), rule.clip / (norm + 1e-6)) : number(1);
+  const Value limit = number(std::numeric_limits<double>::infinity());
+  Value finite = less(norm, limit);
+  if (loss.defined()) finite = logical_and(finite, less(abs(loss), limit));
+  return select(finite, clip, number(std::numeric_limits<double>::quiet_NaN()));
+}
+
+// Emits the next state of every parameter and, if wanted, the next average; returns the updates.
+template <class F>
+Updates move_weights(Builder& b, const Shapes& parameters, DType dtype, const TrainingRules& rules,
+                     const Value& clip, const F& gradient_of) {
+  Updates updates;
   const Value settings = b.input("adamw.settings", {DType::f64, {3}});
+  const AdamW& rule = rules.adamw;
   for (const auto& [name, shape] : parameters) {
     const Value state = b.parameter(state_name(name), {dtype, {3, numel(shape)}});
     const AdamWRule own{rule.beta1, rule.beta2, rule.eps, shape.size() >= 2 ? rule.decay : 0};
-    b.output(next_state(name), adamw(state, b.output(grad_name(name)), clip, settings, own));
+    const Value next = adamw(state, gradient_of(name, shape), clip, settings, own);
+    b.output(updates[state_name(name)] = next_name(state_name(name)), next);
+    if (rules.ema == 0) continue;
+    const Value average = b.parameter(average_name(name), {dtype, {1, numel(shape)}});
+    b.output(updates[average_name(name)] = next_name(average_name(name)),
+             rules.ema * average + (1 - rules.ema) * slice(next, 0, 0, 1));
   }
-  return std::move(b).finish();
+  return updates;
+}
+
+// A batch whose gradient is added to the sums: sum' = keep sum + gradient / count, where keep is 0
+// for the first batch of a step.
+Plan compile_accumulation(const Config& config, const BatchSize& size, std::int64_t predicted,
+                          const TrainingRules& rules, DType dtype) {
+  const Graph gradients = loss_with_gradients(config, size, predicted, dtype);
+  Builder b(gradients);
+  Updates updates;
+  const Value keep = b.input("sum.keep", {dtype, {}});
+  for (const auto& [name, shape] : parameter_shapes(config)) {
+    const Value sum = b.parameter(sum_name(name), {dtype, shape});
+    b.output(updates[sum_name(name)] = next_name(sum_name(name)),
+             sum * keep + b.output(grad_name(name)) * (1.0 / rules.accumulate));
+  }
+  return compile(std::move(b).finish(), fetch(value("loss")), updates);
+}
+
+// Moves the weights by the sums.
+Plan compile_application(const Config& config, const TrainingRules& rules, DType dtype) {
+  Builder b;
+  const Shapes shapes = parameter_shapes(config);
+  const auto sum = [&](const std::string& name, const Shape& shape) {
+    return b.parameter(sum_name(name), {dtype, shape});
+  };
+  const Value norm = global_norm(shapes, sum);
+  b.output("grad_norm", norm);
+  const Value clip = clip_factor(b, Value(), norm, rules.adamw);
+  const Updates updates = move_weights(b, shapes, dtype, rules, clip, sum);
+  return compile(std::move(b).finish(), fetch(value("grad_norm")), updates);
+}
+
+bool finite(const TrainingStep::Outcome& o) {
+  return std::isfinite(o.loss) && std::isfinite(o.grad_norm);
 }
 
 }  // namespace
 
-Plan compile_training_step(const Config& config, const BatchSize& size, DType dtype,
-                           const AdamW& rule) {
-  const auto shapes = parameter_shapes(config);
-  Updates updates;
-  for (const auto& [name, shape] : shapes) updates[state_name(name)] = next_state(name);
-  const std::int64_t n = size.rows - size.sequences;
-  const Graph model = build_gpt2(config, size, dtype);
-  const Graph with_gradients = gradient(model, training_loss(n), leaves("*"));
-  return compile(with_adamw(with_gradients, shapes, dtype, rule),
-                 fetch(value("loss"), value("grad_norm")), updates);
+Plan compile_training_step(const Config& config, const BatchSize& size, std::int64_t predicted,
+                           const TrainingRules& rules, DType dtype) {
+  const Shapes shapes = parameter_shapes(config);
+  const Graph gradients = loss_with_gradients(config, size, predicted, dtype);
+  Builder b(gradients);
+  const auto gradient_of = [&](const std::string& name, const Shape&) {
+    return b.output(grad_name(name));
+  };
+  const Value norm = global_norm(shapes, gradient_of);
+  b.output("grad_norm", norm);
+  const Value clip = clip_factor(b, b.output("loss"), norm, rules.adamw);
+  const Updates updates = move_weights(b, shapes, dtype, rules, clip, gradient_of);
+  return compile(std::move(b).finish(), fetch(value("loss"), value("grad_norm")), updates);
 }
 
 TrainingStep::TrainingStep(const Config& config, const Parameters& parameters,
-                           const BatchSize& size, const AdamW& rule)
-    : size_(size), rule_(rule) {
-  const DType dtype = parameters.at("wte.weight").dtype();
+                           const TrainingRules& rules)
+    : config_(config), rules_(rules), dtype_(parameters.at("wte.weight").dtype()) {
   for (const auto& [name, shape] : parameter_shapes(config)) {
-    const Tensor state = Tensor::zeros({3, numel(shape)}, dtype);
+    const std::int64_t n = numel(shape);
+    const Tensor state = Tensor::zeros({3, n}, dtype_);
     const Tensor given = parameters.at(name).contiguous();
     std::copy_n(given.view().data, given.bytes(), state.view().data);
-    weights_[name] = state.select(0, 0).reshape(shape);
-    bound_[name] = weights_[name];
+    bound_[name] = weights_[name] = state.select(0, 0).reshape(shape);
     bound_[state_name(name)] = state;
+    if (rules.ema > 0) {
+      bound_[average_name(name)] = given.reshape({1, n}).clone();
+      averaged_[name] = bound_[average_name(name)].reshape(shape);
+    }
+    if (rules.accumulate > 1) bound_[sum_name(name)] = Tensor::zeros(shape, dtype_);
   }
-  plan_ = compile_training_step(config, size, dtype, rule);
+  if (rules.accumulate > 1) apply_ = compile_application(config, rules, dtype_);
 }
 
-TrainingStep::Outcome TrainingStep::step(const std::vector<Tokens>& prompts, ThreadPool& pool,
-                                         double rate) {
-  if (batch_size(prompts) != size_) {
-    throw ContextError(fmt::format(
-        "this step was built for {} prompts of {} tokens together, not {} of {}", size_.sequences,
-        size_.rows, batch_size(prompts).sequences, batch_size(prompts).rows));
+const Plan& TrainingStep::plan(const BatchSize& size, std::int64_t predicted) {
+  const auto [it, isnew] = plans_.try_emplace({size, predicted});
+  if (isnew) {
+    it->second = rules_.accumulate > 1
+                     ? compile_accumulation(config_, size, predicted, rules_, dtype_)
+                     : compile_training_step(config_, size, predicted, rules_, dtype_);
+  }
+  return it->second;
+}
+
+Feeds TrainingStep::settings(double rate) const {
+  const AdamW& rule = rules_.adamw;
+  const auto t = static_cast<double>(steps_ + 1);
+  return {{"adamw.settings", Tensor::of<double>({3}, {rate, 1 - std::pow(rule.beta1, t),
+                                                      1 - std::pow(rule.beta2, t)})}};
+}
+
+TrainingStep::Outcome TrainingStep::step(const std::vector<TrainingBatch>& batches,
+                                         ThreadPool& pool, double rate) {
+  if (std::ssize(batches) != rules_.accumulate) {
+    throw Error(ErrorKind::usage, fmt::format("a step takes {} batches, not {}", rules_.accumulate,
+                                              batches.size()));
+  }
+  const RunOptions run{.pool = &pool, .find_nan = false};
+  Outcome outcome{0, 0};
+  for (std::size_t i = 0; i < batches.size(); ++i) {
+    const TrainingBatch& batch = batches[i];
+    Feeds feeds = rules_.accumulate > 1 ? Feeds{} : settings(rate);
+    feeds.insert(batch.feeds.begin(), batch.feeds.end());
+    if (rules_.accumulate > 1) {
+      feeds["sum.keep"] = Tensor::zeros({}, dtype_);
+      if (i > 0) feeds["sum.keep"] = Tensor::of<double>({}, {1}).to(dtype_);
+    }
+    const Results r = plan(batch.size, batch.predicted).run(feeds, bound_, run);
+    const Outcome one{r.scalar("loss"), rules_.accumulate > 1 ? 0 : r.scalar("grad_norm")};
+    if (!finite(one)) explain(batch, feeds, one, pool);
+    outcome.loss += one.loss / static_cast<double>(batches.size());
+    outcome.grad_norm = one.grad_norm;
+  }
+  if (rules_.accumulate > 1) {
+    outcome.grad_norm = apply_.run(settings(rate), bound_, run).scalar("grad_norm");
+    for (const TrainingBatch& batch : batches) {
+      if (!finite(outcome)) explain(batch, batch.feeds, outcome, pool);
+    }
   }
   ++steps_;
-  const auto t = static_cast<double>(steps_);
-  Feeds feeds = batch_feeds(prompts);
-  feeds["adamw.settings"] =
-      Tensor::of<double>({3}, {rate, 1 - std::pow(rule_.beta1, t), 1 - std::pow(rule_.beta2, t)});
-  const Results r = plan_.run(feeds, bound_, {.pool = &pool});
-  return {r.scalar("loss"), r.scalar("grad_norm")};
+  return outcome;
+}
+
+// The weights are those before the step, so running it again, without updates, goes wrong in the
+// same way.
+void TrainingStep::explain(const TrainingBatch& batch, const Feeds& feeds, const Outcome& outcome,
+                           ThreadPool& pool) const {
+  const std::string what =
+      fmt::format("step {}: the loss is {}, the norm of the gradient {}; no weight has been changed",
+                  steps_ + 1, outcome.loss, outcome.grad_norm);
+  const Graph graph = loss_with_gradients(config_, batch.size, batch.predicted, dtype_);
+  const Plan checks = compile(graph, fetch(value("loss"), grad(leaves("*"))));
+  std::string largest;
+  double size = 0;
+  try {
+    const Results r = checks.run(feeds, bound_, {.pool = &pool});
+    for (const auto& [name, shape] : parameter_shapes(config_)) {
+      const double top = max_abs(r.grad(name));
+      if (top > size) std::tie(largest, size) = std::pair(name, top);
+    }
+  } catch (const NumericError& error) {
+    throw NumericError(fmt::format("{}: {}", what, error.what()));
+  }
+  throw NumericError(fmt::format(
+      "{}: the largest gradient is one of '{}', {:.3g}; a lower learning rate or clipping may help",
+      what, largest, size));
+}
+
+Parameters TrainingStep::state() const {
+  Parameters state;
+  for (const auto& [name, tensor] : bound_) {
+    if (name.starts_with("adamw.") || name.starts_with("average.")) state[name] = tensor;
+  }
+  return state;
+}
+
+void TrainingStep::restore(const Parameters& state, std::int64_t steps) {
+  for (const auto& [name, tensor] : this->state()) {
+    const auto it = state.find(name);
+    if (it == state.end() || it->second.shape() != tensor.shape() ||
+        it->second.dtype() != tensor.dtype()) {
+      throw CheckpointError(fmt::format(
+          "the checkpoint {} '{}' {}{}; is it of another model or other settings?",
+          it == state.end() ? "has no" : "has another", name, name_of(tensor.dtype()),
+          to_string(tensor.shape())));
+    }
+    const Tensor from = it->second.contiguous();
+    std::copy_n(from.view().data, from.bytes(), tensor.view().data);
+  }
+  steps_ = steps;
 }
 
 }  // namespace vitrine::nn

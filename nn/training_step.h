@@ -1,12 +1,14 @@
 // One step of training as one plan: forward, loss, backward, clipping and AdamW, the weights
 // updated in place.
 //
-//   TrainingStep train(model.config(), model.parameters(), batch_size(prompts), {.rate = 1e-3});
-//   TrainingStep::Outcome o = train.step(prompts, pool);      // o.loss before the step,
+//   TrainingStep train(model.config(), model.parameters(), {.adamw = {.rate = 1e-3}});
+//   TrainingStep::Outcome o = train.step({batch}, pool);      // o.loss before the step,
 //   o.grad_norm before clipping
 #pragma once
 
-#include "nn/batch.h"
+#include <map>
+
+#include "nn/batch_stream.h"
 
 namespace vitrine::nn {
 
@@ -16,42 +18,68 @@ struct AdamW {
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
   double decay = 0.1;
   double clip = 1.0;  // largest global norm of the gradient; 0: no clipping
+  friend bool operator==(const AdamW&, const AdamW&) = default;
 };
 
-// The plan of one step, for prompts of this size. TrainingStep binds it to weights; alone it says
-// what a step will need. Fetches "loss" and "grad_norm".
-Plan compile_training_step(const Config& config, const BatchSize& size, DType dtype = DType::f32,
-                           const AdamW& rule = {});
+struct TrainingRules {
+  AdamW adamw;
+  // Batches whose gradients are averaged before the weights move.
+  int accumulate = 1;
+  // Keep an average of the weights, avg = ema avg + (1 - ema) weights after each step, from the
+  // first weights on (Polyak & Juditsky 1992); 0: none.
+  double ema = 0;
+};
+
+// The plan of one step, for batches of this size with this many predictions. TrainingStep binds it
+// to weights; alone it says what a step will need. Fetches "loss" and "grad_norm".
+Plan compile_training_step(const Config& config, const BatchSize& size, std::int64_t predicted,
+                           const TrainingRules& rules = {}, DType dtype = DType::f32);
 
 class TrainingStep {
  public:
-  // Copies the parameters. Every batch must have this size.
-  TrainingStep(const Config& config, const Parameters& parameters, const BatchSize& size,
-               const AdamW& rule = {});
+  // Copies the parameters.
+  TrainingStep(const Config& config, const Parameters& parameters, const TrainingRules& rules = {});
 
   struct Outcome {
     double loss;       // mean next-token cross-entropy before the step, nats
     double grad_norm;  // global L2 norm before clipping
   };
-  // Throws ContextError when the prompts are not of the size the step was built for, NumericError
-  // when the loss or the norm is not a number.
-  Outcome step(const std::vector<Tokens>& prompts, ThreadPool& pool, double rate);
+  // `batches`: as many as rules.accumulate says. Throws NumericError when the loss or the norm is not finite: then no weight has moved, and the message
+  // names the op that made the first NaN, or the parameter with the largest gradient. Throws Error
+  // (usage) for another number of batches.
+  Outcome step(const std::vector<TrainingBatch>& batches, ThreadPool& pool, double rate);
   Outcome step(const std::vector<Tokens>& prompts, ThreadPool& pool) {
-    return step(prompts, pool, rule_.rate);
+    return step({training_batch(prompts)}, pool, rules_.adamw.rate);
   }
 
   const Parameters& parameters() const {
     return weights_;
   }  // the current weights: views of the state
+  const Parameters& averaged() const { return averaged_; }  // with rules.ema, else empty
   std::int64_t steps() const { return steps_; }
-  const Plan& plan() const { return plan_; }
+
+  // All that a step reads and changes, by name: adamw.NAME [3, n] (weights, first and second
+  // moments) and average.NAME.
+  Parameters state() const;
+  // Copies a state() back. Throws CheckpointError for a tensor that is missing or of another shape.
+  void restore(const Parameters& state, std::int64_t steps);
+
+  // The plan of a step with batches of this size; compiled when it is first needed.
+  const Plan& plan(const BatchSize& size, std::int64_t predicted);
 
  private:
-  BatchSize size_;
-  AdamW rule_;
-  Parameters weights_;  // by name: row 0 of the state
-  Parameters bound_;    // weights and states, as the plan reads them
-  Plan plan_;
+  using Key = std::pair<BatchSize, std::int64_t>;
+  Feeds settings(double rate) const;
+  [[noreturn]] void explain(const TrainingBatch& batch, const Feeds& feeds, const Outcome& outcome,
+                            ThreadPool& pool) const;
+
+  Config config_;
+  TrainingRules rules_;
+  DType dtype_;
+  Parameters weights_, averaged_;  // by name
+  Parameters bound_;               // weights and states, as the plans read them
+  std::map<Key, Plan> plans_;
+  Plan apply_;  // with accumulation: moves the weights by the sums
   std::int64_t steps_ = 0;
 };
 

@@ -164,10 +164,15 @@ void sum_squares(ThreadPool& pool, const View& x, const View& out) {
 
 void adamw(ThreadPool& pool, const View& state, const View& gradient, const View& clip,
            const View& settings, const AdamRule& rule, const View& out) {
+  const double factor = clip.dtype == DType::f32 ? *clip.as<float>() : *clip.as<double>();
+  if (std::isnan(factor)) {  // nothing to do
+    if (state.data != out.data) copy(pool, state, out);
+    return;
+  }
   const Contiguous s(pool, state), g(pool, gradient), f(pool, settings);
   if (state.dtype == DType::f32)
-    adamw_as<float>(pool, s.view, g.view, *clip.as<float>(), f.view.as<double>(), rule, out);
-  else adamw_as<double>(pool, s.view, g.view, *clip.as<double>(), f.view.as<double>(), rule, out);
+    adamw_as<float>(pool, s.view, g.view, factor, f.view.as<double>(), rule, out);
+  else adamw_as<double>(pool, s.view, g.view, factor, f.view.as<double>(), rule, out);
 }
 
 void write_rows(ThreadPool& pool, const View& table, const View& x, const View& index,

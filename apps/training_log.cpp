@@ -1,0 +1,163 @@
+#include "apps/training_log.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <utility>
+
+#include "apps/output.h"
+#include "nn/sampling.h"
+#include "nn/text_loss.h"
+#include "tensor/error.h"
+#include "tensor/file.h"
+
+namespace vitrine::app {
+namespace {
+
+std::string duration(double seconds) {
+  const auto s = static_cast<std::int64_t>(std::llround(seconds));
+  if (s < 60) return fmt::format("{} s", s);
+  if (s < 3600) return fmt::format("{}:{:02} min", s / 60, s % 60);
+  return fmt::format("{}:{:02} h", s / 3600, s / 60 % 60);
+}
+
+// The lines of a log up to a step. A line that was cut short by a kill is dropped.
+std::string lines_until(const std::filesystem::path& file, std::int64_t step) {
+  if (!std::filesystem::exists(file)) return "";
+  const std::string text = read_text(file);
+  std::string kept;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = text.find('\n', begin);
+    if (end == std::string::npos) break;
+    const std::string line = text.substr(begin, end - begin);
+    const Json json = Json::parse(line, nullptr, false);
+    if (json.is_object() && json.value("step", std::int64_t{0}) <= step) kept += line + "\n";
+    begin = end + 1;
+  }
+  return kept;
+}
+
+constexpr std::int64_t kValidationTokens = 20'000;
+constexpr int kSampleTokens = 24;
+
+}  // namespace
+
+TrainingLog::TrainingLog(const nn::Trainer& trainer, const std::filesystem::path& folder,
+                         const TrainingLogOptions& options)
+    : trainer_(trainer), file_(folder / "log.jsonl"), options_(options) {
+  write_text(file_, lines_until(file_, trainer.steps()));
+  order_.resize(static_cast<std::size_t>(trainer.validation().documents()));
+  std::iota(order_.begin(), order_.end(), 0);
+  const random::Key key = random::Key{0}.fold("validation");
+  for (std::size_t i = order_.size(); i > 1; --i) {  // Fisher and Yates
+    std::swap(order_[i - 1], order_[static_cast<std::size_t>(random::below(
+                                 key, i, static_cast<std::int64_t>(i)))]);
+  }
+  out_.open(file_, std::ios::app);
+}
+
+void TrainingLog::write(const std::string& line) {
+  out_ << line << '\n' << std::flush;
+  if (!out_) {
+    throw SaveError(fmt::format("{}: the log cannot be written (is the disk full?); the last save "
+                                "is whole: --resume goes on from there",
+                                file_.string()));
+  }
+}
+
+void TrainingLog::show(const std::string& line) const {
+  if (!options_.quiet) log(line);
+}
+
+void TrainingLog::begin(const std::string& command) {
+  const nn::TrainingSettings& s = trainer_.settings();
+  show(fmt::format("{} parameters: {} layers of width {}, {} heads, {} tokens of context, {} tokens known",
+                   grouped(s.model.parameter_count()), s.model.layers, s.model.d_model,
+                   s.model.heads, s.model.context, grouped(s.model.vocabulary)));
+  show(fmt::format("{} tokens to train on, {} for validation; {} steps of {}: {} tokens{}",
+                   grouped(trainer_.training_tokens()), grouped(trainer_.validation().tokens()),
+                   grouped(s.schedule.steps), grouped(trainer_.tokens_of_step()),
+                   grouped(s.schedule.steps * trainer_.tokens_of_step()),
+                   trainer_.steps() > 0 ? fmt::format("; going on after step {}", trainer_.steps())
+                                        : ""));
+  write(to_line({{"step", trainer_.steps()},
+                 {"command", json_text(command)},
+                 {"version", VITRINE_VERSION},
+                 {"seed", s.seed},
+                 {"parameters", s.model.parameter_count()}}));
+}
+
+void TrainingLog::step(const nn::TrainingStep::Outcome& outcome, double rate, double seconds) {
+  loss_ += outcome.loss;
+  norm_ += outcome.grad_norm;
+  seconds_ += seconds;
+  ++count_;
+  if (trainer_.steps() % options_.log_every != 0 && !trainer_.done()) return;
+  const auto n = static_cast<double>(count_);
+  const double tokens = n * static_cast<double>(trainer_.tokens_of_step()) / seconds_;
+  const std::int64_t all = trainer_.settings().schedule.steps;
+  const double left = static_cast<double>(all - trainer_.steps()) * seconds_ / n;
+  show(fmt::format("step {:>6} of {}  loss {:.4f}  norm {:.2f}  rate {:.2e}  {} tokens/s  {} left",
+                   trainer_.steps(), all, loss_ / n, norm_ / n, rate,
+                   grouped(std::llround(tokens)), duration(left)));
+  write(to_line({{"step", trainer_.steps()},
+                 {"loss", loss_ / n},
+                 {"grad_norm", norm_ / n},
+                 {"rate", rate},
+                 {"tokens_per_second", tokens},
+                 {"seconds", trainer_.seconds()}}));
+  loss_ = norm_ = seconds_ = 0;
+  count_ = 0;
+}
+
+void TrainingLog::evaluate() {
+  const nn::Model model = trainer_.model(options_.threads);
+  Json json = {{"step", trainer_.steps()}};
+  const nn::TokenizedText& text = trainer_.validation();
+  nn::TextLossMeter meter(model);
+  std::int64_t tokens = 0;
+  for (const std::int64_t d : order_) {
+    if (tokens >= kValidationTokens) break;
+    auto ids = text.document(d);
+    ids = ids.first(std::min(ids.size(), static_cast<std::size_t>(kValidationTokens - tokens)));
+    meter.add(ids);
+    tokens += std::ssize(ids);
+  }
+  const nn::TextLoss loss = meter.finish();
+  std::string line = fmt::format("step {:>6}:", trainer_.steps());
+  if (loss.tokens > 0) {
+    json["validation_loss"] = loss.per_token();
+    json["bits_per_byte"] = loss.bits_per_byte();
+    line += fmt::format(" validation loss {:.4f}, {:.3f} bits a byte;", loss.per_token(),
+                        loss.bits_per_byte());
+  }
+  const int half = std::min(32, model.config().context / 2);
+  const nn::Induction i = nn::induction(model, random::Key{0}.fold("induction"), 8, half);
+  json["induction"] = {{"first", i.first},
+                       {"second", i.second},
+                       {"score", i.score},
+                       {"head", fmt::format("{}.{}", i.layer, i.head)}};
+  show(line + fmt::format(" random tokens {:.2f}, again {:.2f} nats; induction {:.2f} (head {}.{})",
+                          i.first, i.second, i.score, i.layer, i.head));
+  json["samples"] = Json::array();
+  for (const std::string& prompt : options_.samples) {
+    const nn::Tokens ids = model.tokens(prompt);
+    const int room = model.config().context - static_cast<int>(ids.size());
+    const nn::Tokens made =
+        nn::generate(model, ids, std::clamp(room, 0, kSampleTokens), {}, random::Key{0});
+    const std::string continuation = model.tokenizer().decode(made);
+    json["samples"].push_back({{"prompt", json_text(prompt)}, {"text", json_text(continuation)}});
+    show(fmt::format("  {} → {}", visible(prompt), visible(continuation)));
+  }
+  write(to_line(json));
+}
+
+void TrainingLog::finish() {
+  show(fmt::format("done: {} steps in {}; the model is in {}", trainer_.steps(),
+                   duration(trainer_.seconds()), file_.parent_path().string()));
+}
+
+}  // namespace vitrine::app

@@ -1,0 +1,48 @@
+// What a training run says: progress on stderr, and log.jsonl in its folder.
+#pragma once
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "nn/trainer.h"
+
+namespace vitrine::app {
+
+struct TrainingLogOptions {
+  std::int64_t log_every = 10, evaluate_every = 500;
+  std::vector<std::string> samples;  // prompts
+  bool quiet = false;
+  int threads = 0;
+};
+
+// log.jsonl has a line for every `log_every` steps, {step, loss, rate, grad_norm, tokens_per_second,
+// seconds}: loss and norm are means over these steps, before each; and one for every evaluation,
+// {step, validation_loss, bits_per_byte, induction: {first, second, score, head}, samples}.
+class TrainingLog {
+ public:
+  // Drops lines of steps after the trainer's: those that a killed run made after its last save.
+  // Throws SaveError when the log cannot be written.
+  TrainingLog(const nn::Trainer& trainer, const std::filesystem::path& folder,
+              const TrainingLogOptions& options);
+
+  void begin(const std::string& command);
+  void step(const nn::TrainingStep::Outcome& outcome, double rate, double seconds);
+  void evaluate();
+  void finish();
+
+ private:
+  void write(const std::string& line);
+  void show(const std::string& line) const;
+
+  const nn::Trainer& trainer_;
+  std::filesystem::path file_;
+  TrainingLogOptions options_;
+  std::ofstream out_;
+  std::vector<std::int64_t> order_;  // of the validation documents, mixed
+  double loss_ = 0, norm_ = 0, seconds_ = 0;  // sums since the last line
+  std::int64_t count_ = 0;
+};
+
+}  // namespace vitrine::app

@@ -1,0 +1,101 @@
+// vitrine evaluate FILE: how well a model predicts a text.
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "apps/data_files.h"
+#include "apps/interrupt.h"
+#include "apps/options.h"
+#include "apps/progress.h"
+#include "apps/verbs.h"
+#include "nn/text_loss.h"
+
+namespace vitrine::app {
+namespace {
+
+std::string table(const nn::TextLoss& loss, const Style& style) {
+  using Align = Table::Align;
+  Table table({{"", Align::left}, {"", Align::right}, {"", Align::left}});
+  table.row({"documents", grouped(loss.documents), ""});
+  table.row({"tokens", grouped(loss.tokens), "predicted"});
+  table.row({"loss", style.strong(fmt::format("{:.4f}", loss.per_token())), "nats a token"});
+  table.row({"perplexity", fmt::format("{:.3f}", std::exp(loss.per_token())), "a token"});
+  if (loss.bytes > 0) {
+    table.row({"", fmt::format("{:.4f}", std::exp2(loss.bits_per_byte())), "a byte"});
+    table.row({"bits", fmt::format("{:.4f}", loss.bits_per_byte()), "a byte"});
+  }
+  return table.text(style);
+}
+
+}  // namespace
+
+void verb_evaluate(const Arguments& arguments) {
+  CommandLine line(arguments,
+                   "How well a model predicts a text: loss and perplexity, per token and per byte\n"
+                   "(which does not depend on the tokenizer). Long documents are read in windows;\n"
+                   "the first token of a document follows nothing and is not counted.\n\n"
+                   "FILE is text, or JSONL with {\"text\": ...} or {\"tokens\": [...]} a line.\n\n"
+                   "json: {meta, documents, tokens, bytes, loss, ppl_token, ppl_byte,\n"
+                   "bits_per_byte}; what is per byte is null without a tokenizer.\n",
+                   "vitrine evaluate README.md");
+  CommonOptions common;
+  std::string file;
+  DataOptions data;
+  bool prepend_bos = false;
+  nn::WindowOptions windows;
+  constexpr int kMost = 1 << 30;
+  line.option("file,--file", file, "FILE", "the text")->required();
+  data.add_split_to(line);
+  line.number("--window", windows.window, "N", "tokens read at a time (default: the context)", 2,
+              kMost);
+  line.number("--overlap", windows.overlap, "N",
+              "tokens that windows share (default: half a window)", 0, kMost);
+  line.flag("--prepend-bos", prepend_bos,
+            "put the beginning-of-text token before every document");
+  common.add_to(line);
+  if (!line.parse()) return;
+  const Interruptible interruptible;
+  const nn::Model model = common.load();
+  std::optional<int> bos;
+  if (prepend_bos) {
+    bos = model.config().bos;
+    if (!bos && model.has_tokenizer()) bos = model.tokenizer().end_of_text();
+    if (!bos) throw TokenError("--prepend-bos: this model names no beginning-of-text token");
+  }
+  Progress progress("evaluating", "bytes", common.quiet);
+  nn::TextLossMeter meter(model, windows);
+  const auto total = std::filesystem::exists(file)
+                         ? static_cast<double>(std::filesystem::file_size(file))
+                         : 0.0;
+  nn::for_each_document(file, data.split(), [&](const nn::Document& d) {
+    nn::Tokens tokens;
+    if (bos) tokens.push_back(*bos);
+    if (d.is_tokens) {
+      tokens.insert(tokens.end(), d.tokens.begin(), d.tokens.end());
+    } else {
+      const auto ids = model.tokenizer().encode(d.text);
+      tokens.insert(tokens.end(), ids.begin(), ids.end());
+    }
+    meter.add(tokens);
+    interruptible.check();
+    progress.update(static_cast<double>(d.end), total);
+  });
+  const nn::TextLoss loss = meter.finish();
+  if (loss.tokens == 0) {
+    throw ContextError(fmt::format(
+        "{}: nothing to predict: it has no document of at least two tokens", file));
+  }
+  if (!common.json()) return write_result(common.out, table(loss, common.style()));
+  Json json = {{"meta", common.meta(line)},
+               {"documents", loss.documents},
+               {"tokens", loss.tokens},
+               {"bytes", loss.bytes > 0 ? Json(loss.bytes) : Json()},
+               {"loss", loss.per_token()},
+               {"ppl_token", std::exp(loss.per_token())}};
+  const double bits = loss.bits_per_byte();
+  json["ppl_byte"] = loss.bytes > 0 ? Json(std::exp2(bits)) : Json();
+  json["bits_per_byte"] = loss.bytes > 0 ? Json(bits) : Json();
+  write_result(common.out, to_line(json));
+}
+
+}  // namespace vitrine::app

@@ -1,0 +1,179 @@
+#include "nn/batch_stream.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "tensor/error.h"
+
+namespace vitrine::nn {
+namespace {
+
+// A document as the model reads it: maybe end-of-text, its tokens, end-of-text.
+class Rows {
+ public:
+  Rows(std::span<const int> tokens, bool begun, int end_of_text)
+      : tokens_(tokens), begun_(begun ? 1 : 0), end_of_text_(end_of_text) {}
+  int operator[](std::int64_t i) const {
+    const std::int64_t at = i - begun_;
+    return at < 0 || at >= std::ssize(tokens_) ? end_of_text_
+                                               : tokens_[static_cast<std::size_t>(at)];
+  }
+
+ private:
+  std::span<const int> tokens_;
+  std::int64_t begun_;
+  int end_of_text_;
+};
+
+// The tables of a batch, filled row by row.
+struct Tables {
+  std::vector<std::int32_t> tokens, sequence, position, next_row, next_token;
+  std::int64_t sequences = 0;
+
+  std::int64_t rows() const { return std::ssize(tokens); }
+  void row(int token, std::int64_t at, int next) {
+    next_row.push_back(static_cast<std::int32_t>(rows()));
+    next_token.push_back(next);
+    tokens.push_back(token);
+    sequence.push_back(static_cast<std::int32_t>(sequences));
+    position.push_back(static_cast<std::int32_t>(at));
+  }
+};
+
+// Plans are compiled for a number of sequences: a few numbers do, the rest of the table is empty.
+std::int64_t room_for(std::int64_t sequences, std::int64_t rows) {
+  for (const std::int64_t room : {rows / 32, rows / 8}) {
+    if (sequences <= room) return room;
+  }
+  return rows;
+}
+
+TrainingBatch batch_of(const Tables& t, int context) {
+  const BatchSize size{t.rows(), room_for(t.sequences, t.rows()), context};
+  std::vector<std::int32_t> keys(static_cast<std::size_t>(size.sequences * context), -1);
+  for (std::int64_t r = 0; r < size.rows; ++r) {
+    const auto i = static_cast<std::size_t>(r);
+    keys[static_cast<std::size_t>(t.sequence[i]) * static_cast<std::size_t>(context) +
+         static_cast<std::size_t>(t.position[i])] = static_cast<std::int32_t>(r);
+  }
+  const Shape rows{size.rows};
+  return {size,
+          size.rows,
+          {{"tokens", Tensor::of(rows, t.tokens)},
+           {"rows.sequence", Tensor::of(rows, t.sequence)},
+           {"rows.position", Tensor::of(rows, t.position)},
+           {"rows.keys", Tensor::of({size.sequences, size.positions}, keys)},
+           {"next.row", Tensor::of(rows, t.next_row)},
+           {"next.token", Tensor::of(rows, t.next_token)}}};
+}
+
+}  // namespace
+
+TrainingBatch training_batch(const std::vector<Tokens>& prompts) {
+  return {batch_size(prompts), next_tokens(prompts), batch_feeds(prompts)};
+}
+
+BatchStream::BatchStream(std::vector<Source> sources, const StreamRules& rules) : rules_(rules) {
+  if (sources.empty()) throw FileError("there is no text to train on; give at least one source");
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    if (sources[i].text.tokens() == 0) {
+      throw FileError(fmt::format("source {} has no text to train on", i));
+    }
+    if (!(sources[i].weight > 0)) {
+      throw Error(ErrorKind::usage, fmt::format("source {} has the weight {}; it must be positive", i,
+                                                sources[i].weight));
+    }
+    readers_.push_back({std::move(sources[i]), {}, {}});
+  }
+  for (std::size_t i = 0; i < readers_.size(); ++i) start_epoch(i, 0);
+}
+
+void BatchStream::start_epoch(std::size_t source, std::int64_t epoch) {
+  Reader& r = readers_[source];
+  r.at.epoch = epoch;
+  r.at.piece = r.at.offset = 0;
+  r.order.clear();
+  const random::Key key = rules_.key.fold(source).fold(static_cast<std::uint64_t>(epoch));
+  const random::Key begun = key.fold("begun"), cut = key.fold("cut"), order = key.fold("order");
+  for (std::int64_t d = 0; d < r.source.text.documents(); ++d) {
+    const auto draw = static_cast<std::uint64_t>(d);
+    const bool with = random::uniform(begun, draw) < rules_.begun;
+    const std::int64_t rows = std::ssize(r.source.text.document(d)) + (with ? 1 : 0);
+    std::int64_t begin = 0, end = rows;
+    if (rows > rules_.context) end = 1 + random::below(cut, draw, rules_.context);
+    while (begin < rows) {
+      r.order.push_back({d, begin, end, with});
+      begin = std::exchange(end, std::min<std::int64_t>(end + rules_.context, rows));
+    }
+  }
+  for (std::size_t i = r.order.size(); i > 1; --i) {  // Fisher and Yates
+    std::swap(r.order[i - 1], r.order[static_cast<std::size_t>(random::below(
+                                  order, i, static_cast<std::int64_t>(i)))]);
+  }
+}
+
+std::size_t BatchStream::furthest_behind() const {
+  std::size_t least = 0;
+  const auto progress = [&](std::size_t i) {
+    return static_cast<double>(readers_[i].at.served) / readers_[i].source.weight;
+  };
+  for (std::size_t i = 1; i < readers_.size(); ++i) {
+    if (progress(i) < progress(least)) least = i;
+  }
+  return least;
+}
+
+TrainingBatch BatchStream::next() {
+  Tables t;
+  while (t.rows() < rules_.rows) {
+    const std::size_t source = furthest_behind();
+    Reader& r = readers_[source];
+    const Piece& piece = r.order[static_cast<std::size_t>(r.at.piece)];
+    const std::int64_t begin = piece.begin + r.at.offset;
+    const std::int64_t end = std::min(piece.end, begin + rules_.rows - t.rows());
+    const Rows rows(r.source.text.document(piece.document), piece.begun, rules_.end_of_text);
+    for (std::int64_t i = begin; i < end; ++i) t.row(rows[i], i - begin, rows[i + 1]);
+    ++t.sequences;
+    r.at.served += end - begin;
+    if (end < piece.end) {
+      r.at.offset = end - piece.begin;  // the rest begins the next batch
+    } else if (r.at.piece + 1 < std::ssize(r.order)) {
+      ++r.at.piece;
+      r.at.offset = 0;
+    } else {
+      start_epoch(source, r.at.epoch + 1);
+    }
+  }
+  return batch_of(t, rules_.context);
+}
+
+std::vector<SourcePosition> BatchStream::positions() const {
+  std::vector<SourcePosition> all;
+  for (const Reader& r : readers_) all.push_back(r.at);
+  return all;
+}
+
+void BatchStream::seek(const std::vector<SourcePosition>& positions) {
+  if (positions.size() != readers_.size()) {
+    throw CheckpointError(fmt::format("the checkpoint stands in {} sources of text, not {}",
+                                      positions.size(), readers_.size()));
+  }
+  for (std::size_t i = 0; i < readers_.size(); ++i) {
+    Reader& r = readers_[i];
+    const SourcePosition& p = positions[i];
+    start_epoch(i, p.epoch);
+    if (p.epoch < 0 || p.piece < 0 || p.piece >= std::ssize(r.order) || p.offset < 0 ||
+        p.offset >= r.order[static_cast<std::size_t>(p.piece)].end -
+                        r.order[static_cast<std::size_t>(p.piece)].begin) {
+      throw CheckpointError(fmt::format(
+          "the checkpoint stands at piece {} of epoch {} of source {}, which has no such piece; is "
+          "its text another one?",
+          p.piece, p.epoch, i));
+    }
+    r.at = p;
+  }
+}
+
+}  // namespace vitrine::nn

@@ -1,0 +1,86 @@
+// Training batches from weighted sources, in an order that is a function of the seed.
+//
+// A batch has a fixed number of rows and no padding. It is packed from pieces of documents; each
+// piece is a sequence of its own, so attention never crosses from one document into another, and
+// positions count from the beginning of the piece. Every row predicts the token that follows it in
+// its document, the last one end-of-text.
+//
+// Each source is read in epochs. For an epoch every document is cut into pieces of at most a context
+// (the first at random, so that a token stands at other positions each time) and all pieces are
+// shuffled. Which source gives the next piece: the one that is furthest behind its share of tokens.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "nn/batch.h"
+#include "nn/tokenized_text.h"
+#include "tensor/random.h"
+
+namespace vitrine::nn {
+
+// What a training step is fed. Every one of the `predicted` entries of next.row and next.token is a
+// prediction.
+struct TrainingBatch {
+  BatchSize size;
+  std::int64_t predicted = 0;
+  Feeds feeds;
+};
+// Prompts whose every token but the first is predicted.
+TrainingBatch training_batch(const std::vector<Tokens>& prompts);
+
+struct Source {
+  TokenizedText text;
+  double weight = 1;  // of the tokens of all sources
+};
+
+struct StreamRules {
+  std::int64_t rows = 2048;  // tokens of a batch
+  int context = 256;         // longest piece
+  int end_of_text = 0;       // follows every document
+  // The share of documents that also begin with end-of-text, drawn anew for each epoch: models are
+  // used both with and without it.
+  double begun = 0.5;
+  random::Key key;
+};
+
+// Where a source stands.
+struct SourcePosition {
+  std::int64_t epoch = 0, piece = 0, offset = 0;  // piece: into the epoch's order; offset: rows of it
+  std::int64_t served = 0;                        // tokens so far
+  friend bool operator==(const SourcePosition&, const SourcePosition&) = default;
+};
+
+class BatchStream {
+ public:
+  // Throws FileError when there is no source or one has no token, Error (usage) for a weight that is
+  // not positive.
+  BatchStream(std::vector<Source> sources, const StreamRules& rules);
+
+  TrainingBatch next();
+
+  // All of the state: a stream at the same positions gives the same batches.
+  std::vector<SourcePosition> positions() const;
+  // Throws CheckpointError when these are not positions of these sources.
+  void seek(const std::vector<SourcePosition>& positions);
+
+ private:
+  // Rows [begin, end) of a document with its end-of-text: row `end` is only predicted.
+  struct Piece {
+    std::int64_t document;
+    std::int64_t begin, end;
+    bool begun;  // the document has end-of-text in front, as row 0
+  };
+  struct Reader {
+    Source source;
+    SourcePosition at;
+    std::vector<Piece> order;  // of the epoch `at` is in
+  };
+  void start_epoch(std::size_t source, std::int64_t epoch);
+  std::size_t furthest_behind() const;
+
+  StreamRules rules_;
+  std::vector<Reader> readers_;
+};
+
+}  // namespace vitrine::nn

@@ -1,0 +1,38 @@
+// The learning rate over a training run: a linear warm-up, then a fall by a cosine (Loshchilov &
+// Hutter 2017) or a line to a last share of the peak, or none.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <numbers>
+
+namespace vitrine::nn {
+
+struct Schedule {
+  enum class Shape { cosine, linear, constant } shape = Shape::cosine;
+  double peak = 1e-3;
+  std::int64_t warmup = 0, steps = 1;  // of all `steps`
+  double last = 0.1;                   // share of the peak that the last step has
+
+  // The rate of step 0, ..., steps - 1. Step warmup - 1 is the first with the peak.
+  double rate(std::int64_t step) const {
+    if (step < warmup) return peak * static_cast<double>(step + 1) / static_cast<double>(warmup);
+    const std::int64_t span = steps - 1 - std::max<std::int64_t>(warmup - 1, 0);
+    const double gone = span <= 0 ? 1
+                                  : std::min(1.0, static_cast<double>(step - std::max<std::int64_t>(
+                                                                                 warmup - 1, 0)) /
+                                                      static_cast<double>(span));
+    switch (shape) {
+      case Shape::cosine:
+        return peak * (last + (1 - last) * (1 + std::cos(std::numbers::pi * gone)) / 2);
+      case Shape::linear:
+        return peak * (1 - (1 - last) * gone);
+      case Shape::constant:
+        return peak;
+    }
+    return peak;
+  }
+};
+
+}  // namespace vitrine::nn

@@ -1,0 +1,134 @@
+#include "nn/trainer.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <utility>
+
+#include "nn/checkpoint.h"
+#include "nn/initial_weights.h"
+#include "nn/save_tokenizer.h"
+#include "nn/strict_json.h"
+#include "nn/training_text.h"
+#include "tensor/error.h"
+#include "tensor/safetensors.h"
+
+namespace vitrine::nn {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kState = "training.safetensors";
+constexpr const char* kData = "data";
+
+BatchStream stream_of(const TrainingSettings& s, const Tokenizer& tokenizer, const fs::path& data) {
+  const StreamRules rules{s.rows, s.model.context, *tokenizer.end_of_text(), s.begun,
+                          random::Key{s.seed}.fold("text")};
+  std::vector<Source> sources;
+  for (std::size_t i = 0; i < s.sources.size(); ++i)
+    sources.push_back({TokenizedText::open(data, source_name(i)), s.sources[i].weight});
+  return {std::move(sources), rules};
+}
+
+Json to_json(const std::vector<SourcePosition>& positions) {
+  Json json = Json::array();
+  for (const SourcePosition& p : positions) json.push_back({p.epoch, p.piece, p.offset, p.served});
+  return json;
+}
+
+// What the file says under a key of its metadata.
+std::string metadata(const SafeTensors& file, const std::string& key) {
+  const auto it = file.metadata().find(key);
+  if (it == file.metadata().end())
+    throw CheckpointError(fmt::format("{}: it does not say '{}'; is it the state of a training run?",
+                                      file.file(), key));
+  return it->second;
+}
+
+std::vector<SourcePosition> positions_of(const Json& json) {
+  std::vector<SourcePosition> positions;
+  for (const Json& p : json) positions.push_back({p.at(0), p.at(1), p.at(2), p.at(3)});
+  return positions;
+}
+
+}  // namespace
+
+Trainer::Trainer(TrainingSettings settings, Tokenizer tokenizer, fs::path folder,
+                 const Parameters& weights)
+    : settings_(std::move(settings)),
+      tokenizer_(std::move(tokenizer)),
+      folder_(std::move(folder)),
+      validation_(TokenizedText::open(folder_ / kData, kValidationName)),
+      stream_(stream_of(settings_, tokenizer_, folder_ / kData)),
+      step_(settings_.model, weights, settings_.rules) {
+  for (std::size_t i = 0; i < settings_.sources.size(); ++i)
+    training_tokens_ += TokenizedText::open(folder_ / kData, source_name(i)).tokens();
+}
+
+Trainer Trainer::begin(const TrainingSettings& settings, const Tokenizer& tokenizer,
+                       const fs::path& folder, ThreadPool& pool, const Progress& progress) {
+  if (tokenizer.vocabulary_size() != settings.model.vocabulary) {
+    throw ConfigError(fmt::format("the tokenizer has {} tokens, the model {}",
+                                  tokenizer.vocabulary_size(), settings.model.vocabulary));
+  }
+  if (!tokenizer.end_of_text()) {
+    throw ConfigError(
+        "the tokenizer has no <|endoftext|>, which stands between documents; 'vitrine tokenizer "
+        "train' makes one that has");
+  }
+  prepare_text(settings, tokenizer, folder / kData, progress);
+  const random::Key key = random::Key{settings.seed}.fold("weights");
+  Trainer trainer(settings, tokenizer, folder, initial_weights(settings.model, key, pool));
+  save_tokenizer(tokenizer, folder);
+  trainer.save();
+  return trainer;
+}
+
+bool Trainer::exists(const fs::path& folder) { return fs::exists(folder / kState); }
+
+Trainer Trainer::resume(const fs::path& folder) {
+  const SafeTensors file = SafeTensors::open(folder / kState);
+  const TrainingSettings settings = parse_settings(metadata(file, "settings"), file.file());
+  Parameters state, weights;
+  for (const std::string& name : file.names()) state[name] = file.at(name);
+  for (const auto& [name, shape] : parameter_shapes(settings.model))
+    weights[name] = Tensor::zeros(shape, DType::f32);
+  Trainer trainer(settings, Tokenizer::load(folder), folder, weights);
+  try {
+    const Json progress = parse_json(metadata(file, "progress"), file.file());
+    trainer.step_.restore(state, progress.at("step"));
+    trainer.seconds_ = progress.at("seconds");
+    trainer.stream_.seek(positions_of(progress.at("positions")));
+  } catch (const Json::exception& error) {
+    throw CheckpointError(fmt::format("{}: 'progress' cannot be read: {}", file.file(),
+                                      error.what()));
+  }
+  return trainer;
+}
+
+TrainingStep::Outcome Trainer::step(ThreadPool& pool) {
+  std::vector<TrainingBatch> batches;
+  for (int i = 0; i < settings_.rules.accumulate; ++i) batches.push_back(stream_.next());
+  return step_.step(batches, pool, rate());
+}
+
+Model Trainer::model(int threads) const {
+  const Parameters& weights = settings_.rules.ema > 0 ? step_.averaged() : step_.parameters();
+  Model model(settings_.model, weights, tokenizer_, {.threads = threads});
+  model.set_name(folder_.string());
+  return model;
+}
+
+void Trainer::save() const {
+  const Json progress = {
+      {"step", steps()}, {"seconds", seconds_}, {"positions", to_json(stream_.positions())}};
+  NamedTensors state;
+  for (const auto& [name, tensor] : step_.state()) state.emplace_back(name, tensor);
+  save_safetensors(folder_ / kState, state,
+                   {{"settings", to_json(settings_)}, {"progress", progress.dump()}});
+  save_checkpoint(folder_, settings_.model,
+                  settings_.rules.ema > 0 ? step_.averaged() : step_.parameters());
+}
+
+}  // namespace vitrine::nn

@@ -1,0 +1,78 @@
+// Trains a GPT-2 from scratch, in a folder that holds all of it and can go on at any time.
+//
+//   Trainer trainer = Trainer::begin(settings, tokenizer, folder, pool);
+//   while (!trainer.done()) trainer.step(pool);
+//   trainer.save();
+//   Trainer again = Trainer::resume(folder, pool);   // at the last save()
+//
+// The folder is a model as HuggingFace writes it (config.json, model.safetensors, the tokenizer's
+// files), to be loaded by load_gpt2, and beside it
+//   training.safetensors   the state: weights, moments, averages; settings and positions in the text
+//   data/                  the texts as token ids
+// Every file is replaced all or nothing, the state first: a run that is killed goes on from its last
+// save, and gives the weights that it would have given, bit for bit.
+#pragma once
+
+#include <atomic>
+#include <filesystem>
+#include <functional>
+#include <memory>
+
+#include "nn/model.h"
+#include "nn/training_settings.h"
+
+namespace vitrine::nn {
+
+class Trainer {
+ public:
+  // How far the preparation of the texts is, in bytes read; false stops it (InterruptedError).
+  using Progress = std::function<bool(std::int64_t done, std::int64_t total)>;
+
+  // Turns the texts into token ids and draws the first weights. Replaces what a run left in the
+  // folder. Throws FileError when a text is missing or empty, TokenError for token ids of a text that
+  // the tokenizer does not have, ConfigError when the tokenizer does not fit the model or has no
+  // <|endoftext|>, and SaveError when the folder cannot be written.
+  static Trainer begin(const TrainingSettings& settings, const Tokenizer& tokenizer,
+                       const std::filesystem::path& folder, ThreadPool& pool,
+                       const Progress& progress = {});
+  // Goes on from the last save. Throws FileError when there is none, CheckpointError when its parts
+  // do not belong together.
+  static Trainer resume(const std::filesystem::path& folder);
+  static bool exists(const std::filesystem::path& folder);  // whether there is a save to go on from
+
+  const TrainingSettings& settings() const { return settings_; }
+  const Tokenizer& tokenizer() const { return tokenizer_; }
+  const TokenizedText& validation() const { return validation_; }
+  std::int64_t training_tokens() const { return training_tokens_; }  // of all sources, once through
+
+  std::int64_t steps() const { return step_.steps(); }
+  bool done() const { return steps() >= settings_.schedule.steps; }
+  std::int64_t tokens_of_step() const { return settings_.rows * settings_.rules.accumulate; }
+  double rate() const { return settings_.schedule.rate(steps()); }  // of the next step
+  // Throws NumericError as TrainingStep::step does; no weight has moved then.
+  TrainingStep::Outcome step(ThreadPool& pool);
+  // Seconds of computing so far, over all sittings; the caller counts them.
+  double seconds() const { return seconds_; }
+  void add_seconds(double seconds) { seconds_ += seconds; }
+
+  // The model as it is now: its weights are views that further steps change. With an average, the
+  // averaged weights.
+  Model model(int threads) const;
+  // Throws SaveError; the last save is still there then.
+  void save() const;
+
+ private:
+  Trainer(TrainingSettings settings, Tokenizer tokenizer, std::filesystem::path folder,
+          const Parameters& weights);
+
+  TrainingSettings settings_;
+  Tokenizer tokenizer_;
+  std::filesystem::path folder_;
+  TokenizedText validation_;
+  BatchStream stream_;
+  TrainingStep step_;
+  std::int64_t training_tokens_ = 0;
+  double seconds_ = 0;
+};
+
+}  // namespace vitrine::nn
