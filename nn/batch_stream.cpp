@@ -82,8 +82,8 @@ BatchStream::BatchStream(std::vector<Source> sources, const StreamRules& rules) 
       throw FileError(fmt::format("source {} has no text to train on", i));
     }
     if (!(sources[i].weight > 0)) {
-      throw Error(ErrorKind::usage, fmt::format("source {} has the weight {}; it must be positive", i,
-                                                sources[i].weight));
+      throw Error(ErrorKind::usage, fmt::format("source {} has the weight {}; it must be positive",
+                                                i, sources[i].weight));
     }
     readers_.push_back({std::move(sources[i]), {}, {}});
   }
@@ -109,8 +109,9 @@ void BatchStream::start_epoch(std::size_t source, std::int64_t epoch) {
     }
   }
   for (std::size_t i = r.order.size(); i > 1; --i) {  // Fisher and Yates
-    std::swap(r.order[i - 1], r.order[static_cast<std::size_t>(random::below(
-                                  order, i, static_cast<std::int64_t>(i)))]);
+    std::swap(
+        r.order[i - 1],
+        r.order[static_cast<std::size_t>(random::below(order, i, static_cast<std::int64_t>(i)))]);
   }
 }
 

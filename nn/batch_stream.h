@@ -5,9 +5,10 @@
 // positions count from the beginning of the piece. Every row predicts the token that follows it in
 // its document, the last one end-of-text.
 //
-// Each source is read in epochs. For an epoch every document is cut into pieces of at most a context
-// (the first at random, so that a token stands at other positions each time) and all pieces are
-// shuffled. Which source gives the next piece: the one that is furthest behind its share of tokens.
+// Each source is read in epochs. For an epoch every document is cut into pieces of at most a
+// context (the first at random, so that a token stands at other positions each time) and all pieces
+// are shuffled. Which source gives the next piece: the one that is furthest behind its share of
+// tokens.
 #pragma once
 
 #include <cstdint>
@@ -46,15 +47,16 @@ struct StreamRules {
 
 // Where a source stands.
 struct SourcePosition {
-  std::int64_t epoch = 0, piece = 0, offset = 0;  // piece: into the epoch's order; offset: rows of it
-  std::int64_t served = 0;                        // tokens so far
+  std::int64_t epoch = 0, piece = 0,
+               offset = 0;  // piece: into the epoch's order; offset: rows of it
+  std::int64_t served = 0;  // tokens so far
   friend bool operator==(const SourcePosition&, const SourcePosition&) = default;
 };
 
 class BatchStream {
  public:
-  // Throws FileError when there is no source or one has no token, Error (usage) for a weight that is
-  // not positive.
+  // Throws FileError when there is no source or one has no token, Error (usage) for a weight that
+  // is not positive.
   BatchStream(std::vector<Source> sources, const StreamRules& rules);
 
   TrainingBatch next();

@@ -19,10 +19,11 @@ struct Schedule {
   double rate(std::int64_t step) const {
     if (step < warmup) return peak * static_cast<double>(step + 1) / static_cast<double>(warmup);
     const std::int64_t span = steps - 1 - std::max<std::int64_t>(warmup - 1, 0);
-    const double gone = span <= 0 ? 1
-                                  : std::min(1.0, static_cast<double>(step - std::max<std::int64_t>(
-                                                                                 warmup - 1, 0)) /
-                                                      static_cast<double>(span));
+    const double gone =
+        span <= 0
+            ? 1
+            : std::min(1.0, static_cast<double>(step - std::max<std::int64_t>(warmup - 1, 0)) /
+                                static_cast<double>(span));
     switch (shape) {
       case Shape::cosine:
         return peak * (last + (1 - last) * (1 + std::cos(std::numbers::pi * gone)) / 2);

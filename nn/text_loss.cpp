@@ -36,8 +36,8 @@ void TextLossMeter::add(std::span<const int> document) {
   std::int64_t predicted = 1;  // tokens before this one are done
   for (std::int64_t begin = 0; predicted < n;) {
     const std::int64_t end = std::min<std::int64_t>(begin + options_.window, n);
-    const auto part = document.subspan(static_cast<std::size_t>(begin),
-                                       static_cast<std::size_t>(end - begin));
+    const auto part =
+        document.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
     windows_.emplace_back(part.begin(), part.end());
     fresh_.push_back(end - predicted);
     rows_ += end - begin;

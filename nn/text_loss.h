@@ -12,16 +12,16 @@
 namespace vitrine::nn {
 
 struct TextLoss {
-  double nats = 0;  // the sum over all predicted tokens
+  double nats = 0;                                    // the sum over all predicted tokens
   std::int64_t tokens = 0, bytes = 0, documents = 0;  // predicted; bytes: 0 without a tokenizer
-  double per_token() const { return nats / static_cast<double>(tokens); }       // nats
-  double bits_per_byte() const;                                                  // bits
+  double per_token() const { return nats / static_cast<double>(tokens); }  // nats
+  double bits_per_byte() const;                                            // bits
 };
 
 struct WindowOptions {
-  int window = 0;            // tokens that the model sees at a time; 0: its context
-  int overlap = -1;          // tokens that windows share, so that each is predicted from at least as
-                             // many; -1: half a window
+  int window = 0;    // tokens that the model sees at a time; 0: its context
+  int overlap = -1;  // tokens that windows share, so that each is predicted from at least as
+                     // many; -1: half a window
   std::int64_t rows = 2048;  // tokens that are run together
 };
 
@@ -29,8 +29,8 @@ struct WindowOptions {
 // which follows nothing.
 class TextLossMeter {
  public:
-  // Throws Error (usage) for a window of less than 2 tokens or more than the context, and an overlap
-  // that is not less than the window.
+  // Throws Error (usage) for a window of less than 2 tokens or more than the context, and an
+  // overlap that is not less than the window.
   explicit TextLossMeter(const Model& model, const WindowOptions& options = {});
   // Throws TokenError for an id that the model does not know.
   void add(std::span<const int> document);

@@ -41,8 +41,8 @@ Json to_json(const std::vector<SourcePosition>& positions) {
 std::string metadata(const SafeTensors& file, const std::string& key) {
   const auto it = file.metadata().find(key);
   if (it == file.metadata().end())
-    throw CheckpointError(fmt::format("{}: it does not say '{}'; is it the state of a training run?",
-                                      file.file(), key));
+    throw CheckpointError(fmt::format(
+        "{}: it does not say '{}'; is it the state of a training run?", file.file(), key));
   return it->second;
 }
 
@@ -101,8 +101,8 @@ Trainer Trainer::resume(const fs::path& folder) {
     trainer.seconds_ = progress.at("seconds");
     trainer.stream_.seek(positions_of(progress.at("positions")));
   } catch (const Json::exception& error) {
-    throw CheckpointError(fmt::format("{}: 'progress' cannot be read: {}", file.file(),
-                                      error.what()));
+    throw CheckpointError(
+        fmt::format("{}: 'progress' cannot be read: {}", file.file(), error.what()));
   }
   return trainer;
 }
@@ -120,7 +120,7 @@ Model Trainer::model(int threads) const {
   return model;
 }
 
-void Trainer::save() const {
+void Trainer::save(DType stored) const {
   const Json progress = {
       {"step", steps()}, {"seconds", seconds_}, {"positions", to_json(stream_.positions())}};
   NamedTensors state;
@@ -128,7 +128,7 @@ void Trainer::save() const {
   save_safetensors(folder_ / kState, state,
                    {{"settings", to_json(settings_)}, {"progress", progress.dump()}});
   save_checkpoint(folder_, settings_.model,
-                  settings_.rules.ema > 0 ? step_.averaged() : step_.parameters());
+                  settings_.rules.ema > 0 ? step_.averaged() : step_.parameters(), stored);
 }
 
 }  // namespace vitrine::nn

@@ -7,10 +7,10 @@
 //
 // The folder is a model as HuggingFace writes it (config.json, model.safetensors, the tokenizer's
 // files), to be loaded by load_gpt2, and beside it
-//   training.safetensors   the state: weights, moments, averages; settings and positions in the text
-//   data/                  the texts as token ids
-// Every file is replaced all or nothing, the state first: a run that is killed goes on from its last
-// save, and gives the weights that it would have given, bit for bit.
+//   training.safetensors   the state: weights, moments, averages; settings and positions in the
+//   text data/                  the texts as token ids
+// Every file is replaced all or nothing, the state first: a run that is killed goes on from its
+// last save, and gives the weights that it would have given, bit for bit.
 #pragma once
 
 #include <atomic>
@@ -29,8 +29,9 @@ class Trainer {
   using Progress = std::function<bool(std::int64_t done, std::int64_t total)>;
 
   // Turns the texts into token ids and draws the first weights. Replaces what a run left in the
-  // folder. Throws FileError when a text is missing or empty, TokenError for token ids of a text that
-  // the tokenizer does not have, ConfigError when the tokenizer does not fit the model or has no
+  // folder. Throws FileError when a text is missing or empty, TokenError for token ids of a text
+  // that the tokenizer does not have, ConfigError when the tokenizer does not fit the model or has
+  // no
   // <|endoftext|>, and SaveError when the folder cannot be written.
   static Trainer begin(const TrainingSettings& settings, const Tokenizer& tokenizer,
                        const std::filesystem::path& folder, ThreadPool& pool,
@@ -58,8 +59,9 @@ class Trainer {
   // The model as it is now: its weights are views that further steps change. With an average, the
   // averaged weights.
   Model model(int threads) const;
-  // Throws SaveError; the last save is still there then.
-  void save() const;
+  // `stored` is how model.safetensors holds the weights; the state is exact. Throws SaveError; the
+  // last save is still there then.
+  void save(DType stored = DType::f32) const;
 
  private:
   Trainer(TrainingSettings settings, Tokenizer tokenizer, std::filesystem::path folder,

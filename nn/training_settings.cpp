@@ -53,24 +53,27 @@ std::string to_json(const TrainingSettings& s) {
   Json sources = Json::array();
   for (const TextSource& t : s.sources) sources.push_back({{"file", t.file}, {"weight", t.weight}});
   const AdamW& a = s.rules.adamw;
-  const Json json = {
-      {"model", Json::parse(config_json(s.model))},
-      {"adamw",
-       {{"beta1", a.beta1}, {"beta2", a.beta2}, {"eps", a.eps}, {"decay", a.decay}, {"clip", a.clip}}},
-      {"accumulate", s.rules.accumulate},
-      {"ema", s.rules.ema},
-      {"schedule",
-       {{"shape", kShapes[static_cast<int>(s.schedule.shape)]},
-        {"peak", s.schedule.peak},
-        {"warmup", s.schedule.warmup},
-        {"steps", s.schedule.steps},
-        {"last", s.schedule.last}}},
-      {"rows", s.rows},
-      {"begun", s.begun},
-      {"seed", s.seed},
-      {"sources", sources},
-      {"split", kSplits[static_cast<int>(s.split)]},
-      {"validation", s.validation}};
+  const Json json = {{"model", Json::parse(config_json(s.model))},
+                     {"adamw",
+                      {{"beta1", a.beta1},
+                       {"beta2", a.beta2},
+                       {"eps", a.eps},
+                       {"decay", a.decay},
+                       {"clip", a.clip}}},
+                     {"accumulate", s.rules.accumulate},
+                     {"ema", s.rules.ema},
+                     {"schedule",
+                      {{"shape", kShapes[static_cast<int>(s.schedule.shape)]},
+                       {"peak", s.schedule.peak},
+                       {"warmup", s.schedule.warmup},
+                       {"steps", s.schedule.steps},
+                       {"last", s.schedule.last}}},
+                     {"rows", s.rows},
+                     {"begun", s.begun},
+                     {"seed", s.seed},
+                     {"sources", sources},
+                     {"split", kSplits[static_cast<int>(s.split)]},
+                     {"validation", s.validation}};
   return json.dump();
 }
 
@@ -99,8 +102,8 @@ TrainingSettings parse_settings(std::string_view text, const std::string& where)
     s.validation = json.at("validation");
     return s;
   } catch (const Json::exception& error) {
-    throw CheckpointError(fmt::format("{}: the settings of the run cannot be read: {}", where,
-                                      error.what()));
+    throw CheckpointError(
+        fmt::format("{}: the settings of the run cannot be read: {}", where, error.what()));
   }
 }
 

@@ -33,8 +33,8 @@ struct TrainingSettings {
 };
 
 // The shapes that `vitrine train --preset` knows: tiny (2 layers of width 64, to try things out),
-// atlas (4 layers of width 256), gpt2-small. The vocabulary is the tokenizer's. Throws Error (usage)
-// for another name.
+// atlas (4 layers of width 256), gpt2-small. The vocabulary is the tokenizer's. Throws Error
+// (usage) for another name.
 Config preset(std::string_view name, int vocabulary);
 std::vector<std::string> preset_names();
 

@@ -160,8 +160,8 @@ Feeds TrainingStep::settings(double rate) const {
 TrainingStep::Outcome TrainingStep::step(const std::vector<TrainingBatch>& batches,
                                          ThreadPool& pool, double rate) {
   if (std::ssize(batches) != rules_.accumulate) {
-    throw Error(ErrorKind::usage, fmt::format("a step takes {} batches, not {}", rules_.accumulate,
-                                              batches.size()));
+    throw Error(ErrorKind::usage,
+                fmt::format("a step takes {} batches, not {}", rules_.accumulate, batches.size()));
   }
   const RunOptions run{.pool = &pool, .find_nan = false};
   Outcome outcome{0, 0};
@@ -193,9 +193,9 @@ TrainingStep::Outcome TrainingStep::step(const std::vector<TrainingBatch>& batch
 // same way.
 void TrainingStep::explain(const TrainingBatch& batch, const Feeds& feeds, const Outcome& outcome,
                            ThreadPool& pool) const {
-  const std::string what =
-      fmt::format("step {}: the loss is {}, the norm of the gradient {}; no weight has been changed",
-                  steps_ + 1, outcome.loss, outcome.grad_norm);
+  const std::string what = fmt::format(
+      "step {}: the loss is {}, the norm of the gradient {}; no weight has been changed",
+      steps_ + 1, outcome.loss, outcome.grad_norm);
   const Graph graph = loss_with_gradients(config_, batch.size, batch.predicted, dtype_);
   const Plan checks = compile(graph, fetch(value("loss"), grad(leaves("*"))));
   std::string largest;
@@ -227,10 +227,10 @@ void TrainingStep::restore(const Parameters& state, std::int64_t steps) {
     const auto it = state.find(name);
     if (it == state.end() || it->second.shape() != tensor.shape() ||
         it->second.dtype() != tensor.dtype()) {
-      throw CheckpointError(fmt::format(
-          "the checkpoint {} '{}' {}{}; is it of another model or other settings?",
-          it == state.end() ? "has no" : "has another", name, name_of(tensor.dtype()),
-          to_string(tensor.shape())));
+      throw CheckpointError(
+          fmt::format("the checkpoint {} '{}' {}{}; is it of another model or other settings?",
+                      it == state.end() ? "has no" : "has another", name, name_of(tensor.dtype()),
+                      to_string(tensor.shape())));
     }
     const Tensor from = it->second.contiguous();
     std::copy_n(from.view().data, from.bytes(), tensor.view().data);

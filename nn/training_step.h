@@ -44,9 +44,9 @@ class TrainingStep {
     double loss;       // mean next-token cross-entropy before the step, nats
     double grad_norm;  // global L2 norm before clipping
   };
-  // `batches`: as many as rules.accumulate says. Throws NumericError when the loss or the norm is not finite: then no weight has moved, and the message
-  // names the op that made the first NaN, or the parameter with the largest gradient. Throws Error
-  // (usage) for another number of batches.
+  // `batches`: as many as rules.accumulate says. Throws NumericError when the loss or the norm is
+  // not finite: then no weight has moved, and the message names the op that made the first NaN, or
+  // the parameter with the largest gradient. Throws Error (usage) for another number of batches.
   Outcome step(const std::vector<TrainingBatch>& batches, ThreadPool& pool, double rate);
   Outcome step(const std::vector<Tokens>& prompts, ThreadPool& pool) {
     return step({training_batch(prompts)}, pool, rules_.adamw.rate);
