@@ -20,13 +20,13 @@ import tarfile
 import zlib
 from pathlib import Path
 
-# Whole documents set apart for measuring: in no training file. Keys are (source, document name).
+# Whole documents set apart for measuring: in no training file. (source, document name up to a colon).
 HELD_OUT = [
-    ("speeches", "1996_william_j_clinton_d"),
-    ("speeches", "2006_george_w_bush_r"),
-    ("gutenberg", "bryant-stories:3"),
-    ("gutenberg", "chesterton-brown:5"),
+    ("gutenberg", "chesterton-thursday"),
+    ("speeches", "1961_john_f_kennedy_d"),
+    ("speeches", "2016_barack_obama_d"),
 ]
+HELD_OUT_SIZE = 60000  # characters of each that are measured
 
 LONGEST = 12000  # characters; longer documents are cut between paragraphs
 
@@ -132,6 +132,8 @@ def gutenberg(cache):
     for book in books:
         text = (folder / f"{book}.txt").read_text(encoding="latin-1")
         text = text.split("]", 1)[1] if text.startswith("[") else text
+        start = re.search(r"\nCHAPTER I\W", text[: len(text) // 20])  # after poems and dedications
+        text = text[start.start() if start else 0 :]
         for number, piece in enumerate(in_pieces(paragraphs(text))):
             yield f"{book}:{number}", piece
 
@@ -272,13 +274,14 @@ def main():
     unknown = [name for name in options.names if name not in SOURCES]
     if unknown:
         parser.error(f"no source {unknown[0]!r}: expected one of {', '.join(SOURCES)}")
-    held_out, seen = [], set()
+    held_out, seen = {document: [] for document in HELD_OUT}, set()
     for name in options.names or SOURCES:
         count = size = 0
         with open(options.out / f"prose_{name}.jsonl", "w", encoding="utf-8") as file:
             for document, text in SOURCES[name](options.cache):
-                if (name, document) in HELD_OUT:
-                    held_out.append(text)
+                whole = (name, document.split(":")[0])
+                if whole in held_out:
+                    held_out[whole].append(text)
                 elif text not in seen:
                     seen.add(text)
                     file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
@@ -287,7 +290,8 @@ def main():
         if count == 0:
             sys.exit(f"source {name} gave no document: its package is not as expected")
     if options.held_out:
-        options.held_out.write_text("\n\n".join(held_out) + "\n", encoding="utf-8")
+        texts = [next(in_pieces("\n".join(pieces).split("\n"), HELD_OUT_SIZE), "") for pieces in held_out.values()]
+        options.held_out.write_text("\n\n".join(texts) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
