@@ -30,6 +30,8 @@ void TrainingOptions::add_to(CommandLine& line) {
               "share of documents that begin with <|endoftext|> (default: 0.5)")
       ->check(CLI::Range(0.0, 1.0));
   line.heading("Model");
+  line.option("--from", from, "DIR",
+              "a model that learns on, with its shape and its tokenizer, instead of new weights");
   line.option("--preset", preset_, "NAME",
               "tiny (2 layers of width 64), atlas (4 of 256; default) or gpt2-small");
   line.number("--layers", layers_, "N", "instead of the preset's", 1, 1000);
@@ -66,6 +68,9 @@ void TrainingOptions::add_to(CommandLine& line) {
   line.number("--seed", given_.seed, "N", "decides everything that is random (default: 0)",
               std::uint64_t{0}, UINT64_MAX);
   line.heading("While it runs");
+  line.number("--stop-after", stop_after, "N",
+              "save and end after this step; --resume goes on (default: the last)", std::int64_t{1},
+              std::int64_t{kMost});
   line.number("--log-every", log_every, "N", "steps (default: 10)", std::int64_t{1},
               std::int64_t{kMost});
   line.number("--evaluate-every", evaluate_every, "N",
@@ -99,7 +104,14 @@ void TrainingOptions::check(const CommandLine& line) {
     return;
   }
   data_.files(line, kLeastWeight, kMostWeight);
-  if (tokenizer.empty()) {
+  if (!from.empty()) {
+    for (const std::string& name : line.given("Model")) {
+      if (name != "--from")
+        line.fail(fmt::format("{} cannot be given with --from, which has a shape", name));
+    }
+    if (!tokenizer.empty())
+      line.fail("--tokenizer cannot be given with --from, which has a tokenizer");
+  } else if (tokenizer.empty()) {
     line.fail(
         "--tokenizer DIR is missing; 'vitrine tokenizer train --data FILE --out DIR' makes one");
   }
@@ -110,9 +122,10 @@ void TrainingOptions::check(const CommandLine& line) {
 }
 
 nn::TrainingSettings TrainingOptions::settings(const CommandLine& line,
-                                               const nn::Tokenizer& tokenizer) const {
+                                               const nn::Tokenizer& tokenizer,
+                                               const nn::Config* from) const {
   nn::TrainingSettings s = given_;
-  s.model = nn::preset(preset_, tokenizer.vocabulary_size());
+  s.model = from != nullptr ? *from : nn::preset(preset_, tokenizer.vocabulary_size());
   if (layers_ > 0) s.model.layers = layers_;
   if (heads_ > 0) s.model.heads = heads_;
   if (context_ > 0) s.model.context = context_;

@@ -10,7 +10,8 @@
 namespace vitrine::app {
 
 struct TrainingOptions {
-  std::string out, tokenizer;
+  std::string out, tokenizer, from;
+  std::int64_t stop_after = -1;  // -1: not before the end
   bool resume = false, quiet = false;
   int threads = 0;
   std::int64_t log_every = 10, evaluate_every = 500, save_every = 500;
@@ -20,7 +21,9 @@ struct TrainingOptions {
   void add_to(CommandLine& line);
   // Throws Error (usage) for what is missing, and for settings given with --resume.
   void check(const CommandLine& line);
-  nn::TrainingSettings settings(const CommandLine& line, const nn::Tokenizer& tokenizer) const;
+  // `from` is the configuration of the model that learns on, if there is one.
+  nn::TrainingSettings settings(const CommandLine& line, const nn::Tokenizer& tokenizer,
+                                const nn::Config* from) const;
 
  private:
   nn::TrainingSettings given_;

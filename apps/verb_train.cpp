@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <optional>
 
 #include "apps/interrupt.h"
 #include "apps/progress.h"
@@ -14,14 +15,18 @@ namespace {
 
 nn::Trainer begin(const CommandLine& line, const TrainingOptions& options, ThreadPool& pool,
                   const Interruptible& interruptible) {
-  const nn::Tokenizer tokenizer = nn::Tokenizer::load(options.tokenizer);
-  const nn::TrainingSettings settings = options.settings(line, tokenizer);
+  std::optional<nn::Model> from;
+  if (!options.from.empty()) from = nn::load_gpt2(options.from);
+  const nn::Tokenizer tokenizer = from ? from->tokenizer() : nn::Tokenizer::load(options.tokenizer);
+  const nn::TrainingSettings settings =
+      options.settings(line, tokenizer, from ? &from->config() : nullptr);
   Progress progress("reading", "bytes", options.quiet);
-  return nn::Trainer::begin(
-      settings, tokenizer, options.out, pool, [&](std::int64_t done, std::int64_t total) {
-        progress.update(static_cast<double>(done), static_cast<double>(total));
-        return !interruptible.requested();
-      });
+  const auto advance = [&](std::int64_t done, std::int64_t total) {
+    progress.update(static_cast<double>(done), static_cast<double>(total));
+    return !interruptible.requested();
+  };
+  return nn::Trainer::begin(settings, tokenizer, options.out, pool, advance,
+                            from ? &from->parameters() : nullptr);
 }
 
 // One step, timed.
@@ -62,7 +67,8 @@ void verb_train(const Arguments& arguments) {
                    .quiet = options.quiet,
                    .threads = options.threads});
   log.begin(line.text());
-  while (!trainer.done()) {
+  const auto stop = [&] { return trainer.done() || trainer.steps() == options.stop_after; };
+  while (!stop()) {
     const double rate = trainer.rate();
     log.step(step(trainer, pool), rate);
     if (interruptible.requested()) {
@@ -71,7 +77,7 @@ void verb_train(const Arguments& arguments) {
           "interrupted; saved after step {} of {}: 'vitrine train --resume --out {}' goes on",
           trainer.steps(), trainer.settings().schedule.steps, options.out));
     }
-    if (trainer.steps() % options.evaluate_every == 0 || trainer.done()) log.evaluate();
+    if (trainer.steps() % options.evaluate_every == 0 || stop()) log.evaluate();
     if (trainer.steps() % options.save_every == 0) trainer.save(options.stored);
   }
   trainer.save(options.stored);

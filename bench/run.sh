@@ -67,12 +67,12 @@ results=build/bench/results
 rm -rf "$results"
 mkdir -p "$results"
 
-works=(forward/1x16 forward/8x64 forward/4x256 forward/1x1024 train/gpt2-small/4x256 train/small/16x128
+works=(forward/1x16 forward/8x64 forward/4x256 forward/1x1024 train/gpt2-small/4x256 train/small/16x128 train/default-model/8x256
   plan/forward plan/training plan/lookup generate/gpt2-small
   sweep/resid_pre sweep/mlp_out sweep/z_head sweep/pattern_head sweep/q_head sweep/z_head_pos
   sweep/without_rows sweep/without_heads sweep/without_difference sweep/without_demand sweep/batched sweep/loop)
 if [ -n "${VITRINE_BENCH_MODEL:-}" ]; then works+=(generate/model); fi
-compiled=(forward/4x256 train/gpt2-small/4x256 train/small/16x128) # also timed through torch.compile
+compiled=(forward/4x256 train/gpt2-small/4x256 train/small/16x128 train/default-model/8x256) # also timed through torch.compile
 products='.'
 if [ "$quick" = yes ]; then
   works=(forward/1x16 forward/8x64 train/small/16x128 plan/forward plan/training plan/lookup

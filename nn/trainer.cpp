@@ -67,7 +67,8 @@ Trainer::Trainer(TrainingSettings settings, Tokenizer tokenizer, fs::path folder
 }
 
 Trainer Trainer::begin(const TrainingSettings& settings, const Tokenizer& tokenizer,
-                       const fs::path& folder, ThreadPool& pool, const Progress& progress) {
+                       const fs::path& folder, ThreadPool& pool, const Progress& progress,
+                       const Parameters* from) {
   if (tokenizer.vocabulary_size() != settings.model.vocabulary) {
     throw ConfigError(fmt::format("the tokenizer has {} tokens, the model {}",
                                   tokenizer.vocabulary_size(), settings.model.vocabulary));
@@ -79,7 +80,8 @@ Trainer Trainer::begin(const TrainingSettings& settings, const Tokenizer& tokeni
   }
   prepare_text(settings, tokenizer, folder / kData, progress);
   const random::Key key = random::Key{settings.seed}.fold("weights");
-  Trainer trainer(settings, tokenizer, folder, initial_weights(settings.model, key, pool));
+  Trainer trainer(settings, tokenizer, folder,
+                  from != nullptr ? *from : initial_weights(settings.model, key, pool));
   save_tokenizer(tokenizer, folder);
   trainer.save();
   return trainer;

@@ -28,14 +28,14 @@ class Trainer {
   // How far the preparation of the texts is, in bytes read; false stops it (InterruptedError).
   using Progress = std::function<bool(std::int64_t done, std::int64_t total)>;
 
-  // Turns the texts into token ids and draws the first weights. Replaces what a run left in the
-  // folder. Throws FileError when a text is missing or empty, TokenError for token ids of a text
-  // that the tokenizer does not have, ConfigError when the tokenizer does not fit the model or has
-  // no
+  // Turns the texts into token ids, and draws the first weights unless `from` gives them: a model
+  // that is to learn on. Replaces what a run left in the folder. Throws FileError when a text is
+  // missing or empty, TokenError for token ids of a text that the tokenizer does not have,
+  // ConfigError when the tokenizer does not fit the model or has no
   // <|endoftext|>, and SaveError when the folder cannot be written.
   static Trainer begin(const TrainingSettings& settings, const Tokenizer& tokenizer,
                        const std::filesystem::path& folder, ThreadPool& pool,
-                       const Progress& progress = {});
+                       const Progress& progress = {}, const Parameters* from = nullptr);
   // Goes on from the last save. Throws FileError when there is none, CheckpointError when its parts
   // do not belong together.
   static Trainer resume(const std::filesystem::path& folder);

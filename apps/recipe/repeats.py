@@ -65,3 +65,11 @@ def token_lines(random, count, vocabulary, longest=250):
         length = random.randint(8, 120)
         times = 3 if random.random() < 0.2 and 3 * length <= longest else 2
         yield [random.randrange(1, vocabulary) for _ in range(length)] * times
+
+
+def loop_lines(random, count, vocabulary, longest=250):
+    """A few token ids (4 to 24) said three to ten times: almost every one can be known from what came before."""
+    for _ in range(count):
+        length = random.randint(4, 24)
+        times = min(random.randint(3, 10), longest // length)
+        yield [random.randrange(1, vocabulary) for _ in range(length)] * times

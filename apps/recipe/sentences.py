@@ -2,10 +2,11 @@
 """Writes the texts that teach the model its skills, the same for the same seed.
 
     python3 sentences.py texts --prose DATA/prose_gutenberg.jsonl --out DATA
-    python3 sentences.py tokens --tokenizer FOLDER --out DATA/tokens.jsonl
+    python3 sentences.py tokens --tokenizer FOLDER --out DATA
 
-`texts` writes capitals.jsonl, gifts.jsonl and repeats.jsonl, {"text": ...} a line. `tokens` writes random token ids
-said twice, {"tokens": [...]} a line, for the vocabulary of a trained tokenizer.
+`texts` writes capitals.jsonl, gifts.jsonl and repeats.jsonl, {"text": ...} a line. `tokens` writes random token ids for
+the vocabulary of a trained tokenizer, {"tokens": [...]} a line: tokens.jsonl has up to 120 said twice or three times,
+loops.jsonl a few said many times.
 """
 
 import argparse
@@ -39,10 +40,10 @@ def main():
     texts.add_argument("--prose", type=Path, required=True, help="JSONL that repeats take words and sentences from")
     texts.add_argument("--out", type=Path, required=True, help="folder for the three files")
     texts.add_argument("--rounds", type=int, default=120, help="documents that each place opens, each way (120)")
-    tokens = verbs.add_parser("tokens", help="random token ids said twice")
+    tokens = verbs.add_parser("tokens", help="tokens.jsonl, loops.jsonl: random token ids")
     tokens.add_argument("--tokenizer", type=Path, required=True, help="tokenizer folder (vocab.json)")
-    tokens.add_argument("--out", type=Path, required=True, help="file to write")
-    tokens.add_argument("--count", type=int, default=20000, help="lines (20000)")
+    tokens.add_argument("--out", type=Path, required=True, help="folder for the two files")
+    tokens.add_argument("--count", type=int, default=20000, help="lines of each (20000)")
     for verb in (texts, tokens):
         verb.add_argument("--seed", type=int, default=1, help="seed (1)")
     options = parser.parse_args()
@@ -54,7 +55,9 @@ def main():
         write(options.out / "repeats.jsonl", "text", repeats.documents(Random(options.seed + 2), 30000, prose))
     else:
         vocabulary = len(json.loads((options.tokenizer / "vocab.json").read_text(encoding="utf-8")))
-        write(options.out, "tokens", repeats.token_lines(Random(options.seed + 3), options.count, vocabulary))
+        for number, lines in enumerate((repeats.token_lines, repeats.loop_lines)):
+            name = ("tokens", "loops")[number] + ".jsonl"
+            write(options.out / name, "tokens", lines(Random(options.seed + 3 + number), options.count, vocabulary))
 
 
 if __name__ == "__main__":
