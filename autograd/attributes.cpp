@@ -68,6 +68,7 @@ std::string to_string(const Attributes& attributes) {
             return fmt::format("betas={:g}, {:g} eps={:g} decay={:g}", a.beta1, a.beta2, a.eps,
                                a.decay);
           },
+          [](const DropoutRule& a) { return fmt::format("rate={:g} stream={}", a.rate, a.stream); },
           [](const HeadsRule& a) {
             return fmt::format("heads={}{}", a.heads, a.detach_scale ? " scale=detached" : "");
           },
@@ -90,7 +91,7 @@ std::size_t hash_of(const Attributes& attributes) {
                  [&](const AdamWRule& a) {
                    for (const double x : {a.beta1, a.beta2, a.eps, a.decay}) mix(x);
                  },
-                 [](const auto&) {}},
+                 [&](const DropoutRule& a) { mix(a.rate); }, [](const auto&) {}},
       attributes);
   return h;
 }

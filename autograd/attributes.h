@@ -90,9 +90,15 @@ struct AdamWRule {
   friend bool operator==(const AdamWRule&, const AdamWRule&) = default;
 };
 
+struct DropoutRule {
+  double rate = 0;          // share of the elements that become 0, in [0, 1)
+  std::int64_t stream = 0;  // dropouts of one key draw from streams of their own
+  friend bool operator==(const DropoutRule&, const DropoutRule&) = default;
+};
+
 using Attributes = std::variant<NoAttributes, LeafName, ConstantValue, SiteLabel, AxisList, OneAxis,
                                 TargetShape, TargetType, Range, RowCount, Visibility, ScoreScale,
-                                AttentionRule, NormRule, HeadsRule, AdamWRule>;
+                                AttentionRule, NormRule, HeadsRule, AdamWRule, DropoutRule>;
 
 // "axes=[1] keepdims", for printing; "" when there is nothing to say.
 std::string to_string(const Attributes& attributes);

@@ -15,11 +15,11 @@ extern const OpDef kSum, kMax, kArgmax;  // ops_reduce.cpp
 extern const OpDef kSoftmax, kSoftmaxGrad, kLogSoftmax, kLayerNorm, kLayerNormGrad,
     kLayerNormGainGrad;  // ops_rows.cpp
 extern const OpDef kMatmul, kLinear, kLinearGeluTanh, kLinearRelu, kHeadsIn,
-    kHeadsOut;                                                    // ops_products.cpp
+    kHeadsOut;  // ops_products.cpp
 extern const OpDef kGatherRows, kGatherRowsFrom, kScatterAddRows, kPick,
     kUnpick;  // ops_gather.cpp
-extern const OpDef kLinearCrossEntropy, kLinearCrossEntropyGrads, kSumSquares, kAdamW,
-    kWriteRows;  // ops_training.cpp
+extern const OpDef kLinearCrossEntropy, kLinearCrossEntropyGrads, kSumSquares, kAdamW, kWriteRows,
+    kDropout;  // ops_training.cpp
 extern const OpDef kMask, kAttentionScores, kAttentionOuter, kAttentionMix, kAttentionMixTransposed,
     kAttention, kAttentionGrad;  // ops_attention.cpp
 
@@ -102,6 +102,7 @@ constexpr std::array kTable = {
     &kSumSquares,
     &kAdamW,
     &kWriteRows,
+    &kDropout,
 };
 }  // namespace
 

@@ -180,6 +180,12 @@ Value adamw(const Value& state, const Value& gradient, const Value& clip, const 
 // table with x[i] written at row index[i]; the last one wins where an index repeats.
 Value write_rows(const Value& table, const Value& x, const Value& index,
                  SourceLine line = SourceLine::here());
+// Inverted dropout (Srivastava et al. 2014): y[i] = keep(i) ? x[i] / (1 - rate) : 0, for rate in
+// [0, 1). key i64[2] holds a seed and the number of the step; keep(i) is a function of key, stream
+// and i alone, so a gradient draws the mask again where PyTorch would keep it. i counts the
+// elements of x in row-major order.
+Value dropout(const Value& x, const Value& key, double rate, std::int64_t stream,
+              SourceLine line = SourceLine::here());
 
 // What heads_in needs to know of the LayerNorm before it, to recompute it for an edited copy of its
 // input.

@@ -1,5 +1,5 @@
-// Ops of training and generation: the loss over a vocabulary, norms, the optimiser's step, and rows
-// written into a cache.
+// Ops of training and generation: the loss over a vocabulary, norms, the optimiser's step, rows
+// written into a cache, and dropout.
 #include "autograd/ops_common.h"
 #include "autograd/parts.h"
 #include "tensor/kernels_dense.h"
@@ -126,6 +126,21 @@ Reach reach_write_rows(const ReachCall& c) {
   return {table, x, reach_all()};
 }
 
+// ---- dropout ----------------------------------------------------------------------------------
+Type infer_dropout(const InferCall& c) {
+  const DropoutRule& r = c.as<DropoutRule>();
+  require_float(c.in[0], "x");
+  require(c.in[1] == Type({DType::i64, {2}}), "the key must be i64[2] (seed, step), not {}",
+          to_string(c.in[1]));
+  require(r.rate >= 0 && r.rate < 1, "the rate must be at least 0 and less than 1, not {}", r.rate);
+  return c.in[0];
+}
+// dx[i] = keep(i) ? dy[i] / (1 - rate) : 0: the same op, which draws the same mask.
+Grads vjp_dropout(const VjpCall& c) {
+  const DropoutRule& r = c.as<DropoutRule>();
+  return {dropout(c.grad, c.in[1], r.rate, r.stream), Value()};
+}
+
 }  // namespace
 
 extern constinit const OpDef kLinearCrossEntropy = {
@@ -198,6 +213,29 @@ extern constinit const OpDef kWriteRows = {
     .reach = reach_write_rows,
     .parts = [](const ReachCall&, int) -> std::optional<Parts> { return {}; },  // rows have numbers
     .in_place = OpDef::InPlace::first_input};
+extern constinit const OpDef kDropout = {
+    .name = "dropout",
+    .doc = "y[i] = keep(i) ? x[i] / (1 - rate) : 0, keep a function of key, stream and i; dx alike",
+    .infer = infer_dropout,
+    .eval =
+        [](const EvalCall& c) {
+          const DropoutRule& r = c.as<DropoutRule>();
+          kernels::dropout(c.pool, c.in[0], c.in[1], {r.rate, r.stream}, c.out);
+        },
+    .vjp = vjp_dropout,
+    .reach =
+        [](const ReachCall& c) {
+          Reach reach = reach_elementwise(c);
+          reach[1] = reach_all();
+          return reach;
+        },
+    .parts = [](const ReachCall&, int) -> std::optional<Parts> { return {}; },  // masks by index
+    .flops = [](const InferCall&, const Type& out) { return numel(out.shape); },
+    .fact =
+        [](const ReachCall& c) {  // 0 stays 0
+          return c.facts[0].kind == Fact::Kind::zero ? c.facts[0] : Fact{};
+        },
+    .in_place = OpDef::InPlace::first_input};
 
 Value linear_cross_entropy(const Value& x, const Value& w, const Value& targets, SourceLine line) {
   return x.builder().emit(kLinearCrossEntropy, {x, w, targets}, NoAttributes{}, line);
@@ -211,6 +249,9 @@ Value adamw(const Value& state, const Value& gradient, const Value& clip, const 
 }
 Value write_rows(const Value& table, const Value& x, const Value& index, SourceLine line) {
   return table.builder().emit(kWriteRows, {table, x, index}, NoAttributes{}, line);
+}
+Value dropout(const Value& x, const Value& key, double rate, std::int64_t stream, SourceLine line) {
+  return x.builder().emit(kDropout, {x, key}, DropoutRule{rate, stream}, line);
 }
 
 }  // namespace vitrine

@@ -1,5 +1,5 @@
 // Kernels of training: attention over long sequences and its gradient, the loss with its gradients,
-// the optimiser.
+// the optimiser, dropout.
 #pragma once
 
 #include <cstdint>
@@ -51,5 +51,17 @@ void adamw(ThreadPool& pool, const View& state, const View& gradient, const View
 // out = table, then out[index[i]] = x[i]. out may be table: then only the named rows are touched.
 void write_rows(ThreadPool& pool, const View& table, const View& x, const View& index,
                 const View& out);
+
+// ---- dropout ----------------------------------------------------------------------------------
+// out[i] = x[i] / (1 - rate) or 0, x and out f32 or f64, key (i64) a seed and a step. With
+// stream = random::Key{seed}.fold(step).fold(rule.stream), element i is kept when word i % 4 of
+// random::philox(stream, i / 4) is at least rate * 2^32 (rounded, at most
+// 2^32 - 1). out may be x.
+struct DropRule {
+  double rate;
+  std::int64_t stream;
+};
+void dropout(ThreadPool& pool, const View& x, const View& key, const DropRule& rule,
+             const View& out);
 
 }  // namespace vitrine::kernels

@@ -93,6 +93,11 @@ struct Gemm {
 struct AdamWStep {  // see kernels::adamw; everything that is the same for all weights
   double gradient_scale, beta1, beta2, keep, step, root, eps;
 };
+struct DropStep {  // see kernels::dropout
+  std::uint64_t key;
+  std::uint32_t below;  // a word of the key's Philox stream that is less than this drops
+  double scale;         // of what is kept
+};
 template <class T>
 struct Training {
   // n weights w with moments m and v and gradients g: the next ones to w2, m2, v2, which may be the
@@ -100,6 +105,8 @@ struct Training {
   void (*adamw)(const AdamWStep& rule, const T* w, const T* m, const T* v, const T* g, T* w2, T* m2,
                 T* v2, std::int64_t n);
   double (*sum_squares)(const T* x, std::int64_t n);
+  // n elements of which the first belongs to word 0 of Philox block `block`; y may be x.
+  void (*dropout)(const DropStep& step, std::uint64_t block, const T* x, T* y, std::int64_t n);
 };
 
 // kernels_simd_peak.cpp: loops that show what this CPU can do at most.

@@ -10,6 +10,7 @@
 #include "tensor/kernels_dense.h"
 #include "tensor/kernels_place.h"
 #include "tensor/kernels_simd.h"
+#include "tensor/random.h"
 #include "tensor/strided_reader.h"
 
 namespace vitrine::kernels {
@@ -132,6 +133,21 @@ double sum_squares_as(ThreadPool& pool, const View& x) {
   return sum;
 }
 
+template <class T>
+void dropout_as(ThreadPool& pool, const View& x, const simd::DropStep& step, const View& out) {
+  static_assert(kGrain % kReadBlock == 0 && kReadBlock % 4 == 0);  // whole Philox blocks
+  const StridedReader<T> in(x);
+  const auto& simd = simd::training<T>();
+  pool.parallel_for(out.numel(), kGrain, [&](std::int64_t begin, std::int64_t end) {
+    T buffer[kReadBlock];
+    for (std::int64_t at = begin; at < end; at += kReadBlock) {
+      const std::int64_t count = std::min(kReadBlock, end - at);
+      simd.dropout(step, static_cast<std::uint64_t>(at) / 4, in.read(at, count, buffer),
+                   out.as<T>() + at, count);
+    }
+  });
+}
+
 // A contiguous stand-in for an input with other strides.
 struct Contiguous {
   Tensor copy;
@@ -173,6 +189,21 @@ void adamw(ThreadPool& pool, const View& state, const View& gradient, const View
   if (state.dtype == DType::f32)
     adamw_as<float>(pool, s.view, g.view, factor, f.view.as<double>(), rule, out);
   else adamw_as<double>(pool, s.view, g.view, factor, f.view.as<double>(), rule, out);
+}
+
+void dropout(ThreadPool& pool, const View& x, const View& key, const DropRule& rule,
+             const View& out) {
+  const auto part = [&](int i) {
+    return static_cast<std::uint64_t>(key.as<std::int64_t>()[i * key.strides[0]]);
+  };
+  const random::Key stream =
+      random::Key{part(0)}.fold(part(1)).fold(static_cast<std::uint64_t>(rule.stream));
+  const double below = std::min(std::round(rule.rate * 0x1p32), 0x1p32 - 1);
+  const simd::DropStep step{.key = stream.value,
+                            .below = static_cast<std::uint32_t>(below),
+                            .scale = 1 / (1 - rule.rate)};
+  if (x.dtype == DType::f32) dropout_as<float>(pool, x, step, out);
+  else dropout_as<double>(pool, x, step, out);
 }
 
 void write_rows(ThreadPool& pool, const View& table, const View& x, const View& index,

@@ -101,6 +101,35 @@ void add_write_rows(std::vector<Sample>& out) {
   }
 }
 
+void add_dropout(std::vector<Sample>& out) {
+  const Leaf key = longs("key", {2}, {7, 40});
+  const auto add = [&](const std::string& name, const Shape& shape, double rate) {
+    out.push_back({"dropout", name, {normal("x", shape), key}, [rate](Builder&, const In& in) {
+                     return dropout(in[0], in[1], rate, 3);
+                   }});
+  };
+  add("half", {5, 7}, 0.5);
+  add("tenth", {3, 2, 4}, 0.1);
+  add("nothing_dropped", {6}, 0);
+  add("almost_everything", {9}, 0.999);
+  add("scalar", {}, 0.25);
+  add("no_rows", {0, 3}, 0.5);
+  for (const Viewed& v : views()) {
+    out.push_back({"dropout", v.name, {normal("x", v.leaf), key}, [v](Builder&, const In& in) {
+                     return dropout(v.view(in[0]), in[1], 0.4, 0);
+                   }});
+  }
+  // Exact zeros stay: what a mask says of its output survives.
+  out.push_back({"dropout", "masked", {normal("x", {4, 4}), key}, [](Builder&, const In& in) {
+                   return dropout(softmax(mask(in[0], 0, 1)), in[1], 0.3, 1);
+                 }});
+  out.push_back(
+      {"dropout",
+       "strided_key",
+       {normal("x", {8}), longs("keys", {4}, {1, 2, 3, 4})},
+       [](Builder&, const In& in) { return dropout(in[0], slice(in[1], 0, 0, 4, 2), 0.5, 0); }});
+}
+
 }  // namespace
 
 std::vector<Sample> training_samples() {
@@ -108,6 +137,7 @@ std::vector<Sample> training_samples() {
   add_loss(samples);
   add_optimiser(samples);
   add_write_rows(samples);
+  add_dropout(samples);
   return samples;
 }
 

@@ -270,6 +270,15 @@ std::vector<WrongCall> wrong_calls() {
                  [](Builder& b) {
                    write_rows(f64(b, {4, 2}), f64(b, {3, 2}), i32(b, {2}));
                  }));
+  const auto i64_pair = [](Builder& b) { return b.input("key", {DType::i64, {2}}); };
+  add_call(wrong("dropout", {"i32[3]", "x must be f32 or f64"},
+                 [i64_pair](Builder& b) { dropout(i32(b, {3}), i64_pair(b), 0.5, 0); }));
+  add_call(wrong("dropout", {"f64[3]", "i32[2]", "the key must be i64[2] (seed, step)"},
+                 [](Builder& b) { dropout(f64(b, {3}), i32(b, {2}), 0.5, 0); }));
+  for (const double rate : {1.0, -0.1, std::nan("")}) {
+    add_call(wrong("dropout", {"f64[3]", "the rate must be at least 0 and less than 1, not"},
+                   [i64_pair, rate](Builder& b) { dropout(f64(b, {3}), i64_pair(b), rate, 0); }));
+  }
 
   // ---- attention
   add_call(wrong("mask", {"f64[2, 3]", "the query and key axes must differ"}, [](Builder& b) {
