@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <system_error>
 
 #include "tensor/error.h"
 #include "tensor/safetensors.h"
@@ -18,10 +19,10 @@ std::filesystem::path shard_file(const std::filesystem::path& folder, std::strin
 Tensor expect_list(const SafeTensors& file, std::string_view name, DType dtype) {
   Tensor list = file.at(name);
   if (list.rank() != 1 || list.dtype() != dtype) {
-    throw FileError(fmt::format("{}: '{}' must be a list of {}, not {}{}; was it written by "
-                                "another program?",
-                                file.file(), name, name_of(dtype), name_of(list.dtype()),
-                                to_string(list.shape())));
+    throw FileError(fmt::format(
+        "{}: '{}' must be a list of {}, not {}{}; was it written by "
+        "another program?",
+        file.file(), name, name_of(dtype), name_of(list.dtype()), to_string(list.shape())));
   }
   return list;
 }
@@ -31,8 +32,9 @@ void check_ends(const SafeTensors& file, const Tensor& tokens, const Tensor& end
   for (std::int64_t i = 0; i < ends.numel(); ++i) {
     const std::int64_t end = ends.data<std::int64_t>()[i];
     if (end <= before || end > tokens.numel()) {
-      throw FileError(fmt::format("{}: document {} ends at token {}, after one that ends at {} of {}",
-                                  file.file(), i, end, before, tokens.numel()));
+      throw FileError(
+          fmt::format("{}: document {} ends at token {}, after one that ends at {} of {}",
+                      file.file(), i, end, before, tokens.numel()));
     }
     before = end;
   }
@@ -59,13 +61,21 @@ void TokenizedWriter::add(std::span<const int> document) {
 
 void TokenizedWriter::finish() {
   if (!ends_.empty() || shards_ == 0) write_shard();
+  std::error_code error;
+  for (int i = shards_; std::filesystem::remove(shard_file(folder_, name_, i), error); ++i) {
+  }
+  if (error) {
+    throw SaveError(fmt::format("{}: it is of an earlier text and cannot be removed: {}",
+                                shard_file(folder_, name_, shards_).string(), error.message()));
+  }
 }
 
 void TokenizedWriter::write_shard() {
   const auto n = static_cast<std::int64_t>(pending_.size()),
              documents = static_cast<std::int64_t>(ends_.size());
-  save_safetensors(shard_file(folder_, name_, shards_++),
-                   {{"tokens", Tensor::of({n}, pending_)}, {"ends", Tensor::of({documents}, ends_)}});
+  save_safetensors(
+      shard_file(folder_, name_, shards_++),
+      {{"tokens", Tensor::of({n}, pending_)}, {"ends", Tensor::of({documents}, ends_)}});
   pending_.clear();
   ends_.clear();
 }

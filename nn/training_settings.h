@@ -33,12 +33,13 @@ struct TrainingSettings {
 };
 
 // The shapes that `vitrine train --preset` knows: tiny (2 layers of width 64, to try things out),
-// atlas (4 layers of width 256), gpt2-small. The vocabulary is the tokenizer's. Throws Error (usage)
-// for another name.
+// atlas (4 layers of width 256), gpt2-small. The vocabulary is the tokenizer's. Throws Error
+// (usage) for another name.
 Config preset(std::string_view name, int vocabulary);
 std::vector<std::string> preset_names();
 
-// JSON, as checkpoints hold it. Reading throws CheckpointError, naming `where`.
+// JSON, as checkpoints hold it. Reading it names `where` in what it throws: FileError for what is
+// not JSON, ConfigError for a model that cannot be, CheckpointError for everything else.
 std::string to_json(const TrainingSettings& settings);
 TrainingSettings parse_settings(std::string_view json, const std::string& where);
 
