@@ -84,4 +84,12 @@ std::string CommandLine::text() const {
   return text;
 }
 
+std::vector<std::string> CommandLine::given(const std::string& heading) const {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app_.get_options()) {
+    if (option->get_group() == heading && option->count() > 0) names.push_back(option->get_name());
+  }
+  return names;
+}
+
 }  // namespace vitrine::app

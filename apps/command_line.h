@@ -59,6 +59,9 @@ class CommandLine {
   // the nearest ones, and for a value that does not fit.
   bool parse();
 
+  // The options under a heading that were given, in the order of the help.
+  std::vector<std::string> given(const std::string& heading) const;
+
   // Throws Error (usage): the verb, the message, and where the help is.
   [[noreturn]] void fail(std::string_view message) const;
 

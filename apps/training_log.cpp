@@ -47,14 +47,15 @@ constexpr int kSampleTokens = 24;
 
 TrainingLog::TrainingLog(const nn::Trainer& trainer, const std::filesystem::path& folder,
                          const TrainingLogOptions& options)
-    : trainer_(trainer), file_(folder / "log.jsonl"), options_(options) {
+    : trainer_(trainer), file_(folder / "log.jsonl"), options_(options), since_(trainer.seconds()) {
   write_text(file_, lines_until(file_, trainer.steps()));
   order_.resize(static_cast<std::size_t>(trainer.validation().documents()));
   std::iota(order_.begin(), order_.end(), 0);
   const random::Key key = random::Key{0}.fold("validation");
   for (std::size_t i = order_.size(); i > 1; --i) {  // Fisher and Yates
-    std::swap(order_[i - 1], order_[static_cast<std::size_t>(random::below(
-                                 key, i, static_cast<std::int64_t>(i)))]);
+    std::swap(
+        order_[i - 1],
+        order_[static_cast<std::size_t>(random::below(key, i, static_cast<std::int64_t>(i)))]);
   }
   out_.open(file_, std::ios::app);
 }
@@ -62,9 +63,10 @@ TrainingLog::TrainingLog(const nn::Trainer& trainer, const std::filesystem::path
 void TrainingLog::write(const std::string& line) {
   out_ << line << '\n' << std::flush;
   if (!out_) {
-    throw SaveError(fmt::format("{}: the log cannot be written (is the disk full?); the last save "
-                                "is whole: --resume goes on from there",
-                                file_.string()));
+    throw SaveError(
+        fmt::format("{}: the log cannot be written (is the disk full?); the last save "
+                    "is whole: --resume goes on from there",
+                    file_.string()));
   }
 }
 
@@ -74,15 +76,16 @@ void TrainingLog::show(const std::string& line) const {
 
 void TrainingLog::begin(const std::string& command) {
   const nn::TrainingSettings& s = trainer_.settings();
-  show(fmt::format("{} parameters: {} layers of width {}, {} heads, {} tokens of context, {} tokens known",
-                   grouped(s.model.parameter_count()), s.model.layers, s.model.d_model,
-                   s.model.heads, s.model.context, grouped(s.model.vocabulary)));
-  show(fmt::format("{} tokens to train on, {} for validation; {} steps of {}: {} tokens{}",
-                   grouped(trainer_.training_tokens()), grouped(trainer_.validation().tokens()),
-                   grouped(s.schedule.steps), grouped(trainer_.tokens_of_step()),
-                   grouped(s.schedule.steps * trainer_.tokens_of_step()),
-                   trainer_.steps() > 0 ? fmt::format("; going on after step {}", trainer_.steps())
-                                        : ""));
+  show(fmt::format(
+      "{} parameters: {} layers of width {}, {} heads, {} tokens of context, {} tokens known",
+      grouped(s.model.parameter_count()), s.model.layers, s.model.d_model, s.model.heads,
+      s.model.context, grouped(s.model.vocabulary)));
+  show(fmt::format(
+      "{} tokens to train on, {} for validation; {} steps of {}: {} tokens{}",
+      grouped(trainer_.training_tokens()), grouped(trainer_.validation().tokens()),
+      grouped(s.schedule.steps), grouped(trainer_.tokens_of_step()),
+      grouped(s.schedule.steps * trainer_.tokens_of_step()),
+      trainer_.steps() > 0 ? fmt::format("; going on after step {}", trainer_.steps()) : ""));
   write(to_line({{"step", trainer_.steps()},
                  {"command", json_text(command)},
                  {"version", VITRINE_VERSION},
@@ -90,26 +93,27 @@ void TrainingLog::begin(const std::string& command) {
                  {"parameters", s.model.parameter_count()}}));
 }
 
-void TrainingLog::step(const nn::TrainingStep::Outcome& outcome, double rate, double seconds) {
+void TrainingLog::step(const nn::TrainingStep::Outcome& outcome, double rate) {
   loss_ += outcome.loss;
   norm_ += outcome.grad_norm;
-  seconds_ += seconds;
   ++count_;
   if (trainer_.steps() % options_.log_every != 0 && !trainer_.done()) return;
   const auto n = static_cast<double>(count_);
-  const double tokens = n * static_cast<double>(trainer_.tokens_of_step()) / seconds_;
+  const double seconds = trainer_.seconds() - since_;
+  const double tokens = n * static_cast<double>(trainer_.tokens_of_step()) / seconds;
   const std::int64_t all = trainer_.settings().schedule.steps;
-  const double left = static_cast<double>(all - trainer_.steps()) * seconds_ / n;
+  const double left = static_cast<double>(all - trainer_.steps()) * seconds / n;
   show(fmt::format("step {:>6} of {}  loss {:.4f}  norm {:.2f}  rate {:.2e}  {} tokens/s  {} left",
-                   trainer_.steps(), all, loss_ / n, norm_ / n, rate,
-                   grouped(std::llround(tokens)), duration(left)));
+                   trainer_.steps(), all, loss_ / n, norm_ / n, rate, grouped(std::llround(tokens)),
+                   duration(left)));
   write(to_line({{"step", trainer_.steps()},
                  {"loss", loss_ / n},
                  {"grad_norm", norm_ / n},
                  {"rate", rate},
                  {"tokens_per_second", tokens},
                  {"seconds", trainer_.seconds()}}));
-  loss_ = norm_ = seconds_ = 0;
+  loss_ = norm_ = 0;
+  since_ = trainer_.seconds();
   count_ = 0;
 }
 

@@ -17,9 +17,10 @@ struct TrainingLogOptions {
   int threads = 0;
 };
 
-// log.jsonl has a line for every `log_every` steps, {step, loss, rate, grad_norm, tokens_per_second,
-// seconds}: loss and norm are means over these steps, before each; and one for every evaluation,
-// {step, validation_loss, bits_per_byte, induction: {first, second, score, head}, samples}.
+// log.jsonl has a line for every `log_every` steps, {step, loss, rate, grad_norm,
+// tokens_per_second, seconds}: loss and norm are means over these steps, before each; and one for
+// every evaluation, {step, validation_loss, bits_per_byte, induction: {first, second, score, head},
+// samples}.
 class TrainingLog {
  public:
   // Drops lines of steps after the trainer's: those that a killed run made after its last save.
@@ -28,7 +29,7 @@ class TrainingLog {
               const TrainingLogOptions& options);
 
   void begin(const std::string& command);
-  void step(const nn::TrainingStep::Outcome& outcome, double rate, double seconds);
+  void step(const nn::TrainingStep::Outcome& outcome, double rate);
   void evaluate();
   void finish();
 
@@ -41,7 +42,8 @@ class TrainingLog {
   TrainingLogOptions options_;
   std::ofstream out_;
   std::vector<std::int64_t> order_;  // of the validation documents, mixed
-  double loss_ = 0, norm_ = 0, seconds_ = 0;  // sums since the last line
+  double loss_ = 0, norm_ = 0;       // sums since the last line
+  double since_ = 0;                 // the trainer's seconds then
   std::int64_t count_ = 0;
 };
 

@@ -50,8 +50,7 @@ void verb_evaluate(const Arguments& arguments) {
               kMost);
   line.number("--overlap", windows.overlap, "N",
               "tokens that windows share (default: half a window)", 0, kMost);
-  line.flag("--prepend-bos", prepend_bos,
-            "put the beginning-of-text token before every document");
+  line.flag("--prepend-bos", prepend_bos, "put the beginning-of-text token before every document");
   common.add_to(line);
   if (!line.parse()) return;
   const Interruptible interruptible;
@@ -64,9 +63,8 @@ void verb_evaluate(const Arguments& arguments) {
   }
   Progress progress("evaluating", "bytes", common.quiet);
   nn::TextLossMeter meter(model, windows);
-  const auto total = std::filesystem::exists(file)
-                         ? static_cast<double>(std::filesystem::file_size(file))
-                         : 0.0;
+  const auto total =
+      std::filesystem::exists(file) ? static_cast<double>(std::filesystem::file_size(file)) : 0.0;
   nn::for_each_document(file, data.split(), [&](const nn::Document& d) {
     nn::Tokens tokens;
     if (bos) tokens.push_back(*bos);
@@ -82,16 +80,13 @@ void verb_evaluate(const Arguments& arguments) {
   });
   const nn::TextLoss loss = meter.finish();
   if (loss.tokens == 0) {
-    throw ContextError(fmt::format(
-        "{}: nothing to predict: it has no document of at least two tokens", file));
+    throw ContextError(
+        fmt::format("{}: nothing to predict: it has no document of at least two tokens", file));
   }
   if (!common.json()) return write_result(common.out, table(loss, common.style()));
-  Json json = {{"meta", common.meta(line)},
-               {"documents", loss.documents},
-               {"tokens", loss.tokens},
-               {"bytes", loss.bytes > 0 ? Json(loss.bytes) : Json()},
-               {"loss", loss.per_token()},
-               {"ppl_token", std::exp(loss.per_token())}};
+  Json json = {{"meta", common.meta(line)}, {"documents", loss.documents},
+               {"tokens", loss.tokens},     {"bytes", loss.bytes > 0 ? Json(loss.bytes) : Json()},
+               {"loss", loss.per_token()},  {"ppl_token", std::exp(loss.per_token())}};
   const double bits = loss.bits_per_byte();
   json["ppl_byte"] = loss.bytes > 0 ? Json(std::exp2(bits)) : Json();
   json["bits_per_byte"] = loss.bytes > 0 ? Json(bits) : Json();

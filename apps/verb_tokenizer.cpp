@@ -74,9 +74,11 @@ FileRead read(const DataFile& file, nn::Split split, const Interruptible& interr
   return result;
 }
 
-std::int64_t tokens_of(const nn::WordCounts& counts, const nn::Tokenizer& tokenizer) {
+std::int64_t tokens_of(const nn::WordCounts& counts, const nn::Tokenizer& tokenizer,
+                       const Interruptible& interruptible) {
   std::int64_t tokens = 0;
   for (const auto& [word, count] : counts.in_thousandths()) {
+    interruptible.check();
     tokens +=
         count / nn::WordCounts::kOne * static_cast<std::int64_t>(tokenizer.encode(word).size());
   }
@@ -191,7 +193,7 @@ void verb_tokenizer(const Arguments& arguments) {
   const nn::Tokenizer tokenizer(std::move(vocabulary), common.out);
   Amounts total;
   for (FileRead& file : all) {
-    file.amounts.tokens = tokens_of(file.counts, tokenizer);
+    file.amounts.tokens = tokens_of(file.counts, tokenizer, interruptible);
     total += file.amounts;
   }
   interruptible.check();

@@ -43,6 +43,12 @@ Config small() {
   return c;
 }
 
+Config default_model() {  // as apps/recipe trains it
+  Config c = small();
+  c.vocabulary = 6000;
+  return c;
+}
+
 std::vector<Tokens> random_prompts(const Batch& batch, int vocabulary) {
   std::vector<Tokens> prompts(static_cast<std::size_t>(batch.prompts));
   std::uint64_t draw = 0;
@@ -210,6 +216,7 @@ void add_benchmarks(const Options& options) {
   add_forward(options, model);
   add_training(options, "gpt2-small", gpt2_small(), {4, 256});
   add_training(options, "small", small(), {16, 128});
+  add_training(options, "default-model", default_model(), {8, 256});
   add_plans();
   add_generation("gpt2-small", model, [=] { return random_gpt2_small(options.threads); });
   if (const char* folder = std::getenv("VITRINE_BENCH_MODEL");

@@ -141,7 +141,7 @@ Model Trainer::model(int threads) const {
   return model;
 }
 
-void Trainer::save() const {
+void Trainer::save(DType stored) const {
   const Json progress = {
       {"step", steps()}, {"seconds", seconds_}, {"positions", to_json(stream_.positions())}};
   NamedTensors state;
@@ -149,7 +149,7 @@ void Trainer::save() const {
   save_safetensors(folder_ / kState, state,
                    {{"settings", to_json(settings_)}, {"progress", progress.dump()}});
   save_checkpoint(folder_, settings_.model,
-                  settings_.rules.ema > 0 ? step_.averaged() : step_.parameters());
+                  settings_.rules.ema > 0 ? step_.averaged() : step_.parameters(), stored);
 }
 
 }  // namespace vitrine::nn

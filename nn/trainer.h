@@ -60,8 +60,9 @@ class Trainer {
   // The model as it is now: its weights are views that further steps change. With an average, the
   // averaged weights.
   Model model(int threads) const;
-  // Throws SaveError; the last save is still there then.
-  void save() const;
+  // `stored` is how model.safetensors holds the weights; the state is exact. Throws SaveError; the
+  // last save is still there then.
+  void save(DType stored = DType::f32) const;
 
  private:
   Trainer(TrainingSettings settings, Tokenizer tokenizer, std::filesystem::path folder,

@@ -17,6 +17,7 @@ import time
 import report
 
 SMALL = dict(n_layer=6, n_embd=256, n_head=8, vocab_size=5000, n_positions=256)
+DEFAULT_MODEL = SMALL | dict(vocab_size=6000)
 
 # Names as in model_bench.cpp; what to do, the model's shape, prompts, tokens of each.
 WORKS = {
@@ -26,6 +27,7 @@ WORKS = {
     "forward/1x1024": ("forward", {}, 1, 1024),
     "train/gpt2-small/4x256": ("train", {}, 4, 256),
     "train/small/16x128": ("train", SMALL, 16, 128),
+    "train/default-model/8x256": ("train", DEFAULT_MODEL, 8, 256),
     "generate/gpt2-small": ("generate", {}, 1, 8),
 }
 NEW_TOKENS = 128  # that generate makes

@@ -167,6 +167,7 @@ void Running::wait_until_it_sleeps() {
 }
 
 void Running::interrupt() { ::kill(pid_, SIGINT); }
+void Running::kill() { ::kill(pid_, SIGKILL); }
 
 Outcome Running::finish() {
   char piece[4096];

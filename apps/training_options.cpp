@@ -1,0 +1,139 @@
+#include "apps/training_options.h"
+
+#include <fmt/format.h>
+
+namespace vitrine::app {
+namespace {
+
+constexpr double kLeastWeight = 0.001, kMostWeight = 1e6;
+// What decides the weights: with --resume all of it is that of the run.
+constexpr const char* kDecisive[] = {"Text", "Model", "Training"};
+
+}  // namespace
+
+void TrainingOptions::add_to(CommandLine& line) {
+  constexpr int kMost = 1 << 30;
+  line.option("--out", out, "DIR",
+              "the folder of the run: a model, and all that is needed to go on")
+      ->required();
+  line.flag("--resume", resume, "go on from the last save in --out, with its settings and texts");
+  line.heading("Text");
+  data_.add_to(line,
+               "Lines {\"tokens\": [ids]} will do, too. Each file gives the share of the tokens\n"
+               "that its WEIGHT is of all weights (default: 1)");
+  line.option("--tokenizer", tokenizer, "DIR",
+              "a folder with a tokenizer's files, as 'vitrine tokenizer train' writes them");
+  line.option("--validation", given_.validation, "SHARE",
+              "share of each text that is kept for validation (default: 0.01)")
+      ->check(CLI::Range(0.0, 0.5));
+  line.option("--begun", given_.begun, "SHARE",
+              "share of documents that begin with <|endoftext|> (default: 0.5)")
+      ->check(CLI::Range(0.0, 1.0));
+  line.heading("Model");
+  line.option("--preset", preset_, "NAME",
+              "tiny (2 layers of width 64), atlas (4 of 256; default) or gpt2-small");
+  line.number("--layers", layers_, "N", "instead of the preset's", 1, 1000);
+  line.number("--heads", heads_, "N", "instead of the preset's", 1, 1000);
+  line.number("--width", width_, "N", "of the residual stream, instead of the preset's", 1,
+              1 << 20);
+  line.number("--context", context_, "N", "tokens, instead of the preset's", 2, 1 << 20);
+  line.heading("Training");
+  line.number("--steps", steps_, "N", "how many (default: 1000)", std::int64_t{1},
+              std::int64_t{kMost});
+  line.number("--batch-tokens", given_.rows, "N", "tokens of a batch (default: 4096)",
+              std::int64_t{2}, std::int64_t{kMost});
+  line.number("--accumulate", given_.rules.accumulate, "N",
+              "batches whose gradients make one step (default: 1)", 1, kMost);
+  line.option("--rate", given_.schedule.peak, "RATE", "peak learning rate (default: 0.001)")
+      ->check(CLI::PositiveNumber);
+  line.number("--warmup", warmup_, "N",
+              "steps in which the rate rises (default: a fiftieth of all)", std::int64_t{0},
+              std::int64_t{kMost});
+  line.option("--schedule", shape_, "SHAPE",
+              "how the rate falls: cosine (default), linear or constant")
+      ->check(CLI::IsMember({"cosine", "linear", "constant"}));
+  line.option("--last-rate", given_.schedule.last, "SHARE",
+              "of the peak, at the last step (default: 0.1)")
+      ->check(CLI::Range(0.0, 1.0));
+  line.option("--decay", given_.rules.adamw.decay, "X", "weight decay (default: 0.1)")
+      ->check(CLI::NonNegativeNumber);
+  line.option("--clip", given_.rules.adamw.clip, "X",
+              "largest norm of the gradient (default: 1; 0: none)")
+      ->check(CLI::NonNegativeNumber);
+  line.option("--ema", given_.rules.ema, "X",
+              "save an average of the weights with this memory, such as 0.999 (default: 0, none)")
+      ->check(CLI::Range(0.0, 0.999999));
+  line.number("--seed", given_.seed, "N", "decides everything that is random (default: 0)",
+              std::uint64_t{0}, UINT64_MAX);
+  line.heading("While it runs");
+  line.number("--log-every", log_every, "N", "steps (default: 10)", std::int64_t{1},
+              std::int64_t{kMost});
+  line.number("--evaluate-every", evaluate_every, "N",
+              "steps between validation, samples and induction score (default: 500)",
+              std::int64_t{1}, std::int64_t{kMost});
+  line.number("--save-every", save_every, "N", "steps (default: 500)", std::int64_t{1},
+              std::int64_t{kMost});
+  line.option("--sample", samples, "PROMPT", "continued at every evaluation; may be repeated")
+      ->allow_extra_args(false);
+  line.option("--store", stored_, "TYPE",
+              "how model.safetensors holds the weights: f32 (default), f16 or bf16; the\n"
+              "state to go on from is exact always")
+      ->check(CLI::IsMember({"f32", "f16", "bf16"}));
+  line.number("--threads", threads, "N", "default: one per core", 0, 4096);
+  line.flag("--quiet", quiet, "no progress on stderr");
+}
+
+void TrainingOptions::check(const CommandLine& line) {
+  if (stored_ != "f32") stored = stored_ == "f16" ? DType::f16 : DType::bf16;
+  if (resume) {
+    if (!nn::Trainer::exists(out)) {
+      line.fail(fmt::format("{} holds no run to go on with; leave --resume out to begin one", out));
+    }
+    for (const char* heading : kDecisive) {
+      const std::vector<std::string> given = line.given(heading);
+      if (!given.empty()) {
+        line.fail(fmt::format(
+            "{} cannot be given with --resume: a run goes on with its own settings", given[0]));
+      }
+    }
+    return;
+  }
+  data_.files(line, kLeastWeight, kMostWeight);
+  if (tokenizer.empty()) {
+    line.fail(
+        "--tokenizer DIR is missing; 'vitrine tokenizer train --data FILE --out DIR' makes one");
+  }
+  if (nn::Trainer::exists(out)) {
+    line.fail(fmt::format(
+        "{} holds a run already: add --resume to go on with it, or give another folder", out));
+  }
+}
+
+nn::TrainingSettings TrainingOptions::settings(const CommandLine& line,
+                                               const nn::Tokenizer& tokenizer) const {
+  nn::TrainingSettings s = given_;
+  s.model = nn::preset(preset_, tokenizer.vocabulary_size());
+  if (layers_ > 0) s.model.layers = layers_;
+  if (heads_ > 0) s.model.heads = heads_;
+  if (context_ > 0) s.model.context = context_;
+  if (width_ > 0) {
+    s.model.d_model = width_;
+    s.model.d_mlp = 4 * width_;
+  }
+  if (s.model.d_model % s.model.heads != 0) {
+    line.fail(fmt::format("the width {} must be a multiple of the {} heads", s.model.d_model,
+                          s.model.heads));
+  }
+  s.model.bos = s.model.eos = tokenizer.end_of_text();
+  s.schedule.steps = steps_;
+  s.schedule.warmup = warmup_ < 0 ? steps_ / 50 : warmup_;
+  if (s.schedule.warmup > steps_) line.fail("--warmup is longer than --steps");
+  if (shape_ == "linear") s.schedule.shape = nn::Schedule::Shape::linear;
+  if (shape_ == "constant") s.schedule.shape = nn::Schedule::Shape::constant;
+  s.split = data_.split();
+  for (const DataFile& file : data_.files(line, kLeastWeight, kMostWeight))
+    s.sources.push_back({file.path, file.weight});
+  return s;
+}
+
+}  // namespace vitrine::app

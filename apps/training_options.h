@@ -1,0 +1,34 @@
+// The options of `vitrine train`: what is trained, on what, and how.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "apps/data_files.h"
+#include "nn/trainer.h"
+
+namespace vitrine::app {
+
+struct TrainingOptions {
+  std::string out, tokenizer;
+  bool resume = false, quiet = false;
+  int threads = 0;
+  std::int64_t log_every = 10, evaluate_every = 500, save_every = 500;
+  std::vector<std::string> samples;  // prompts that are continued at every evaluation
+  DType stored = DType::f32;         // how model.safetensors holds the weights
+
+  void add_to(CommandLine& line);
+  // Throws Error (usage) for what is missing, and for settings given with --resume.
+  void check(const CommandLine& line);
+  nn::TrainingSettings settings(const CommandLine& line, const nn::Tokenizer& tokenizer) const;
+
+ private:
+  nn::TrainingSettings given_;
+  DataOptions data_;
+  std::string preset_ = "atlas", shape_ = "cosine", stored_ = "f32";
+  int layers_ = 0, heads_ = 0, width_ = 0, context_ = 0;
+  std::int64_t steps_ = 1000;
+  std::int64_t warmup_ = -1;  // a share of the steps
+};
+
+}  // namespace vitrine::app

@@ -1,0 +1,233 @@
+// vitrine train and evaluate: a run that is killed, interrupted or out of disk goes on to the same
+// weights.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <chrono>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tensor/file.h"
+#include "tests/apps/program.h"
+#include "tests/tensor/temporary_folder.h"
+
+namespace vitrine::test {
+namespace {
+
+using nlohmann::json;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+std::string words(int count) {
+  std::string text;
+  std::minstd_rand draw(7);
+  const std::vector<std::string> known = {"the", "old",  "cat",    "sat", "on",   "a",
+                                          "mat", "with", "seven", "mice", "and", "sang"};
+  for (int i = 0; i < count; ++i) {
+    text += (i == 0 ? "" : i % 9 == 0 ? ".\n" : " ") + known[draw() % known.size()];
+  }
+  return text;
+}
+
+class Train : public ::testing::Test {
+ protected:
+  Train() {
+    write_text(folder_ / "text.txt", words(3000));
+    write_text(folder_ / "more.jsonl", R"({"text": "The capital of Texas is Austin."})"
+                                       "\n" R"({"tokens": [70, 71, 72, 70, 71, 72]})" "\n");
+    const Outcome o = vitrine({"tokenizer", "train", "--data", folder_ / "text.txt", "--vocabulary",
+                               "290", "--out", folder_ / "tokenizer"});
+    EXPECT_EQ(o.exit, 0) << o.err;
+  }
+  std::vector<std::string> command(const std::string& out, int steps) const {
+    return {"train",       "--preset",    "tiny",   "--data",       folder_ / "text.txt",
+            "--data",      (folder_ / "more.jsonl").string() + ":0.2",
+            "--tokenizer", folder_ / "tokenizer",   "--out",        folder_ / out,
+            "--steps",     std::to_string(steps),   "--batch-tokens", "96",
+            "--save-every", "3",          "--log-every", "2",       "--evaluate-every", "20",
+            "--sample",    "the old"};
+  }
+  Outcome resume(const std::string& out, std::vector<std::string> options = {}) const {
+    options.insert(options.begin(), {"train", "--resume", "--out", folder_ / out, "--save-every", "3",
+                                     "--log-every", "2", "--evaluate-every", "20", "--sample",
+                                     "the old"});
+    return vitrine(options);
+  }
+  std::string weights(const std::string& out) const {
+    return read_text(folder_ / out / "model.safetensors");
+  }
+  // The log without what depends on the clock.
+  std::vector<json> log(const std::string& out) const {
+    std::vector<json> lines;
+    std::istringstream text(read_text(folder_ / out / "log.jsonl"));
+    for (std::string line; std::getline(text, line);) {
+      json one = json::parse(line);
+      if (one.contains("command")) continue;
+      one.erase("seconds");
+      one.erase("tokens_per_second");
+      lines.push_back(one);
+    }
+    return lines;
+  }
+  test::TemporaryFolder folder_;
+};
+
+TEST_F(Train, MakesAModelAndALog) {
+  const Outcome o = vitrine(command("run", 40));
+  ASSERT_EQ(o.exit, 0) << o.err;
+  EXPECT_EQ(o.out, "");
+  EXPECT_THAT(o.err, AllOf(HasSubstr("parameters: 2 layers of width 64"), HasSubstr("step     40 of 40"),
+                           HasSubstr("validation loss"), HasSubstr("the old →")));
+  const std::vector<json> lines = log("run");
+  EXPECT_EQ(lines.size(), 20u + 2u);
+  EXPECT_LT(lines[20]["loss"], lines[0]["loss"]);
+  const json evaluation = lines.back();
+  EXPECT_EQ(evaluation["step"], 40);
+  EXPECT_GT(evaluation["validation_loss"], 0);
+  EXPECT_GT(evaluation["induction"]["first"], 0);
+  EXPECT_EQ(evaluation["samples"][0]["prompt"], "the old");
+  const std::string model = folder_ / "run";
+  EXPECT_EQ(vitrine({"predict", "--model", model, "--prompt", "the old"}).exit, 0);
+  const json loss =
+      vitrine({"evaluate", folder_ / "text.txt", "--model", model, "--format", "json"}).json();
+  EXPECT_LT(loss["loss"], 4);
+  EXPECT_NEAR(std::log(loss["ppl_token"].get<double>()), loss["loss"], 1e-9);
+  EXPECT_NEAR(std::log2(loss["ppl_byte"].get<double>()), loss["bits_per_byte"], 1e-9);
+  EXPECT_GT(loss["bytes"], loss["tokens"]);
+}
+
+// kill -9 at ten moments, then on, once with another number of threads: the weights and the log are
+// those of a run that nothing happened to.
+TEST_F(Train, KilledTenTimesGivesTheSameBits) {
+  constexpr int kSteps = 60;
+  std::vector<std::string> whole = command("whole", kSteps);
+  whole.insert(whole.end(), {"--threads", "1"});
+  const auto begin = std::chrono::steady_clock::now();
+  ASSERT_EQ(vitrine(whole).exit, 0);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+
+  std::minstd_rand draw(static_cast<unsigned>(std::random_device{}()));
+  std::vector<std::string> words = command("killed", kSteps);
+  int killed = 0;
+  for (int i = 0; i < 10; ++i) {
+    Running run(words);
+    const double part = static_cast<double>(draw()) / static_cast<double>(std::minstd_rand::max());
+    std::this_thread::sleep_for(part * 0.4 * seconds);
+    run.kill();
+    if (run.finish().exit == 1000 + SIGKILL) ++killed;
+    // Killed before its first save, it has nothing to go on with.
+    if (std::filesystem::exists(folder_ / "killed" / "training.safetensors")) {
+      words = {"train", "--resume", "--out", folder_ / "killed", "--save-every", "3", "--log-every", "2",
+               "--evaluate-every", "20", "--sample", "the old", "--threads", i % 2 == 0 ? "2" : "1"};
+    }
+  }
+  EXPECT_GE(killed, 5);  // the rest came after the end
+  if (std::filesystem::exists(folder_ / "killed" / "training.safetensors")) {
+    ASSERT_EQ(resume("killed", {"--threads", "3"}).exit, 0);
+  } else {
+    ASSERT_EQ(vitrine(command("killed", kSteps)).exit, 0);
+  }
+  EXPECT_TRUE(weights("killed") == weights("whole"));
+  EXPECT_EQ(log("killed"), log("whole"));
+}
+
+TEST_F(Train, CtrlCSavesAndGoesOn) {
+  std::vector<std::string> forever = command("run", 100'000);
+  ASSERT_EQ(vitrine(command("whole", 20)).exit, 0);
+  Running run(forever);
+  for (int i = 0; i < 200 && !std::filesystem::exists(folder_ / "run" / "log.jsonl"); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  run.interrupt();
+  EXPECT_EQ(run.finish().exit, 130);
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "run" / "training.safetensors"));
+  const Outcome o = resume("run", {"--steps", "5"});
+  EXPECT_EQ(o.exit, 2);
+  EXPECT_THAT(o.err, HasSubstr("--steps cannot be given with --resume"));
+}
+
+// Files may not grow beyond 300 kB, as on a disk that fills up: the state does not fit.
+TEST_F(Train, AFullDiskLeavesTheLastSave) {
+  ASSERT_EQ(vitrine(command("run", 10)).exit, 0);
+  const std::string state = read_text(folder_ / "run" / "training.safetensors"),
+                    model = weights("run");
+  ASSERT_GT(state.size(), 600'000u);
+  ASSERT_EQ(vitrine(command("again", 10)).exit, 0);
+  const std::string folder = folder_ / "run";
+  const Outcome o = shell("ulimit -f 600; vitrine train --resume --out '" + folder + "'");
+  EXPECT_EQ(o.exit, 1);
+  EXPECT_THAT(o.err, AllOf(HasSubstr("training.safetensors"), HasSubstr("cannot write")));
+  EXPECT_TRUE(read_text(folder_ / "run" / "training.safetensors") == state);
+  EXPECT_TRUE(weights("run") == model);
+  EXPECT_EQ(resume("run").exit, 0);
+}
+
+TEST_F(Train, BadInput) {
+  const std::string text = folder_ / "text.txt", tokenizer = folder_ / "tokenizer",
+                    out = folder_ / "out";
+  const auto train = [&](const std::string& data) {
+    return vitrine({"train", "--preset", "tiny", "--data", data, "--tokenizer", tokenizer, "--out", out,
+                    "--steps", "2"});
+  };
+  write_text(folder_ / "empty.txt", "");
+  Outcome o = train(folder_ / "empty.txt");
+  EXPECT_EQ(o.exit, 3);
+  EXPECT_THAT(o.err, AllOf(HasSubstr("empty.txt"), HasSubstr("no text in it to train on")));
+  o = train(folder_ / "absent.txt");
+  EXPECT_EQ(o.exit, 3);
+  EXPECT_THAT(o.err, HasSubstr("absent.txt"));
+  write_text(folder_ / "ids.jsonl", "{\"tokens\": [5, 290]}\n");
+  o = train(folder_ / "ids.jsonl");
+  EXPECT_EQ(o.exit, 3);
+  EXPECT_THAT(o.err, AllOf(HasSubstr("ids.jsonl, line 1"), HasSubstr("no token 290")));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "out" / "training.safetensors"));
+  // Bytes that are no UTF-8 are trained on as they are; so is a document longer than the context.
+  write_text(folder_ / "bytes.txt", std::string("\xff\xfe\x80 and \xc3", 9) + words(2000));
+  o = train(folder_ / "bytes.txt");
+  EXPECT_EQ(o.exit, 0) << o.err;
+  o = train(text);
+  EXPECT_EQ(o.exit, 2);
+  EXPECT_THAT(o.err, HasSubstr("holds a run already: add --resume"));
+  o = vitrine({"train", "--resume", "--out", folder_ / "nowhere"});
+  EXPECT_EQ(o.exit, 2);
+  EXPECT_THAT(o.err, HasSubstr("holds no run to go on with"));
+  o = vitrine({"train", "--data", text, "--out", folder_ / "other"});
+  EXPECT_EQ(o.exit, 2);
+  EXPECT_THAT(o.err, HasSubstr("'vitrine tokenizer train"));
+  o = vitrine({"train", "--preset", "atlass", "--data", text, "--tokenizer", tokenizer, "--out",
+               folder_ / "other"});
+  EXPECT_EQ(o.exit, 2);
+  EXPECT_THAT(o.err, HasSubstr("atlas"));
+}
+
+TEST(Evaluate, WindowsAndErrors) {
+  test::TemporaryFolder folder;
+  write_text(folder / "text.txt", words(500));
+  const std::string text = folder / "text.txt";
+  const auto loss = [&](const std::vector<std::string>& options) {
+    std::vector<std::string> all = {"evaluate", text, "--format", "json"};
+    all.insert(all.end(), options.begin(), options.end());
+    return vitrine(all).json();
+  };
+  const json whole = loss({}), narrow = loss({"--window", "16"});
+  EXPECT_EQ(whole["tokens"], narrow["tokens"]);
+  EXPECT_EQ(whole["bytes"], narrow["bytes"]);
+  EXPECT_LT(whole["loss"], narrow["loss"]);
+  EXPECT_EQ(loss({"--prepend-bos"})["tokens"].get<int>(), whole["tokens"].get<int>() + 1);
+  EXPECT_GT(loss({"--split", "line"})["documents"], 50);
+  EXPECT_EQ(vitrine({"evaluate", text}).exit, 0);
+  EXPECT_EQ(vitrine({"evaluate", folder / "absent"}).exit, 3);
+  write_text(folder / "short.txt", "x");
+  EXPECT_THAT(vitrine({"evaluate", folder / "short.txt"}).err, HasSubstr("nothing to predict"));
+  EXPECT_EQ(vitrine({"evaluate", text, "--window", "100000"}).exit, 2);
+  write_text(folder / "ids.jsonl", "{\"tokens\": [1, 2, 3]}\n");
+  EXPECT_TRUE(vitrine({"evaluate", folder / "ids.jsonl", "--model", tiny_model().string(), "--format",
+                       "json"})
+                  .json()["bits_per_byte"]
+                  .is_null());
+}
+
+}  // namespace
+}  // namespace vitrine::test
