@@ -48,9 +48,10 @@ struct StreamRules {
 
 // Where a source stands.
 struct SourcePosition {
-  std::int64_t epoch = 0, piece = 0,
-               offset = 0;  // piece: into the epoch's order; offset: rows of it
-  std::int64_t served = 0;  // rows so far, over all epochs
+  std::int64_t epoch = 0;
+  std::int64_t piece = 0;   // into the order of the epoch
+  std::int64_t offset = 0;  // rows of that piece that have been served
+  std::int64_t served = 0;  // rows in all, over all epochs
   friend bool operator==(const SourcePosition&, const SourcePosition&) = default;
 };
 

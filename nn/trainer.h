@@ -3,7 +3,7 @@
 //   Trainer trainer = Trainer::begin(settings, tokenizer, folder, pool);
 //   while (!trainer.done()) trainer.step(pool);
 //   trainer.save();
-//   Trainer again = Trainer::resume(folder, pool);   // at the last save()
+//   Trainer again = Trainer::resume(folder);         // at the last save()
 //
 // The folder is a model as HuggingFace writes it (config.json, model.safetensors, the tokenizer's
 // files), to be loaded by load_gpt2, and beside it
@@ -31,8 +31,8 @@ class Trainer {
   // Turns the texts into token ids and draws the first weights. Replaces the run that was in the
   // folder, once the texts are read: before that, an error leaves it as it was. Throws FileError
   // when a text is missing or empty, TokenError for token ids of a text that the tokenizer does not
-  // have, ConfigError when the tokenizer does not fit the model or has no
-  // <|endoftext|>, and SaveError when the folder cannot be written.
+  // have, ConfigError when the tokenizer does not fit the model or has no <|endoftext|>, and
+  // SaveError when the folder cannot be written.
   static Trainer begin(const TrainingSettings& settings, const Tokenizer& tokenizer,
                        const std::filesystem::path& folder, ThreadPool& pool,
                        const Progress& progress = {});

@@ -165,6 +165,18 @@ TEST(Trainer, TheFolderIsAModel) {
   }
 }
 
+TEST(Trainer, TheModelMayBeStoredInHalfPrecision) {
+  TrainingRun run;
+  Trainer trainer = run.begin();
+  train(trainer, run.pool);
+  const Parameters state = saved(run.out()).tensors;
+  trainer.save(DType::f16);
+  expect_same_bits(saved(run.out()).tensors, state);
+  const Model loaded = load_gpt2(run.out().string(), {.threads = 1});
+  for (const auto& [name, weights] : trainer.model(1).parameters())
+    EXPECT_TRUE(same_bits(loaded.parameters().at(name), weights.to(DType::f16).to(DType::f32)));
+}
+
 TEST(Trainer, KeepsValidationApart) {
   TrainingRun run;
   const Trainer trainer = run.begin();
