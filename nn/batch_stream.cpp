@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "tensor/error.h"
@@ -77,42 +78,54 @@ TrainingBatch training_batch(const std::vector<Tokens>& prompts) {
 
 BatchStream::BatchStream(std::vector<Source> sources, const StreamRules& rules) : rules_(rules) {
   if (sources.empty()) throw FileError("there is no text to train on; give at least one source");
+  if (rules.rows < 1 || rules.context < 1) {
+    throw Error(ErrorKind::usage,
+                fmt::format("a batch has at least 1 row and a context of at least 1, not {} and {}",
+                            rules.rows, rules.context));
+  }
   for (std::size_t i = 0; i < sources.size(); ++i) {
     if (sources[i].text.tokens() == 0) {
       throw FileError(fmt::format("source {} has no text to train on", i));
     }
-    if (!(sources[i].weight > 0)) {
-      throw Error(ErrorKind::usage, fmt::format("source {} has the weight {}; it must be positive",
-                                                i, sources[i].weight));
+    if (!(sources[i].weight > 0) || !std::isfinite(sources[i].weight)) {
+      throw Error(ErrorKind::usage,
+                  fmt::format("source {} has the weight {}; it must be a positive number", i,
+                              sources[i].weight));
     }
     readers_.push_back({std::move(sources[i]), {}, {}});
   }
   for (std::size_t i = 0; i < readers_.size(); ++i) start_epoch(i, 0);
 }
 
-void BatchStream::start_epoch(std::size_t source, std::int64_t epoch) {
-  Reader& r = readers_[source];
-  r.at.epoch = epoch;
-  r.at.piece = r.at.offset = 0;
-  r.order.clear();
+std::vector<BatchStream::Piece> BatchStream::order_of(std::size_t source,
+                                                      std::int64_t epoch) const {
+  const TokenizedText& text = readers_[source].source.text;
+  std::vector<Piece> pieces;
   const random::Key key = rules_.key.fold(source).fold(static_cast<std::uint64_t>(epoch));
   const random::Key begun = key.fold("begun"), cut = key.fold("cut"), order = key.fold("order");
-  for (std::int64_t d = 0; d < r.source.text.documents(); ++d) {
+  for (std::int64_t d = 0; d < text.documents(); ++d) {
     const auto draw = static_cast<std::uint64_t>(d);
     const bool with = random::uniform(begun, draw) < rules_.begun;
-    const std::int64_t rows = std::ssize(r.source.text.document(d)) + (with ? 1 : 0);
+    const std::int64_t rows = std::ssize(text.document(d)) + (with ? 1 : 0);
     std::int64_t begin = 0, end = rows;
     if (rows > rules_.context) end = 1 + random::below(cut, draw, rules_.context);
     while (begin < rows) {
-      r.order.push_back({d, begin, end, with});
+      pieces.push_back({d, begin, end, with});
       begin = std::exchange(end, std::min<std::int64_t>(end + rules_.context, rows));
     }
   }
-  for (std::size_t i = r.order.size(); i > 1; --i) {  // Fisher and Yates
-    std::swap(
-        r.order[i - 1],
-        r.order[static_cast<std::size_t>(random::below(order, i, static_cast<std::int64_t>(i)))]);
+  for (std::size_t i = pieces.size(); i > 1; --i) {  // Fisher and Yates
+    const std::int64_t other = random::below(order, i, static_cast<std::int64_t>(i));
+    std::swap(pieces[i - 1], pieces[static_cast<std::size_t>(other)]);
   }
+  return pieces;
+}
+
+void BatchStream::start_epoch(std::size_t source, std::int64_t epoch) {
+  Reader& r = readers_[source];
+  r.order = order_of(source, epoch);
+  r.at.epoch = epoch;
+  r.at.piece = r.at.offset = 0;
 }
 
 std::size_t BatchStream::furthest_behind() const {
@@ -139,7 +152,7 @@ TrainingBatch BatchStream::next() {
     ++t.sequences;
     r.at.served += end - begin;
     if (end < piece.end) {
-      r.at.offset = end - piece.begin;  // the rest begins the next batch
+      r.at.offset = end - piece.begin;  // the rest is for a later batch
     } else if (r.at.piece + 1 < std::ssize(r.order)) {
       ++r.at.piece;
       r.at.offset = 0;
@@ -161,19 +174,22 @@ void BatchStream::seek(const std::vector<SourcePosition>& positions) {
     throw CheckpointError(fmt::format("the checkpoint stands in {} sources of text, not {}",
                                       positions.size(), readers_.size()));
   }
+  std::vector<std::vector<Piece>> orders;
   for (std::size_t i = 0; i < readers_.size(); ++i) {
-    Reader& r = readers_[i];
     const SourcePosition& p = positions[i];
-    start_epoch(i, p.epoch);
-    if (p.epoch < 0 || p.piece < 0 || p.piece >= std::ssize(r.order) || p.offset < 0 ||
-        p.offset >= r.order[static_cast<std::size_t>(p.piece)].end -
-                        r.order[static_cast<std::size_t>(p.piece)].begin) {
-      throw CheckpointError(fmt::format(
-          "the checkpoint stands at piece {} of epoch {} of source {}, which has no such piece; is "
-          "its text another one?",
-          p.piece, p.epoch, i));
+    const std::vector<Piece>& order = orders.emplace_back(order_of(i, p.epoch));
+    const auto rows_of = [](const Piece& piece) { return piece.end - piece.begin; };
+    if (p.epoch < 0 || p.served < 0 || p.piece < 0 || p.piece >= std::ssize(order) ||
+        p.offset < 0 || p.offset >= rows_of(order[static_cast<std::size_t>(p.piece)])) {
+      throw CheckpointError(
+          fmt::format("the checkpoint stands at row {} of piece {} of epoch {} of source {}, which "
+                      "has no such place; is its text another one?",
+                      p.offset, p.piece, p.epoch, i));
     }
-    r.at = p;
+  }
+  for (std::size_t i = 0; i < readers_.size(); ++i) {
+    readers_[i].order = std::move(orders[i]);
+    readers_[i].at = positions[i];
   }
 }
 

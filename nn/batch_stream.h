@@ -3,7 +3,8 @@
 // A batch has a fixed number of rows and no padding. It is packed from pieces of documents; each
 // piece is a sequence of its own, so attention never crosses from one document into another, and
 // positions count from the beginning of the piece. Every row predicts the token that follows it in
-// its document, the last one end-of-text.
+// its document, the last one end-of-text. What does not fit into a batch is a sequence of its own
+// in a later one.
 //
 // Each source is read in epochs. For an epoch every document is cut into pieces of at most a
 // context (the first at random, so that a token stands at other positions each time) and all pieces
@@ -47,23 +48,25 @@ struct StreamRules {
 
 // Where a source stands.
 struct SourcePosition {
-  std::int64_t epoch = 0, piece = 0,
-               offset = 0;  // piece: into the epoch's order; offset: rows of it
-  std::int64_t served = 0;  // tokens so far
+  std::int64_t epoch = 0;
+  std::int64_t piece = 0;   // into the order of the epoch
+  std::int64_t offset = 0;  // rows of that piece that have been served
+  std::int64_t served = 0;  // rows in all, over all epochs
   friend bool operator==(const SourcePosition&, const SourcePosition&) = default;
 };
 
 class BatchStream {
  public:
   // Throws FileError when there is no source or one has no token, Error (usage) for a weight that
-  // is not positive.
+  // is not a positive number and for rules without rows or context.
   BatchStream(std::vector<Source> sources, const StreamRules& rules);
 
   TrainingBatch next();
 
   // All of the state: a stream at the same positions gives the same batches.
   std::vector<SourcePosition> positions() const;
-  // Throws CheckpointError when these are not positions of these sources.
+  // Throws CheckpointError when these are not positions of these sources; the stream stays where it
+  // is then.
   void seek(const std::vector<SourcePosition>& positions);
 
  private:
@@ -78,6 +81,7 @@ class BatchStream {
     SourcePosition at;
     std::vector<Piece> order;  // of the epoch `at` is in
   };
+  std::vector<Piece> order_of(std::size_t source, std::int64_t epoch) const;
   void start_epoch(std::size_t source, std::int64_t epoch);
   std::size_t furthest_behind() const;
 

@@ -113,6 +113,11 @@ Activation activation_of(const Reader& r) {
            "supported are gelu_new, gelu_pytorch_tanh (the same), gelu and relu");
 }
 
+// null, because HuggingFace takes 50256 for a token that is not named.
+nlohmann::ordered_json token_or_null(const std::optional<int>& token) {
+  return token ? nlohmann::ordered_json(*token) : nlohmann::ordered_json();
+}
+
 }  // namespace
 
 Config parse_config(std::string_view text, std::string_view name) {
@@ -175,11 +180,11 @@ std::string config_json(const Config& c) {
                                  {"scale_attn_weights", c.scale_attention},
                                  {"scale_attn_by_inverse_layer_idx", c.scale_by_layer},
                                  {"tie_word_embeddings", c.tied},
+                                 {"bos_token_id", token_or_null(c.bos)},
+                                 {"eos_token_id", token_or_null(c.eos)},
                                  {"attn_pdrop", 0.0},
                                  {"embd_pdrop", 0.0},
                                  {"resid_pdrop", 0.0}};
-  if (c.bos) json["bos_token_id"] = *c.bos;
-  if (c.eos) json["eos_token_id"] = *c.eos;
   return json.dump(2) + "\n";
 }
 

@@ -31,6 +31,11 @@ TextLossMeter::TextLossMeter(const Model& model, const WindowOptions& options)
 }
 
 void TextLossMeter::add(std::span<const int> document) {
+  for (const int id : document) {
+    if (id >= 0 && id < model_.config().vocabulary) continue;
+    throw TokenError(fmt::format("document {} has token id {}; this model knows ids 0 to {}",
+                                 loss_.documents, id, model_.config().vocabulary - 1));
+  }
   ++loss_.documents;
   const auto n = static_cast<std::int64_t>(document.size());
   std::int64_t predicted = 1;  // tokens before this one are done
@@ -78,6 +83,13 @@ void TextLossMeter::run() {
 
 Induction induction(const Model& model, random::Key key, int sequences, int half) {
   const Config& c = model.config();
+  if (sequences < 1 || half < 2) {
+    throw Error(
+        ErrorKind::usage,
+        fmt::format("induction needs 1 sequence or more of twice 2 tokens or more, not {} of "
+                    "twice {}",
+                    sequences, half));
+  }
   std::vector<Tokens> prompts;
   std::uint64_t draw = 0;
   for (int s = 0; s < sequences; ++s) {
@@ -104,13 +116,14 @@ Induction induction(const Model& model, random::Key key, int sequences, int half
     }
   }
   for (int layer = 0; layer < c.layers; ++layer) {
-    const Tensor pattern = run[site::pattern(layer)].contiguous();  // [batch, head, query, key]
-    const float* p = pattern.data<float>();
+    // [batch, head, query, key]
+    const std::vector<double> pattern = run[site::pattern(layer)].to_vector<double>();
     const std::int64_t t = 2 * half;
     for (int head = 0; head < c.heads; ++head) {
       double sum = 0;
       for (int s = 0; s < sequences; ++s) {
-        const float* one = p + (static_cast<std::int64_t>(s) * c.heads + head) * t * t;
+        const double* one =
+            pattern.data() + (static_cast<std::int64_t>(s) * c.heads + head) * t * t;
         for (std::int64_t q = half; q < t; ++q) sum += one[q * t + q - half + 1];
       }
       const double score = sum / (sequences * half);

@@ -12,10 +12,13 @@
 namespace vitrine::nn {
 
 struct TextLoss {
-  double nats = 0;                                    // the sum over all predicted tokens
-  std::int64_t tokens = 0, bytes = 0, documents = 0;  // predicted; bytes: 0 without a tokenizer
-  double per_token() const { return nats / static_cast<double>(tokens); }  // nats
-  double bits_per_byte() const;                                            // bits
+  double nats = 0;             // the sum over all predicted tokens
+  std::int64_t tokens = 0;     // how many were predicted
+  std::int64_t bytes = 0;      // what they spell; 0 without a tokenizer
+  std::int64_t documents = 0;  // with those that have nothing to predict
+  // Not finite when there is no token, or no byte.
+  double per_token() const { return nats / static_cast<double>(tokens); }
+  double bits_per_byte() const;
 };
 
 struct WindowOptions {
@@ -32,7 +35,7 @@ class TextLossMeter {
   // Throws Error (usage) for a window of less than 2 tokens or more than the context, and an
   // overlap that is not less than the window.
   explicit TextLossMeter(const Model& model, const WindowOptions& options = {});
-  // Throws TokenError for an id that the model does not know.
+  // Throws TokenError for an id that the model (or its tokenizer) does not know.
   void add(std::span<const int> document);
   TextLoss finish();  // runs what is left
 
@@ -56,7 +59,7 @@ struct Induction {
   int layer = 0, head = 0;
 };
 // `sequences` of half + half tokens, drawn from the whole vocabulary. Throws ContextError when they
-// are longer than the context.
+// are longer than the context, Error (usage) unless sequences >= 1 and half >= 2.
 Induction induction(const Model& model, random::Key key, int sequences = 8, int half = 32);
 
 }  // namespace vitrine::nn

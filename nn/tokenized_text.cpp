@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <system_error>
 
 #include "tensor/error.h"
 #include "tensor/safetensors.h"
@@ -60,6 +61,13 @@ void TokenizedWriter::add(std::span<const int> document) {
 
 void TokenizedWriter::finish() {
   if (!ends_.empty() || shards_ == 0) write_shard();
+  std::error_code error;
+  for (int i = shards_; std::filesystem::remove(shard_file(folder_, name_, i), error); ++i) {
+  }
+  if (error) {
+    throw SaveError(fmt::format("{}: it is of an earlier text and cannot be removed: {}",
+                                shard_file(folder_, name_, shards_).string(), error.message()));
+  }
 }
 
 void TokenizedWriter::write_shard() {

@@ -28,7 +28,9 @@ class TokenizedWriter {
                   std::int64_t shard_tokens = std::int64_t{1} << 24);
   // Empty documents are left out. Throws SaveError when a shard cannot be written.
   void add(std::span<const int> document);
-  void finish();  // writes what is left; needed for an empty text, too
+  // Writes what is left; needed for an empty text, too. Shards that are left of an earlier text of
+  // this name are removed. Throws SaveError.
+  void finish();
 
   std::int64_t documents() const { return documents_; }
   std::int64_t tokens() const { return tokens_; }

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <system_error>
 #include <utility>
 
 #include "nn/checkpoint.h"
@@ -21,6 +22,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kState = "training.safetensors";
 constexpr const char* kData = "data";
+constexpr const char* kNewData = "data.new";  // until all texts are read
 
 BatchStream stream_of(const TrainingSettings& s, const Tokenizer& tokenizer, const fs::path& data) {
   const StreamRules rules{s.rows, s.model.context, *tokenizer.end_of_text(), s.begun,
@@ -29,6 +31,30 @@ BatchStream stream_of(const TrainingSettings& s, const Tokenizer& tokenizer, con
   for (std::size_t i = 0; i < s.sources.size(); ++i)
     sources.push_back({TokenizedText::open(data, source_name(i)), s.sources[i].weight});
   return {std::move(sources), rules};
+}
+
+void check_tokenizer(const Tokenizer& tokenizer, const Config& model) {
+  if (tokenizer.vocabulary_size() != model.vocabulary) {
+    throw ConfigError(fmt::format("the tokenizer has {} tokens, the model {}",
+                                  tokenizer.vocabulary_size(), model.vocabulary));
+  }
+  if (!tokenizer.end_of_text()) {
+    throw ConfigError(
+        "the tokenizer has no <|endoftext|>, which stands between documents; 'vitrine tokenizer "
+        "train' makes one that has");
+  }
+}
+
+// The state goes first: without its texts, a run must not go on.
+void replace_data(const fs::path& folder) {
+  std::error_code error;
+  fs::remove(folder / kState, error);
+  if (!error) fs::remove_all(folder / kData, error);
+  if (!error) fs::rename(folder / kNewData, folder / kData, error);
+  if (error) {
+    throw SaveError(
+        fmt::format("{}: the run in it cannot be replaced: {}", folder.string(), error.message()));
+  }
 }
 
 Json to_json(const std::vector<SourcePosition>& positions) {
@@ -69,16 +95,9 @@ Trainer::Trainer(TrainingSettings settings, Tokenizer tokenizer, fs::path folder
 Trainer Trainer::begin(const TrainingSettings& settings, const Tokenizer& tokenizer,
                        const fs::path& folder, ThreadPool& pool, const Progress& progress,
                        const Parameters* from) {
-  if (tokenizer.vocabulary_size() != settings.model.vocabulary) {
-    throw ConfigError(fmt::format("the tokenizer has {} tokens, the model {}",
-                                  tokenizer.vocabulary_size(), settings.model.vocabulary));
-  }
-  if (!tokenizer.end_of_text()) {
-    throw ConfigError(
-        "the tokenizer has no <|endoftext|>, which stands between documents; 'vitrine tokenizer "
-        "train' makes one that has");
-  }
-  prepare_text(settings, tokenizer, folder / kData, progress);
+  check_tokenizer(tokenizer, settings.model);
+  prepare_text(settings, tokenizer, folder / kNewData, progress);
+  replace_data(folder);
   const random::Key key = random::Key{settings.seed}.fold("weights");
   Trainer trainer(settings, tokenizer, folder,
                   from != nullptr ? *from : initial_weights(settings.model, key, pool));
@@ -92,11 +111,13 @@ bool Trainer::exists(const fs::path& folder) { return fs::exists(folder / kState
 Trainer Trainer::resume(const fs::path& folder) {
   const SafeTensors file = SafeTensors::open(folder / kState);
   const TrainingSettings settings = parse_settings(metadata(file, "settings"), file.file());
+  Tokenizer tokenizer = Tokenizer::load(folder);
+  check_tokenizer(tokenizer, settings.model);
   Parameters state, weights;
   for (const std::string& name : file.names()) state[name] = file.at(name);
   for (const auto& [name, shape] : parameter_shapes(settings.model))
     weights[name] = Tensor::zeros(shape, DType::f32);
-  Trainer trainer(settings, Tokenizer::load(folder), folder, weights);
+  Trainer trainer(settings, std::move(tokenizer), folder, weights);
   try {
     const Json progress = parse_json(metadata(file, "progress"), file.file());
     trainer.step_.restore(state, progress.at("step"));

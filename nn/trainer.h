@@ -3,7 +3,7 @@
 //   Trainer trainer = Trainer::begin(settings, tokenizer, folder, pool);
 //   while (!trainer.done()) trainer.step(pool);
 //   trainer.save();
-//   Trainer again = Trainer::resume(folder, pool);   // at the last save()
+//   Trainer again = Trainer::resume(folder);         // at the last save()
 //
 // The folder is a model as HuggingFace writes it (config.json, model.safetensors, the tokenizer's
 // files), to be loaded by load_gpt2, and beside it
@@ -29,15 +29,15 @@ class Trainer {
   using Progress = std::function<bool(std::int64_t done, std::int64_t total)>;
 
   // Turns the texts into token ids, and draws the first weights unless `from` gives them: a model
-  // that is to learn on. Replaces what a run left in the folder. Throws FileError when a text is
-  // missing or empty, TokenError for token ids of a text that the tokenizer does not have,
-  // ConfigError when the tokenizer does not fit the model or has no
-  // <|endoftext|>, and SaveError when the folder cannot be written.
+  // that is to learn on. Replaces the run that was in the folder, once the texts are read: before
+  // that, an error leaves it as it was. Throws FileError when a text is missing or empty, TokenError
+  // for token ids of a text that the tokenizer does not have, ConfigError when the tokenizer does not
+  // fit the model or has no <|endoftext|>, and SaveError when the folder cannot be written.
   static Trainer begin(const TrainingSettings& settings, const Tokenizer& tokenizer,
                        const std::filesystem::path& folder, ThreadPool& pool,
                        const Progress& progress = {}, const Parameters* from = nullptr);
   // Goes on from the last save. Throws FileError when there is none, CheckpointError when its parts
-  // do not belong together.
+  // do not belong together, ConfigError when the tokenizer does not fit the model.
   static Trainer resume(const std::filesystem::path& folder);
   static bool exists(const std::filesystem::path& folder);  // whether there is a save to go on from
 
@@ -50,7 +50,8 @@ class Trainer {
   bool done() const { return steps() >= settings_.schedule.steps; }
   std::int64_t tokens_of_step() const { return settings_.rows * settings_.rules.accumulate; }
   double rate() const { return settings_.schedule.rate(steps()); }  // of the next step
-  // Throws NumericError as TrainingStep::step does; no weight has moved then.
+  // Throws NumericError as TrainingStep::step does: no weight has moved then, but the batches are
+  // read, so that a further step would go on behind them.
   TrainingStep::Outcome step(ThreadPool& pool);
   // Seconds of computing so far, over all sittings; the caller counts them.
   double seconds() const { return seconds_; }

@@ -15,11 +15,14 @@ constexpr std::string_view kSplits[] = {"none", "blank-line", "line"};
 constexpr std::string_view kShapes[] = {"cosine", "linear", "constant"};
 
 template <std::size_t N>
-int index_of(const std::string_view (&names)[N], const std::string& name) {
+int index_of(const std::string_view (&names)[N], const Json& json, const char* field,
+             const std::string& where) {
+  const std::string name = json.at(field);
   for (std::size_t i = 0; i < N; ++i) {
     if (names[i] == name) return static_cast<int>(i);
   }
-  throw CheckpointError(fmt::format("'{}' is not known", name));
+  throw CheckpointError(fmt::format("{}: the settings of the run have the {} '{}'; there are {}",
+                                    where, field, name, fmt::join(names, ", ")));
 }
 
 }  // namespace
@@ -91,14 +94,14 @@ TrainingSettings parse_settings(std::string_view text, const std::string& where)
     s.rules.accumulate = json.at("accumulate");
     s.rules.ema = json.at("ema");
     const Json& schedule = json.at("schedule");
-    s.schedule = {static_cast<Schedule::Shape>(index_of(kShapes, schedule.at("shape"))),
+    s.schedule = {static_cast<Schedule::Shape>(index_of(kShapes, schedule, "shape", where)),
                   schedule.at("peak"), schedule.at("warmup"), schedule.at("steps"),
                   schedule.at("last")};
     s.rows = json.at("rows");
     s.begun = json.at("begun");
     s.seed = json.at("seed");
     for (const Json& t : json.at("sources")) s.sources.push_back({t.at("file"), t.at("weight")});
-    s.split = static_cast<Split>(index_of(kSplits, json.at("split")));
+    s.split = static_cast<Split>(index_of(kSplits, json, "split", where));
     s.validation = json.at("validation");
     return s;
   } catch (const Json::exception& error) {

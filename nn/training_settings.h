@@ -38,7 +38,8 @@ struct TrainingSettings {
 Config preset(std::string_view name, int vocabulary);
 std::vector<std::string> preset_names();
 
-// JSON, as checkpoints hold it. Reading throws CheckpointError, naming `where`.
+// JSON, as checkpoints hold it. Reading it names `where` in what it throws: FileError for what is
+// not JSON, ConfigError for a model that cannot be, CheckpointError for everything else.
 std::string to_json(const TrainingSettings& settings);
 TrainingSettings parse_settings(std::string_view json, const std::string& where);
 

@@ -57,6 +57,10 @@ Updates move_weights(Builder& b, const Shapes& parameters, DType dtype, const Tr
   Updates updates;
   const Value settings = b.input("adamw.settings", {DType::f64, {3}});
   const AdamW& rule = rules.adamw;
+  // Without a step, the average is 1 average + -0, which has its bits; adding 0 would make 0 of -0.
+  const Value finite = equal(clip, clip);  // NaN equals nothing
+  const Value kept = select(finite, b.scalar(rules.ema, dtype), b.scalar(1, dtype)),
+              nothing = b.scalar(-0.0, dtype);
   for (const auto& [name, shape] : parameters) {
     const Value state = b.parameter(state_name(name), {dtype, {3, numel(shape)}});
     const AdamWRule own{rule.beta1, rule.beta2, rule.eps, shape.size() >= 2 ? rule.decay : 0};
@@ -65,23 +69,23 @@ Updates move_weights(Builder& b, const Shapes& parameters, DType dtype, const Tr
     if (rules.ema == 0) continue;
     const Value average = b.parameter(average_name(name), {dtype, {1, numel(shape)}});
     b.output(updates[average_name(name)] = next_name(average_name(name)),
-             rules.ema * average + (1 - rules.ema) * slice(next, 0, 0, 1));
+             kept * average + select(finite, (1 - rules.ema) * slice(next, 0, 0, 1), nothing));
   }
   return updates;
 }
 
-// A batch whose gradient is added to the sums: sum' = keep sum + gradient / count, where keep is 0
-// for the first batch of a step.
+// A batch whose gradient is added to the sums: sum' = (keep ? sum : 0) + gradient / count. The
+// first batch of a step keeps nothing, not even the NaN of a step that failed.
 Plan compile_accumulation(const Config& config, const BatchSize& size, std::int64_t predicted,
                           const TrainingRules& rules, DType dtype) {
   const Graph gradients = loss_with_gradients(config, size, predicted, dtype);
   Builder b(gradients);
   Updates updates;
-  const Value keep = b.input("sum.keep", {dtype, {}});
+  const Value keep = b.input("sum.keep", {DType::boolean, {}}), zero = b.scalar(0, dtype);
   for (const auto& [name, shape] : parameter_shapes(config)) {
     const Value sum = b.parameter(sum_name(name), {dtype, shape});
     b.output(updates[sum_name(name)] = next_name(sum_name(name)),
-             sum * keep + b.output(grad_name(name)) * (1.0 / rules.accumulate));
+             select(keep, sum, zero) + b.output(grad_name(name)) * (1.0 / rules.accumulate));
   }
   return compile(std::move(b).finish(), fetch(value("loss")), updates);
 }
@@ -104,6 +108,40 @@ bool finite(const TrainingStep::Outcome& o) {
   return std::isfinite(o.loss) && std::isfinite(o.grad_norm);
 }
 
+void check_rules(const TrainingRules& r) {
+  if (r.accumulate < 1) {
+    throw Error(ErrorKind::usage,
+                fmt::format("a step takes at least 1 batch, not {}", r.accumulate));
+  }
+  if (!(r.ema >= 0 && r.ema < 1)) {
+    throw Error(ErrorKind::usage,
+                fmt::format("an average of the weights keeps a share from 0 to less than 1, not {}",
+                            r.ema));
+  }
+}
+
+// The tensor of this name, which must be of this shape and dtype.
+Tensor expect_tensor(const Parameters& tensors, const std::string& name, const Shape& shape,
+                     DType dtype) {
+  const auto it = tensors.find(name);
+  const bool there = it != tensors.end();
+  if (there && it->second.shape() == shape && it->second.dtype() == dtype) {
+    return it->second.contiguous();
+  }
+  throw CheckpointError(fmt::format(
+      "'{}' must be {}{}, but {}; is the checkpoint of another model or other settings?", name,
+      name_of(dtype), to_string(shape),
+      there ? fmt::format("is {}{}", name_of(it->second.dtype()), to_string(it->second.shape()))
+            : "is not there"));
+}
+
+// Unlike max_abs, with infinities; NaN is left out.
+double largest_size(const Tensor& x) {
+  double size = 0;
+  for (const double v : x.to_vector<double>()) size = std::max(size, std::abs(v));
+  return size;
+}
+
 }  // namespace
 
 Plan compile_training_step(const Config& config, const BatchSize& size, std::int64_t predicted,
@@ -123,11 +161,15 @@ Plan compile_training_step(const Config& config, const BatchSize& size, std::int
 
 TrainingStep::TrainingStep(const Config& config, const Parameters& parameters,
                            const TrainingRules& rules)
-    : config_(config), rules_(rules), dtype_(parameters.at("wte.weight").dtype()) {
+    : config_(config), rules_(rules), dtype_(DType::f32) {
+  check_rules(rules);
+  if (const auto wte = parameters.find("wte.weight"); wte != parameters.end()) {
+    dtype_ = wte->second.dtype();
+  }
   for (const auto& [name, shape] : parameter_shapes(config)) {
     const std::int64_t n = numel(shape);
     const Tensor state = Tensor::zeros({3, n}, dtype_);
-    const Tensor given = parameters.at(name).contiguous();
+    const Tensor given = expect_tensor(parameters, name, shape, dtype_);
     std::copy_n(given.view().data, given.bytes(), state.view().data);
     bound_[name] = weights_[name] = state.select(0, 0).reshape(shape);
     bound_[state_name(name)] = state;
@@ -170,41 +212,40 @@ TrainingStep::Outcome TrainingStep::step(const std::vector<TrainingBatch>& batch
     Feeds feeds = rules_.accumulate > 1 ? Feeds{} : settings(rate);
     feeds.insert(batch.feeds.begin(), batch.feeds.end());
     if (rules_.accumulate > 1) {
-      feeds["sum.keep"] = Tensor::zeros({}, dtype_);
-      if (i > 0) feeds["sum.keep"] = Tensor::of<double>({}, {1}).to(dtype_);
+      feeds["sum.keep"] = Tensor::full({}, DType::boolean, i > 0 ? 1 : 0);
     }
     const Results r = plan(batch.size, batch.predicted).run(feeds, bound_, run);
     const Outcome one{r.scalar("loss"), rules_.accumulate > 1 ? 0 : r.scalar("grad_norm")};
-    if (!finite(one)) explain(batch, feeds, one, pool);
+    if (!finite(one)) explain(batches, one, pool);
     outcome.loss += one.loss / static_cast<double>(batches.size());
     outcome.grad_norm = one.grad_norm;
   }
   if (rules_.accumulate > 1) {
     outcome.grad_norm = apply_.run(settings(rate), bound_, run).scalar("grad_norm");
-    for (const TrainingBatch& batch : batches) {
-      if (!finite(outcome)) explain(batch, batch.feeds, outcome, pool);
-    }
+    if (!finite(outcome)) explain(batches, outcome, pool);
   }
   ++steps_;
   return outcome;
 }
 
-// The weights are those before the step, so running it again, without updates, goes wrong in the
-// same way.
-void TrainingStep::explain(const TrainingBatch& batch, const Feeds& feeds, const Outcome& outcome,
+// The weights are those before the step, so running its batches again, without updates, goes wrong
+// in the same way.
+void TrainingStep::explain(const std::vector<TrainingBatch>& batches, const Outcome& outcome,
                            ThreadPool& pool) const {
   const std::string what = fmt::format(
       "step {}: the loss is {}, the norm of the gradient {}; no weight has been changed",
       steps_ + 1, outcome.loss, outcome.grad_norm);
-  const Graph graph = loss_with_gradients(config_, batch.size, batch.predicted, dtype_);
-  const Plan checks = compile(graph, fetch(value("loss"), grad(leaves("*"))));
   std::string largest;
-  double size = 0;
+  double size = -1;
   try {
-    const Results r = checks.run(feeds, bound_, {.pool = &pool});
-    for (const auto& [name, shape] : parameter_shapes(config_)) {
-      const double top = max_abs(r.grad(name));
-      if (top > size) std::tie(largest, size) = std::pair(name, top);
+    for (const TrainingBatch& batch : batches) {
+      const Graph graph = loss_with_gradients(config_, batch.size, batch.predicted, dtype_);
+      const Plan checks = compile(graph, fetch(value("loss"), grad(leaves("*"))));
+      const Results r = checks.run(batch.feeds, bound_, {.pool = &pool});
+      for (const auto& [name, shape] : parameter_shapes(config_)) {
+        const double top = largest_size(r.grad(name));
+        if (top > size) std::tie(largest, size) = std::pair(name, top);
+      }
     }
   } catch (const NumericError& error) {
     throw NumericError(fmt::format("{}: {}", what, error.what()));
@@ -223,18 +264,12 @@ Parameters TrainingStep::state() const {
 }
 
 void TrainingStep::restore(const Parameters& state, std::int64_t steps) {
-  for (const auto& [name, tensor] : this->state()) {
-    const auto it = state.find(name);
-    if (it == state.end() || it->second.shape() != tensor.shape() ||
-        it->second.dtype() != tensor.dtype()) {
-      throw CheckpointError(
-          fmt::format("the checkpoint {} '{}' {}{}; is it of another model or other settings?",
-                      it == state.end() ? "has no" : "has another", name, name_of(tensor.dtype()),
-                      to_string(tensor.shape())));
-    }
-    const Tensor from = it->second.contiguous();
-    std::copy_n(from.view().data, from.bytes(), tensor.view().data);
-  }
+  const Parameters own = this->state();
+  Parameters given;
+  for (const auto& [name, tensor] : own)
+    given[name] = expect_tensor(state, name, tensor.shape(), tensor.dtype());
+  for (const auto& [name, tensor] : own)
+    std::copy_n(given[name].view().data, tensor.bytes(), tensor.view().data);
   steps_ = steps;
 }
 

@@ -2,8 +2,8 @@
 // updated in place.
 //
 //   TrainingStep train(model.config(), model.parameters(), {.adamw = {.rate = 1e-3}});
-//   TrainingStep::Outcome o = train.step({batch}, pool);      // o.loss before the step,
-//   o.grad_norm before clipping
+//   TrainingStep::Outcome o = train.step({batch}, pool, 1e-3);
+//   o.loss;                                                    // before the step
 #pragma once
 
 #include <map>
@@ -28,6 +28,7 @@ struct TrainingRules {
   // Keep an average of the weights, avg = ema avg + (1 - ema) weights after each step, from the
   // first weights on (Polyak & Juditsky 1992); 0: none.
   double ema = 0;
+  friend bool operator==(const TrainingRules&, const TrainingRules&) = default;
 };
 
 // The plan of one step, for batches of this size with this many predictions. TrainingStep binds it
@@ -37,31 +38,34 @@ Plan compile_training_step(const Config& config, const BatchSize& size, std::int
 
 class TrainingStep {
  public:
-  // Copies the parameters.
+  // Copies the parameters. Throws CheckpointError when one is missing or of another shape or dtype,
+  // Error (usage) unless accumulate >= 1 and 0 <= ema < 1.
   TrainingStep(const Config& config, const Parameters& parameters, const TrainingRules& rules = {});
 
   struct Outcome {
     double loss;       // mean next-token cross-entropy before the step, nats
     double grad_norm;  // global L2 norm before clipping
   };
-  // `batches`: as many as rules.accumulate says. Throws NumericError when the loss or the norm is
-  // not finite: then no weight has moved, and the message names the op that made the first NaN, or
-  // the parameter with the largest gradient. Throws Error (usage) for another number of batches.
+  // `batches`: as many as rules.accumulate says; `rate`: the learning rate of this step. Throws
+  // NumericError when the loss or the norm is not finite: the message names the op that made the
+  // first NaN, or the parameter with the largest gradient, and state() is as it was, to the bit.
+  // Throws Error (usage) for another number of batches.
   Outcome step(const std::vector<TrainingBatch>& batches, ThreadPool& pool, double rate);
+  // One batch of these prompts, at the rate of the rules.
   Outcome step(const std::vector<Tokens>& prompts, ThreadPool& pool) {
     return step({training_batch(prompts)}, pool, rules_.adamw.rate);
   }
 
-  const Parameters& parameters() const {
-    return weights_;
-  }  // the current weights: views of the state
+  // The current weights: views that further steps change.
+  const Parameters& parameters() const { return weights_; }
   const Parameters& averaged() const { return averaged_; }  // with rules.ema, else empty
   std::int64_t steps() const { return steps_; }
 
-  // All that a step reads and changes, by name: adamw.NAME [3, n] (weights, first and second
-  // moments) and average.NAME.
+  // All that a step reads and changes but steps(), by name: adamw.NAME [3, n] (weights, first and
+  // second moments) and average.NAME [1, n]. Views, too.
   Parameters state() const;
-  // Copies a state() back. Throws CheckpointError for a tensor that is missing or of another shape.
+  // Copies a state() back. Throws CheckpointError for a tensor that is missing or of another shape
+  // or dtype; nothing has been copied then.
   void restore(const Parameters& state, std::int64_t steps);
 
   // The plan of a step with batches of this size; compiled when it is first needed.
@@ -70,7 +74,7 @@ class TrainingStep {
  private:
   using Key = std::pair<BatchSize, std::int64_t>;
   Feeds settings(double rate) const;
-  [[noreturn]] void explain(const TrainingBatch& batch, const Feeds& feeds, const Outcome& outcome,
+  [[noreturn]] void explain(const std::vector<TrainingBatch>& batches, const Outcome& outcome,
                             ThreadPool& pool) const;
 
   Config config_;

@@ -5,6 +5,7 @@
 #include <system_error>
 
 #include "tensor/error.h"
+#include "tensor/file.h"
 #include "tensor/random.h"
 
 namespace vitrine::nn {
@@ -21,10 +22,15 @@ void check_ids(std::span<const int> ids, const Tokenizer& tokenizer, const std::
   }
 }
 
-std::int64_t size_of_file(const std::string& file) {
+std::int64_t size_of_file(const std::string& file) { return std::ssize(map_file(file).bytes); }
+
+void make_empty_folder(const fs::path& folder) {
   std::error_code error;
-  const auto size = fs::file_size(file, error);
-  return error ? 0 : static_cast<std::int64_t>(size);  // reading it will say what is wrong
+  fs::remove_all(folder, error);
+  if (!error) fs::create_directories(folder, error);
+  if (!error) return;
+  throw SaveError(
+      fmt::format("{}: the folder cannot be made: {}", folder.string(), error.message()));
 }
 
 // Gives each document of one source to training or to validation.
@@ -61,15 +67,9 @@ std::string source_name(std::size_t i) { return fmt::format("source-{}", i); }
 void prepare_text(const TrainingSettings& settings, const Tokenizer& tokenizer,
                   const fs::path& folder,
                   const std::function<bool(std::int64_t done, std::int64_t total)>& progress) {
-  std::error_code error;
-  fs::remove_all(folder, error);
-  fs::create_directories(folder, error);
-  if (error) {
-    throw SaveError(
-        fmt::format("{}: the folder cannot be made: {}", folder.string(), error.message()));
-  }
   std::int64_t total = 0, before = 0;
   for (const TextSource& s : settings.sources) total += size_of_file(s.file);
+  make_empty_folder(folder);
   TokenizedWriter validation(folder, kValidationName);
   for (std::size_t i = 0; i < settings.sources.size(); ++i) {
     const std::string& file = settings.sources[i].file;

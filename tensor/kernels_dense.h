@@ -41,7 +41,8 @@ void sum_squares(ThreadPool& pool, const View& x, const View& out);
 
 // AdamW (Loshchilov & Hutter 2019), one step, as PyTorch computes it. state and out [3, n]:
 // weights, first and second moments; gradient n elements, times clip (one element); settings (f64):
-// learning rate, 1 - beta1^t, 1 - beta2^t. out may be state.
+// learning rate, 1 - beta1^t, 1 - beta2^t. A clip of NaN means no step: out = state. out may be
+// state.
 struct AdamRule {
   double beta1, beta2, eps, decay;
 };

@@ -60,6 +60,29 @@ TEST_P(Expansion, EqualsTheCompositeInF32) {
   for_each_sample(GetParam(), [](const Sample& s) { check_expansion(s, DType::f32, 1e-5, 1e-5); });
 }
 
+// Samples are differentiated, which a clip of NaN forbids.
+TEST(ExpansionOfAdamW, LeavesTheStateAsItIsWhenClipIsNaN) {
+  Builder b;
+  const Value state = b.parameter("state", {DType::f64, {3, 4}}),
+              g = b.input("g", {DType::f64, {4}}), clip = b.input("clip", {DType::f64, {}}),
+              settings = b.input("settings", {DType::f64, {3}});
+  b.output("y", adamw(state, g, clip, settings, {0.8, 0.9, 1e-3, 0.1}));
+  const Graph whole = std::move(b).finish(), parts = expanded(whole, "adamw");
+  EXPECT_EQ(count_ops(parts, "adamw"), 0);
+  const Tensor before = positive("state", {3, 4}).value;
+  for (const double bad :
+       {std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()}) {
+    const Feeds feeds = {
+        {"g", Tensor::full({4}, DType::f64, bad)},
+        {"clip", Tensor::full({}, DType::f64, std::numeric_limits<double>::quiet_NaN())},
+        {"settings", Tensor::of<double>({3}, {0.1, 0.2, 0.19})}};
+    for (const Graph& graph : {whole, parts}) {
+      const Tensor y = compile(graph, fetch(value("y"))).run(feeds, {{"state", before}}).raw("y");
+      EXPECT_EQ(max_abs_difference(y, before), 0);
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Ops, Expansion, ::testing::ValuesIn(composite_names()),
                          [](const auto& info) { return info.param; });
 

@@ -202,5 +202,54 @@ TEST(Checkpoint, OverflowIsNamedWhereItArises) {
                model.run(Tokens{1, 2}));
 }
 
+// ---- writing ------------------------------------------------------------------------------------
+TEST(SaveCheckpoint, ComesBack) {
+  for (const bool tied : {true, false}) {
+    for (const DType stored : {DType::f32, DType::f16, DType::bf16}) {
+      const Checkpoint c(tied ? "" : R"(, "tie_word_embeddings": false)");
+      Parameters parameters;
+      for (const auto& [name, tensor] : c.tensors)
+        parameters[name.starts_with("lm_head.") ? name : name.substr(12)] = tensor;
+      const Config config = c.config();
+      const TemporaryFolder folder;
+      save_checkpoint(folder.path(), config, parameters, stored);
+      EXPECT_EQ(load_config(folder.path()), config);
+      const Parameters got = load_checkpoint(folder.path(), config);
+      ASSERT_EQ(got.size(), parameters.size());
+      for (const auto& [name, tensor] : parameters)
+        EXPECT_EQ(max_abs_difference(got.at(name), tensor.to(stored)), 0) << name;
+
+      // HuggingFace's names.
+      const SafeTensors file = SafeTensors::open(folder / "model.safetensors");
+      EXPECT_EQ(file.metadata().at("format"), "pt");
+      EXPECT_EQ(file.at("transformer.h.0.ln_1.weight").dtype(), stored);
+      EXPECT_EQ(file.contains("lm_head.weight"), !tied);
+    }
+  }
+}
+
+// Weights of a training step are views into its state.
+TEST(SaveCheckpoint, WritesViews) {
+  const Checkpoint c;
+  Parameters parameters;
+  for (const auto& [name, tensor] : c.tensors) parameters[name.substr(12)] = tensor;
+  Parameters views;
+  for (const auto& [name, tensor] : parameters) {
+    if (tensor.rank() != 2) views[name] = tensor;
+    else views[name] = tensor.transpose(0, 1).contiguous().transpose(0, 1);
+  }
+  const TemporaryFolder folder;
+  save_checkpoint(folder.path(), c.config(), views);
+  for (const auto& [name, tensor] : load_checkpoint(folder.path(), c.config()))
+    EXPECT_EQ(max_abs_difference(tensor, parameters.at(name)), 0) << name;
+}
+
+TEST(SaveCheckpoint, SaysWhenItCannotWrite) {
+  const Checkpoint c;
+  Parameters parameters;
+  for (const auto& [name, tensor] : c.tensors) parameters[name.substr(12)] = tensor;
+  EXPECT_ERROR(SaveError, "nowhere", save_checkpoint(c.folder / "nowhere", c.config(), parameters));
+}
+
 }  // namespace
 }  // namespace vitrine::nn

@@ -210,5 +210,37 @@ INSTANTIATE_TEST_SUITE_P(Settings, Variants,
                                            R"(, "tie_word_embeddings": false)",
                                            R"(, "layer_norm_epsilon": 0.1)"));
 
+// ---- writing ------------------------------------------------------------------------------------
+TEST(Config, ComesBackFromJson) {
+  const auto back = [](const Config& c) { return parse_config(config_json(c), "config.json"); };
+  EXPECT_EQ(back(Config{}), Config{});
+  Config c;
+  c.layers = 3;
+  c.heads = 5;
+  c.d_model = 35;
+  c.d_mlp = 11;
+  c.context = 13;
+  c.vocabulary = 17;
+  c.layer_norm_eps = 1.0 / 3;
+  c.scale_attention = false;
+  c.scale_by_layer = true;
+  c.tied = false;
+  c.bos = 0;
+  c.eos = 16;
+  for (const Activation a : {Activation::gelu_tanh, Activation::gelu_erf, Activation::relu}) {
+    c.activation = a;
+    EXPECT_EQ(back(c), c);
+  }
+  c.eos = std::nullopt;
+  EXPECT_EQ(back(c), c);
+}
+
+// HuggingFace takes 50256 where nothing is said.
+TEST(Config, SaysThatThereIsNoBeginningOrEnd) {
+  const std::string json = config_json(Config{});
+  EXPECT_NE(json.find(R"("bos_token_id": null)"), std::string::npos) << json;
+  EXPECT_NE(json.find(R"("eos_token_id": null)"), std::string::npos) << json;
+}
+
 }  // namespace
 }  // namespace vitrine::nn

@@ -1,0 +1,100 @@
+// Tests nn/training_settings.h.
+#include "nn/training_settings.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tests/tensor/expect_error.h"
+
+namespace vitrine::nn {
+namespace {
+
+using test::message_of;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+// Nothing as it is by default.
+TrainingSettings settings() {
+  TrainingSettings s;
+  s.model = preset("tiny", 777);
+  s.model.tied = false;
+  s.model.activation = Activation::relu;
+  s.model.layer_norm_eps = 3e-6;
+  s.model.bos = 5;
+  s.rules.adamw = {.beta1 = 0.1, .beta2 = 0.3, .eps = 1e-7, .decay = 0.7, .clip = 0.6};
+  s.rules.accumulate = 3;
+  s.rules.ema = 0.999;
+  s.schedule = {Schedule::Shape::linear, 1.0 / 3, 17, 12345678901, 0.25};
+  s.rows = 99;
+  s.begun = 0.125;
+  s.seed = UINT64_MAX;
+  s.sources = {{"a \"quoted\" näme.txt", 0.1}, {"b.jsonl", 3}};
+  s.split = Split::blank_line;
+  s.validation = 0.02;
+  return s;
+}
+
+TEST(TrainingSettings, ComeBackFromJson) {
+  TrainingSettings s = settings();
+  EXPECT_EQ(parse_settings(to_json(s), "here"), s);
+  for (const auto shape :
+       {Schedule::Shape::cosine, Schedule::Shape::linear, Schedule::Shape::constant}) {
+    for (const Split split : {Split::whole_file, Split::blank_line, Split::line}) {
+      s.schedule.shape = shape;
+      s.split = split;
+      EXPECT_EQ(parse_settings(to_json(s), "here"), s);
+    }
+  }
+  EXPECT_EQ(parse_settings(to_json(TrainingSettings{}), "here"), TrainingSettings{});
+}
+
+TEST(TrainingSettings, SayWhatIsWrongWithJson) {
+  const auto changed = [](const auto& change) {
+    nlohmann::json json = nlohmann::json::parse(to_json(settings()));
+    change(json);
+    return json.dump();
+  };
+  const auto parse = [](const std::string& json) { return parse_settings(json, "run/state"); };
+  EXPECT_ERROR(FileError, "run/state", parse("{"));
+  EXPECT_ERROR(FileError, "twice", parse(R"({"rows": 1, "rows": 2})"));
+  const auto expect = [&](const std::string& json, const std::string& what) {
+    EXPECT_THAT(message_of<CheckpointError>([&] { (void)parse(json); }),
+                AllOf(HasSubstr("run/state"), HasSubstr(what)));
+  };
+  expect("[]", "the settings of the run cannot be read");
+  const nlohmann::json whole = nlohmann::json::parse(to_json(settings()));
+  for (const auto& [name, value] : whole.items())
+    expect(changed([&, key = name](auto& json) { json.erase(key); }), "'" + name + "'");
+  expect(changed([](auto& json) { json["rows"] = "many"; }), "number");
+  expect(changed([](auto& json) { json["adamw"].erase("eps"); }), "'eps'");
+  expect(changed([](auto& json) { json["split"] = "page"; }),
+         "the split 'page'; there are none, blank-line, line");
+  expect(changed([](auto& json) { json["schedule"]["shape"] = "round"; }),
+         "the shape 'round'; there are cosine, linear, constant");
+  EXPECT_ERROR(ConfigError, "run/state: 'n_layer'",
+               parse(changed([](auto& json) { json["model"]["n_layer"] = 0; })));
+}
+
+TEST(TrainingSettings, Presets) {
+  EXPECT_THAT(preset_names(), ElementsAre("tiny", "atlas", "gpt2-small"));
+  for (const std::string& name : preset_names()) {
+    const Config c = preset(name, 1234);
+    EXPECT_EQ(c.vocabulary, 1234);
+    EXPECT_EQ(c.d_model % c.heads, 0);
+    EXPECT_EQ(c.d_mlp, 4 * c.d_model);
+  }
+  EXPECT_EQ(preset("gpt2-small", 50257), Config{});
+  EXPECT_EQ(preset("atlas", 5000).layers, 4);
+  EXPECT_EQ(preset("atlas", 5000).d_model, 256);
+  EXPECT_EQ(preset("tiny", 5000).d_model, 64);
+  EXPECT_THAT(message_of<Error>([] { (void)preset("atals", 10); }),
+              AllOf(HasSubstr("there is no preset 'atals'"), HasSubstr("did you mean"),
+                    HasSubstr("there are tiny, atlas, gpt2-small")));
+  EXPECT_THAT(message_of<Error>([] { (void)preset("", 10); }), HasSubstr("there are tiny"));
+}
+
+}  // namespace
+}  // namespace vitrine::nn
