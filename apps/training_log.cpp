@@ -160,8 +160,13 @@ void TrainingLog::evaluate() {
 }
 
 void TrainingLog::finish() {
-  show(fmt::format("done: {} steps in {}; the model is in {}", trainer_.steps(),
-                   duration(trainer_.seconds()), file_.parent_path().string()));
+  const std::string folder = file_.parent_path().string();
+  const std::int64_t all = trainer_.settings().schedule.steps;
+  show(trainer_.done()
+           ? fmt::format("done: {} steps in {}; the model is in {}", all,
+                         duration(trainer_.seconds()), folder)
+           : fmt::format("saved after step {} of {}: 'vitrine train --resume --out {}' goes on",
+                         trainer_.steps(), all, folder));
 }
 
 }  // namespace vitrine::app
