@@ -172,8 +172,8 @@ TEST(Trainer, TheModelMayBeStoredInHalfPrecision) {
   const Parameters state = saved(run.out()).tensors;
   trainer.save(DType::f16);
   expect_same_bits(saved(run.out()).tensors, state);
-  const Model loaded = load_gpt2(run.out().string(), {.threads = 1});
-  for (const auto& [name, weights] : trainer.model(1).parameters())
+  const Model mine = trainer.model(1), loaded = load_gpt2(run.out().string(), {.threads = 1});
+  for (const auto& [name, weights] : mine.parameters())
     EXPECT_TRUE(same_bits(loaded.parameters().at(name), weights.to(DType::f16).to(DType::f32)));
 }
 
