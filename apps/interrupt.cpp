@@ -30,6 +30,8 @@ void handle_interrupts() {
   action.sa_handler = on_interrupt;
   action.sa_flags = SA_RESTART;
   ::sigaction(SIGINT, &action, nullptr);
+  ::signal(SIGXFSZ,
+           SIG_IGN);  // a file that may not grow is an error of the write, told like a full disk
 }
 
 Interruptible::Interruptible() { ++orderly; }

@@ -5,7 +5,8 @@
 
 namespace vitrine::app {
 
-// From now on Ctrl-C ends the program at once, unless an Interruptible part is running.
+// From now on Ctrl-C ends the program at once, unless an Interruptible part is running, and a file
+// that reaches the largest size allowed (ulimit -f) is a failed write, not the end.
 void handle_interrupts();
 
 // While one lives, the first Ctrl-C only asks to stop, so that the work can be ended in an orderly

@@ -45,6 +45,13 @@ constexpr int kSampleTokens = 24;
 
 }  // namespace
 
+Json as_json(const nn::Induction& i) {
+  return {{"first", i.first},
+          {"second", i.second},
+          {"score", i.score},
+          {"head", fmt::format("{}.{}", i.layer, i.head)}};
+}
+
 TrainingLog::TrainingLog(const nn::Trainer& trainer, const std::filesystem::path& folder,
                          const TrainingLogOptions& options)
     : trainer_(trainer), file_(folder / "log.jsonl"), options_(options), since_(trainer.seconds()) {
@@ -61,7 +68,7 @@ TrainingLog::TrainingLog(const nn::Trainer& trainer, const std::filesystem::path
 }
 
 void TrainingLog::write(const std::string& line) {
-  out_ << line << '\n' << std::flush;
+  out_ << line << std::flush;  // a whole line
   if (!out_) {
     throw SaveError(
         fmt::format("{}: the log cannot be written (is the disk full?); the last save "
@@ -117,9 +124,8 @@ void TrainingLog::step(const nn::TrainingStep::Outcome& outcome, double rate) {
   count_ = 0;
 }
 
-void TrainingLog::evaluate() {
+Evaluation TrainingLog::measure() const {
   const nn::Model model = trainer_.model(options_.threads);
-  Json json = {{"step", trainer_.steps()}};
   const nn::TokenizedText& text = trainer_.validation();
   nn::TextLossMeter meter(model);
   std::int64_t tokens = 0;
@@ -130,7 +136,14 @@ void TrainingLog::evaluate() {
     meter.add(ids);
     tokens += std::ssize(ids);
   }
-  const nn::TextLoss loss = meter.finish();
+  const int half = std::min(32, model.config().context / 2);
+  return {meter.finish(), nn::induction(model, random::Key{0}.fold("induction"), 8, half)};
+}
+
+Evaluation TrainingLog::evaluate() {
+  const Evaluation evaluation = measure();
+  const auto& [loss, i] = evaluation;
+  Json json = {{"step", trainer_.steps()}};
   std::string line = fmt::format("step {:>6}:", trainer_.steps());
   if (loss.tokens > 0) {
     json["validation_loss"] = loss.per_token();
@@ -138,15 +151,11 @@ void TrainingLog::evaluate() {
     line += fmt::format(" validation loss {:.4f}, {:.3f} bits a byte;", loss.per_token(),
                         loss.bits_per_byte());
   }
-  const int half = std::min(32, model.config().context / 2);
-  const nn::Induction i = nn::induction(model, random::Key{0}.fold("induction"), 8, half);
-  json["induction"] = {{"first", i.first},
-                       {"second", i.second},
-                       {"score", i.score},
-                       {"head", fmt::format("{}.{}", i.layer, i.head)}};
+  json["induction"] = as_json(i);
   show(line + fmt::format(" random tokens {:.2f}, again {:.2f} nats; induction {:.2f} (head {}.{})",
                           i.first, i.second, i.score, i.layer, i.head));
   json["samples"] = Json::array();
+  const nn::Model model = trainer_.model(options_.threads);
   for (const std::string& prompt : options_.samples) {
     const nn::Tokens ids = model.tokens(prompt);
     const int room = model.config().context - static_cast<int>(ids.size());
@@ -157,6 +166,7 @@ void TrainingLog::evaluate() {
     show(fmt::format("  {} → {}", visible(prompt), visible(continuation)));
   }
   write(to_line(json));
+  return evaluation;
 }
 
 void TrainingLog::finish() {

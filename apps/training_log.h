@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "apps/output.h"
+#include "nn/text_loss.h"
 #include "nn/trainer.h"
 
 namespace vitrine::app {
@@ -16,6 +18,13 @@ struct TrainingLogOptions {
   bool quiet = false;
   int threads = 0;
 };
+
+struct Evaluation {
+  nn::TextLoss validation;  // of a part of the validation text; nothing when there is none
+  nn::Induction induction;
+};
+
+Json as_json(const nn::Induction& induction);
 
 // log.jsonl has a line for every `log_every` steps, {step, loss, rate, grad_norm,
 // tokens_per_second, seconds}: loss and norm are means over these steps, before each; and one for
@@ -30,7 +39,8 @@ class TrainingLog {
 
   void begin(const std::string& command);
   void step(const nn::TrainingStep::Outcome& outcome, double rate);
-  void evaluate();
+  Evaluation measure() const;
+  Evaluation evaluate();  // and says it
   void finish();
 
  private:

@@ -6,23 +6,21 @@ namespace vitrine::app {
 namespace {
 
 constexpr double kLeastWeight = 0.001, kMostWeight = 1e6;
-// What decides the weights: with --resume all of it is that of the run.
-constexpr const char* kDecisive[] = {"Text", "Model", "Training"};
+// Where the options are that decide the weights.
+constexpr const char* kHeadings[] = {"Text", "Model", "Training", "Common options"};
 
 }  // namespace
 
 void TrainingOptions::add_to(CommandLine& line) {
   constexpr int kMost = 1 << 30;
-  line.option("--out", out, "DIR",
-              "the folder of the run: a model, and all that is needed to go on")
-      ->required();
   line.flag("--resume", resume, "go on from the last save in --out, with its settings and texts");
   line.heading("Text");
   data_.add_to(line,
                "Lines {\"tokens\": [ids]} will do, too. Each file gives the share of the tokens\n"
                "that its WEIGHT is of all weights (default: 1)");
   line.option("--tokenizer", tokenizer, "DIR",
-              "a folder with a tokenizer's files, as 'vitrine tokenizer train' writes them");
+              "a folder with a tokenizer's files, as 'vitrine tokenizer train' writes them\n"
+              "(default: the default model's)");
   line.option("--validation", given_.validation, "SHARE",
               "share of each text that is kept for validation (default: 0.01)")
       ->check(CLI::Range(0.0, 0.5));
@@ -65,8 +63,6 @@ void TrainingOptions::add_to(CommandLine& line) {
   line.option("--ema", given_.rules.ema, "X",
               "save an average of the weights with this memory, such as 0.999 (default: 0, none)")
       ->check(CLI::Range(0.0, 0.999999));
-  line.number("--seed", given_.seed, "N", "decides everything that is random (default: 0)",
-              std::uint64_t{0}, UINT64_MAX);
   line.heading("While it runs");
   line.number("--stop-after", stop_after, "N",
               "save and end after this step; --resume goes on (default: the last)", std::int64_t{1},
@@ -84,21 +80,24 @@ void TrainingOptions::add_to(CommandLine& line) {
               "how model.safetensors holds the weights: f32 (default), f16 or bf16; the\n"
               "state to go on from is exact always")
       ->check(CLI::IsMember({"f32", "f16", "bf16"}));
-  line.number("--threads", threads, "N", "default: one per core", 0, 4096);
-  line.flag("--quiet", quiet, "no progress on stderr");
+  common.add_without_model_to(
+      line, "the folder of the run: a model, and all that is needed to go on; here DIR");
 }
 
 void TrainingOptions::check(const CommandLine& line) {
+  const std::string& out = common.out;
+  if (out.empty() || out == "-") line.fail("there is no folder for the run; give --out DIR");
   if (stored_ != "f32") stored = stored_ == "f16" ? DType::f16 : DType::bf16;
   if (resume) {
     if (!nn::Trainer::exists(out)) {
       line.fail(fmt::format("{} holds no run to go on with; leave --resume out to begin one", out));
     }
-    for (const char* heading : kDecisive) {
-      const std::vector<std::string> given = line.given(heading);
-      if (!given.empty()) {
-        line.fail(fmt::format(
-            "{} cannot be given with --resume: a run goes on with its own settings", given[0]));
+    for (const std::string& heading : kHeadings) {
+      for (const std::string& name : line.given(heading)) {
+        if (heading != "Common options" || name == "--seed") {
+          line.fail(fmt::format(
+              "{} cannot be given with --resume: a run goes on with its own settings", name));
+        }
       }
     }
     return;
@@ -111,9 +110,6 @@ void TrainingOptions::check(const CommandLine& line) {
     }
     if (!tokenizer.empty())
       line.fail("--tokenizer cannot be given with --from, which has a tokenizer");
-  } else if (tokenizer.empty()) {
-    line.fail(
-        "--tokenizer DIR is missing; 'vitrine tokenizer train --data FILE --out DIR' makes one");
   }
   if (nn::Trainer::exists(out)) {
     line.fail(fmt::format(
@@ -137,6 +133,7 @@ nn::TrainingSettings TrainingOptions::settings(const CommandLine& line,
     line.fail(fmt::format("the width {} must be a multiple of the {} heads", s.model.d_model,
                           s.model.heads));
   }
+  s.seed = common.seed;
   s.model.bos = s.model.eos = tokenizer.end_of_text();
   s.schedule.steps = steps_;
   s.schedule.warmup = warmup_ < 0 ? steps_ / 50 : warmup_;

@@ -5,15 +5,16 @@
 #include <vector>
 
 #include "apps/data_files.h"
+#include "apps/options.h"
 #include "nn/trainer.h"
 
 namespace vitrine::app {
 
 struct TrainingOptions {
-  std::string out, tokenizer, from;
+  CommonOptions common;  // common.out is the folder of the run
+  std::string tokenizer, from;
   std::int64_t stop_after = -1;  // -1: not before the end
-  bool resume = false, quiet = false;
-  int threads = 0;
+  bool resume = false;
   std::int64_t log_every = 10, evaluate_every = 500, save_every = 500;
   std::vector<std::string> samples;  // prompts that are continued at every evaluation
   DType stored = DType::f32;         // how model.safetensors holds the weights

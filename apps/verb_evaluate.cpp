@@ -37,7 +37,7 @@ void verb_evaluate(const Arguments& arguments) {
                    "FILE is text, or JSONL with {\"text\": ...} or {\"tokens\": [...]} a line.\n\n"
                    "json: {meta, documents, tokens, bytes, loss, ppl_token, ppl_byte,\n"
                    "bits_per_byte}; what is per byte is null without a tokenizer.\n",
-                   "vitrine evaluate README.md");
+                   "vitrine evaluate /usr/share/common-licenses/GPL-3");
   CommonOptions common;
   std::string file;
   DataOptions data;

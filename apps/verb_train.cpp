@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <cmath>
+#include <filesystem>
 #include <optional>
 
 #include "apps/interrupt.h"
@@ -9,6 +11,7 @@
 #include "apps/training_log.h"
 #include "apps/training_options.h"
 #include "apps/verbs.h"
+#include "nn/find_model.h"
 
 namespace vitrine::app {
 namespace {
@@ -17,15 +20,19 @@ nn::Trainer begin(const CommandLine& line, const TrainingOptions& options, Threa
                   const Interruptible& interruptible) {
   std::optional<nn::Model> from;
   if (!options.from.empty()) from = nn::load_gpt2(options.from);
-  const nn::Tokenizer tokenizer = from ? from->tokenizer() : nn::Tokenizer::load(options.tokenizer);
+  const nn::Tokenizer tokenizer =
+      from ? from->tokenizer()
+           : nn::Tokenizer::load(options.tokenizer.empty()
+                                     ? nn::find_model("")
+                                     : std::filesystem::path(options.tokenizer));
   const nn::TrainingSettings settings =
       options.settings(line, tokenizer, from ? &from->config() : nullptr);
-  Progress progress("reading", "bytes", options.quiet);
+  Progress progress("reading", "bytes", options.common.quiet);
   const auto advance = [&](std::int64_t done, std::int64_t total) {
     progress.update(static_cast<double>(done), static_cast<double>(total));
     return !interruptible.requested();
   };
-  return nn::Trainer::begin(settings, tokenizer, options.out, pool, advance,
+  return nn::Trainer::begin(settings, tokenizer, options.common.out, pool, advance,
                             from ? &from->parameters() : nullptr);
 }
 
@@ -38,6 +45,39 @@ nn::TrainingStep::Outcome step(nn::Trainer& trainer, ThreadPool& pool) {
   return outcome;
 }
 
+void print_result(const CommandLine& line, const TrainingOptions& options,
+                  const nn::Trainer& trainer, const Evaluation& evaluation) {
+  const auto& [loss, induction] = evaluation;
+  const bool validated = loss.tokens > 0;
+  const auto or_null = [&](double x) { return validated ? Json(x) : Json(); };
+  if (options.common.json()) {
+    Json json = {{"meta", options.common.meta(line)}};
+    json["meta"]["model"] = nullptr;
+    json["meta"]["seed"] = trainer.settings().seed;
+    json["folder"] = json_text(options.common.out);
+    json["steps"] = trainer.steps();
+    json["seconds"] = trainer.seconds();
+    json["loss"] = or_null(loss.per_token());
+    json["ppl_token"] = or_null(std::exp(loss.per_token()));
+    json["ppl_byte"] = or_null(std::exp2(loss.bits_per_byte()));
+    json["bits_per_byte"] = or_null(loss.bits_per_byte());
+    json["induction"] = as_json(induction);
+    return write_stdout(to_line(json));
+  }
+  const Style style = style_for(options.common.color, "");
+  using Align = Table::Align;
+  Table table({{"", Align::left}, {"", Align::right}, {"", Align::left}});
+  table.row({"steps", grouped(trainer.steps()), ""});
+  if (validated) {
+    table.row(
+        {"validation loss", style.strong(fmt::format("{:.4f}", loss.per_token())), "nats a token"});
+    table.row({"", fmt::format("{:.4f}", loss.bits_per_byte()), "bits a byte"});
+  }
+  table.row({"random tokens", fmt::format("{:.2f}", induction.first), "nats a token"});
+  table.row({"said again", fmt::format("{:.2f}", induction.second), "nats a token"});
+  write_stdout(table.text(style));
+}
+
 }  // namespace
 
 void verb_train(const Arguments& arguments) {
@@ -47,27 +87,29 @@ void verb_train(const Arguments& arguments) {
       "what\n"
       "is needed to go on: the state, the texts as token ids, and log.jsonl with losses, samples\n"
       "and induction scores. Ctrl-C saves and ends with exit code 130. --resume goes on, after a\n"
-      "kill too, and gives the weights that an uninterrupted run gives, bit for bit.\n",
-      "vitrine tokenizer train --data README.md --vocabulary 400 --out /tmp/tokenizer &&\n"
-      "  vitrine train --preset tiny --data README.md --tokenizer /tmp/tokenizer --steps 20 --out "
-      "/tmp/run");
+      "kill too, and gives the weights that an uninterrupted run gives, bit for bit.\n\n"
+      "json: {meta, folder, steps, seconds, loss, ppl_token, ppl_byte, bits_per_byte,\n"
+      "induction: {first, second, score, head}}; the loss is that of the validation text, null\n"
+      "when there is none.\n",
+      "vitrine train --preset tiny --data /usr/share/common-licenses/GPL-3 --steps 20 --out run");
   TrainingOptions options;
   options.add_to(line);
   if (!line.parse()) return;
   options.check(line);
 
   const Interruptible interruptible;
-  ThreadPool pool(options.threads);
-  nn::Trainer trainer =
-      options.resume ? nn::Trainer::resume(options.out) : begin(line, options, pool, interruptible);
-  TrainingLog log(trainer, options.out,
+  ThreadPool pool(options.common.threads);
+  nn::Trainer trainer = options.resume ? nn::Trainer::resume(options.common.out)
+                                       : begin(line, options, pool, interruptible);
+  TrainingLog log(trainer, options.common.out,
                   {.log_every = options.log_every,
                    .evaluate_every = options.evaluate_every,
                    .samples = options.samples,
-                   .quiet = options.quiet,
-                   .threads = options.threads});
+                   .quiet = options.common.quiet,
+                   .threads = options.common.threads});
   log.begin(line.text());
   const auto stop = [&] { return trainer.done() || trainer.steps() == options.stop_after; };
+  std::optional<Evaluation> last;
   while (!stop()) {
     const double rate = trainer.rate();
     log.step(step(trainer, pool), rate);
@@ -75,13 +117,15 @@ void verb_train(const Arguments& arguments) {
       trainer.save(options.stored);
       throw InterruptedError(fmt::format(
           "interrupted; saved after step {} of {}: 'vitrine train --resume --out {}' goes on",
-          trainer.steps(), trainer.settings().schedule.steps, options.out));
+          trainer.steps(), trainer.settings().schedule.steps, options.common.out));
     }
-    if (trainer.steps() % options.evaluate_every == 0 || stop()) log.evaluate();
+    last.reset();
+    if (trainer.steps() % options.evaluate_every == 0 || stop()) last = log.evaluate();
     if (trainer.steps() % options.save_every == 0) trainer.save(options.stored);
   }
   trainer.save(options.stored);
   log.finish();
+  print_result(line, options, trainer, last ? *last : log.measure());
 }
 
 }  // namespace vitrine::app
