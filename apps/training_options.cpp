@@ -60,6 +60,15 @@ void TrainingOptions::add_to(CommandLine& line) {
   line.option("--clip", given_.rules.adamw.clip, "X",
               "largest norm of the gradient (default: 1; 0: none)")
       ->check(CLI::NonNegativeNumber);
+  line.option("--dropout", dropout_, "X",
+              "share of the numbers that are left out of the embeddings and of what attention\n"
+              "and MLPs add (default: 0)")
+      ->check(CLI::Range(0.0, 0.95));
+  line.option("--attention-dropout", given_.rules.dropout.attention, "X",
+              "the same for attention patterns (default: 0)")
+      ->check(CLI::Range(0.0, 0.95));
+  line.flag("--recompute", given_.rules.recompute,
+            "less memory: compute each block again for its gradient; the same weights");
   line.option("--ema", given_.rules.ema, "X",
               "save an average of the weights with this memory, such as 0.999 (default: 0, none)")
       ->check(CLI::Range(0.0, 0.999999));
@@ -133,6 +142,7 @@ nn::TrainingSettings TrainingOptions::settings(const CommandLine& line,
     line.fail(fmt::format("the width {} must be a multiple of the {} heads", s.model.d_model,
                           s.model.heads));
   }
+  s.rules.dropout.embedding = s.rules.dropout.residual = dropout_;
   s.seed = common.seed;
   s.model.bos = s.model.eos = tokenizer.end_of_text();
   s.schedule.steps = steps_;

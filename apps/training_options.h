@@ -31,6 +31,7 @@ struct TrainingOptions {
   DataOptions data_;
   std::string preset_ = "atlas", shape_ = "cosine", stored_ = "f32";
   int layers_ = 0, heads_ = 0, width_ = 0, context_ = 0;
+  double dropout_ = 0;
   std::int64_t steps_ = 1000;
   std::int64_t warmup_ = -1;  // a share of the steps
 };

@@ -133,7 +133,7 @@ Trainer Trainer::resume(const fs::path& folder) {
 TrainingStep::Outcome Trainer::step(ThreadPool& pool) {
   std::vector<TrainingBatch> batches;
   for (int i = 0; i < settings_.rules.accumulate; ++i) batches.push_back(stream_.next());
-  return step_.step(batches, pool, rate());
+  return step_.step(batches, pool, rate(), random::Key{settings_.seed}.fold("dropout").value);
 }
 
 Model Trainer::model(int threads) const {

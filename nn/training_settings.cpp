@@ -65,6 +65,11 @@ std::string to_json(const TrainingSettings& s) {
                        {"clip", a.clip}}},
                      {"accumulate", s.rules.accumulate},
                      {"ema", s.rules.ema},
+                     {"dropout",
+                      {{"embedding", s.rules.dropout.embedding},
+                       {"attention", s.rules.dropout.attention},
+                       {"residual", s.rules.dropout.residual}}},
+                     {"recompute", s.rules.recompute},
                      {"schedule",
                       {{"shape", kShapes[static_cast<int>(s.schedule.shape)]},
                        {"peak", s.schedule.peak},
@@ -93,6 +98,9 @@ TrainingSettings parse_settings(std::string_view text, const std::string& where)
     s.rules.adamw.clip = a.at("clip");
     s.rules.accumulate = json.at("accumulate");
     s.rules.ema = json.at("ema");
+    const Json& dropout = json.at("dropout");
+    s.rules.dropout = {dropout.at("embedding"), dropout.at("attention"), dropout.at("residual")};
+    s.rules.recompute = json.at("recompute");
     const Json& schedule = json.at("schedule");
     s.schedule = {static_cast<Schedule::Shape>(index_of(kShapes, schedule, "shape", where)),
                   schedule.at("peak"), schedule.at("warmup"), schedule.at("steps"),

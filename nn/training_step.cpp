@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "autograd/ops.h"
+#include "autograd/recompute.h"
 #include "nn/checkpoint.h"
 #include "nn/metrics.h"
 #include "tensor/error.h"
@@ -23,9 +24,10 @@ std::string next_name(const std::string& leaf) { return leaf + ".next"; }
 
 // The loss of a batch with its gradient in every parameter.
 Graph loss_with_gradients(const Config& config, const BatchSize& size, std::int64_t predicted,
-                          DType dtype) {
-  const Graph model = build_gpt2(config, size, dtype);
-  return gradient(model, training_loss(predicted), leaves("*"));
+                          const TrainingRules& rules, DType dtype) {
+  const Graph model = with_dropout(build_gpt2(config, size, dtype), config, rules.dropout);
+  const Graph g = gradient(model, training_loss(predicted), leaves("*"));
+  return rules.recompute ? recompute(g, sites("blocks.*.hook_resid_pre")) : g;
 }
 
 // The root of the sum of all squares of the gradients, each made by `gradient_of`.
@@ -78,7 +80,7 @@ Updates move_weights(Builder& b, const Shapes& parameters, DType dtype, const Tr
 // first batch of a step keeps nothing, not even the NaN of a step that failed.
 Plan compile_accumulation(const Config& config, const BatchSize& size, std::int64_t predicted,
                           const TrainingRules& rules, DType dtype) {
-  const Graph gradients = loss_with_gradients(config, size, predicted, dtype);
+  const Graph gradients = loss_with_gradients(config, size, predicted, rules, dtype);
   Builder b(gradients);
   Updates updates;
   const Value keep = b.input("sum.keep", {DType::boolean, {}}), zero = b.scalar(0, dtype);
@@ -147,7 +149,7 @@ double largest_size(const Tensor& x) {
 Plan compile_training_step(const Config& config, const BatchSize& size, std::int64_t predicted,
                            const TrainingRules& rules, DType dtype) {
   const Shapes shapes = parameter_shapes(config);
-  const Graph gradients = loss_with_gradients(config, size, predicted, dtype);
+  const Graph gradients = loss_with_gradients(config, size, predicted, rules, dtype);
   Builder b(gradients);
   const auto gradient_of = [&](const std::string& name, const Shape&) {
     return b.output(grad_name(name));
@@ -199,8 +201,18 @@ Feeds TrainingStep::settings(double rate) const {
                                                       1 - std::pow(rule.beta2, t)})}};
 }
 
+// Of the i-th batch of the next step.
+Feeds TrainingStep::feeds_of(const TrainingBatch& batch, std::size_t i, std::uint64_t seed) const {
+  Feeds feeds = batch.feeds;
+  if (rules_.dropout.any()) {
+    const std::int64_t number = steps_ * rules_.accumulate + static_cast<std::int64_t>(i);
+    feeds["dropout.key"] = Tensor::of<std::int64_t>({2}, {static_cast<std::int64_t>(seed), number});
+  }
+  return feeds;
+}
+
 TrainingStep::Outcome TrainingStep::step(const std::vector<TrainingBatch>& batches,
-                                         ThreadPool& pool, double rate) {
+                                         ThreadPool& pool, double rate, std::uint64_t seed) {
   if (std::ssize(batches) != rules_.accumulate) {
     throw Error(ErrorKind::usage,
                 fmt::format("a step takes {} batches, not {}", rules_.accumulate, batches.size()));
@@ -209,20 +221,21 @@ TrainingStep::Outcome TrainingStep::step(const std::vector<TrainingBatch>& batch
   Outcome outcome{0, 0};
   for (std::size_t i = 0; i < batches.size(); ++i) {
     const TrainingBatch& batch = batches[i];
-    Feeds feeds = rules_.accumulate > 1 ? Feeds{} : settings(rate);
-    feeds.insert(batch.feeds.begin(), batch.feeds.end());
+    Feeds feeds = feeds_of(batch, i, seed);
     if (rules_.accumulate > 1) {
       feeds["sum.keep"] = Tensor::full({}, DType::boolean, i > 0 ? 1 : 0);
+    } else {
+      feeds.merge(settings(rate));
     }
     const Results r = plan(batch.size, batch.predicted).run(feeds, bound_, run);
     const Outcome one{r.scalar("loss"), rules_.accumulate > 1 ? 0 : r.scalar("grad_norm")};
-    if (!finite(one)) explain(batches, one, pool);
+    if (!finite(one)) explain(batches, seed, one, pool);
     outcome.loss += one.loss / static_cast<double>(batches.size());
     outcome.grad_norm = one.grad_norm;
   }
   if (rules_.accumulate > 1) {
     outcome.grad_norm = apply_.run(settings(rate), bound_, run).scalar("grad_norm");
-    if (!finite(outcome)) explain(batches, outcome, pool);
+    if (!finite(outcome)) explain(batches, seed, outcome, pool);
   }
   ++steps_;
   return outcome;
@@ -230,18 +243,19 @@ TrainingStep::Outcome TrainingStep::step(const std::vector<TrainingBatch>& batch
 
 // The weights are those before the step, so running its batches again, without updates, goes wrong
 // in the same way.
-void TrainingStep::explain(const std::vector<TrainingBatch>& batches, const Outcome& outcome,
-                           ThreadPool& pool) const {
+void TrainingStep::explain(const std::vector<TrainingBatch>& batches, std::uint64_t seed,
+                           const Outcome& outcome, ThreadPool& pool) const {
   const std::string what = fmt::format(
       "step {}: the loss is {}, the norm of the gradient {}; no weight has been changed",
       steps_ + 1, outcome.loss, outcome.grad_norm);
   std::string largest;
   double size = -1;
   try {
-    for (const TrainingBatch& batch : batches) {
-      const Graph graph = loss_with_gradients(config_, batch.size, batch.predicted, dtype_);
+    for (std::size_t i = 0; i < batches.size(); ++i) {
+      const TrainingBatch& b = batches[i];
+      const Graph graph = loss_with_gradients(config_, b.size, b.predicted, rules_, dtype_);
       const Plan checks = compile(graph, fetch(value("loss"), grad(leaves("*"))));
-      const Results r = checks.run(batch.feeds, bound_, {.pool = &pool});
+      const Results r = checks.run(feeds_of(b, i, seed), bound_, {.pool = &pool});
       for (const auto& [name, shape] : parameter_shapes(config_)) {
         const double top = largest_size(r.grad(name));
         if (top > size) std::tie(largest, size) = std::pair(name, top);

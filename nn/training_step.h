@@ -9,6 +9,7 @@
 #include <map>
 
 #include "nn/batch_stream.h"
+#include "nn/dropout.h"
 
 namespace vitrine::nn {
 
@@ -28,6 +29,10 @@ struct TrainingRules {
   // Keep an average of the weights, avg = ema avg + (1 - ema) weights after each step, from the
   // first weights on (Polyak & Juditsky 1992); 0: none.
   double ema = 0;
+  Dropout dropout;
+  // Keep only the residual stream between blocks for the backward pass and compute the rest again
+  // (autograd/recompute.h): less memory, about one more forward pass, the same bits.
+  bool recompute = false;
   friend bool operator==(const TrainingRules&, const TrainingRules&) = default;
 };
 
@@ -50,7 +55,9 @@ class TrainingStep {
   // NumericError when the loss or the norm is not finite: the message names the op that made the
   // first NaN, or the parameter with the largest gradient, and state() is as it was, to the bit.
   // Throws Error (usage) for another number of batches.
-  Outcome step(const std::vector<TrainingBatch>& batches, ThreadPool& pool, double rate);
+  // Dropout is drawn from `seed` and the number of the batch.
+  Outcome step(const std::vector<TrainingBatch>& batches, ThreadPool& pool, double rate,
+               std::uint64_t seed = 0);
   // One batch of these prompts, at the rate of the rules.
   Outcome step(const std::vector<Tokens>& prompts, ThreadPool& pool) {
     return step({training_batch(prompts)}, pool, rules_.adamw.rate);
@@ -74,8 +81,9 @@ class TrainingStep {
  private:
   using Key = std::pair<BatchSize, std::int64_t>;
   Feeds settings(double rate) const;
-  [[noreturn]] void explain(const std::vector<TrainingBatch>& batches, const Outcome& outcome,
-                            ThreadPool& pool) const;
+  Feeds feeds_of(const TrainingBatch& batch, std::size_t i, std::uint64_t seed) const;
+  [[noreturn]] void explain(const std::vector<TrainingBatch>& batches, std::uint64_t seed,
+                            const Outcome& outcome, ThreadPool& pool) const;
 
   Config config_;
   TrainingRules rules_;
