@@ -82,6 +82,9 @@ Value cast(const Value& x, DType dtype, SourceLine line = SourceLine::here());
 Value detach(const Value& x,
              SourceLine line = SourceLine::here());  // the value, without its gradient
 Value identity(const Value& x, SourceLine line = SourceLine::here());
+// x, seen as a value of its own: what is computed from it is computed again, even where the same
+// is computed from x (see recompute.h). Costs nothing itself.
+Value again(const Value& x, SourceLine line = SourceLine::here());
 
 // ---- reductions -------------------------------------------------------------------------------
 Value sum(const Value& x, const Dims& axes, bool keepdims = false,

@@ -1,4 +1,4 @@
-// Leaves and identities: inputs, parameters, constants, sites, detach.
+// Leaves and identities: inputs, parameters, constants, sites, detach, again.
 #include "autograd/ops_common.h"
 
 namespace vitrine {
@@ -55,12 +55,23 @@ extern constinit const OpDef kDetach = {.name = "detach",
                                         .vjp = vjp_nothing,
                                         .reach = reach_elementwise,
                                         .fact = keep_fact};
+// Plans read through the others, and merge what is computed twice; not through this one.
+extern constinit const OpDef kAgain = {.name = "again",
+                                       .doc = "y = x; what is computed from y is not merged",
+                                       .infer = like_first,
+                                       .view = view_same,
+                                       .vjp = vjp_identity,
+                                       .reach = reach_elementwise,
+                                       .fact = keep_fact};
 
 Value identity(const Value& x, SourceLine line) {
   return x.builder().emit(kIdentity, {x}, NoAttributes{}, line);
 }
 Value detach(const Value& x, SourceLine line) {
   return x.builder().emit(kDetach, {x}, NoAttributes{}, line);
+}
+Value again(const Value& x, SourceLine line) {
+  return x.builder().emit(kAgain, {x}, NoAttributes{}, line);
 }
 
 }  // namespace vitrine

@@ -80,6 +80,7 @@ const std::vector<AfterMask>& after_mask() {
   static const std::vector<AfterMask> kOps = {
       {"identity", [](const Value& x) { return identity(x); }, true, true},
       {"detach", [](const Value& x) { return detach(x); }, true, true},
+      {"again", [](const Value& x) { return again(x); }, true, true},
       {"site",
        [](const Value& x) {
          return x.builder().site("s", x, {Axis::head, Axis::query, Axis::key});
