@@ -4,7 +4,8 @@
 
 namespace vitrine {
 
-extern const OpDef kInput, kParameter, kConstant, kIdentity, kSite, kDetach, kAgain;  // ops_leaf.cpp
+extern const OpDef kInput, kParameter, kConstant, kIdentity, kSite, kDetach,
+    kAgain;  // ops_leaf.cpp
 extern const OpDef kNeg, kAbs, kSign, kSquare, kSqrt, kRsqrt, kReciprocal, kExp, kLog, kSin, kCos,
     kTanh, kErf, kSigmoid, kRelu, kGeluTanh, kGeluErf, kGeluTanhSlope, kGeluErfSlope, kAdd, kSub,
     kMul, kDiv, kMaximum, kMinimum, kEqual, kLess, kLessEqual, kLogicalAnd, kLogicalOr, kLogicalNot,

@@ -14,10 +14,10 @@ namespace {
 
 std::size_t at(NodeId id) { return static_cast<std::size_t>(id); }
 
-// A copy is a node like any other, appended to the graph. Two properties of this engine do the rest:
-// nodes are sorted so that what has only later readers comes right before the first of them, which
-// is when the backward pass needs it; and `again` is no identity, so that what is computed from it
-// is not merged with what it is a copy of.
+// A copy is a node like any other, appended to the graph. Two properties of this engine do the
+// rest: nodes are sorted so that what has only later readers comes right before the first of them,
+// which is when the backward pass needs it; and `again` is no identity, so that what is computed
+// from it is not merged with what it is a copy of.
 class Recomputing {
  public:
   Recomputing(const Graph& g, const std::vector<std::string>& kept)

@@ -366,7 +366,8 @@ TEST(WrongCalls, AreExplained) {
 
 TEST(WrongCalls, AreTestedForEveryOp) {
   // Leaves are given their type, and these take anything.
-  std::set<std::string> tested = {"input", "parameter", "constant", "identity", "detach", "again", "cast"};
+  std::set<std::string> tested = {"input",  "parameter", "constant", "identity",
+                                  "detach", "again",     "cast"};
   for (const WrongCall& wrong : wrong_calls()) tested.insert(wrong.op);
   for (const OpDef* op : all_ops()) EXPECT_TRUE(tested.contains(std::string(op->name))) << op->name;
 }

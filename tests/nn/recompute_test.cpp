@@ -1,87 +1,109 @@
-// Activation checkpointing: less memory, the same bits.
+// Activation checkpointing of a training step of GPT-2, with dropout.
 #include "autograd/recompute.h"
 
+#include <gtest/gtest.h>
+
+#include "autograd/ops.h"
+#include "nn/checkpoint.h"
+#include "nn/dropout.h"
+#include "nn/metrics.h"
 #include "nn/model.h"
-#include "nn/training_step.h"
 #include "tests/support.h"
-#include "tests/tensor/expect_error.h"
 
 namespace vitrine::nn {
 namespace {
 
-Config deep(int layers) {
-  Config c;
-  c.layers = layers;
-  c.heads = 4;
-  c.d_model = 64;
-  c.d_mlp = 256;
-  c.context = 64;
-  c.vocabulary = 97;
-  return c;
-}
+const std::vector<Tokens> kPrompts = {{1, 2, 3, 4, 5, 6, 7, 8}, {7, 6, 5}};
 
-TEST(Recompute, GivesTheSameBitsAlsoWithDropout) {
-  const Model model = load_gpt2((test::data() / "tiny-gpt2").string());
-  const TrainingBatch batch = training_batch({{1, 2, 3, 4, 5, 6, 7}, {9, 8, 7}, {4, 4, 4, 4}});
-  for (const double rate : {0.0, 0.2}) {
-    TrainingRules rules{.dropout = {rate, rate, rate}};
-    TrainingStep kept(model.config(), model.parameters(), rules);
-    rules.recompute = true;
-    TrainingStep again(model.config(), model.parameters(), rules);
-    for (int i = 0; i < 4; ++i) {
-      const auto a = kept.step({batch}, model.pool(), 1e-2, 5),
-                 b = again.step({batch}, model.pool(), 1e-2, 5);
-      EXPECT_EQ(a.loss, b.loss);
-      EXPECT_EQ(a.grad_norm, b.grad_norm);
-    }
-    for (const auto& [name, tensor] : kept.parameters())
-      EXPECT_EQ(max_abs_difference(tensor, again.parameters().at(name)), 0) << name;
+// The loss, all gradients, and one step of AdamW on each parameter: state.NAME.
+Graph training_graph(const Config& config, const BatchSize& size, const Dropout& rates, bool less) {
+  Graph g = gradient(with_dropout(build_gpt2(config, size), config, rates),
+                     training_loss(size.rows - size.sequences), leaves("*"));
+  if (less) g = recompute(g, sites("blocks.*.hook_resid_pre"));
+  Builder b(g);
+  const Value settings = b.input("settings", {DType::f64, {3}}), clip = b.scalar(1, DType::f32);
+  for (const auto& [name, shape] : parameter_shapes(config)) {
+    const Value state = b.parameter("state." + name, {DType::f32, {3, numel(shape)}});
+    b.output("next." + name, adamw(state, b.output(grad_name(name)), clip, settings, {}));
   }
+  return std::move(b).finish();
+}
+Plan training_plan(const Config& config, const BatchSize& size, const Dropout& rates, bool less) {
+  Updates updates;
+  for (const auto& [name, shape] : parameter_shapes(config))
+    updates["state." + name] = "next." + name;
+  return compile(training_graph(config, size, rates, less), fetch(value("loss")), updates);
 }
 
-// Of a deep model most of the arena goes, for at most one more forward pass: a third of the work.
-TEST(Recompute, SavesMemory) {
-  const BatchSize size{512, 8, 64};
-  const auto stats = [&](int layers, bool recompute) {
-    return compile_training_step(deep(layers), size, 504, {.recompute = recompute}).stats();
-  };
-  const Plan::Stats kept = stats(12, false), again = stats(12, true);
-  EXPECT_LT(again.arena_bytes, 0.4 * kept.arena_bytes);
-  EXPECT_GT(again.flops, kept.flops);
-  EXPECT_LT(again.flops, 1.34 * kept.flops);
-  // What is kept grows by the stream of a block, not by all that is in it.
-  const auto growth = [&](bool recompute) {
-    return (stats(24, recompute).arena_bytes - stats(12, recompute).arena_bytes) / 12;
-  };
-  const std::int64_t stream = 512 * 64 * 4;
-  EXPECT_LE(growth(true), 2 * stream);
-  EXPECT_GT(growth(false), 6 * stream);
-}
-
-TEST(Recompute, SitesMustBeThere) {
-  const Graph g = gradient(build_gpt2(deep(2), {6, 1, 6}), training_loss(5), leaves("*"));
-  EXPECT_ERROR(SiteError, "there is no site 'blocks.7.hook_resid_pre'",
-               recompute(g, sites("blocks.7.hook_resid_pre")));
-  EXPECT_ERROR(GraphError, "lies hidden inside", recompute(g, sites("blocks.0.attn.hook_pattern")));
-}
-
-// The same masks for the same seed and step, others for others; none when nothing is left out.
-TEST(TrainingStep, DropoutIsDrawnFromSeedAndStep) {
+void expect_same_training(const Dropout& rates) {
   const Model model = load_gpt2((test::data() / "tiny-gpt2").string());
-  const TrainingBatch batch = training_batch({{1, 2, 3, 4, 5, 6, 7}, {9, 8, 7}});
-  const auto losses = [&](double rate, std::uint64_t seed, ThreadPool& pool) {
-    TrainingStep step(model.config(), model.parameters(), {.dropout = {rate, 0, rate}});
-    std::vector<double> all;
-    for (int i = 0; i < 3; ++i) all.push_back(step.step({batch}, pool, 0, seed).loss);
-    return all;
+  const BatchSize size = batch_size(kPrompts);
+  struct Side {
+    std::vector<double> losses;
+    Parameters state;
+    Results gradients;
+  } sides[2];
+  for (const bool less : {false, true}) {
+    Side& side = sides[less];
+    Parameters bound;
+    for (const auto& [name, shape] : parameter_shapes(model.config())) {
+      const Tensor state = Tensor::zeros({3, numel(shape)}, DType::f32);
+      const Tensor w = model.parameters().at(name).contiguous();
+      std::copy_n(w.view().data, w.bytes(), state.view().data);
+      side.state["state." + name] = bound["state." + name] = state;
+      bound[name] = state.select(0, 0).reshape(shape);
+    }
+    const Graph g = training_graph(model.config(), size, rates, less);
+    Feeds feeds = batch_feeds(kPrompts);
+    if (rates.any()) feeds["dropout.key"] = Tensor::of<std::int64_t>({2}, {3, 1});
+    side.gradients = compile(g, fetch(grad(leaves("*")))).run(feeds, bound);
+    const Plan plan = training_plan(model.config(), size, rates, less);
+    for (int step = 1; step <= 3; ++step) {
+      if (rates.any()) feeds["dropout.key"] = Tensor::of<std::int64_t>({2}, {3, step});
+      feeds["settings"] = Tensor::of<double>({3}, {1e-2, 0.1, 0.05});
+      side.losses.push_back(plan.run(feeds, bound).scalar("loss"));
+    }
+  }
+  EXPECT_EQ(sides[0].losses, sides[1].losses);
+  EXPECT_NE(sides[0].losses[0], sides[0].losses[1]);
+  for (const std::string& name : sides[0].gradients.names())
+    EXPECT_EQ(max_abs_difference(sides[0].gradients.raw(name), sides[1].gradients.raw(name)), 0)
+        << name;
+  for (const auto& [name, t] : sides[0].state)
+    EXPECT_EQ(max_abs_difference(t, sides[1].state.at(name)), 0) << name;
+}
+
+TEST(RecomputedTraining, HasTheBitsOfTraining) { expect_same_training({}); }
+TEST(RecomputedTraining, DrawsTheSameMasksAgain) {
+  expect_same_training({.embedding = 0.1, .residual = 0.2});
+  expect_same_training({.embedding = 0.1, .attention = 0.2, .residual = 0.2});
+}
+
+// Only compiled: what a step would need.
+TEST(RecomputedTraining, NeedsLessMemoryForLessThanAForwardPassMore) {
+  struct Case {
+    Config config;
+    BatchSize size;
+    double share;  // of the arena that is left, at most
   };
-  ThreadPool one(1), three(3);
-  const std::vector<double> a = losses(0.3, 1, one);
-  EXPECT_EQ(a, losses(0.3, 1, three));
-  EXPECT_NE(a, losses(0.3, 2, one));
-  EXPECT_NE(a[0], a[1]);  // the rate is 0: only the masks differ
-  const std::vector<double> plain = losses(0, 1, one);
-  EXPECT_EQ(plain[0], plain[1]);
+  Config small, gpt2;
+  small.layers = 4, small.heads = 4, small.d_model = 256, small.d_mlp = 1024, small.context = 256;
+  for (const Case& c :
+       {Case{small, {16 * 128, 16, 128}, 1}, Case{gpt2, {4 * 1024, 4, 1024}, 0.5}}) {
+    for (const Dropout& rates : {Dropout{}, Dropout{.embedding = 0.1, .residual = 0.1}}) {
+      const Plan::Stats plain = training_plan(c.config, c.size, rates, false).stats(),
+                        less = training_plan(c.config, c.size, rates, true).stats();
+      const std::int64_t forward =
+          compile(build_gpt2(c.config, c.size), fetch(value("logits"))).stats().flops;
+      RecordProperty(fmt::format("layers_{}", c.config.layers),
+                     fmt::format("{} -> {} bytes, {} -> {} flops", plain.arena_bytes,
+                                 less.arena_bytes, plain.flops, less.flops));
+      EXPECT_LT(static_cast<double>(less.arena_bytes),
+                c.share * static_cast<double>(plain.arena_bytes));
+      EXPECT_LE(less.flops, plain.flops + forward);
+      EXPECT_EQ(less.update_copies, 0);
+    }
+  }
 }
 
 }  // namespace
