@@ -10,7 +10,7 @@ Prints a table, writes JSON, and exits with 1 if the model misses a target:
   gifts      greedy continuation gives the receiver, for pairs of names never trained: >= 90 %, the giver named first
              and second (gifts.py)
   repeats    uniformly random tokens said twice: the loss on the second half at most half of that on the first
-  text       bits per byte of a text that was not trained on, beside those of --beside FOLDER; no target
+  text       bits per byte of a text that was not trained on: fewer than the model of --beside FOLDER, if there is one
 
 Pass --prepend-bos to put the end-of-text token before every prompt, as at the start of a document.
 """
@@ -140,7 +140,8 @@ def main():
     for model in filter(None, [options.model, options.beside]):
         bits = Program(options.program, model, False).loss(options.text)["bits_per_byte"]
         results["bits_per_byte"][model] = bits
-        row(f"bits per byte, {Path(model).name}"[:31], f"{bits:.3f}", "", True)
+        better = model != options.beside or results["bits_per_byte"][options.model] < bits
+        row(f"bits per byte, {Path(model).name}"[:31], f"{bits:.3f}", "" if better else "to be beaten", better)
     for miss in wrong[: options.wrong]:
         print(f"wrong: {miss['prompt']} ->{miss['said'].splitlines()[0] if miss['said'] else ''}"
               f" (expected{miss['expected']})")

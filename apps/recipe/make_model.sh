@@ -5,7 +5,7 @@
 #
 # WORK is a folder outside the repository (1 GB): packages, texts, checkpoints, and at the end WORK/model. What is there
 # already is not made again, and training goes on where it stopped; a second run after a crash or Ctrl-C simply continues.
-# It takes about an hour on two cores. Needs Python 3, npm and apt (for `apt-get download`, no installation).
+# It takes about an hour on two cores; README.md says what became of it. Needs Python 3, npm and apt (for `apt-get download`, no installation).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 recipe=apps/recipe
