@@ -1,7 +1,6 @@
 #include "apps/training_log.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -58,12 +57,7 @@ TrainingLog::TrainingLog(const nn::Trainer& trainer, const std::filesystem::path
   write_text(file_, lines_until(file_, trainer.steps()));
   order_.resize(static_cast<std::size_t>(trainer.validation().documents()));
   std::iota(order_.begin(), order_.end(), 0);
-  const random::Key key = random::Key{0}.fold("validation");
-  for (std::size_t i = order_.size(); i > 1; --i) {  // Fisher and Yates
-    std::swap(
-        order_[i - 1],
-        order_[static_cast<std::size_t>(random::below(key, i, static_cast<std::int64_t>(i)))]);
-  }
+  random::shuffle(random::Key{0}.fold("validation"), order_);
   out_.open(file_, std::ios::app);
 }
 
@@ -124,8 +118,9 @@ void TrainingLog::step(const nn::TrainingStep::Outcome& outcome, double rate) {
   count_ = 0;
 }
 
-Evaluation TrainingLog::measure() const {
-  const nn::Model model = trainer_.model(options_.threads);
+Evaluation TrainingLog::measure() const { return measure(trainer_.model(options_.threads)); }
+
+Evaluation TrainingLog::measure(const nn::Model& model) const {
   const nn::TokenizedText& text = trainer_.validation();
   nn::TextLossMeter meter(model);
   std::int64_t tokens = 0;
@@ -141,7 +136,8 @@ Evaluation TrainingLog::measure() const {
 }
 
 Evaluation TrainingLog::evaluate() {
-  const Evaluation evaluation = measure();
+  const nn::Model model = trainer_.model(options_.threads);
+  const Evaluation evaluation = measure(model);
   const auto& [loss, i] = evaluation;
   Json json = {{"step", trainer_.steps()}};
   std::string line = fmt::format("step {:>6}:", trainer_.steps());
@@ -155,7 +151,6 @@ Evaluation TrainingLog::evaluate() {
   show(line + fmt::format(" random tokens {:.2f}, again {:.2f} nats; induction {:.2f} (head {}.{})",
                           i.first, i.second, i.score, i.layer, i.head));
   json["samples"] = Json::array();
-  const nn::Model model = trainer_.model(options_.threads);
   for (const std::string& prompt : options_.samples) {
     const nn::Tokens ids = model.tokens(prompt);
     const int room = model.config().context - static_cast<int>(ids.size());

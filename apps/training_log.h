@@ -44,6 +44,7 @@ class TrainingLog {
   void finish();
 
  private:
+  Evaluation measure(const nn::Model& model) const;
   void write(const std::string& line);
   void show(const std::string& line) const;
 

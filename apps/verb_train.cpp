@@ -121,7 +121,7 @@ void verb_train(const Arguments& arguments) {
     }
     last.reset();
     if (trainer.steps() % options.evaluate_every == 0 || stop()) last = log.evaluate();
-    if (trainer.steps() % options.save_every == 0) trainer.save(options.stored);
+    if (trainer.steps() % options.save_every == 0 && !stop()) trainer.save(options.stored);
   }
   trainer.save(options.stored);
   log.finish();

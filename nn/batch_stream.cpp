@@ -114,10 +114,7 @@ std::vector<BatchStream::Piece> BatchStream::order_of(std::size_t source,
       begin = std::exchange(end, std::min<std::int64_t>(end + rules_.context, rows));
     }
   }
-  for (std::size_t i = pieces.size(); i > 1; --i) {  // Fisher and Yates
-    const std::int64_t other = random::below(order, i, static_cast<std::int64_t>(i));
-    std::swap(pieces[i - 1], pieces[static_cast<std::size_t>(other)]);
-  }
+  random::shuffle(order, pieces);
   return pieces;
 }
 
@@ -161,6 +158,12 @@ TrainingBatch BatchStream::next() {
     }
   }
   return batch_of(t, rules_.context);
+}
+
+std::int64_t BatchStream::tokens() const {
+  std::int64_t tokens = 0;
+  for (const Reader& r : readers_) tokens += r.source.text.tokens();
+  return tokens;
 }
 
 std::vector<SourcePosition> BatchStream::positions() const {

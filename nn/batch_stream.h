@@ -62,6 +62,7 @@ class BatchStream {
   BatchStream(std::vector<Source> sources, const StreamRules& rules);
 
   TrainingBatch next();
+  std::int64_t tokens() const;  // of all sources, once through
 
   // All of the state: a stream at the same positions gives the same batches.
   std::vector<SourcePosition> positions() const;

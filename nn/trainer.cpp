@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
-#include <numeric>
 #include <system_error>
 #include <utility>
 
@@ -87,10 +86,7 @@ Trainer::Trainer(TrainingSettings settings, Tokenizer tokenizer, fs::path folder
       folder_(std::move(folder)),
       validation_(TokenizedText::open(folder_ / kData, kValidationName)),
       stream_(stream_of(settings_, tokenizer_, folder_ / kData)),
-      step_(settings_.model, weights, settings_.rules) {
-  for (std::size_t i = 0; i < settings_.sources.size(); ++i)
-    training_tokens_ += TokenizedText::open(folder_ / kData, source_name(i)).tokens();
-}
+      step_(settings_.model, weights, settings_.rules) {}
 
 Trainer Trainer::begin(const TrainingSettings& settings, const Tokenizer& tokenizer,
                        const fs::path& folder, ThreadPool& pool, const Progress& progress,

@@ -30,9 +30,10 @@ class Trainer {
 
   // Turns the texts into token ids, and draws the first weights unless `from` gives them: a model
   // that is to learn on. Replaces the run that was in the folder, once the texts are read: before
-  // that, an error leaves it as it was. Throws FileError when a text is missing or empty, TokenError
-  // for token ids of a text that the tokenizer does not have, ConfigError when the tokenizer does not
-  // fit the model or has no <|endoftext|>, and SaveError when the folder cannot be written.
+  // that, an error leaves it as it was. Throws FileError when a text is missing or empty,
+  // TokenError for token ids of a text that the tokenizer does not have, ConfigError when the
+  // tokenizer does not fit the model or has no <|endoftext|>, and SaveError when the folder cannot
+  // be written.
   static Trainer begin(const TrainingSettings& settings, const Tokenizer& tokenizer,
                        const std::filesystem::path& folder, ThreadPool& pool,
                        const Progress& progress = {}, const Parameters* from = nullptr);
@@ -44,7 +45,7 @@ class Trainer {
   const TrainingSettings& settings() const { return settings_; }
   const Tokenizer& tokenizer() const { return tokenizer_; }
   const TokenizedText& validation() const { return validation_; }
-  std::int64_t training_tokens() const { return training_tokens_; }  // of all sources, once through
+  std::int64_t training_tokens() const { return stream_.tokens(); }  // of all sources, once through
 
   std::int64_t steps() const { return step_.steps(); }
   bool done() const { return steps() >= settings_.schedule.steps; }
@@ -74,7 +75,6 @@ class Trainer {
   TokenizedText validation_;
   BatchStream stream_;
   TrainingStep step_;
-  std::int64_t training_tokens_ = 0;
   double seconds_ = 0;
 };
 

@@ -6,6 +6,8 @@
 #include <array>
 #include <cstdint>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "tensor/tensor.h"
 #include "tensor/thread_pool.h"
@@ -33,6 +35,16 @@ double uniform(Key key, std::uint64_t index);  // in [0, 1), 53 bits
 double normal(Key key, std::uint64_t index);   // mean 0, variance 1 (Box-Muller)
 // In [0, n), unbiased to 2^-64 * n. Throws ShapeError unless n >= 1.
 std::int64_t below(Key key, std::uint64_t index, std::int64_t n);
+
+// Puts the items in random order, every order equally probable (Fisher & Yates 1938). Uses draws 2
+// to the number of items.
+template <class T>
+void shuffle(Key key, std::vector<T>& items) {
+  for (std::size_t i = items.size(); i > 1; --i) {
+    const std::int64_t other = below(key, i, static_cast<std::int64_t>(i));
+    std::swap(items[i - 1], items[static_cast<std::size_t>(other)]);
+  }
+}
 
 // Fill a contiguous f32 or f64 tensor: element i is the i-th draw of the stream, scaled. ShapeError
 // for other tensors.
