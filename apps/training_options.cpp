@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <string_view>
+
 namespace vitrine::app {
 namespace {
 
@@ -37,6 +39,10 @@ void TrainingOptions::add_to(CommandLine& line) {
   line.number("--width", width_, "N", "of the residual stream, instead of the preset's", 1,
               1 << 20);
   line.number("--context", context_, "N", "tokens, instead of the preset's", 2, 1 << 20);
+  line.option("--initializer-range", given_.initializer_range, "X",
+              "standard deviation of new weights; for narrow models more than the default,\n"
+              "GPT-2's 0.02, can be far better")
+      ->check(CLI::Range(1e-6, 10.0));
   line.heading("Training");
   line.number("--steps", steps_, "N", "how many (default: 1000)", std::int64_t{1},
               std::int64_t{kMost});
@@ -55,6 +61,10 @@ void TrainingOptions::add_to(CommandLine& line) {
   line.option("--last-rate", given_.schedule.last, "SHARE",
               "of the peak, at the last step (default: 0.1)")
       ->check(CLI::Range(0.0, 1.0));
+  line.option("--beta2", given_.rules.adamw.beta2, "X",
+              "AdamW's memory of squared gradients (default: 0.95); 0.99 or more for batches of\n"
+              "few tokens")
+      ->check(CLI::Range(0.0, 0.999999));
   line.option("--decay", given_.rules.adamw.decay, "X", "weight decay (default: 0.1)")
       ->check(CLI::NonNegativeNumber);
   line.option("--clip", given_.rules.adamw.clip, "X",
@@ -101,9 +111,9 @@ void TrainingOptions::check(const CommandLine& line) {
     if (!nn::Trainer::exists(out)) {
       line.fail(fmt::format("{} holds no run to go on with; leave --resume out to begin one", out));
     }
-    for (const std::string& heading : kHeadings) {
+    for (const char* heading : kHeadings) {
       for (const std::string& name : line.given(heading)) {
-        if (heading != "Common options" || name == "--seed") {
+        if (std::string_view(heading) != "Common options" || name == "--seed") {
           line.fail(fmt::format(
               "{} cannot be given with --resume: a run goes on with its own settings", name));
         }

@@ -7,9 +7,16 @@
 
 namespace vitrine::nn {
 
-// Matrices and embeddings from a normal distribution with standard deviation 0.02; those that write
-// to the residual stream (c_proj) 0.02 / sqrt(2 layers), so that the stream does not grow with
-// depth. Gains 1, biases 0. Each parameter has a stream of its own under `key`, named like it.
-Parameters initial_weights(const Config& config, random::Key key, ThreadPool& pool);
+inline constexpr double kInitializerRange = 0.02;  // GPT-2's
+
+// Matrices and embeddings from a normal distribution with standard deviation `range` (above 0;
+// HuggingFace's initializer_range); those that write to the residual stream (c_proj)
+// range / sqrt(2 layers), so that the stream does not grow with depth. Gains 1, biases 0. Each
+// parameter has a stream of its own under `key`, named like it.
+//
+// GPT-2's 0.02 is for widths of 768 and more. A narrow model begins to copy words of its context
+// far sooner with more, up to about 1 / sqrt(width).
+Parameters initial_weights(const Config& config, random::Key key, ThreadPool& pool,
+                           double range = kInitializerRange);
 
 }  // namespace vitrine::nn

@@ -96,7 +96,9 @@ Trainer Trainer::begin(const TrainingSettings& settings, const Tokenizer& tokeni
   replace_data(folder);
   const random::Key key = random::Key{settings.seed}.fold("weights");
   Trainer trainer(settings, tokenizer, folder,
-                  from != nullptr ? *from : initial_weights(settings.model, key, pool));
+                  from != nullptr
+                      ? *from
+                      : initial_weights(settings.model, key, pool, settings.initializer_range));
   save_tokenizer(tokenizer, folder);
   trainer.save();
   return trainer;

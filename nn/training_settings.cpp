@@ -57,6 +57,7 @@ std::string to_json(const TrainingSettings& s) {
   for (const TextSource& t : s.sources) sources.push_back({{"file", t.file}, {"weight", t.weight}});
   const AdamW& a = s.rules.adamw;
   const Json json = {{"model", Json::parse(config_json(s.model))},
+                     {"initializer_range", s.initializer_range},
                      {"adamw",
                       {{"beta1", a.beta1},
                        {"beta2", a.beta2},
@@ -90,6 +91,7 @@ TrainingSettings parse_settings(std::string_view text, const std::string& where)
     const Json json = parse_json(text, where);
     TrainingSettings s;
     s.model = parse_config(json.at("model").dump(), where);
+    s.initializer_range = json.at("initializer_range");
     const Json& a = json.at("adamw");
     s.rules.adamw.beta1 = a.at("beta1");
     s.rules.adamw.beta2 = a.at("beta2");

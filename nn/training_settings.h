@@ -8,6 +8,7 @@
 
 #include "nn/config.h"
 #include "nn/documents.h"
+#include "nn/initial_weights.h"
 #include "nn/schedule.h"
 #include "nn/training_step.h"
 
@@ -21,6 +22,7 @@ struct TextSource {
 
 struct TrainingSettings {
   Config model;
+  double initializer_range = kInitializerRange;  // of new weights: nn/initial_weights.h
   TrainingRules rules;  // rules.adamw.rate is not used: the schedule says it
   Schedule schedule;
   std::int64_t rows = 4096;  // tokens of a batch; a step takes rules.accumulate batches

@@ -120,6 +120,31 @@ TEST_F(Train, MakesAModelAndALog) {
   EXPECT_GT(loss["bytes"], loss["tokens"]);
 }
 
+TEST_F(Train, TakesTheRangeOfNewWeightsAndTheMemoryOfAdamW) {
+  const auto losses = [&](const std::string& name, const std::vector<std::string>& more) {
+    std::vector<std::string> run = command(name, 4);
+    run.insert(run.end(), more.begin(), more.end());
+    const Outcome o = vitrine(run);
+    EXPECT_EQ(o.exit, 0) << o.err;
+    std::vector<double> found;
+    for (const json& line : log(name)) {
+      if (line.contains("loss")) found.push_back(line["loss"]);
+    }
+    return found;
+  };
+  const std::vector<double> usual = losses("usual", {});
+  ASSERT_EQ(usual.size(), 2u);
+  EXPECT_GT(losses("wide", {"--initializer-range", "0.1"})[0], usual[0] + 0.1);
+  EXPECT_NE(losses("memory", {"--beta2", "0.999"})[1], usual[1]);
+  for (const char* option : {"--initializer-range", "--beta2"}) {
+    std::vector<std::string> run = command("wrong", 4);
+    run.insert(run.end(), {option, "-1"});
+    const Outcome o = vitrine(run);
+    EXPECT_EQ(o.exit, 2);
+    EXPECT_THAT(o.err, HasSubstr(option));
+  }
+}
+
 // kill -9 at ten moments, then on, once with another number of threads: the weights and the log are
 // those of a run that nothing happened to.
 TEST_F(Train, KilledTenTimesGivesTheSameBits) {

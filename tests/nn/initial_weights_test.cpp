@@ -41,6 +41,20 @@ TEST(InitialWeights, AreDrawnAsGpt2DrawsThem) {
   EXPECT_FALSE(same_bits(weights.at("h.0.mlp.c_fc.weight"), weights.at("h.1.mlp.c_fc.weight")));
 }
 
+TEST(InitialWeights, AWiderRangeScalesMatricesAndEmbeddingsAlone) {
+  const Config c = small_config(500);
+  ThreadPool pool(1);
+  const Parameters usual = initial_weights(c, random::Key{1}, pool);
+  const Parameters wide = initial_weights(c, random::Key{1}, pool, 4 * kInitializerRange);
+  for (const auto& [name, w] : usual) {
+    std::vector<double> want = w.to_vector<double>();
+    if (w.rank() >= 2) {
+      for (double& v : want) v *= 4;  // a power of two: exact
+    }
+    EXPECT_EQ(wide.at(name).to_vector<double>(), want) << name;
+  }
+}
+
 TEST(InitialWeights, DependOnTheKeyAlone) {
   const Config c = small_config(500);
   ThreadPool one(1), three(3);
