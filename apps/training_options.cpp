@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <string_view>
-
 namespace vitrine::app {
 namespace {
 
@@ -40,8 +38,8 @@ void TrainingOptions::add_to(CommandLine& line) {
               1 << 20);
   line.number("--context", context_, "N", "tokens, instead of the preset's", 2, 1 << 20);
   line.option("--initializer-range", given_.initializer_range, "X",
-              "standard deviation of new weights; for narrow models more than the default,\n"
-              "GPT-2's 0.02, can be far better")
+              "standard deviation of new weights (default: 0.02, as in GPT-2); narrow\n"
+              "models can learn sooner with more")
       ->check(CLI::Range(1e-6, 10.0));
   line.heading("Training");
   line.number("--steps", steps_, "N", "how many (default: 1000)", std::int64_t{1},
@@ -111,9 +109,9 @@ void TrainingOptions::check(const CommandLine& line) {
     if (!nn::Trainer::exists(out)) {
       line.fail(fmt::format("{} holds no run to go on with; leave --resume out to begin one", out));
     }
-    for (const char* heading : kHeadings) {
+    for (const std::string heading : kHeadings) {
       for (const std::string& name : line.given(heading)) {
-        if (std::string_view(heading) != "Common options" || name == "--seed") {
+        if (heading != "Common options" || name == "--seed") {
           line.fail(fmt::format(
               "{} cannot be given with --resume: a run goes on with its own settings", name));
         }

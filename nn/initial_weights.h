@@ -14,8 +14,8 @@ inline constexpr double kInitializerRange = 0.02;  // GPT-2's
 // range / sqrt(2 layers), so that the stream does not grow with depth. Gains 1, biases 0. Each
 // parameter has a stream of its own under `key`, named like it.
 //
-// GPT-2's 0.02 is for widths of 768 and more. A narrow model begins to copy words of its context
-// far sooner with more, up to about 1 / sqrt(width).
+// GPT-2's 0.02 is for widths of 768 and more; a narrow model can begin sooner to copy words of its
+// context with more, such as 1 / sqrt(width).
 Parameters initial_weights(const Config& config, random::Key key, ThreadPool& pool,
                            double range = kInitializerRange);
 
