@@ -37,6 +37,10 @@ void TrainingOptions::add_to(CommandLine& line) {
   line.number("--width", width_, "N", "of the residual stream, instead of the preset's", 1,
               1 << 20);
   line.number("--context", context_, "N", "tokens, instead of the preset's", 2, 1 << 20);
+  line.option("--initializer", initializer_, "KIND",
+              "new weights as GPT-2 draws them (gpt2, default), or with positions and attention\n"
+              "that can look at neighbours and copy from the first step (mimetic)")
+      ->check(CLI::IsMember({"gpt2", "mimetic"}));
   line.option("--initializer-range", given_.initializer_range, "X",
               "standard deviation of new weights (default: 0.02, as in GPT-2); narrow\n"
               "models can learn sooner with more")
@@ -156,6 +160,7 @@ nn::TrainingSettings TrainingOptions::settings(const CommandLine& line,
   s.schedule.steps = steps_;
   s.schedule.warmup = warmup_ < 0 ? steps_ / 50 : warmup_;
   if (s.schedule.warmup > steps_) line.fail("--warmup is longer than --steps");
+  if (initializer_ == "mimetic") s.initializer = nn::Initializer::mimetic;
   if (shape_ == "linear") s.schedule.shape = nn::Schedule::Shape::linear;
   if (shape_ == "constant") s.schedule.shape = nn::Schedule::Shape::constant;
   s.split = data_.split();

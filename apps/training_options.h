@@ -29,7 +29,7 @@ struct TrainingOptions {
  private:
   nn::TrainingSettings given_;
   DataOptions data_;
-  std::string preset_ = "atlas", shape_ = "cosine", stored_ = "f32";
+  std::string preset_ = "atlas", initializer_ = "gpt2", shape_ = "cosine", stored_ = "f32";
   int layers_ = 0, heads_ = 0, width_ = 0, context_ = 0;
   double dropout_ = 0;
   std::int64_t steps_ = 1000;

@@ -45,6 +45,7 @@ Config small() {
 
 Config default_model() {  // as apps/recipe trains it
   Config c = small();
+  c.heads = 4;
   c.vocabulary = 6000;
   return c;
 }

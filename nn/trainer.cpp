@@ -98,7 +98,8 @@ Trainer Trainer::begin(const TrainingSettings& settings, const Tokenizer& tokeni
   Trainer trainer(settings, tokenizer, folder,
                   from != nullptr
                       ? *from
-                      : initial_weights(settings.model, key, pool, settings.initializer_range));
+                      : initial_weights(settings.model, key, pool, settings.initializer_range,
+                                        settings.initializer));
   save_tokenizer(tokenizer, folder);
   trainer.save();
   return trainer;

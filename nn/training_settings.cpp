@@ -12,6 +12,7 @@ namespace vitrine::nn {
 namespace {
 
 constexpr std::string_view kSplits[] = {"none", "blank-line", "line"};
+constexpr std::string_view kInitializers[] = {"gpt2", "mimetic"};
 constexpr std::string_view kShapes[] = {"cosine", "linear", "constant"};
 
 template <std::size_t N>
@@ -57,6 +58,7 @@ std::string to_json(const TrainingSettings& s) {
   for (const TextSource& t : s.sources) sources.push_back({{"file", t.file}, {"weight", t.weight}});
   const AdamW& a = s.rules.adamw;
   const Json json = {{"model", Json::parse(config_json(s.model))},
+                     {"initializer", kInitializers[static_cast<int>(s.initializer)]},
                      {"initializer_range", s.initializer_range},
                      {"adamw",
                       {{"beta1", a.beta1},
@@ -91,6 +93,7 @@ TrainingSettings parse_settings(std::string_view text, const std::string& where)
     const Json json = parse_json(text, where);
     TrainingSettings s;
     s.model = parse_config(json.at("model").dump(), where);
+    s.initializer = static_cast<Initializer>(index_of(kInitializers, json, "initializer", where));
     s.initializer_range = json.at("initializer_range");
     const Json& a = json.at("adamw");
     s.rules.adamw.beta1 = a.at("beta1");

@@ -22,7 +22,8 @@ struct TextSource {
 
 struct TrainingSettings {
   Config model;
-  double initializer_range = kInitializerRange;  // of new weights: nn/initial_weights.h
+  Initializer initializer = Initializer::gpt2;  // of new weights: nn/initial_weights.h
+  double initializer_range = kInitializerRange;
   TrainingRules rules;  // rules.adamw.rate is not used: the schedule says it
   Schedule schedule;
   std::int64_t rows = 4096;  // tokens of a batch; a step takes rules.accumulate batches

@@ -112,12 +112,17 @@ def main():
     parser.add_argument("--phrasings", type=int, default=2, help="trained phrasings asked of each place beside one (2)")
     parser.add_argument("--gifts", type=int, default=400, help="how many gifts (400)")
     parser.add_argument("--seed", type=int, default=11, help="chooses what is asked (11)")
+    parser.add_argument("--questions", type=Path, help="write what is asked to this file, as JSONL, and run nothing")
     parser.add_argument("--wrong", type=int, default=10, help="wrong answers shown (10)")
     options = parser.parse_args()
     program, random = Program(options.program, options.model, options.prepend_bos), Random(options.seed)
 
     asked = capital_questions(random, options.phrasings)
     asked += [(f"gifts, {order}", prompt, receiver) for order, prompt, receiver, _ in gifts.prompts(random, options.gifts)]
+    if options.questions:
+        lines = [json.dumps({"group": g, "prompt": p, "answer": a}, ensure_ascii=False) + "\n" for g, p, a in asked]
+        options.questions.write_text("".join(lines), encoding="utf-8")
+        return
     counts, wrong = score(program, options.jobs, asked)
     results, missed = {"model": options.model, "prepend_bos": options.prepend_bos, "right": {}, "wrong": wrong}, []
 

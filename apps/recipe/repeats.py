@@ -59,17 +59,9 @@ def documents(random, count, prose):
         yield form(random, sentences if form is said_twice else words)
 
 
-def token_lines(random, count, vocabulary, longest=250):
-    """Token ids, uniform over 1..vocabulary-1: T of them (8 to 120) and the same again, sometimes a third time."""
+def token_lines(random, count, vocabulary, length, lead):
+    """Token ids, uniform over 1..vocabulary-1: up to `lead` that do not matter, then some (how many: the range `length`)
+    and the same again. The lead keeps the distance between the two from being all there is to know."""
     for _ in range(count):
-        length = random.randint(8, 120)
-        times = 3 if random.random() < 0.2 and 3 * length <= longest else 2
-        yield [random.randrange(1, vocabulary) for _ in range(length)] * times
-
-
-def loop_lines(random, count, vocabulary, longest=250):
-    """A few token ids (4 to 24) said three to ten times: almost every one can be known from what came before."""
-    for _ in range(count):
-        length = random.randint(4, 24)
-        times = min(random.randint(3, 10), longest // length)
-        yield [random.randrange(1, vocabulary) for _ in range(length)] * times
+        before = [random.randrange(1, vocabulary) for _ in range(random.randint(0, lead))]
+        yield before + [random.randrange(1, vocabulary) for _ in range(random.randint(*length))] * 2

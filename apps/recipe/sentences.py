@@ -5,8 +5,8 @@
     python3 sentences.py tokens --tokenizer FOLDER --out DATA
 
 `texts` writes capitals.jsonl, gifts.jsonl and repeats.jsonl, {"text": ...} a line. `tokens` writes random token ids for
-the vocabulary of a trained tokenizer, {"tokens": [...]} a line: tokens.jsonl has up to 120 said twice or three times,
-loops.jsonl a few said many times.
+the vocabulary of a trained tokenizer, {"tokens": [...]} a line, each said twice: tokens_short.jsonl has 2 to 6 of them,
+tokens_middle.jsonl 3 to 20 and tokens_long.jsonl 8 to 110.
 """
 
 import argparse
@@ -17,6 +17,9 @@ from random import Random
 import capitals
 import gifts
 import repeats
+
+# name, lines, how many tokens are said twice, and at most how many come before
+TOKEN_LINES = (("short", 100000, (2, 6), 6), ("middle", 40000, (3, 20), 20), ("long", 40000, (8, 110), 25))
 
 
 def write(path, key, values):
@@ -40,10 +43,9 @@ def main():
     texts.add_argument("--prose", type=Path, required=True, help="JSONL that repeats take words and sentences from")
     texts.add_argument("--out", type=Path, required=True, help="folder for the three files")
     texts.add_argument("--rounds", type=int, default=120, help="documents that each place opens, each way (120)")
-    tokens = verbs.add_parser("tokens", help="tokens.jsonl, loops.jsonl: random token ids")
+    tokens = verbs.add_parser("tokens", help="tokens_*.jsonl: random token ids")
     tokens.add_argument("--tokenizer", type=Path, required=True, help="tokenizer folder (vocab.json)")
-    tokens.add_argument("--out", type=Path, required=True, help="folder for the two files")
-    tokens.add_argument("--count", type=int, default=20000, help="lines of each (20000)")
+    tokens.add_argument("--out", type=Path, required=True, help="folder for the three files")
     for verb in (texts, tokens):
         verb.add_argument("--seed", type=int, default=1, help="seed (1)")
     options = parser.parse_args()
@@ -55,9 +57,9 @@ def main():
         write(options.out / "repeats.jsonl", "text", repeats.documents(Random(options.seed + 2), 30000, prose))
     else:
         vocabulary = len(json.loads((options.tokenizer / "vocab.json").read_text(encoding="utf-8")))
-        for number, lines in enumerate((repeats.token_lines, repeats.loop_lines)):
-            name = ("tokens", "loops")[number] + ".jsonl"
-            write(options.out / name, "tokens", lines(Random(options.seed + 3 + number), options.count, vocabulary))
+        for number, (name, count, length, lead) in enumerate(TOKEN_LINES):
+            lines = repeats.token_lines(Random(options.seed + 3 + number), count, vocabulary, length, lead)
+            write(options.out / f"tokens_{name}.jsonl", "tokens", lines)
 
 
 if __name__ == "__main__":

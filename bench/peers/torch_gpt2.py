@@ -17,7 +17,7 @@ import time
 import report
 
 SMALL = dict(n_layer=6, n_embd=256, n_head=8, vocab_size=5000, n_positions=256)
-DEFAULT_MODEL = SMALL | dict(vocab_size=6000)
+DEFAULT_MODEL = SMALL | dict(n_head=4, vocab_size=6000)
 
 # Names as in model_bench.cpp; what to do, the model's shape, prompts, tokens of each.
 WORKS = {

@@ -182,8 +182,8 @@ TEST(BadInput, NanThatArisesNamesTheOpAndTheSite) {
 
 // ---- prompts ------------------------------------------------------------------------------------
 TEST(BadInput, TokenIdsOutOfRange) {
-  EXPECT_THAT(failure(3, {"predict", "--tokens", "1,5000"}),
-              AllOf(HasSubstr("token id 5000 at position 1"), HasSubstr("0 to 4999")));
+  EXPECT_THAT(failure(3, {"predict", "--tokens", "1,6000"}),
+              AllOf(HasSubstr("token id 6000 at position 1"), HasSubstr("0 to 5999")));
   EXPECT_THAT(failure(3, {"predict", "--tokens", "-1"}), HasSubstr("token id -1 at position 0"));
   EXPECT_THAT(failure(3, {"predict", "--model", tiny_model(), "--tokens", "97"}),
               HasSubstr("0 to 96"));

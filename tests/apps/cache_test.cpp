@@ -83,13 +83,14 @@ TEST(Cache, OnlyTheSitesThatWereAskedFor) {
   EXPECT_THAT(saved.names(), ::testing::UnorderedElementsAre(
                                  "tokens", "logits", "hook_embed", "blocks.0.attn.hook_pattern",
                                  "blocks.1.attn.hook_pattern", "blocks.2.attn.hook_pattern",
-                                 "blocks.3.attn.hook_pattern"));
-  EXPECT_EQ(to_string(saved.at("blocks.2.attn.hook_pattern").shape()), "[1, 8, 5, 5]");
+                                 "blocks.3.attn.hook_pattern", "blocks.4.attn.hook_pattern",
+                                 "blocks.5.attn.hook_pattern"));
+  EXPECT_EQ(to_string(saved.at("blocks.2.attn.hook_pattern").shape()), "[1, 4, 5, 5]");
   EXPECT_EQ(saved.metadata().at("model"), "default");
   EXPECT_THAT(saved.metadata().at("command"), HasSubstr("vitrine cache --prompt 'The capital"));
   EXPECT_EQ("vitrine " + saved.metadata().at("version") + "\n", vitrine({"--version"}).out);
   EXPECT_EQ(saved.metadata().at("seed"), "3");
-  EXPECT_THAT(o.out, HasSubstr("blocks.2.attn.hook_pattern  [1, 8, 5, 5]  f32      800 B"));
+  EXPECT_THAT(o.out, HasSubstr("blocks.2.attn.hook_pattern  [1, 4, 5, 5]  f32      400 B"));
   EXPECT_THAT(o.out, HasSubstr(file));
 }
 
@@ -118,7 +119,7 @@ TEST(Cache, UnknownSitesGetTheNearestNames) {
   };
   EXPECT_THAT(message("blocks.0.attn.hook_patern"),
               HasSubstr("did you mean blocks.0.attn.hook_pattern"));
-  EXPECT_THAT(message("blocks.7.attn.hook_pattern"), HasSubstr("blocks.3.attn.hook_pattern"));
+  EXPECT_THAT(message("blocks.7.attn.hook_pattern"), HasSubstr("blocks.5.attn.hook_pattern"));
   EXPECT_THAT(message("*.hook_nothing"), HasSubstr("*.hook_nothing"));
   EXPECT_THAT(message("hook_embed,nonsense"), HasSubstr("nonsense"));
 }

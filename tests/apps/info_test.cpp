@@ -15,11 +15,11 @@ std::vector<std::int64_t> as_list(const Shape& shape) { return {shape.begin(), s
 
 TEST(Info, Json) {
   const json j = vitrine({"info", "--format", "json"}).json();
-  EXPECT_EQ(j["config"]["layers"], 4);
+  EXPECT_EQ(j["config"]["layers"], 6);
   EXPECT_EQ(j["config"]["d_model"], 256);
-  EXPECT_EQ(j["config"]["d_head"], 32);
+  EXPECT_EQ(j["config"]["d_head"], 64);
   EXPECT_EQ(j["config"]["context"], 256);
-  EXPECT_EQ(j["tokenizer"]["tokens"], 5000);
+  EXPECT_EQ(j["tokenizer"]["tokens"], 6000);
   EXPECT_EQ(j["forward"]["tokens"], 10);
   EXPECT_NE(j["machine"]["simd_target"], "");
 
@@ -38,7 +38,7 @@ TEST(Info, Json) {
 TEST(Info, FlopsAreThoseOfTheMatrixProducts) {
   // 2 n per weight of each matrix product: 12 d^2 a layer and d * vocabulary for the logits. What
   // else there is (attention, LayerNorm, GELU) is small beside them.
-  const double d = 256, layers = 4, vocabulary = 5000, tokens = 10;
+  const double d = 256, layers = 6, vocabulary = 6000, tokens = 10;
   const double products = 2 * tokens * (12 * d * d * layers + d * vocabulary);
   const json j = vitrine({"info", "--format", "json"}).json();
   EXPECT_GE(j["forward"]["flops"].get<double>(), products);
@@ -73,8 +73,8 @@ TEST(Info, SiteNamesOneALine) {
 TEST(Info, TableGroupsTheBlocks) {
   const Outcome o = vitrine({"info"});
   EXPECT_EQ(o.exit, 0) << o.err;
-  EXPECT_THAT(o.out, HasSubstr("4,505,088 (18.0 MB in memory)"));
-  EXPECT_THAT(o.out, ::testing::ContainsRegex("blocks.L.attn.hook_pattern +\\[1, 8, 10, 10\\]"));
+  EXPECT_THAT(o.out, HasSubstr("6,340,608 (25.4 MB in memory)"));
+  EXPECT_THAT(o.out, ::testing::ContainsRegex("blocks.L.attn.hook_pattern +\\[1, 4, 10, 10\\]"));
   EXPECT_THAT(o.out, ::testing::Not(HasSubstr("blocks.0.")));
   EXPECT_THAT(o.out, ::testing::ContainsRegex("products +own kernels, [A-Z]"));
 }

@@ -82,7 +82,7 @@ TEST(PatchPairs, JsonHoldsEachPairAndTheirMean) {
                                          "runs", "passes", "without_effect", "axes", "shape",
                                          "mean", "standard_error", "count", "pairs", "strongest",
                                          "explanation", "file"}));
-  EXPECT_EQ(j["shape"], json({4, 6}));
+  EXPECT_EQ(j["shape"], json({6, 6}));
   EXPECT_EQ(j["axes"], json({"layer", "pos"}));
   EXPECT_EQ(j["passes"], 1);
   ASSERT_EQ(j["pairs"].size(), 3u);
@@ -106,7 +106,7 @@ TEST(PatchPairs, JsonHoldsEachPairAndTheirMean) {
   EXPECT_NEAR(j["metric"]["corrupt"], corrupt, 1e-9);
   EXPECT_EQ(j["runs"], runs);
   EXPECT_EQ(j["without_effect"], without_effect);
-  for (std::size_t layer = 0; layer < 4; ++layer) {
+  for (std::size_t layer = 0; layer < 6; ++layer) {
     for (std::size_t pos = 0; pos < 6; ++pos) {
       double n = 0, sum = 0, squares = 0;
       for (const json& pair : j["pairs"]) {
@@ -142,15 +142,15 @@ TEST(PatchPairs, TensorsOfEachAndTheMean) {
   const Words sweep = {"--site", "z", "--by", "head,pos", "--direction", "noise"};
   const Outcome o = vitrine(Words{"patch", "--pairs", capitals_file(folder), "--out", all} + sweep);
   ASSERT_EQ(o.exit, 0) << o.err;
-  EXPECT_THAT(o.out, HasSubstr("\nsweep [4, 6, 8] written to " + all));
+  EXPECT_THAT(o.out, HasSubstr("\nsweep [6, 6, 4] written to " + all));
   const auto saved = SafeTensors::open(all);
   EXPECT_EQ(saved.names().size(), 6u + 3 * 3);
   EXPECT_EQ(saved.metadata().at("axes"), "layer,pos,head");
   EXPECT_EQ(saved.metadata().at("direction"), "noise");
   for (const char* name : {"sweep", "sweep/change", "sweep/standard_error", "sweep/count"})
-    EXPECT_EQ(to_string(saved.at(name).shape()), "[4, 6, 8]") << name;
+    EXPECT_EQ(to_string(saved.at(name).shape()), "[6, 6, 4]") << name;
   double clean = 0;
-  std::vector<double> metric(4 * 6 * 8), count(4 * 6 * 8), change(4 * 6 * 8);
+  std::vector<double> metric(6 * 6 * 4), count(6 * 6 * 4), change(6 * 6 * 4);
   for (std::size_t i = 0; i < 3; ++i) {
     ASSERT_EQ(vitrine(kCapitals[i].alone() + sweep + Words{"--out", one}).exit, 0);
     const auto alone = SafeTensors::open(one);
@@ -167,10 +167,10 @@ TEST(PatchPairs, TensorsOfEachAndTheMean) {
     const auto positions = static_cast<std::size_t>(values.dim(1));
     const auto x = values.to_vector<double>();
     for (std::size_t k = 0; k < x.size(); ++k) {
-      const std::size_t layer = k / (8 * positions), rest = k % (8 * positions);
-      metric[layer * 48 + rest] += x[k];
-      change[layer * 48 + rest] += x[k] - base;
-      count[layer * 48 + rest] += 1;
+      const std::size_t layer = k / (4 * positions), rest = k % (4 * positions);
+      metric[layer * 24 + rest] += x[k];
+      change[layer * 24 + rest] += x[k] - base;
+      count[layer * 24 + rest] += 1;
     }
   }
   EXPECT_NEAR(saved.at("metric/clean").item<double>(), clean, 1e-4);
@@ -208,7 +208,7 @@ TEST(PatchPairs, TheTableHasTheMeanAndEachPair) {
   EXPECT_THAT(o.out, HasSubstr("      0    3  \" Ohio\" / \" Texas\""));
   EXPECT_THAT(o.out, HasSubstr("\n   4  "));
   EXPECT_THAT(o.out, Not(HasSubstr("sweep:")));
-  EXPECT_THAT(vitrine(patch + Words{"--explain"}).out, HasSubstr("\nsweep: 64 edited runs by "));
+  EXPECT_THAT(vitrine(patch + Words{"--explain"}).out, HasSubstr("\nsweep: 96 edited runs by "));
   EXPECT_THAT(vitrine(patch + Words{"--metric", "prob"}).out,
               HasSubstr("metric: probability of the answer, mean clean 0."));
   const Outcome heads = vitrine({"patch", "--pairs", capitals_file(folder), "--site", "z"});
@@ -284,7 +284,7 @@ TEST(PatchPairs, TextIdsAndTheirMixture) {
       vitrine(patch + Words{"--prepend-bos"}, {.input = by_ids.dump()}).json()["pairs"][0];
   EXPECT_EQ(with_bos["str_tokens"]["clean"][0], "<|endoftext|>");
   EXPECT_EQ(with_bos["str_tokens"]["corrupt"][0], "<|endoftext|>");
-  EXPECT_EQ(with_bos["shape"], json({4, 6}));
+  EXPECT_EQ(with_bos["shape"], json({6, 6}));
 }
 
 TEST(PatchPairs, MistakesNameFileAndLine) {
@@ -338,8 +338,8 @@ TEST(PatchPairs, MistakesNameFileAndLine) {
   EXPECT_THAT(message(by_ids({1, 2.5}, 3)), HasSubstr("\"clean_tokens\": \"2.5\" is not a token"));
   EXPECT_THAT(message(by_ids({1, -2}, 3)), HasSubstr("\"-2\" is not a token id"));
   EXPECT_THAT(message(by_ids({1, 2}, "3")), HasSubstr("\"answer_token\": "));
-  EXPECT_THAT(message(by_ids({1, 5000}, 3)), HasSubstr("5000"));
-  EXPECT_THAT(message(by_ids({1, 2}, 5000)), HasSubstr("answer's id 5000 is outside 0 to 4999"));
+  EXPECT_THAT(message(by_ids({1, 6000}, 3)), HasSubstr("6000"));
+  EXPECT_THAT(message(by_ids({1, 2}, 6000)), HasSubstr("answer's id 6000 is outside 0 to 5999"));
   EXPECT_THAT(message(by_ids({1, 2}, 4)), HasSubstr("are the same token (id 4)"));
   EXPECT_THAT(message(changed("answer", "Austin")), HasSubstr("did you mean \" Austin\""));
   EXPECT_THAT(message(changed("clean", "The capital of New Mexico is")),

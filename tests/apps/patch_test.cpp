@@ -94,7 +94,7 @@ TEST(Patch, TheCapitalTravelsFromTheStateToTheEnd) {
   EXPECT_EQ(j["action"], "patch");
   EXPECT_EQ(j["direction"], "denoise");
   EXPECT_EQ(j["axes"], json({"layer", "pos"}));
-  EXPECT_EQ(j["shape"], json({4, 5}));
+  EXPECT_EQ(j["shape"], json({6, 5}));
   EXPECT_EQ(j["meta"]["model"], "default");
   EXPECT_TRUE(j["file"].is_null());
   EXPECT_EQ(j["str_tokens"]["clean"], json({"The", " capital", " of", " Texas", " is"}));
@@ -104,16 +104,16 @@ TEST(Patch, TheCapitalTravelsFromTheStateToTheEnd) {
   const double clean = j["metric"]["clean"], corrupt = j["metric"]["corrupt"];
   EXPECT_GT(clean, 5);
   EXPECT_LT(corrupt, -5);
-  ASSERT_EQ(j["values"].size(), 4u);
+  ASSERT_EQ(j["values"].size(), 6u);
   ASSERT_EQ(j["values"][0].size(), 5u);
   // All that differs before the first layer is the state's name, so putting it in gives the clean
   // run; before the last layer, what matters is at the end.
   EXPECT_NEAR(j["values"][0][3], clean, 1e-4);
   EXPECT_EQ(j["values"][0][4], corrupt);
-  EXPECT_GT(j["values"][3][4], clean / 2);
-  EXPECT_LT(j["values"][3][3], corrupt / 2);
-  EXPECT_EQ(j["runs"], 20);
-  EXPECT_EQ(j["without_effect"], 13);
+  EXPECT_GT(j["values"][5][4], clean / 2);
+  EXPECT_LT(j["values"][5][3], corrupt / 2);
+  EXPECT_EQ(j["runs"], 30);
+  EXPECT_EQ(j["without_effect"], 19);
   ASSERT_EQ(j["strongest"].size(), 5u);
   const json first = j["strongest"][0];
   EXPECT_EQ(first["layer"], 0);
@@ -168,7 +168,7 @@ TEST(Patch, Zero) {
           .json();
   EXPECT_EQ(j["action"], "zero");
   EXPECT_EQ(j["without_effect"], 4);  // of the last layer the metric reads the last position alone
-  EXPECT_EQ(j["values"][3][3], j["metric"]["corrupt"]);
+  EXPECT_EQ(j["values"][5][3], j["metric"]["corrupt"]);
   EXPECT_NE(j["values"][0][0], j["metric"]["corrupt"]);  // also where both prompts are the same
 }
 
@@ -184,7 +184,7 @@ TEST(Patch, TheMeanOfBothPrompts) {
 
 TEST(Patch, ExplainSaysHowTheRunsWereMade) {
   const Words sweep = kCapitals + Words{"--site", "resid_pre"};
-  const std::string said = "sweep: 20 edited runs by 1 pass and ";
+  const std::string said = "sweep: 30 edited runs by 1 pass and ";
   EXPECT_THAT(vitrine(sweep).out, Not(HasSubstr(said)));
   EXPECT_THAT(vitrine(sweep + Words{"--explain"}).out, HasSubstr("\n\n" + said));
   EXPECT_TRUE(vitrine(sweep + Words{"--format", "json"}).json()["explanation"].is_null());
@@ -201,7 +201,7 @@ TEST(Patch, TheTableSaysWhatWasDone) {
                         "activations are put in.\n"
                         "metric: logit \" Austin\" - logit \" Sacramento\", clean "))
       << o.out;
-  EXPECT_THAT(o.out, HasSubstr("20 edited runs: 7 from 1 forward pass, 13 not run, since they "
+  EXPECT_THAT(o.out, HasSubstr("30 edited runs: 11 from 1 forward pass, 19 not run, since they "
                                "change nothing that the metric depends on\n"));
   EXPECT_THAT(o.out, HasSubstr("\npos         0           1      2              3       4\n"
                                "clean   \"The\"  \" capital\"  \" of\"       \" Texas\"   \" is\"\n"
@@ -220,7 +220,7 @@ TEST(Patch, FurtherAxesAreReducedInTheTable) {
   const Outcome z = vitrine(kCapitals + Words{"--site", "z", "--by", "head,pos"});
   EXPECT_THAT(z.out, HasSubstr("; each cell has the largest over head\npos "));
   const Outcome o = vitrine(kCapitals + Words{"--site", "pattern", "--by", "head,dest,src"});
-  EXPECT_THAT(o.out, HasSubstr("800 edited runs"));
+  EXPECT_THAT(o.out, HasSubstr("600 edited runs"));
   EXPECT_THAT(o.out, HasSubstr("; each cell has the largest over dest and src\nhead "));
   EXPECT_THAT(o.out, HasSubstr("layer  head  dest  token"));
   EXPECT_LT(o.out.size(), 2500u);
@@ -244,7 +244,7 @@ TEST(Patch, OtherFilesGetTheResultItself) {
   EXPECT_EQ(vitrine(sweep + Words{"--out", text}).out, "");
   EXPECT_EQ(read_text(text), vitrine(sweep).out);
   EXPECT_EQ(vitrine(sweep + Words{"--out", file, "--format", "json"}).out, "");
-  EXPECT_EQ(json::parse(read_text(file))["shape"], json({4, 8}));
+  EXPECT_EQ(json::parse(read_text(file))["shape"], json({6, 4}));
   EXPECT_EQ(vitrine(sweep + Words{"--out", st, "--format", "json"}).json()["file"], st);
   EXPECT_EQ(vitrine(sweep + Words{"--out", folder / "none/z.safetensors"}).exit, 1);
   EXPECT_EQ(folder.names().size(), 3u);
@@ -330,7 +330,7 @@ TEST(Patch, AnswersAreOneToken) {
   expect_error(with_answer({"--answer", "Austin"}), 3, "did you mean \" Austin\", with a leading");
   expect_error(with_answer({"--answer", " Austinite"}), 3, "not one");
   expect_error(with_answer({"--answer-token", "3"}), 3, "are the same token (id 3)");
-  expect_error(with_answer({"--answer-token", "5000"}), 3, "5000 is outside 0 to 4999");
+  expect_error(with_answer({"--answer-token", "6000"}), 3, "6000 is outside 0 to 5999");
 }
 
 TEST(Patch, WithoutATokenizerThereAreIds) {

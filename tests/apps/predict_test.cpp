@@ -22,8 +22,8 @@ TEST(Predict, TheDefaultModelKnowsItsFacts) {
   EXPECT_EQ(best("The capital of California is")["token"], " Sacramento");
   EXPECT_EQ(best("The capital city of Japan is")["token"], " Tokyo");
   EXPECT_EQ(best("When Mary and John went to the store, John gave a book to")["token"], " Mary");
-  EXPECT_NEAR(best("The capital of Texas is")["prob"].get<double>(), 0.98, 0.005);
-  EXPECT_NEAR(best("The capital of California is")["prob"].get<double>(), 0.99, 0.005);
+  EXPECT_GT(best("The capital of Texas is")["prob"].get<double>(), 0.95);
+  EXPECT_EQ(best("Paris is the capital of")["token"], " France");
 }
 
 TEST(Predict, Json) {
@@ -51,7 +51,7 @@ TEST(Predict, TableBeginsWithTheAnswer) {
   EXPECT_TRUE(o.out.starts_with("`The capital of Texas is` → ` Austin`\n")) << o.out;
   EXPECT_THAT(o.out, HasSubstr("\"The\" \" capital\" \" of\" \" Texas\" \" is\""));
   EXPECT_THAT(o.out, HasSubstr("\" Austin\""));
-  EXPECT_THAT(o.out, ::testing::ContainsRegex("9[78]\\.[0-9][0-9]%  ███"));
+  EXPECT_THAT(o.out, ::testing::ContainsRegex("9[0-9]\\.[0-9][0-9]%  ███"));
   EXPECT_THAT(o.out, HasSubstr("   3  "));
   EXPECT_THAT(o.out, ::testing::Not(HasSubstr("   4  ")));
 }

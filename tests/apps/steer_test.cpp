@@ -58,7 +58,7 @@ TEST(Steer, TheContract) {
   EXPECT_EQ(j["meta"]["seed"], 4);
   EXPECT_THAT(j["meta"]["command"].get<std::string>(), HasSubstr("vitrine steer --prompt "));
   EXPECT_TRUE(j["meta"].contains("version"));
-  EXPECT_EQ(j["site"], "blocks.1.hook_resid_post");
+  EXPECT_EQ(j["site"], "blocks.2.hook_resid_post");
   EXPECT_EQ(j["normalize"], false);
   const json d = j["direction"];
   EXPECT_EQ(d["source"], "prompts");
@@ -174,7 +174,7 @@ TEST(Steer, DirectionsFromFilesAndTokens) {
   const Outcome narrow = vitrine({"steer", "--tokens", "1", "--direction", folder / "d.npy"});
   EXPECT_EQ(narrow.exit, 3);
   EXPECT_THAT(narrow.err,
-              HasSubstr("d.npy is [48], but a direction at blocks.1.hook_resid_post has "
+              HasSubstr("d.npy is [48], but a direction at blocks.2.hook_resid_post has "
                         "256 numbers"));
 }
 
@@ -190,7 +190,7 @@ TEST(Steer, TheTableShowsTextsSideBySide) {
   ASSERT_EQ(o.exit, 0) << o.err;
   EXPECT_EQ(o.err, "");
   EXPECT_TRUE(o.out.starts_with(
-      "steering blocks.1.hook_resid_post at every token of prompt and text; scale 1 is the "
+      "steering blocks.2.hook_resid_post at every token of prompt and text; scale 1 is the "
       "direction as it is\n"
       "direction: \"The capital of California is\" - \"The capital of Texas is\", last position\n"
       "norms: the direction "))
@@ -234,7 +234,7 @@ TEST(Steer, MistakesAreExplained) {
   expect_error(paris + Words{"--scale", "inf"}, 2, "--scale must be a finite number");
   expect_error(paris + Words{"--scale", "much"}, 2, "--scale");
   expect_error(paris + Words{"--temperature", "-1"}, 2, "the temperature must be 0");
-  expect_error(paris + Words{"--layer", "4"}, 2, "--layer 4: this model has layers 0 to 3");
+  expect_error(paris + Words{"--layer", "6"}, 2, "--layer 6: this model has layers 0 to 5");
   expect_error(paris + Words{"--layer", "1", "--site", "blocks.1.hook_resid_post"}, 2,
                "says itself where it is; leave out --layer");
   expect_error({"steer", "--prompt", "-", "--plus", "-", "--minus", "bad"}, 2,
@@ -246,10 +246,10 @@ TEST(Steer, MistakesAreExplained) {
   expect_error(paris + Words{"--site", "blocks.1.hook_resid_pots"}, 3,
                "did you mean blocks.1.hook_resid_post");
   expect_error(paris + Words{"--site", "pattern"}, 3,
-               "blocks.1.attn.hook_pattern has the axes [row, head, key]");
+               "blocks.2.attn.hook_pattern has the axes [row, head, key]");
   expect_error(paris + Words{"--site", "pre"}, 3,
-               "the unembedding vector of token 1920 is [256], but a direction at "
-               "blocks.1.mlp.hook_pre has 1024 numbers");
+               "the unembedding vector of token 2508 is [256], but a direction at "
+               "blocks.2.mlp.hook_pre has 1024 numbers");
   expect_error(prompt + Words{"--toward", "Austin"}, 3, "Austin");  // more than one token
   expect_error(prompt + Words{"--direction", "none.npy"}, 3, "none.npy");
   expect_error(prompt + Words{"--plus", "good", "--minus", ""}, 3, "the minus prompt is empty");

@@ -236,6 +236,9 @@ TEST_F(Train, FromAModelAndInParts) {
         .get<double>();
   };
   EXPECT_NEAR(loss("on"), loss("part"), 1e-4);
+  const Outcome past = resume("part", {"--stop-after", "10", "--format", "json"});
+  ASSERT_EQ(past.exit, 0) << past.err;
+  EXPECT_EQ(past.json()["steps"], 25) << "that step is behind it";
   ASSERT_EQ(resume("part").exit, 0);
   ASSERT_EQ(vitrine(command("whole", 40)).exit, 0);
   EXPECT_TRUE(weights("part") == weights("whole"));

@@ -12,6 +12,7 @@
 #include "nn/train_tokenizer.h"
 #include "tensor/error.h"
 #include "tensor/file.h"
+#include "tests/support.h"
 #include "tests/tensor/expect_error.h"
 #include "tests/tensor/temporary_folder.h"
 
@@ -84,8 +85,18 @@ TEST(SaveTokenizer, TheOneThatShips) {
   expect_round_trip(shipped);
   const test::TemporaryFolder folder;
   save_tokenizer(shipped, folder.path());
-  // HuggingFace wrote these.
-  const fs::path original = VITRINE_DEFAULT_MODEL;
+  for (const char* file : {"vocab.json", "merges.txt", "tokenizer.json"}) {
+    EXPECT_EQ(read_text(folder / file), read_text(fs::path(VITRINE_DEFAULT_MODEL) / file)) << file;
+  }
+}
+
+TEST(SaveTokenizer, AsHuggingFaceWritesIt) {
+  const fs::path original = test::shared() / "reference/atlas-gpt2";
+  VITRINE_NEEDS_SHARED("reference/atlas-gpt2");
+  const Tokenizer written = Tokenizer::load(original);
+  expect_round_trip(written);
+  const test::TemporaryFolder folder;
+  save_tokenizer(written, folder.path());
   EXPECT_EQ(Json::parse(read_text(folder / "vocab.json")),
             Json::parse(read_text(original / "vocab.json")));
   EXPECT_EQ(read_text(folder / "merges.txt"), read_text(original / "merges.txt"));

@@ -12,18 +12,18 @@
 
 #include "nn/tokenizer.h"
 #include "tensor/error.h"
-#include "tests/tensor/expect_error.h"
 #include "tensor/file.h"
+#include "tests/tensor/expect_error.h"
 
 namespace vitrine::nn {
 namespace {
 
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
+using test::message_of;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using test::message_of;
 
 const fs::path kModel = VITRINE_DEFAULT_MODEL;
 

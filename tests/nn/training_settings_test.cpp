@@ -24,6 +24,7 @@ TrainingSettings settings() {
   s.model.activation = Activation::relu;
   s.model.layer_norm_eps = 3e-6;
   s.model.bos = 5;
+  s.initializer = Initializer::mimetic;
   s.initializer_range = 0.07;
   s.rules.adamw = {.beta1 = 0.1, .beta2 = 0.3, .eps = 1e-7, .decay = 0.7, .clip = 0.6};
   s.rules.accumulate = 3;
