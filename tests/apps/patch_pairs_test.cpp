@@ -197,13 +197,14 @@ TEST(PatchPairs, TheTableHasTheMeanAndEachPair) {
                         "3 pairs: 2 of 5 tokens, 1 of 6\n"
                         "metric: logit of the answer - logit of the wrong one, mean clean "))
       << o.out;
-  EXPECT_THAT(o.out, HasSubstr("\n64 edited runs: "));
-  EXPECT_THAT(o.out, HasSubstr("\npos         0           1      2       3       4      5\n"
-                               "in all  \"The\"  \" capital\"  \" of\"                  \" is\"\n"
-                               "pairs       3           3      3       3       3      1\n"
+  EXPECT_THAT(o.out, HasSubstr("\n96 edited runs: "));
+  EXPECT_THAT(o.out, HasSubstr("\npos         0           1      2       3       4       5\n"
+                               "in all  \"The\"  \" capital\"  \" of\"                   \" is\"\n"
+                               "pairs       3           3      3       3       3       1\n"
                                "layer 0     ·           ·      ·  +"));
   EXPECT_THAT(o.out, HasSubstr("layer  pos  mean change  standard error  pairs\n    0    3  "));
-  EXPECT_THAT(o.out, HasSubstr("               -      1\n"));  // no error of a single pair
+  EXPECT_THAT(vitrine(patch + Words{"--top", "20"}).out,
+              HasSubstr("               -      1\n"));  // no error of a single pair
   EXPECT_THAT(o.out, HasSubstr("\nline   clean  corrupt  layer  pos  token"));
   EXPECT_THAT(o.out, HasSubstr("      0    3  \" Ohio\" / \" Texas\""));
   EXPECT_THAT(o.out, HasSubstr("\n   4  "));
