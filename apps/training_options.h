@@ -1,6 +1,8 @@
 // The options of `vitrine train`: what is trained, on what, and how.
 #pragma once
 
+#include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -13,7 +15,7 @@ namespace vitrine::app {
 struct TrainingOptions {
   CommonOptions common;  // common.out is the folder of the run
   std::string tokenizer, from;
-  std::int64_t stop_after = -1;  // -1: not before the end
+  std::int64_t stop_after = std::numeric_limits<std::int64_t>::max();  // a step
   bool resume = false;
   std::int64_t log_every = 10, evaluate_every = 500, save_every = 500;
   std::vector<std::string> samples;  // prompts that are continued at every evaluation

@@ -108,9 +108,7 @@ void verb_train(const Arguments& arguments) {
                    .quiet = options.common.quiet,
                    .threads = options.common.threads});
   log.begin(line.text());
-  const auto stop = [&] {
-    return trainer.done() || (options.stop_after > 0 && trainer.steps() >= options.stop_after);
-  };
+  const auto stop = [&] { return trainer.done() || trainer.steps() >= options.stop_after; };
   std::optional<Evaluation> last;
   while (!stop()) {
     const double rate = trainer.rate();

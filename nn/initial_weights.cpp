@@ -18,10 +18,10 @@ constexpr double kCopies = 2;       // W_O / (W_V transposed / sqrt(2 layers))
 void fill_sinusoids(const Tensor& out, double rms) {
   const std::int64_t positions = out.shape()[0], width = out.shape()[1], half = width / 2;
   float* x = out.data<float>();
-  for (std::int64_t p = 0; p < positions; ++p) {
-    for (std::int64_t i = 0; i < half; ++i) {
-      const double w = std::pow(static_cast<double>(positions),
-                                -static_cast<double>(i) / static_cast<double>(half));
+  for (std::int64_t i = 0; i < half; ++i) {
+    const double w = std::pow(static_cast<double>(positions),
+                              -static_cast<double>(i) / static_cast<double>(half));
+    for (std::int64_t p = 0; p < positions; ++p) {
       const double angle = static_cast<double>(p) * w;
       x[p * width + i] = static_cast<float>(rms * std::numbers::sqrt2 * std::sin(angle));
       x[p * width + half + i] = static_cast<float>(rms * std::numbers::sqrt2 * std::cos(angle));
@@ -54,10 +54,10 @@ void fill_copies(const Tensor& c_attn, double scale, const Tensor& c_proj) {
   }
 }
 
+// What differs from GPT-2's weights, but for the deviation of the token embeddings.
 void make_mimetic(const Config& config, random::Key key, ThreadPool& pool, double range,
                   const Parameters& weights) {
   const auto of = [&](const std::string& name) { return weights.at(name); };
-  random::fill_normal(pool, key.fold("wte.weight"), of("wte.weight"), 0, kTokens * range);
   fill_sinusoids(of("wpe.weight"), kPositions * kTokens * range);
   fill_near_and_same(pool, key.fold("near and same"), of("h.0.attn.c_attn.weight"));
   for (int layer = 1; layer < config.layers; ++layer) {
@@ -71,19 +71,22 @@ void make_mimetic(const Config& config, random::Key key, ThreadPool& pool, doubl
 
 Parameters initial_weights(const Config& config, random::Key key, ThreadPool& pool, double range,
                            Initializer initializer) {
+  const bool mimetic = initializer == Initializer::mimetic;
+  const auto deviation = [&](const std::string& name) {
+    if (name.ends_with("c_proj.weight")) return range / std::sqrt(2.0 * config.layers);
+    return mimetic && name == "wte.weight" ? kTokens * range : range;
+  };
   Parameters weights;
   for (const auto& [name, shape] : parameter_shapes(config)) {
     Tensor w = Tensor::zeros(shape, DType::f32);
     if (shape.size() >= 2) {
-      const bool writes = name.ends_with("c_proj.weight");
-      random::fill_normal(pool, key.fold(name), w, 0,
-                          writes ? range / std::sqrt(2.0 * config.layers) : range);
+      random::fill_normal(pool, key.fold(name), w, 0, deviation(name));
     } else if (name.ends_with(".weight")) {
       w = Tensor::full(shape, DType::f32, 1);
     }
     weights[name] = w;
   }
-  if (initializer == Initializer::mimetic) make_mimetic(config, key, pool, range, weights);
+  if (mimetic) make_mimetic(config, key, pool, range, weights);
   return weights;
 }
 

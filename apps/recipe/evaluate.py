@@ -103,7 +103,7 @@ def losses_of_repeats(program, random, vocabulary, rows=64, length=50):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", default="build/release/apps/vitrine", help="the built program")
-    parser.add_argument("--model", required=True, help="model folder")
+    parser.add_argument("--model", help="model folder; needed but for --questions")
     parser.add_argument("--beside", help="another model folder, for bits per byte")
     parser.add_argument("--out", type=Path, help="write results as JSON")
     parser.add_argument("--text", type=Path, default=HELD_OUT_TEXT, help="the text for bits per byte")
@@ -115,7 +115,7 @@ def main():
     parser.add_argument("--questions", type=Path, help="write what is asked to this file, as JSONL, and run nothing")
     parser.add_argument("--wrong", type=int, default=10, help="wrong answers shown (10)")
     options = parser.parse_args()
-    program, random = Program(options.program, options.model, options.prepend_bos), Random(options.seed)
+    random = Random(options.seed)
 
     asked = capital_questions(random, options.phrasings)
     asked += [(f"gifts, {order}", prompt, receiver) for order, prompt, receiver, _ in gifts.prompts(random, options.gifts)]
@@ -123,6 +123,9 @@ def main():
         lines = [json.dumps({"group": g, "prompt": p, "answer": a}, ensure_ascii=False) + "\n" for g, p, a in asked]
         options.questions.write_text("".join(lines), encoding="utf-8")
         return
+    if not options.model:
+        parser.error("there is no model to ask; give --model FOLDER")
+    program = Program(options.program, options.model, options.prepend_bos)
     counts, wrong = score(program, options.jobs, asked)
     results, missed = {"model": options.model, "prepend_bos": options.prepend_bos, "right": {}, "wrong": wrong}, []
 

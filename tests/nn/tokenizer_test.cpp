@@ -39,7 +39,7 @@ const fs::path kModel = VITRINE_DEFAULT_MODEL;
 
 Json read_json(const fs::path& file) { return Json::parse(read_text(file)); }
 
-const Tokenizer& atlas() {
+const Tokenizer& shipped() {
   static const Tokenizer tokenizer = Tokenizer::load(kModel);
   return tokenizer;
 }
@@ -58,7 +58,7 @@ void expect_golden(const Tokenizer& tokenizer, const Json& cases, Special specia
 TEST(Tokenizer, MatchesHuggingFaceOnTheDefaultModel) {
   const Json cases = read_json(kData / "golden.json");
   ASSERT_GT(cases.size(), 300u);
-  expect_golden(atlas(), cases, Special::as_text);
+  expect_golden(shipped(), cases, Special::as_text);
 }
 
 TEST(Tokenizer, MatchesHuggingFaceOnGpt2) {
@@ -81,7 +81,7 @@ TEST(Tokenizer, StrTokensMatchHuggingFace) {
   ASSERT_GT(cases.size(), 50u);
   for (const Json& golden : cases) {
     const auto text = golden["text"].get<std::string>();
-    EXPECT_EQ(atlas().str_tokens(text), golden["str_tokens"].get<std::vector<std::string>>())
+    EXPECT_EQ(shipped().str_tokens(text), golden["str_tokens"].get<std::vector<std::string>>())
         << quote(text);
   }
 }
@@ -232,9 +232,9 @@ TEST(Tokenizer, AMegabyteOfOneLetterIsNotQuadratic) {
   // 2^20 letters take well under a second; scanning all pairs for each merge, many minutes.
   const std::string text(1 << 20, 'a');
   const auto start = std::chrono::steady_clock::now();
-  const std::vector<int> ids = atlas().encode(text);
+  const std::vector<int> ids = shipped().encode(text);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  EXPECT_EQ(atlas().decode(ids), text);
+  EXPECT_EQ(shipped().decode(ids), text);
   EXPECT_LT(seconds.count(), 60);
 }
 
@@ -251,8 +251,8 @@ TEST(Tokenizer, EveryByteStringSurvivesTheRoundTrip) {
                                : kind == 1 && r % 16 != 0 ? " etaoinsh'rdlu.\n"[r / 16 % 16]
                                                           : 0x80 + r % 128);
     }
-    ASSERT_EQ(atlas().decode(atlas().encode(bytes)), bytes) << quote(bytes);
-    ASSERT_EQ(atlas().decode(atlas().encode(bytes, Special::as_tokens)), bytes);
+    ASSERT_EQ(shipped().decode(shipped().encode(bytes)), bytes) << quote(bytes);
+    ASSERT_EQ(shipped().decode(shipped().encode(bytes, Special::as_tokens)), bytes);
   }
 }
 
@@ -265,10 +265,10 @@ TEST(Tokenizer, RepeatedPiecesGetTheSameIds) {
     std::string word = " ";
     for (int n = 1 + int(random() % 3); n > 0; --n) word += static_cast<char>('a' + random() % 26);
     text += word;
-    const std::vector<int> ids = atlas().encode(word);
+    const std::vector<int> ids = shipped().encode(word);
     expected.insert(expected.end(), ids.begin(), ids.end());
   }
-  EXPECT_EQ(atlas().encode(text), expected);
+  EXPECT_EQ(shipped().encode(text), expected);
 }
 
 TEST(Tokenizer, OneInstanceServesSeveralThreads) {
@@ -279,7 +279,7 @@ TEST(Tokenizer, OneInstanceServesSeveralThreads) {
     threads.emplace_back([&cases, &count] {
       for (const Json& golden : cases) {
         const auto& text = golden["text"].get_ref<const std::string&>();
-        count += atlas().encode(text) != golden["ids"].get<std::vector<int>>();
+        count += shipped().encode(text) != golden["ids"].get<std::vector<int>>();
       }
     });
   }
@@ -292,7 +292,7 @@ TEST(Tokenizer, OneInstanceServesSeveralThreads) {
 TEST(Tokenizer, BothFileFormatsGiveTheSameTokenizer) {
   const std::string vocab = read_text(kModel / "vocab.json");
   const std::string merges = read_text(kModel / "merges.txt");
-  const Tokenizer two_files = Tokenizer::parse(vocab, merges, "atlas");
+  const Tokenizer two_files = Tokenizer::parse(vocab, merges, "two files");
   Json file = read_json(kModel / "tokenizer.json");
   ASSERT_TRUE(file["model"]["merges"][0].is_string());
   const Tokenizer strings = Tokenizer::parse_tokenizer_json(file.dump(), "strings");
@@ -324,29 +324,29 @@ TEST(Tokenizer, BothFileFormatsGiveTheSameTokenizer) {
 
 TEST(Tokenizer, SpecialTextIsPlainBytesUnlessAskedFor) {
   const std::string text = "a<|endoftext|>b";
-  EXPECT_GT(atlas().encode(text).size(), 3u);
-  const std::vector<int> ids = atlas().encode(text, Special::as_tokens);
-  EXPECT_THAT(atlas().str_tokens(ids), ElementsAre("a", "<|endoftext|>", "b"));
-  EXPECT_EQ(ids[1], atlas().end_of_text());
-  EXPECT_EQ(atlas().to_single_token("<|endoftext|>"), ids[1]);
+  EXPECT_GT(shipped().encode(text).size(), 3u);
+  const std::vector<int> ids = shipped().encode(text, Special::as_tokens);
+  EXPECT_THAT(shipped().str_tokens(ids), ElementsAre("a", "<|endoftext|>", "b"));
+  EXPECT_EQ(ids[1], shipped().end_of_text());
+  EXPECT_EQ(shipped().to_single_token("<|endoftext|>"), ids[1]);
 }
 
 TEST(Tokenizer, StrTokensShowPartialCharacters) {
   const std::string wave = "\U0001f44b";
-  const std::vector<int> ids = atlas().encode(wave);
+  const std::vector<int> ids = shipped().encode(wave);
   ASSERT_GT(ids.size(), 1u);  // the default model has no token for an emoji
   std::string joined;
-  for (const int id : ids) joined += atlas().token_bytes(id);
+  for (const int id : ids) joined += shipped().token_bytes(id);
   EXPECT_EQ(joined, wave);
-  EXPECT_THAT(atlas().str_tokens(wave), ::testing::Each(HasSubstr("\ufffd")));
+  EXPECT_THAT(shipped().str_tokens(wave), ::testing::Each(HasSubstr("\ufffd")));
 }
 
 TEST(Tokenizer, ToSingleTokenSuggestsTheSpace) {
-  const int austin = atlas().to_single_token(" Austin");
-  EXPECT_EQ(atlas().token_bytes(austin), " Austin");
-  EXPECT_EQ(atlas().find(" Austin"), austin);
+  const int austin = shipped().to_single_token(" Austin");
+  EXPECT_EQ(shipped().token_bytes(austin), " Austin");
+  EXPECT_EQ(shipped().find(" Austin"), austin);
   const auto message = [](std::string_view text) {
-    return message_of<TokenError>([&] { (void)atlas().to_single_token(text); });
+    return message_of<TokenError>([&] { (void)shipped().to_single_token(text); });
   };
   const std::string suggestion = message("Austin");
   EXPECT_THAT(suggestion, HasSubstr("\"Austin\" is 2 tokens, not one"));
@@ -365,14 +365,14 @@ TEST(Tokenizer, ToSingleTokenSuggestsTheSpace) {
 TEST(Tokenizer, DecodeRefusesIdsThatAreNoTokens) {
   EXPECT_EQ(
       message_of<TokenError>([] {
-        (void)atlas().decode(std::vector{1, 2, 6000});
+        (void)shipped().decode(std::vector{1, 2, 6000});
       }),
       "token 2 of 3 (counting from 0): id 6000 is outside the vocabulary of " +
           (kModel / "tokenizer.json").string() +
           ", which has 6000 ids (0 to 5999): do the ids come from another model's tokenizer?");
-  EXPECT_THAT(message_of<TokenError>([] { (void)atlas().str_tokens(std::vector{-1}); }),
+  EXPECT_THAT(message_of<TokenError>([] { (void)shipped().str_tokens(std::vector{-1}); }),
               HasSubstr("id -1 is outside"));
-  EXPECT_THAT(message_of<TokenError>([] { (void)atlas().token_bytes(6000); }),
+  EXPECT_THAT(message_of<TokenError>([] { (void)shipped().token_bytes(6000); }),
               HasSubstr("id 6000 is outside"));
   const auto holes = Tokenizer::parse(R"({"a": 0, "b": 3})", "", "holes");
   EXPECT_EQ(holes.vocabulary_size(), 4);
@@ -398,12 +398,12 @@ TEST(Tokenizer, SpeedReport) {
   std::string text;
   while (text.size() < 4'000'000) {
     const double uniform = std::generate_canonical<double, 32>(random);
-    text += atlas().token_bytes(300 + static_cast<int>(5699 * std::pow(uniform, 4)));
+    text += shipped().token_bytes(300 + static_cast<int>(5699 * std::pow(uniform, 4)));
   }
   const auto start = std::chrono::steady_clock::now();
-  const std::vector<int> ids = atlas().encode(text);
+  const std::vector<int> ids = shipped().encode(text);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  EXPECT_EQ(atlas().decode(ids), text);
+  EXPECT_EQ(shipped().decode(ids), text);
   const double rate = static_cast<double>(text.size()) / 1e6 / seconds.count();
   RecordProperty("megabytes_per_second", std::to_string(rate));
   std::cout << "encode: " << rate << " MB/s, one thread, " << text.size() << " bytes\n";

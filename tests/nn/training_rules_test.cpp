@@ -1,7 +1,7 @@
-// Dropout and activation checkpointing in training steps: less memory, the same bits; masks by
-// step.
-#include "nn/model.h"
+// Dropout and activation checkpointing in training steps: less memory, the same bits; masks by step.
 #include "nn/training_step.h"
+
+#include "nn/model.h"
 #include "tests/support.h"
 
 namespace vitrine::nn {
