@@ -15,6 +15,15 @@ namespace vitrine::app {
 
 // ---- every verb ---------------------------------------------------------------------------------
 void CommonOptions::add_to(CommandLine& line, const std::string& out_doc) {
+  has_gauge_ = true;
+  add_without_gauge_to(line, out_doc);
+  line.option("--gauge", gauge, "raw|processed|REWRITE,...",
+              "weights rewritten so that the model computes the same: fold_ln,\n"
+              "center_writing_weights, center_unembed, fold_value_biases, or processed: all\n"
+              "four, as TransformerLens does by default (default: raw)");
+}
+
+void CommonOptions::add_without_gauge_to(CommandLine& line, const std::string& out_doc) {
   line.heading("Common options");
   line.option("--model", model, "DIR",
               "HuggingFace GPT-2 folder, or gpt2 for the published one\n"
@@ -37,15 +46,18 @@ void CommonOptions::add_without_model_to(CommandLine& line, const std::string& o
 }
 
 Json CommonOptions::meta(const CommandLine& line) const {
-  return {{"model", json_text(model_name())},
-          {"command", json_text(line.text())},
-          {"version", VITRINE_VERSION},
-          {"seed", seed}};
+  Json meta = {{"model", json_text(model_name())}};
+  if (has_gauge_) meta["gauge"] = nn::name_of(nn::parse_gauge(gauge));
+  meta["command"] = json_text(line.text());
+  meta["version"] = VITRINE_VERSION;
+  meta["seed"] = seed;
+  return meta;
 }
 
 nn::Model CommonOptions::load() const {
+  const nn::Gauge rewrites = nn::parse_gauge(gauge);
   check_folder_of(out);
-  return nn::load_gpt2(model, {.threads = threads});
+  return nn::load_gpt2(model, {.threads = threads, .gauge = rewrites});
 }
 
 // ---- a prompt -----------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ namespace vitrine::app {
 struct CommonOptions {
   std::string model;
   std::string format = "table", out, color = "auto";
+  std::string gauge = "raw";
   int threads = 0;
   std::uint64_t seed = 0;
   bool quiet = false;
@@ -26,16 +27,23 @@ struct CommonOptions {
   static constexpr const char* kOutDoc =
       "write the result to FILE, all or nothing, and not to stdout";
   void add_to(CommandLine& line, const std::string& out_doc = kOutDoc);
+  // For a verb that reads a model's files, and not its weights.
+  void add_without_gauge_to(CommandLine& line, const std::string& out_doc = kOutDoc);
   // For a verb that is not about a model.
   void add_without_model_to(CommandLine& line, const std::string& out_doc = kOutDoc);
   bool json() const { return format == "json"; }
   Style style() const { return style_for(color, out); }
   std::string model_name() const { return model.empty() ? "default" : model; }
 
-  // Says where an output came from: {model, command, version, seed}.
+  // Says where an output came from: {model, gauge, command, version, seed}; the gauge where the
+  // verb has one.
   Json meta(const CommandLine& line) const;
-  // Throws what nn::load_gpt2 throws, and SaveError when there is no folder for `out`.
+  // In the gauge that was asked for. Throws what nn::load_gpt2 and nn::parse_gauge throw, and
+  // SaveError when there is no folder for `out`.
   nn::Model load() const;
+
+ private:
+  bool has_gauge_ = false;
 };
 
 // One prompt: --prompt or --tokens, as --NAME and --NAME-tokens in verbs with several.

@@ -94,6 +94,11 @@ std::string put_in(const interp::SweepSpec& spec, bool many) {
   return {};
 }
 
+std::string gauge_text(const nn::Model& model, bool matters) {
+  if (!matters && model.gauge().is_raw()) return {};
+  return fmt::format("gauge: {}\n", nn::name_of(model.gauge()));
+}
+
 std::string runs_text(int runs, int passes, int without_effect) {
   std::string text = fmt::format("{} edited runs: {} from {} forward pass{}", grouped(runs),
                                  grouped(runs - without_effect), passes, passes == 1 ? "" : "es");
@@ -180,6 +185,7 @@ std::string how_it_was_done(const PatchReport& r, const Style& style) {
   std::string text = fmt::format("{} by {}, {}: the base run is {}; {}.\n", style.bold(r.spec.site),
                                  name_of(r.spec.by), name_of(r.spec.direction), base_name(r.spec),
                                  put_in(r.spec, false));
+  text += gauge_text(r.model, r.spec.replacement != Replacement::patch);
   text += fmt::format("metric: {}, clean {}, corrupt {}\n", metric_text(r), metric_number(s.clean),
                       metric_number(s.corrupt));
   return text + runs_text(s.runs, s.passes, s.without_effect) + "\n";

@@ -62,6 +62,8 @@ std::string metric_number(double x);
 std::string tokens_at(const nn::Model& model, const interp::Pair& pair, std::int64_t position);
 // What is put in the place of the base run's values.
 std::string put_in(const interp::SweepSpec& spec, bool many);
+// The line that says in which gauge the weights are: where that matters, or is not the usual one.
+std::string gauge_text(const nn::Model& model, bool matters);
 std::string runs_text(int runs, int passes, int without_effect);
 // [layer, first axis] of changes; over further axes the largest of them.
 std::string heatmap_text(const std::vector<std::string>& axes, const Shape& shape,

@@ -49,6 +49,7 @@ std::string how_it_was_done(const PairsReport& r, const Style& style) {
   std::string text = fmt::format(
       "{} by {}, {}: the base runs are {}; {}.\n", style.bold(r.spec.site), name_of(r.spec.by),
       name_of(r.spec.direction), base_name(r.spec), put_in(r.spec, true));
+  text += gauge_text(r.model, r.spec.replacement != interp::Replacement::patch);
   text += lengths_text(r.pairs) + "\n";
   text += fmt::format("metric: {}, mean clean {}, mean corrupt {}\n", metric_text(r.spec.measure),
                       metric_number(s.clean), metric_number(s.corrupt));

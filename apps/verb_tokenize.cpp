@@ -176,7 +176,7 @@ void verb_tokenize(const Arguments& arguments) {
   line.flag("--decode", options.decode,
             "ids (--tokens, or as arguments) back to text: the exact\nbytes, and nothing else");
   line.option("ids", options.positional, "", "token ids for --decode, as 1 2 3 or 1,2,3");
-  common.add_to(line);
+  common.add_without_gauge_to(line);
   if (!line.parse()) return;
 
   const bool lines = !options.jsonl.empty();

@@ -47,9 +47,12 @@ Builder::Builder(const Graph& graph)
   }
 }
 
+bool Builder::contains(NodeId id) const {
+  return id >= 0 && id < next_id() && position_[static_cast<std::size_t>(id)] >= 0;
+}
+
 const Node& Builder::node(NodeId id) const {
-  if (id < 0 || id >= static_cast<NodeId>(position_.size()) ||
-      position_[static_cast<std::size_t>(id)] < 0) {
+  if (!contains(id)) {
     throw GraphError(fmt::format("there is no node %{} in this graph", id));
   }
   return nodes_[static_cast<std::size_t>(position_[static_cast<std::size_t>(id)])];

@@ -82,6 +82,7 @@ class Builder {
   Value output(std::string_view name);
   Value at(const Site& site);  // the value that flows on from a site; expands what hides it
   const Node& node(NodeId id) const;
+  bool contains(NodeId id) const;
   NodeId next_id() const { return static_cast<NodeId>(position_.size()); }
   const std::vector<SiteEntry>& sites() const { return sites_; }
   const RowTable& row_table() const;  // throws GraphError when the model has none

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "nn/weights.h"
 #include "tensor/error.h"
 #include "tensor/npy.h"
 #include "tensor/safetensors.h"
@@ -140,8 +141,8 @@ Tensor direction_toward(const nn::Model& model, const Site& site, int token) {
     throw TokenError(
         fmt::format("there is no token {}; this model knows ids 0 to {}", token, c.vocabulary - 1));
   }
-  const Tensor& w_u = model.parameters().at(c.tied ? "wte.weight" : "lm_head.weight");  // [v, d]
-  return fitted(model, site, w_u.select(0, token).clone(),
+  const Tensor w_u = nn::weights(model, "unembed.W_U").at("unembed.W_U");  // [d, v]
+  return fitted(model, site, w_u.select(1, token).clone(),
                 fmt::format("the unembedding vector of token {}", token));
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "autograd/fold.h"
 #include "nn/checkpoint.h"
 #include "nn/find_model.h"
 #include "tensor/error.h"
@@ -29,6 +30,7 @@ Model::Model(Config config, Parameters parameters, std::optional<Tokenizer> toke
       parameters_(std::move(parameters)),
       tokenizer_(std::move(tokenizer)),
       dtype_(options.dtype),
+      gauge_(options.gauge),
       pool_(std::make_unique<ThreadPool>(options.threads)),
       plans_(std::make_unique<PlanCache>()),
       graphs_(std::make_unique<Graphs>()) {
@@ -38,6 +40,10 @@ Model::Model(Config config, Parameters parameters, std::optional<Tokenizer> toke
                     "belong together",
                     tokenizer_->vocabulary_size(), config_.vocabulary));
   }
+  if (gauge_.is_raw()) return;
+  const Graph computed = reweight(build_gpt2(config_, {1, 1, 1}, dtype_), config_, gauge_);
+  parameters_.merge(
+      folded_values(computed, reweighted_names(computed), parameters_, pool_.get()));
 }
 
 const Tokenizer& Model::tokenizer() const {
@@ -52,7 +58,12 @@ Tokens Model::tokens(const Prompt& prompt) const {
   return prompt.text ? tokenizer().encode(*prompt.text) : prompt.tokens;
 }
 
-Graph Model::build(const BatchSize& size) const { return build_gpt2(config_, size, dtype_); }
+Graph Model::build(const BatchSize& size) const {
+  const Graph graph = build_gpt2(config_, size, dtype_);
+  if (gauge_.is_raw()) return graph;
+  const Graph computed = reweight(graph, config_, gauge_);
+  return fold(computed, reweighted_names(computed));
+}
 Graph Model::build(const Uniform& size) const {
   return build({size.batch * size.tokens, size.batch, size.tokens});
 }

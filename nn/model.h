@@ -20,6 +20,7 @@
 #include "autograd/sweep.h"
 #include "nn/batch.h"
 #include "nn/metrics.h"
+#include "nn/reweight.h"
 #include "nn/tokenizer.h"
 
 namespace vitrine::nn {
@@ -38,6 +39,7 @@ struct Run {
 struct LoadOptions {
   DType dtype = DType::f32;  // f64 for checks
   int threads = 0;           // 0: one per core
+  Gauge gauge = {};          // raw: the weights of the checkpoint
 };
 
 struct Prompt {                                         // text, or token ids
@@ -55,7 +57,9 @@ class Model {
         const LoadOptions& options = {});
 
   const Config& config() const { return config_; }
+  // Those of the checkpoint, and the weights of the gauge, which its graphs read in their place.
   const Parameters& parameters() const { return parameters_; }
+  const Gauge& gauge() const { return gauge_; }
   const std::string& name() const { return name_; }  // the folder it came from
   void set_name(std::string name) { name_ = std::move(name); }
 
@@ -64,7 +68,7 @@ class Model {
   int token(std::string_view text) const { return tokenizer().to_single_token(text); }
   Tokens tokens(const Prompt& prompt) const;
 
-  // The graph of a batch of `batch` prompts of `tokens` tokens each.
+  // The graph of a batch of `batch` prompts of `tokens` tokens each, in this model's gauge.
   struct Uniform {
     std::int64_t batch = 1, tokens = 1;
   };
@@ -106,7 +110,7 @@ class Model {
                    const SweepOptions& options = {}) const;
 
   ThreadPool& pool() const { return *pool_; }
-  const PlanCache& plans() const { return *plans_; }
+  PlanCache& plans() const { return *plans_; }
 
  private:
   template <class... W>
@@ -126,6 +130,7 @@ class Model {
   Parameters parameters_;
   std::optional<Tokenizer> tokenizer_;
   DType dtype_;
+  Gauge gauge_;
   std::unique_ptr<ThreadPool> pool_;
   std::unique_ptr<PlanCache> plans_;
   std::unique_ptr<Graphs> graphs_;
