@@ -1,0 +1,69 @@
+// Direct logit attribution: which part of the model wrote how much of a logit into the residual
+// stream (Elhage et al. 2021; TransformerLens's `logit_attrs`).
+//
+// The stream after the last layer is a sum: embedding, position, every head, every MLP, and the
+// biases of attention. With the scale s of the final LayerNorm held as it is in this run, the logit
+// is a linear function of it, and so a sum of shares:
+//
+//   logit[a] = sum over parts of part . u + ln_final.b . W_U[:, a] + b_U[a]
+//   u        = (g - mean g) / s,  g = ln_final.w W_U[:, a]
+//
+//   Decomposition d = decompose(m, m.tokens("The capital of Texas is"), {.answer = austin});
+//   d.residual();                                  // what is missing: rounding, no more
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "nn/model.h"
+
+namespace vitrine::interp {
+
+struct Part {
+  enum class Kind { embed, pos_embed, head, mlp, attn_bias, final_bias, unembed_bias };
+  Kind kind = Kind::embed;
+  int layer = -1, index = -1;  // of heads; MLPs and biases have a layer
+  double value = 0;            // share of the logit, in logits
+  // "L0H3", "2_mlp_out", "embed", "pos_embed" (TransformerLens's labels), "1_attn_b_O",
+  // "ln_final.b", "unembed.b_U".
+  std::string name() const;
+};
+
+struct Decomposition {
+  std::vector<Part> parts;  // in the order of the model; they add up to the logit
+  // Inside MLPs: shares of neurons f64 [layer, m], which with the share of each b_out f64 [layer]
+  // add up to the MLPs'.
+  Tensor neurons, mlp_biases;
+  double logit = 0;          // what the model says: logit[answer], or - logit[wrong] as well
+  double scale = 0;          // ln_final.hook_scale, held
+  double total() const;      // of the parts, in f64
+  double magnitude() const;  // sum of |parts|
+  double residual() const { return logit - total(); }
+  // Whether it closes: |residual| <= 1e-5 max(1, sum |parts|).
+  bool closes() const;
+};
+
+struct DecomposeSpec {
+  int answer = 0;
+  std::optional<int> wrong;              // then of logit[answer] - logit[wrong]
+  std::optional<std::int64_t> position;  // default: the last
+};
+// Throws what logit_lens and check_position throw.
+Decomposition decompose(const nn::Model& model, const nn::Tokens& prompt,
+                        const DecomposeSpec& spec);
+
+// ---- views --------------------------------------------------------------------------------------
+// Per layer: what its heads and its bias wrote together, and its MLP; f64 [layer, 2].
+Tensor by_layer(const Decomposition& d, int layers);
+
+struct NeuronShare {
+  int layer = 0, neuron = 0;
+  double value = 0;
+};
+// The `count` with the largest |share|, of one layer or of all.
+std::vector<NeuronShare> top_neurons(const Decomposition& d, int count,
+                                     std::optional<int> layer = {});
+
+}  // namespace vitrine::interp

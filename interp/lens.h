@@ -1,0 +1,45 @@
+// The logit lens (nostalgebraist 2020): what the model would predict if it stopped after a layer.
+//
+//   Lens lens = logit_lens(m, m.tokens("The capital of Texas is"), m.token(" Austin"));
+//   lens.ln.at<double>({3, 4});                  // after the third layer, at the last token
+//
+// The residual stream is read after the embedding and after every layer, in two ways:
+//
+//   raw   x . W_U[:, answer]                      linear: the changes of the layers add up
+//   ln    LN_f(x) . W_U[:, answer] + b_U[answer]  each x with its own scale: what the model would
+//                                                 say, ending with what it says; the scales
+//                                                 differ, so changes do not add up
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "interp/readout.h"
+#include "nn/model.h"
+
+namespace vitrine::interp {
+
+struct Lens {
+  Tensor raw, ln;  // f64 [1 + layers, position], the embedding first: logits, or their differences
+};
+// With `wrong`, logit[answer] - logit[wrong]. Throws TokenError for an id outside the vocabulary
+// and what nn::check_prompts throws.
+Lens logit_lens(const nn::Model& model, const nn::Tokens& prompt, int answer,
+                std::optional<int> wrong = {});
+
+struct LensToken {
+  int id = 0;
+  double logit = 0, probability = 0;
+};
+// The `count` most probable next tokens through the final LayerNorm, [position][1 + layers], at
+// these positions. Throws ContextError for a position that the prompt does not have.
+using LensTokens = std::vector<std::vector<LensToken>>;  // [1 + layers][count]
+std::vector<LensTokens> lens_tokens(const nn::Model& model, const nn::Tokens& prompt,
+                                    const std::vector<std::int64_t>& positions, int count);
+
+// Throws TokenError, naming what the token is for, unless the model knows it.
+void check_token(const nn::Model& model, int id, std::string_view what);
+// Throws ContextError unless the prompt has the position.
+void check_position(const nn::Tokens& prompt, std::int64_t position);
+
+}  // namespace vitrine::interp
