@@ -147,10 +147,6 @@ void check_pair(const nn::Model& model, const Pair& pair) {
                           pair.clean.size(), pair.corrupt.size(), side_by_side(model, pair)));
 }
 
-// ---- the sweep --------------------------------------------------------------------------------
-namespace {
-
-// Of prompts that are the base prompts of these pairs, or the other ones.
 Metric metric_of(const nn::Model& model, std::span<const Pair> pairs, Measure measure) {
   std::vector<int> answers, wrongs;
   std::vector<nn::Tokens> clean;
@@ -171,6 +167,9 @@ Metric metric_of(const nn::Model& model, std::span<const Pair> pairs, Measure me
   }
   return nn::logit_diff(nn::Answers(answers), nn::Answers(wrongs));
 }
+
+// ---- the sweep --------------------------------------------------------------------------------
+namespace {
 
 // The places of one layer, in the order of the result's axes after `layer`.
 struct Grid {

@@ -73,6 +73,10 @@ enum class Measure {
 std::string_view name_of(Measure measure);     // "log_prob": as on the command line
 Measure parse_measure(std::string_view text);  // throws Error (usage) naming the words there are
 
+// It as a graph, of runs of prompts that are these pairs' clean or corrupt ones. KL is measured from
+// the clean run, which is made for it.
+Metric metric_of(const nn::Model& model, std::span<const Pair> pairs, Measure measure);
+
 struct SweepSpec {
   // resid_pre, resid_mid, resid_post, attn_out, mlp_out (by pos), z, q, k, v (by head, pos or
   // head,pos), pattern (by head, head,dest or head,dest,src).

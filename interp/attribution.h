@@ -1,0 +1,87 @@
+// Gradient attribution: to first order, what would each activation do to the metric?
+//
+//   Attribution a = attribute(m, pair, {.method = Method::attribution_patching});
+//   std::vector<Verified> top = verify_top(m, pair, a, 20);    // exact patching beside it
+//
+//   grad-x-act            sum a . dm/da                 of the base run: what would be lost if a
+//                                                       were zero (Simonyan et al. 2013)
+//   attribution-patching  sum (a_other - a_base) . dm/da  at the base run: what patching the other
+//                                                       run's value in would do (Nanda 2023)
+//
+// Two forward passes and one backward pass give all sites at once. The scores are nodes of the
+// graph, beside the gradients that they read: `gradient` is a transformation, the metric a graph.
+// As for patching, denoising has the corrupt run as its base and noising the clean one; the
+// gradient is that of the base run. grad-x-act needs no other run.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "interp/patching.h"
+
+namespace vitrine::interp {
+
+enum class Method { grad_x_act, attribution_patching };
+std::string_view name_of(Method method);  // "grad-x-act": as on the command line
+
+// A part of an activation: everything along an axis that is not named.
+struct Place {
+  std::int64_t pos = -1, head = -1, feature = -1;  // -1: all of them
+  friend bool operator==(const Place&, const Place&) = default;
+};
+// "pos 3, head 2"; "" for all.
+std::string to_text(const Place& place);
+
+// Scores of one site, summed over the axes that `axes` does not name.
+struct SiteScores {
+  Site site;
+  std::vector<std::string> axes;  // of values: "pos", "head", "feature", in this order
+  Tensor values;                  // f64
+};
+
+struct AttributionSpec {
+  Method method = Method::attribution_patching;
+  // Which sites; those that have no [row, ...] axis are left out. A pattern that matches nothing is
+  // a SiteError.
+  SiteSet sites = {
+      "*.hook_resid_pre,*.hook_attn_out,*.hook_mlp_out,*.hook_resid_post,*.hook_z,"
+      "*.mlp.hook_post"};
+  // Sites whose features mean something each: they keep that axis.
+  SiteSet per_feature = {"*.mlp.hook_post,*.mlp.hook_pre,*.hook_sae_acts_post,*.hook_sae_acts_pre"};
+  // Heads and features at each position, instead of over all positions.
+  bool by_position = false;
+  Direction direction = Direction::denoise;
+  Measure measure = Measure::logit_diff;
+};
+
+struct Attribution {
+  AttributionSpec spec;
+  std::vector<SiteScores> sites;  // in the order of the model
+  double clean = 0, corrupt = 0;  // the metric of the unedited runs; corrupt only where it was run
+  double base() const { return spec.direction == Direction::denoise ? corrupt : clean; }
+};
+// Throws what check_pair throws, SiteError, and NumericError where a gradient is NaN.
+Attribution attribute(const nn::Model& model, const Pair& pair, const AttributionSpec& spec = {});
+
+// ---- the strongest, and what they are worth -----------------------------------------------------
+struct Scored {
+  Site site;
+  Place place;
+  double score = 0;
+};
+// The `count` nodes with the largest |score|, without those that are 0.
+std::vector<Scored> strongest(const Attribution& attribution, int count);
+
+struct Verified {
+  Scored node;
+  // The exact change of the metric from the base run, for attribution patching: with the other
+  // run's value put in; for grad-x-act: of the base run from the one with zeros put in.
+  double exact = 0;
+};
+// The strongest again, by exact patching in the same direction: one sweep.
+std::vector<Verified> verify_top(const nn::Model& model, const Pair& pair,
+                                 const Attribution& attribution, int count);
+
+}  // namespace vitrine::interp
