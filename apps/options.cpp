@@ -122,6 +122,10 @@ nn::Tokens PromptOptions::with_bos(nn::Tokens tokens, std::optional<int> bos,
   return tokens;
 }
 
+const nn::Tokenizer* tokenizer_of(const nn::Model& model) {
+  return model.has_tokenizer() ? &model.tokenizer() : nullptr;
+}
+
 std::string read_stdin() {
   std::string text;
   char piece[1 << 16];
@@ -228,7 +232,7 @@ void PairOptions::add_file_to(CommandLine& line) {
   line.heading("Options");
 }
 
-void PairOptions::require(const CommandLine& line) {
+void PairOptions::require(const CommandLine& line, bool one_is_enough) {
   if (from_file()) {
     if (clean_.given() || corrupt_.given() || answer_.given() || wrong_.given()) {
       line.fail(
@@ -243,7 +247,9 @@ void PairOptions::require(const CommandLine& line) {
   answer_.require(line);  // before anything waits for stdin
   wrong_.require(line);
   clean_.require(line);
-  corrupt_.require(line);
+  clean_alone_ = one_is_enough && !corrupt_.given();
+  if (clean_alone_) direction_ = "noise";
+  else corrupt_.require(line);
 }
 
 interp::Pair PairOptions::pair(const nn::Model& model) const {
@@ -253,7 +259,8 @@ interp::Pair PairOptions::pair(const nn::Model& model) const {
         "this model has no tokenizer (tokenizer.json, or vocab.json and merges.txt); give ids: "
         "--clean-tokens, --corrupt-tokens, --answer-token and --wrong-token");
   }
-  interp::Pair pair{clean_.tokens(model), corrupt_.tokens(model), answer_.id(model),
+  const nn::Tokens clean = clean_.tokens(model);
+  interp::Pair pair{clean, clean_alone_ ? clean : corrupt_.tokens(model), answer_.id(model),
                     wrong_.id(model)};
   check_answers(pair);
   return pair;

@@ -139,8 +139,9 @@ class PairOptions {
   void add_to(CommandLine& line);
   void add_file_to(CommandLine& line);  // --pairs
   // Throws Error (usage) for what is missing or given twice. Reads stdin if that is wanted, and
-  // the file.
-  void require(const CommandLine& line);
+  // the file. `one_is_enough`: without a corrupt prompt the clean one stands for both, and is the
+  // base run.
+  void require(const CommandLine& line, bool one_is_enough = false);
   bool from_file() const { return file_option_ != nullptr && file_option_->count() > 0; }
   // Throws TokenError for an answer that is not one token, and for answers that are the same.
   interp::Pair pair(const nn::Model& model) const;
@@ -152,9 +153,12 @@ class PairOptions {
   PromptOptions clean_{"clean", &corrupt_}, corrupt_{"corrupt"};
   TokenOptions answer_{"answer"}, wrong_{"wrong"};
   std::string direction_ = "denoise", file_;
+  bool clean_alone_ = false;
   std::optional<JsonLines> lines_;
   const CLI::Option* file_option_ = nullptr;
 };
+
+const nn::Tokenizer* tokenizer_of(const nn::Model& model);  // null when there is none
 
 // All of standard input. Throws FileError when it cannot be read.
 std::string read_stdin();

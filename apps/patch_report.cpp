@@ -7,6 +7,8 @@
 #include <numeric>
 #include <optional>
 
+#include "apps/options.h"
+
 namespace vitrine::app {
 
 using interp::Direction;
@@ -15,10 +17,6 @@ using interp::Replacement;
 
 // ---- what both reports are made of --------------------------------------------------------------
 namespace {
-
-const nn::Tokenizer* tokenizer_of(const nn::Model& model) {
-  return model.has_tokenizer() ? &model.tokenizer() : nullptr;
-}
 
 // From `values` in row-major order, the next of them first.
 Json nested(const std::vector<Json>& values, const Shape& shape, int axis, std::size_t& next) {
@@ -94,6 +92,21 @@ std::string put_in(const interp::SweepSpec& spec, bool many) {
   return {};
 }
 
+std::string metric_text(const nn::Model& model, const interp::Pair& pair, Measure measure) {
+  const std::string answer = token_label(tokenizer_of(model), pair.answer);
+  switch (measure) {
+    case Measure::prob:
+      return "probability of " + answer;
+    case Measure::log_prob:
+      return fmt::format("log probability of {} (nats)", answer);
+    case Measure::kl:
+      return "KL(clean || edited) (nats)";
+    case Measure::logit_diff:
+      break;
+  }
+  return fmt::format("logit {} - logit {}", answer, token_label(tokenizer_of(model), pair.wrong));
+}
+
 std::string gauge_text(const nn::Model& model, bool matters) {
   if (!matters && model.gauge().is_raw()) return {};
   return fmt::format("gauge: {}\n", nn::name_of(model.gauge()));
@@ -164,29 +177,14 @@ Json str_tokens_json(const nn::Model& model, const interp::Pair& pair) {
 // ---- one pair, for people -----------------------------------------------------------------------
 namespace {
 
-std::string metric_text(const PatchReport& r) {
-  const std::string answer = token_label(tokenizer_of(r.model), r.pair.answer);
-  switch (r.spec.measure) {
-    case Measure::prob:
-      return "probability of " + answer;
-    case Measure::log_prob:
-      return fmt::format("log probability of {} (nats)", answer);
-    case Measure::kl:
-      return "KL(clean || edited) (nats)";
-    case Measure::logit_diff:
-      break;
-  }
-  return fmt::format("logit {} - logit {}", answer,
-                     token_label(tokenizer_of(r.model), r.pair.wrong));
-}
-
 std::string how_it_was_done(const PatchReport& r, const Style& style) {
   const interp::Sweep& s = r.sweep;
   std::string text = fmt::format("{} by {}, {}: the base run is {}; {}.\n", style.bold(r.spec.site),
                                  name_of(r.spec.by), name_of(r.spec.direction), base_name(r.spec),
                                  put_in(r.spec, false));
   text += gauge_text(r.model, r.spec.replacement != Replacement::patch);
-  text += fmt::format("metric: {}, clean {}, corrupt {}\n", metric_text(r), metric_number(s.clean),
+  text += fmt::format("metric: {}, clean {}, corrupt {}\n",
+                      metric_text(r.model, r.pair, r.spec.measure), metric_number(s.clean),
                       metric_number(s.corrupt));
   return text + runs_text(s.runs, s.passes, s.without_effect) + "\n";
 }

@@ -58,6 +58,8 @@ bool is_position(std::string_view axis);
 std::string base_name(const interp::SweepSpec& spec);   // corrupt, when denoising
 std::string other_name(const interp::SweepSpec& spec);  // clean
 std::string metric_number(double x);
+// What is measured of one pair: `logit " Austin" - logit " Dallas"`.
+std::string metric_text(const nn::Model& model, const interp::Pair& pair, interp::Measure measure);
 // " Texas" / " California": the tokens at a position.
 std::string tokens_at(const nn::Model& model, const interp::Pair& pair, std::int64_t position);
 // What is put in the place of the base run's values.

@@ -13,10 +13,6 @@
 namespace vitrine::app {
 namespace {
 
-const nn::Tokenizer* tokenizer_of(const nn::Model& model) {
-  return model.has_tokenizer() ? &model.tokenizer() : nullptr;
-}
-
 // ---- the direction ------------------------------------------------------------------------------
 struct SteeringDirection {
   Tensor tensor;
