@@ -1,4 +1,4 @@
-// Patching sweeps of GPT-2 small, random weights, two prompts of 15 tokens that differ in two of
+// Patching sweeps and attribution of GPT-2 small, random weights, two prompts of 15 tokens that differ in two of
 // them, the fifth and the tenth: compiled sweeps, what each idea in them is worth, and the loops
 // that one would write without them.
 #include <benchmark/benchmark.h>
@@ -9,6 +9,7 @@
 
 #include "bench/program.h"
 #include "bench/random_gpt2.h"
+#include "interp/attribution.h"
 #include "interp/patching.h"
 #include "nn/sites.h"
 
@@ -102,6 +103,34 @@ void add_loop(const std::shared_ptr<Subject>& subject) {
       ->Iterations(1);
 }
 
+// What screens all nodes at once, and one forward pass to measure it by: the metric of one prompt,
+// and the logits of every position.
+void add_attribution(const std::shared_ptr<Subject>& subject) {
+  const auto add = [&](const char* name, auto&& work) {
+    benchmark::RegisterBenchmark(name,
+                                 [=, warm = std::make_shared<bool>(false)](benchmark::State& state) {
+                                   const nn::Model& model = subject->model();
+                                   const interp::Pair pair = subject->pair();
+                                   if (!*warm) work(model, pair);
+                                   *warm = true;
+                                   for (auto _ : state) work(model, pair);
+                                   report(state, 1);
+                                 })
+        ->UseRealTime()
+        ->Unit(benchmark::kMillisecond)
+        ->Iterations(4);
+  };
+  add("attribution/forward", [](const nn::Model& model, const interp::Pair& pair) {
+    benchmark::DoNotOptimize(model.run(pair.clean));
+  });
+  add("attribution/default_sites", [](const nn::Model& model, const interp::Pair& pair) {
+    benchmark::DoNotOptimize(interp::attribute(model, pair));
+  });
+  add("attribution/every_site", [](const nn::Model& model, const interp::Pair& pair) {
+    benchmark::DoNotOptimize(interp::attribute(model, pair, {.sites = {"*"}}));
+  });
+}
+
 void add_benchmarks(const Options& options) {
   const auto subject = std::make_shared<Subject>(options.threads);
   const SweepSpec resid{.site = "resid_pre", .by = By::pos}, z{.site = "z", .by = By::head};
@@ -128,6 +157,7 @@ void add_benchmarks(const Options& options) {
   batched.by_row = batched.by_head = batched.by_difference = batched.by_demand = false;
   add_sweep("batched/resid_pre", subject, batched);
   add_loop(subject);
+  add_attribution(subject);
 }
 
 }  // namespace

@@ -58,6 +58,20 @@ std::vector<std::string> scored_sites(const Graph& graph, const SiteSet& wanted)
   return names;
 }
 
+// For each site, whether one before it names the same value.
+std::vector<bool> named_before(const Graph& graph, const std::vector<std::string>& names) {
+  std::vector<NodeId> seen;
+  std::vector<bool> again;
+  for (const std::string& name : names) {
+    NodeId id = graph.site(name).node;
+    while (graph.node(id).op->name == "site" || graph.node(id).op->name == "identity")
+      id = graph.node(id).inputs[0];
+    again.push_back(std::find(seen.begin(), seen.end(), id) != seen.end());
+    seen.push_back(id);
+  }
+  return again;
+}
+
 // Adds the scores to a graph with gradients: outputs score(SITE).
 Graph with_scores(const Graph& with_gradients, const std::vector<std::string>& names,
                   const AttributionSpec& spec) {
@@ -124,11 +138,14 @@ Attribution attribute(const nn::Model& model, const Pair& pair, const Attributio
   const double of_base = run.results.scalar(metric.name);
   result.clean = denoise ? of_other : of_base;
   result.corrupt = denoise ? of_base : of_other;
-  for (const std::string& name : names) {
+  const std::vector<bool> again = named_before(scored, names);
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const std::string& name = names[i];
     const SiteEntry& site = scored.site(name);
     SiteScores s{{name},
                  reduction(site, matches_any(spec.per_feature, name), spec.by_position).kept,
-                 run.results.raw(score_name(name)).to(DType::f64)};
+                 run.results.raw(score_name(name)).to(DType::f64),
+                 again[i]};
     result.sites.push_back(std::move(s));
   }
   return result;
@@ -143,6 +160,7 @@ std::vector<Scored> strongest(const Attribution& attribution, int count) {
   };
   std::vector<Entry> all;
   for (std::size_t s = 0; s < attribution.sites.size(); ++s) {
+    if (attribution.sites[s].again) continue;
     const Tensor& values = attribution.sites[s].values;
     for (std::int64_t i = 0; i < values.numel(); ++i) {
       if (values.data<double>()[i] != 0) all.push_back({s, i, values.data<double>()[i]});

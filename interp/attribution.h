@@ -39,6 +39,9 @@ struct SiteScores {
   Site site;
   std::vector<std::string> axes;  // of values: "pos", "head", "feature", in this order
   Tensor values;                  // f64
+  // Another name for the value of a site before it, as blocks.1.hook_resid_pre is for
+  // blocks.0.hook_resid_post: its places are not ranked again.
+  bool again = false;
 };
 
 struct AttributionSpec {
