@@ -1,0 +1,176 @@
+// What vitrine attribute says; the numbers are TransformerLens's.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "tests/apps/program.h"
+#include "tests/apps/words.h"
+#include "tests/support.h"
+#include "tests/tensor/temporary_folder.h"
+
+namespace vitrine::test {
+namespace {
+
+using nlohmann::json;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+const Words kCapitals = {"attribute",
+                         "--clean",
+                         "The capital of Texas is",
+                         "--corrupt",
+                         "The capital of California is",
+                         "--answer",
+                         " Austin",
+                         "--wrong",
+                         " Sacramento"};
+
+Words golden_pair(const SafeTensors& golden) {
+  const auto answers = golden.at("answer").to_vector<int>();
+  return {"attribute",
+          "--model",
+          tiny_model().string(),
+          "--clean-tokens",
+          list_of(golden.at("clean")),
+          "--corrupt-tokens",
+          list_of(golden.at("corrupt")),
+          "--answer-token",
+          std::to_string(answers[0]),
+          "--wrong-token",
+          std::to_string(answers[1])};
+}
+
+TEST(Attribute, TensorsEqualTheReference) {
+  const Words pair = golden_pair(SafeTensors::open(tiny_model() / "golden/patching.safetensors"));
+  for (const std::string direction : {"denoise", "noise"}) {
+    SCOPED_TRACE(direction);
+    const auto golden =
+        SafeTensors::open(tiny_model() / ("golden/attribution_" + direction + ".safetensors"));
+    const TemporaryFolder folder;
+    const std::string file = folder / "scores.safetensors";
+    const Outcome o = vitrine(pair + Words{"--direction", direction, "--out", file});
+    ASSERT_EQ(o.exit, 0) << o.err;
+    EXPECT_EQ(o.err, "");
+    EXPECT_THAT(o.out, AllOf(HasSubstr("scores written to " + file), HasSubstr(direction)));
+    const auto saved = SafeTensors::open(file);
+    int compared = 0;
+    for (const std::string& name : golden.names()) {
+      if (!name.starts_with("node/")) continue;
+      expect_close(saved.at(name), golden.at(name), 1e-4, name);
+      ++compared;
+    }
+    EXPECT_EQ(compared, 6);
+    EXPECT_EQ(saved.metadata().at("direction"), direction);
+  }
+}
+
+TEST(Attribute, IntegratedGradientsEqualTheReference) {
+  const Words pair = golden_pair(SafeTensors::open(tiny_model() / "golden/patching.safetensors"));
+  const auto golden = SafeTensors::open(tiny_model() / "golden/attribution_noise.safetensors");
+  const TemporaryFolder folder;
+  const std::string file = folder / "ig.safetensors";
+  const Outcome o = vitrine(
+      pair + Words{"--method", "ig", "--direction", "noise", "--out", file, "--format", "json"});
+  ASSERT_EQ(o.exit, 0) << o.err;
+  const auto saved = SafeTensors::open(file);
+  for (const char* name : {"ig/blocks.0.hook_resid_pre", "ig/target"})
+    expect_close(saved.at(name), golden.at(name), 1e-4, name);
+  const json j = o.json();
+  EXPECT_EQ(j["steps"], 16);
+  EXPECT_LT(j["completeness_error"].get<double>(), 0.01);
+  EXPECT_NEAR(j["sum"].get<double>(), j["at_other"].get<double>() - j["at_base"].get<double>(),
+              0.01 * std::abs(j["sum"].get<double>()));
+}
+
+// Approximation beside truth: the exact values are those of a patching sweep.
+TEST(Attribute, TheStrongestAreMeasuredAgain) {
+  for (const std::string direction : {"denoise", "noise"}) {
+    const json j = vitrine(kCapitals + Words{"--direction", direction, "--verify", "4", "--top",
+                                             "6", "--sites", "*.hook_z", "--format", "json"})
+                       .json();
+    EXPECT_EQ(j["direction"], direction);
+    ASSERT_EQ(j["nodes"].size(), 6u);
+    Words patch = kCapitals;
+    patch[0] = "patch";
+    const json sweep =
+        vitrine(patch + Words{"--site", "z", "--direction", direction, "--format", "json"}).json();
+    const double base = sweep["metric"][direction == "denoise" ? "corrupt" : "clean"];
+    for (std::size_t i = 0; i < 6; ++i) {
+      const json& n = j["nodes"][i];
+      EXPECT_EQ(n["exact"].is_null(), i >= 4);
+      EXPECT_TRUE(n["pos"].is_null());
+      if (i >= 4) continue;
+      const double value =
+          sweep["values"][n["layer"].get<std::size_t>()][n["head"].get<std::size_t>()];
+      EXPECT_NEAR(n["exact"].get<double>(), value - base, 1e-4);
+    }
+  }
+}
+
+TEST(Attribute, AValueUnderTwoNamesIsRankedOnce) {
+  const json j = vitrine(kCapitals + Words{"--sites", "*.hook_resid_pre,*.hook_resid_post",
+                                           "--format", "json", "--top", "50", "--verify", "0"})
+                     .json();
+  for (const json& n : j["nodes"]) {
+    const std::string site = n["site"];
+    EXPECT_TRUE(site.ends_with("resid_post") || site == "blocks.0.hook_resid_pre") << site;
+  }
+}
+
+TEST(Attribute, GradientTimesActivationNeedsOnePrompt) {
+  const Words clean = {
+      "attribute", "--method", "grad-x-act",  "--clean", "The capital of Texas is", "--answer",
+      " Austin",   "--wrong",  " Sacramento", "--sites", "*.hook_mlp_out"};
+  const json j = vitrine(clean + Words{"--format", "json"}).json();
+  EXPECT_EQ(j["direction"], "noise");
+  EXPECT_TRUE(j["metric"]["corrupt"].is_null());
+  EXPECT_GT(j["metric"]["clean"].get<double>(), 10);
+  EXPECT_FALSE(j["nodes"][0]["exact"].is_null());
+  EXPECT_THAT(vitrine(clean).out,
+              AllOf(HasSubstr("grad-x-act of the clean run"), HasSubstr("really loses to zeros"),
+                    Not(HasSubstr("corrupt"))));
+}
+
+TEST(Attribute, HeadsAndNeuronsByPosition) {
+  const json j = vitrine(kCapitals + Words{"--by-pos", "--sites", "*.hook_z,*.mlp.hook_post",
+                                           "--top", "5", "--verify", "5", "--format", "json"})
+                     .json();
+  EXPECT_EQ(j["sites"][0]["axes"], json({"layer", "pos", "head"}));
+  EXPECT_EQ(j["sites"][1]["shape"], json({6, 5, 1024}));
+  for (const json& n : j["nodes"]) {
+    EXPECT_FALSE(n["pos"].is_null());
+    EXPECT_FALSE(n["exact"].is_null());
+  }
+}
+
+TEST(Attribute, TheSamePromptTwice) {
+  Words same = kCapitals;
+  same[4] = same[2];
+  const Outcome o = vitrine(same);
+  EXPECT_EQ(o.exit, 0) << o.err;
+  EXPECT_THAT(o.out, HasSubstr("Every score is 0"));
+}
+
+TEST(Attribute, Errors) {
+  const auto says = [](const Words& words, int exit, const char* what) {
+    const Outcome o = vitrine(words);
+    EXPECT_EQ(o.exit, exit) << o.err;
+    EXPECT_EQ(o.out, "");
+    EXPECT_THAT(o.err, HasSubstr(what));
+  };
+  says(kCapitals + Words{"--method", "ig", "--verify", "3"}, 2, "--method ig is about one --site");
+  says(kCapitals + Words{"--steps", "3"}, 2, "--site and --steps go with --method ig");
+  says(kCapitals + Words{"--sites", "*.hook_zz"}, 3, "hook_z");
+  says(kCapitals + Words{"--method", "ig", "--site", "blocks.9.hook_resid_pre"}, 3, "blocks.");
+  Words unlike = kCapitals;
+  unlike[4] = "The capital of New York is";
+  says(unlike, 3, "token by token");
+  const Words without(kCapitals.begin(), kCapitals.begin() + 3);
+  says(without + Words{"--answer", " Austin", "--wrong", " Dallas"}, 2,
+       "there is no corrupt prompt");
+}
+
+}  // namespace
+}  // namespace vitrine::test
