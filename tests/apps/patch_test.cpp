@@ -358,5 +358,32 @@ TEST(Patch, OnePromptMayComeFromStdinAndBothTakeABos) {
   EXPECT_EQ(j["str_tokens"]["corrupt"][0], "<|endoftext|>");
 }
 
+// Zeroing values before and after their biases moved elsewhere is not the same edit; patching is.
+TEST(Patch, AblationsDependOnTheGaugeAndSaySo) {
+  const Words golden = golden_pair(SafeTensors::open(tiny_model() / "golden/patching.safetensors"));
+  const auto values = [&](const Words& options) {
+    const json j = vitrine(golden + options + Words{"--format", "json"}).json();
+    std::vector<double> all;
+    for (const json& layer : j["values"]) {
+      for (const json& x : layer) all.push_back(x);
+    }
+    return all;
+  };
+  const auto largest = [&](const Words& options) {
+    const auto raw = values(options), processed = values(options + Words{"--gauge", "processed"});
+    double most = 0;
+    for (std::size_t i = 0; i < raw.size(); ++i)
+      most = std::max(most, std::abs(raw[i] - processed[i]));
+    return most;
+  };
+  EXPECT_GT(largest({"--site", "v", "--action", "zero"}), 0.01);
+  EXPECT_LT(largest({"--site", "resid_pre"}), 1e-3);
+  EXPECT_THAT(vitrine(golden + Words{"--site", "v", "--action", "zero"}).out,
+              HasSubstr("gauge: raw\n"));
+  EXPECT_THAT(vitrine(golden + Words{"--site", "v", "--gauge", "processed"}).out,
+              HasSubstr("gauge: processed\n"));
+  EXPECT_THAT(vitrine(golden + Words{"--site", "v"}).out, Not(HasSubstr("gauge:")));
+}
+
 }  // namespace
 }  // namespace vitrine::test
