@@ -133,14 +133,14 @@ Grads vjp_add(const VjpCall& c) {  // d(a+b) = da + db
   return {sum_to(c.grad, c.in[0].shape()), sum_to(c.grad, c.in[1].shape())};
 }
 Grads vjp_sub(const VjpCall& c) {
-  return {sum_to(c.grad, c.in[0].shape()), sum_to(-c.grad, c.in[1].shape())};
+  return {sum_to(c.grad, c.in[0].shape()), -sum_to(c.grad, c.in[1].shape())};
 }
 Grads vjp_mul(const VjpCall& c) {  // d(ab) = b da + a db
   return {sum_to(c.grad * c.in[1], c.in[0].shape()), sum_to(c.grad * c.in[0], c.in[1].shape())};
 }
 Grads vjp_div(const VjpCall& c) {  // d(a/b) = da / b - (a/b) db / b
   const Value da = c.grad / c.in[1];
-  return {sum_to(da, c.in[0].shape()), sum_to(-(da * c.out), c.in[1].shape())};
+  return {sum_to(da, c.in[0].shape()), -sum_to(da * c.out, c.in[1].shape())};
 }
 template <bool want_max>
 Grads vjp_extreme(const VjpCall& c) {  // the larger (smaller) side gets it, a on a tie

@@ -195,7 +195,8 @@ Value expand_heads_in(const ExpandCall& c) {
   const Value of_copies = scale.defined() ? reshape(scale, {x.dim(0), 1, 1}) : scale;
   // Each head reads the shared LayerNorm plus what its own copy changes: exactly 0 until the copy
   // is edited. So edits of the shared hook_normalized and of one head's input both count.
-  const Value change = norm(copy, of_copies) - per_head(norm(x, scale));
+  // Negated before it is copied, so that gradients are not negated once for each head.
+  const Value change = norm(copy, of_copies) + per_head(-norm(x, scale));
   const Value input = permute(per_head(normed) + change, {1, 0, 2});  // [head, rows, d]
   const Value out =
       permute(matmul(input, by_head_in(w, rule.heads)), {1, 0, 2});  // [rows, head, e]

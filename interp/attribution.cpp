@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <set>
 
 #include "autograd/ops.h"
 #include "nn/batch.h"
@@ -45,6 +47,12 @@ bool matches_any(const SiteSet& set, std::string_view name) {
   return false;
 }
 
+// `then` where a is a number, 0 where it is -inf.
+Value finite(const Value& a, const Value& then) {
+  Builder& b = a.builder();
+  return select(less(a, b.scalar(-1e30, a.dtype())), b.scalar(0, a.dtype()), then);
+}
+
 bool has_rows(const SiteEntry& site) {
   return std::find(site.axes.begin(), site.axes.end(), Axis::row) != site.axes.end();
 }
@@ -58,39 +66,100 @@ std::vector<std::string> scored_sites(const Graph& graph, const SiteSet& wanted)
   return names;
 }
 
+// ---- names of one value -------------------------------------------------------------------------
+bool is_same(const Node& n) { return n.op->name == "site" || n.op->name == "identity"; }
+
+// The node that computes a site's value.
+NodeId same_value(const Graph& graph, std::string_view site) {
+  NodeId id = graph.site(site).node;
+  while (is_same(graph.node(id))) id = graph.node(id).inputs[0];
+  return id;
+}
+
 // For each site, whether one before it names the same value.
 std::vector<bool> named_before(const Graph& graph, const std::vector<std::string>& names) {
-  std::vector<NodeId> seen;
-  std::vector<bool> again;
-  for (const std::string& name : names) {
-    NodeId id = graph.site(name).node;
-    while (graph.node(id).op->name == "site" || graph.node(id).op->name == "identity")
-      id = graph.node(id).inputs[0];
-    again.push_back(std::find(seen.begin(), seen.end(), id) != seen.end());
-    seen.push_back(id);
+  std::set<NodeId> seen;
+  std::vector<bool> before;
+  for (const std::string& name : names)
+    before.push_back(!seen.insert(same_value(graph, name)).second);
+  return before;
+}
+
+// ---- what differs between the runs --------------------------------------------------------------
+// Many sites are views of one value: the end of a layer is the beginning of the next, and the
+// inputs of all heads are copies of the stream. What differs is fetched and computed for the value
+// alone, and looked at in the same way.
+class Differences {
+ public:
+  // `graph` is the one that is scored, with its interior sites.
+  Differences(const Graph& graph, const std::vector<std::string>& names) : graph_(graph) {
+    for (const std::string& name : names) sites_.emplace(same_value(graph, name), name);
   }
-  return again;
+
+  // other - base at a site.
+  Value emit(Builder& b, const std::string& name) const {
+    return replayed(b, graph_.site(name).node, site_behind(name));
+  }
+
+ private:
+  static bool is_view(const Node& n) {
+    return n.op->name == "reshape" || n.op->name == "permute" || n.op->name == "broadcast_to";
+  }
+  NodeId behind(NodeId id, bool views) const {
+    for (;;) {
+      const Node& n = graph_.node(id);
+      if (!is_same(n) && !(views && is_view(n))) return id;
+      id = n.inputs[0];
+    }
+  }
+  // The site whose value a site is a view of: itself, if what is behind it is no site.
+  const std::string& site_behind(const std::string& name) const {
+    const NodeId site = graph_.site(name).node;
+    const auto whole = sites_.find(behind(site, true));
+    return whole != sites_.end() ? whole->second : sites_.at(behind(site, false));
+  }
+  Value replayed(Builder& b, NodeId id, const std::string& from) const {
+    if (behind(id, false) == behind(graph_.site(from).node, false)) return of_site(b, from);
+    const Node& n = graph_.node(id);
+    const Value x = replayed(b, n.inputs[0], from);
+    return is_same(n) ? x : b.emit(*n.op, {x}, n.attributes, n.line);
+  }
+  static Value of_site(Builder& b, const std::string& name) {
+    const Value a = b.at(Site{name}), other = b.input(other_name(name), a.type());
+    // Masked scores are -inf in both runs: there is nothing to put in.
+    return name.ends_with("hook_attn_scores") ? finite(a, other - a) : other - a;
+  }
+
+  const Graph& graph_;
+  std::map<NodeId, std::string> sites_;  // by value: the first site that names it
+};
+
+// The sites whose values in the other run a graph with scores reads.
+std::vector<std::string> sites_of_other(const Graph& scored) {
+  std::vector<std::string> names;
+  for (const SiteEntry& site : scored.sites()) {
+    if (scored.leaf(other_name(site.name)) != kNoNode) names.push_back(site.name);
+  }
+  return names;
+}
+
+// Everything that the graph with scores depends on, besides the size of the batch.
+std::string made_how(const AttributionSpec& spec) {
+  return fmt::format("{} of {} by {}, features of {}{}", name_of(spec.method), spec.sites.patterns,
+                     name_of(spec.measure), spec.per_feature.patterns,
+                     spec.by_position ? ", by position" : "");
 }
 
 // Adds the scores to a graph with gradients: outputs score(SITE).
 Graph with_scores(const Graph& with_gradients, const std::vector<std::string>& names,
-                  const AttributionSpec& spec) {
+                  const AttributionSpec& spec, const Differences& differences) {
   Builder b(with_gradients);
   for (const std::string& name : names) {
     const SiteEntry& site = with_gradients.site(name);
     const Value a = b.at(Site{name}), gradient = b.output(grad_name(name));
-    Value change = a;
-    if (spec.method == Method::attribution_patching) {
-      change = b.input(other_name(name), a.type()) - a;
-      // Masked scores are -inf in both runs: there is nothing to put in.
-      if (name.ends_with("hook_attn_scores")) {
-        const Value zero = b.scalar(0, a.dtype());
-        change = select(less(a, b.scalar(-1e30, a.dtype())), zero, change);
-      }
-    } else if (name.ends_with("hook_attn_scores")) {
-      const Value zero = b.scalar(0, a.dtype());
-      change = select(less(a, b.scalar(-1e30, a.dtype())), zero, a);
-    }
+    const Value change = spec.method == Method::attribution_patching ? differences.emit(b, name)
+                         : name.ends_with("hook_attn_scores")        ? finite(a, a)
+                                                                     : a;
     const Reduction r = reduction(site, matches_any(spec.per_feature, name), spec.by_position);
     const Value product = change * gradient;
     b.output(score_name(name), r.summed.empty() ? product : sum(product, r.summed));
@@ -119,29 +188,38 @@ Attribution attribute(const nn::Model& model, const Pair& pair, const Attributio
   const nn::Tokens &base = denoise ? pair.corrupt : pair.clean,
                    &other = denoise ? pair.clean : pair.corrupt;
   const Metric metric = metric_of(model, {&pair, 1}, spec.measure);
-  const Graph graph = with_metric(model.build(nn::Model::Uniform{1, std::ssize(base)}), metric);
-  const std::vector<std::string> names = scored_sites(graph, spec.sites);
-  const SiteSet wanted = sites(fmt::format("{}", fmt::join(names, ",")));
+  // Answers are fed, so that one graph serves all pairs of a length.
+  const nn::BatchSize size = nn::batch_size({base});
+  const auto with_measure = model.derived(size, fmt::format("metric {}", name_of(spec.measure)),
+                                          [&](const Graph& g) { return with_metric(g, metric); });
+  const std::vector<std::string> names = scored_sites(*with_measure, spec.sites);
+  const auto scored = model.derived(size, made_how(spec), [&](const Graph&) {
+    const Graph with_gradients =
+        gradient(*with_measure, metric.name, sites(fmt::format("{}", fmt::join(names, ","))));
+    return with_scores(with_gradients, names, spec, Differences(with_gradients, names));
+  });
 
   Attribution result{spec, {}, 0, 0};
   Feeds feeds = metric.feeds;
   double of_other = 0;
   if (patching) {
-    const nn::Run run = model.run_graph(graph, {other}, fetch(wanted, value(metric)), metric.feeds);
-    for (const std::string& name : names) feeds[other_name(name)] = run.results.raw(name);
+    const std::vector<std::string> fetched = sites_of_other(*scored);
+    const nn::Run run = model.run_graph(
+        *with_measure, {other},
+        fetch(sites(fmt::format("{}", fmt::join(fetched, ","))), value(metric)), metric.feeds);
+    for (const std::string& name : fetched) feeds[other_name(name)] = run.results.raw(name);
     of_other = run.results.scalar(metric.name);
   }
-  const Graph scored = with_scores(gradient(graph, metric.name, wanted), names, spec);
   Fetch scores = fetch(value(metric));
   for (const std::string& name : names) scores.wants.push_back(value(score_name(name)));
-  const nn::Run run = model.run_graph(scored, {base}, scores, feeds);
+  const nn::Run run = model.run_graph(*scored, {base}, scores, feeds);
   const double of_base = run.results.scalar(metric.name);
   result.clean = denoise ? of_other : of_base;
   result.corrupt = denoise ? of_base : of_other;
-  const std::vector<bool> again = named_before(scored, names);
+  const std::vector<bool> again = named_before(*scored, names);
   for (std::size_t i = 0; i < names.size(); ++i) {
     const std::string& name = names[i];
-    const SiteEntry& site = scored.site(name);
+    const SiteEntry& site = scored->site(name);
     SiteScores s{{name},
                  reduction(site, matches_any(spec.per_feature, name), spec.by_position).kept,
                  run.results.raw(score_name(name)).to(DType::f64),

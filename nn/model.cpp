@@ -77,6 +77,21 @@ std::shared_ptr<const Graph> Model::graph_for(const BatchSize& size) const {
   return known[size] = std::make_shared<const Graph>(build(size));
 }
 
+std::shared_ptr<const Graph> Model::derived(
+    const BatchSize& size, const std::string& how,
+    const std::function<Graph(const Graph&)>& make) const {
+  constexpr std::size_t kKept = 16;
+  const std::pair key(size, how);
+  {
+    const std::lock_guard lock(graphs_->mutex);
+    if (const auto it = graphs_->derived.find(key); it != graphs_->derived.end()) return it->second;
+  }
+  auto made = std::make_shared<const Graph>(make(*graph_for(size)));
+  const std::lock_guard lock(graphs_->mutex);
+  if (graphs_->derived.size() >= kKept) graphs_->derived.clear();
+  return graphs_->derived[key] = std::move(made);
+}
+
 Run Model::run_batch(const std::vector<Tokens>& prompts, const Fetch& wanted) const {
   check_prompts(prompts, config_);
   return run_graph(*graph_for(batch_size(prompts)), prompts, wanted);

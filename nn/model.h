@@ -75,6 +75,11 @@ class Model {
   Graph build(const Uniform& size) const;
   Graph build(const BatchSize& size) const;
 
+  // A graph that is made of the one of this size in a way that `how` names, once: for what is
+  // transformed alike for many prompts. Everything that changes the graph belongs into `how`.
+  std::shared_ptr<const Graph> derived(const BatchSize& size, const std::string& how,
+                                       const std::function<Graph(const Graph&)>& make) const;
+
   // Runs prompts through the model and gives what was asked for; the logits are always among it
   // when nothing else is asked for. Throws ContextError, TokenError, SiteError, and NumericError
   // when a result holds NaN.
@@ -123,6 +128,7 @@ class Model {
   struct Graphs {
     std::mutex mutex;
     std::map<BatchSize, std::shared_ptr<const Graph>> by_size;
+    std::map<std::pair<BatchSize, std::string>, std::shared_ptr<const Graph>> derived;
   };
 
   std::string name_;
