@@ -28,6 +28,7 @@ constexpr Verb kVerbs[] = {
     {"tokenize", "text to token ids, and back", verb_tokenize},
     {"tokenizer", "train a tokenizer on text", verb_tokenizer},
     {"cache", "run a prompt and save activations of any sites", verb_cache},
+    {"neurons", "the strongest neurons on a prompt; what each responds to in a text", verb_neurons},
     {"patch", "which activations make the answer differ between two prompts?", verb_patch},
     {"steer", "continue a prompt with a direction added, beside the plain text", verb_steer},
     {"train", "train a GPT-2 from scratch; can go on at any time", verb_train},
