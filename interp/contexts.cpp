@@ -146,10 +146,9 @@ class Pass {
     for (; first < size; first += longest) {
       const std::int64_t count = std::min(longest, size - first);
       if (rows_ > 0 && rows_ + before + count > spec_.rows) run_batch();
-      nn::Tokens tokens;
-      if (spec_.bos) tokens.push_back(*spec_.bos);
       const auto begin = line.tokens.begin() + first;
-      tokens.insert(tokens.end(), begin, begin + count);
+      nn::Tokens tokens(begin, begin + count);
+      if (spec_.bos) tokens.insert(tokens.begin(), *spec_.bos);
       pieces_.push_back({line.number, first, rows_ + before, count});
       rows_ += before + count;
       prompts_.push_back(std::move(tokens));
