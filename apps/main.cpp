@@ -28,6 +28,7 @@ constexpr Verb kVerbs[] = {
     {"tokenize", "text to token ids, and back", verb_tokenize},
     {"tokenizer", "train a tokenizer on text", verb_tokenizer},
     {"cache", "run a prompt and save activations of any sites", verb_cache},
+    {"neurons", "the strongest neurons on a prompt; what each responds to in a text", verb_neurons},
     {"patch", "which activations make the answer differ between two prompts?", verb_patch},
     {"lens", "what would the model say if it stopped after a layer?", verb_lens},
     {"decompose", "which heads, MLPs and neurons wrote a logit?", verb_decompose},

@@ -62,6 +62,7 @@ class PromptOptions {
   bool by_ids() const { return ids_option_->count() > 0; }
   bool from_stdin() const { return by_text() && text_ == "-"; }
   bool changes_encoding() const { return prepend_bos_ || special_; }
+  bool special() const { return special_; }
   // Throws Error (usage) when there is none, or a list of ids that is not one. Reads stdin if that
   // is where the text is.
   void require(const CommandLine& line);

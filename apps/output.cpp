@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <span>
 #include <system_error>
 
 #include "nn/utf8.h"
@@ -30,6 +31,15 @@ void write_result(const std::string& out, std::string_view text) {
   } else {
     write_text(out, text);
   }
+}
+
+void write_result_in_pieces(
+    const std::string& out,
+    const std::function<void(const std::function<void(std::string_view)>&)>& write) {
+  if (out.empty() || out == "-") return write(write_stdout);
+  write_atomically(out, [&](const Sink& sink) {
+    write([&](std::string_view text) { sink(std::as_bytes(std::span(text))); });
+  });
 }
 
 void check_folder_of(const std::string& out) {

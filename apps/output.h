@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -19,6 +20,12 @@ void log(std::string_view line);  // to standard error
 
 // To standard output when `out` is "" or "-", else to that file, all or nothing (SaveError).
 void write_result(const std::string& out, std::string_view text);
+
+// The same for a result that is too long to be held as one text: `write` is given where to put its
+// pieces.
+void write_result_in_pieces(
+    const std::string& out,
+    const std::function<void(const std::function<void(std::string_view)>&)>& write);
 
 // Throws SaveError when the folder of `out` does not exist: said before a long run, not after it.
 void check_folder_of(const std::string& out);

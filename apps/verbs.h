@@ -11,6 +11,7 @@ void verb_tokenizer(const Arguments& arguments);
 void verb_predict(const Arguments& arguments);
 void verb_generate(const Arguments& arguments);
 void verb_cache(const Arguments& arguments);
+void verb_neurons(const Arguments& arguments);
 void verb_patch(const Arguments& arguments);
 void verb_lens(const Arguments& arguments);
 void verb_decompose(const Arguments& arguments);

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "interp/decomposition.h"
+#include "interp/neurons.h"
 #include "nn/find_model.h"
 #include "nn/metrics.h"
 #include "nn/sites.h"
@@ -51,16 +52,25 @@ TEST_F(Gpt2SmallExplained, DirectLogitAttribution) {
   }
 }
 
+// The neuron with the largest direct effect on the logit of each of three tokens.
 TEST_F(Gpt2SmallExplained, TopNeurons) {
   const nn::Model m = load(nn::Gauge::processed());
   const struct {
     const char* answer;
-    int layer, neuron;
-    double share;
-  } want[] = {{" Mary", 11, 611, 0.319}, {" John", 11, 621, -0.436}, {" the", 10, 2214, 0.437}};
+    NeuronId id;
+    double effect;
+  } want[] = {
+      {" Mary", {11, 611}, 0.319}, {" John", {11, 621}, -0.436}, {" the", {10, 2214}, 0.437}};
+  const nn::Tokens prompt = with_bos(m, kGift);
   for (const auto& w : want) {
-    const Decomposition d = decompose(m, with_bos(m, kGift), {.answer = m.token(w.answer)});
-    EXPECT_NEAR(d.neurons.at<double>({w.layer, w.neuron}), w.share, kTolerance) << w.answer;
+    SCOPED_TRACE(w.answer);
+    const int answer = m.token(w.answer);
+    const StrongNeurons s = strong_neurons(m, prompt, {.answer = answer, .neurons = 1});
+    EXPECT_EQ(s.neurons[0].id.layer, w.id.layer);
+    EXPECT_EQ(s.neurons[0].id.index, w.id.index);
+    EXPECT_NEAR(s.neurons[0].effect.value(), w.effect, kTolerance);
+    const Decomposition d = decompose(m, prompt, {.answer = answer});
+    EXPECT_NEAR(d.neurons.at<double>({w.id.layer, w.id.index}), w.effect, kTolerance);
   }
 }
 

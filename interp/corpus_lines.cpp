@@ -1,0 +1,60 @@
+#include "interp/corpus_lines.h"
+
+#include <fmt/format.h>
+
+#include "nn/documents.h"
+#include "tensor/error.h"
+#include "tensor/file.h"
+
+namespace vitrine::interp {
+namespace {
+
+nn::Tokens tokens_of(const nn::Model& model, const nn::Document& document, bool special) {
+  if (document.is_tokens) return {document.tokens.begin(), document.tokens.end()};
+  return model.tokenizer().encode(document.text,
+                                  special ? nn::Special::as_tokens : nn::Special::as_text);
+}
+
+using Visit = std::function<void(const CorpusLine&)>;
+
+void for_each_wanted(const nn::Model& model, const std::filesystem::path& file, bool special,
+                     const std::function<bool(std::int64_t)>& wanted, const Visit& visit) {
+  const auto total = static_cast<std::int64_t>(map_file(file).bytes.size());
+  nn::for_each_document(file, nn::Split::line, [&](const nn::Document& document) {
+    if (!wanted(document.line)) return;
+    if (!document.is_tokens && !model.has_tokenizer()) {
+      throw TokenError(fmt::format(
+          "{}, line {}: this is text, and the model has no tokenizer (tokenizer.json, or "
+          "vocab.json and merges.txt); give a .jsonl file with {{\"tokens\": [1, 2, 3]}} a line",
+          file.string(), document.line));
+    }
+    const nn::Tokens tokens = tokens_of(model, document, special);
+    for (const int id : tokens) {
+      if (id < model.config().vocabulary) continue;  // none is negative
+      throw TokenError(
+          fmt::format("{}, line {}: there is no token {}; this model knows ids 0 to {}",
+                      file.string(), document.line, id, model.config().vocabulary - 1));
+    }
+    if (!tokens.empty()) visit({document.line, tokens, document.end, total});
+  });
+}
+
+}  // namespace
+
+void for_each_line(const nn::Model& model, const std::filesystem::path& file, bool special,
+                   std::int64_t from, const Visit& visit) {
+  for_each_wanted(
+      model, file, special, [&](std::int64_t line) { return line >= from; }, visit);
+}
+
+void for_each_line(const nn::Model& model, const std::filesystem::path& file, bool special,
+                   std::span<const std::int64_t> numbers, const Visit& visit) {
+  auto next = numbers.begin();
+  const auto wanted = [&](std::int64_t line) {
+    while (next != numbers.end() && *next < line) ++next;
+    return next != numbers.end() && *next == line;
+  };
+  for_each_wanted(model, file, special, wanted, visit);
+}
+
+}  // namespace vitrine::interp

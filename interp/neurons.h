@@ -1,0 +1,79 @@
+// The strongest MLP neurons at one position of a prompt: by activation, or by how much each writes
+// toward an answer; and the strongest dimensions of the residual stream there.
+//
+//   StrongNeurons s = strong_neurons(m, m.tokens("The capital of Texas is"),
+//                                    {.answer = m.token(" Austin")});
+//   s.neurons[0].effect;                         // its share of the logit of " Austin"
+//   s.neurons[0].raised;                         // tokens that it raises whenever it fires
+#pragma once
+
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "interp/readout.h"
+#include "nn/model.h"
+
+namespace vitrine::interp {
+
+struct NeuronSpec {
+  int position = -1;         // of the prompt; -1: the last
+  std::optional<int> layer;  // none: all of them, and the stream after the last
+  // What effects are measured on: the logit of `answer`, or its difference from that of `wrong`.
+  std::optional<int> answer, wrong;
+  int neurons = 10, dimensions = 5;  // how many of the strongest
+  int tokens = 5;                    // raised and lowered, of each neuron
+};
+
+// A neuron of an MLP: row `index` of W_out is what it writes to the stream.
+struct NeuronId {
+  int layer = 0, index = 0;
+};
+
+struct Neuron {
+  NeuronId id;
+  double activation = 0;  // mlp.hook_post
+  // Its direct share of the metric: activation * (W_out[index] . d), d being the direction of the
+  // final stream that the metric reads, ln_final's scale of this run held. What later layers make
+  // of the neuron is no part of it.
+  std::optional<double> effect;
+  std::vector<TokenValue> raised, lowered;  // by W_out[index], see to_logits (readout.h)
+};
+
+struct Dimension {
+  int index = 0;
+  double value = 0;              // of hook_resid_post
+  std::optional<double> effect;  // value * d[index]
+};
+
+struct StrongNeurons {
+  int position = 0;
+  int stream_layer = 0;  // the dimensions are those of this layer's hook_resid_post
+  // The logit of the answer after this position, or the difference. The effects of all dimensions
+  // of the last layer's stream add up to it, but for what the biases of ln_final and W_U give.
+  std::optional<double> metric;
+  std::vector<Neuron> neurons;        // by |effect| when there is one, else by |activation|
+  std::vector<Dimension> dimensions;  // by |value|
+};
+
+// Throws ContextError for a position outside the prompt, Error (usage) for a layer that is not
+// there, or a wrong answer without an answer; TokenError for ids outside the vocabulary, and what
+// Model::run throws.
+StrongNeurons strong_neurons(const nn::Model& model, const nn::Tokens& prompt,
+                             const NeuronSpec& spec = {});
+
+// Throws Error (usage) for a neuron that the model does not have, saying how many there are.
+void check_neuron(const nn::Model& model, const NeuronId& id);
+
+// What neurons write: rows of W_out in the model's gauge, [ids, d_model]. Throws what check_neuron
+// throws.
+Tensor output_rows(const nn::Model& model, std::span<const NeuronId> ids);
+
+// Of each neuron, the `count` tokens that its row of W_out raises and lowers most.
+struct NeuronTokens {
+  std::vector<TokenValue> raised, lowered;
+};
+std::vector<NeuronTokens> tokens_of(const nn::Model& model, std::span<const NeuronId> ids,
+                                    int count);
+
+}  // namespace vitrine::interp
