@@ -30,6 +30,7 @@ constexpr Verb kVerbs[] = {
     {"cache", "run a prompt and save activations of any sites", verb_cache},
     {"neurons", "the strongest neurons on a prompt; what each responds to in a text", verb_neurons},
     {"patch", "which activations make the answer differ between two prompts?", verb_patch},
+    {"attention", "where each token looks: a head's pattern, top sources per token", verb_attention},
     {"lens", "what would the model say if it stopped after a layer?", verb_lens},
     {"decompose", "which heads, MLPs and neurons wrote a logit?", verb_decompose},
     {"attribute", "which activations matter, by gradients; the strongest verified", verb_attribute},

@@ -1,0 +1,109 @@
+// What vitrine attention says; the numbers are TransformerLens's.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/apps/program.h"
+#include "tests/apps/words.h"
+#include "tests/support.h"
+#include "tests/tensor/temporary_folder.h"
+
+namespace vitrine::test {
+namespace {
+
+using nlohmann::json;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+const Words kTexas = {"attention", "--prompt", "The capital of Texas is", "--layer", "1"};
+
+TEST(Attention, TensorsEqualTheReference) {
+  const auto golden = SafeTensors::open(tiny_model() / "golden/forward.safetensors");
+  const Tensor tokens = golden.at("tokens").select(0, 0);
+  for (int layer = 0; layer < 3; ++layer) {
+    const TemporaryFolder folder;
+    const std::string file = folder / "pattern.safetensors";
+    const Words words = {"attention",
+                         "--model",
+                         tiny_model().string(),
+                         "--tokens",
+                         list_of(tokens),
+                         "--layer",
+                         std::to_string(layer),
+                         "--out",
+                         file};
+    const Outcome o = vitrine(words + Words{"--format", "json"});
+    ASSERT_EQ(o.exit, 0) << o.err;
+    const Tensor want =
+        golden.at(fmt::format("site/blocks.{}.attn.hook_pattern", layer)).select(0, 0);
+    expect_close(SafeTensors::open(file).at("pattern"), want, 2e-5, "pattern");
+    const json j = o.json();
+    EXPECT_TRUE(j["str_tokens"].is_null());
+    EXPECT_EQ(j["heads"], json({0, 1, 2, 3}));
+    EXPECT_EQ(j["file"], file);
+    const auto last = static_cast<std::size_t>(tokens.numel() - 1);
+    EXPECT_NEAR(j["pattern"][2][last][1].get<double>(), want.at<float>({2, tokens.numel() - 1, 1}),
+                1e-5);
+    // One head is the same, and the sources come in order.
+    ASSERT_EQ(vitrine(words + Words{"--head", "2"}).exit, 0);
+    const Tensor one = SafeTensors::open(file).at("pattern");
+    EXPECT_EQ(to_string(one.shape()), fmt::format("[1, {}, {}]", tokens.numel(), tokens.numel()));
+    EXPECT_EQ(
+        max_abs_difference(one.select(0, 0).contiguous(), want.select(0, 2).contiguous()) < 2e-5,
+        true);
+    for (const json& query : j["top"][2]) {
+      for (std::size_t i = 1; i < query.size(); ++i)
+        EXPECT_LE(query[i]["weight"].get<double>(), query[i - 1]["weight"].get<double>());
+    }
+  }
+}
+
+TEST(Attention, TheStateIsLookedAt) {
+  const json j = vitrine(kTexas + Words{"--head", "2", "--format", "json"}).json();
+  EXPECT_EQ(j["heads"], json({2}));
+  EXPECT_EQ(j["str_tokens"][3], " Texas");
+  double sum = 0;
+  for (const double w : j["pattern"][0][4]) sum += w;
+  EXPECT_NEAR(sum, 1, 1e-5);
+  EXPECT_EQ(j["top"][0][4][0]["pos"], 3);  // " is" looks at " Texas"
+  EXPECT_EQ(j["top"][0][0].size(), 1u);    // the first token has itself alone
+  EXPECT_EQ(j["pattern"][0][0][4], 0);
+}
+
+TEST(Attention, Tables) {
+  const Outcome one = vitrine(kTexas + Words{"--head", "2"});
+  EXPECT_EQ(one.exit, 0);
+  EXPECT_EQ(one.err, "");
+  EXPECT_THAT(one.out, AllOf(HasSubstr("layer 1, head 2"), HasSubstr("3 \" Texas\""),
+                             HasSubstr("a column for each that it looks at"),
+                             HasSubstr("what each token looks at most")));
+  const Outcome all = vitrine(kTexas);
+  EXPECT_THAT(all.out, AllOf(HasSubstr("layer 1, 4 heads"), HasSubstr("head 3"),
+                             Not(HasSubstr("a column for each"))));
+}
+
+TEST(Attention, LongPromptsStayReadable) {
+  std::string text = "The";
+  for (int i = 0; i < 100; ++i) text += " capital of Texas";
+  const Outcome o = vitrine({"attention", "--prompt", text, "--layer", "0", "--head", "1"});
+  EXPECT_EQ(o.exit, 0) << o.err;
+  EXPECT_THAT(o.out,
+              AllOf(HasSubstr("the last 40 of "), HasSubstr("those with the largest numbers")));
+  EXPECT_LT(std::count(o.out.begin(), o.out.end(), '\n'), 100);
+}
+
+TEST(Attention, Errors) {
+  const auto says = [](const Words& words, int exit, const char* what) {
+    const Outcome o = vitrine(words);
+    EXPECT_EQ(o.exit, exit) << o.err;
+    EXPECT_THAT(o.err, HasSubstr(what));
+  };
+  says(kTexas + Words{"--head", "4"}, 2, "--head 4: each layer has heads 0 to 3");
+  says({"attention", "--prompt", "a", "--layer", "6"}, 2,
+       "--layer 6: this model has layers 0 to 5");
+  says({"attention", "--prompt", "a"}, 2, "--layer");
+  says({"attention", "--layer", "1"}, 2, "there is no prompt");
+}
+
+}  // namespace
+}  // namespace vitrine::test
