@@ -84,7 +84,7 @@ TEST(Attention, Tables) {
 
 TEST(Attention, LongPromptsStayReadable) {
   std::string text = "The";
-  for (int i = 0; i < 100; ++i) text += " capital of Texas";
+  for (int i = 0; i < 60; ++i) text += " capital of Texas";
   const Outcome o = vitrine({"attention", "--prompt", text, "--layer", "0", "--head", "1"});
   EXPECT_EQ(o.exit, 0) << o.err;
   EXPECT_THAT(o.out,

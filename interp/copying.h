@@ -1,0 +1,59 @@
+// Does a head copy what it attends to? Three answers, from the most direct to the causal.
+//
+//   weights   The embedding of a token, through the head's OV circuit and the unembedding: is the
+//             token raised? (the copying circuit W_E W_OV W_U of Elhage et al. 2021, with
+//             LayerNorms; no prompt)
+//   context   The same of the stream as it is before the head's layer in a run: LN(x) W_V W_O.
+//   causal    Give the head the value of another token of the prompt in place of that of the token
+//             it attends to: does the prediction follow? (interchange of values, as in Geiger et
+//             al. 2021)
+//
+// The first two ask whether the head's own output is already in the terms of the unembedding. A
+// head of an early or middle layer may copy into a code that later layers turn into a logit, which
+// only the third sees: it is measured at the logits, through everything that comes after. It also
+// sees less than the first two where other heads copy the same token.
+#pragma once
+
+#include <vector>
+
+#include "interp/head_scores.h"
+
+namespace vitrine::interp {
+
+// How high a token stands among all of the vocabulary in what a head writes for it as a source.
+struct CopyRanks {
+  Tensor top;   // f64 [layer, head]: share of source tokens among the `count` that are most raised
+  Tensor rank;  // f64 [layer, head]: mean rank, from 0, the most raised, to 1, the least
+  int count = 0, sources = 0;
+  double chance = 0;  // of `top`: count / vocabulary; that of `rank` is 0.5
+};
+
+// `sources` positions drawn from the first halves. What is read is the value less its mean over all
+// positions: what a head writes for every source alike copies none. Throws what check_repeated
+// throws.
+CopyRanks copying_in_context(const nn::Model& model, const std::vector<nn::Tokens>& prompts,
+                             random::Key key, int count = 10, int sources = 64);
+// `sources` tokens drawn from the vocabulary, each alone: no position embedding.
+CopyRanks copying_of_weights(const nn::Model& model, random::Key key, int count = 10,
+                             int sources = 64);
+
+// A number for each prompt and head, as mean and standard error over the prompts.
+struct HeadEffects {
+  Tensor mean, standard_error;  // f64 [layer, head]; the error is NaN for a single prompt
+};
+HeadEffects over_prompts(const Tensor& values);  // [layer, head, prompt]
+
+// One edited run for each head: in the first half, its value at each position is that of another
+// position of the same prompt (a random cycle of all but the first). Over the second half, where an
+// induction head at a token attends to the first half's token after it, `put in` being the token
+// whose value stands there now and `own` the one that was said there:
+//
+//   the change of logit[put in] - logit[own], in nats
+//
+// More than 0: the prediction follows the value, the head copies. Less: it suppresses what it
+// attends to. 0: the value does not matter, or the head attends elsewhere. Throws what
+// check_repeated throws, Error (input) for halves of fewer than 3 tokens, and InterruptedError.
+HeadEffects value_swaps(const nn::Model& model, const std::vector<nn::Tokens>& prompts,
+                        random::Key key, const SweepOptions& options = {});
+
+}  // namespace vitrine::interp

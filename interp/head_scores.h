@@ -1,0 +1,56 @@
+// What every head attends to, on random tokens said twice: the simplest of all detectors (Elhage et
+// al. 2021; Olsson et al. 2022).
+//
+//   HeadScores s = head_scores(m, repeated_tokens(m.config(), random::Key{0}));
+//   s.induction;                                   // f64 [layer, head]
+//
+// With T tokens in a half, 2T in all, and pattern[q, k] how much query q attends to position k:
+//
+//   previous    mean of pattern[q, q - 1] over q >= 1
+//   duplicate   mean over the second half of all of pattern[q, k < q] where k holds q's token
+//   induction   mean of pattern[q, q - T + 1] over the second half: the token after q's first time
+//
+// These measure attention alone. Whether a head copies what it attends to, and whether anything
+// depends on that, is asked in induction_heads.h.
+#pragma once
+
+#include <vector>
+
+#include "nn/model.h"
+#include "tensor/random.h"
+
+namespace vitrine::interp {
+
+// One head of a model, both from 0.
+struct Head {
+  int layer = 0, head = 0;
+  friend bool operator==(const Head&, const Head&) = default;
+  friend auto operator<=>(const Head&, const Head&) = default;
+};
+std::string to_string(const Head& head);  // "5.1"
+// Of "5.1". Throws Error (usage) for what is not two numbers or not a head of the model.
+Head parse_head(std::string_view text, const nn::Config& config);
+
+struct HeadScores {
+  Tensor previous, duplicate, induction;  // f64 [layer, head]
+};
+
+// `sequences` times `half` random tokens and the same again. They are drawn from the whole
+// vocabulary but for the tokens that begin and end texts. Halves that do not fit into the context
+// twice are cut. Throws Error (usage) unless sequences >= 1 and half >= 2, and Error (input) for a
+// context or a vocabulary that is too small for it.
+std::vector<nn::Tokens> repeated_tokens(const nn::Config& config, random::Key key,
+                                        int sequences = 8, int half = 32);
+
+// Each prompt is a half said twice, all of one length; Error (input) otherwise, naming the prompt.
+void check_repeated(const std::vector<nn::Tokens>& prompts);
+
+HeadScores head_scores(const nn::Model& model, const std::vector<nn::Tokens>& prompts);
+
+// The scores as nodes: adds the output "head_scores" [layer, 3, head], of which the second axis is
+// previous, duplicate, induction, and gives the mean induction score of all heads. It can be swept:
+// every edited run then has its own scores.
+Metric head_score_metric(const nn::Config& config, const std::vector<nn::Tokens>& prompts);
+inline constexpr const char* kHeadScores = "head_scores";
+
+}  // namespace vitrine::interp
