@@ -31,6 +31,7 @@ constexpr Verb kVerbs[] = {
     {"neurons", "the strongest neurons on a prompt; what each responds to in a text", verb_neurons},
     {"patch", "which activations make the answer differ between two prompts?", verb_patch},
     {"attention", "where each token looks: a head's pattern, top sources per token", verb_attention},
+    {"heads", "what every head does; which are induction heads, and what feeds them", verb_heads},
     {"lens", "what would the model say if it stopped after a layer?", verb_lens},
     {"decompose", "which heads, MLPs and neurons wrote a logit?", verb_decompose},
     {"attribute", "which activations matter, by gradients; the strongest verified", verb_attribute},
