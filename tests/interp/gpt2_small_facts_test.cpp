@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "interp/decomposition.h"
+#include "interp/head_scores.h"
 #include "interp/neurons.h"
 #include "nn/find_model.h"
 #include "nn/metrics.h"
@@ -72,6 +73,17 @@ TEST_F(Gpt2SmallExplained, TopNeurons) {
     const Decomposition d = decompose(m, prompt, {.answer = answer});
     EXPECT_NEAR(d.neurons.at<double>({w.id.layer, w.id.index}), w.effect, kTolerance);
   }
+}
+
+// What heads attend to on random tokens said twice (TransformerLens's demos; Olsson et al. 2022).
+TEST_F(Gpt2SmallExplained, InductionAndPreviousTokenHeads) {
+  const nn::Model m = load(nn::Gauge::raw());
+  const HeadScores s = head_scores(m, repeated_tokens(m.config(), random::Key{1}, 4, 40));
+  for (const Head& h : {Head{5, 1}, Head{5, 5}, Head{6, 9}, Head{7, 2}, Head{7, 10}})
+    EXPECT_GE(s.induction.at<double>({h.layer, h.head}), 0.4) << to_string(h);
+  for (const Head& h : {Head{4, 11}, Head{2, 2}})
+    EXPECT_GE(s.previous.at<double>({h.layer, h.head}), 0.4) << to_string(h);
+  EXPECT_GE(s.previous.at<double>({4, 11}), 0.9);
 }
 
 // An ablation depends on the gauge: of the values of head 0.8, folded biases and all.
