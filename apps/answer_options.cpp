@@ -10,11 +10,6 @@
 
 namespace vitrine::app {
 
-Json token_json(const nn::Model& model, int id) {
-  const nn::Tokenizer* t = tokenizer_of(model);
-  return {{"id", id}, {"token", t == nullptr ? Json() : Json(json_text(t->token_bytes(id)))}};
-}
-
 // ---- what is explained --------------------------------------------------------------------------
 std::string Question::answer_text(const nn::Model& model) const {
   const std::string text = token_label(tokenizer_of(model), answer);

@@ -44,6 +44,5 @@ class AnswerOptions {
   bool all_ = false;
 };
 
-Json token_json(const nn::Model& model, int id);            // {id, token}
 
 }  // namespace vitrine::app

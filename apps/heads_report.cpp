@@ -6,23 +6,16 @@
 #include <cmath>
 
 #include "apps/answer_options.h"
+#include "apps/neurons_report.h"
 #include "apps/patch_report.h"
 
 namespace vitrine::app {
 namespace {
 
+using interp::all_heads;
 using interp::Head;
 using interp::InductionStudy;
-
-double at(const Tensor& t, const Head& h) { return t.at<double>({h.layer, h.head}); }
-
-std::vector<Head> all_heads(const nn::Config& config) {
-  std::vector<Head> all;
-  for (int l = 0; l < config.layers; ++l) {
-    for (int h = 0; h < config.heads; ++h) all.push_back({l, h});
-  }
-  return all;
-}
+using interp::of_head;
 
 std::string with_error(double value, double error, int digits) {
   return std::isnan(error) ? fmt::format("{:+.{}f}", value, digits)
@@ -86,15 +79,15 @@ std::string table_of_heads(const HeadsReport& r, const Style& style) {
                {"called", Align::left}});
   for (const Head& h : all_heads(r.model.config())) {
     const std::string name = called(s, h), lacks = lacking(s.verdict(h));
-    table.row(
-        {to_string(h), score(at(s.scores.previous, h), threshold, style),
-         score(at(s.scores.duplicate, h), threshold, style),
-         score(at(s.scores.induction, h), threshold, style),
-         with_error(at(s.swaps.mean, h), at(s.swaps.standard_error, h), 2),
-         with_error(at(s.ablations.change.mean, h), at(s.ablations.change.standard_error, h), 3),
-         name.empty()    ? lacks
-         : lacks.empty() ? name
-                         : name + " (" + lacks + ")"});
+    table.row({to_string(h), score(of_head(s.scores.previous, h), threshold, style),
+               score(of_head(s.scores.duplicate, h), threshold, style),
+               score(of_head(s.scores.induction, h), threshold, style),
+               with_error(of_head(s.swaps.mean, h), of_head(s.swaps.standard_error, h), 2),
+               with_error(of_head(s.ablations.change.mean, h),
+                          of_head(s.ablations.change.standard_error, h), 3),
+               name.empty()    ? lacks
+               : lacks.empty() ? name
+                               : name + " (" + lacks + ")"});
   }
   return table.text(style);
 }
@@ -177,8 +170,8 @@ std::string called(const InductionStudy& study, const Head& head) {
     name += (name.empty() ? "" : ", ") + std::string(what);
   };
   if (study.verdict(head).is_induction_head()) add("induction");
-  if (at(study.scores.previous, head) >= study.criteria.attends) add("previous-token");
-  if (at(study.scores.duplicate, head) >= study.criteria.attends) add("duplicate-token");
+  if (of_head(study.scores.previous, head) >= study.criteria.attends) add("previous-token");
+  if (of_head(study.scores.duplicate, head) >= study.criteria.attends) add("duplicate-token");
   return name;
 }
 
@@ -236,17 +229,17 @@ Json HeadsReport::json() const {
   for (const Head& h : all_heads(model.config())) {
     const interp::Verdict v = s.verdict(h);
     Json head = head_json(h);
-    head["previous"] = at(s.scores.previous, h);
-    head["duplicate"] = at(s.scores.duplicate, h);
-    head["induction"] = at(s.scores.induction, h);
-    head["copies"] = {{"change", at(s.swaps.mean, h)},
-                      {"standard_error", number(at(s.swaps.standard_error, h))},
-                      {"context_top", at(in_context.top, h)},
-                      {"context_rank", at(in_context.rank, h)},
-                      {"weights_top", at(of_weights.top, h)},
-                      {"weights_rank", at(of_weights.rank, h)}};
-    head["ablated"] = {{"change", at(s.ablations.change.mean, h)},
-                       {"standard_error", number(at(s.ablations.change.standard_error, h))}};
+    head["previous"] = of_head(s.scores.previous, h);
+    head["duplicate"] = of_head(s.scores.duplicate, h);
+    head["induction"] = of_head(s.scores.induction, h);
+    head["copies"] = {{"change", of_head(s.swaps.mean, h)},
+                      {"standard_error", number(of_head(s.swaps.standard_error, h))},
+                      {"context_top", of_head(in_context.top, h)},
+                      {"context_rank", of_head(in_context.rank, h)},
+                      {"weights_top", of_head(of_weights.top, h)},
+                      {"weights_rank", of_head(of_weights.rank, h)}};
+    head["ablated"] = {{"change", of_head(s.ablations.change.mean, h)},
+                       {"standard_error", number(of_head(s.ablations.change.standard_error, h))}};
     head["verdict"] = {{"attends", v.attends}, {"copies", v.copies}, {"needed", v.needed}};
     head["called"] = called(s, h);
     json["heads"].push_back(std::move(head));
@@ -299,12 +292,6 @@ NamedTensors HeadsReport::tensors() const {
 // ---- one head -----------------------------------------------------------------------------------
 namespace {
 
-std::string token_list(const nn::Model& model, const std::vector<interp::TokenValue>& tokens) {
-  std::string text;
-  for (const interp::TokenValue& t : tokens)
-    text += (text.empty() ? "" : " ") + token_label(tokenizer_of(model), t.id);
-  return text;
-}
 std::string valued_list(const nn::Model& model, const std::vector<interp::TokenValue>& tokens) {
   std::string text;
   for (const interp::TokenValue& t : tokens) {
@@ -312,16 +299,6 @@ std::string valued_list(const nn::Model& model, const std::vector<interp::TokenV
                         token_label(tokenizer_of(model), t.id), t.value);
   }
   return text;
-}
-
-Json tokens_json(const nn::Model& model, const std::vector<interp::TokenValue>& tokens) {
-  Json list = Json::array();
-  for (const interp::TokenValue& t : tokens) {
-    Json token = token_json(model, t.id);
-    token["value"] = t.value;
-    list.push_back(std::move(token));
-  }
-  return list;
 }
 
 std::string on_prompt_text(const HeadExplanation& e, const Style& style) {

@@ -2,14 +2,11 @@
 
 #include <fmt/format.h>
 
+#include "apps/options.h"
 #include "apps/patch_report.h"
 
 namespace vitrine::app {
 namespace {
-
-const nn::Tokenizer* tokenizer_of(const nn::Model& model) {
-  return model.has_tokenizer() ? &model.tokenizer() : nullptr;
-}
 
 std::string metric_text(const StrongNeuronsReport& r) {
   const nn::Tokenizer* tokenizer = tokenizer_of(r.model);

@@ -4,6 +4,7 @@
 #include <span>
 
 #include "apps/neurons_report.h"
+#include "apps/options.h"
 #include "apps/patch_report.h"
 
 namespace vitrine::app {
@@ -11,10 +12,6 @@ namespace {
 
 using interp::Peak;
 using interp::Window;
-
-const nn::Tokenizer* tokenizer_of(const nn::Model& model) {
-  return model.has_tokenizer() ? &model.tokenizer() : nullptr;
-}
 
 // One line of text with the peak in bold, or in brackets; "…" where the line goes on.
 std::string context_text(const nn::Model& model, const Window& w, const Style& style) {

@@ -60,6 +60,26 @@ nn::Model CommonOptions::load() const {
   return nn::load_gpt2(model, {.threads = threads, .gauge = rewrites});
 }
 
+void write_presentation(const CommonOptions& common, const Json& meta, const Presentation& shown) {
+  const bool tensors = common.out.ends_with(".safetensors");
+  if (tensors) {
+    Json metadata = meta;
+    metadata.update(shown.metadata);
+    save_safetensors(common.out, shown.tensors(), as_metadata(metadata));
+  }
+  const std::string out = tensors ? "" : common.out;
+  if (common.json()) {
+    Json json = {{"meta", meta}};
+    json.update(shown.json());
+    json["file"] = tensors ? Json(json_text(common.out)) : Json();
+    return write_result(out, to_line(json));
+  }
+  const Style style = style_for(common.color, out);
+  std::string text = shown.text(style, terminal_columns(out));
+  if (tensors) text += fmt::format("\ntensors written to {}\n", style.bold(common.out));
+  write_result(out, text);
+}
+
 // ---- a prompt -----------------------------------------------------------------------------------
 void PromptOptions::add_to(CommandLine& line, const std::string& heading, const std::string& doc) {
   const bool alone = name_ == "prompt";
@@ -124,6 +144,11 @@ nn::Tokens PromptOptions::with_bos(nn::Tokens tokens, std::optional<int> bos,
 
 const nn::Tokenizer* tokenizer_of(const nn::Model& model) {
   return model.has_tokenizer() ? &model.tokenizer() : nullptr;
+}
+
+Json token_json(const nn::Model& model, int id) {
+  const nn::Tokenizer* t = tokenizer_of(model);
+  return {{"id", id}, {"token", t == nullptr ? Json() : Json(json_text(t->token_bytes(id)))}};
 }
 
 std::string read_stdin() {

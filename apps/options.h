@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -12,6 +13,7 @@
 #include "apps/pairs_file.h"
 #include "interp/patching.h"
 #include "nn/model.h"
+#include "tensor/safetensors.h"
 
 namespace vitrine::app {
 
@@ -45,6 +47,17 @@ struct CommonOptions {
  private:
   bool has_gauge_ = false;
 };
+
+// What a verb found, in each of its forms, made when it is asked for.
+struct Presentation {
+  std::function<std::string(const Style&, int columns)> text;
+  std::function<Json()> json;             // without meta and file
+  std::function<NamedTensors()> tensors;  // of --out FILE.safetensors
+  Json metadata = Json::object();         // of that file, besides meta
+};
+// With --out FILE.safetensors the tensors go there and the text or JSON to stdout; with any other
+// FILE text or JSON go there.
+void write_presentation(const CommonOptions& common, const Json& meta, const Presentation& shown);
 
 // One prompt: --prompt or --tokens, as --NAME and --NAME-tokens in verbs with several.
 class PromptOptions {
@@ -160,6 +173,7 @@ class PairOptions {
 };
 
 const nn::Tokenizer* tokenizer_of(const nn::Model& model);  // null when there is none
+Json token_json(const nn::Model& model, int id);            // {id, token}
 
 // All of standard input. Throws FileError when it cannot be read.
 std::string read_stdin();

@@ -172,21 +172,14 @@ void verb_attention(const Arguments& arguments) {
     std::iota(report.heads.begin(), report.heads.end(), 0);
   }
 
-  const Json meta = common.meta(line);
-  const bool tensors = common.out.ends_with(".safetensors");
-  if (tensors) {
-    Json metadata = meta;
-    metadata["layer"] = layer;
-    metadata["heads"] = fmt::format("{}", fmt::join(report.heads, ","));
-    save_safetensors(common.out, {{"pattern", report.pattern}}, as_metadata(metadata));
-  }
-  const std::string out = tensors ? "" : common.out;
-  if (!common.json())
-    return write_result(out, text(report, style_for(common.color, out), terminal_columns(out)));
-  Json result = {{"meta", meta}};
-  result.update(json(report));
-  result["file"] = tensors ? Json(json_text(common.out)) : Json();
-  write_result(out, to_line(result));
+  write_presentation(
+      common, common.meta(line),
+      {.text = [&](const Style& style, int columns) { return text(report, style, columns); },
+       .json = [&] { return json(report); },
+       .tensors = [&]() -> NamedTensors {
+         return {{"pattern", report.pattern}};
+       },
+       .metadata = {{"layer", layer}, {"heads", fmt::format("{}", fmt::join(report.heads, ","))}}});
 }
 
 }  // namespace vitrine::app

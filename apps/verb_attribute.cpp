@@ -22,26 +22,14 @@ struct Options {
 
 template <class Report>
 void write(const Report& report, const Options& options, const Json& meta) {
-  const CommonOptions& common = options.common;
-  const bool tensors = common.out.ends_with(".safetensors");
-  if (tensors) {
-    Json metadata = meta;
-    metadata["method"] = options.method;
-    metadata["direction"] = name_of(options.spec.direction);
-    metadata["metric"] = name_of(options.spec.measure);
-    save_safetensors(common.out, report.tensors(), as_metadata(metadata));
-  }
-  const std::string out = tensors ? "" : common.out;
-  if (common.json()) {
-    Json json = {{"meta", meta}};
-    json.update(report.json());
-    json["file"] = tensors ? Json(json_text(common.out)) : Json();
-    return write_result(out, to_line(json));
-  }
-  const Style style = style_for(common.color, out);
-  std::string text = report.text(style, terminal_columns(out));
-  if (tensors) text += fmt::format("\nscores written to {}\n", style.bold(common.out));
-  write_result(out, text);
+  write_presentation(
+      options.common, meta,
+      {.text = [&](const Style& style, int columns) { return report.text(style, columns); },
+       .json = [&] { return report.json(); },
+       .tensors = [&] { return report.tensors(); },
+       .metadata = {{"method", options.method},
+                    {"direction", name_of(options.spec.direction)},
+                    {"metric", name_of(options.spec.measure)}}});
 }
 
 void attribute(const nn::Model& model, const interp::Pair& pair, const Options& options,

@@ -21,21 +21,6 @@ struct Options {
   int half = 32, sequences = 8, top = 5, position = -1;
 };
 
-void write(const Options& o, const Json& meta, const std::string& text, Json json,
-           const NamedTensors& tensors) {
-  const bool file = o.common.out.ends_with(".safetensors");
-  if (file) save_safetensors(o.common.out, tensors, as_metadata(meta));
-  const std::string out = file ? "" : o.common.out;
-  if (!o.common.json()) return write_result(out, text);
-  Json result = {{"meta", meta}};
-  result.update(json);
-  result["file"] = file ? Json(json_text(o.common.out)) : Json();
-  write_result(out, to_line(result));
-}
-Style style_of(const Options& o) {
-  return style_for(o.common.color, o.common.out.ends_with(".safetensors") ? "" : o.common.out);
-}
-
 // ---- one head -----------------------------------------------------------------------------------
 void explain(const Options& o, const CommandLine& line) {
   const nn::Model model = o.common.load();
@@ -114,7 +99,10 @@ void study_all(const Options& o, const CommandLine& line) {
       interp::composition_baseline(model, key.fold("baseline"));
   const HeadsReport report{model,    prompts, study,       in_context, of_weights, composition,
                            baseline, paths,   moved_heads, moved,      o.top};
-  write(o, o.common.meta(line), report.text(style_of(o)), report.json(), report.tensors());
+  write_presentation(o.common, o.common.meta(line),
+                 {.text = [&](const Style& style, int) { return report.text(style); },
+                  .json = [&] { return report.json(); },
+                  .tensors = [&] { return report.tensors(); }});
 }
 
 }  // namespace

@@ -175,22 +175,14 @@ void verb_lens(const Arguments& arguments) {
   const auto tokens = interp::lens_tokens(model, question.prompt, positions, top);
   const Report report{model, question, lens, tokens};
 
-  const Json meta = common.meta(line);
-  const bool tensors = common.out.ends_with(".safetensors");
-  if (tensors) {
-    save_safetensors(common.out,
-                     {{"raw", report.shown(lens.raw).to(DType::f32)},
-                      {"ln", report.shown(lens.ln).to(DType::f32)}},
-                     as_metadata(meta));
-  }
-  const std::string out = tensors ? "" : common.out;
-  if (!common.json()) {
-    return write_result(out, text(report, style_for(common.color, out), terminal_columns(out)));
-  }
-  Json result = {{"meta", meta}};
-  result.update(json(report));
-  result["file"] = tensors ? Json(json_text(common.out)) : Json();
-  write_result(out, to_line(result));
+  write_presentation(
+      common, common.meta(line),
+      {.text = [&](const Style& style, int columns) { return text(report, style, columns); },
+       .json = [&] { return json(report); },
+       .tensors = [&]() -> NamedTensors {
+         return {{"raw", report.shown(lens.raw).to(DType::f32)},
+                 {"ln", report.shown(lens.ln).to(DType::f32)}};
+       }});
 }
 
 }  // namespace vitrine::app

@@ -14,6 +14,14 @@ namespace vitrine::interp {
 // ---- heads --------------------------------------------------------------------------------------
 std::string to_string(const Head& head) { return fmt::format("{}.{}", head.layer, head.head); }
 
+std::vector<Head> all_heads(const nn::Config& config) {
+  std::vector<Head> all;
+  for (int l = 0; l < config.layers; ++l) {
+    for (int h = 0; h < config.heads; ++h) all.push_back({l, h});
+  }
+  return all;
+}
+
 Head parse_head(std::string_view text, const nn::Config& config) {
   Head h;
   const char *end = text.data() + text.size(), *at = text.data();

@@ -28,6 +28,9 @@ struct Head {
   friend auto operator<=>(const Head&, const Head&) = default;
 };
 std::string to_string(const Head& head);  // "5.1"
+std::vector<Head> all_heads(const nn::Config& config);
+// Of f64 [layer, head].
+inline double of_head(const Tensor& t, const Head& h) { return t.at<double>({h.layer, h.head}); }
 // Of "5.1". Throws Error (usage) for what is not two numbers or not a head of the model.
 Head parse_head(std::string_view text, const nn::Config& config);
 

@@ -9,16 +9,6 @@
 namespace vitrine::interp {
 namespace {
 
-double at(const Tensor& t, const Head& h) { return t.at<double>({h.layer, h.head}); }
-
-std::vector<Head> all_heads(const nn::Config& config) {
-  std::vector<Head> all;
-  for (int l = 0; l < config.layers; ++l) {
-    for (int h = 0; h < config.heads; ++h) all.push_back({l, h});
-  }
-  return all;
-}
-
 // Each head's output is its mean over all positions and prompts of `run`.
 Interventions ablation(std::span<const Head> heads, const Results& run) {
   std::vector<Edit> edits;
@@ -93,9 +83,9 @@ Verdict judge(double induction, const Measured& copying, const Measured& ablatio
 
 Verdict InductionStudy::verdict(const Head& head) const {
   const auto measured = [&](const HeadEffects& e, double control) {
-    return Measured{at(e.mean, head), at(e.standard_error, head), control};
+    return Measured{of_head(e.mean, head), of_head(e.standard_error, head), control};
   };
-  return judge(at(scores.induction, head), measured(swaps, swap_control),
+  return judge(of_head(scores.induction, head), measured(swaps, swap_control),
                measured(ablations.change, ablation_control), criteria);
 }
 
@@ -118,9 +108,9 @@ InductionStudy study_induction(const nn::Model& model, const std::vector<nn::Tok
   study.ablations = ablate_heads(model, prompts, options);
   std::vector<double> swaps, ablations;
   for (const Head& h : all_heads(model.config())) {
-    if (at(study.scores.induction, h) >= criteria.attends) continue;
-    swaps.push_back(at(study.swaps.mean, h));
-    ablations.push_back(at(study.ablations.change.mean, h));
+    if (of_head(study.scores.induction, h) >= criteria.attends) continue;
+    swaps.push_back(of_head(study.swaps.mean, h));
+    ablations.push_back(of_head(study.ablations.change.mean, h));
   }
   study.swap_control = median(std::move(swaps));
   study.ablation_control = median(std::move(ablations));

@@ -93,16 +93,11 @@ TEST(Attention, LongPromptsStayReadable) {
 }
 
 TEST(Attention, Errors) {
-  const auto says = [](const Words& words, int exit, const char* what) {
-    const Outcome o = vitrine(words);
-    EXPECT_EQ(o.exit, exit) << o.err;
-    EXPECT_THAT(o.err, HasSubstr(what));
-  };
-  says(kTexas + Words{"--head", "4"}, 2, "--head 4: each layer has heads 0 to 3");
-  says({"attention", "--prompt", "a", "--layer", "6"}, 2,
-       "--layer 6: this model has layers 0 to 5");
-  says({"attention", "--prompt", "a"}, 2, "--layer");
-  says({"attention", "--layer", "1"}, 2, "there is no prompt");
+  expect_failure(kTexas + Words{"--head", "4"}, 2, "--head 4: each layer has heads 0 to 3");
+  expect_failure({"attention", "--prompt", "a", "--layer", "6"}, 2,
+                 "--layer 6: this model has layers 0 to 5");
+  expect_failure({"attention", "--prompt", "a"}, 2, "--layer");
+  expect_failure({"attention", "--layer", "1"}, 2, "there is no prompt");
 }
 
 }  // namespace

@@ -17,33 +17,10 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-const Words kCapitals = {"attribute",
-                         "--clean",
-                         "The capital of Texas is",
-                         "--corrupt",
-                         "The capital of California is",
-                         "--answer",
-                         " Austin",
-                         "--wrong",
-                         " Sacramento"};
-
-Words golden_pair(const SafeTensors& golden) {
-  const auto answers = golden.at("answer").to_vector<int>();
-  return {"attribute",
-          "--model",
-          tiny_model().string(),
-          "--clean-tokens",
-          list_of(golden.at("clean")),
-          "--corrupt-tokens",
-          list_of(golden.at("corrupt")),
-          "--answer-token",
-          std::to_string(answers[0]),
-          "--wrong-token",
-          std::to_string(answers[1])};
-}
+const Words kCapitals = capitals("attribute");
 
 TEST(Attribute, TensorsEqualTheReference) {
-  const Words pair = golden_pair(SafeTensors::open(tiny_model() / "golden/patching.safetensors"));
+  const Words pair = golden_pair("attribute");
   for (const std::string direction : {"denoise", "noise"}) {
     SCOPED_TRACE(direction);
     const auto golden =
@@ -53,7 +30,7 @@ TEST(Attribute, TensorsEqualTheReference) {
     const Outcome o = vitrine(pair + Words{"--direction", direction, "--out", file});
     ASSERT_EQ(o.exit, 0) << o.err;
     EXPECT_EQ(o.err, "");
-    EXPECT_THAT(o.out, AllOf(HasSubstr("scores written to " + file), HasSubstr(direction)));
+    EXPECT_THAT(o.out, AllOf(HasSubstr("tensors written to " + file), HasSubstr(direction)));
     const auto saved = SafeTensors::open(file);
     int compared = 0;
     for (const std::string& name : golden.names()) {
@@ -67,7 +44,7 @@ TEST(Attribute, TensorsEqualTheReference) {
 }
 
 TEST(Attribute, IntegratedGradientsEqualTheReference) {
-  const Words pair = golden_pair(SafeTensors::open(tiny_model() / "golden/patching.safetensors"));
+  const Words pair = golden_pair("attribute");
   const auto golden = SafeTensors::open(tiny_model() / "golden/attribution_noise.safetensors");
   const TemporaryFolder folder;
   const std::string file = folder / "ig.safetensors";
@@ -154,22 +131,18 @@ TEST(Attribute, TheSamePromptTwice) {
 }
 
 TEST(Attribute, Errors) {
-  const auto says = [](const Words& words, int exit, const char* what) {
-    const Outcome o = vitrine(words);
-    EXPECT_EQ(o.exit, exit) << o.err;
-    EXPECT_EQ(o.out, "");
-    EXPECT_THAT(o.err, HasSubstr(what));
-  };
-  says(kCapitals + Words{"--method", "ig", "--verify", "3"}, 2, "--method ig is about one --site");
-  says(kCapitals + Words{"--steps", "3"}, 2, "--site and --steps go with --method ig");
-  says(kCapitals + Words{"--sites", "*.hook_zz"}, 3, "hook_z");
-  says(kCapitals + Words{"--method", "ig", "--site", "blocks.9.hook_resid_pre"}, 3, "blocks.");
+  expect_failure(kCapitals + Words{"--method", "ig", "--verify", "3"}, 2,
+                 "--method ig is about one --site");
+  expect_failure(kCapitals + Words{"--steps", "3"}, 2, "--site and --steps go with --method ig");
+  expect_failure(kCapitals + Words{"--sites", "*.hook_zz"}, 3, "hook_z");
+  expect_failure(kCapitals + Words{"--method", "ig", "--site", "blocks.9.hook_resid_pre"}, 3,
+                 "blocks.");
   Words unlike = kCapitals;
   unlike[4] = "The capital of New York is";
-  says(unlike, 3, "token by token");
+  expect_failure(unlike, 3, "token by token");
   const Words without(kCapitals.begin(), kCapitals.begin() + 3);
-  says(without + Words{"--answer", " Austin", "--wrong", " Dallas"}, 2,
-       "there is no corrupt prompt");
+  expect_failure(without + Words{"--answer", " Austin", "--wrong", " Dallas"}, 2,
+                 "there is no corrupt prompt");
 }
 
 }  // namespace

@@ -126,18 +126,14 @@ TEST(Heads, OneExplained) {
 }
 
 TEST(Heads, Errors) {
-  const auto says = [](const Words& words, int exit, const char* what) {
-    const Outcome o = vitrine(words);
-    EXPECT_EQ(o.exit, exit) << o.err;
-    EXPECT_EQ(o.out, "");
-    EXPECT_THAT(o.err, HasSubstr(what));
-  };
-  says({"heads", "--explain", "6.0"}, 2, "there is no head 6.0: this model has layers 0 to 5");
-  says({"heads", "--explain", "1"}, 2, "write LAYER.HEAD");
-  says({"heads", "--prompt", "The"}, 2, "a prompt goes with --explain");
-  says({"heads", "--explain", "1.0", "--pos", "2"}, 2, "give --prompt too");
-  says({"heads", "--explain", "1.0", "--prompt", "The", "--pos", "2"}, 3, "there is no position 2");
-  says({"heads", "--half", "2"}, 2, "--half");
+  expect_failure({"heads", "--explain", "6.0"}, 2,
+                 "there is no head 6.0: this model has layers 0 to 5");
+  expect_failure({"heads", "--explain", "1"}, 2, "write LAYER.HEAD");
+  expect_failure({"heads", "--prompt", "The"}, 2, "a prompt goes with --explain");
+  expect_failure({"heads", "--explain", "1.0", "--pos", "2"}, 2, "give --prompt too");
+  expect_failure({"heads", "--explain", "1.0", "--prompt", "The", "--pos", "2"}, 3,
+                 "there is no position 2");
+  expect_failure({"heads", "--half", "2"}, 2, "--half");
 }
 
 }  // namespace

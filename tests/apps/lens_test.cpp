@@ -110,10 +110,7 @@ TEST(Lens, TheTableSaysWhatAddsUp) {
 
 TEST(Lens, Errors) {
   const auto says = [](const Words& options, int exit, const char* what) {
-    const Outcome o = vitrine(kTexas + options);
-    EXPECT_EQ(o.exit, exit) << o.err;
-    EXPECT_EQ(o.out, "");
-    EXPECT_THAT(o.err, HasSubstr(what));
+    expect_failure(kTexas + options, exit, what);
   };
   says({"--answer", "Austin!"}, 3, "token");
   says({"--answer-token", "6000"}, 3, "the answer has id 6000; this model knows ids 0 to 5999");

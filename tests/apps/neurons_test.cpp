@@ -13,6 +13,7 @@
 
 #include "tensor/file.h"
 #include "tests/apps/program.h"
+#include "tests/apps/words.h"
 #include "tests/support.h"
 #include "tests/tensor/temporary_folder.h"
 
@@ -23,12 +24,6 @@ using nlohmann::json;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
-using Words = std::vector<std::string>;
-
-Words operator+(Words a, const Words& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
 const Words kJson = {"--format", "json"};
 const Words kPrompt = {"neurons", "--prompt", "The capital of Texas is"};
 

@@ -8,6 +8,7 @@
 
 #include "tensor/file.h"
 #include "tests/apps/program.h"
+#include "tests/apps/words.h"
 #include "tests/support.h"
 #include "tests/tensor/temporary_folder.h"
 
@@ -18,42 +19,8 @@ using nlohmann::json;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
-using Words = std::vector<std::string>;
 
-Words operator+(Words a, const Words& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
-
-const Words kCapitals = {"patch",
-                         "--clean",
-                         "The capital of Texas is",
-                         "--corrupt",
-                         "The capital of California is",
-                         "--answer",
-                         " Austin",
-                         "--wrong",
-                         " Sacramento"};
-
-std::string list_of(const Tensor& tokens) {
-  return fmt::format("{}", fmt::join(tokens.to_vector<int>(), ","));
-}
-
-// The pair of the golden file, by ids.
-Words golden_pair(const SafeTensors& golden) {
-  const auto answers = golden.at("answer").to_vector<int>();
-  return {"patch",
-          "--model",
-          tiny_model().string(),
-          "--clean-tokens",
-          list_of(golden.at("clean")),
-          "--corrupt-tokens",
-          list_of(golden.at("corrupt")),
-          "--answer-token",
-          std::to_string(answers[0]),
-          "--wrong-token",
-          std::to_string(answers[1])};
-}
+const Words kCapitals = capitals("patch");
 
 TEST(Patch, TensorsEqualTheReference) {
   const auto golden = SafeTensors::open(tiny_model() / "golden/patching.safetensors");
@@ -61,7 +28,7 @@ TEST(Patch, TensorsEqualTheReference) {
     SCOPED_TRACE(name);
     const TemporaryFolder folder;
     const std::string file = folder / "sweep.safetensors";
-    const Outcome o = vitrine(golden_pair(golden) + options + Words{"--out", file, "--seed", "3"});
+    const Outcome o = vitrine(golden_pair("patch") + options + Words{"--out", file, "--seed", "3"});
     ASSERT_EQ(o.exit, 0) << o.err;
     EXPECT_EQ(o.err, "");
     EXPECT_THAT(o.out, HasSubstr("written to " + file));
@@ -360,7 +327,7 @@ TEST(Patch, OnePromptMayComeFromStdinAndBothTakeABos) {
 
 // Zeroing values before and after their biases moved elsewhere is not the same edit; patching is.
 TEST(Patch, AblationsDependOnTheGaugeAndSaySo) {
-  const Words golden = golden_pair(SafeTensors::open(tiny_model() / "golden/patching.safetensors"));
+  const Words golden = golden_pair("patch");
   const auto values = [&](const Words& options) {
     const json j = vitrine(golden + options + Words{"--format", "json"}).json();
     std::vector<double> all;

@@ -2,34 +2,16 @@
 #include <gtest/gtest.h>
 
 #include <map>
-#include <optional>
 
 #include "interp/patching.h"
-#include "tests/support.h"
+#include "tests/interp/golden_case.h"
 
 namespace vitrine::interp {
 namespace {
 
 constexpr double kTolerance = 1e-4;
 
-struct Case {
-  std::string name;
-  std::filesystem::path model, golden;
-  bool shared;
-};
-std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.name; }
-
-class PatchingGolden : public testing::TestWithParam<Case> {
- protected:
-  void SetUp() override {
-    if (GetParam().shared) VITRINE_NEEDS_SHARED("reference/atlas-gpt2");
-    model_.emplace(nn::load_gpt2(GetParam().model.string()));
-  }
-  const nn::Model& model() const { return *model_; }
-
- private:
-  std::optional<nn::Model> model_;
-};
+using PatchingGolden = test::GoldenTest;
 
 const std::map<std::string, std::pair<std::string, By>> kSweeps = {
     {"resid_pre", {"resid_pre", By::pos}},
@@ -45,12 +27,7 @@ const std::map<std::string, std::pair<std::string, By>> kSweeps = {
     {"attn_head_pattern_by_pos", {"pattern", By::head_dest}}};
 
 TEST_P(PatchingGolden, EverySweep) {
-  const SafeTensors golden = SafeTensors::open(GetParam().golden / "patching.safetensors");
-  const auto tokens = [&](const char* name) {
-    return golden.at(name).select(0, 0).to_vector<int>();
-  };
-  const auto answers = golden.at("answer").to_vector<int>();
-  const Pair pair{tokens("clean"), tokens("corrupt"), answers[0], answers[1]};
+  const SafeTensors golden = open("patching");
   int compared = 0;
   for (const std::string& name : golden.names()) {
     if (!name.starts_with("sweep/")) continue;
@@ -69,14 +46,7 @@ TEST_P(PatchingGolden, EverySweep) {
   EXPECT_EQ(compared, static_cast<int>(kSweeps.size()));
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, PatchingGolden,
-                         testing::Values(Case{"tiny", test::data() / "tiny-gpt2",
-                                              test::data() / "tiny-gpt2/golden", false},
-                                         Case{"atlas", test::shared() / "reference/atlas-gpt2",
-                                              test::shared() / "reference/atlas-gpt2/golden", true},
-                                         Case{"atlas_gift", test::shared() / "reference/atlas-gpt2",
-                                              test::shared() / "reference/atlas-gpt2/golden-gift",
-                                              true}),
+INSTANTIATE_TEST_SUITE_P(Models, PatchingGolden, test::golden_cases(),
                          [](const auto& info) { return info.param.name; });
 
 }  // namespace
