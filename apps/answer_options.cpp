@@ -17,15 +17,8 @@ std::string Question::answer_text(const nn::Model& model) const {
 }
 
 std::string Question::prompt_text(const nn::Model& model) const {
-  constexpr std::size_t kLongest = 72;
   const auto end = all_positions ? prompt.end() : prompt.begin() + position + 1;
-  const nn::Tokens shown(prompt.begin(), end);
-  if (!model.has_tokenizer()) return fmt::format("{}", fmt::join(shown, " "));
-  const std::string text = model.tokenizer().decode(shown);
-  if (text.size() <= kLongest) return visible(text);
-  std::size_t begin = text.size() - kLongest;
-  while (begin < text.size() && (static_cast<unsigned char>(text[begin]) & 0xC0) == 0x80) ++begin;
-  return "…" + visible(std::string_view(text).substr(begin));
+  return one_line(tokenizer_of(model), {prompt.begin(), end});
 }
 
 Json Question::json(const nn::Model& model) const {

@@ -1,6 +1,7 @@
 #include "apps/options.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -76,7 +77,7 @@ void write_presentation(const CommonOptions& common, const Json& meta, const Pre
   }
   const Style style = style_for(common.color, out);
   std::string text = shown.text(style, terminal_columns(out));
-  if (tensors) text += fmt::format("\ntensors written to {}\n", style.bold(common.out));
+  if (tensors) text += fmt::format("\n{} written to {}\n", shown.written, style.bold(common.out));
   write_result(out, text);
 }
 
@@ -149,6 +150,16 @@ const nn::Tokenizer* tokenizer_of(const nn::Model& model) {
 Json token_json(const nn::Model& model, int id) {
   const nn::Tokenizer* t = tokenizer_of(model);
   return {{"id", id}, {"token", t == nullptr ? Json() : Json(json_text(t->token_bytes(id)))}};
+}
+
+std::string one_line(const nn::Tokenizer* tokenizer, const nn::Tokens& tokens) {
+  if (tokenizer == nullptr) return fmt::format("{}", fmt::join(tokens, " "));
+  constexpr std::size_t kLongest = 72;
+  std::string text = tokenizer->decode(tokens);
+  if (text.size() <= kLongest) return visible(text);
+  std::size_t begin = text.size() - kLongest;
+  while (begin < text.size() && (static_cast<unsigned char>(text[begin]) & 0xC0) == 0x80) ++begin;
+  return "…" + visible(std::string_view(text).substr(begin));
 }
 
 std::string read_stdin() {

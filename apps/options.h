@@ -54,6 +54,7 @@ struct Presentation {
   std::function<Json()> json;             // without meta and file
   std::function<NamedTensors()> tensors;  // of --out FILE.safetensors
   Json metadata = Json::object();         // of that file, besides meta
+  std::string written = "tensors";        // what is in it, for people
 };
 // With --out FILE.safetensors the tensors go there and the text or JSON to stdout; with any other
 // FILE text or JSON go there.
@@ -174,6 +175,8 @@ class PairOptions {
 
 const nn::Tokenizer* tokenizer_of(const nn::Model& model);  // null when there is none
 Json token_json(const nn::Model& model, int id);            // {id, token}
+// A prompt as one line, its end when it is long: `…capital of Texas is`.
+std::string one_line(const nn::Tokenizer* tokenizer, const nn::Tokens& tokens);
 
 // All of standard input. Throws FileError when it cannot be read.
 std::string read_stdin();

@@ -100,9 +100,9 @@ void study_all(const Options& o, const CommandLine& line) {
   const HeadsReport report{model,    prompts, study,       in_context, of_weights, composition,
                            baseline, paths,   moved_heads, moved,      o.top};
   write_presentation(o.common, o.common.meta(line),
-                 {.text = [&](const Style& style, int) { return report.text(style); },
-                  .json = [&] { return report.json(); },
-                  .tensors = [&] { return report.tensors(); }});
+                     {.text = [&](const Style& style, int) { return report.text(style); },
+                      .json = [&] { return report.json(); },
+                      .tensors = [&] { return report.tensors(); }});
 }
 
 }  // namespace

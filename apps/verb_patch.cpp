@@ -64,40 +64,30 @@ void check_resampling(const std::vector<PairOfFile>& pairs) {
 }
 
 // ---- what becomes of it -------------------------------------------------------------------------
-std::map<std::string, std::string> metadata(const Options& options, const Json& meta,
-                                            const std::vector<std::string>& axes) {
-  Json metadata = meta;
-  metadata["site"] = options.spec.site;
-  metadata["by"] = name_of(options.spec.by);
-  metadata["action"] = name_of(options.spec.replacement);
-  metadata["direction"] = name_of(options.spec.direction);
-  metadata["metric"] = name_of(options.spec.measure);
-  metadata["axes"] = fmt::format("{}", fmt::join(axes, ","));
-  return as_metadata(metadata);
-}
-
 template <class Report>
 void write(const Report& report, const Options& options, const Json& meta,
            const std::vector<std::string>& axes, const Shape& shape,
            const std::string& explanation) {
-  const CommonOptions& common = options.common;
-  const bool tensors = common.out.ends_with(".safetensors");
-  if (tensors) save_safetensors(common.out, report.tensors(), metadata(options, meta, axes));
-  const std::string out = tensors ? "" : common.out;  // where the table or the JSON goes
-  if (common.json()) {
-    Json json = {{"meta", meta}};
-    json.update(report.json(options.top));
-    json["explanation"] = options.explain ? Json(explanation) : Json();
-    json["file"] = tensors ? Json(json_text(common.out)) : Json();
-    return write_result(out, to_line(json));
-  }
-  const Style style = style_for(common.color, out);
-  std::string text = report.text(options.top, style, terminal_columns(out));
-  if (options.explain) text += "\n" + explanation;
-  if (tensors) {
-    text += fmt::format("\nsweep {} written to {}\n", to_string(shape), style.bold(common.out));
-  }
-  write_result(out, text);
+  const auto text = [&](const Style& style, int columns) {
+    const std::string found = report.text(options.top, style, columns);
+    return options.explain ? found + "\n" + explanation : found;
+  };
+  const auto json = [&] {
+    Json found = report.json(options.top);
+    found["explanation"] = options.explain ? Json(explanation) : Json();
+    return found;
+  };
+  write_presentation(options.common, meta,
+                     {.text = text,
+                      .json = json,
+                      .tensors = [&] { return report.tensors(); },
+                      .metadata = {{"site", options.spec.site},
+                                   {"by", name_of(options.spec.by)},
+                                   {"action", name_of(options.spec.replacement)},
+                                   {"direction", name_of(options.spec.direction)},
+                                   {"metric", name_of(options.spec.measure)},
+                                   {"axes", fmt::format("{}", fmt::join(axes, ","))}},
+                      .written = "sweep " + to_string(shape)});
 }
 
 }  // namespace

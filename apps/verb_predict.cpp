@@ -8,17 +8,6 @@
 namespace vitrine::app {
 namespace {
 
-// The prompt as one line, its end when it is long: `...capital of Texas is`.
-std::string one_line(const nn::Tokenizer* tokenizer, const nn::Tokens& tokens) {
-  if (tokenizer == nullptr) return fmt::format("{}", fmt::join(tokens, " "));
-  constexpr std::size_t kLongest = 72;
-  std::string text = tokenizer->decode(tokens);
-  if (text.size() <= kLongest) return visible(text);
-  std::size_t begin = text.size() - kLongest;
-  while (begin < text.size() && (static_cast<unsigned char>(text[begin]) & 0xC0) == 0x80) ++begin;
-  return "…" + visible(std::string_view(text).substr(begin));
-}
-
 // The prompt's tokens side by side, the last of them when there are many.
 std::string token_row(const nn::Tokenizer* tokenizer, const nn::Tokens& tokens,
                       const Style& style) {

@@ -69,11 +69,20 @@ std::vector<std::string> scored_sites(const Graph& graph, const SiteSet& wanted)
 // ---- names of one value -------------------------------------------------------------------------
 bool is_same(const Node& n) { return n.op->name == "site" || n.op->name == "identity"; }
 
-// The node that computes a site's value.
+bool is_view(const Node& n) {
+  return n.op->name == "reshape" || n.op->name == "permute" || n.op->name == "broadcast_to";
+}
+
+// The node that computes a value; `views`: also of one that is only looked at in another shape.
+NodeId behind(const Graph& graph, NodeId id, bool views = false) {
+  for (;;) {
+    const Node& n = graph.node(id);
+    if (!is_same(n) && !(views && is_view(n))) return id;
+    id = n.inputs[0];
+  }
+}
 NodeId same_value(const Graph& graph, std::string_view site) {
-  NodeId id = graph.site(site).node;
-  while (is_same(graph.node(id))) id = graph.node(id).inputs[0];
-  return id;
+  return behind(graph, graph.site(site).node);
 }
 
 // For each site, whether one before it names the same value.
@@ -102,24 +111,13 @@ class Differences {
   }
 
  private:
-  static bool is_view(const Node& n) {
-    return n.op->name == "reshape" || n.op->name == "permute" || n.op->name == "broadcast_to";
-  }
-  NodeId behind(NodeId id, bool views) const {
-    for (;;) {
-      const Node& n = graph_.node(id);
-      if (!is_same(n) && !(views && is_view(n))) return id;
-      id = n.inputs[0];
-    }
-  }
   // The site whose value a site is a view of: itself, if what is behind it is no site.
   const std::string& site_behind(const std::string& name) const {
-    const NodeId site = graph_.site(name).node;
-    const auto whole = sites_.find(behind(site, true));
-    return whole != sites_.end() ? whole->second : sites_.at(behind(site, false));
+    const auto whole = sites_.find(behind(graph_, graph_.site(name).node, true));
+    return whole != sites_.end() ? whole->second : sites_.at(same_value(graph_, name));
   }
   Value replayed(Builder& b, NodeId id, const std::string& from) const {
-    if (behind(id, false) == behind(graph_.site(from).node, false)) return of_site(b, from);
+    if (behind(graph_, id) == same_value(graph_, from)) return of_site(b, from);
     const Node& n = graph_.node(id);
     const Value x = replayed(b, n.inputs[0], from);
     return is_same(n) ? x : b.emit(*n.op, {x}, n.attributes, n.line);
@@ -185,8 +183,8 @@ Attribution attribute(const nn::Model& model, const Pair& pair, const Attributio
   check_pair(model, pair);
   const bool denoise = spec.direction == Direction::denoise,
              patching = spec.method == Method::attribution_patching;
-  const nn::Tokens &base = denoise ? pair.corrupt : pair.clean,
-                   &other = denoise ? pair.clean : pair.corrupt;
+  const nn::Tokens &base = base_prompt(pair, spec.direction),
+                   &other = other_prompt(pair, spec.direction);
   const Metric metric = metric_of(model, {&pair, 1}, spec.measure);
   // Answers are fed, so that one graph serves all pairs of a length.
   const nn::BatchSize size = nn::batch_size({base});
@@ -273,8 +271,8 @@ std::vector<Verified> verify_top(const nn::Model& model, const Pair& pair,
   const AttributionSpec& spec = attribution.spec;
   const bool denoise = spec.direction == Direction::denoise,
              patching = spec.method == Method::attribution_patching;
-  const nn::Tokens &base = denoise ? pair.corrupt : pair.clean,
-                   &other = denoise ? pair.clean : pair.corrupt;
+  const nn::Tokens &base = base_prompt(pair, spec.direction),
+                   &other = other_prompt(pair, spec.direction);
   const std::vector<Scored> nodes = strongest(attribution, count);
   if (nodes.empty()) return {};
   std::vector<std::string> names;

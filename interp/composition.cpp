@@ -9,19 +9,15 @@
 namespace vitrine::interp {
 namespace {
 
-// A [d, h e], the heads side by side, as [h, d, e]. W_O [h e, d] goes in transposed.
-Value by_head(const Value& w, std::int64_t heads) {
-  return permute(reshape(w, {w.dim(0), heads, w.dim(1) / heads}), {1, 0, 2});
-}
 Value gram(const Value& a) { return matmul(transpose(a), a); }  // [h, d, e] -> A^T A [h, e, e]
 
-// The heads of one layer: a low-rank matrix A B^T of each, [d, h e] each factor, and what their
-// norms need: A^T A and B^T B, [h, e, e].
+// The heads of one layer (W_O [h e, d] goes in transposed): a low-rank matrix A B^T of each, [d, h
+// e] each factor, and what their norms need: A^T A and B^T B, [h, e, e].
 struct Products {
   Value a, b, gram_a, gram_b;
 };
 Products products(const Value& a, const Value& b, std::int64_t heads) {
-  return {a, b, gram(by_head(a, heads)), gram(by_head(b, heads))};
+  return {a, b, gram(nn::by_head(a, heads)), gram(nn::by_head(b, heads))};
 }
 
 // |A B^T|_F of every head, [h]: tr(A^T A B^T B).

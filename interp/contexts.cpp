@@ -33,9 +33,7 @@ class Predictor {
     Builder b(model.build(nn::Model::Uniform{1, 1}));
     const nn::WeightValues w = nn::weights_of(b, model.config());
     const Value x = b.input("final", {w.w_u.dtype(), {kRows, model.config().d_model}});
-    const Value logits = w.b_u.defined() ? linear(x, transpose(w.w_u), w.b_u)
-                                         : matmul(x, transpose(w.w_u));  // [kRows, vocabulary]
-    b.output("predicted", argmax(logits));
+    b.output("predicted", argmax(nn::unembedded(w, x)));  // of [kRows, vocabulary]
     plan_ = compile(std::move(b).finish(), fetch(value("predicted")));
   }
 

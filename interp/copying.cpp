@@ -30,7 +30,7 @@ Value rank_of_own(const Value& v, const Value& w_o, const nn::WeightValues& w,
 
 // The ranks of every head, [layer * head, sources]; `value_of` gives a layer's values [sources,
 // h * e] without what they share.
-Value ranks(Builder& b, const nn::Config& config, const Value& tokens,
+Value ranks(const nn::Config& config, const Value& tokens,
             const std::function<Value(int layer, const nn::LayerWeights&)>& value_of,
             const nn::WeightValues& w) {
   const std::int64_t e = config.d_head();
@@ -95,7 +95,7 @@ CopyRanks copying_in_context(const nn::Model& model, const std::vector<nn::Token
   b.output(
       "copying.ranks",
       ranks(
-          b, config, token,
+          config, token,
           [&](int l, const nn::LayerWeights&) {
             const Value v = b.at(site::v(l));  // [rows, head, e]
             return reshape(gather_rows(v - mean(v, {0}, true), row), {sources, config.d_model});
@@ -120,7 +120,7 @@ CopyRanks copying_of_weights(const nn::Model& model, random::Key key, int count,
   const Value embedded = gather_rows(w.w_e, token);  // [sources, d]
   b.output("copying.ranks",
            ranks(
-               b, config, token,
+               config, token,
                [&](int, const nn::LayerWeights& layer) {
                  const Value v = matmul(
                      layer_norm(embedded, layer.ln1_gain, layer.ln1_bias, config.layer_norm_eps),

@@ -65,12 +65,8 @@ class Shares {
   }
   Value at_row(const Value& x) { return gather_rows(x, row_); }
   Value share(const Value& x) { return matmul(x, direction_); }  // [1, d] -> [1, 1]
-  // The answer's row of a table [v, ...], less the wrong one's.
-  Value of_answer(const Value& table) {
-    const auto of = [&](int id) {
-      return gather_rows(table, b_.constant(Tensor::of({1}, std::vector<std::int32_t>{id})));
-    };
-    return spec_.wrong ? of(spec_.answer) - of(*spec_.wrong) : of(spec_.answer);
+  Value of_answer(const Value& table) const {
+    return row_of_answer(table, spec_.answer, spec_.wrong);
   }
 
   Builder& b_;

@@ -148,12 +148,6 @@ HeadOnPrompt explain_on_prompt(const nn::Model& model, const nn::Tokens& prompt,
   std::vector<double> whole(static_cast<std::size_t>(c.d_model), 0.0);
   const auto x = parts.to_vector<double>();
   for (std::size_t i = 0; i < x.size(); ++i) whole[i % whole.size()] += x[i];
-  const Tensor all = Tensor::of({1, c.d_model}, whole);
-  const Tensor logits = to_logits(model, all).select(0, 0);
-  found.length = length_of(all);
-  found.raised = scaled(highest(logits, count), 1 / scale);
-  found.lowered = scaled(lowest(logits, count), 1 / scale);
-
   const auto weights = of("head.pattern").to_vector<double>();
   std::vector<std::int64_t> order(static_cast<std::size_t>(row + 1));
   std::iota(order.begin(), order.end(), 0);
@@ -161,11 +155,23 @@ HeadOnPrompt explain_on_prompt(const nn::Model& model, const nn::Tokens& prompt,
     return weights[static_cast<std::size_t>(i)] > weights[static_cast<std::size_t>(j)];
   });
   order.resize(std::min(order.size(), static_cast<std::size_t>(std::max(sources, 0))));
+
+  // All of it, then what comes from each source, read together: [1 + sources, d].
+  std::vector<double> read = whole;
   for (const std::int64_t s : order) {
-    const Tensor part = parts.slice(0, s, s + 1).contiguous();
-    found.sources.push_back(
-        {s, weights[static_cast<std::size_t>(s)], length_of(part),
-         scaled(highest(to_logits(model, part).select(0, 0), count), 1 / scale)});
+    const auto part = x.begin() + s * c.d_model;
+    read.insert(read.end(), part, part + c.d_model);
+  }
+  const Tensor vectors = Tensor::of({1 + std::ssize(order), c.d_model}, read);
+  const Tensor logits = to_logits(model, vectors);
+  found.length = length_of(vectors.select(0, 0));
+  found.raised = scaled(highest(logits.select(0, 0), count), 1 / scale);
+  found.lowered = scaled(lowest(logits.select(0, 0), count), 1 / scale);
+  for (std::int64_t i = 0; i < std::ssize(order); ++i) {
+    const std::int64_t s = order[static_cast<std::size_t>(i)];
+    found.sources.push_back({s, weights[static_cast<std::size_t>(s)],
+                             length_of(vectors.select(0, i + 1)),
+                             scaled(highest(logits.select(0, i + 1), count), 1 / scale)});
   }
   return found;
 }

@@ -77,8 +77,8 @@ Integrated integrated_gradients(const nn::Model& model, const Pair& pair,
                 fmt::format("integrated gradients take at least one step, not {}", spec.steps));
   }
   const bool denoise = spec.direction == Direction::denoise;
-  const nn::Tokens &base = denoise ? pair.corrupt : pair.clean,
-                   &other = denoise ? pair.clean : pair.corrupt;
+  const nn::Tokens &base = base_prompt(pair, spec.direction),
+                   &other = other_prompt(pair, spec.direction);
   const Metric metric = metric_of(model, {&pair, 1}, spec.measure);
   const Graph graph = model.build(nn::Model::Uniform{1, std::ssize(base)});
   const SiteEntry& entry = graph.site(spec.site.name);

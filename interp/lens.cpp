@@ -20,14 +20,6 @@ std::vector<Site> stages(const nn::Config& config) {
   return sites;
 }
 
-// Columns of the unembedding: of the answer, or the difference of two.
-Value column(Builder& b, const Value& table, int answer, std::optional<int> wrong) {
-  const auto of = [&](int id) {
-    return gather_rows(table, b.constant(Tensor::of({1}, std::vector<std::int32_t>{id})));
-  };
-  return wrong ? of(answer) - of(*wrong) : of(answer);  // [1, d], or [1] of b_U
-}
-
 // Logits [n, vocabulary] of any rows of the stream [n, d], as the end of the model makes them.
 Results read_rows(const nn::Model& model, const Tensor& stream) {
   Builder b(model.build(nn::Model::Uniform{1, 1}));
@@ -35,8 +27,7 @@ Results read_rows(const nn::Model& model, const Tensor& stream) {
   const Value x = b.input("stream", {stream.dtype(), stream.shape()});
   const Value normed =
       layer_norm(x, w.ln_final_gain, w.ln_final_bias, model.config().layer_norm_eps);
-  const Value w_u = transpose(w.w_u);
-  b.output("lens.logits", w.b_u.defined() ? linear(normed, w_u, w.b_u) : matmul(normed, w_u));
+  b.output("lens.logits", nn::unembedded(w, normed));
   const Plan plan = model.plans().get(std::move(b).finish(), fetch(value("lens.logits")));
   return plan.run({{"stream", stream}}, model.parameters(), {.pool = &model.pool()});
 }
@@ -75,14 +66,14 @@ Lens logit_lens(const nn::Model& model, const nn::Tokens& prompt, int answer,
 
   Builder b(model.build(nn::Model::Uniform{1, positions}));
   const nn::WeightValues w = nn::weights_of(b, model.config());
-  const Value u = transpose(column(b, w.w_u, answer, wrong));  // [d, 1]
+  const Value u = transpose(row_of_answer(w.w_u, answer, wrong));  // [d, 1]
   std::vector<Value> raw, ln;
   for (const Site& s : stages(model.config())) {
     const Value x = b.at(s);  // [rows, d]
     const Value normed =
         layer_norm(x, w.ln_final_gain, w.ln_final_bias, model.config().layer_norm_eps);
     Value logit = matmul(normed, u);  // [rows, 1]
-    if (w.b_u.defined()) logit = logit + column(b, w.b_u, answer, wrong);
+    if (w.b_u.defined()) logit = logit + row_of_answer(w.b_u, answer, wrong);
     raw.push_back(transpose(matmul(x, u)));
     ln.push_back(transpose(logit));
   }

@@ -116,6 +116,12 @@ Replacement parse_replacement(std::string_view text) {
               fmt::format("a sweep puts in {}, not '{}'", fmt::join(kReplacements, " or "), text));
 }
 std::string_view name_of(Direction d) { return d == Direction::denoise ? "denoise" : "noise"; }
+const nn::Tokens& base_prompt(const Pair& pair, Direction d) {
+  return d == Direction::denoise ? pair.corrupt : pair.clean;
+}
+const nn::Tokens& other_prompt(const Pair& pair, Direction d) {
+  return d == Direction::denoise ? pair.clean : pair.corrupt;
+}
 
 std::string_view name_of(Measure m) { return kMeasures[static_cast<std::size_t>(m)]; }
 Measure parse_measure(std::string_view text) {
@@ -212,11 +218,10 @@ struct Sides {
   const char* other_name;
 };
 Sides sides(std::span<const Pair> pairs, Direction direction) {
-  const bool denoise = direction == Direction::denoise;
-  Sides s{{}, {}, denoise ? "clean" : "corrupt"};
+  Sides s{{}, {}, direction == Direction::denoise ? "clean" : "corrupt"};
   for (const Pair& p : pairs) {
-    s.base.push_back(denoise ? p.corrupt : p.clean);
-    s.other.push_back(denoise ? p.clean : p.corrupt);
+    s.base.push_back(base_prompt(p, direction));
+    s.other.push_back(other_prompt(p, direction));
   }
   return s;
 }

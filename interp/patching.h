@@ -62,6 +62,8 @@ Replacement parse_replacement(std::string_view text);  // throws Error (usage) n
 // noise: the base run is clean, and corrupt ones are put in: what breaks it?
 enum class Direction { denoise, noise };
 std::string_view name_of(Direction direction);
+const nn::Tokens& base_prompt(const Pair& pair, Direction direction);
+const nn::Tokens& other_prompt(const Pair& pair, Direction direction);
 
 // What is measured after the last position (nn/metrics.h).
 enum class Measure {
@@ -73,8 +75,8 @@ enum class Measure {
 std::string_view name_of(Measure measure);     // "log_prob": as on the command line
 Measure parse_measure(std::string_view text);  // throws Error (usage) naming the words there are
 
-// It as a graph, of runs of prompts that are these pairs' clean or corrupt ones. KL is measured from
-// the clean run, which is made for it.
+// It as a graph, of runs of prompts that are these pairs' clean or corrupt ones. KL is measured
+// from the clean run, which is made for it.
 Metric metric_of(const nn::Model& model, std::span<const Pair> pairs, Measure measure);
 
 struct SweepSpec {

@@ -5,6 +5,7 @@
 //   highest(logits.select(0, 611), 5);                   // the five tokens that neuron 611 raises
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "nn/model.h"
@@ -16,6 +17,10 @@ namespace vitrine::interp {
 // depends on the whole stream: to have logits of one position, divide by its ln_final.hook_scale.
 // Throws ShapeError for vectors of another width than the stream's.
 Tensor to_logits(const nn::Model& model, const Tensor& vectors);
+
+// The answer's row of a table [vocabulary, ...], less the wrong one's if there is one: [1, ...]. Of
+// W_U [vocabulary, d] it is what a logit, or a difference of two, reads the stream with.
+Value row_of_answer(const Value& table, int answer, std::optional<int> wrong);
 
 struct TokenValue {
   int id = 0;

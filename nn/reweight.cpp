@@ -126,10 +126,10 @@ class Rewiring {
     if (from.w_u.id() == to.w_u.id()) return;
     const Node& site = b_.node(b_.at(site::unembed_out()).id());
     const Node& product = b_.node(site.inputs[0]);
-    const Value x = b_.value(product.inputs[0]), w = transpose(to.w_u);
+    const Value x = b_.value(product.inputs[0]);
     const NodeId id = product.id;
     const Builder::Origin origin(b_, product.scope, product.line);
-    b_.forward(id, to.b_u.defined() ? linear(x, w, to.b_u) : matmul(x, w));
+    b_.forward(id, unembedded(to, x));
   }
 
   // What is left of a LayerNorm is (x - mean) / scale.

@@ -31,7 +31,7 @@ class Reading {
     const Node& norm = composite("ln_final");
     w.ln_final_gain = input(norm, 1);
     w.ln_final_bias = input(norm, 2);
-    const Node& logits = made(site::unembed_out(), config_made());
+    const Node& logits = made(site::unembed_out(), unembedding());
     w.w_u = transposed(logits.inputs[1]);
     if (logits.op->name == "linear") w.b_u = input(logits, 2);
     return w;
@@ -63,7 +63,7 @@ class Reading {
   }
 
   // The unembedding has a bias in some gauges.
-  std::string_view config_made() {
+  std::string_view unembedding() {
     const NodeId id = source(b_.at(site::unembed_out()).id());
     return b_.node(id).op->name == "linear" ? "linear" : "matmul";
   }
@@ -105,14 +105,18 @@ class Reading {
   std::map<std::string, NodeId> composites_;  // by the sites that they hide
 };
 
-// [d, h * e] as [h, d, e].
-Value by_head(const Value& w, std::int64_t heads) {
-  return permute(reshape(w, {w.dim(0), heads, w.dim(1) / heads}), {1, 0, 2});
-}
-
 }  // namespace
 
 WeightValues weights_of(Builder& b, const Config& config) { return Reading(b, config).run(); }
+
+Value unembedded(const WeightValues& w, const Value& x) {
+  const Value w_u = transpose(w.w_u);
+  return w.b_u.defined() ? linear(x, w_u, w.b_u) : matmul(x, w_u);
+}
+
+Value by_head(const Value& w, std::int64_t heads) {
+  return permute(reshape(w, {w.dim(0), heads, w.dim(1) / heads}), {1, 0, 2});
+}
 
 Parameters weights(const Model& model, std::string_view patterns) {
   const Graph graph = model.build(Model::Uniform{1, 1});

@@ -34,6 +34,11 @@ struct WeightValues {
 // only, so it is asked before gradient and edits.
 WeightValues weights_of(Builder& b, const Config& config);
 
+// logits [rows, v] of what the final LayerNorm gives, [rows, d].
+Value unembedded(const WeightValues& w, const Value& x);
+// A projection of all heads, [d, h * e], as [h, d, e].
+Value by_head(const Value& w, std::int64_t heads);
+
 // The same as tensors, under TransformerLens's names and in its shapes: embed.W_E [v, d],
 // pos_embed.W_pos [context, d], blocks.L.attn.W_Q [h, d, e], .b_Q [h, e] (likewise K and V), .W_O
 // [h, e, d], .b_O [d], blocks.L.mlp.W_in [d, m], .b_in, .W_out [m, d], .b_out, blocks.L.ln1.w [d],
