@@ -193,8 +193,11 @@ Swept sweep(const Graph& graph, const Feeds& feeds, const Parameters& parameters
     for (const LiftedOutput& o : program.outputs) {
       for (const auto& piece : o.pieces) fetch_all.wants.push_back(value(piece.output));
     }
-    const Plan plan = options.plans != nullptr ? options.plans->get(program.graph, fetch_all)
-                                               : compile(program.graph, fetch_all);
+    // A cached plan keeps its arena for the next run. The passes of a sweep that was split would
+    // together hold many times what one of them may, so they are compiled and forgotten.
+    const bool kept = options.plans != nullptr && now.size() == worlds.size();
+    const Plan plan =
+        kept ? options.plans->get(program.graph, fetch_all) : compile(program.graph, fetch_all);
     stats.lift_seconds += since(lifting);
     if (plan.stats().arena_bytes + plan.stats().result_bytes > options.memory && now.size() > 1) {
       const std::size_t half = now.size() / 2;

@@ -27,7 +27,9 @@ namespace vitrine {
 
 struct SweepOptions {
   ThreadPool* pool = nullptr;  // null: on this thread alone
-  PlanCache* plans = nullptr;  // null: programs are compiled and forgotten
+  // Keeps programs for the next sweep of this kind. null: they are compiled and forgotten, as are
+  // those of a sweep that takes several passes.
+  PlanCache* plans = nullptr;
   // Bytes of intermediate values at a time: worlds are split into as many passes as that takes.
   std::int64_t memory = std::int64_t{1} << 30;
   const std::atomic<bool>* cancel = nullptr;          // InterruptedError when set

@@ -209,6 +209,29 @@ TEST(Sweep, SelfPatchingChangesNoBit) {
   }
 }
 
+// A cached plan keeps its arena: those of many passes would together be more than a pass may have.
+TEST(Sweep, PassesOfASplitSweepAreNotCached) {
+  const SmallTransformer m = small_transformer();
+  std::vector<Interventions> worlds;
+  for (const std::int64_t p : {0, 1, 2}) {
+    for (const std::int64_t h : {0, 1})
+      worlds.push_back({zero(Site{"attn.hook_pattern"}, {.pos = {p}, .head = {h}})});
+  }
+  const auto swept = [&](PlanCache& plans, std::int64_t memory) {
+    return sweep(m.graph, m.feeds, m.parameters, worlds, {"out"},
+                 {.plans = &plans, .memory = memory});
+  };
+  PlanCache whole, split;
+  const Swept one = swept(whole, 1 << 30), many = swept(split, 1);
+  EXPECT_EQ(one.stats().passes, 1);
+  EXPECT_EQ(many.stats().passes, 6);
+  EXPECT_EQ(split.size(), whole.size());
+  EXPECT_LE(max_abs_difference(one["out"], many["out"]), 1e-12);
+  const std::int64_t hits = whole.hits();
+  swept(whole, 1 << 30);
+  EXPECT_GT(whole.hits(), hits) << "one pass is found again";
+}
+
 TEST(Sweep, OrderOfDisjointEditsDoesNotMatter) {
   const SmallTransformer m = small_transformer();
   const Edit a = zero(Site{"attn.hook_pattern"}, {.pos = {1}, .head = {0}}),
