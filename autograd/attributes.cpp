@@ -69,6 +69,12 @@ std::string to_string(const Attributes& attributes) {
                                a.decay);
           },
           [](const DropoutRule& a) { return fmt::format("rate={:g} stream={}", a.rate, a.stream); },
+          [](const ActiveFeatures& a) {
+            const std::string most =
+                a.most < 0 ? "" : fmt::format("most={:g}{} ", a.most, a.whole_batch ? " a sample" : "");
+            return fmt::format("{}capacity={}{}", most, a.capacity,
+                               a.dead_capacity == 0 ? "" : fmt::format(" dead={}", a.dead_capacity));
+          },
           [](const HeadsRule& a) {
             return fmt::format("heads={}{}", a.heads, a.detach_scale ? " scale=detached" : "");
           },
@@ -91,7 +97,8 @@ std::size_t hash_of(const Attributes& attributes) {
                  [&](const AdamWRule& a) {
                    for (const double x : {a.beta1, a.beta2, a.eps, a.decay}) mix(x);
                  },
-                 [&](const DropoutRule& a) { mix(a.rate); }, [](const auto&) {}},
+                 [&](const DropoutRule& a) { mix(a.rate); },
+                 [&](const ActiveFeatures& a) { mix(a.most); }, [](const auto&) {}},
       attributes);
   return h;
 }

@@ -96,9 +96,16 @@ struct DropoutRule {
   friend bool operator==(const DropoutRule&, const DropoutRule&) = default;
 };
 
+struct ActiveFeatures {  // active_features, linear_active: see kernels::ActiveRule
+  double most = -1;
+  bool whole_batch = false;
+  std::int64_t capacity = 1, dead_capacity = 0;
+  friend bool operator==(const ActiveFeatures&, const ActiveFeatures&) = default;
+};
+
 using Attributes = std::variant<NoAttributes, LeafName, ConstantValue, SiteLabel, AxisList, OneAxis,
                                 TargetShape, TargetType, Range, RowCount, Visibility, ScoreScale,
-                                AttentionRule, NormRule, HeadsRule, AdamWRule, DropoutRule>;
+                                AttentionRule, NormRule, HeadsRule, AdamWRule, DropoutRule, ActiveFeatures>;
 
 // "axes=[1] keepdims", for printing; "" when there is nothing to say.
 std::string to_string(const Attributes& attributes);

@@ -21,6 +21,8 @@ extern const OpDef kGatherRows, kGatherRowsFrom, kScatterAddRows, kPick,
     kUnpick;  // ops_gather.cpp
 extern const OpDef kLinearCrossEntropy, kLinearCrossEntropyGrads, kSumSquares, kAdamW, kWriteRows,
     kDropout;  // ops_training.cpp
+extern const OpDef kTopMask, kActiveFeatures, kLinearActive, kSparseLinear, kSparseMix,
+    kSparseOuter;  // ops_sparse.cpp
 extern const OpDef kMask, kAttentionScores, kAttentionOuter, kAttentionMix, kAttentionMixTransposed,
     kAttention, kAttentionGrad;  // ops_attention.cpp
 
@@ -105,6 +107,12 @@ constexpr std::array kTable = {
     &kAdamW,
     &kWriteRows,
     &kDropout,
+    &kTopMask,
+    &kActiveFeatures,
+    &kLinearActive,
+    &kSparseLinear,
+    &kSparseMix,
+    &kSparseOuter,
 };
 }  // namespace
 

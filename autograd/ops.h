@@ -190,6 +190,34 @@ Value write_rows(const Value& table, const Value& x, const Value& index,
 Value dropout(const Value& x, const Value& key, double rate, std::int64_t stream,
               SourceLine line = SourceLine::here());
 
+// ---- sparse codes -----------------------------------------------------------------------------
+// Boolean: the k largest entries along the last axis, of equal ones the first.
+Value top_mask(const Value& x, std::int64_t k, SourceLine line = SourceLine::here());
+
+// Which features of each sample are active, as a table i32 [n, capacity]: their numbers in increasing
+// order, then -1. Feature j is when its score h[i, j] scale[j] is above bar[j] and among the `most`
+// largest of its sample (topk), or of the most * n of the batch (batchtopk: whole_batch). A row that
+// is full may have lost features, its weakest ones. The last `dead_capacity` columns are a table of
+// their own: the largest scores, of any sign, of those features that are `dead` [features].
+struct ScoreValues {
+  Value scale, bar, dead;
+};
+Value active_features(const Value& h, const ScoreValues& score, const ActiveFeatures& rule,
+                      SourceLine line = SourceLine::here());
+// The same of h = x w^T + bias, w [features, d], of which a few rows are held at a time.
+Value linear_active(const Value& x, const Value& w, const Value& bias, const ScoreValues& score,
+                    const ActiveFeatures& rule, SourceLine line = SourceLine::here());
+// With such a table `index` [n, capacity], and values z in its places, 0 where there is none:
+// y[i, c] = x[i] . w[index[i, c]]
+Value sparse_linear(const Value& x, const Value& w, const Value& index,
+                    SourceLine line = SourceLine::here());
+// y[i] = sum_c z[i, c] w[index[i, c]]
+Value sparse_mix(const Value& z, const Value& w, const Value& index,
+                 SourceLine line = SourceLine::here());
+// y[j] = sum of z[i, c] x[i] over the places with index[i, c] == j: [features, d]
+Value sparse_outer(const Value& z, const Value& x, const Value& index, std::int64_t features,
+                   SourceLine line = SourceLine::here());
+
 // What heads_in needs to know of the LayerNorm before it, to recompute it for an edited copy of its
 // input.
 struct NormedInput {

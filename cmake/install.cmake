@@ -3,7 +3,7 @@
 # the sources do.
 include(CMakePackageConfigHelpers)
 
-install(TARGETS vitrine_tensor vitrine_autograd vitrine_nn vitrine_interp
+install(TARGETS vitrine_tensor vitrine_autograd vitrine_nn vitrine_interp vitrine_sae
         EXPORT vitrineTargets
         ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
         FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/vitrine)

@@ -49,6 +49,9 @@ struct Attention {
   // out = sum_i p[i] * table[rows[i]]
   void (*mix)(const T* p, const T* table, std::int64_t stride, const std::int32_t* rows,
               std::int64_t count, std::int64_t e, T* out);
+  // out += the same, bit for bit as if these rows had followed those of an earlier call.
+  void (*mix_more)(const T* p, const T* table, std::int64_t stride, const std::int32_t* rows,
+                   std::int64_t count, std::int64_t e, T* out);
   // table[rows[i]] += p[i] * x, in the order of i.
   void (*spread)(const T* p, const T* x, const std::int32_t* rows, std::int64_t count,
                  std::int64_t e, T* table, std::int64_t stride);
@@ -109,6 +112,16 @@ struct Training {
   void (*dropout)(const DropStep& step, std::uint64_t block, const T* x, T* y, std::int64_t n);
 };
 
+// kernels_simd_sparse.cpp: the entries of a row that are large enough.
+template <class T>
+struct Sparse {
+  // Appends the entries i in [0, n) with score h[i] * scale[i] > max(bar[i], least): their scores, and
+  // first + i. Returns how many. Up to n entries and kPadding more may be written.
+  std::int64_t (*above)(const T* h, const T* scale, const T* bar, T least, std::int32_t first,
+                        std::int64_t n, T* scores, std::int32_t* index);
+  static constexpr std::int64_t kPadding = 64;
+};
+
 // kernels_simd_peak.cpp: loops that show what this CPU can do at most.
 struct Peak {
   const char* target;            // Highway's name of the instructions in use: "AVX3_DL"
@@ -138,6 +151,8 @@ template <class T>
 const Gemm<T>& gemm();
 template <class T>
 const Training<T>& training();
+template <class T>
+const Sparse<T>& sparse();
 const Peak& peak();
 
 }  // namespace vitrine::simd

@@ -39,13 +39,20 @@ void Scores(const T* q, const T* table, std::int64_t stride, const std::int32_t*
   for (std::int64_t i = 0; i < count; ++i) out[i] = scale * Dot(q, table + rows[i] * stride, e);
 }
 
-// out[0, kVectors * lanes) = sum_i p[i] * table[rows[i]], the sums held in registers.
-template <int kVectors, class T>
+// out[0, kVectors * lanes) = sum_i p[i] * table[rows[i]], the sums held in registers; with kMore,
+// they go on from what out holds.
+template <int kVectors, bool kMore, class T>
 HWY_INLINE void MixBlock(const T* p, const T* table, std::int64_t stride, const std::int32_t* rows,
                          std::int64_t count, T* out) {
   const hn::ScalableTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   auto s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0;
+  if constexpr (kMore) {
+    s0 = hn::LoadU(d, out);
+    if constexpr (kVectors > 1) s1 = hn::LoadU(d, out + lanes);
+    if constexpr (kVectors > 2) s2 = hn::LoadU(d, out + 2 * lanes);
+    if constexpr (kVectors > 3) s3 = hn::LoadU(d, out + 3 * lanes);
+  }
   for (std::int64_t i = 0; i < count; ++i) {
     const T* row = table + rows[i] * stride;
     const auto weight = hn::Set(d, p[i]);
@@ -60,19 +67,31 @@ HWY_INLINE void MixBlock(const T* p, const T* table, std::int64_t stride, const 
   if constexpr (kVectors > 3) hn::StoreU(s3, d, out + 3 * lanes);
 }
 
-template <class T>
-void Mix(const T* p, const T* table, std::int64_t stride, const std::int32_t* rows,
-         std::int64_t count, std::int64_t e, T* out) {
+template <bool kMore, class T>
+void MixRows(const T* p, const T* table, std::int64_t stride, const std::int32_t* rows,
+             std::int64_t count, std::int64_t e, T* out) {
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>()));
   std::int64_t c = 0;
   for (; c + 4 * lanes <= e; c += 4 * lanes)
-    MixBlock<4>(p, table + c, stride, rows, count, out + c);
-  for (; c + lanes <= e; c += lanes) MixBlock<1>(p, table + c, stride, rows, count, out + c);
+    MixBlock<4, kMore>(p, table + c, stride, rows, count, out + c);
+  for (; c + lanes <= e; c += lanes)
+    MixBlock<1, kMore>(p, table + c, stride, rows, count, out + c);
   for (; c < e; ++c) {
-    T sum = 0;
+    T sum = kMore ? out[c] : 0;
     for (std::int64_t i = 0; i < count; ++i) sum += p[i] * table[rows[i] * stride + c];
     out[c] = sum;
   }
+}
+
+template <class T>
+void Mix(const T* p, const T* table, std::int64_t stride, const std::int32_t* rows,
+         std::int64_t count, std::int64_t e, T* out) {
+  MixRows<false>(p, table, stride, rows, count, e, out);
+}
+template <class T>
+void MixMore(const T* p, const T* table, std::int64_t stride, const std::int32_t* rows,
+             std::int64_t count, std::int64_t e, T* out) {
+  MixRows<true>(p, table, stride, rows, count, e, out);
 }
 
 template <class T>
@@ -93,7 +112,7 @@ void Spread(const T* p, const T* x, const std::int32_t* rows, std::int64_t count
 
 template <class T>
 const Attention<T>* AttentionTable() {
-  static constexpr Attention<T> table{Scores<T>, Mix<T>, Spread<T>};
+  static constexpr Attention<T> table{Scores<T>, Mix<T>, MixMore<T>, Spread<T>};
   return &table;
 }
 const Attention<float>* AttentionF32() { return AttentionTable<float>(); }

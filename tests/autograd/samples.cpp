@@ -32,7 +32,7 @@ std::vector<Sample> all_samples() {
   std::vector<Sample> all;
   for (auto* family :
        {leaf_samples, elementwise_samples, shape_samples, reduce_samples, row_samples,
-        product_samples, gather_samples, attention_samples, training_samples}) {
+        product_samples, gather_samples, attention_samples, training_samples, sparse_samples}) {
     std::vector<Sample> samples = family();
     std::move(samples.begin(), samples.end(), std::back_inserter(all));
   }

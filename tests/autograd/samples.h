@@ -55,6 +55,7 @@ std::vector<Sample> product_samples();
 std::vector<Sample> gather_samples();
 std::vector<Sample> attention_samples();
 std::vector<Sample> training_samples();
+std::vector<Sample> sparse_samples();
 
 // ---- inputs: a pure function of name and shape --------------------------------------------------
 Leaf normal(const std::string& name, const Shape& shape, double scale = 1);

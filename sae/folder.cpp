@@ -1,0 +1,417 @@
+#include "sae/folder.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "nn/strict_json.h"
+#include "tensor/error.h"
+#include "tensor/file.h"
+#include "tensor/nearest.h"
+#include "tensor/safetensors.h"
+
+namespace vitrine::sae {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nn::Json;
+
+constexpr const char* kConfig = "cfg.json";
+constexpr const char* kWeights = "sae_weights.safetensors";
+constexpr const char* kSparsity = "sparsity.safetensors";
+constexpr const char* kVersion = "6.54.12";  // of the format that is written
+
+// ---- cfg.json -----------------------------------------------------------------------------------
+class Reader {
+ public:
+  Reader(const Json& json, std::string file) : json_(json), file_(std::move(file)) {}
+
+  [[noreturn]] void reject(const char* field, std::string_view what) const {
+    throw ConfigError(fmt::format("{}: '{}' is {}; {}", file_, field,
+                                  json_.contains(field) ? json_.at(field).dump() : "missing", what));
+  }
+  const Json* find(const char* field) const {
+    const auto it = json_.find(field);
+    return it == json_.end() || it->is_null() ? nullptr : &*it;
+  }
+  std::string text(const char* field, const std::string& otherwise = "") const {
+    const Json* v = find(field);
+    if (v == nullptr) return otherwise;
+    if (!v->is_string()) reject(field, "it must be a text");
+    return v->get<std::string>();
+  }
+  bool boolean(const char* field, bool otherwise) const {
+    const Json* v = find(field);
+    if (v == nullptr) return otherwise;
+    if (!v->is_boolean()) reject(field, "it must be true or false");
+    return v->get<bool>();
+  }
+  std::int64_t size(const char* field) const {
+    const Json* v = find(field);
+    if (v == nullptr || !v->is_number_integer() || v->get<double>() < 1 || v->get<double>() > 1e9)
+      reject(field, "it must be a positive whole number");
+    return v->get<std::int64_t>();
+  }
+  template <class T, std::size_t N>
+  T one_of(const char* field, const T (&all)[N], std::string_view otherwise) const {
+    const std::string name = text(field, std::string(otherwise));
+    std::vector<std::string> names;
+    for (const T value : all) {
+      names.emplace_back(name_of(value));
+      if (names.back() == name) return value;
+    }
+    reject(field, fmt::format("supported are {}", fmt::join(names, ", ")));
+  }
+  const Json& json() const { return json_; }
+  const std::string& file() const { return file_; }
+
+ private:
+  const Json& json_;
+  std::string file_;
+};
+
+constexpr Normalisation kNormalisations[] = {
+    Normalisation::none, Normalisation::expected_average_only_in, Normalisation::layer_norm,
+    Normalisation::constant_norm_rescale};
+
+// "6.54.12" is at least 6; "" is not.
+bool is_new(const std::string& version) {
+  const auto digits = version.substr(0, version.find('.'));
+  return !digits.empty() && digits.size() < 6 &&
+         std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; }) &&
+         std::stoi(digits) >= 6;
+}
+
+void set_metadata(Config& c, const Json& metadata, const std::string& file) {
+  if (!metadata.is_object())
+    throw ConfigError(fmt::format("{}: 'metadata' must be an object", file));
+  const Reader r(metadata, file + ": metadata");
+  c.model_name = r.text("model_name");
+  c.hook_name = r.text("hook_name");
+  c.hook_name_out = r.text("hook_name_out");
+  if (r.find("prepend_bos") != nullptr) c.prepend_bos = r.boolean("prepend_bos", false);
+  if (r.find("context_size") != nullptr) c.context_size = r.size("context_size");
+  c.metadata = metadata.dump();
+}
+
+void set_architecture(Config& c, const Reader& r, const std::string& name) {
+  const std::vector<std::string> known = {"standard", "topk",       "jumprelu",
+                                          "gated",    "transcoder", "skip_transcoder",
+                                          "jumprelu_transcoder", "jumprelu_skip_transcoder"};
+  if (std::find(known.begin(), known.end(), name) == known.end()) {
+    throw ConfigError(fmt::format("{}: there is no architecture '{}'{}; there are {}", r.file(),
+                                  name, did_you_mean(nearest(name, known, 1)),
+                                  fmt::join(known, ", ")));
+  }
+  c.transcoder = name.ends_with("transcoder");
+  c.skip = name.ends_with("skip_transcoder");
+  if (name.starts_with("jumprelu")) c.architecture = Architecture::jumprelu;
+  if (name == "topk") c.architecture = Architecture::topk;
+  if (name == "gated") c.architecture = Architecture::gated;
+}
+
+// Settings that would change what is computed, whatever the architecture.
+void reject_unsupported(const Reader& r) {
+  if (r.text("normalize_activations") == "covariance_whitening") {
+    r.reject("normalize_activations",
+             "whitening is not supported: fold the whitening into the weights, or use none, "
+             "expected_average_only_in, layer_norm or constant_norm_rescale");
+  }
+  if (r.boolean("jumprelu_ste_to_input", false)) {
+    r.reject("jumprelu_ste_to_input",
+             "gradients of the step through the pre-activations are not supported; false is");
+  }
+  if (r.text("jumprelu_sparsity_loss_mode", "step") == "quadratic" || r.find("target_l0") != nullptr) {
+    r.reject(r.find("target_l0") != nullptr ? "target_l0" : "jumprelu_sparsity_loss_mode",
+             "the quadratic L0 loss is not supported; 'step' and 'tanh' are");
+  }
+}
+
+Config parse_new(const Reader& r) {
+  Config c;
+  set_architecture(c, r, r.text("architecture"));
+  nn::expect_only(
+      r.json(),
+      {"architecture", "d_in", "d_sae", "d_out", "dtype", "device", "apply_b_dec_to_input",
+       "normalize_activations", "reshape_activations", "k", "rescale_acts_by_decoder_norm",
+       "metadata", "jumprelu_ste_to_input", "jumprelu_sparsity_loss_mode", "target_l0"},
+      r.file());
+  c.d_in = r.size("d_in");
+  c.d_sae = r.size("d_sae");
+  c.d_out = c.transcoder ? r.size("d_out") : c.d_in;
+  c.apply_b_dec_to_input = !c.transcoder && r.boolean("apply_b_dec_to_input", true);
+  c.normalise = r.one_of("normalize_activations", kNormalisations, "none");
+  const std::string shape = r.text("reshape_activations", "none");
+  if (shape != "none" && shape != "hook_z")
+    r.reject("reshape_activations", "supported are none and hook_z");
+  c.join_heads = shape == "hook_z";
+  if (c.architecture == Architecture::topk) {
+    c.k = r.size("k");
+    c.rescale_by_decoder_norm = r.boolean("rescale_acts_by_decoder_norm", false);
+  }
+  set_metadata(c, r.find("metadata") == nullptr ? Json::object() : r.json().at("metadata"), r.file());
+  return c;
+}
+
+Config parse_old(const Reader& r) {
+  Config c;
+  std::string architecture = r.text("architecture", "standard");
+  const std::string activation = r.text("activation_fn_str", r.text("activation_fn", "relu"));
+  const Json* arguments = r.find("activation_fn_kwargs");
+  if (activation == "topk") {
+    architecture = "topk";
+    if (arguments == nullptr || !arguments->is_object() || !arguments->contains("k"))
+      r.reject("activation_fn_kwargs", "topk needs a k in it");
+    c.k = Reader(*arguments, r.file() + ": activation_fn_kwargs").size("k");
+  } else if (activation != "relu") {
+    r.reject(r.find("activation_fn_str") != nullptr ? "activation_fn_str" : "activation_fn",
+             "supported are relu and topk");
+  }
+  set_architecture(c, r, architecture);
+  if (r.boolean("finetuning_scaling_factor", false))
+    r.reject("finetuning_scaling_factor", "a scaling factor of its own is not supported; fold it");
+  c.d_in = r.size("d_in");
+  c.d_sae = r.size("d_sae");
+  c.d_out = c.transcoder ? r.size("d_out") : c.d_in;
+  c.apply_b_dec_to_input = !c.transcoder && r.boolean("apply_b_dec_to_input", true);
+  const Json* normalise = r.find("normalize_activations");
+  if (normalise != nullptr && normalise->is_boolean()) {
+    c.normalise =
+        normalise->get<bool>() ? Normalisation::expected_average_only_in : Normalisation::none;
+  } else {
+    c.normalise = r.one_of("normalize_activations", kNormalisations, "none");
+  }
+  Json metadata = Json::object();
+  for (const char* key : {"model_name", "hook_name", "hook_name_out", "prepend_bos", "context_size",
+                          "dataset_path"}) {
+    if (const Json* v = r.find(key)) metadata[key] = *v;
+  }
+  if (r.find("hook_name") == nullptr && r.find("hook_point") != nullptr)
+    metadata["hook_name"] = r.text("hook_point");
+  if (!metadata.contains("prepend_bos")) metadata["prepend_bos"] = true;
+  set_metadata(c, metadata, r.file());
+  const std::string shape =
+      r.text("reshape_activations", c.hook_name.ends_with("hook_z") ? "hook_z" : "none");
+  if (shape != "none" && shape != "hook_z")
+    r.reject("reshape_activations", "supported are none and hook_z");
+  c.join_heads = shape == "hook_z";
+  return c;
+}
+
+std::string architecture_text(const Config& c) {
+  if (!c.transcoder) return std::string(name_of(c.architecture));
+  const std::string_view plain = c.skip ? "skip_transcoder" : "transcoder";
+  return c.architecture == Architecture::jumprelu ? fmt::format("jumprelu_{}", plain)
+                                                  : std::string(plain);
+}
+
+std::string to_json(const Config& c) {
+  Json metadata = nn::parse_json(c.metadata, "metadata");
+  metadata["sae_lens_version"] = kVersion;
+  const auto set = [&](const char* key, const std::string& value) {
+    if (!value.empty()) metadata[key] = value;
+  };
+  set("model_name", c.model_name);
+  set("hook_name", c.hook_name);
+  set("hook_name_out", c.hook_name_out);
+  if (c.prepend_bos) metadata["prepend_bos"] = *c.prepend_bos;
+  if (c.context_size > 0) metadata["context_size"] = c.context_size;
+  nlohmann::ordered_json json = {{"architecture", architecture_text(c)},
+                                 {"d_in", c.d_in},
+                                 {"d_sae", c.d_sae},
+                                 {"dtype", "float32"},
+                                 {"device", "cpu"},
+                                 {"apply_b_dec_to_input", c.apply_b_dec_to_input},
+                                 {"normalize_activations", name_of(c.normalise)},
+                                 {"reshape_activations", c.join_heads ? "hook_z" : "none"}};
+  if (c.architecture == Architecture::topk) {
+    json["k"] = c.k;
+    json["rescale_acts_by_decoder_norm"] = c.rescale_by_decoder_norm;
+  }
+  if (c.transcoder) json["d_out"] = c.d_out;
+  json["metadata"] = nlohmann::ordered_json(metadata);
+  return json.dump(2) + "\n";
+}
+
+// ---- weights ------------------------------------------------------------------------------------
+Tensor transposed(const Tensor& x) { return x.transpose(0, 1).contiguous(); }
+
+// element i, j times column[j]; or times row[i]
+Tensor scaled(const Tensor& x, const std::vector<double>& by, bool rows) {
+  Tensor out = x.to(DType::f32).clone();
+  float* data = out.data<float>();
+  const std::int64_t width = out.rank() == 2 ? out.dim(1) : 1;
+  for (std::int64_t i = 0; i < out.numel(); ++i) {
+    const auto at = static_cast<std::size_t>(rows || out.rank() == 1 ? i / width : i % width);
+    data[i] = static_cast<float>(data[i] * by[at]);
+  }
+  return out;
+}
+Tensor times(const Tensor& x, double factor) {
+  Tensor out = x.to(DType::f32).clone();
+  float* data = out.data<float>();
+  for (std::int64_t i = 0; i < out.numel(); ++i) data[i] = static_cast<float>(data[i] * factor);
+  return out;
+}
+
+std::vector<double> row_norms(const Tensor& w) {
+  std::vector<double> norms;
+  const Tensor flat = w.contiguous();
+  for (std::int64_t j = 0; j < flat.dim(0); ++j) {
+    double sum = 0;
+    for (std::int64_t i = 0; i < flat.dim(1); ++i) {
+      const double v = flat.data<float>()[j * flat.dim(1) + i];
+      sum += v * v;
+    }
+    norms.push_back(std::sqrt(sum));
+  }
+  return norms;
+}
+
+fs::path weights_file(const fs::path& given) {
+  if (!fs::is_directory(given)) return given;
+  for (const char* name : {"sae.safetensors", "ae.safetensors", "sae_weights.safetensors",
+                           "model.safetensors", "autoencoder.safetensors"}) {
+    if (fs::exists(given / name)) return given / name;
+  }
+  throw FileError(fmt::format(
+      "{}: there is no safetensors file of an SAE in it (sae.safetensors, ae.safetensors, "
+      "model.safetensors, ...)",
+      given.string()));
+}
+
+}  // namespace
+
+Config load_config(const fs::path& folder) {
+  const fs::path file = folder / kConfig;
+  if (!fs::exists(file)) {
+    throw FileError(fmt::format("{}: there is no {} in it; a SAELens folder has {} and {}",
+                                folder.string(), kConfig, kConfig, kWeights));
+  }
+  const Json json = nn::parse_json(read_text(file), file.string());
+  nn::expect_object(json, file.string());
+  const Reader r(json, file.string());
+  std::string version = r.text("sae_lens_version");
+  if (const Json* metadata = r.find("metadata"); version.empty() && metadata != nullptr)
+    version = Reader(*metadata, file.string()).text("sae_lens_version");
+  reject_unsupported(r);
+  return is_new(version) ? parse_new(r) : parse_old(r);
+}
+
+Sae load(const fs::path& folder) {
+  Sae sae{.config = load_config(folder), .name = folder.string()};
+  const SafeTensors file = SafeTensors::open(folder / kWeights);
+  for (const std::string& name : file.names())
+    sae.weights[name] = file.at(name).to(DType::f32).contiguous();
+  check_weights(sae.config, sae.weights, file.file());
+  if (fs::exists(folder / kSparsity)) {
+    const SafeTensors sparsity = SafeTensors::open(folder / kSparsity);
+    const Tensor s = sparsity.at("sparsity").to(DType::f32).contiguous();
+    if (!(s.shape() == Shape{sae.config.d_sae})) {
+      throw CheckpointError(fmt::format("{}: 'sparsity' is {}, but the SAE has {} features",
+                                        sparsity.file(), to_string(s.shape()), sae.config.d_sae));
+    }
+    sae.sparsity = s;
+  }
+  return sae;
+}
+
+void save(const Sae& sae, const fs::path& folder) {
+  check_weights(sae.config, sae.weights, sae.name.empty() ? "the SAE" : sae.name);
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error)
+    throw SaveError(fmt::format("{}: it cannot be made: {}", folder.string(), error.message()));
+  NamedTensors tensors;
+  for (const auto& [name, shape] : weight_shapes(sae.config))
+    tensors.emplace_back(name, sae.weights.at(name).to(DType::f32).contiguous());
+  save_safetensors(folder / kWeights, tensors);
+  if (sae.sparsity) save_safetensors(folder / kSparsity, {{"sparsity", *sae.sparsity}});
+  write_text(folder / kConfig, to_json(sae.config));
+}
+
+Sae import_weights(const fs::path& given, std::int64_t k) {
+  const std::string extension = given.extension().string();
+  if (extension == ".pt" || extension == ".pth" || extension == ".bin" || extension == ".pkl") {
+    throw FileError(fmt::format(
+        "{}: pickled files can run code when they are read, so they never are; save the tensors as "
+        "safetensors first (safetensors.torch.save_file(torch.load(...), 'sae.safetensors'))",
+        given.string()));
+  }
+  const SafeTensors file = SafeTensors::open(weights_file(given));
+  const auto has = [&](const char* name) { return file.contains(name); };
+  const auto tensor = [&](const char* name) { return file.at(name).to(DType::f32).contiguous(); };
+  Sae sae{.name = given.string()};
+  Parameters& w = sae.weights;
+  if (has("encoder.weight") && has("decoder.weight") && has("latent_bias")) {  // openai
+    w = {{"W_enc", transposed(tensor("encoder.weight"))},
+         {"W_dec", transposed(tensor("decoder.weight"))},
+         {"b_enc", tensor("latent_bias")},
+         {"b_dec", tensor("pre_bias")}};
+  } else if (has("encoder.weight") && has("W_dec")) {  // sparsify
+    w = {{"W_enc", transposed(tensor("encoder.weight"))},
+         {"W_dec", tensor("W_dec")},
+         {"b_enc", tensor("encoder.bias")},
+         {"b_dec", tensor("b_dec")}};
+  } else if (has("encoder.weight") && has("decoder.weight")) {  // dictionary_learning
+    w = {{"W_enc", transposed(tensor("encoder.weight"))},
+         {"W_dec", transposed(tensor("decoder.weight"))},
+         {"b_enc", tensor("encoder.bias")},
+         {"b_dec", tensor("bias")}};
+  } else {
+    throw CheckpointError(fmt::format(
+        "{}: its tensors ({}) are those of no library that is known: dictionary_learning "
+        "(encoder.weight, encoder.bias, decoder.weight, bias), OpenAI (encoder.weight, "
+        "decoder.weight, pre_bias, latent_bias), sparsify (encoder.weight, encoder.bias, W_dec, "
+        "b_dec); a SAELens folder has a cfg.json",
+        file.file(), fmt::join(file.names(), ", ")));
+  }
+  Config& c = sae.config;
+  if (w["W_enc"].rank() != 2)
+    throw CheckpointError(fmt::format("{}: the encoder is no matrix", file.file()));
+  c.d_in = c.d_out = w["W_enc"].dim(0);
+  c.d_sae = w["W_enc"].dim(1);
+  if (has("threshold") && k == 0) {
+    c.architecture = Architecture::jumprelu;
+    w["threshold"] = tensor("threshold");
+  }
+  if (k > 0) {
+    c.architecture = Architecture::topk;
+    c.k = k;
+  }
+  check_weights(c, w, file.file());
+  return sae;
+}
+
+Sae fold_decoder_norm(const Sae& sae) {
+  Sae out = sae;
+  std::vector<double> norms = row_norms(sae.weights.at("W_dec")), inverse;
+  for (double& n : norms) {
+    if (n == 0) n = 1;
+    inverse.push_back(1 / n);
+  }
+  out.weights["W_dec"] = scaled(sae.weights.at("W_dec"), inverse, true);
+  out.weights["W_enc"] = scaled(sae.weights.at("W_enc"), norms, false);
+  for (const char* name : {"b_enc", "b_gate", "b_mag", "threshold"}) {
+    if (sae.weights.contains(name)) out.weights[name] = scaled(sae.weights.at(name), norms, true);
+  }
+  // The rows have norm 1, so ranking by h_j |W_dec[j]| is ranking by h_j.
+  out.config.rescale_by_decoder_norm = false;
+  return out;
+}
+
+Sae fold_scale(const Sae& sae, double scale) {
+  Sae out = sae;
+  const auto fold = [&](const char* name, double factor) {
+    if (sae.weights.contains(name)) out.weights[name] = times(sae.weights.at(name), factor);
+  };
+  fold("W_enc", scale);
+  fold("W_dec", 1 / scale);
+  fold("b_dec", 1 / scale);
+  return out;
+}
+
+}  // namespace vitrine::sae

@@ -1,0 +1,44 @@
+// SAEs in files: SAELens's folders, read and written, and the layouts of other libraries, read.
+#pragma once
+
+#include <filesystem>
+#include <string_view>
+#include <vector>
+
+#include "sae/sae.h"
+
+namespace vitrine::sae {
+
+// A folder with cfg.json and sae_weights.safetensors (and sparsity.safetensors, if there), as SAELens
+// 6 writes it. A cfg.json without a version of at least 6 is read as the older format. Weights of any
+// float type become f32. Throws FileError for a file that is missing or malformed, ConfigError for an
+// architecture or setting that is not supported (named, with what is), CheckpointError for weights
+// that do not fit, NumericError for those that are not finite.
+Sae load(const std::filesystem::path& folder);
+// The configuration alone.
+Config load_config(const std::filesystem::path& folder);
+
+// SAELens's SAE.load_from_disk reads what this writes. Throws SaveError; files that were there stay
+// then.
+void save(const Sae& sae, const std::filesystem::path& folder);
+
+// A safetensors file of another library, or a folder with one:
+//   dictionary_learning  encoder.weight [d_sae, d_in], encoder.bias, decoder.weight [d_in, d_sae], bias
+//   openai               encoder.weight, decoder.weight, pre_bias, latent_bias
+//   sparsify             encoder.weight, encoder.bias, W_dec [d_sae, d_in], b_dec
+// Which one is told by the names. They do not say what the activation is: k > 0 makes it topk, else
+// it is standard (or, with a `threshold`, jumprelu). What else is to be known, such as the site, is
+// for the caller to fill in. Throws FileError, also for a pickle (.pt, .pth, .bin), which is never
+// read, and CheckpointError for a file of none of these kinds.
+Sae import_weights(const std::filesystem::path& file, std::int64_t k);
+
+// Moves the decoder's norms into the encoder, so that every decoder row has norm 1 and features give
+// their true size: W_enc[:, j] n_j, b_enc n_j, threshold n_j, W_dec[j] / n_j. Of rows with norm 0
+// nothing changes. Gated SAEs: W_enc and both biases.
+Sae fold_decoder_norm(const Sae& sae);
+
+// SAEs of activations that were scaled by s while training, for unscaled ones: W_enc s, W_dec / s,
+// b_dec / s.
+Sae fold_scale(const Sae& sae, double scale);
+
+}  // namespace vitrine::sae

@@ -1,0 +1,238 @@
+#include "sae/sae.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+
+#include "autograd/ops.h"
+#include "tensor/error.h"
+
+namespace vitrine::sae {
+
+std::string_view name_of(Architecture a) {
+  constexpr std::string_view kNames[] = {"standard", "topk", "jumprelu", "gated"};
+  return kNames[static_cast<int>(a)];
+}
+std::string_view name_of(Normalisation n) {
+  constexpr std::string_view kNames[] = {"none", "expected_average_only_in", "layer_norm",
+                                         "constant_norm_rescale"};
+  return kNames[static_cast<int>(n)];
+}
+
+std::vector<std::pair<std::string, Shape>> weight_shapes(const Config& c) {
+  std::vector<std::pair<std::string, Shape>> shapes = {{"W_enc", {c.d_in, c.d_sae}}};
+  if (c.architecture == Architecture::gated) {
+    for (const char* name : {"b_gate", "b_mag", "r_mag"}) shapes.push_back({name, {c.d_sae}});
+  } else {
+    shapes.push_back({"b_enc", {c.d_sae}});
+  }
+  if (c.architecture == Architecture::jumprelu) shapes.push_back({"threshold", {c.d_sae}});
+  shapes.push_back({"W_dec", {c.d_sae, c.d_out}});
+  shapes.push_back({"b_dec", {c.d_out}});
+  if (c.skip) shapes.push_back({"W_skip", {c.d_out, c.d_in}});
+  return shapes;
+}
+
+void check_weights(const Config& config, const Parameters& weights, const std::string& where) {
+  std::vector<std::string> wrong;
+  Parameters left = weights;
+  for (const auto& [name, shape] : weight_shapes(config)) {
+    const auto it = left.find(name);
+    if (it == left.end()) {
+      wrong.push_back(fmt::format("'{}' {} is missing", name, to_string(shape)));
+    } else if (!(it->second.shape() == shape)) {
+      wrong.push_back(fmt::format("'{}' is {} where the configuration needs {}", name,
+                                  to_string(it->second.shape()), to_string(shape)));
+    }
+    if (it != left.end()) left.erase(it);
+  }
+  for (const auto& [name, tensor] : left)
+    wrong.push_back(fmt::format("'{}' is a weight that a {} SAE does not have", name,
+                                name_of(config.architecture)));
+  if (!wrong.empty()) {
+    const std::string more =
+        wrong.size() == 1 ? "" : fmt::format(" (and {} more)", wrong.size() - 1);
+    throw CheckpointError(fmt::format("{}: {}{}", where, wrong[0], more));
+  }
+  for (const auto& [name, tensor] : weights) {
+    const Tensor flat = tensor.contiguous();
+    const float* data = flat.data<float>();
+    for (std::int64_t i = 0; i < flat.numel(); ++i) {
+      if (std::isfinite(data[i])) continue;
+      throw NumericError(fmt::format("{}: element {} of '{}' is {}", where, i, name, data[i]));
+    }
+  }
+}
+
+// ---- nodes --------------------------------------------------------------------------------------
+Value Nodes::weight(Builder& b, const char* weight) const {
+  for (const auto& [name, shape] : weight_shapes(config_)) {
+    if (name == weight) return b.parameter(fmt::format("{}.{}", name_, name), {DType::f32, shape});
+  }
+  throw GraphError(fmt::format("a {} SAE has no {}", name_of(config_.architecture), weight));
+}
+
+namespace {
+
+// [.., head, e] as [.., head * e]
+Value joined(const Value& x, std::int64_t width) {
+  Shape shape;
+  std::int64_t last = 1;
+  int axis = x.rank();
+  while (axis > 0 && last < width) last *= x.dim(--axis);
+  for (int a = 0; a < axis; ++a) shape.push_back(x.dim(a));
+  shape.push_back(last);
+  return reshape(x, shape);
+}
+
+}  // namespace
+
+Value Nodes::pre(const Value& given) {
+  Builder& b = given.builder();
+  shape_ = given.shape();
+  Value x = config_.join_heads ? joined(given, config_.d_in) : given;
+  if (x.rank() == 0 || x.dim(-1) != config_.d_in) {
+    throw ShapeError(fmt::format(
+        "the SAE '{}' reads values of width {}{}, not {}", name_, config_.d_in,
+        config_.hook_name.empty() ? "" : fmt::format(" (it was trained at {})", config_.hook_name),
+        to_string(given.shape())));
+  }
+  const auto width = static_cast<double>(config_.d_in);
+  if (config_.normalise == Normalisation::layer_norm) {
+    mean_ = mean(x, {x.rank() - 1}, true);
+    x = x - mean_;
+    scale_ = sqrt(sum(square(x), {x.rank() - 1}, true) / (width - 1));  // as torch's std
+    x = x / (scale_ + 1e-5);
+  } else if (config_.normalise == Normalisation::constant_norm_rescale) {
+    scale_ = sqrt(sum(square(x), {x.rank() - 1}, true)) / std::sqrt(width);
+    x = x / scale_;
+  }
+  x_ = x;
+  if (config_.apply_b_dec_to_input && !config_.transcoder) x = x - weight(b, "b_dec");
+  Value w = weight(b, "W_enc");
+  if (config_.architecture != Architecture::gated) return linear(x, w, weight(b, "b_enc"));
+  return linear(x, w * exp(weight(b, "r_mag")), weight(b, "b_mag"));
+}
+
+namespace {
+Value norms(const Value& w_dec) { return sqrt(sum(square(w_dec), {1})); }
+}  // namespace
+
+Value Nodes::features(const Value& h) const {
+  Builder& b = h.builder();
+  const Value zero = b.scalar(0, h.dtype());
+  switch (config_.architecture) {
+    case Architecture::standard:
+      return relu(h);
+    case Architecture::topk: {
+      const Value score = config_.rescale_by_decoder_norm ? h * norms(weight(b, "W_dec")) : h;
+      return select(top_mask(score, config_.k), relu(score), zero);
+    }
+    case Architecture::jumprelu:
+      return select(less(weight(b, "threshold"), h), relu(h), zero);
+    case Architecture::gated: {
+      // h = x W e^r + b_mag, so the gate's x W + b_gate is (h - b_mag) e^-r + b_gate.
+      const Value gate =
+          (h - weight(b, "b_mag")) * exp(neg(weight(b, "r_mag"))) + weight(b, "b_gate");
+      return select(less(zero, gate), relu(h), zero);
+    }
+  }
+  throw GraphError("an unknown architecture");
+}
+
+Value Nodes::decode(const Value& given) const {
+  Builder& b = given.builder();
+  const Value w = weight(b, "W_dec");
+  const Value f = config_.architecture == Architecture::topk && config_.rescale_by_decoder_norm
+                      ? given / norms(w)
+                      : given;
+  Value y = linear(f, w, weight(b, "b_dec"));
+  if (config_.skip) y = y + matmul(x_, transpose(weight(b, "W_skip")));
+  if (config_.transcoder) return y;
+  if (config_.normalise == Normalisation::layer_norm) y = y * scale_ + mean_;
+  if (config_.normalise == Normalisation::constant_norm_rescale) y = y * scale_;
+  return config_.join_heads ? reshape(y, shape_) : y;
+}
+
+Codec codec(const Sae& sae, const std::string& name) {
+  if (sae.config.transcoder) {
+    throw ConfigError(
+        fmt::format("{}: a transcoder reads one site and gives another, so it cannot be spliced "
+                    "into one",
+                    sae.name));
+  }
+  const auto nodes = std::make_shared<Nodes>(sae.config, name);
+  return {.pre = [nodes](const Value& x) { return nodes->pre(x); },
+          .encode = [nodes](const Value& h) { return nodes->features(h); },
+          .decode = [nodes](const Value& f) { return nodes->decode(f); }};
+}
+
+Parameters with_parameters(Parameters parameters, const Sae& sae, const std::string& name) {
+  for (const auto& [weight, tensor] : sae.weights)
+    parameters.insert_or_assign(fmt::format("{}.{}", name, weight), tensor);
+  return parameters;
+}
+
+// ---- activations that are there -----------------------------------------------------------------
+namespace {
+constexpr std::int64_t kRows = 1024;  // encoded together
+}
+
+Encoder::Encoder(const Sae& sae, ThreadPool* pool)
+    : sae_(sae), pool_(pool), parameters_(with_parameters({}, sae, "sae")) {}
+
+Plan Encoder::plan(std::int64_t rows) const {
+  const auto [it, is_new] = plans_.try_emplace(rows);
+  if (is_new) {
+    Builder b;
+    Nodes nodes(sae_.config, "sae");
+    // The heads of a site are joined already where activations are a matrix.
+    Config flat = sae_.config;
+    flat.join_heads = false;
+    nodes = Nodes(flat, "sae");
+    const Value f =
+        nodes.features(nodes.pre(b.input("x", {DType::f32, {rows, sae_.config.d_in}})));
+    b.output("features", f);
+    b.output("reconstruction", nodes.decode(f));
+    it->second =
+        compile(std::move(b).finish(), fetch(value("features"), value("reconstruction")));
+  }
+  return it->second;
+}
+
+Encoder::Encoded Encoder::encode(const Tensor& given) const {
+  const Config& c = sae_.config;
+  const bool fits = given.rank() >= 1 && given.numel() % std::max<std::int64_t>(1, c.d_in) == 0 &&
+                    (given.dim(-1) == c.d_in ||
+                     (c.join_heads && given.rank() >= 2 && given.dim(-1) * given.dim(-2) == c.d_in));
+  if (!fits) {
+    throw ShapeError(fmt::format(
+        "{}: this SAE reads activations of width {}{}, but these are {}", sae_.name, c.d_in,
+        c.hook_name.empty() ? "" : fmt::format(" (of {})", c.hook_name), to_string(given.shape())));
+  }
+  const Tensor x = given.to(DType::f32).contiguous().reshape({given.numel() / c.d_in, c.d_in});
+  const std::int64_t n = x.dim(0);
+  Encoded out{Tensor::empty({n, c.d_sae}, DType::f32), Tensor::empty({n, c.d_out}, DType::f32)};
+  const float* data = x.data<float>();
+  for (std::int64_t i = 0; i < x.numel(); ++i) {
+    if (std::isfinite(data[i])) continue;
+    throw NumericError(fmt::format("row {} of the activations has {} at place {}", i / c.d_in,
+                                   data[i], i % c.d_in));
+  }
+  for (std::int64_t begin = 0; begin < n; begin += kRows) {
+    const std::int64_t rows = std::min(kRows, n - begin);
+    const Results r = plan(rows).run({{"x", x.slice(0, begin, begin + rows)}}, parameters_,
+                                     {.pool = pool_});
+    const auto put = [&](const char* name, const Tensor& to) {
+      const Tensor from = r.raw(name).contiguous();
+      std::copy_n(from.view().data, from.bytes(), to.slice(0, begin, begin + rows).view().data);
+    };
+    put("features", out.features);
+    put("reconstruction", out.reconstruction);
+  }
+  return out;
+}
+
+}  // namespace vitrine::sae

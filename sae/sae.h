@@ -1,0 +1,122 @@
+// A trained sparse autoencoder: what it computes, as functions that emit nodes.
+//
+//   sae::Sae s = sae::load("folder");                      // SAELens's folder: folder.h
+//   Spliced g = splice(m.build({1, 6}), site::mlp_out(1), sae::codec(s, "sae"), ErrorTerm::keep);
+//   compile(g.graph, ...).run(feeds, with_parameters(m.parameters(), s, "sae"));
+//
+// An SAE writes an activation x [d_in] as a sum of few decoder rows (Bricken et al. 2023, "Towards
+// Monosemanticity"; Cunningham et al. 2023):
+//
+//   h = (x - b_dec) W_enc + b_enc,   f = activation(h),   x' = f W_dec + b_dec
+//
+// A transcoder is the same with another target: it reads what an MLP reads and gives what the MLP
+// writes (Dunefsky et al. 2024).
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "autograd/plan.h"
+#include "autograd/splice.h"
+
+namespace vitrine::sae {
+
+// The activation f(h):
+enum class Architecture {
+  standard,  // relu(h)
+  topk,      // relu(h) of the k largest h of each sample (Gao et al. 2024)
+  jumprelu,  // h where h > threshold, per feature (Rajamanoharan et al. 2024)
+  gated      // 1[x W_enc + b_gate > 0] relu(x W_enc e^r_mag + b_mag) (the same, earlier in 2024)
+};
+// How x is scaled before encoding, and back after decoding. `expected_average_only_in` is folded into
+// the weights when a folder is written, so there is nothing left to do.
+enum class Normalisation { none, expected_average_only_in, layer_norm, constant_norm_rescale };
+
+std::string_view name_of(Architecture a);  // as SAELens spells them
+std::string_view name_of(Normalisation n);
+
+struct Config {
+  Architecture architecture = Architecture::standard;
+  std::int64_t d_in = 0, d_sae = 0;
+  std::int64_t d_out = 0;  // of the reconstruction: d_in, but for a transcoder
+  bool transcoder = false, skip = false;  // skip: x W_skip^T is added to what is decoded
+  bool apply_b_dec_to_input = true;       // never for a transcoder
+  Normalisation normalise = Normalisation::none;
+  bool join_heads = false;  // the site is [.., head, e]: hook_z
+  std::int64_t k = 0;       // topk
+  bool rescale_by_decoder_norm = false;  // topk: features are ranked, and given, as h_j |W_dec[j]|
+  // Where it was trained, as far as known.
+  std::string model_name, hook_name, hook_name_out;
+  std::optional<bool> prepend_bos;
+  std::int64_t context_size = 0;
+  std::string metadata = "{}";  // all of the folder's metadata, JSON
+
+  friend bool operator==(const Config&, const Config&) = default;
+};
+
+// The weights that a configuration has, with SAELens's names and shapes: W_enc [d_in, d_sae], b_enc
+// [d_sae] (or b_gate, b_mag, r_mag), threshold [d_sae], W_dec [d_sae, d_out], b_dec [d_out], W_skip
+// [d_out, d_in].
+std::vector<std::pair<std::string, Shape>> weight_shapes(const Config& config);
+
+struct Sae {
+  Config config;
+  Parameters weights;  // f32, by SAELens's names
+  std::string name;    // the folder it came from
+  // log10 of the fraction of samples in which each feature was active, [d_sae], if known.
+  std::optional<Tensor> sparsity;
+};
+
+// Throws CheckpointError for a weight that is missing, superfluous or of another shape (naming the
+// first and counting the rest), and NumericError for one that is not finite.
+void check_weights(const Config& config, const Parameters& weights, const std::string& where);
+
+// The functions of an SAE over a graph. Its weights are parameters NAME.W_enc, ...; nothing is
+// computed here. x is [.., d_in], or [.., head, e] with join_heads; h and f are [.., d_sae].
+class Nodes {
+ public:
+  Nodes(Config config, std::string name) : config_(std::move(config)), name_(std::move(name)) {}
+
+  // h. Of a gated SAE, that of the magnitudes. Remembers how x was normalised.
+  Value pre(const Value& x);
+  Value features(const Value& pre) const;
+  // x'. Call pre first. A skip transcoder adds its part, of the x that pre was given.
+  Value decode(const Value& features) const;
+
+ private:
+  Value weight(Builder& b, const char* weight) const;
+
+  Config config_;
+  std::string name_;
+  Value x_, mean_, scale_;  // of the last call of pre
+  Shape shape_;
+};
+
+// For splice. Throws ConfigError for a transcoder, which does not reconstruct the site it reads.
+Codec codec(const Sae& sae, const std::string& name);
+// `parameters` with those of the SAE, NAME.W_enc, ..., which are views of its weights.
+Parameters with_parameters(Parameters parameters, const Sae& sae, const std::string& name);
+
+// Runs an SAE on activations that are there already.
+class Encoder {
+ public:
+  explicit Encoder(const Sae& sae, ThreadPool* pool = nullptr);
+  struct Encoded {
+    Tensor features;        // f32 [n, d_sae]
+    Tensor reconstruction;  // f32 [n, d_out]
+  };
+  // x [n, d_in] of any float type, or [.., d_in], whose leading axes are joined. Throws ShapeError for
+  // another width, saying whose it is, and NumericError for NaN, naming the first row.
+  Encoded encode(const Tensor& x) const;
+
+ private:
+  Plan plan(std::int64_t rows) const;
+  const Sae& sae_;
+  ThreadPool* pool_;
+  Parameters parameters_;
+  mutable std::map<std::int64_t, Plan> plans_;
+};
+
+}  // namespace vitrine::sae

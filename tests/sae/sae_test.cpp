@@ -1,0 +1,195 @@
+// What an SAE computes, beside loops, and spliced into a graph.
+#include "sae/sae.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "autograd/intervention.h"
+#include "autograd/ops.h"
+#include "tensor/error.h"
+#include "tensor/random.h"
+#include "tests/sae/small_sae.h"
+#include "tests/support.h"
+
+namespace vitrine::test {
+namespace {
+
+using sae::Architecture;
+using sae::Normalisation;
+
+// f and x' of one sample, by the formulas of sae.h.
+struct Naive {
+  std::vector<double> f, y;
+};
+Naive naive(const sae::Sae& s, std::vector<double> x) {
+  const sae::Config& c = s.config;
+  const auto w = [&](const char* name, std::int64_t i, std::int64_t j = -1) -> double {
+    const Tensor& t = s.weights.at(name);
+    return t.data<float>()[j < 0 ? i : i * t.dim(1) + j];
+  };
+  const auto at = [](std::int64_t i) { return static_cast<std::size_t>(i); };
+  double mean = 0, scale = 1;
+  if (c.normalise == Normalisation::layer_norm) {
+    for (const double v : x) mean += v / static_cast<double>(c.d_in);
+    double sum = 0;
+    for (const double v : x) sum += (v - mean) * (v - mean);
+    scale = std::sqrt(sum / static_cast<double>(c.d_in - 1));
+    for (double& v : x) v = (v - mean) / (scale + 1e-5);
+  } else if (c.normalise == Normalisation::constant_norm_rescale) {
+    double sum = 0;
+    for (const double v : x) sum += v * v;
+    scale = std::sqrt(sum / static_cast<double>(c.d_in));
+    for (double& v : x) v /= scale;
+  }
+  std::vector<double> h, norm;
+  for (std::int64_t j = 0; j < c.d_sae; ++j) {
+    double sum = 0, squares = 0;
+    for (std::int64_t i = 0; i < c.d_in; ++i) {
+      const double bias = c.apply_b_dec_to_input && !c.transcoder ? w("b_dec", i) : 0;
+      sum += (x[at(i)] - bias) * w("W_enc", i, j);
+    }
+    for (std::int64_t i = 0; i < c.d_out; ++i) squares += w("W_dec", j, i) * w("W_dec", j, i);
+    h.push_back(sum);
+    norm.push_back(std::sqrt(squares));
+  }
+  Naive out;
+  for (std::int64_t j = 0; j < c.d_sae; ++j) {
+    if (c.architecture == Architecture::gated) {
+      const double gate = h[at(j)] + w("b_gate", j),
+                   size = h[at(j)] * std::exp(w("r_mag", j)) + w("b_mag", j);
+      out.f.push_back(gate > 0 ? std::max(0.0, size) : 0);
+      continue;
+    }
+    const double pre = h[at(j)] + w("b_enc", j);
+    bool on = pre > 0;
+    if (c.architecture == Architecture::jumprelu) on = on && pre > w("threshold", j);
+    if (c.architecture == Architecture::topk) {
+      const auto score = [&](std::int64_t m) {
+        return (h[at(m)] + w("b_enc", m)) * (c.rescale_by_decoder_norm ? norm[at(m)] : 1);
+      };
+      int better = 0;
+      for (std::int64_t m = 0; m < c.d_sae; ++m) better += score(m) > score(j) ? 1 : 0;
+      on = on && better < c.k;
+    }
+    out.f.push_back(!on ? 0 : pre * (c.rescale_by_decoder_norm ? norm[at(j)] : 1));
+  }
+  for (std::int64_t i = 0; i < c.d_out; ++i) {
+    double sum = w("b_dec", i);
+    for (std::int64_t j = 0; j < c.d_sae; ++j)
+      sum += out.f[at(j)] / (c.rescale_by_decoder_norm ? norm[at(j)] : 1) * w("W_dec", j, i);
+    if (c.skip) {
+      for (std::int64_t m = 0; m < c.d_in; ++m) sum += x[at(m)] * w("W_skip", i, m);
+    }
+    out.y.push_back(c.transcoder ? sum : sum * scale + mean);
+  }
+  return out;
+}
+
+struct Kind {
+  std::string name;
+  sae::Config config;
+};
+class EverySae : public ::testing::TestWithParam<Kind> {};
+INSTANTIATE_TEST_SUITE_P(
+    Kinds, EverySae,
+    ::testing::Values(
+        Kind{"standard", {}}, Kind{"topk", {.architecture = Architecture::topk, .k = 3}},
+        Kind{"topk_rescaled",
+             {.architecture = Architecture::topk, .k = 3, .rescale_by_decoder_norm = true}},
+        Kind{"jumprelu", {.architecture = Architecture::jumprelu}},
+        Kind{"gated", {.architecture = Architecture::gated}},
+        Kind{"without_b_dec", {.apply_b_dec_to_input = false}},
+        Kind{"layer_norm", {.normalise = Normalisation::layer_norm}},
+        Kind{"constant_norm", {.normalise = Normalisation::constant_norm_rescale}},
+        Kind{"transcoder", {.transcoder = true}},
+        Kind{"skip_transcoder", {.transcoder = true, .skip = true}}),
+    [](const auto& info) { return info.param.name; });
+
+TEST_P(EverySae, ComputesWhatItsFormulasSay) {
+  const sae::Sae s = small_sae(GetParam().config);
+  const Tensor x = draw("x", {7, s.config.d_in});
+  const auto found = sae::Encoder(s).encode(x);
+  for (std::int64_t i = 0; i < 7; ++i) {
+    const Naive want = naive(s, x.select(0, i).to_vector<double>());
+    const auto f = found.features.select(0, i).to_vector<double>(),
+               y = found.reconstruction.select(0, i).to_vector<double>();
+    for (std::size_t j = 0; j < f.size(); ++j) EXPECT_NEAR(f[j], want.f[j], 2e-5) << i << ", " << j;
+    for (std::size_t j = 0; j < y.size(); ++j) EXPECT_NEAR(y[j], want.y[j], 2e-5) << i << ", " << j;
+  }
+}
+
+// A graph with one site, spliced.
+struct Model {
+  Graph graph;
+  Feeds feeds;
+};
+Model one_site(std::int64_t width, const Shape& shape) {
+  Builder b;
+  const Value x = b.input("x", {DType::f32, shape});
+  const Value mine = b.site("mine", x * 2.0, {Axis::batch, Axis::feature});
+  b.output("y", mine * mine);
+  return {std::move(b).finish(), {{"x", draw("x", {shape[0], width}).reshape(shape)}}};
+}
+
+TEST_P(EverySae, SplicedWithItsErrorChangesNothing) {
+  const sae::Sae s = small_sae(GetParam().config);
+  if (s.config.transcoder) {
+    EXPECT_THROW(sae::codec(s, "sae"), ConfigError);
+    return;
+  }
+  const Model m = one_site(s.config.d_in, {5, s.config.d_in});
+  const Spliced g = splice(m.graph, Site{"mine"}, sae::codec(s, "sae"), ErrorTerm::keep);
+  const Results plain = compile(m.graph, fetch(value("y"))).run(m.feeds, {});
+  const Results r = compile(g.graph, fetch(value("y"), g.acts, g.recons))
+                        .run(m.feeds, sae::with_parameters({}, s, "sae"));
+  expect_close(r["y"], plain["y"], 1e-5, "y");
+  const auto alone = sae::Encoder(s).encode(compile(m.graph, fetch(Site{"mine"})).run(m.feeds, {})["mine"]);
+  expect_close(r[g.acts], alone.features, 1e-6, "features");
+  expect_close(r[g.recons], alone.reconstruction, 1e-6, "reconstruction");
+}
+
+TEST(Sae, JoinsTheHeadsOfASite) {
+  sae::Sae s = small_sae({});
+  s.config.join_heads = true;
+  Builder b;
+  const Value x = b.input("x", {DType::f32, {5, 3, 4}});
+  b.output("y", b.site("z", x, {Axis::batch, Axis::head, Axis::feature}));
+  const Spliced g = splice(std::move(b).finish(), Site{"z"}, sae::codec(s, "sae"), ErrorTerm::drop);
+  const Tensor given = draw("x", {5, 12});
+  const Results r = compile(g.graph, fetch(value("y"), g.acts))
+                        .run({{"x", given.reshape({5, 3, 4})}}, sae::with_parameters({}, s, "sae"));
+  const auto alone = sae::Encoder(s).encode(given);
+  EXPECT_EQ(r["y"].shape(), (Shape{5, 3, 4}));
+  expect_close(r["y"].reshape({5, 12}), alone.reconstruction, 1e-6, "y");
+  expect_close(r[g.acts], alone.features, 1e-6, "features");
+}
+
+TEST(Sae, AnotherWidthIsNamed) {
+  sae::Sae s = small_sae({});
+  s.config.hook_name = "blocks.1.hook_mlp_out";
+  s.name = "somewhere";
+  const std::string said =
+      message_of<ShapeError>([&] { sae::Encoder(s).encode(Tensor::zeros({2, 5}, DType::f32)); });
+  EXPECT_NE(said.find("somewhere: this SAE reads activations of width 12 (of blocks.1.hook_mlp_out), "
+                      "but these are [2, 5]"),
+            std::string::npos)
+      << said;
+  const Model m = one_site(5, {2, 5});
+  const std::string spliced = message_of<ShapeError>(
+      [&] { splice(m.graph, Site{"mine"}, sae::codec(s, "sae"), ErrorTerm::keep); });
+  EXPECT_NE(spliced.find("width 12 (it was trained at blocks.1.hook_mlp_out), not [2, 5]"),
+            std::string::npos)
+      << spliced;
+}
+
+TEST(Sae, ActivationsThatAreNotNumbersAreNamed) {
+  const sae::Sae s = small_sae({});
+  const Tensor x = Tensor::zeros({3, 12}, DType::f32);
+  x.data<float>()[2 * 12 + 5] = std::nanf("");
+  EXPECT_EQ(message_of<NumericError>([&] { sae::Encoder(s).encode(x); }),
+            "row 2 of the activations has nan at place 5");
+}
+
+}  // namespace
+}  // namespace vitrine::test
