@@ -1,0 +1,44 @@
+// The losses of SAE training, as nodes.
+//
+// All of them are written once, for two ways of looking at features. Densely, values are [n, d_sae].
+// Sparsely they are [n, capacity] beside a table of the features that may be active (ops.h,
+// linear_active): all other features are exactly 0, in value and gradient, so a reconstruction and
+// every gradient cost what the active ones do.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "autograd/builder.h"
+#include "sae/rules.h"
+
+namespace vitrine::sae {
+
+// The weights as training keeps them: W_enc [d_sae, d_in], a row for each feature, so that what
+// belongs to a feature lies together. The rest as in sae.h.
+using TrainedShapes = std::vector<std::pair<std::string, Shape>>;
+TrainedShapes trained_shapes(const TrainingRules& rules);
+
+// How a step looks at features. capacity 0: densely.
+struct View {
+  std::int64_t capacity = 0;
+  friend auto operator<=>(const View&, const View&) = default;
+};
+// Whether the features of a sample may exceed the capacity: then the step must be done again.
+bool may_overflow(const TrainingRules& rules, const View& view);
+
+// What is emitted. Means are over `batch` samples, of which these are a part.
+struct Loss {
+  Value total;
+  std::map<std::string, Value> parts;  // scalars, by SAELens's names: mse_loss, l1_loss, ...
+  Value active;                        // boolean, in the places of the features
+  Value features;                      // the codes, in those places
+  Value reconstruction;                // [n, d_out]
+  Value index;                         // the table; undefined: dense
+};
+// Inputs: x [n, d_in]; for a transcoder y [n, d_out] and y.weight [], 1 / sum over the batch of |y -
+// mean y|^2; dead boolean [d_sae]; sparsity f32 [], the coefficient of the penalty at this step.
+Loss emit_loss(Builder& b, const TrainingRules& rules, const View& view, std::int64_t rows,
+               std::int64_t batch);
+
+}  // namespace vitrine::sae

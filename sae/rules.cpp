@@ -1,0 +1,176 @@
+#include "sae/rules.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "nn/strict_json.h"
+#include "tensor/error.h"
+#include "tensor/nearest.h"
+
+namespace vitrine::sae {
+namespace {
+
+constexpr std::string_view kKinds[] = {"standard", "topk",     "batchtopk", "matryoshka_batchtopk",
+                                       "jumprelu", "gated"};
+constexpr std::string_view kPenalties[] = {"step", "tanh"};
+constexpr std::string_view kShapes[] = {"cosine", "linear", "constant"};
+
+template <class T, std::size_t N>
+T index_of(const std::string_view (&names)[N], const nn::Json& json, const std::string& where) {
+  const auto name = json.get<std::string>();
+  for (std::size_t i = 0; i < N; ++i) {
+    if (names[i] == name) return static_cast<T>(i);
+  }
+  throw CheckpointError(
+      fmt::format("{}: there is no '{}'; there are {}", where, name, fmt::join(names, ", ")));
+}
+
+}  // namespace
+
+std::string_view name_of(Kind kind) { return kKinds[static_cast<int>(kind)]; }
+std::string_view name_of(Penalty penalty) { return kPenalties[static_cast<int>(penalty)]; }
+std::vector<std::string> kind_names() { return {std::begin(kKinds), std::end(kKinds)}; }
+
+Kind parse_kind(std::string_view name) {
+  if (name == "matryoshka") return Kind::matryoshka;
+  for (std::size_t i = 0; i < std::size(kKinds); ++i) {
+    if (kKinds[i] == name) return static_cast<Kind>(i);
+  }
+  throw Error(ErrorKind::usage,
+              fmt::format("there is no kind of SAE '{}'{}; there are {}", name,
+                          did_you_mean(nearest(std::string(name), kind_names(), 1)),
+                          fmt::join(kKinds, ", ")));
+}
+
+void check_rules(const TrainingRules& r) {
+  const auto require = [](bool ok, const std::string& what) {
+    if (!ok) throw Error(ErrorKind::usage, what);
+  };
+  require(r.d_in >= 1 && r.d_sae >= 1,
+          fmt::format("an SAE of {} inputs and {} features cannot be", r.d_in, r.d_sae));
+  if (r.competes()) {
+    require(r.k > 0 && r.k <= static_cast<double>(r.d_sae),
+            fmt::format("k is {:g}; choose more than 0 and at most the {} features", r.k, r.d_sae));
+    require(r.kind != Kind::topk || r.k == std::floor(r.k),
+            fmt::format("topk needs a whole k, not {:g}; batchtopk takes any", r.k));
+  }
+  if (r.kind == Kind::matryoshka) {
+    require(!r.widths.empty() && r.widths.back() == r.d_sae && r.widths.front() >= 1 &&
+                std::is_sorted(r.widths.begin(), r.widths.end(), std::less_equal<>()),
+            fmt::format("the widths of a matryoshka must rise to the {} features, not {}", r.d_sae,
+                        fmt::join(r.widths, ", ")));
+  }
+  require(r.batch >= 1, fmt::format("batches of {} samples: choose 1 or more", r.batch));
+  require(r.sparsity >= 0 && std::isfinite(r.sparsity),
+          fmt::format("a sparsity coefficient of {:g}: choose 0 or more", r.sparsity));
+  require(r.bandwidth > 0, fmt::format("a bandwidth of {:g}: choose more than 0", r.bandwidth));
+  require(r.clip >= 0, fmt::format("clipping at {:g}: choose 0 (off) or more", r.clip));
+  require(r.beta1 >= 0 && r.beta1 < 1 && r.beta2 >= 0 && r.beta2 < 1,
+          fmt::format("betas {:g} and {:g}: choose 0 to less than 1", r.beta1, r.beta2));
+  require(!r.skip || r.transcoder, "a skip connection belongs to a transcoder");
+  if (!r.transcoder) {
+    require(r.d_out == 0 || r.d_out == r.d_in,
+            fmt::format("an SAE gives back its {} inputs, not {}; a transcoder may give others",
+                        r.d_in, r.d_out));
+    return;
+  }
+  require(r.kind == Kind::standard || r.kind == Kind::jumprelu || r.kind == Kind::batchtopk,
+          fmt::format("a transcoder is standard, jumprelu or batchtopk, not {}: SAELens's folders "
+                      "have no place for others",
+                      name_of(r.kind)));
+  require(!r.rescale_by_decoder_norm || !r.competes(),
+          "a transcoder's decoder begins at 0, so features cannot be ranked by its norms");
+  require(!r.unit_norm, "a transcoder's decoder begins at 0, so its rows cannot be kept at norm 1");
+  require(r.normalise == Normalisation::none ||
+              r.normalise == Normalisation::expected_average_only_in,
+          "a transcoder's input and output have different statistics: no normalisation at run time");
+}
+
+std::string to_json(const TrainingRules& r) {
+  const nn::Json json = {{"kind", name_of(r.kind)},
+                         {"d_in", r.d_in},
+                         {"d_sae", r.d_sae},
+                         {"d_out", r.d_out},
+                         {"transcoder", r.transcoder},
+                         {"skip", r.skip},
+                         {"apply_b_dec_to_input", r.apply_b_dec_to_input},
+                         {"normalise", static_cast<int>(r.normalise)},
+                         {"k", r.k},
+                         {"widths", r.widths},
+                         {"rescale_by_decoder_norm", r.rescale_by_decoder_norm},
+                         {"sparsity", r.sparsity},
+                         {"sparsity_warmup", r.sparsity_warmup},
+                         {"norm_weighted", r.norm_weighted},
+                         {"penalty", name_of(r.penalty)},
+                         {"tanh_scale", r.tanh_scale},
+                         {"bandwidth", r.bandwidth},
+                         {"initial_threshold", r.initial_threshold},
+                         {"aux", r.aux},
+                         {"threshold_rate", r.threshold_rate},
+                         {"beta1", r.beta1},
+                         {"beta2", r.beta2},
+                         {"eps", r.eps},
+                         {"clip", r.clip},
+                         {"unit_norm", r.unit_norm},
+                         {"initial_norm", r.initial_norm},
+                         {"schedule",
+                          {{"shape", kShapes[static_cast<int>(r.schedule.shape)]},
+                           {"peak", r.schedule.peak},
+                           {"warmup", r.schedule.warmup},
+                           {"steps", r.schedule.steps},
+                           {"last", r.schedule.last}}},
+                         {"batch", r.batch},
+                         {"dead_after", r.dead_after},
+                         {"resample_every", r.resample_every},
+                         {"seed", r.seed}};
+  return json.dump();
+}
+
+TrainingRules parse_rules(std::string_view text, const std::string& where) {
+  try {
+    const nn::Json json = nn::parse_json(text, where);
+    TrainingRules r;
+    r.kind = index_of<Kind>(kKinds, json.at("kind"), where);
+    r.d_in = json.at("d_in");
+    r.d_sae = json.at("d_sae");
+    r.d_out = json.at("d_out");
+    r.transcoder = json.at("transcoder");
+    r.skip = json.at("skip");
+    r.apply_b_dec_to_input = json.at("apply_b_dec_to_input");
+    r.normalise = static_cast<Normalisation>(json.at("normalise").get<int>());
+    r.k = json.at("k");
+    r.widths = json.at("widths").get<std::vector<std::int64_t>>();
+    r.rescale_by_decoder_norm = json.at("rescale_by_decoder_norm");
+    r.sparsity = json.at("sparsity");
+    r.sparsity_warmup = json.at("sparsity_warmup");
+    r.norm_weighted = json.at("norm_weighted");
+    r.penalty = index_of<Penalty>(kPenalties, json.at("penalty"), where);
+    r.tanh_scale = json.at("tanh_scale");
+    r.bandwidth = json.at("bandwidth");
+    r.initial_threshold = json.at("initial_threshold");
+    r.aux = json.at("aux");
+    r.threshold_rate = json.at("threshold_rate");
+    r.beta1 = json.at("beta1");
+    r.beta2 = json.at("beta2");
+    r.eps = json.at("eps");
+    r.clip = json.at("clip");
+    r.unit_norm = json.at("unit_norm");
+    r.initial_norm = json.at("initial_norm");
+    const nn::Json& s = json.at("schedule");
+    r.schedule = {index_of<nn::Schedule::Shape>(kShapes, s.at("shape"), where), s.at("peak"),
+                  s.at("warmup"), s.at("steps"), s.at("last")};
+    r.batch = json.at("batch");
+    r.dead_after = json.at("dead_after");
+    r.resample_every = json.at("resample_every");
+    r.seed = json.at("seed");
+    return r;
+  } catch (const nn::Json::exception& error) {
+    throw CheckpointError(
+        fmt::format("{}: the rules of the run cannot be read: {}", where, error.what()));
+  }
+}
+
+}  // namespace vitrine::sae

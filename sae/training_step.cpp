@@ -1,0 +1,703 @@
+#include "sae/training_step.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "autograd/gradient.h"
+#include "autograd/ops.h"
+#include "sae/folder.h"
+#include "tensor/error.h"
+
+namespace vitrine::sae {
+namespace {
+
+std::string state_name(const std::string& parameter) { return "adam." + parameter; }
+std::string sum_name(const std::string& parameter) { return "sum." + parameter; }
+std::string next_name(const std::string& leaf) { return leaf + ".next"; }
+
+// ---- plans --------------------------------------------------------------------------------------
+// Dense steps hold [rows, d_sae] matrices: so many rows at a time that these stay small.
+std::int64_t dense_rows(const TrainingRules& r) {
+  constexpr std::int64_t kElements = 24 << 20;  // 96 MB of f32
+  std::int64_t rows = r.batch;
+  while (rows % 2 == 0 && rows * r.d_sae > kElements) rows /= 2;
+  return rows;
+}
+std::int64_t rows_of(const TrainingRules& r, const View& view) {
+  return view.capacity == 0 ? dense_rows(r) : r.batch;
+}
+
+const std::vector<std::string>& outputs() {
+  static const std::vector<std::string> names = {"loss", "active", "most_active", "fires", "errors",
+                                                 "overflow", "smallest"};
+  return names;
+}
+
+LeafSet all_weights(const TrainingRules& r) {
+  std::string names;
+  for (const auto& [name, shape] : trained_shapes(r)) names += (names.empty() ? "" : ",") + name;
+  return leaves(names);
+}
+
+// The losses with everything that is reported; returns the graph with gradients of all weights.
+Graph with_gradients(const TrainingRules& r, const View& view, std::vector<std::string>* parts) {
+  Builder b;
+  const std::int64_t rows = rows_of(r, view);
+  const Loss loss = emit_loss(b, r, view, rows, r.batch);
+  b.output("loss", loss.total);
+  for (const auto& [name, part] : loss.parts) {
+    b.output("part." + name, part);
+    if (parts != nullptr) parts->push_back(name);
+  }
+  const Value on = cast(loss.active, DType::f32), per_sample = sum(on, {1});
+  b.output("active", sum(per_sample));
+  b.output("most_active", max(per_sample, {0}));
+  b.output("fires", loss.index.defined() ? scatter_add_rows(on, loss.index, r.d_sae) : sum(on, {0}));
+  const Value target = r.transcoder ? b.input("y", {DType::f32, {rows, r.out_width()}})
+                                    : b.input("x", {DType::f32, {rows, r.d_in}});
+  b.output("errors", sum(square(loss.reconstruction - target), {1}));
+  // Samples whose row of the table is full may have lost features.
+  Value overflow = b.scalar(0, DType::f32);
+  if (may_overflow(r, view)) {
+    const Value last = slice(loss.index, 1, view.capacity - 1, view.capacity);
+    const Value none = less(cast(last, DType::f32), b.scalar(0, DType::f32));
+    overflow = sum(cast(logical_not(none), DType::f32));
+  }
+  b.output("overflow", overflow);
+  const Value infinity = b.scalar(std::numeric_limits<double>::infinity(), DType::f32);
+  const Value positive = less(b.scalar(0, DType::f32), loss.features);
+  b.output("smallest", neg(max(neg(select(positive, loss.features, infinity)), {0, 1})));
+  b.output("features", loss.features);
+  b.output("reconstruction", loss.reconstruction);
+  if (loss.index.defined()) b.output("index", loss.index);
+  return gradient(std::move(b).finish(), "loss", all_weights(r));
+}
+
+// The part of a decoder's gradient along its rows changes nothing when rows keep norm 1.
+Value for_unit_norm(const TrainingRules& r, const std::string& name, const Value& g,
+                    const Value& weight) {
+  if (!r.unit_norm || name != "W_dec") return g;
+  const Value along = sum(g * weight, {1}, true) / maximum(sum(square(weight), {1}, true),
+                                                           weight.builder().scalar(1e-30, DType::f32));
+  return g - along * weight;
+}
+
+// Moves all weights by Adam; `gradient_of(name)` is what they are moved by. Emits grad_norm.
+template <class F>
+Updates move_weights(Builder& b, const TrainingRules& r, const Value& loss, const Value& overflow,
+                     const F& gradient_of) {
+  const auto number = [&](double x) { return b.scalar(x, DType::f32); };
+  std::map<std::string, Value> gradients;
+  Value squares;
+  for (const auto& [name, shape] : trained_shapes(r)) {
+    const Value weight = b.parameter(name, {DType::f32, shape});
+    gradients[name] = for_unit_norm(r, name, gradient_of(name, shape), weight);
+    const Value s = sum_squares(gradients[name]);
+    squares = squares.defined() ? squares + s : s;
+  }
+  const Value norm = sqrt(squares);
+  b.output("grad_norm", norm);
+  const Value limit = number(std::numeric_limits<double>::infinity());
+  Value fine = less(norm, limit);
+  if (loss.defined()) fine = logical_and(fine, less(abs(loss), limit));
+  if (overflow.defined()) fine = logical_and(fine, less(overflow, number(0.5)));
+  const Value clip = r.clip > 0 ? minimum(number(1), r.clip / (norm + 1e-6)) : number(1);
+  // Not a number: adamw leaves everything as it is.
+  const Value factor = select(fine, clip, number(std::numeric_limits<double>::quiet_NaN()));
+  const Value settings = b.input("adam.settings", {DType::f64, {3}});
+  Updates updates;
+  for (const auto& [name, shape] : trained_shapes(r)) {
+    const std::int64_t n = numel(shape);
+    const Value state = b.parameter(state_name(name), {DType::f32, {3, n}});
+    Value next = adamw(state, gradients[name], factor, settings, {r.beta1, r.beta2, r.eps, 0});
+    if (name == "threshold") {
+      const Value clamped = maximum(slice(next, 0, 0, 1), number(0));
+      next = concat({clamped, slice(next, 0, 1, 3)}, 0);
+    }
+    if (r.unit_norm && name == "W_dec") {
+      const Value w = reshape(slice(next, 0, 0, 1), shape);
+      const Value unit = w / maximum(sqrt(sum(square(w), {1}, true)), number(1e-30));
+      next = select(fine, concat({reshape(unit, {1, n}), slice(next, 0, 1, 3)}, 0), next);
+    }
+    b.output(updates[state_name(name)] = next_name(state_name(name)), next);
+  }
+  return updates;
+}
+
+Fetch wanted(const std::vector<std::string>& parts, bool norm) {
+  Fetch f;
+  for (const std::string& name : outputs()) f.wants.push_back(value(name));
+  for (const std::string& name : parts) f.wants.push_back(value("part." + name));
+  if (norm) f.wants.push_back(value("grad_norm"));
+  return f;
+}
+
+// All of a step.
+Plan compile_step(const TrainingRules& r, const View& view) {
+  std::vector<std::string> parts;
+  Builder b(with_gradients(r, view, &parts));
+  const Updates updates =
+      move_weights(b, r, b.output("loss"), b.output("overflow"),
+                   [&](const std::string& name, const Shape&) { return b.output(grad_name(name)); });
+  return compile(std::move(b).finish(), wanted(parts, true), updates);
+}
+
+// A part of a batch, whose gradient is added to the sums; the first part of a step keeps nothing.
+Plan compile_part(const TrainingRules& r, const View& view) {
+  std::vector<std::string> parts;
+  Builder b(with_gradients(r, view, &parts));
+  const Value keep = b.input("sum.keep", {DType::boolean, {}});
+  Updates updates;
+  for (const auto& [name, shape] : trained_shapes(r)) {
+    const Value sum = b.parameter(sum_name(name), {DType::f32, shape});
+    b.output(updates[sum_name(name)] = next_name(sum_name(name)),
+             select(keep, sum, b.scalar(0, DType::f32)) + b.output(grad_name(name)));
+  }
+  return compile(std::move(b).finish(), wanted(parts, false), updates);
+}
+
+Plan compile_application(const TrainingRules& r) {
+  Builder b;
+  const Updates updates =
+      move_weights(b, r, Value(), Value(), [&](const std::string& name, const Shape& shape) {
+        return b.parameter(sum_name(name), {DType::f32, shape});
+      });
+  return compile(std::move(b).finish(), fetch(value("grad_norm")), updates);
+}
+
+// ---- numbers ------------------------------------------------------------------------------------
+std::int64_t next_power_of_two(std::int64_t n) {
+  std::int64_t power = 8;
+  while (power < n) power *= 2;
+  return power;
+}
+
+// sum |t - mean|^2 over the rows, in f64.
+double total_variance(const Tensor& t) {
+  const std::int64_t n = t.dim(0), d = t.dim(1);
+  const float* data = t.data<float>();
+  std::vector<double> mean(static_cast<std::size_t>(d), 0);
+  double squares = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    for (std::int64_t j = 0; j < d; ++j) {
+      const double v = data[i * d + j];
+      mean[static_cast<std::size_t>(j)] += v;
+      squares += v * v;
+    }
+  }
+  for (const double m : mean) squares -= m * m / static_cast<double>(n);
+  return squares;
+}
+
+void copy_into(const Tensor& from, const Tensor& to) {
+  const Tensor flat = from.contiguous();
+  std::copy_n(flat.view().data, flat.bytes(), to.view().data);
+}
+
+Tensor expect_tensor(const Parameters& tensors, const std::string& name, const Type& type) {
+  const auto it = tensors.find(name);
+  if (it != tensors.end() && it->second.shape() == type.shape && it->second.dtype() == type.dtype)
+    return it->second;
+  throw CheckpointError(fmt::format(
+      "'{}' must be {}, but {}; is the checkpoint of other settings?", name, to_string(type),
+      it == tensors.end()
+          ? "is not there"
+          : fmt::format("is {}", to_string(Type{it->second.dtype(), it->second.shape()}))));
+}
+
+}  // namespace
+
+Parameters initial_weights(const TrainingRules& r, random::Key key, const Tensor& b_dec) {
+  Parameters w;
+  for (const auto& [name, shape] : trained_shapes(r)) w[name] = Tensor::zeros(shape, DType::f32);
+  const std::int64_t d = r.d_in, features = r.d_sae;
+  // kaiming_uniform of [features, d]: bounds sqrt(6 / d). Only the direction is kept.
+  Tensor rows = Tensor::empty({features, d}, DType::f32);
+  ThreadPool pool(1);
+  const double bound = std::sqrt(6.0 / static_cast<double>(d));
+  random::fill_uniform(pool, key.fold("W_dec"), rows, -bound, bound);
+  for (std::int64_t j = 0; j < features; ++j) {
+    float* row = rows.data<float>() + j * d;
+    double squares = 0;
+    for (std::int64_t i = 0; i < d; ++i) squares += static_cast<double>(row[i]) * row[i];
+    const double target = r.unit_norm ? 1 : r.initial_norm;
+    const double factor = squares > 0 ? target / std::sqrt(squares) : 0;
+    for (std::int64_t i = 0; i < d; ++i) row[i] = static_cast<float>(row[i] * factor);
+  }
+  w["W_enc"] = rows;
+  if (!r.transcoder) w["W_dec"] = rows.clone();
+  if (r.kind == Kind::jumprelu)
+    w["threshold"] = Tensor::full({features}, DType::f32, r.initial_threshold);
+  if (b_dec.defined()) w["b_dec"] = b_dec.to(DType::f32).clone();
+  return w;
+}
+
+Tensor geometric_median(const Tensor& given, int iterations) {
+  const Tensor x = given.to(DType::f32).contiguous();
+  const std::int64_t n = x.dim(0), d = x.dim(1);
+  const float* data = x.data<float>();
+  std::vector<double> at(static_cast<std::size_t>(d), 0);
+  for (std::int64_t i = 0; i < n * d; ++i) at[static_cast<std::size_t>(i % d)] += data[i];
+  for (double& v : at) v /= static_cast<double>(std::max<std::int64_t>(1, n));
+  for (int round = 0; round < iterations; ++round) {
+    std::vector<double> next(at.size(), 0);
+    double weights = 0, moved = 0, size = 0;
+    for (std::int64_t i = 0; i < n; ++i) {
+      double squares = 0;
+      for (std::int64_t j = 0; j < d; ++j) {
+        const double e = data[i * d + j] - at[static_cast<std::size_t>(j)];
+        squares += e * e;
+      }
+      const double weight = 1 / std::max(std::sqrt(squares), 1e-10);
+      weights += weight;
+      for (std::int64_t j = 0; j < d; ++j) next[static_cast<std::size_t>(j)] += weight * data[i * d + j];
+    }
+    for (std::size_t j = 0; j < at.size(); ++j) {
+      next[j] /= weights;
+      moved += (next[j] - at[j]) * (next[j] - at[j]);
+      size += next[j] * next[j];
+    }
+    at = std::move(next);
+    if (moved <= 1e-12 * size) break;
+  }
+  Tensor out = Tensor::empty({d}, DType::f32);
+  for (std::int64_t j = 0; j < d; ++j)
+    out.data<float>()[j] = static_cast<float>(at[static_cast<std::size_t>(j)]);
+  return out;
+}
+
+TrainingStep::TrainingStep(const TrainingRules& rules, const Parameters& weights)
+    : rules_(rules),
+      silent_(static_cast<std::size_t>(rules.d_sae), 0),
+      fired_(static_cast<std::size_t>(rules.d_sae), 0) {
+  check_rules(rules);
+  for (const auto& [name, shape] : trained_shapes(rules)) {
+    const Tensor state = Tensor::zeros({3, numel(shape)}, DType::f32);
+    copy_into(expect_tensor(weights, name, {DType::f32, shape}), state);
+    bound_[name] = weights_[name] = state.select(0, 0).reshape(shape);
+    bound_[state_name(name)] = state;
+  }
+}
+
+double TrainingStep::sparsity_coefficient() const {
+  const std::int64_t warmup = rules_.sparsity_warmup;
+  if (steps_ >= warmup) return rules_.sparsity;
+  return rules_.sparsity * static_cast<double>(steps_ + 1) / static_cast<double>(warmup);
+}
+
+// ---- which way ----------------------------------------------------------------------------------
+View TrainingStep::view_for_next() const {
+  if (fixed_ >= 0) return {fixed_};
+  const TrainingRules& r = rules_;
+  if (r.kind == Kind::topk) return {static_cast<std::int64_t>(r.k)};
+  const std::int64_t all = r.d_sae;
+  if (r.whole_batch()) {  // some samples get more than their share
+    const std::int64_t share = static_cast<std::int64_t>(std::ceil(r.k));
+    const std::int64_t seen = last_most_ < 0 ? 4 * share : last_most_ + last_most_ / 2;
+    return {std::min(all, next_power_of_two(std::max(2 * share, seen) + 1))};
+  }
+  // A table entry costs about thirty times what an element of a dense product does (measured:
+  // bench/README.md), and what counts is how many entries there are, not how many there is room for.
+  constexpr double kDense = 1.0 / 30;
+  if (last_most_ < 0 || last_l0_ > kDense * static_cast<double>(all)) return {0};
+  const std::int64_t room = next_power_of_two(last_most_ + last_most_ / 2 + 1);
+  return {2 * room > all ? 0 : room};
+}
+
+const Plan& TrainingStep::plan(const View& view) {
+  const auto [it, is_new] = plans_.try_emplace(view);
+  if (is_new) {
+    if (plans_.size() > 4) {  // capacities come and go; arenas are large
+      plans_.clear();
+      return plan(view);
+    }
+    it->second = view.capacity == 0 ? compile_part(rules_, view) : compile_step(rules_, view);
+  }
+  return it->second;
+}
+const Plan& TrainingStep::apply_plan() {
+  if (!apply_) apply_ = compile_application(rules_);
+  return *apply_;
+}
+
+// ---- a step -------------------------------------------------------------------------------------
+Feeds TrainingStep::step_feeds(double rate, const Tensor* dead) const {
+  const auto t = static_cast<double>(steps_ + 1);
+  Tensor flags = Tensor::zeros({rules_.d_sae}, DType::boolean);
+  if (dead != nullptr) {
+    flags = dead->to(DType::boolean).contiguous();
+  } else {
+    for (std::size_t j = 0; j < silent_.size(); ++j)
+      flags.view().as<std::uint8_t>()[j] = silent_[j] >= rules_.dead_after ? 1 : 0;
+  }
+  return {{"adam.settings", Tensor::of<double>({3}, {rate, 1 - std::pow(rules_.beta1, t),
+                                                     1 - std::pow(rules_.beta2, t)})},
+          {"sparsity", Tensor::scalar<float>(static_cast<float>(sparsity_coefficient()))},
+          {"dead", flags}};
+}
+
+namespace {
+
+// Only what a graph reads may be fed.
+Feeds only_known(const Plan& plan, const Feeds& feeds) {
+  Feeds known;
+  for (const Node& n : plan.graph().nodes()) {
+    if (n.op->name != "input") continue;
+    const auto it = feeds.find(std::get<LeafName>(n.attributes).name);
+    if (it != feeds.end()) known.insert(*it);
+  }
+  return known;
+}
+
+void add_part(Outcome& o, const Results& r, double batch) {
+  o.loss += r.scalar("loss");
+  o.l0 += r.scalar("active") / batch;
+  o.most_active = std::max(o.most_active, static_cast<std::int64_t>(r.scalar("most_active")));
+  for (const std::string& name : r.names()) {
+    if (name.starts_with("part.")) o.parts[name.substr(5)] += r.scalar(name);
+  }
+}
+
+}  // namespace
+
+// Runs a step; `last` are the results of its only part, or the sums of all parts.
+Outcome TrainingStep::run(const Batch& batch, ThreadPool& pool, const View& view, Feeds feeds,
+                          Results& last) {
+  const Plan& p = plan(view);
+  const std::int64_t rows = rows_of(rules_, view);
+  const RunOptions options{.pool = &pool, .find_nan = false};
+  const auto samples = static_cast<double>(rules_.batch);
+  Outcome o;
+  o.capacity = view.capacity;
+  if (view.capacity > 0) {
+    feeds["x"] = batch.x;
+    if (rules_.transcoder) feeds["y"] = batch.y;
+    last = p.run(only_known(p, feeds), bound_, options);
+    add_part(o, last, samples);
+    o.grad_norm = last.scalar("grad_norm");
+    return o;
+  }
+  for (const auto& [name, shape] : trained_shapes(rules_)) {
+    if (!bound_.contains(sum_name(name))) bound_[sum_name(name)] = Tensor::zeros(shape, DType::f32);
+  }
+  Tensor fires = Tensor::zeros({rules_.d_sae}, DType::f32),
+         errors = Tensor::zeros({rules_.batch}, DType::f32);
+  for (std::int64_t begin = 0; begin < rules_.batch; begin += rows) {
+    feeds["x"] = batch.x.slice(0, begin, begin + rows);
+    if (rules_.transcoder) feeds["y"] = batch.y.slice(0, begin, begin + rows);
+    feeds["sum.keep"] = Tensor::full({}, DType::boolean, begin > 0 ? 1 : 0);
+    last = p.run(only_known(p, feeds), bound_, options);
+    add_part(o, last, samples);
+    const Tensor some = last.raw("fires");
+    for (std::int64_t j = 0; j < rules_.d_sae; ++j) fires.data<float>()[j] += some.data<float>()[j];
+    copy_into(last.raw("errors"), errors.slice(0, begin, begin + rows));
+  }
+  // A loss that is not finite has made a gradient that is not, and nothing moves.
+  o.grad_norm = apply_plan().run(only_known(apply_plan(), feeds), bound_, options).scalar("grad_norm");
+  fires_ = fires;
+  errors_ = errors;
+  return o;
+}
+
+Outcome TrainingStep::step(const Batch& batch, ThreadPool& pool) {
+  return step(batch, pool, rate());
+}
+
+Outcome TrainingStep::step(const Batch& batch, ThreadPool& pool, double rate, const Tensor* dead) {
+  check_batch(batch);
+  const Tensor& target = rules_.transcoder ? batch.y : batch.x;
+  const double variance = total_variance(target);
+  Feeds feeds = step_feeds(rate, dead);
+  if (rules_.transcoder)
+    feeds["y.weight"] = Tensor::scalar<float>(static_cast<float>(1 / variance));
+  View view = view_for_next();
+  Results results;
+  Outcome o;
+  for (;;) {
+    o = run(batch, pool, view, feeds, results);
+    if (view.capacity == 0) break;
+    const double overflow = results.scalar("overflow");
+    fires_ = results.raw("fires");
+    errors_ = results.raw("errors");
+    if (!may_overflow(rules_, view) || overflow == 0) break;
+    // Nothing has moved. Twice the room, or all of it.
+    view.capacity = std::min(rules_.d_sae, 2 * view.capacity);
+    if (!rules_.competes() && 2 * view.capacity > rules_.d_sae) view.capacity = 0;
+  }
+  if (!std::isfinite(o.loss) || !std::isfinite(o.grad_norm)) explain_failure(batch, o);
+  double error = 0;
+  for (const float e : errors_.to_vector<float>()) error += e;
+  o.explained_variance = variance > 0 ? 1 - error / variance : 0;
+  last_l0_ = o.l0;
+  last_most_ = o.most_active;
+  if (rules_.whole_batch()) {
+    const double smallest = results.scalar("smallest");
+    if (std::isfinite(smallest))
+      threshold_ = (1 - rules_.threshold_rate) * threshold_ + rules_.threshold_rate * smallest;
+  }
+  count_fires(fires_);
+  ++steps_;
+  samples_ += rules_.batch;
+  if (rules_.resample_every > 0 && steps_ % rules_.resample_every == 0) resample(batch, errors_);
+  o.dead = dead_features();
+  return o;
+}
+
+void TrainingStep::check_batch(const Batch& batch) const {
+  const auto check = [&](const Tensor& t, std::int64_t width, const char* what) {
+    const Type type{DType::f32, {rules_.batch, width}};
+    if (t.defined() && t.dtype() == type.dtype && t.shape() == type.shape) return;
+    throw ShapeError(fmt::format(
+        "a batch of {} must be {}, not {}", what, to_string(type),
+        t.defined() ? to_string(Type{t.dtype(), t.shape()}) : std::string("nothing")));
+  };
+  check(batch.x, rules_.d_in, "activations");
+  if (rules_.transcoder) check(batch.y, rules_.out_width(), "targets");
+}
+
+void TrainingStep::count_fires(const Tensor& fires) {
+  const float* count = fires.data<float>();
+  for (std::size_t j = 0; j < silent_.size(); ++j) {
+    silent_[j] = count[j] > 0 ? 0 : silent_[j] + rules_.batch;
+    fired_[j] += static_cast<std::int64_t>(count[j]);
+  }
+}
+
+std::int64_t TrainingStep::dead_features() const {
+  return std::count_if(silent_.begin(), silent_.end(),
+                       [&](std::int64_t n) { return n >= rules_.dead_after; });
+}
+
+Tensor TrainingStep::sparsity() const {
+  Tensor out = Tensor::empty({rules_.d_sae}, DType::f32);
+  const double samples = static_cast<double>(std::max<std::int64_t>(1, samples_));
+  for (std::size_t j = 0; j < fired_.size(); ++j)
+    out.data<float>()[j] =
+        static_cast<float>(std::log10(static_cast<double>(fired_[j]) / samples + 1e-10));
+  return out;
+}
+
+// Dead features begin anew as inputs that are reconstructed badly, drawn in proportion to the square
+// of their loss (Bricken et al. 2023, "Neuron resampling").
+void TrainingStep::resample(const Batch& batch, const Tensor& errors) {
+  std::vector<std::size_t> dead;
+  double alive_norm = 0;
+  std::int64_t alive = 0;
+  const std::int64_t d = rules_.d_in, out = rules_.out_width();
+  const auto norm_of = [](const float* row, std::int64_t n) {
+    double squares = 0;
+    for (std::int64_t i = 0; i < n; ++i) squares += static_cast<double>(row[i]) * row[i];
+    return std::sqrt(squares);
+  };
+  float* encoder = weights_["W_enc"].data<float>();
+  for (std::size_t j = 0; j < silent_.size(); ++j) {
+    if (silent_[j] >= rules_.dead_after) {
+      dead.push_back(j);
+    } else {
+      alive_norm += norm_of(encoder + static_cast<std::int64_t>(j) * d, d);
+      ++alive;
+    }
+  }
+  if (dead.empty()) return;
+  alive_norm = alive > 0 ? alive_norm / static_cast<double>(alive) : 1;
+  std::vector<double> upto;  // running sums of the squared losses
+  for (const float e : errors.to_vector<float>())
+    upto.push_back((upto.empty() ? 0 : upto.back()) + static_cast<double>(e) * e);
+  if (!(upto.back() > 0)) return;
+  const random::Key key =
+      random::Key{rules_.seed}.fold("resample").fold(static_cast<std::uint64_t>(steps_));
+  const Tensor& target = rules_.transcoder ? batch.y : batch.x;
+  for (std::size_t i = 0; i < dead.size(); ++i) {
+    const double at = random::uniform(key, i) * upto.back();
+    const auto row = std::min<std::int64_t>(
+        rules_.batch - 1, std::upper_bound(upto.begin(), upto.end(), at) - upto.begin());
+    const auto feature = static_cast<std::int64_t>(dead[i]);
+    const float *x = batch.x.data<float>() + row * d, *y = target.data<float>() + row * out;
+    const double x_norm = norm_of(x, d), y_norm = norm_of(y, out);
+    if (!(x_norm > 0 && y_norm > 0)) continue;
+    float* decoder = weights_["W_dec"].data<float>();
+    for (std::int64_t c = 0; c < out; ++c)
+      decoder[feature * out + c] = static_cast<float>(y[c] / y_norm);
+    for (std::int64_t c = 0; c < d; ++c)
+      encoder[feature * d + c] = static_cast<float>(x[c] / x_norm * 0.2 * alive_norm);
+    for (const auto& [name, shape] : trained_shapes(rules_)) {
+      if (name == "b_dec" || name == "W_skip") continue;
+      const std::int64_t width = shape.size() == 2 ? shape[1] : 1, n = numel(shape);
+      float* state = bound_[state_name(name)].data<float>();
+      for (int moment = 1; moment <= 2; ++moment)
+        std::fill_n(state + moment * n + feature * width, width, 0.0F);
+      if (shape.size() == 1)
+        state[feature] = static_cast<float>(name == "threshold" ? rules_.initial_threshold : 0);
+    }
+    silent_[dead[i]] = 0;
+  }
+}
+
+void TrainingStep::explain_failure(const Batch& batch, const Outcome& o) const {
+  const auto look = [&](const Tensor& t, const char* what) {
+    const float* data = t.data<float>();
+    for (std::int64_t i = 0; i < t.numel(); ++i) {
+      if (std::isfinite(data[i])) continue;
+      throw NumericError(fmt::format(
+          "step {}: row {} of the {} has {} at place {}; no weight has been changed", steps_ + 1,
+          i / t.dim(1), what, data[i], i % t.dim(1)));
+    }
+  };
+  look(batch.x, "activations");
+  if (batch.y.defined()) look(batch.y, "targets");
+  throw NumericError(fmt::format(
+      "step {}: the loss is {}, the norm of the gradient {}; no weight has been changed; a lower "
+      "learning rate or clipping may help",
+      steps_ + 1, o.loss, o.grad_norm));
+}
+
+// ---- checks -------------------------------------------------------------------------------------
+TrainingStep::Gradients TrainingStep::gradients(const Batch& batch, ThreadPool& pool,
+                                                const Tensor* dead) const {
+  check_batch(batch);
+  TrainingRules whole = rules_;
+  const View view = rules_.competes() || fixed_ > 0 ? View{fixed_ > 0 ? fixed_ : rules_.d_sae} : View{0};
+  std::vector<std::string> parts;
+  const Graph g = with_gradients(whole, view, &parts);
+  if (rows_of(rules_, view) != rules_.batch)
+    throw Error(ErrorKind::usage, "gradients are for batches that fit into one part");
+  Fetch f = wanted(parts, false);
+  for (const char* name : {"features", "reconstruction"}) f.wants.push_back(value(name));
+  if (view.capacity > 0) f.wants.push_back(value("index"));
+  f.wants.push_back(grad(all_weights(rules_)));
+  const Plan p = compile(g, f);
+  Feeds feeds = step_feeds(0, dead);
+  feeds["x"] = batch.x;
+  if (rules_.transcoder) {
+    feeds["y"] = batch.y;
+    feeds["y.weight"] = Tensor::scalar<float>(static_cast<float>(1 / total_variance(batch.y)));
+  }
+  const Results r = p.run(only_known(p, feeds), bound_, {.pool = &pool});
+  Gradients out;
+  add_part(out.outcome, r, static_cast<double>(rules_.batch));
+  for (const auto& [name, shape] : trained_shapes(rules_)) out.gradients[name] = r.grad(name).clone();
+  out.reconstruction = r.raw("reconstruction").clone();
+  if (view.capacity == 0) {
+    out.features = r.raw("features").clone();
+    return out;
+  }
+  out.features = Tensor::zeros({rules_.batch, rules_.d_sae}, DType::f32);
+  const Tensor index = r.raw("index").contiguous(), codes = r.raw("features").contiguous();
+  for (std::int64_t i = 0; i < index.numel(); ++i) {
+    const std::int32_t j = index.data<std::int32_t>()[i];
+    if (j >= 0)
+      out.features.data<float>()[i / index.dim(1) * rules_.d_sae + j] = codes.data<float>()[i];
+  }
+  return out;
+}
+
+std::string TrainingStep::explain() const {
+  std::string text;
+  for (const auto& [view, p] : plans_) {
+    text += view.capacity == 0 ? fmt::format("dense, {} samples at a time\n", dense_rows(rules_))
+                               : fmt::format("room for {} active features\n", view.capacity);
+    text += p.explain();
+  }
+  if (apply_) text += "moving the weights\n" + apply_->explain();
+  return text;
+}
+
+// ---- what is kept -------------------------------------------------------------------------------
+namespace {
+
+// SAELens's layout: W_enc [d_in, d_sae].
+Tensor as_saelens(const std::string& name, const Tensor& t) {
+  return name == "W_enc" ? t.transpose(0, 1).contiguous().clone() : t.contiguous().clone();
+}
+
+Architecture architecture_of(Kind kind) {
+  switch (kind) {
+    case Kind::standard:
+      return Architecture::standard;
+    case Kind::topk:
+      return Architecture::topk;
+    case Kind::gated:
+      return Architecture::gated;
+    default:
+      return Architecture::jumprelu;
+  }
+}
+
+}  // namespace
+
+Sae TrainingStep::finished(double scale) const {
+  Sae sae;
+  Config& c = sae.config;
+  c.architecture = architecture_of(rules_.kind);
+  c.d_in = rules_.d_in;
+  c.d_sae = rules_.d_sae;
+  c.d_out = rules_.out_width();
+  c.transcoder = rules_.transcoder;
+  c.skip = rules_.skip;
+  c.apply_b_dec_to_input = rules_.apply_b_dec_to_input && !rules_.transcoder;
+  c.normalise = rules_.normalise == Normalisation::expected_average_only_in ? Normalisation::none
+                                                                            : rules_.normalise;
+  if (rules_.kind == Kind::topk) {
+    c.k = static_cast<std::int64_t>(rules_.k);
+    c.rescale_by_decoder_norm = rules_.rescale_by_decoder_norm;
+  }
+  for (const auto& [name, tensor] : weights_) sae.weights[name] = as_saelens(name, tensor);
+  if (rules_.kind == Kind::topk && rules_.rescale_by_decoder_norm) {
+    sae = fold_decoder_norm(sae);
+    sae.config.rescale_by_decoder_norm = true;  // by norms of 1
+  }
+  if (rules_.whole_batch()) {
+    // The threshold is on the features that competed: h_j |W_dec[j]| with rescaling. With norms folded
+    // these are the pre-activations.
+    if (rules_.rescale_by_decoder_norm) {
+      c.architecture = Architecture::standard;  // no threshold to fold yet
+      sae = fold_decoder_norm(sae);
+      sae.config.architecture = Architecture::jumprelu;
+    }
+    sae.weights["threshold"] = Tensor::full({rules_.d_sae}, DType::f32, threshold_);
+  }
+  sae.sparsity = sparsity();
+  if (scale == 1) return sae;
+  // fold_scale keeps h, so thresholds on h stay; folded norms are of the scaled decoder.
+  Sae out = fold_scale(sae, scale);
+  if (rules_.whole_batch() && rules_.rescale_by_decoder_norm) {
+    out = fold_decoder_norm(out);
+  }
+  return out;
+}
+
+Parameters TrainingStep::state() const {
+  Parameters state;
+  for (const auto& [name, tensor] : bound_) {
+    if (name.starts_with("adam.")) state[name] = tensor;
+  }
+  const auto n = static_cast<std::int64_t>(silent_.size());
+  state["silent"] = Tensor::of<std::int64_t>({n}, silent_);
+  state["fired"] = Tensor::of<std::int64_t>({n}, fired_);
+  state["counts"] = Tensor::of<std::int64_t>({3}, {steps_, samples_, last_most_});
+  state["measured"] = Tensor::of<double>({2}, {threshold_, last_l0_});
+  return state;
+}
+
+void TrainingStep::restore(const Parameters& state) {
+  const Parameters own = this->state();
+  for (const auto& [name, tensor] : own)
+    expect_tensor(state, name, {tensor.dtype(), tensor.shape()});
+  for (const auto& [name, tensor] : own) {
+    if (name.starts_with("adam.")) copy_into(state.at(name), tensor);
+  }
+  silent_ = state.at("silent").to_vector<std::int64_t>();
+  fired_ = state.at("fired").to_vector<std::int64_t>();
+  const auto counts = state.at("counts").to_vector<std::int64_t>();
+  const auto measured = state.at("measured").to_vector<double>();
+  steps_ = counts[0];
+  samples_ = counts[1];
+  last_most_ = counts[2];
+  threshold_ = measured[0];
+  last_l0_ = measured[1];
+}
+
+}  // namespace vitrine::sae

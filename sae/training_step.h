@@ -1,0 +1,119 @@
+// One step of SAE training: losses, gradients, clipping, Adam, in one plan or a few.
+//
+//   TrainingStep step(rules, initial_weights(rules, key));
+//   Outcome o = step.step({.x = batch}, pool);
+//   Sae sae = step.finished(metadata);
+//
+// How the plan looks at features, densely or by a table of the active ones (loss.h), is chosen for
+// each step from what the last one measured: densely while more than about one in thirty is active,
+// else by a table with room for half again as many as the fullest sample had. A sample that does not
+// fit undoes the step, which is done again with more room, so the outcome does not depend on the
+// choice beyond rounding; the choice itself depends on the data alone, so a run gives the same bits
+// on any machine of a kind with any number of threads.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "autograd/plan.h"
+#include "sae/loss.h"
+#include "tensor/random.h"
+
+namespace vitrine::sae {
+
+// Kaiming-uniform decoder rows of norm rules.initial_norm, W_enc their transpose, biases 0, thresholds
+// rules.initial_threshold; a transcoder's decoder 0. `b_dec`, if defined, is what b_dec begins as: a
+// mean or geometric median of activations, or of a transcoder's targets.
+Parameters initial_weights(const TrainingRules& rules, random::Key key, const Tensor& b_dec = {});
+
+// The point with the least mean distance to the rows of x [n, d] (Weiszfeld 1937).
+Tensor geometric_median(const Tensor& x, int iterations = 100);
+
+struct Batch {
+  Tensor x;      // f32 [rules.batch, d_in]
+  Tensor y = {}; // f32 [rules.batch, d_out], for a transcoder
+};
+
+struct Outcome {
+  double loss = 0, grad_norm = 0;
+  std::map<std::string, double> parts;  // the losses that add up to it, by SAELens's names
+  double l0 = 0;                 // mean number of active features of a sample
+  double explained_variance = 0; // 1 - sum |e|^2 / sum |target - mean|^2, of this batch
+  std::int64_t most_active = 0;  // features of a sample, at most
+  std::int64_t dead = 0;         // features, after this step
+  std::int64_t capacity = 0;     // of the plan that was used; 0: dense
+};
+
+class TrainingStep {
+ public:
+  // Throws Error (usage) for rules that cannot be, CheckpointError for weights of other shapes.
+  TrainingStep(const TrainingRules& rules, const Parameters& weights);
+  TrainingStep(TrainingStep&&) = default;
+
+  // Throws ShapeError for a batch of another size, and NumericError when the loss or the gradient is
+  // not finite, naming a row of x that is not, if there is one. Nothing has changed then.
+  Outcome step(const Batch& batch, ThreadPool& pool);
+  // The same with this learning rate, and with these features dead instead of those that are.
+  Outcome step(const Batch& batch, ThreadPool& pool, double rate, const Tensor* dead = nullptr);
+
+  const TrainingRules& rules() const { return rules_; }
+  std::int64_t steps() const { return steps_; }
+  double rate() const { return rules_.schedule.rate(steps_); }         // of the next step
+  double sparsity_coefficient() const;                                 // of the next step
+  double threshold() const { return threshold_; }                      // batchtopk, so far
+  // Weights as training keeps them: views that further steps change.
+  const Parameters& weights() const { return weights_; }
+  std::int64_t dead_features() const;
+  // The fraction of all samples so far in which each feature fired, as log10(fraction + 1e-10).
+  Tensor sparsity() const;
+
+  // The SAE as it is now, a copy. batchtopk and matryoshka become jumprelu with the threshold so far
+  // and decoder norms folded. `scale` is what activations were multiplied by; it is folded, too.
+  Sae finished(double scale = 1) const;
+
+  // All that a step reads and changes, as tensors. Views.
+  Parameters state() const;
+  // Copies a state() back. Throws CheckpointError for what is missing or of another shape.
+  void restore(const Parameters& state);
+
+  // The gradients of a batch, and its outcome, without a step: for checks.
+  struct Gradients {
+    Outcome outcome;
+    Parameters gradients;
+    Tensor features, reconstruction;  // [batch, d_sae] and [batch, d_out]
+  };
+  Gradients gradients(const Batch& batch, ThreadPool& pool, const Tensor* dead = nullptr) const;
+
+  // What a plan says of itself.
+  std::string explain() const;
+  // Steps always look at features this way; 0 is densely. For tests and benchmarks.
+  void fix_view(std::int64_t capacity) { fixed_ = capacity; }
+
+ private:
+  View view_for_next() const;
+  const Plan& plan(const View& view);
+  const Plan& apply_plan();
+  Outcome run(const Batch& batch, ThreadPool& pool, const View& view, Feeds feeds, Results& last);
+  void check_batch(const Batch& batch) const;
+  void count_fires(const Tensor& fires);
+  void resample(const Batch& batch, const Tensor& errors);
+  [[noreturn]] void explain_failure(const Batch& batch, const Outcome& outcome) const;
+  Feeds step_feeds(double rate, const Tensor* dead) const;
+
+  TrainingRules rules_;
+  Parameters weights_, bound_;
+  std::map<View, Plan> plans_;
+  std::optional<Plan> apply_;  // of dense steps, which take several parts
+  std::int64_t steps_ = 0, samples_ = 0;
+  double threshold_ = 0;
+  // Of the last step, from which the next view follows. Before the first, nothing is known.
+  double last_l0_ = -1;
+  std::int64_t last_most_ = -1;
+  std::vector<std::int64_t> silent_, fired_;  // samples since a feature fired, and in which it did
+  std::int64_t fixed_ = -1;
+  Tensor fires_, errors_;  // of the last step: [d_sae] and [batch]
+};
+
+}  // namespace vitrine::sae
