@@ -36,6 +36,8 @@ constexpr Verb kVerbs[] = {
     {"heads", "what every head does; which are induction heads, and what feeds them", verb_heads},
     {"neurons", "the strongest neurons on a prompt; what each responds to in a text", verb_neurons},
     {"steer", "continue a prompt with a direction added, beside the plain text", verb_steer},
+    {"sae", "sparse autoencoders: train, evaluate, look at features", verb_sae},
+    {"influence", "which SAE features cause which later ones, through the model", verb_influence},
     {"train", "train a GPT-2 from scratch; can go on at any time", verb_train},
     {"evaluate", "loss and perplexity of a text, per token and per byte", verb_evaluate},
     {"info", "a model's configuration, parameters, sites, memory and FLOPs", verb_info},

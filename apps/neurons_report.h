@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "apps/output.h"
-#include "interp/context_windows.h"
+#include "nn/context_windows.h"
 #include "interp/contexts.h"
 #include "interp/neurons.h"
 #include "nn/model.h"
@@ -32,7 +32,7 @@ struct ContextsReport {
   const interp::Contexts& found;
   int layer;  // whose neurons they are, -1 for all
   std::vector<std::int64_t> rows;
-  std::vector<interp::Window> windows;       // of all peaks of these, one after the other
+  std::vector<nn::Window> windows;       // of all peaks of these, one after the other
   std::vector<interp::NeuronTokens> tokens;  // of these; none: not asked for
 
   std::string overview(std::string_view order, const Style& style) const;  // a line for each neuron
@@ -46,6 +46,8 @@ struct ContextsReport {
 std::string token_list(const nn::Model& model, const std::vector<interp::TokenValue>& tokens);
 // [{id, token, value}]; token is null without a tokenizer.
 Json tokens_json(const nn::Model& model, const std::vector<interp::TokenValue>& tokens);
+// One line of text with the peak in bold, or in brackets; "…" where the line goes on.
+std::string context_text(const nn::Model& model, const nn::Window& w, const Style& style);
 Json token_text(const nn::Model& model, int id);  // null without a tokenizer
 
 }  // namespace vitrine::app

@@ -10,23 +10,8 @@
 namespace vitrine::app {
 namespace {
 
-using interp::Peak;
-using interp::Window;
-
-// One line of text with the peak in bold, or in brackets; "…" where the line goes on.
-std::string context_text(const nn::Model& model, const Window& w, const Style& style) {
-  const auto part = [&](std::size_t begin, std::size_t end) {
-    const std::span<const int> ids(w.tokens.data() + begin, end - begin);
-    return model.has_tokenizer() ? visible(model.tokenizer().decode(ids))
-                                 : fmt::format("{}", fmt::join(ids, " "));
-  };
-  const auto peak = static_cast<std::size_t>(w.peak);
-  const std::string token = part(peak, peak + 1), gap = model.has_tokenizer() ? "" : " ";
-  return fmt::format("{}{}{}{}{}{}{}", w.from_start ? "" : "…", part(0, peak), peak == 0 ? "" : gap,
-                     style.colour ? style.strong(token) : "[" + token + "]",
-                     peak + 1 == w.tokens.size() ? "" : gap, part(peak + 1, w.tokens.size()),
-                     w.to_end ? "" : "…");
-}
+using nn::Peak;
+using nn::Window;
 
 std::string introduction(const ContextsReport& r) {
   const interp::Contexts& c = r.found;
@@ -53,7 +38,7 @@ void for_each_neuron(const ContextsReport& r, F f) {
 Json neuron_json(const ContextsReport& r, std::size_t i, std::int64_t row,
                  std::span<const Peak> peaks, std::span<const Window> windows) {
   const interp::NeuronId id = r.found.id(row);
-  const interp::Variety v = interp::variety(peaks, windows);
+  const nn::Variety v = nn::variety(peaks, windows);
   const bool words = !r.tokens.empty();
   Json json = {{"layer", id.layer},
                {"neuron", id.index},
@@ -82,6 +67,20 @@ Json neuron_json(const ContextsReport& r, std::size_t i, std::int64_t row,
 
 }  // namespace
 
+std::string context_text(const nn::Model& model, const Window& w, const Style& style) {
+  const auto part = [&](std::size_t begin, std::size_t end) {
+    const std::span<const int> ids(w.tokens.data() + begin, end - begin);
+    return model.has_tokenizer() ? visible(model.tokenizer().decode(ids))
+                                 : fmt::format("{}", fmt::join(ids, " "));
+  };
+  const auto peak = static_cast<std::size_t>(w.peak);
+  const std::string token = part(peak, peak + 1), gap = model.has_tokenizer() ? "" : " ";
+  return fmt::format("{}{}{}{}{}{}{}", w.from_start ? "" : "…", part(0, peak), peak == 0 ? "" : gap,
+                     style.colour ? style.strong(token) : "[" + token + "]",
+                     peak + 1 == w.tokens.size() ? "" : gap, part(peak + 1, w.tokens.size()),
+                     w.to_end ? "" : "…");
+}
+
 std::string ContextsReport::overview(std::string_view order, const Style& style) const {
   using Align = Table::Align;
   const std::int64_t neurons = layer < 0 ? found.neurons() : found.per_layer;
@@ -103,7 +102,7 @@ std::string ContextsReport::overview(std::string_view order, const Style& style)
     table.row({fmt::format("{}", id.layer), fmt::format("{}", id.index),
                fmt::format("{:.3f}", peaks[0].activation), fmt::format("{:.3f}", found.mean(row)),
                percent(found.active(row)),
-               fmt::format("{} of {}", interp::variety(peaks, windows).tokens, peaks.size()),
+               fmt::format("{} of {}", nn::variety(peaks, windows).tokens, peaks.size()),
                context_text(model, windows[0], style),
                token_label(tokenizer_of(model), peaks[0].predicted)});
   });
@@ -118,7 +117,7 @@ std::string ContextsReport::one(const Style& style) const {
   for_each_neuron(*this, [&](std::size_t i, std::int64_t row, std::span<const Peak> peaks,
                              std::span<const Window> windows) {
     const interp::NeuronId id = found.id(row);
-    const interp::Variety v = interp::variety(peaks, windows);
+    const nn::Variety v = nn::variety(peaks, windows);
     text += fmt::format("layer {}, neuron {}: active at {} of the tokens, mean {:.3f}\n",
                         style.bold(fmt::format("{}", id.layer)),
                         style.bold(fmt::format("{}", id.index)), percent(found.active(row)),

@@ -49,15 +49,15 @@ std::vector<std::int64_t> asked_for(const interp::Contexts& c, const Options& o)
 }
 
 // The windows of some neurons, one after the other.
-std::vector<interp::Window> windows_of(const nn::Model& model, const interp::Contexts& c,
+std::vector<nn::Window> windows_of(const nn::Model& model, const interp::Contexts& c,
                                        const std::vector<std::int64_t>& rows, const Options& o,
                                        bool special, int around) {
-  std::vector<interp::Peak> peaks;
+  std::vector<nn::Peak> peaks;
   for (const std::int64_t row : rows) {
     const auto of_row = c.peaks.of(row);
     peaks.insert(peaks.end(), of_row.begin(), of_row.end());
   }
-  return interp::windows_around(model, o.corpus, special, peaks, around);
+  return nn::windows_around(model, o.corpus, special, peaks, around);
 }
 
 // The first of --top, in the order of --sort.
@@ -65,7 +65,7 @@ void keep_first(const nn::Model& model, const interp::Contexts& c, std::vector<s
                 const Options& o, bool special) {
   struct Sorted {
     std::int64_t row;
-    interp::Variety variety;
+    nn::Variety variety;
     float peak;
   };
   std::vector<Sorted> all;
@@ -76,7 +76,7 @@ void keep_first(const nn::Model& model, const interp::Contexts& c, std::vector<s
     std::size_t begin = 0;
     for (Sorted& s : all) {
       const auto peaks = c.peaks.of(s.row);
-      s.variety = interp::variety(peaks, std::span(windows).subspan(begin, peaks.size()));
+      s.variety = nn::variety(peaks, std::span(windows).subspan(begin, peaks.size()));
       begin += peaks.size();
     }
   }

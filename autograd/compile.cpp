@@ -226,6 +226,10 @@ Plan compile(const Graph& graph, const Fetch& wanted, const Updates& updates) {
     program->graph = std::move(narrowed->graph);
     program->stats.sparse_products = narrowed->nodes;
   }
+  if (auto narrowed = sum_before_products(program->graph, ids_of(program->graph, wanted, updates))) {
+    program->graph = std::move(narrowed->graph);
+    program->stats.summed_products = narrowed->nodes;
+  }
   if (auto narrowed = narrow_rows(program->graph, ids_of(program->graph, wanted, updates))) {
     program->graph = std::move(narrowed->graph);
     program->stats.narrowed = narrowed->nodes;

@@ -76,6 +76,9 @@ std::string Plan::explain() const {
     text +=
         fmt::format("  zeros      {} matrix products leave out columns that are known to be zero\n",
                     s.sparse_products);
+  if (s.summed_products > 0)
+    text += fmt::format("  sums       {} matrix products are of rows that were summed before\n",
+                        s.summed_products);
   if (s.fused > 0)
     text += fmt::format(
         "  fused      {} functions are applied by the step that makes their input\n", s.fused);

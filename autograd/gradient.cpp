@@ -31,7 +31,9 @@ std::vector<bool> on_the_way(const Graph& g, const std::vector<Target>& targets,
   for (const Target& t : targets) below[static_cast<std::size_t>(t.node)] = true;
   for (const Node& n : g.nodes()) {
     for (const NodeId i : n.inputs) {
-      if (below[static_cast<std::size_t>(i)] && !n.op->integer_only)
+      // What is not a float, such as a table of features, carries no gradient.
+      if (below[static_cast<std::size_t>(i)] && !n.op->integer_only &&
+          is_compute_float(n.type.dtype))
         below[static_cast<std::size_t>(n.id)] = true;
     }
   }

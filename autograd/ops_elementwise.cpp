@@ -235,7 +235,7 @@ extern constinit const OpDef kRelu =
     unary_op("relu", "y = max(x, 0); dx = dy where x > 0", eval_unary<Unary::relu>,
              unary_vjp<[](const OneGrad& d) {
                const Value zero = d.x.builder().scalar(0, d.x.dtype());
-               return select(less(zero, d.x), d.g, zero);
+               return select(less(zero, d.y), d.g, zero);  // y > 0 where x > 0
              }>,
              flops<1>, nullptr, keep_zero);
 extern constinit const OpDef kGeluTanh = unary_op(

@@ -43,6 +43,10 @@ std::optional<Narrowed> narrow_columns(const Graph& graph, std::span<const NodeI
 // the last axis, unpick, sums of these) computed from those alone. Nothing when there is none.
 std::optional<Narrowed> narrow_sparse_products(const Graph& graph, std::span<const NodeId> wanted);
 
+// The graph with sums over the rows of matrix products, of which nothing else is read, computed from
+// sums of the rows of the left factor. Nothing when there is none.
+std::optional<Narrowed> sum_before_products(const Graph& graph, std::span<const NodeId> wanted);
+
 // What a pick or unpick costs these two, in columns of a product: it fetches another column of the
 // weight for each row, where a product reads one for many rows.
 inline constexpr std::int64_t kPickCost = 16;

@@ -113,7 +113,8 @@ class Plan {
   std::string explain() const;
   struct Stats {
     int nodes = 0, steps = 0, views = 0, dead = 0, identities = 0, duplicates = 0, fused = 0,
-        narrowed = 0, narrowed_columns = 0, sparse_products = 0, in_place = 0, update_copies = 0;
+        narrowed = 0, narrowed_columns = 0, sparse_products = 0, summed_products = 0,
+        in_place = 0, update_copies = 0;
     std::int64_t flops = 0, arena_bytes = 0, intermediate_bytes = 0, result_bytes = 0,
                  parameter_bytes = 0;
   };

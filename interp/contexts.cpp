@@ -9,7 +9,7 @@
 
 #include "autograd/ops.h"
 #include "interp/contexts_checkpoint.h"
-#include "interp/corpus_lines.h"
+#include "nn/corpus_lines.h"
 #include "nn/sites.h"
 #include "nn/weights.h"
 #include "tensor/error.h"
@@ -112,7 +112,7 @@ class Pass {
     checkpoint_.load(found_, place_);
     found_.resumed = found_.lines;
     try {
-      for_each_line(model_, file_, spec_.special, place_.line, [&](const CorpusLine& line) {
+      nn::for_each_line(model_, file_, spec_.special, place_.line, [&](const nn::CorpusLine& line) {
         check_cancelled();
         add(line);
         if (spec_.progress) spec_.progress(line.end, line.total);
@@ -136,7 +136,7 @@ class Pass {
     if (spec_.cancel != nullptr && *spec_.cancel) throw InterruptedError("interrupted");
   }
 
-  void add(const CorpusLine& line) {
+  void add(const nn::CorpusLine& line) {
     const auto size = static_cast<std::int64_t>(line.tokens.size());
     const std::int64_t before = spec_.bos ? 1 : 0, longest = model_.config().context - before;
     // Of the line at which an earlier pass stopped, some pieces may be done.
@@ -203,9 +203,9 @@ class Pass {
   }
 
   // The row of a peak that this batch has made.
-  std::int64_t row_of(const Peak& peak) const {
+  std::int64_t row_of(const nn::Peak& peak) const {
     const auto after = std::upper_bound(
-        pieces_.begin(), pieces_.end(), peak, [](const Peak& p, const Piece& piece) {
+        pieces_.begin(), pieces_.end(), peak, [](const nn::Peak& p, const Piece& piece) {
           return std::pair(p.line, std::int64_t{p.position}) < std::pair(piece.line, piece.first);
         });
     const Piece& piece = *(after - 1);
@@ -213,12 +213,12 @@ class Pass {
   }
 
   void predict(const Tensor& final) {
-    std::vector<std::pair<Peak*, std::int64_t>> open;  // peaks, and their rows
+    std::vector<std::pair<nn::Peak*, std::int64_t>> open;  // peaks, and their rows
     std::vector<std::uint8_t> needed(static_cast<std::size_t>(rows_), 0);
     for (std::int64_t neuron = 0; neuron < found_.neurons(); ++neuron) {
       if (std::exchange(fresh_[static_cast<std::size_t>(neuron)], 0) == 0) continue;
-      for (Peak& peak : found_.peaks.of(neuron)) {
-        if (peak.predicted != Peak::kNotPredicted) continue;
+      for (nn::Peak& peak : found_.peaks.of(neuron)) {
+        if (peak.predicted != nn::Peak::kNotPredicted) continue;
         open.emplace_back(&peak, row_of(peak));
         needed[static_cast<std::size_t>(open.back().second)] = 1;
       }
@@ -227,7 +227,7 @@ class Pass {
     for (std::int64_t row = 0; row < rows_; ++row) {
       if (needed[static_cast<std::size_t>(row)] != 0) rows.push_back(row);
     }
-    std::vector<std::int32_t> predicted(needed.size(), Peak::kNotPredicted);
+    std::vector<std::int32_t> predicted(needed.size(), nn::Peak::kNotPredicted);
     predictor_.predict(final, rows, predicted);
     for (const auto& [peak, row] : open) peak->predicted = predicted[static_cast<std::size_t>(row)];
   }

@@ -3,7 +3,7 @@
 // called polysemantic (Elhage et al. 2022, "Toy Models of Superposition").
 //
 //   Contexts c = collect_contexts(m, "books.txt", {.contexts = 10});
-//   for (const Peak& p : c.peaks.of(c.row({.layer = 2, .index = 611}))) ...
+//   for (const nn::Peak& p : c.peaks.of(c.row({.layer = 2, .index = 611}))) ...
 //
 // All neurons of all layers are done in one pass over the file, and memory does not grow with it.
 // Every line that is not blank is a text of its own; of a line a neuron has one context, the token
@@ -20,7 +20,7 @@
 #include <vector>
 
 #include "interp/neurons.h"
-#include "interp/peaks.h"
+#include "nn/peaks.h"
 #include "nn/model.h"
 
 namespace vitrine::interp {
@@ -55,7 +55,7 @@ struct Contexts {
   double active(std::int64_t row) const;  // the fraction of tokens with an activation above 0
 
   int layers, per_layer;
-  Peaks peaks;
+  nn::Peaks peaks;
   std::vector<double> sums;             // [neurons]: activations of all tokens
   std::vector<std::int64_t> positives;  // [neurons]: tokens with an activation above 0
   std::int64_t lines = 0, tokens = 0;   // read; the tokens without those put before pieces

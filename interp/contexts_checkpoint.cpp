@@ -4,10 +4,9 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstring>
-#include <span>
 #include <string_view>
 
+#include "nn/fingerprint.h"
 #include "tensor/error.h"
 #include "tensor/file.h"
 #include "tensor/safetensors.h"
@@ -16,48 +15,6 @@ namespace vitrine::interp {
 namespace {
 
 constexpr const char* kFormat = "vitrine neuron contexts 1";
-
-// ---- hashes -------------------------------------------------------------------------------------
-// Tells one file or model from another; not made to withstand forgery. Eight bytes at a time: xor,
-// multiplication by an odd constant (the golden ratio's bits), and the upper half folded down.
-class Hash {
- public:
-  void add(std::uint64_t word) {
-    state_ = (state_ ^ word) * 0x9E3779B97F4A7C15U;
-    state_ ^= state_ >> 32U;
-  }
-  void add(std::span<const std::byte> bytes) {
-    std::size_t i = 0;
-    for (std::uint64_t word = 0; i + 8 <= bytes.size(); i += 8) {
-      std::memcpy(&word, bytes.data() + i, 8);
-      add(word);
-    }
-    std::uint64_t rest = 0;
-    if (i < bytes.size()) std::memcpy(&rest, bytes.data() + i, bytes.size() - i);
-    add(rest);
-    add(bytes.size());
-  }
-  void add(std::string_view text) { add(std::as_bytes(std::span(text))); }
-  std::string text() const { return fmt::format("{:016x}", state_); }
-
- private:
-  std::uint64_t state_ = 0;
-};
-
-std::string hash_of(const nn::Model& model) {
-  Hash hash;
-  hash.add(nn::config_json(model.config()));
-  hash.add(nn::name_of(model.gauge()));
-  for (const auto& [name, tensor] : model.parameters()) {
-    hash.add(name);
-    const Tensor t = tensor.contiguous();
-    hash.add(std::span<const std::byte>(t.view().data, static_cast<std::size_t>(t.bytes())));
-  }
-  if (model.has_tokenizer()) {
-    for (const auto& token : model.tokenizer().tokens()) hash.add(token.value_or(""));
-  }
-  return hash.text();
-}
 
 // ---- metadata -----------------------------------------------------------------------------------
 std::int64_t number(const SafeTensors& saved, const std::string& key) {
@@ -104,12 +61,12 @@ ContextsCheckpoint::ContextsCheckpoint(const nn::Model& model, const std::filesy
                                        const ContextsSpec& spec)
     : file_(spec.checkpoint), save_every_(spec.save_every) {
   if (file_.empty()) return;
-  Hash text;
+  nn::Hash text;
   text.add(map_file(file).bytes);
   // A .jsonl file is read in another way than the same bytes under another name.
   text.add(file.extension() == ".jsonl" ? "jsonl" : "text");
   of_ = {{"format", kFormat},
-         {"model", hash_of(model)},
+         {"model", nn::fingerprint(model)},
          {"text", text.text()},
          {"contexts", fmt::format("{}", spec.contexts)},
          {"bos", spec.bos ? fmt::format("{}", *spec.bos) : "none"},

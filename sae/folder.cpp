@@ -403,14 +403,15 @@ Sae fold_decoder_norm(const Sae& sae) {
   return out;
 }
 
-Sae fold_scale(const Sae& sae, double scale) {
+Sae fold_scale(const Sae& sae, double in, double given) {
   Sae out = sae;
   const auto fold = [&](const char* name, double factor) {
     if (sae.weights.contains(name)) out.weights[name] = times(sae.weights.at(name), factor);
   };
-  fold("W_enc", scale);
-  fold("W_dec", 1 / scale);
-  fold("b_dec", 1 / scale);
+  fold("W_enc", in);
+  fold("W_dec", 1 / given);
+  fold("b_dec", 1 / given);
+  fold("W_skip", in / given);
   return out;
 }
 

@@ -38,7 +38,8 @@ Sae import_weights(const std::filesystem::path& file, std::int64_t k);
 Sae fold_decoder_norm(const Sae& sae);
 
 // SAEs of activations that were scaled by s while training, for unscaled ones: W_enc s, W_dec / s,
-// b_dec / s.
-Sae fold_scale(const Sae& sae, double scale);
+// b_dec / s. Of a transcoder what it gives has a scale of its own.
+Sae fold_scale(const Sae& sae, double in, double out);
+inline Sae fold_scale(const Sae& sae, double scale) { return fold_scale(sae, scale, scale); }
 
 }  // namespace vitrine::sae

@@ -39,6 +39,14 @@ class Places {
   Value linear(const Value& x, const Value& w) const {  // x w^T, w [features, d]
     return index_.defined() ? sparse_linear(x, w, index_) : matmul(x, transpose(w));
   }
+  Value linear(const Value& x, const Value& w, const Value& bias) const {  // x w^T + bias
+    return index_.defined() ? sparse_linear(x, w, index_) + of(bias)
+                            : vitrine::linear(x, transpose(w), bias);
+  }
+  // The sum of z weight over all places. Densely, samples are added up first: one look at z.
+  Value weighted_sum(const Value& z, const Value& weight) const {
+    return index_.defined() ? sum(z * of(weight)) : sum(sum(z, {0}) * weight);
+  }
   Value mix(const Value& z, const Value& w) const {  // z w
     return index_.defined() ? sparse_mix(z, w, index_) : matmul(z, w);
   }
@@ -166,18 +174,17 @@ class Emission {
 
   void standard() {
     find(w("b_enc"), all(1), all(0), -1);
-    const Value z = relu(places_.linear(centred_, w("W_enc")) + places_.of(w("b_enc")));
+    const Value z = relu(places_.linear(centred_, w("W_enc"), w("b_enc")));
     reconstruct(z);
-    const Value weighted = r_.norm_weighted ? z * places_.of(norms_) : z;
-    add("l1_loss", coefficient() * mean_over_samples(weighted));
+    const Value all_of = r_.norm_weighted ? places_.weighted_sum(z, norms_) : sum(z);
+    add("l1_loss", coefficient() * (all_of / batch_));
   }
 
   void strongest() {
     const Value scale = r_.rescale_by_decoder_norm ? norms_ : all(1);
     find(w("b_enc"), scale, all(0), r_.k);
     // With codes z = relu(h n) and decoder rows divided by n, n cancels: z / n = relu(h).
-    const Value h = places_.linear(centred_, w("W_enc")) + places_.of(w("b_enc"));
-    const Value z = relu(h);
+    const Value z = relu(places_.linear(centred_, w("W_enc"), w("b_enc")));
     reconstruct(z);
     for (const std::int64_t width : r_.widths) {
       if (r_.kind != Kind::matryoshka || width >= r_.d_sae) continue;
@@ -192,7 +199,7 @@ class Emission {
   void auxiliary() {
     const Value dead = b_.input("dead", {DType::boolean, {r_.d_sae}});
     const Value error = detach(target_ - out_.reconstruction);
-    const Value a = dead_places_.linear(centred_, w("W_enc")) + dead_places_.of(w("b_enc"));
+    const Value a = dead_places_.linear(centred_, w("W_enc"), w("b_enc"));
     const Value guess = denormalised(dead_places_.mix(a, w("W_dec")), false);
     const Value share =
         minimum(sum(cast(dead, DType::f32)) / static_cast<double>(r_.d_in / 2), number(1));
@@ -207,7 +214,7 @@ class Emission {
 
   void jumprelu() {
     find(w("b_enc"), all(1), w("threshold") - r_.bandwidth / 2, -1);
-    const Value h = places_.linear(centred_, w("W_enc")) + places_.of(w("b_enc")),
+    const Value h = places_.linear(centred_, w("W_enc"), w("b_enc")),
                 theta = places_.of(w("threshold"));
     const Value on = less(theta, h);
     // The kernel of the estimator: 1 within half a bandwidth of the threshold.
@@ -231,7 +238,7 @@ class Emission {
                 size = h * exp(places_.of(w("r_mag"))) + places_.of(w("b_mag"));
     reconstruct(select(less(zero_, gate), relu(size), zero_));
     const Value open = relu(gate);
-    add("l1_loss", coefficient() * mean_over_samples(open * places_.of(norms_)));
+    add("l1_loss", coefficient() * (places_.weighted_sum(open, norms_) / batch_));
     add("auxiliary_reconstruction_loss", squared_error(decoded(open) - target_));
   }
 

@@ -145,16 +145,15 @@ Plan compile_step(const TrainingRules& r, const View& view) {
   return compile(std::move(b).finish(), wanted(parts, true), updates);
 }
 
-// A part of a batch, whose gradient is added to the sums; the first part of a step keeps nothing.
-Plan compile_part(const TrainingRules& r, const View& view) {
+// A part of a batch, whose gradient is added to the sums; the first part of a step begins them.
+Plan compile_part(const TrainingRules& r, const View& view, bool first) {
   std::vector<std::string> parts;
   Builder b(with_gradients(r, view, &parts));
-  const Value keep = b.input("sum.keep", {DType::boolean, {}});
   Updates updates;
   for (const auto& [name, shape] : trained_shapes(r)) {
     const Value sum = b.parameter(sum_name(name), {DType::f32, shape});
-    b.output(updates[sum_name(name)] = next_name(sum_name(name)),
-             select(keep, sum, b.scalar(0, DType::f32)) + b.output(grad_name(name)));
+    const Value gradient = b.output(grad_name(name));
+    b.output(updates[sum_name(name)] = next_name(sum_name(name)), first ? gradient : sum + gradient);
   }
   return compile(std::move(b).finish(), wanted(parts, false), updates);
 }
@@ -307,16 +306,13 @@ View TrainingStep::view_for_next() const {
   return {2 * room > all ? 0 : room};
 }
 
-const Plan& TrainingStep::plan(const View& view) {
-  const auto [it, is_new] = plans_.try_emplace(view);
-  if (is_new) {
-    if (plans_.size() > 4) {  // capacities come and go; arenas are large
-      plans_.clear();
-      return plan(view);
-    }
-    it->second = view.capacity == 0 ? compile_part(rules_, view) : compile_step(rules_, view);
-  }
-  return it->second;
+const Plan& TrainingStep::plan(const View& view, bool first) {
+  const std::pair key(view, first);
+  if (const auto it = plans_.find(key); it != plans_.end()) return it->second;
+  // Plans keep their arenas, which are large: one way of looking at features at a time.
+  std::erase_if(plans_, [&](const auto& known) { return known.first.first != view; });
+  return plans_[key] = view.capacity == 0 ? compile_part(rules_, view, first)
+                                          : compile_step(rules_, view);
 }
 const Plan& TrainingStep::apply_plan() {
   if (!apply_) apply_ = compile_application(rules_);
@@ -366,7 +362,6 @@ void add_part(Outcome& o, const Results& r, double batch) {
 // Runs a step; `last` are the results of its only part, or the sums of all parts.
 Outcome TrainingStep::run(const Batch& batch, ThreadPool& pool, const View& view, Feeds feeds,
                           Results& last) {
-  const Plan& p = plan(view);
   const std::int64_t rows = rows_of(rules_, view);
   const RunOptions options{.pool = &pool, .find_nan = false};
   const auto samples = static_cast<double>(rules_.batch);
@@ -375,6 +370,7 @@ Outcome TrainingStep::run(const Batch& batch, ThreadPool& pool, const View& view
   if (view.capacity > 0) {
     feeds["x"] = batch.x;
     if (rules_.transcoder) feeds["y"] = batch.y;
+    const Plan& p = plan(view, true);
     last = p.run(only_known(p, feeds), bound_, options);
     add_part(o, last, samples);
     o.grad_norm = last.scalar("grad_norm");
@@ -388,7 +384,7 @@ Outcome TrainingStep::run(const Batch& batch, ThreadPool& pool, const View& view
   for (std::int64_t begin = 0; begin < rules_.batch; begin += rows) {
     feeds["x"] = batch.x.slice(0, begin, begin + rows);
     if (rules_.transcoder) feeds["y"] = batch.y.slice(0, begin, begin + rows);
-    feeds["sum.keep"] = Tensor::full({}, DType::boolean, begin > 0 ? 1 : 0);
+    const Plan& p = plan(view, begin == 0);
     last = p.run(only_known(p, feeds), bound_, options);
     add_part(o, last, samples);
     const Tensor some = last.raw("fires");
@@ -596,7 +592,8 @@ TrainingStep::Gradients TrainingStep::gradients(const Batch& batch, ThreadPool& 
 
 std::string TrainingStep::explain() const {
   std::string text;
-  for (const auto& [view, p] : plans_) {
+  for (const auto& [key, p] : plans_) {
+    const View& view = key.first;
     text += view.capacity == 0 ? fmt::format("dense, {} samples at a time\n", dense_rows(rules_))
                                : fmt::format("room for {} active features\n", view.capacity);
     text += p.explain();
@@ -628,7 +625,7 @@ Architecture architecture_of(Kind kind) {
 
 }  // namespace
 
-Sae TrainingStep::finished(double scale) const {
+Sae TrainingStep::finished(double in_scale, double out_scale) const {
   Sae sae;
   Config& c = sae.config;
   c.architecture = architecture_of(rules_.kind);
@@ -660,13 +657,10 @@ Sae TrainingStep::finished(double scale) const {
     sae.weights["threshold"] = Tensor::full({rules_.d_sae}, DType::f32, threshold_);
   }
   sae.sparsity = sparsity();
-  if (scale == 1) return sae;
-  // fold_scale keeps h, so thresholds on h stay; folded norms are of the scaled decoder.
-  Sae out = fold_scale(sae, scale);
-  if (rules_.whole_batch() && rules_.rescale_by_decoder_norm) {
-    out = fold_decoder_norm(out);
-  }
-  return out;
+  if (in_scale == 1 && out_scale == 1) return sae;
+  // This keeps h, so thresholds on h stay. Where norms were folded they are again: thresholds go with h.
+  const Sae out = fold_scale(sae, in_scale, out_scale);
+  return rules_.whole_batch() && rules_.rescale_by_decoder_norm ? fold_decoder_norm(out) : out;
 }
 
 Parameters TrainingStep::state() const {

@@ -70,8 +70,10 @@ class TrainingStep {
   Tensor sparsity() const;
 
   // The SAE as it is now, a copy. batchtopk and matryoshka become jumprelu with the threshold so far
-  // and decoder norms folded. `scale` is what activations were multiplied by; it is folded, too.
-  Sae finished(double scale = 1) const;
+  // and decoder norms folded. The scales are what activations (and a transcoder's targets) were multiplied by; they
+  // are folded, too.
+  Sae finished(double in_scale, double out_scale) const;
+  Sae finished() const { return finished(1, 1); }
 
   // All that a step reads and changes, as tensors. Views.
   Parameters state() const;
@@ -93,7 +95,8 @@ class TrainingStep {
 
  private:
   View view_for_next() const;
-  const Plan& plan(const View& view);
+  // Of a dense step's first part, which begins the sums of gradients, or of a further one.
+  const Plan& plan(const View& view, bool first);
   const Plan& apply_plan();
   Outcome run(const Batch& batch, ThreadPool& pool, const View& view, Feeds feeds, Results& last);
   void check_batch(const Batch& batch) const;
@@ -104,7 +107,7 @@ class TrainingStep {
 
   TrainingRules rules_;
   Parameters weights_, bound_;
-  std::map<View, Plan> plans_;
+  std::map<std::pair<View, bool>, Plan> plans_;
   std::optional<Plan> apply_;  // of dense steps, which take several parts
   std::int64_t steps_ = 0, samples_ = 0;
   double threshold_ = 0;

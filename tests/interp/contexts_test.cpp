@@ -9,7 +9,7 @@
 #include <atomic>
 #include <random>
 
-#include "interp/context_windows.h"
+#include "nn/context_windows.h"
 #include "nn/sites.h"
 #include "tensor/file.h"
 #include "tests/support.h"
@@ -19,6 +19,7 @@
 namespace vitrine::interp {
 namespace {
 
+using nn::Peak;
 using test::TemporaryFolder;
 
 // 3 layers of 192 neurons, 97 ids, a context of 32, no tokenizer.
@@ -278,7 +279,7 @@ TEST_F(ContextsOfTiny, WindowsAreReadAgain) {
     EXPECT_EQ(windows[k].from_start, begin == 0);
     EXPECT_EQ(windows[k].to_end, end == line.size());
   }
-  const Variety v = variety(peaks, windows);
+  const nn::Variety v = variety(peaks, windows);
   EXPECT_GE(v.tokens, 1);
   EXPECT_LE(v.tokens, 8);
   const Peak beyond{.position = 500, .line = 4}, absent{.line = 1000};

@@ -12,6 +12,7 @@
 #include "tensor/safetensors.h"
 #include "tests/sae/small_sae.h"
 #include "tests/support.h"
+#include "tests/tensor/expect_error.h"
 
 namespace vitrine::test {
 namespace {

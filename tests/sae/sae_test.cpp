@@ -11,6 +11,7 @@
 #include "tensor/random.h"
 #include "tests/sae/small_sae.h"
 #include "tests/support.h"
+#include "tests/tensor/expect_error.h"
 
 namespace vitrine::test {
 namespace {

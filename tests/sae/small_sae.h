@@ -31,14 +31,4 @@ inline sae::Sae small_sae(sae::Config config) {
   return sae;
 }
 
-template <class E, class F>
-std::string message_of(const F& f) {
-  try {
-    f();
-  } catch (const E& e) {
-    return e.what();
-  }
-  return "(nothing was thrown)";
-}
-
 }  // namespace vitrine::test

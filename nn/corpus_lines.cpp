@@ -1,4 +1,4 @@
-#include "interp/corpus_lines.h"
+#include "nn/corpus_lines.h"
 
 #include <fmt/format.h>
 
@@ -6,21 +6,21 @@
 #include "tensor/error.h"
 #include "tensor/file.h"
 
-namespace vitrine::interp {
+namespace vitrine::nn {
 namespace {
 
-nn::Tokens tokens_of(const nn::Model& model, const nn::Document& document, bool special) {
+Tokens tokens_of(const Model& model, const Document& document, bool special) {
   if (document.is_tokens) return {document.tokens.begin(), document.tokens.end()};
   return model.tokenizer().encode(document.text,
-                                  special ? nn::Special::as_tokens : nn::Special::as_text);
+                                  special ? Special::as_tokens : Special::as_text);
 }
 
 using Visit = std::function<void(const CorpusLine&)>;
 
-void for_each_wanted(const nn::Model& model, const std::filesystem::path& file, bool special,
+void for_each_wanted(const Model& model, const std::filesystem::path& file, bool special,
                      const std::function<bool(std::int64_t)>& wanted, const Visit& visit) {
   const auto total = static_cast<std::int64_t>(map_file(file).bytes.size());
-  nn::for_each_document(file, nn::Split::line, [&](const nn::Document& document) {
+  for_each_document(file, Split::line, [&](const Document& document) {
     if (!wanted(document.line)) return;
     if (!document.is_tokens && !model.has_tokenizer()) {
       throw TokenError(fmt::format(
@@ -28,7 +28,7 @@ void for_each_wanted(const nn::Model& model, const std::filesystem::path& file, 
           "vocab.json and merges.txt); give a .jsonl file with {{\"tokens\": [1, 2, 3]}} a line",
           file.string(), document.line));
     }
-    const nn::Tokens tokens = tokens_of(model, document, special);
+    const Tokens tokens = tokens_of(model, document, special);
     for (const int id : tokens) {
       if (id < model.config().vocabulary) continue;  // none is negative
       throw TokenError(
@@ -41,13 +41,13 @@ void for_each_wanted(const nn::Model& model, const std::filesystem::path& file, 
 
 }  // namespace
 
-void for_each_line(const nn::Model& model, const std::filesystem::path& file, bool special,
+void for_each_line(const Model& model, const std::filesystem::path& file, bool special,
                    std::int64_t from, const Visit& visit) {
   for_each_wanted(
       model, file, special, [&](std::int64_t line) { return line >= from; }, visit);
 }
 
-void for_each_line(const nn::Model& model, const std::filesystem::path& file, bool special,
+void for_each_line(const Model& model, const std::filesystem::path& file, bool special,
                    std::span<const std::int64_t> numbers, const Visit& visit) {
   auto next = numbers.begin();
   const auto wanted = [&](std::int64_t line) {
@@ -57,4 +57,4 @@ void for_each_line(const nn::Model& model, const std::filesystem::path& file, bo
   for_each_wanted(model, file, special, wanted, visit);
 }
 
-}  // namespace vitrine::interp
+}  // namespace vitrine::nn

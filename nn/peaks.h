@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-namespace vitrine::interp {
+namespace vitrine::nn {
 
 // Where a neuron was strongest within one line of a text.
 struct Peak {
@@ -47,4 +47,4 @@ class Peaks {
   std::vector<float> thresholds_;
 };
 
-}  // namespace vitrine::interp
+}  // namespace vitrine::nn

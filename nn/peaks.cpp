@@ -1,8 +1,8 @@
-#include "interp/peaks.h"
+#include "nn/peaks.h"
 
 #include <algorithm>
 
-namespace vitrine::interp {
+namespace vitrine::nn {
 
 Peaks::Peaks(std::int64_t neurons, int kept)
     : kept_(kept),
@@ -41,4 +41,4 @@ bool Peaks::offer(std::int64_t neuron, const Peak& peak) {
   return true;
 }
 
-}  // namespace vitrine::interp
+}  // namespace vitrine::nn

@@ -1,4 +1,4 @@
-#include "interp/context_windows.h"
+#include "nn/context_windows.h"
 
 #include <fmt/format.h>
 
@@ -6,12 +6,12 @@
 #include <numeric>
 #include <set>
 
-#include "interp/corpus_lines.h"
+#include "nn/corpus_lines.h"
 #include "tensor/error.h"
 
-namespace vitrine::interp {
+namespace vitrine::nn {
 
-std::vector<Window> windows_around(const nn::Model& model, const std::filesystem::path& file,
+std::vector<Window> windows_around(const Model& model, const std::filesystem::path& file,
                                    bool special, std::span<const Peak> peaks, int around) {
   std::vector<std::size_t> order(peaks.size());  // by line, as the file has them
   std::iota(order.begin(), order.end(), 0);
@@ -52,4 +52,4 @@ Variety variety(std::span<const Peak> peaks, std::span<const Window> windows) {
   return {static_cast<int>(tokens.size()), static_cast<int>(predicted.size())};
 }
 
-}  // namespace vitrine::interp
+}  // namespace vitrine::nn

@@ -5,14 +5,14 @@
 #include <span>
 #include <vector>
 
-#include "interp/peaks.h"
+#include "nn/peaks.h"
 #include "nn/model.h"
 
-namespace vitrine::interp {
+namespace vitrine::nn {
 
 // Tokens of a line around a peak.
 struct Window {
-  nn::Tokens tokens;
+  Tokens tokens;
   int peak = 0;  // tokens[peak] is where the neuron was strongest
   int token() const { return tokens[static_cast<std::size_t>(peak)]; }
   bool from_start = false, to_end = false;  // of the line
@@ -21,7 +21,7 @@ struct Window {
 // Up to `around` tokens on either side of each peak, in the order of the peaks. `special` as in
 // ContextsSpec. Throws what collect_contexts throws for a file, and FileError for a peak that is
 // not in it.
-std::vector<Window> windows_around(const nn::Model& model, const std::filesystem::path& file,
+std::vector<Window> windows_around(const Model& model, const std::filesystem::path& file,
                                    bool special, std::span<const Peak> peaks, int around);
 
 // How many different tokens there are at the peaks, and how many are predicted there: a neuron with
@@ -31,4 +31,4 @@ struct Variety {
 };
 Variety variety(std::span<const Peak> peaks, std::span<const Window> windows);
 
-}  // namespace vitrine::interp
+}  // namespace vitrine::nn

@@ -1,5 +1,5 @@
 // Keeping the strongest, beside sorting everything.
-#include "interp/peaks.h"
+#include "nn/peaks.h"
 
 #include <gtest/gtest.h>
 
@@ -9,7 +9,7 @@
 #include <tuple>
 #include <vector>
 
-namespace vitrine::interp {
+namespace vitrine::nn {
 namespace {
 
 using Row = std::tuple<float, std::int64_t, std::int32_t>;
@@ -68,4 +68,4 @@ TEST(Peaks, EqualsSortingEverything) {
 }
 
 }  // namespace
-}  // namespace vitrine::interp
+}  // namespace vitrine::nn

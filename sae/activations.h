@@ -1,0 +1,72 @@
+// Where activations come from: a model that reads texts, or files with rows that are there already.
+//
+// A source is a sequence of rows that is the same each time. Several activations of the same tokens
+// come as the columns of one source, so that SAEs of several sites are trained from one pass.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "nn/model.h"
+
+namespace vitrine::sae {
+
+// Where in a source: how often it has been read, and how far this time, in units of its own.
+struct Place {
+  std::int64_t epoch = 0, item = 0;
+  friend bool operator==(const Place&, const Place&) = default;
+};
+
+class Source {
+ public:
+  virtual ~Source() = default;
+
+  struct Column {
+    std::string name;  // of the site or tensor
+    std::int64_t width;
+  };
+  virtual const std::vector<Column>& columns() const = 0;
+
+  // Some rows from `place` on: f32 [rows, width] for each column, all with as many rows, at least
+  // one. `place` moves on behind them, into the next epoch at the end. Throws NumericError for a row
+  // that is not finite, saying where it is.
+  virtual std::vector<Tensor> read(Place& place) = 0;
+  // Of one epoch, if that is known without reading it; else 0.
+  virtual std::int64_t rows() const = 0;
+  // Tells this source from others; changes with what it gives.
+  virtual std::string fingerprint() const = 0;
+};
+
+struct TextSourceSpec {
+  std::vector<std::filesystem::path> files;  // text, a document a line, or .jsonl (nn/documents.h)
+  std::vector<std::string> sites;            // activations that have a row a token
+  int context = 0;                  // longest piece of a document that is run; 0: the model's
+  std::optional<int> bos;           // put before every piece; it has no row
+  std::vector<int> excluded;        // tokens of which rows are left out
+  bool special = false;             // the text of an added token becomes its one id
+  std::int64_t tokens_together = 2048;  // that are run at a time
+  std::uint64_t seed = 0;  // the order of pieces is another in every epoch ...
+  bool in_order = false;   // ... unless they are to come as they stand in the files
+};
+
+// A model over texts. Documents are cut into pieces of at most `context` tokens, and all pieces of all
+// files are mixed for each epoch. Only what the sites need is computed. Throws FileError for a file
+// that cannot be read or texts without a token, SiteError for a site that is not there or does not
+// have a row a token, ContextError for a context that is not the model's.
+std::unique_ptr<Source> text_source(const nn::Model& model, const TextSourceSpec& spec);
+
+// Rows of a tensor [rows, width] (or [.., width], joined) in safetensors files, one after the other.
+// Patterns with * in the last part stand for all files that match, in the order of their names; f32,
+// f16 and bf16 are read, from mapped memory. Throws FileError when there is no such file or tensor,
+// or there are no rows, and ShapeError when widths differ.
+std::unique_ptr<Source> file_source(const std::vector<std::string>& patterns,
+                                    const std::vector<std::string>& tensors);
+std::vector<std::filesystem::path> files_of(const std::string& pattern);
+
+}  // namespace vitrine::sae

@@ -1,0 +1,212 @@
+#include "sae/feature_contexts.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "autograd/gradient.h"
+#include "sae/text_batches.h"
+#include "tensor/error.h"
+#include "tensor/random.h"
+
+namespace vitrine::sae {
+namespace {
+
+// The features as an output of the model's graph; nothing after the site is computed.
+Graph with_features(const Graph& graph, const Sae& sae) {
+  if (sae.config.hook_name.empty()) {
+    throw ConfigError(fmt::format(
+        "{}: its cfg.json does not say the site (metadata.hook_name) that it is of", sae.name));
+  }
+  Builder b(expand_sites(graph, {sae.config.hook_name}));
+  Nodes nodes(sae.config, "sae");
+  b.output("features", nodes.features(nodes.pre(b.at(Site{sae.config.hook_name}))));
+  return std::move(b).finish();
+}
+
+Tensor run_features(const nn::Model& model, const Sae& sae, const Parameters& parameters,
+                    const std::vector<nn::Tokens>& prompts) {
+  const Graph g = with_features(model.build(nn::batch_size(prompts)), sae);
+  const Plan plan = compile(g, fetch(value("features")));
+  return plan.run(nn::batch_feeds(prompts), parameters, {.pool = &model.pool()})
+      .raw("features")
+      .contiguous();
+}
+
+}  // namespace
+
+FeatureContexts::FeatureContexts(std::int64_t features, const FeatureSpec& spec)
+    : peaks(features, spec.contexts),
+      fired(static_cast<std::size_t>(features), 0),
+      sums(static_cast<std::size_t>(features), 0),
+      samples_(spec.samples),
+      reservoir_(static_cast<std::size_t>(features * spec.samples)) {}
+
+double FeatureContexts::density(std::int64_t feature) const {
+  return static_cast<double>(fired[static_cast<std::size_t>(feature)]) /
+         static_cast<double>(std::max<std::int64_t>(1, tokens));
+}
+double FeatureContexts::mean(std::int64_t feature) const {
+  const auto j = static_cast<std::size_t>(feature);
+  return fired[j] > 0 ? sums[j] / static_cast<double>(fired[j]) : 0;
+}
+std::span<const nn::Peak> FeatureContexts::samples_of(std::int64_t feature) const {
+  const auto j = static_cast<std::size_t>(feature);
+  const auto count = std::min<std::int64_t>(fired[j], samples_);
+  return {reservoir_.data() + j * static_cast<std::size_t>(samples_), static_cast<std::size_t>(count)};
+}
+
+class FeaturePass {
+ public:
+  FeaturePass(const nn::Model& model, const Sae& sae, const std::filesystem::path& file,
+              const FeatureSpec& spec)
+      : model_(model),
+        sae_(sae),
+        spec_(spec),
+        batches_(model, text(file, spec)),
+        parameters_(with_parameters(model.parameters(), sae, "sae")),
+        found_(sae.config.d_sae, spec) {}
+
+  FeatureContexts run() {
+    Place place;
+    while (place.epoch == 0) {
+      if (spec_.cancel != nullptr && *spec_.cancel) throw InterruptedError("interrupted");
+      const TextBatch batch = batches_.next(place);
+      add(batch, run_features(model_, sae_, parameters_, batch.prompts));
+      if (spec_.progress) spec_.progress(found_.tokens, batches_.rows());
+    }
+    return std::move(found_);
+  }
+
+ private:
+  static TextSourceSpec text(const std::filesystem::path& file, const FeatureSpec& spec) {
+    TextSourceSpec t;
+    t.files = {file};
+    t.bos = spec.bos;
+    t.special = spec.special;
+    t.tokens_together = spec.tokens_together;
+    t.in_order = true;
+    return t;
+  }
+
+  struct Row {
+    std::int64_t line;
+    std::int32_t position;
+  };
+
+  void add(const TextBatch& batch, const Tensor& features) {
+    std::vector<Row> rows;
+    std::vector<std::int64_t> at;  // of the rows that count
+    std::int64_t row = 0;
+    for (std::size_t i = 0; i < batch.prompts.size(); ++i) {
+      const TextPiece& p = batches_.piece(batch.pieces[i]);
+      if (p.first == 0) ++found_.lines;
+      auto position = static_cast<std::int32_t>(p.first - (spec_.bos ? 1 : 0));
+      for (std::size_t t = 0; t < batch.prompts[i].size(); ++t, ++row, ++position) {
+        if (!batch.counts[static_cast<std::size_t>(row)]) continue;
+        rows.push_back({p.line, position});
+        at.push_back(row);
+      }
+    }
+    const std::int64_t all = found_.features();
+    const float* data = features.data<float>();
+    // Features are apart, so threads share nothing. A row's features lie together: each thread reads
+    // its own part of every row.
+    constexpr std::int64_t kTogether = 64;
+    model_.pool().parallel_for((all + kTogether - 1) / kTogether, 1, [&](std::int64_t first, std::int64_t last) {
+      const std::int64_t from = first * kTogether, to = std::min(all, last * kTogether);
+      for (std::size_t r = 0; r < rows.size(); ++r) {
+        const float* f = data + at[r] * all;
+        for (std::int64_t j = from; j < to; ++j) {
+          if (f[j] > 0) offer(j, {f[j], rows[r].position, rows[r].line});
+        }
+      }
+    });
+    found_.tokens += static_cast<std::int64_t>(rows.size());
+  }
+
+  void offer(std::int64_t feature, const nn::Peak& peak) {
+    const auto j = static_cast<std::size_t>(feature);
+    const std::int64_t n = found_.fired[j]++;
+    found_.sums[j] += peak.activation;
+    if (peak.activation > found_.peaks.threshold(feature)) found_.peaks.offer(feature, peak);
+    if (found_.samples_ == 0) return;
+    std::int64_t slot = n;
+    if (n >= found_.samples_) {
+      slot = random::below(random::Key{0}.fold("sample").fold(static_cast<std::uint64_t>(feature)),
+                           static_cast<std::uint64_t>(n), n + 1);
+      if (slot >= found_.samples_) return;
+    }
+    found_.reservoir_[j * static_cast<std::size_t>(found_.samples_) + static_cast<std::size_t>(slot)] = peak;
+  }
+
+  const nn::Model& model_;
+  const Sae& sae_;
+  const FeatureSpec& spec_;
+  TextBatches batches_;
+  Parameters parameters_;
+  FeatureContexts found_;
+};
+
+FeatureContexts collect_features(const nn::Model& model, const Sae& sae,
+                                 const std::filesystem::path& file, const FeatureSpec& spec) {
+  if (spec.contexts < 1 || spec.samples < 0 || spec.tokens_together < 1)
+    throw Error(ErrorKind::usage, fmt::format("{} contexts and {} samples of each feature: choose at "
+                                              "least 1 and 0",
+                                              spec.contexts, spec.samples));
+  return FeaturePass(model, sae, file, spec).run();
+}
+
+Tensor features_of(const nn::Model& model, const Sae& sae, const std::vector<nn::Tokens>& prompts) {
+  nn::check_prompts(prompts, model.config());
+  return run_features(model, sae, with_parameters(model.parameters(), sae, "sae"), prompts);
+}
+
+std::vector<Neighbour> neighbours(const Sae& sae, std::int64_t feature, int count) {
+  const Tensor w = sae.weights.at("W_dec").contiguous();
+  const std::int64_t n = w.dim(0), d = w.dim(1);
+  const float* data = w.data<float>();
+  const auto dot = [&](std::int64_t a, std::int64_t b) {
+    double sum = 0;
+    for (std::int64_t i = 0; i < d; ++i) sum += static_cast<double>(data[a * d + i]) * data[b * d + i];
+    return sum;
+  };
+  const double own = std::sqrt(dot(feature, feature));
+  std::vector<Neighbour> all;
+  for (std::int64_t j = 0; j < n; ++j) {
+    if (j == feature) continue;
+    const double size = own * std::sqrt(dot(j, j));
+    all.push_back({j, size > 0 ? dot(feature, j) / size : 0});
+  }
+  const auto kept = std::min<std::size_t>(all.size(), static_cast<std::size_t>(count));
+  std::partial_sort(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(kept), all.end(),
+                    [](const Neighbour& a, const Neighbour& b) {
+                      return a.cosine != b.cosine ? a.cosine > b.cosine : a.feature < b.feature;
+                    });
+  all.resize(kept);
+  return all;
+}
+
+std::vector<Interval> intervals(const FeatureContexts& c, std::int64_t feature, int count) {
+  std::vector<Interval> out;
+  const auto peaks = c.peaks.of(feature);
+  if (peaks.empty() || count < 1) return out;
+  const double top = peaks[0].activation, width = top / count;
+  const auto samples = c.samples_of(feature);
+  for (int i = 0; i < count; ++i) {
+    Interval in{top - width * (i + 1), top - width * i, 0, {}};
+    for (const nn::Peak& p : samples) {
+      const bool inside = (p.activation > in.from || (i + 1 == count && p.activation >= in.from)) &&
+                          p.activation <= in.to;
+      if (inside) in.examples.push_back(p);
+    }
+    in.share = samples.empty() ? 0
+                               : static_cast<double>(in.examples.size()) /
+                                     static_cast<double>(samples.size());
+    out.push_back(std::move(in));
+  }
+  return out;
+}
+
+}  // namespace vitrine::sae

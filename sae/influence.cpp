@@ -1,0 +1,210 @@
+#include "sae/influence.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "autograd/gradient.h"
+#include "autograd/intervention.h"
+#include "autograd/ops.h"
+#include "tensor/error.h"
+
+namespace vitrine::sae {
+namespace {
+
+const std::string& site_of(const Sae& sae, const char* which) {
+  if (sae.config.transcoder)
+    throw ConfigError(fmt::format("{}: influence is between SAEs, and this is a transcoder", sae.name));
+  if (sae.config.hook_name.empty())
+    throw ConfigError(fmt::format(
+        "{}: the {} SAE's cfg.json does not say the site (metadata.hook_name) that it is of",
+        sae.name, which));
+  return sae.config.hook_name;
+}
+
+// The model with the source spliced in and the target's features computed, and runs of it.
+class Machine {
+ public:
+  Machine(const nn::Model& model, const Sae& source, const Sae& target, const nn::Tokens& prompt,
+          const Policies& policies)
+      : model_(model),
+        prompt_(prompt),
+        parameters_(with_parameters(with_parameters(model.parameters(), source, "source"), target,
+                                    "target")),
+        rows_(static_cast<std::int64_t>(prompt.size())) {
+    nn::check_prompts({prompt}, model.config());
+    const std::string &from = site_of(source, "source"), &to = site_of(target, "target");
+    const Graph plain = model.build(nn::batch_size({prompt}));
+    plain.site(from);
+    plain.site(to);
+    const Graph linear = linearise(plain, policies);
+    feeds_ = nn::batch_feeds({prompt});
+    if (policies.norm == Policy::hold || policies.attention == Policy::hold ||
+        policies.activation == Policy::hold) {
+      const Plan record = compile(plain, fetch(held_sites(linear)));
+      feeds_ = with_held(linear, run(record), feeds_);
+    }
+    const Spliced spliced = splice(linear, Site{from}, codec(source, "source"), ErrorTerm::keep);
+    acts_ = spliced.acts;
+    error_ = *spliced.error;
+    Builder b(expand_sites(spliced.graph, {to}));
+    Nodes nodes(target.config, "target");
+    const Value pre = nodes.pre(b.at(Site{to}));
+    b.output("target.pre", pre);
+    b.output("target.features", nodes.features(pre));
+    const Value row = b.input("target.row", {DType::i32, {1}}),
+                feature = b.input("target.feature", {DType::i32, {1}});
+    b.output("target.one", sum(pick(gather_rows(pre, row), feature)));
+    graph_ = std::move(b).finish();
+    features_ = target.config.d_sae;
+    source_features_ = source.config.d_sae;
+  }
+
+  struct Clean {
+    Tensor acts, pre, features, error;  // [positions, ...]
+  };
+  Clean clean() {
+    const Plan p = compile(graph_, fetch(acts_, error_, value("target.pre"), value("target.features")));
+    const Results r = run(p);
+    return {r.raw(acts_.name).contiguous(), r.raw("target.pre").contiguous(),
+            r.raw("target.features").contiguous(), r.raw(error_.name).contiguous()};
+  }
+
+  struct Slopes {
+    Tensor acts, error;
+  };
+  Slopes slopes(const FeatureAt& target) {
+    if (!slopes_) {
+      const Graph g = gradient(graph_, "target.one", sites(acts_.name + "," + error_.name));
+      slopes_ = compile(g, fetch(grad(acts_), grad(error_)));
+    }
+    set(target);
+    const Results r = run(*slopes_);
+    return {r.raw(grad_name(acts_.name)).contiguous(), r.raw(grad_name(error_.name)).contiguous()};
+  }
+
+  double after(const FeatureAt& target, const std::vector<FeatureAt>& zeroed) {
+    set(target);
+    if (zeroed.empty()) return run(compile(graph_, fetch(value("target.one")))).scalar("target.one");
+    std::map<std::int64_t, std::vector<std::int64_t>> by_position;
+    for (const FeatureAt& f : zeroed) by_position[f.position].push_back(f.feature);
+    Edit edit = zero(acts_);
+    for (const auto& [position, features] : by_position)
+      edit.where.push_back({.pos = {position}, .feature = features});
+    const Interventions what{edit};
+    const Graph edited = intervene(graph_, what);
+    const Plan p = compile(edited, fetch(value("target.one")));
+    return run(p, with_interventions(edited, what, feeds_)).scalar("target.one");
+  }
+
+  std::int64_t rows() const { return rows_; }
+  std::int64_t target_features() const { return features_; }
+  std::int64_t source_features() const { return source_features_; }
+
+ private:
+  void set(const FeatureAt& target) {
+    feeds_["target.row"] = Tensor::of<std::int32_t>({1}, {static_cast<std::int32_t>(target.position)});
+    feeds_["target.feature"] =
+        Tensor::of<std::int32_t>({1}, {static_cast<std::int32_t>(target.feature)});
+  }
+  Results run(const Plan& plan) { return run(plan, feeds_); }
+  Results run(const Plan& plan, const Feeds& feeds) {
+    return plan.run(feeds, parameters_, {.pool = &model_.pool()});
+  }
+
+  const nn::Model& model_;
+  const nn::Tokens& prompt_;
+  Parameters parameters_;
+  std::int64_t rows_, features_ = 0, source_features_ = 0;
+  Graph graph_;
+  Feeds feeds_;
+  Site acts_, error_;
+  std::optional<Plan> slopes_;
+};
+
+std::vector<bool> chosen(const std::vector<std::int64_t>& given, std::int64_t all, const char* what) {
+  std::vector<bool> yes(static_cast<std::size_t>(all), given.empty());
+  for (const std::int64_t i : given) {
+    if (i < 0 || i >= all)
+      throw Error(ErrorKind::usage, fmt::format("there is no {} {}; there are 0 to {}", what, i, all - 1));
+    yes[static_cast<std::size_t>(i)] = true;
+  }
+  return yes;
+}
+
+double at(const Tensor& t, std::int64_t row, std::int64_t column) {
+  return t.data<float>()[row * t.dim(1) + column];
+}
+
+template <class T, class Key>
+void keep_strongest(std::vector<T>& all, int count, const Key& key) {
+  std::stable_sort(all.begin(), all.end(), [&](const T& a, const T& b) { return key(a) > key(b); });
+  if (std::ssize(all) > count) all.resize(static_cast<std::size_t>(count));
+}
+
+}  // namespace
+
+Influence influence(const nn::Model& model, const Sae& source, const Sae& target,
+                    const nn::Tokens& prompt, const InfluenceSpec& spec) {
+  Machine machine(model, source, target, prompt, spec.policies);
+  const std::int64_t n = machine.rows();
+  const auto from_here = chosen(spec.source_positions, n, "position"),
+             to_here = chosen(spec.target_positions, n, "position"),
+             of_source = chosen(spec.source_features, machine.source_features(), "source feature"),
+             of_target = chosen(spec.target_features, machine.target_features(), "target feature");
+  const Machine::Clean clean = machine.clean();
+
+  std::vector<FeatureAt> targets;
+  for (std::int64_t q = 0; q < n; ++q) {
+    for (std::int64_t t = 0; t < machine.target_features(); ++t) {
+      const double activation = at(clean.features, q, t);
+      // Features that were asked for count even when they are not active: what holds them down?
+      const bool counts = spec.target_features.empty() ? activation > 0
+                                                       : of_target[static_cast<std::size_t>(t)];
+      if (counts && to_here[static_cast<std::size_t>(q)])
+        targets.push_back({q, t, activation, at(clean.pre, q, t)});
+    }
+  }
+  keep_strongest(targets, spec.targets, [](const FeatureAt& f) { return f.activation; });
+
+  Influence out;
+  out.positions = n;
+  for (const FeatureAt& t : targets) {
+    const Machine::Slopes slopes = machine.slopes(t);
+    Influence::Target found{t, {}, std::vector<double>(static_cast<std::size_t>(n), 0),
+                            std::vector<double>(static_cast<std::size_t>(n), 0)};
+    for (std::int64_t p = 0; p < n; ++p) {
+      for (std::int64_t j = 0; j < machine.source_features(); ++j) {
+        const double f = at(clean.acts, p, j);
+        if (f == 0) continue;
+        const double effect = f * at(slopes.acts, p, j);
+        found.by_position[static_cast<std::size_t>(p)] += effect;
+        if (from_here[static_cast<std::size_t>(p)] && of_source[static_cast<std::size_t>(j)])
+          found.causes.push_back({{p, j, f, 0}, effect, {}});
+      }
+      const std::int64_t width = clean.error.numel() / n;
+      for (std::int64_t i = 0; i < width; ++i)
+        found.of_error[static_cast<std::size_t>(p)] +=
+            static_cast<double>(clean.error.data<float>()[p * width + i]) *
+            slopes.error.data<float>()[p * width + i];
+    }
+    keep_strongest(found.causes, spec.causes, [](const Cause& c) { return std::abs(c.first_order); });
+    const double before = machine.after(t, {});
+    for (std::size_t i = 0; i < found.causes.size() && static_cast<int>(i) < spec.verify; ++i)
+      found.causes[i].exact = before - machine.after(t, {found.causes[i].source});
+    out.targets.push_back(std::move(found));
+  }
+  return out;
+}
+
+std::vector<double> ablated(const nn::Model& model, const Sae& source, const Sae& target,
+                            const nn::Tokens& prompt, const std::vector<FeatureAt>& targets,
+                            const std::vector<FeatureAt>& sources, const Policies& policies) {
+  Machine machine(model, source, target, prompt, policies);
+  std::vector<double> out;
+  for (const FeatureAt& t : targets) out.push_back(machine.after(t, sources));
+  return out;
+}
+
+}  // namespace vitrine::sae

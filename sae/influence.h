@@ -1,0 +1,64 @@
+// Which features of one SAE cause which features of another, later in the model: through the model
+// itself, attention included.
+//
+//   Influence i = influence(m, early, late, prompt, {.target_positions = {4}});
+//   for (const Cause& c : i.causes) ...            // source feature, target feature, how much
+//
+// The early SAE is spliced in with its error kept, so nothing changes until a feature is edited. What
+// feature j at position p does to the pre-activation h of target t at position q is, to first order,
+// f_jp dh_tq/df_jp (attribution patching, Nanda 2023; Marks et al. 2024), and exactly
+// h_tq - h_tq(f_jp = 0). The strongest causes get both, on the same pre-activation, under the same
+// policies.
+#pragma once
+
+#include <vector>
+
+#include "autograd/linearise.h"
+#include "nn/model.h"
+#include "sae/sae.h"
+
+namespace vitrine::sae {
+
+struct InfluenceSpec {
+  std::vector<std::int64_t> source_positions, target_positions;  // none: all
+  std::vector<std::int64_t> source_features;                     // none: all that are active
+  std::vector<std::int64_t> target_features;  // none: the strongest active ones at these positions
+  int targets = 5;                            // of those, how many (feature, position)
+  int causes = 10;                            // of each target, kept: the strongest
+  int verify = 10;                            // of each target's causes, computed exactly
+  Policies policies = {};                     // what derivatives and ablations look through
+};
+
+struct FeatureAt {
+  std::int64_t position = 0, feature = 0;
+  double activation = 0, pre = 0;  // f and h
+};
+struct Cause {
+  FeatureAt source;
+  double first_order = 0;
+  std::optional<double> exact;
+};
+struct Influence {
+  struct Target {
+    FeatureAt at;
+    std::vector<Cause> causes;         // the strongest first, by first order, whatever the sign
+    std::vector<double> by_position;   // [positions]: first order, summed over all features there
+    std::vector<double> of_error;      // [positions]: of the error term, e dh/de
+  };
+  std::vector<Target> targets;
+  std::int64_t positions = 0;
+};
+
+// Throws ConfigError for SAEs that do not say their sites, SiteError for sites that are not there,
+// GraphError when the target does not come after the source, Error (usage) for positions and
+// features that are not there, and what Model::run throws.
+Influence influence(const nn::Model& model, const Sae& source, const Sae& target,
+                    const nn::Tokens& prompt, const InfluenceSpec& spec = {});
+
+// The pre-activations of these target features with all these source features ablated at once, one for
+// each: [targets]. With none, as they are.
+std::vector<double> ablated(const nn::Model& model, const Sae& source, const Sae& target,
+                            const nn::Tokens& prompt, const std::vector<FeatureAt>& targets,
+                            const std::vector<FeatureAt>& sources, const Policies& policies = {});
+
+}  // namespace vitrine::sae

@@ -1,0 +1,106 @@
+#include "sae/text_batches.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "nn/corpus_lines.h"
+#include "nn/fingerprint.h"
+#include "tensor/error.h"
+#include "tensor/random.h"
+
+namespace vitrine::sae {
+
+std::int64_t TextBatch::counted() const { return std::count(counts.begin(), counts.end(), true); }
+
+Tensor TextBatch::counts_as_tensor() const {
+  Tensor t = Tensor::zeros({static_cast<std::int64_t>(counts.size()), 1}, DType::boolean);
+  for (std::size_t i = 0; i < counts.size(); ++i) t.view().as<std::uint8_t>()[i] = counts[i] ? 1 : 0;
+  return t;
+}
+
+TextBatches::TextBatches(const nn::Model& model, const TextSourceSpec& spec) : spec_(spec) {
+  const int longest = model.config().context;
+  if (spec_.context == 0) spec_.context = longest;
+  const int least = spec_.bos ? 2 : 1;
+  if (spec_.context < least || spec_.context > longest) {
+    throw ContextError(fmt::format("pieces of {} tokens: choose {} to {}, this model's context",
+                                   spec_.context, least, longest));
+  }
+  const std::int64_t room = spec_.context - (spec_.bos ? 1 : 0);
+  for (std::size_t f = 0; f < spec_.files.size(); ++f) {
+    nn::for_each_line(model, spec_.files[f], spec_.special, 1, [&](const nn::CorpusLine& line) {
+      const auto first = static_cast<std::int64_t>(tokens_.size());
+      tokens_.insert(tokens_.end(), line.tokens.begin(), line.tokens.end());
+      const auto end = static_cast<std::int64_t>(tokens_.size());
+      for (std::int64_t at = first; at < end; at += room)
+        pieces_.push_back({at, std::min(at + room, end), static_cast<int>(f), line.number, at - first});
+    });
+  }
+  for (const int id : tokens_) rows_ += is_excluded(id) ? 0 : 1;
+  if (rows_ > 0) return;
+  std::vector<std::string> names;
+  for (const auto& file : spec_.files) names.push_back(file.string());
+  throw FileError(fmt::format("{}: there is no token {}in it to read activations of",
+                              fmt::join(names, ", "), tokens_.empty() ? "" : "but excluded ones "));
+}
+
+bool TextBatches::is_excluded(int id) const {
+  return std::find(spec_.excluded.begin(), spec_.excluded.end(), id) != spec_.excluded.end();
+}
+
+const std::vector<std::size_t>& TextBatches::order_of(std::int64_t epoch) {
+  if (epoch == epoch_) return order_;
+  order_.resize(pieces_.size());
+  std::iota(order_.begin(), order_.end(), std::size_t{0});
+  if (!spec_.in_order) {
+    random::shuffle(
+        random::Key{spec_.seed}.fold("pieces").fold(static_cast<std::uint64_t>(epoch)), order_);
+  }
+  epoch_ = epoch;
+  return order_;
+}
+
+TextBatch TextBatches::next(Place& place) {
+  TextBatch batch;
+  while (batch.counted() == 0) {
+    batch = {};
+    const std::vector<std::size_t>& order = order_of(place.epoch);
+    const auto all = static_cast<std::int64_t>(order.size());
+    std::int64_t together = 0;
+    for (; place.item < all; ++place.item) {
+      const std::size_t index = order[static_cast<std::size_t>(place.item)];
+      const TextPiece& p = pieces_[index];
+      nn::Tokens tokens(tokens_.begin() + p.begin, tokens_.begin() + p.end);
+      if (spec_.bos) tokens.insert(tokens.begin(), *spec_.bos);
+      const auto size = static_cast<std::int64_t>(tokens.size());
+      if (together > 0 && together + size > spec_.tokens_together) break;
+      together += size;
+      for (std::size_t t = 0; t < tokens.size(); ++t)
+        batch.counts.push_back(!(t == 0 && spec_.bos) && !is_excluded(tokens[t]));
+      batch.prompts.push_back(std::move(tokens));
+      batch.pieces.push_back(index);
+    }
+    if (place.item == all) place = {place.epoch + 1, 0};
+  }
+  return batch;
+}
+
+std::string TextBatches::name_of(std::size_t piece) const {
+  const TextPiece& p = pieces_[piece];
+  return fmt::format("{}, line {}", spec_.files[static_cast<std::size_t>(p.file)].string(), p.line);
+}
+
+std::string TextBatches::fingerprint() const {
+  nn::Hash hash;
+  hash.add(std::as_bytes(std::span(tokens_)));
+  for (const TextPiece& p : pieces_) hash.add(static_cast<std::uint64_t>(p.begin));
+  hash.add(fmt::format("{} {} {} {} {} {}", spec_.context, spec_.bos.value_or(-1),
+                       fmt::join(spec_.excluded, ","), spec_.tokens_together, spec_.seed,
+                       spec_.in_order));
+  return hash.text();
+}
+
+}  // namespace vitrine::sae

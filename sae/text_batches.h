@@ -1,0 +1,51 @@
+// Texts cut into pieces, mixed, and put together into batches: what a model reads for an SAE.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "sae/activations.h"
+
+namespace vitrine::sae {
+
+struct TextBatch {
+  std::vector<nn::Tokens> prompts;
+  std::vector<std::size_t> pieces;  // which each of them is
+  std::vector<bool> counts;         // of all rows: not the token before a piece, not excluded
+  std::int64_t counted() const;
+  Tensor counts_as_tensor() const;  // boolean [rows, 1]
+};
+
+// Where a piece came from.
+struct TextPiece {
+  std::int64_t begin = 0, end = 0;  // into the tokens of all files
+  int file = 0;
+  std::int64_t line = 0;   // of the file, from 1
+  std::int64_t first = 0;  // the position of its first token in the line
+};
+
+class TextBatches {
+ public:
+  // Throws what text_source throws but for sites.
+  TextBatches(const nn::Model& model, const TextSourceSpec& spec);
+
+  // At least one row that counts. `place` moves on, into the next epoch at the end.
+  TextBatch next(Place& place);
+  std::int64_t rows() const { return rows_; }  // that count, in an epoch
+  const TextPiece& piece(std::size_t i) const { return pieces_[i]; }
+  std::string name_of(std::size_t piece) const;  // "file, line 3"
+  std::string fingerprint() const;
+
+ private:
+  bool is_excluded(int id) const;
+  const std::vector<std::size_t>& order_of(std::int64_t epoch);
+
+  TextSourceSpec spec_;
+  std::vector<int> tokens_;
+  std::vector<TextPiece> pieces_;
+  std::int64_t rows_ = 0, epoch_ = -1;
+  std::vector<std::size_t> order_;
+};
+
+}  // namespace vitrine::sae

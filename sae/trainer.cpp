@@ -1,0 +1,282 @@
+#include "sae/trainer.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "nn/strict_json.h"
+#include "sae/folder.h"
+#include "tensor/error.h"
+#include "tensor/safetensors.h"
+
+namespace vitrine::sae {
+namespace {
+
+namespace fs = std::filesystem;
+using nn::Json;
+
+constexpr const char* kState = "training.safetensors";
+constexpr std::int64_t kSample = 16384;  // rows that scales and biases are taken from
+constexpr std::string_view kBiases[] = {"zero", "mean", "geometric-median"};
+
+std::string to_json(const TrainSettings& s) {
+  Json jobs = Json::array();
+  for (const Job& j : s.jobs)
+    jobs.push_back({{"name", j.name},
+                    {"rules", Json::parse(to_json(j.rules))},
+                    {"input", j.input},
+                    {"target", j.target}});
+  Json json = {{"jobs", jobs},
+               {"steps", s.steps},
+               {"buffer",
+                {{"rows", s.buffer.rows},
+                 {"dtype", name_of(s.buffer.dtype)},
+                 {"file", s.buffer.file.string()},
+                 {"seed", s.buffer.seed}}},
+               {"bias", name_of(s.bias)},
+               {"model_name", s.model_name},
+               {"metadata", s.metadata},
+               {"context_size", s.context_size},
+               {"notes", s.notes}};
+  if (s.prepend_bos) json["prepend_bos"] = *s.prepend_bos;
+  return json.dump();
+}
+
+TrainSettings parse_settings(std::string_view text, const std::string& where) {
+  try {
+    const Json json = nn::parse_json(text, where);
+    TrainSettings s;
+    for (const Json& j : json.at("jobs"))
+      s.jobs.push_back({j.at("name"), parse_rules(j.at("rules").dump(), where), j.at("input"),
+                        j.at("target")});
+    s.steps = json.at("steps");
+    const Json& buffer = json.at("buffer");
+    s.buffer.rows = buffer.at("rows");
+    const std::string dtype = buffer.at("dtype");
+    s.buffer.dtype = dtype == "f16" ? DType::f16 : dtype == "bf16" ? DType::bf16 : DType::f32;
+    s.buffer.file = buffer.at("file").get<std::string>();
+    s.buffer.seed = buffer.at("seed");
+    const std::string bias = json.at("bias");
+    for (std::size_t i = 0; i < std::size(kBiases); ++i) {
+      if (kBiases[i] == bias) s.bias = static_cast<InitialBias>(i);
+    }
+    s.model_name = json.at("model_name");
+    s.metadata = json.at("metadata");
+    s.context_size = json.at("context_size");
+    s.notes = json.at("notes");
+    if (json.contains("prepend_bos")) s.prepend_bos = json.at("prepend_bos").get<bool>();
+    return s;
+  } catch (const Json::exception& error) {
+    throw CheckpointError(
+        fmt::format("{}: the settings of the run cannot be read: {}", where, error.what()));
+  }
+}
+
+std::string metadata(const SafeTensors& file, const std::string& key) {
+  const auto it = file.metadata().find(key);
+  if (it == file.metadata().end())
+    throw CheckpointError(fmt::format("{}: it does not say '{}'; is it the state of a run that "
+                                      "trains SAEs?",
+                                      file.file(), key));
+  return it->second;
+}
+
+Tensor mean_of(const Tensor& x) {
+  const std::int64_t n = x.dim(0), d = x.dim(1);
+  std::vector<double> sum(static_cast<std::size_t>(d), 0);
+  for (std::int64_t i = 0; i < n * d; ++i) sum[static_cast<std::size_t>(i % d)] += x.data<float>()[i];
+  Tensor out = Tensor::empty({d}, DType::f32);
+  for (std::int64_t j = 0; j < d; ++j)
+    out.data<float>()[j] =
+        static_cast<float>(sum[static_cast<std::size_t>(j)] / static_cast<double>(n));
+  return out;
+}
+
+void scale_by(Tensor& x, double factor) {
+  if (factor == 1) return;
+  float* data = x.data<float>();
+  for (std::int64_t i = 0; i < x.numel(); ++i) data[i] = static_cast<float>(data[i] * factor);
+}
+
+// sqrt(d) / mean norm: then rows have norm sqrt(d) on average.
+double average_scale(const Tensor& x) {
+  double sum = 0;
+  const std::int64_t n = x.dim(0), d = x.dim(1);
+  for (std::int64_t i = 0; i < n; ++i) {
+    double squares = 0;
+    for (std::int64_t j = 0; j < d; ++j) {
+      const double v = x.data<float>()[i * d + j];
+      squares += v * v;
+    }
+    sum += std::sqrt(squares);
+  }
+  return sum > 0 ? std::sqrt(static_cast<double>(d)) * static_cast<double>(n) / sum : 1;
+}
+
+}  // namespace
+
+std::string_view name_of(InitialBias bias) { return kBiases[static_cast<int>(bias)]; }
+
+Trainer::Trainer(TrainSettings settings, Source& source, fs::path folder)
+    : settings_(std::move(settings)),
+      source_(&source),
+      folder_(std::move(folder)),
+      rows_(std::make_unique<ShuffledRows>(source, settings_.buffer)),
+      scales_(source.columns().size(), 1.0) {
+  if (settings_.jobs.empty()) throw Error(ErrorKind::usage, "there is no SAE to train");
+  for (const Job& job : settings_.jobs) {
+    const auto check = [&](const std::string& name, std::int64_t width, const char* what) {
+      const Source::Column& c = source.columns()[column(name)];
+      if (c.width != width) {
+        throw ShapeError(fmt::format("'{}' has activations of width {}, but the SAE {} {}", name,
+                                     c.width, what, width));
+      }
+    };
+    check(job.input, job.rules.d_in, "reads");
+    if (job.rules.transcoder) check(job.target, job.rules.out_width(), "gives");
+    if (job.rules.batch != settings_.jobs[0].rules.batch)
+      throw Error(ErrorKind::usage, "SAEs that are trained together take batches of one size");
+  }
+}
+
+std::size_t Trainer::column(const std::string& name) const {
+  std::vector<std::string> names;
+  for (const Source::Column& c : source_->columns()) {
+    if (c.name == name) return names.size();
+    names.push_back(c.name);
+  }
+  throw CheckpointError(
+      fmt::format("there are no activations '{}'; there are {}", name, fmt::join(names, ", ")));
+}
+
+Trainer Trainer::begin(const TrainSettings& settings, Source& source, const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (!error) fs::remove(folder / kState, error);
+  if (error)
+    throw SaveError(fmt::format("{}: it cannot be used: {}", folder.string(), error.message()));
+  Trainer t(settings, source, folder);
+  std::vector<Tensor> sample = t.rows_->sample(kSample);
+  for (const Job& job : settings.jobs) {
+    if (job.rules.normalise != Normalisation::expected_average_only_in) continue;
+    for (const std::string& name : {job.input, job.target}) {
+      if (!name.empty()) t.scales_[t.column(name)] = average_scale(sample[t.column(name)]);
+    }
+  }
+  for (std::size_t c = 0; c < sample.size(); ++c) {
+    sample[c] = sample[c].clone();
+    scale_by(sample[c], t.scales_[c]);
+  }
+  for (const Job& job : settings.jobs) {
+    const Tensor& of = sample[t.column(job.rules.transcoder ? job.target : job.input)];
+    Tensor b_dec;
+    if (settings.bias == InitialBias::mean || job.rules.transcoder) b_dec = mean_of(of);
+    else if (settings.bias == InitialBias::geometric_median) b_dec = geometric_median(of);
+    t.jobs_.emplace_back(
+        job.rules,
+        initial_weights(job.rules, random::Key{job.rules.seed}.fold("weights"), b_dec));
+  }
+  t.save();
+  return t;
+}
+
+bool Trainer::exists(const fs::path& folder) { return fs::exists(folder / kState); }
+
+TrainSettings Trainer::saved_settings(const fs::path& folder) {
+  const SafeTensors file = SafeTensors::open(folder / kState);
+  return parse_settings(metadata(file, "settings"), file.file());
+}
+
+Trainer Trainer::resume(Source& source, const fs::path& folder) {
+  const SafeTensors file = SafeTensors::open(folder / kState);
+  TrainSettings settings = parse_settings(metadata(file, "settings"), file.file());
+  if (metadata(file, "source") != source.fingerprint()) {
+    throw CheckpointError(fmt::format(
+        "{}: the run was trained on other activations: another model, text, context or files, or "
+        "they were changed since",
+        file.file()));
+  }
+  Trainer t(std::move(settings), source, folder);
+  for (std::size_t i = 0; i < t.settings_.jobs.size(); ++i) {
+    const TrainingRules& rules = t.settings_.jobs[i].rules;
+    const std::string prefix = fmt::format("{}.", i);
+    Parameters state, weights;
+    for (const std::string& name : file.names()) {
+      if (name.starts_with(prefix)) state[name.substr(prefix.size())] = file.at(name);
+    }
+    for (const auto& [name, shape] : trained_shapes(rules)) weights[name] = Tensor::zeros(shape, DType::f32);
+    t.jobs_.emplace_back(rules, weights);
+    t.jobs_.back().restore(state);
+  }
+  try {
+    const Json progress = nn::parse_json(metadata(file, "progress"), file.file());
+    t.seconds_ = progress.at("seconds");
+    t.scales_ = file.at("scales").to_vector<double>();
+    const Json& p = progress.at("place");
+    t.rows_->seek({{p.at(0), p.at(1)}, p.at(2), p.at(3), p.at(4)});
+  } catch (const Json::exception& e) {
+    throw CheckpointError(fmt::format("{}: 'progress' cannot be read: {}", file.file(), e.what()));
+  }
+  return t;
+}
+
+Batch Trainer::batch_of(const Job& job, const std::vector<Tensor>& rows) const {
+  Batch batch{rows[column(job.input)], {}};
+  if (job.rules.transcoder) batch.y = rows[column(job.target)];
+  return batch;
+}
+
+std::vector<Outcome> Trainer::step(ThreadPool& pool) {
+  std::vector<Tensor> rows = rows_->next(settings_.jobs[0].rules.batch);
+  for (std::size_t c = 0; c < rows.size(); ++c) scale_by(rows[c], scales_[c]);
+  std::vector<Outcome> outcomes;
+  for (std::size_t i = 0; i < jobs_.size(); ++i)
+    outcomes.push_back(jobs_[i].step(batch_of(settings_.jobs[i], rows), pool));
+  return outcomes;
+}
+
+Sae Trainer::finished(std::size_t i) const {
+  const Job& job = settings_.jobs[i];
+  const double in = scales_[column(job.input)];
+  Sae sae = jobs_[i].finished(in, job.rules.transcoder ? scales_[column(job.target)] : in);
+  Config& c = sae.config;
+  c.model_name = settings_.model_name;
+  c.hook_name = job.input;
+  c.hook_name_out = job.target;
+  c.prepend_bos = settings_.prepend_bos;
+  c.context_size = settings_.context_size;
+  c.join_heads = job.input.ends_with("hook_z");
+  Json more = nn::parse_json(settings_.metadata, "metadata");
+  more["training_architecture"] = name_of(job.rules.kind);
+  more["training_steps"] = jobs_[i].steps();
+  more["training_vectors"] = jobs_[i].steps() * job.rules.batch;
+  c.metadata = more.dump();
+  sae.name = folder_of(i).string();
+  return sae;
+}
+
+fs::path Trainer::folder_of(std::size_t i) const {
+  const std::string& name = settings_.jobs[i].name;
+  return name.empty() ? folder_ : folder_ / name;
+}
+
+void Trainer::save() const {
+  const BufferPlace& p = rows_->place();
+  const Json progress = {{"seconds", seconds_},
+                         {"place", {p.source.epoch, p.source.item, p.skip, p.fill, p.row}}};
+  NamedTensors tensors = {
+      {"scales", Tensor::of<double>({static_cast<std::int64_t>(scales_.size())}, scales_)}};
+  for (std::size_t i = 0; i < jobs_.size(); ++i) {
+    for (const auto& [name, tensor] : jobs_[i].state())
+      tensors.emplace_back(fmt::format("{}.{}", i, name), tensor);
+  }
+  save_safetensors(folder_ / kState, tensors,
+                   {{"settings", to_json(settings_)},
+                    {"progress", progress.dump()},
+                    {"source", source_->fingerprint()}});
+  for (std::size_t i = 0; i < jobs_.size(); ++i) sae::save(finished(i), folder_of(i));
+}
+
+}  // namespace vitrine::sae

@@ -1,0 +1,90 @@
+// Trains SAEs in a folder that holds all of it and can go on at any time.
+//
+//   Trainer t = Trainer::begin(settings, *text_source(model, spec), folder);
+//   while (!t.done()) t.step(pool);
+//   t.save();                                       // Trainer::resume goes on from here
+//
+// Several SAEs, of one site or of several, are trained on the same batches in one pass. The folder of
+// one is a SAELens folder; of several, each has a folder of its own in it. Beside them
+//   training.safetensors   the state: weights, moments, counts; settings and the place in the source
+// Every file is replaced all or nothing, the state first: a run that is killed goes on from its last
+// save, and gives the weights that it would have given, bit for bit.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "sae/shuffled_rows.h"
+#include "sae/training_step.h"
+
+namespace vitrine::sae {
+
+struct Job {
+  std::string name;    // of its folder; "" when it is the only one
+  TrainingRules rules;
+  std::string input;   // the column that it reads
+  std::string target;  // a transcoder's; else ""
+  friend bool operator==(const Job&, const Job&) = default;
+};
+
+enum class InitialBias { zero, mean, geometric_median };  // of b_dec, on a sample
+std::string_view name_of(InitialBias bias);
+
+struct TrainSettings {
+  std::vector<Job> jobs;
+  std::int64_t steps = 0;
+  BufferSpec buffer;
+  InitialBias bias = InitialBias::zero;
+  // What is known of the activations, for cfg.json.
+  std::string model_name, metadata = "{}";
+  std::optional<bool> prepend_bos;
+  std::int64_t context_size = 0;
+  // What the caller wants to know again on going on, such as how the source is made: JSON.
+  std::string notes = "{}";
+};
+
+class Trainer {
+ public:
+  // Replaces the run that was in the folder. Throws Error (usage) for rules that do not go together,
+  // ShapeError for a width that is not the source's, and what the source throws.
+  static Trainer begin(const TrainSettings& settings, Source& source,
+                       const std::filesystem::path& folder);
+  // Goes on from the last save, in a source that must be the same. Throws FileError when there is no
+  // save, CheckpointError when its parts do not belong together or the source is another one.
+  static Trainer resume(Source& source, const std::filesystem::path& folder);
+  static bool exists(const std::filesystem::path& folder);
+  // Those of the last save; throws as resume does.
+  static TrainSettings saved_settings(const std::filesystem::path& folder);
+
+  const TrainSettings& settings() const { return settings_; }
+  std::int64_t steps() const { return jobs_[0].steps(); }
+  bool done() const { return steps() >= settings_.steps; }
+  const std::vector<TrainingStep>& jobs() const { return jobs_; }
+
+  // One step of each SAE on one batch. Throws NumericError as TrainingStep does.
+  std::vector<Outcome> step(ThreadPool& pool);
+  double seconds() const { return seconds_; }
+  void add_seconds(double seconds) { seconds_ += seconds; }
+
+  // An SAE as it is now.
+  Sae finished(std::size_t job) const;
+  std::filesystem::path folder_of(std::size_t job) const;
+  void save() const;
+
+ private:
+  Trainer(TrainSettings settings, Source& source, std::filesystem::path folder);
+  std::size_t column(const std::string& name) const;
+  Batch batch_of(const Job& job, const std::vector<Tensor>& rows) const;
+
+  TrainSettings settings_;
+  Source* source_;
+  std::filesystem::path folder_;
+  std::unique_ptr<ShuffledRows> rows_;
+  std::vector<TrainingStep> jobs_;
+  std::vector<double> scales_;  // of each column: what its rows are multiplied by
+  double seconds_ = 0;
+};
+
+}  // namespace vitrine::sae

@@ -1,0 +1,246 @@
+// vitrine sae and influence: what they do, what they say of bad input, and a run that is killed.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <chrono>
+#include <fstream>
+#include <set>
+#include <thread>
+
+#include "tensor/file.h"
+#include "tensor/safetensors.h"
+#include "tests/apps/words.h"
+#include "tests/support.h"
+#include "tests/tensor/temporary_folder.h"
+
+namespace vitrine::test {
+namespace {
+
+using ::testing::HasSubstr;
+
+class SaeVerbs : public ::testing::Test {
+ protected:
+  SaeVerbs() {
+    std::ofstream out(folder_ / "text.jsonl");
+    for (int i = 0; i < 60; ++i) {
+      out << "{\"tokens\": [";
+      for (int t = 0; t < 20; ++t) out << (t > 0 ? "," : "") << (i * i + 7 * t * t + 3 * t * i) % 97;
+      out << "]}\n";
+    }
+  }
+  Words train(const std::string& out, const Words& more = {}) const {
+    return Words{"sae",        "train",    "--model",  tiny_model().string(),
+                 "--site",     "blocks.1.hook_mlp_out", "--data",   folder_ / "text.jsonl",
+                 "--features", "64",       "--k",      "4",
+                 "--batch",    "128",      "--buffer", "500",
+                 "--rate",     "0.002",    "--quiet",  "--out",
+                 folder_ / out} +
+           more;
+  }
+  const Outcome& run(const Words& words) {
+    last_ = vitrine(words);
+    EXPECT_EQ(last_.exit, 0) << last_.err;
+    return last_;
+  }
+  void expect_same_state(const std::string& a, const std::string& b) {
+    const SafeTensors x = SafeTensors::open(folder_ / a / "training.safetensors"),
+                      y = SafeTensors::open(folder_ / b / "training.safetensors");
+    ASSERT_EQ(x.names().size(), y.names().size());
+    for (const std::string& name : x.names())
+      EXPECT_EQ(max_abs_difference(x.at(name), y.at(name)), 0) << name;
+  }
+  TemporaryFolder folder_;
+  Outcome last_;
+};
+
+TEST_F(SaeVerbs, TrainEvaluateEncodeLookConvert) {
+  const auto trained = run(train("run", {"--vectors", "20000", "--format", "json"})).json();
+  EXPECT_TRUE(trained["done"]);
+  EXPECT_EQ(trained["steps"], 157);
+  EXPECT_NEAR(trained["saes"][0]["last"]["l0"], 4, 0.2);
+  EXPECT_GT(trained["saes"][0]["last"]["explained_variance"], 0.3);
+  const std::string sae = folder_ / "run", text = folder_ / "text.jsonl",
+                    model = tiny_model().string();
+
+  const auto e = run({"sae", "eval", "--sae", sae, "--model", model, "--data", text, "--format", "json"}).json();
+  EXPECT_EQ(e["site"], "blocks.1.hook_mlp_out");
+  EXPECT_EQ(e["reconstruction"]["rows"], 1200);
+  EXPECT_GT(e["reconstruction"]["explained_variance"], 0.3);
+  for (const char* key : {"ce_clean", "ce_sae", "ce_zero", "ce_mean", "ce_resample", "ce_score_zero", "kl"})
+    EXPECT_TRUE(e["model"][key].is_number()) << key;
+  EXPECT_THAT(run({"sae", "eval", "--sae", sae, "--model", model, "--data", text}).out,
+              ::testing::AllOf(HasSubstr("explained variance"), HasSubstr("CE with the SAE")));
+
+  run({"cache", "--model", model, "--tokens", "1,2,3,4", "--sites", "blocks.1.hook_mlp_out", "--out",
+       folder_ / "x.safetensors"});
+  const auto coded = run({"sae", "encode", "--sae", sae, "--activations", folder_ / "x.safetensors",
+                          "--tensor", "blocks.1.hook_mlp_out", "--out", folder_ / "codes.safetensors",
+                          "--format", "json"})
+                         .json();
+  EXPECT_EQ(coded["rows"], 4);
+  const SafeTensors codes = SafeTensors::open(folder_ / "codes.safetensors");
+  EXPECT_EQ(codes.at("feature_acts").shape(), (Shape{4, 64}));
+
+  // The features of the same prompt are those of its activations.
+  const auto active = run({"sae", "features", "--sae", sae, "--model", model, "--tokens", "1,2,3,4",
+                           "--format", "json"})
+                          .json();
+  int counted = 0;
+  for (const auto& a : active["active"]) {
+    const double want = codes.at("feature_acts").at<float>({a["position"].get<int>(), a["feature"].get<int>()});
+    EXPECT_NEAR(a["activation"], want, 1e-5);
+    EXPECT_EQ(a["raised"].size(), 8U);
+    ++counted;
+  }
+  int all = 0;
+  for (const float f : codes.at("feature_acts").to_vector<float>()) all += f > 0 ? 1 : 0;
+  EXPECT_EQ(counted, all);
+
+  const auto features = run({"sae", "features", "--sae", sae, "--model", model, "--corpus", text,
+                             "--format", "json"})
+                            .json();
+  EXPECT_EQ(features["tokens"], 1200);
+  EXPECT_GT(features["features"].size(), 10U);
+  const auto one = features["features"][0];
+  EXPECT_GT(one["contexts"].size(), 1U);
+  EXPECT_GE(one["contexts"][0]["activation"], one["contexts"][1]["activation"]);
+  EXPECT_THAT(run({"sae", "features", "--sae", sae, "--model", model, "--corpus", text, "--feature",
+                   one["feature"].dump()})
+                  .out,
+              ::testing::AllOf(HasSubstr("raises"), HasSubstr("nearest decoder rows"), HasSubstr("active at")));
+
+  run({"sae", "convert", "--from", sae, "--fold-decoder-norm", "--out", folder_ / "folded"});
+  const auto again = run({"sae", "eval", "--sae", folder_ / "folded", "--model", model, "--data", text,
+                          "--format", "json"})
+                         .json();
+  EXPECT_NEAR(again["reconstruction"]["explained_variance"], e["reconstruction"]["explained_variance"], 1e-5);
+}
+
+TEST_F(SaeVerbs, SeveralSitesAndSettingsInOnePass) {
+  const auto r = run({"sae", "train", "--model", tiny_model().string(), "--site",
+                      "blocks.0.hook_mlp_out,blocks.1.attn.hook_z", "--data", folder_ / "text.jsonl",
+                      "--features", "64", "--batch", "128", "--buffer", "500", "--vectors", "1000",
+                      "--sweep", "k=2,4", "--sweep", "rate=1e-4,3e-4", "--quiet", "--out",
+                      folder_ / "run", "--format", "json"})
+                     .json();
+  EXPECT_EQ(r["saes"].size(), 8U);
+  for (const char* name : {"blocks.0.hook_mlp_out_k-2_rate-1e-4", "blocks.1.attn.hook_z_k-4_rate-3e-4"})
+    EXPECT_TRUE(std::filesystem::exists(folder_ / "run" / name / "sae_weights.safetensors")) << name;
+}
+
+TEST_F(SaeVerbs, ActivationsFromFiles) {
+  run({"cache", "--model", tiny_model().string(), "--tokens", "1,2,3,4,5,6,7,8", "--sites",
+       "blocks.1.hook_mlp_out", "--out", folder_ / "a.safetensors"});
+  const Words words = {"sae", "train", "--activations", (folder_ / "*.safetensors").string(), "--tensor",
+                       "blocks.1.hook_mlp_out", "--features", "32", "--k", "2", "--batch", "8",
+                       "--vectors", "80", "--quiet", "--out", folder_ / "run"};
+  run(words + Words{"--stop-after", "4"});
+  run({"sae", "train", "--resume", "--quiet", "--out", folder_ / "run"});
+  run({"sae", "eval", "--sae", folder_ / "run", "--activations", folder_ / "a.safetensors", "--tensor",
+       "blocks.1.hook_mlp_out"});
+}
+
+// kill -9 in the middle, and on with another number of threads: the state is that of a run to which
+// nothing happened.
+TEST_F(SaeVerbs, AKilledRunGoesOnToTheSameBits) {
+  const Words settings = {"--vectors", "60000", "--kind", "batchtopk", "--save-every", "0"};
+  run(train("whole", settings));
+  int killed = 0;
+  for (const int wait : {150, 400, 900}) {
+    const std::string name = "killed" + std::to_string(wait);
+    {
+      Running running(train(name, settings + Words{"--threads", "2"}));
+      std::this_thread::sleep_for(std::chrono::milliseconds(wait));
+      running.kill();
+      if (running.finish().exit == 1000 + SIGKILL) ++killed;
+    }
+    if (!std::filesystem::exists(folder_ / name / "training.safetensors")) continue;  // too early
+    run({"sae", "train", "--resume", "--threads", "1", "--quiet", "--out", folder_ / name});
+    expect_same_state("whole", name);
+  }
+  EXPECT_GE(killed, 1);
+}
+
+TEST_F(SaeVerbs, WhatIsWrongIsSaid) {
+  run(train("run", {"--vectors", "256"}));
+  const std::string sae = folder_ / "run", model = tiny_model().string();
+  expect_failure(train("run"), 2, "holds a run already: add --resume");
+  expect_failure(train("none", {"--resume"}), 2, "holds no run to go on with");
+  expect_failure({"sae", "train", "--resume", "--k", "3", "--out", sae}, 2,
+                 "--k cannot be given with --resume");
+  expect_failure(train("x", {"--kind", "topj"}), 2, "did you mean topk?");
+  expect_failure(train("x", {"--normalize", "covariance_whitening"}), 2,
+                 "covariance_whitening is not supported");
+  expect_failure(train("x", {"--kind", "jumprelu", "--penalty", "quadratic"}), 2,
+                 "quadratic L0 loss, is not supported");
+  expect_failure(train("x", {"--sweep", "kk=1"}), 2, "--sweep knows no 'kk'");
+  expect_failure(train("x", {"--site", "blocks.0.attn.hook_pattern"}), 3,
+                 "does not have a vector for each token");
+  expect_failure({"sae", "train", "--data", folder_ / "text.jsonl", "--out", folder_ / "x"}, 2,
+                 "give --site");
+  std::ofstream(folder_ / "empty.jsonl") << "\n";
+  expect_failure({"sae", "train", "--model", model, "--site", "blocks.0.hook_mlp_out", "--data",
+                  folder_ / "empty.jsonl", "--out", folder_ / "x"},
+                 3, "there is no token in it");
+  expect_failure({"sae", "eval", "--sae", folder_ / "nothing", "--data", folder_ / "text.jsonl"}, 3,
+                 "there is no SAE");
+  expect_failure({"sae", "what"}, 2, "there is no 'sae what'");
+  expect_failure({"sae"}, 2, "say what to do");
+
+  const Tensor wide = Tensor::zeros({3, 5}, DType::f32);
+  save_safetensors(folder_ / "wide.safetensors", {{"x", wide}});
+  expect_failure({"sae", "encode", "--sae", sae, "--activations", folder_ / "wide.safetensors", "--tensor",
+                  "x", "--out", folder_ / "y.safetensors"},
+                 1, "reads activations of width 48 (of blocks.1.hook_mlp_out), but these are [3, 5]");
+  const Tensor nan = Tensor::full({3, 48}, DType::f32, 0);
+  nan.data<float>()[50] = std::nanf("");
+  save_safetensors(folder_ / "nan.safetensors", {{"x", nan}});
+  expect_failure({"sae", "encode", "--sae", sae, "--activations", folder_ / "nan.safetensors", "--tensor",
+                  "x", "--out", folder_ / "y.safetensors"},
+                 4, "row 1 of the activations has nan at place 2");
+  expect_failure({"sae", "train", "--activations", folder_ / "nan.safetensors", "--tensor", "x", "--batch",
+                  "3", "--out", folder_ / "z"},
+                 4, "row 1 of 'x': the activation has nan at place 2");
+}
+
+// Every sub-verb explains itself, and its example works.
+TEST(SaeHelp, ExamplesWork) {
+  for (const char* what : {"train", "eval", "features", "encode", "convert"}) {
+    const Outcome help = vitrine({"sae", what, "--help"});
+    EXPECT_EQ(help.exit, 0);
+    const std::size_t at = help.out.rfind("\nExample:\n  ");
+    ASSERT_NE(at, std::string::npos) << what;
+    std::string command = help.out.substr(at + 12);
+    command.pop_back();
+    const TemporaryFolder folder;
+    const Outcome o = shell(command, {.folder = folder.path()});
+    EXPECT_EQ(o.exit, 0) << command << "\n" << o.err;
+    EXPECT_NE(o.out, "") << command;
+  }
+}
+
+// ---- influence ----------------------------------------------------------------------------------
+TEST(InfluenceVerb, ShowsWhichPositionFeedsWhich) {
+  const Words words = {"influence",    "--source-sae", "blocks.1.hook_mlp_out", "--target-sae",
+                       "blocks.4.hook_mlp_out", "--prompt", "The capital of Texas is", "--target-pos", "4"};
+  const Outcome o = vitrine(words + Words{"--format", "json"});
+  ASSERT_EQ(o.exit, 0) << o.err;
+  const auto json = o.json();
+  EXPECT_EQ(json["targets"].size(), 5U);
+  for (const auto& t : json["targets"]) {
+    EXPECT_EQ(t["target"]["position"], 4);
+    EXPECT_EQ(t["by_position"].size(), 5U);
+    std::set<int> positions;
+    for (const auto& c : t["causes"]) {
+      positions.insert(c["source"]["position"].get<int>());
+      EXPECT_TRUE(c["exact"].is_number());
+    }
+  }
+  EXPECT_THAT(vitrine(words).out, ::testing::AllOf(HasSubstr("\" Texas\""), HasSubstr("first order"),
+                                                   HasSubstr("attention recomputed")));
+  expect_failure(words + Words{"--attention", "freeze"}, 2, "recompute, detach or hold, not 'freeze'");
+}
+
+}  // namespace
+}  // namespace vitrine::test

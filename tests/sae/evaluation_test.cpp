@@ -1,0 +1,282 @@
+// Metrics beside their formulas, and what an SAE does to a model beside a splice of it.
+#include "sae/evaluation.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+
+#include "autograd/intervention.h"
+#include "nn/metrics.h"
+#include "sae/feature_contexts.h"
+#include "tensor/error.h"
+#include "tensor/safetensors.h"
+#include "tests/sae/small_sae.h"
+#include "tests/support.h"
+#include "tests/tensor/expect_error.h"
+#include "tests/tensor/temporary_folder.h"
+
+namespace vitrine::test {
+namespace {
+
+nn::Model tiny() { return nn::load_gpt2((data() / "tiny-gpt2").string(), {.threads = 2}); }
+
+sae::Sae sae_of(const nn::Model& m, const std::string& site, sae::Config config = {}) {
+  config.d_in = m.config().d_model;
+  config.d_sae = 70;
+  config.join_heads = site.ends_with("hook_z");
+  config.hook_name = site;
+  return small_sae(config);
+}
+
+std::vector<nn::Tokens> lines(int count) {
+  std::vector<nn::Tokens> all;
+  for (int i = 0; i < count; ++i) {
+    nn::Tokens one;
+    for (int t = 0; t < 3 + 5 * i % 23; ++t) one.push_back((11 * i + 5 * t * t) % 97);
+    all.push_back(one);
+  }
+  return all;
+}
+std::filesystem::path write(const TemporaryFolder& folder, const std::vector<nn::Tokens>& all) {
+  const auto file = folder.path() / "text.jsonl";
+  std::ofstream out(file);
+  for (const nn::Tokens& one : all) {
+    out << "{\"tokens\": [";
+    for (std::size_t t = 0; t < one.size(); ++t) out << (t > 0 ? "," : "") << one[t];
+    out << "]}\n";
+  }
+  return file;
+}
+
+TEST(SaeEvaluation, EveryMetricIsItsFormula) {
+  const sae::Sae s = small_sae({});
+  const TemporaryFolder folder;
+  const Tensor x = draw("x", {40, 12});
+  save_safetensors(folder.path() / "x.safetensors", {{"x", x}});
+  const auto source = sae::file_source({(folder.path() / "x.safetensors").string()}, {"x"});
+  ThreadPool pool;
+  const sae::Reconstruction r = sae::evaluate(s, *source, pool);
+  const auto coded = sae::Encoder(s).encode(x);
+  double l0 = 0, l1 = 0, error = 0, squares = 0, legacy = 0, cosine = 0, ratio = 0;
+  std::vector<double> mean(12, 0);
+  std::vector<bool> fired(20, false);
+  for (int i = 0; i < 40 * 12; ++i) mean[static_cast<std::size_t>(i % 12)] += x.data<float>()[i] / 40.0;
+  for (int i = 0; i < 40; ++i) {
+    double e = 0, a = 0, b = 0, ab = 0, spread = 0;
+    for (int c = 0; c < 12; ++c) {
+      const double u = x.data<float>()[i * 12 + c], v = coded.reconstruction.data<float>()[i * 12 + c];
+      e += (u - v) * (u - v);
+      a += u * u;
+      b += v * v;
+      ab += u * v;
+      spread += std::pow(u - mean[static_cast<std::size_t>(c)], 2);
+    }
+    for (int j = 0; j < 20; ++j) {
+      const double f = coded.features.data<float>()[i * 20 + j];
+      l0 += f > 0 ? 1.0 / 40 : 0;
+      l1 += f / 40;
+      if (f > 0) fired[static_cast<std::size_t>(j)] = true;
+    }
+    error += e / 40;
+    squares += a / 40;
+    legacy += (1 - e / spread) / 40;
+    cosine += ab / std::sqrt(a * b) / 40;
+    ratio += std::sqrt(b / a) / 40;
+  }
+  double of_mean = 0;
+  for (const double m : mean) of_mean += m * m;
+  EXPECT_EQ(r.rows, 40);
+  EXPECT_NEAR(r.l0, l0, 1e-9);
+  EXPECT_NEAR(r.l1, l1, 1e-6);
+  EXPECT_NEAR(r.mse, error, 1e-6);
+  EXPECT_NEAR(r.explained_variance, 1 - error / (squares - of_mean), 1e-6);
+  EXPECT_NEAR(r.explained_variance_legacy, legacy, 1e-6);
+  EXPECT_NEAR(r.cosine, cosine, 1e-6);
+  EXPECT_NEAR(r.norm_ratio, ratio, 1e-6);
+  EXPECT_NEAR(r.dead, static_cast<double>(std::count(fired.begin(), fired.end(), false)) / 20, 1e-9);
+  std::int64_t in_bins = 0;
+  for (const std::int64_t n : r.density_histogram()) in_bins += n;
+  EXPECT_EQ(in_bins, std::count(fired.begin(), fired.end(), true));
+}
+
+double mean_loss(const nn::Model& m, const Graph& graph, const std::vector<nn::Tokens>& prompts,
+                 const Feeds& more, const Parameters& parameters) {
+  const std::int64_t n = nn::next_tokens(prompts);
+  Feeds feeds = nn::batch_feeds(prompts);
+  feeds.insert(more.begin(), more.end());
+  const Graph g = with_metric(graph, nn::next_token_loss(n));
+  return compile(g, fetch(value("loss"))).run(feeds, parameters, {.pool = &m.pool()}).scalar("loss");
+}
+
+// Without its error term, a spliced SAE gives the cross-entropy that evaluate reports; with it, the
+// model's own.
+TEST(SaeEvaluation, TheCrossEntropyIsThatOfTheSplicedModel) {
+  const nn::Model m = tiny();
+  const TemporaryFolder folder;
+  const auto prompts = lines(30);
+  const auto file = write(folder, prompts);
+  for (const char* site : {"blocks.1.hook_mlp_out", "blocks.1.attn.hook_z"}) {
+    SCOPED_TRACE(site);
+    const sae::Sae s = sae_of(m, site);
+    const sae::Evaluation e = sae::evaluate(m, s, {.files = {file}});
+    ASSERT_TRUE(e.fidelity.has_value());
+    const Graph model = m.build(nn::batch_size(prompts));
+    const Parameters p = sae::with_parameters(m.parameters(), s, "sae");
+    const auto spliced = [&](ErrorTerm error) {
+      return mean_loss(m, splice(model, Site{site}, sae::codec(s, "sae"), error).graph, prompts, {}, p);
+    };
+    EXPECT_EQ(e.fidelity->predictions, nn::next_tokens(prompts));
+    EXPECT_NEAR(e.fidelity->ce_clean, nn::loss(m, prompts).mean, 1e-5);
+    EXPECT_NEAR(e.fidelity->ce_sae, spliced(ErrorTerm::drop), 1e-5);
+    EXPECT_NEAR(e.fidelity->ce_clean, spliced(ErrorTerm::keep), 1e-5);
+    EXPECT_GT(std::abs(e.fidelity->ce_sae - e.fidelity->ce_clean), 1e-3);
+
+    const Interventions off{zero(Site{site})};
+    const Graph zeroed = intervene(model, off);
+    EXPECT_NEAR(e.fidelity->ce_zero,
+                mean_loss(m, zeroed, prompts,
+                          with_interventions(zeroed, off, nn::batch_feeds(prompts)), p),
+                1e-5);
+    EXPECT_GT(e.fidelity->kl, 0);
+    EXPECT_NE(e.fidelity->ce_mean, e.fidelity->ce_zero);
+    EXPECT_NE(e.fidelity->ce_resample, e.fidelity->ce_mean);
+    EXPECT_NEAR(e.fidelity->score(e.fidelity->ce_zero),
+                (e.fidelity->ce_zero - e.fidelity->ce_sae) / (e.fidelity->ce_zero - e.fidelity->ce_clean),
+                1e-12);
+  }
+}
+
+// An SAE that gives back what it gets: W_enc = [I, -I], W_dec = [I; -I].
+TEST(SaeEvaluation, APerfectSaeScoresOne) {
+  const nn::Model m = tiny();
+  const std::int64_t d = m.config().d_model;
+  sae::Sae s = small_sae({.d_in = d, .d_sae = 2 * d});
+  s.config.hook_name = "blocks.0.hook_resid_post";
+  for (auto& [name, tensor] : s.weights) tensor = Tensor::zeros(tensor.shape(), DType::f32);
+  for (std::int64_t i = 0; i < d; ++i) {
+    s.weights["W_enc"].data<float>()[i * 2 * d + i] = 1;
+    s.weights["W_enc"].data<float>()[i * 2 * d + d + i] = -1;
+    s.weights["W_dec"].data<float>()[i * d + i] = 1;
+    s.weights["W_dec"].data<float>()[(d + i) * d + i] = -1;
+  }
+  const TemporaryFolder folder;
+  const sae::Evaluation e = sae::evaluate(m, s, {.files = {write(folder, lines(20))}});
+  EXPECT_NEAR(e.reconstruction.explained_variance, 1, 1e-6);
+  EXPECT_NEAR(e.reconstruction.cosine, 1, 1e-6);
+  EXPECT_NEAR(e.fidelity->score(e.fidelity->ce_zero), 1, 1e-4);
+  EXPECT_NEAR(e.fidelity->score(e.fidelity->ce_mean), 1, 1e-4);
+  EXPECT_NEAR(e.fidelity->kl, 0, 1e-5);
+}
+
+// Features are sites: ablating one in the spliced model takes away its part of the stream.
+TEST(SaeSpliced, AFeatureIsASiteOfTheModel) {
+  const nn::Model m = tiny();
+  const sae::Sae s = sae_of(m, "blocks.1.hook_mlp_out");
+  const std::vector<nn::Tokens> prompt = {{5, 17, 40, 3}};
+  const Spliced g = splice(m.build(nn::batch_size(prompt)), Site{"blocks.1.hook_mlp_out"},
+                           sae::codec(s, "sae"), ErrorTerm::keep);
+  EXPECT_EQ(g.acts.name, "blocks.1.hook_mlp_out.hook_sae_acts_post");
+  const Parameters p = sae::with_parameters(m.parameters(), s, "sae");
+  const Results clean = compile(g.graph, fetch(g.acts, Site{"blocks.1.hook_mlp_out"}, value("logits")))
+                            .run(nn::batch_feeds(prompt), p, {.pool = &m.pool()});
+  expect_close(clean["logits"], m.run(prompt).logits(), 1e-5, "logits");
+  std::int64_t j = 0;
+  while (clean[g.acts].at<float>({0, 2, static_cast<int>(j)}) == 0) ++j;
+  const double f = clean[g.acts].at<float>({0, 2, static_cast<int>(j)});
+  const Interventions off{zero(g.acts, {.pos = {2}, .feature = {j}})};
+  const Graph edited = intervene(g.graph, off);
+  const Results after = compile(edited, fetch(Site{"blocks.1.hook_mlp_out"}))
+                            .run(with_interventions(edited, off, nn::batch_feeds(prompt)), p);
+  for (int i = 0; i < m.config().d_model; ++i) {
+    for (int t = 0; t < 4; ++t) {
+      const double lost = clean[Site{"blocks.1.hook_mlp_out"}].at<float>({0, t, i}) -
+                          after[Site{"blocks.1.hook_mlp_out"}].at<float>({0, t, i});
+      const double want = t == 2 ? f * s.weights.at("W_dec").at<float>({static_cast<int>(j), i}) : 0;
+      EXPECT_NEAR(lost, want, 1e-5);
+    }
+  }
+}
+
+// ---- contexts -----------------------------------------------------------------------------------
+TEST(FeatureContexts, AreThoseOfALoopOverLines) {
+  const nn::Model m = tiny();
+  const sae::Sae s = sae_of(m, "blocks.1.hook_mlp_out");
+  const TemporaryFolder folder;
+  const auto prompts = lines(40);
+  const auto file = write(folder, prompts);
+  const sae::FeatureContexts c =
+      sae::collect_features(m, s, file, {.contexts = 3, .samples = 500, .tokens_together = 50});
+  const Parameters p = sae::with_parameters(m.parameters(), s, "sae");
+  std::vector<std::vector<float>> peaks(70);
+  std::vector<std::int64_t> fired(70, 0);
+  std::vector<double> sums(70, 0);
+  std::int64_t tokens = 0;
+  for (const nn::Tokens& one : prompts) {
+    const Tensor f = sae::features_of(m, s, {one});
+    tokens += std::ssize(one);
+    for (std::size_t j = 0; j < 70; ++j) {
+      float best = 0;
+      for (std::int64_t t = 0; t < std::ssize(one); ++t) {
+        const float v = f.at<float>({static_cast<int>(t), static_cast<int>(j)});
+        fired[j] += v > 0 ? 1 : 0;
+        sums[j] += v;
+        best = std::max(best, v);
+      }
+      if (best > 0) peaks[j].push_back(best);
+    }
+  }
+  EXPECT_EQ(c.tokens, tokens);
+  EXPECT_EQ(c.lines, 40);
+  for (std::size_t j = 0; j < 70; ++j) {
+    const auto feature = static_cast<std::int64_t>(j);
+    EXPECT_EQ(c.fired[j], fired[j]) << j;
+    EXPECT_NEAR(c.sums[j], sums[j], 1e-3 * std::max(1.0, sums[j]));
+    std::sort(peaks[j].rbegin(), peaks[j].rend());
+    peaks[j].resize(std::min<std::size_t>(3, peaks[j].size()));
+    const auto found = c.peaks.of(feature);
+    ASSERT_EQ(found.size(), peaks[j].size()) << j;
+    for (std::size_t k = 0; k < found.size(); ++k) {
+      EXPECT_NEAR(found[k].activation, peaks[j][k], 1e-4 * std::max(1.0F, peaks[j][k]));
+      // Where it says it is, the feature has this value.
+      const nn::Tokens& line = prompts[static_cast<std::size_t>(found[k].line - 1)];
+      EXPECT_NEAR(sae::features_of(m, s, {line}).at<float>({found[k].position, static_cast<int>(j)}),
+                  found[k].activation, 1e-4 * std::max(1.0F, peaks[j][k]));
+    }
+    // With room for all, the sample is everything.
+    EXPECT_EQ(std::ssize(c.samples_of(feature)), std::min<std::int64_t>(500, fired[j]));
+    double share = 0;
+    for (const sae::Interval& in : sae::intervals(c, feature, 5)) share += in.share;
+    if (fired[j] > 0) {
+      EXPECT_NEAR(share, 1, 1e-9);
+    }
+  }
+}
+
+TEST(FeatureContexts, NeighboursAreNearestByCosine) {
+  sae::Sae s = small_sae({});
+  float* w = s.weights["W_dec"].data<float>();
+  for (int i = 0; i < 12; ++i) {
+    w[7 * 12 + i] = 3 * w[2 * 12 + i];   // the same direction
+    w[9 * 12 + i] = -1 * w[2 * 12 + i];  // the opposite
+  }
+  const auto near = sae::neighbours(s, 2, 19);
+  ASSERT_EQ(near.size(), 19U);
+  EXPECT_EQ(near[0].feature, 7);
+  EXPECT_NEAR(near[0].cosine, 1, 1e-6);
+  EXPECT_EQ(near.back().feature, 9);
+}
+
+TEST(SaeEvaluation, AnSaeThatDoesNotSayItsSiteIsNamed) {
+  const nn::Model m = tiny();
+  const sae::Sae s = small_sae({});
+  const TemporaryFolder folder;
+  const auto file = write(folder, lines(2));
+  EXPECT_ERROR(ConfigError, "does not say the site", sae::evaluate(m, s, {.files = {file}}));
+  sae::Sae other = s;
+  other.config.hook_name = "blocks.1.hook_mlp_out";
+  EXPECT_ERROR(ShapeError, "width 12", sae::evaluate(m, other, {.files = {file}}));
+}
+
+}  // namespace
+}  // namespace vitrine::test

@@ -1,0 +1,236 @@
+// Influence of features on later features, beside a model that is small enough to solve by hand.
+#include "sae/influence.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "nn/checkpoint.h"
+#include "nn/weights.h"
+#include "sae/folder.h"
+#include "tensor/error.h"
+#include "tests/sae/small_sae.h"
+#include "tests/support.h"
+#include "tests/tensor/expect_error.h"
+
+namespace vitrine::test {
+namespace {
+
+using Vector = std::vector<double>;
+
+// One layer, one head, width 6; queries and keys are 0, so every token attends to all up to itself
+// alike.
+class ByHand : public ::testing::Test {
+ protected:
+  static constexpr int kWidth = 6;
+  ByHand() : model_(make()) {
+    source_ = small_sae({.d_in = kWidth, .d_sae = 10});
+    source_.config.hook_name = "blocks.0.hook_resid_pre";
+    target_ = small_sae({.d_in = kWidth, .d_sae = 7});
+    target_.config.hook_name = "blocks.0.hook_attn_out";
+    for (auto& [name, tensor] : target_.weights)
+      if (name == "b_enc") tensor = draw("more", {7}, 0.5);
+  }
+
+  static nn::Model make() {
+    nn::Config c;
+    c.layers = 1;
+    c.heads = 1;
+    c.d_model = kWidth;
+    c.d_mlp = 8;
+    c.context = 8;
+    c.vocabulary = 5;
+    Parameters p;
+    for (const auto& [name, shape] : nn::parameter_shapes(c)) p[name] = draw(name, shape, 0.5);
+    const Tensor w = p["h.0.attn.c_attn.weight"], b = p["h.0.attn.c_attn.bias"];
+    for (int i = 0; i < kWidth; ++i) {
+      for (int j = 0; j < 2 * kWidth; ++j) w.data<float>()[i * 3 * kWidth + j] = 0;
+    }
+    for (int j = 0; j < 2 * kWidth; ++j) b.data<float>()[j] = 0;
+    return {c, p, std::nullopt, {.threads = 1}};
+  }
+
+  double weight(const char* name, int i, int j = -1) const {
+    const Tensor& t = model_.parameters().at(name);
+    return t.data<float>()[j < 0 ? i : i * t.dim(1) + j];
+  }
+  static double of(const sae::Sae& s, const char* name, std::int64_t i, std::int64_t j = -1) {
+    const Tensor& t = s.weights.at(name);
+    return t.data<float>()[j < 0 ? i : i * t.dim(1) + j];
+  }
+
+  Vector stream(int p) const {
+    Vector x;
+    for (int i = 0; i < kWidth; ++i)
+      x.push_back(weight("wte.weight", prompt_[static_cast<std::size_t>(p)], i) + weight("wpe.weight", p, i));
+    return x;
+  }
+  double feature(int p, std::int64_t j) const {
+    const Vector x = stream(p);
+    double h = of(source_, "b_enc", j);
+    for (int i = 0; i < kWidth; ++i)
+      h += (x[static_cast<std::size_t>(i)] - of(source_, "b_dec", i)) * of(source_, "W_enc", i, j);
+    return std::max(0.0, h);
+  }
+  struct Normal {
+    Vector n;
+    double s;
+  };
+  static Normal normal(const Vector& x) {
+    double mean = 0, var = 0;
+    for (const double v : x) mean += v / kWidth;
+    for (const double v : x) var += (v - mean) * (v - mean) / kWidth;
+    Normal out{x, std::sqrt(var + 1e-5)};
+    for (double& v : out.n) v = (v - mean) / out.s;
+    return out;
+  }
+  // What target t's pre-activation reads of a normalised vector, without biases.
+  double read(const Vector& n, std::int64_t t, bool with_bias) const {
+    double h = 0;
+    for (int e = 0; e < kWidth; ++e) {
+      double v = with_bias ? weight("h.0.attn.c_attn.bias", 2 * kWidth + e) : 0;
+      for (int i = 0; i < kWidth; ++i) {
+        const double y = n[static_cast<std::size_t>(i)] * weight("h.0.ln_1.weight", i) +
+                         (with_bias ? weight("h.0.ln_1.bias", i) : 0);
+        v += y * weight("h.0.attn.c_attn.weight", i, 2 * kWidth + e);
+      }
+      double o = 0;
+      for (int i = 0; i < kWidth; ++i)
+        o += weight("h.0.attn.c_proj.weight", e, i) * of(target_, "W_enc", i, t);
+      h += v * o;
+    }
+    return h;
+  }
+  // h of target t at q, with feature j at p taken away (p < 0: nothing), the LayerNorm's scale
+  // recomputed or held.
+  double pre(std::int64_t t, int q, int p, std::int64_t j, bool hold) const {
+    double h = of(target_, "b_enc", t);
+    for (int i = 0; i < kWidth; ++i)
+      h += (weight("h.0.attn.c_proj.bias", i) - of(target_, "b_dec", i)) * of(target_, "W_enc", i, t);
+    for (int k = 0; k <= q; ++k) {
+      const Vector x = stream(k);
+      Vector y = x;
+      if (k == p) {
+        for (int i = 0; i < kWidth; ++i)
+          y[static_cast<std::size_t>(i)] -= feature(p, j) * of(source_, "W_dec", j, i);
+      }
+      Normal n = normal(y);
+      if (hold) {
+        const double by = n.s / normal(x).s;
+        for (double& v : n.n) v *= by;
+      }
+      h += read(n.n, t, true) / (q + 1);
+    }
+    return h;
+  }
+  double first_order(std::int64_t t, int q, int p, std::int64_t j, bool through_scale) const {
+    if (p > q) return 0;
+    const Normal n = normal(stream(p));
+    double mean = 0, along = 0;
+    Vector d;
+    for (int i = 0; i < kWidth; ++i) {
+      d.push_back(of(source_, "W_dec", j, i));
+      mean += d.back() / kWidth;
+      along += d.back() * n.n[static_cast<std::size_t>(i)] / kWidth;
+    }
+    for (int i = 0; i < kWidth; ++i) {
+      const auto k = static_cast<std::size_t>(i);
+      d[k] = (d[k] - mean - (through_scale ? n.n[k] * along : 0)) / n.s;
+    }
+    return feature(p, j) * read(d, t, false) / (q + 1);
+  }
+
+  nn::Model model_;
+  sae::Sae source_, target_;
+  const nn::Tokens prompt_ = {3, 0, 4, 1};
+};
+
+TEST_F(ByHand, FirstOrderAndExactEffectsAreTheHands) {
+  for (const Policy norm : {Policy::recompute, Policy::detach, Policy::hold}) {
+    for (const Policy attention : {Policy::recompute, Policy::detach, Policy::hold}) {
+      sae::InfluenceSpec spec{.targets = 100, .causes = 100, .verify = 100};
+      spec.policies.norm = norm;
+      spec.policies.attention = attention;
+      const sae::Influence found = sae::influence(model_, source_, target_, prompt_, spec);
+      ASSERT_GE(found.targets.size(), 3U);
+      int causes = 0;
+      for (const auto& t : found.targets) {
+        const int q = static_cast<int>(t.at.position);
+        EXPECT_NEAR(t.at.pre, pre(t.at.feature, q, -1, 0, false), 1e-5);
+        EXPECT_NEAR(t.at.activation, std::max(0.0, t.at.pre), 1e-6);
+        Vector by_position(4, 0);
+        for (const sae::Cause& c : t.causes) {
+          const int p = static_cast<int>(c.source.position);
+          EXPECT_NEAR(c.source.activation, feature(p, c.source.feature), 1e-5);
+          EXPECT_NEAR(c.first_order,
+                      first_order(t.at.feature, q, p, c.source.feature, norm == Policy::recompute), 1e-5);
+          ASSERT_TRUE(c.exact.has_value());
+          EXPECT_NEAR(*c.exact,
+                      t.at.pre - pre(t.at.feature, q, p, c.source.feature, norm == Policy::hold), 1e-5);
+          by_position[static_cast<std::size_t>(p)] += c.first_order;
+          causes += p < q ? 1 : 0;
+        }
+        for (std::size_t p = 0; p < 4; ++p) EXPECT_NEAR(t.by_position[p], by_position[p], 1e-5);
+      }
+      EXPECT_GT(causes, 3);
+    }
+  }
+}
+
+TEST_F(ByHand, AsksForPositionsAndFeatures) {
+  sae::InfluenceSpec spec{.source_positions = {1}, .target_positions = {3}, .target_features = {2, 5}};
+  spec.source_features = {4};
+  const sae::Influence found = sae::influence(model_, source_, target_, prompt_, spec);
+  ASSERT_EQ(found.targets.size(), 2U);  // also when they are not active
+  for (const auto& t : found.targets) {
+    EXPECT_EQ(t.at.position, 3);
+    for (const sae::Cause& c : t.causes) {
+      EXPECT_EQ(c.source.position, 1);
+      EXPECT_EQ(c.source.feature, 4);
+    }
+  }
+  spec.target_positions = {4};
+  EXPECT_ERROR(Error, "there is no position 4; there are 0 to 3",
+               sae::influence(model_, source_, target_, prompt_, spec));
+  spec.target_positions = {};
+  spec.target_features = {7};
+  EXPECT_ERROR(Error, "there is no target feature 7; there are 0 to 6",
+               sae::influence(model_, source_, target_, prompt_, spec));
+}
+
+TEST_F(ByHand, AnSaeMustSayItsSite) {
+  sae::Sae nameless = source_;
+  nameless.config.hook_name = "";
+  EXPECT_ERROR(ConfigError, "the source SAE's cfg.json does not say the site",
+               sae::influence(model_, nameless, target_, prompt_));
+}
+
+// ---- the model that ships -----------------------------------------------------------------------
+// The strongest causes of the strongest features move them more than as many others do.
+TEST(InfluenceOfTheDefaultModel, TheStrongestCausesMatterMoreThanRandomOnes) {
+  const std::filesystem::path folder = std::filesystem::path(VITRINE_DEFAULT_MODEL) / "sae";
+  const nn::Model m = nn::load_gpt2();
+  const sae::Sae early = sae::load(folder / "blocks.1.hook_mlp_out"),
+                 late = sae::load(folder / "blocks.4.hook_mlp_out");
+  const nn::Tokens prompt = m.tokens("The capital of Texas is");
+  const auto last = static_cast<std::int64_t>(prompt.size()) - 1;
+  const sae::Influence found =
+      sae::influence(m, early, late, prompt,
+                     {.target_positions = {last}, .targets = 5, .causes = 1000, .verify = 0});
+  ASSERT_EQ(found.targets.size(), 5U);
+  for (const auto& t : found.targets) {
+    std::vector<sae::FeatureAt> top, others;
+    for (std::size_t i = 0; i < t.causes.size(); ++i)
+      (i < 10 ? top : others).push_back(t.causes[i].source);
+    ASSERT_GE(others.size(), 10U);
+    random::shuffle(random::Key{1}.fold(static_cast<std::uint64_t>(t.at.feature)), others);
+    others.resize(10);
+    const double before = sae::ablated(m, early, late, prompt, {t.at}, {})[0];
+    const double by_top = before - sae::ablated(m, early, late, prompt, {t.at}, top)[0],
+                 by_others = before - sae::ablated(m, early, late, prompt, {t.at}, others)[0];
+    EXPECT_GT(std::abs(by_top), std::abs(by_others)) << "feature " << t.at.feature;
+  }
+}
+
+}  // namespace
+}  // namespace vitrine::test
