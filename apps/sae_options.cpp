@@ -362,7 +362,11 @@ sae::Sae load_sae(const std::string& name, const std::string& model) {
   namespace fs = std::filesystem;
   if (fs::exists(name)) return sae::load(name);
   const fs::path shipped = nn::find_model(model) / "sae";
-  if (fs::exists(shipped / name)) return sae::load(shipped / name);
+  if (fs::exists(shipped / name)) {
+    sae::Sae sae = sae::load(shipped / name);
+    sae.name = name;
+    return sae;
+  }
   std::vector<std::string> names;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(shipped, error))

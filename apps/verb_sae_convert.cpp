@@ -15,7 +15,7 @@ void verb_sae_convert(const Arguments& arguments) {
       "json: {meta, folder, architecture, d_in, d_sae, hook_name, k}\n",
       "vitrine sae convert --from blocks.4.hook_mlp_out --fold-decoder-norm --out converted");
   CommonOptions common;
-  std::string from, hook;
+  std::string from, hook, stored = "f32";
   std::int64_t k = 0;
   bool fold = false;
   line.option("--from", from, "PATH",
@@ -24,6 +24,8 @@ void verb_sae_convert(const Arguments& arguments) {
   line.number("--k", k, "K", "other libraries' files: the SAE is topk, with this k",
               std::int64_t{1}, std::int64_t{1} << 40);
   line.option("--hook-name", hook, "SITE", "the site that it was trained at, where it is not said");
+  line.option("--store", stored, "TYPE", "how weights are held: f32 (default), f16 or bf16")
+      ->check(CLI::IsMember({"f32", "f16", "bf16"}));
   line.flag("--fold-decoder-norm", fold, "decoder rows get norm 1, features their true size");
   common.add_to(line, "the folder to write (required)");
   if (!line.parse()) return;
@@ -34,7 +36,10 @@ void verb_sae_convert(const Arguments& arguments) {
   sae::Sae sae = other ? sae::import_weights(from, k) : load_sae(from, common.model);
   if (!hook.empty()) sae.config.hook_name = hook;
   if (fold) sae = sae::fold_decoder_norm(sae);
-  sae::save(sae, common.out);
+  sae::save(sae, common.out,
+            stored == "f16"    ? DType::f16
+            : stored == "bf16" ? DType::bf16
+                               : DType::f32);
   const sae::Config& c = sae.config;
   if (common.json()) {
     return write_stdout(to_line({{"meta", common.meta(line)},

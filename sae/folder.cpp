@@ -319,7 +319,7 @@ Sae load(const fs::path& folder) {
   return sae;
 }
 
-void save(const Sae& sae, const fs::path& folder) {
+void save(const Sae& sae, const fs::path& folder, DType stored) {
   check_weights(sae.config, sae.weights, sae.name.empty() ? "the SAE" : sae.name);
   std::error_code error;
   fs::create_directories(folder, error);
@@ -327,7 +327,7 @@ void save(const Sae& sae, const fs::path& folder) {
     throw SaveError(fmt::format("{}: it cannot be made: {}", folder.string(), error.message()));
   NamedTensors tensors;
   for (const auto& [name, shape] : weight_shapes(sae.config))
-    tensors.emplace_back(name, sae.weights.at(name).to(DType::f32).contiguous());
+    tensors.emplace_back(name, sae.weights.at(name).to(stored).contiguous());
   save_safetensors(folder / kWeights, tensors);
   if (sae.sparsity) save_safetensors(folder / kSparsity, {{"sparsity", *sae.sparsity}});
   write_text(folder / kConfig, to_json(sae.config));

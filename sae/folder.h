@@ -18,9 +18,9 @@ Sae load(const std::filesystem::path& folder);
 // The configuration alone.
 Config load_config(const std::filesystem::path& folder);
 
-// SAELens's SAE.load_from_disk reads what this writes. Throws SaveError; files that were there stay
-// then.
-void save(const Sae& sae, const std::filesystem::path& folder);
+// SAELens's SAE.load_from_disk reads what this writes; weights are stored as `stored` (f32, f16 or
+// bf16) and computed with in f32. Throws SaveError; files that were there stay then.
+void save(const Sae& sae, const std::filesystem::path& folder, DType stored = DType::f32);
 
 // A safetensors file of another library, or a folder with one:
 //   dictionary_learning  encoder.weight [d_sae, d_in], encoder.bias, decoder.weight [d_in, d_sae], bias

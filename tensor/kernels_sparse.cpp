@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <limits>
 #include <vector>
 
@@ -41,17 +42,8 @@ View transposed(const View& x) {
 }
 
 // ---- which are active ---------------------------------------------------------------------------
-template <class T>
-struct Found {
-  T score;
-  std::int32_t index;
-};
-template <class T>
-bool stronger(const Found<T>& a, const Found<T>& b) {
-  return a.score != b.score ? a.score > b.score : a.index < b.index;
-}
-
-// Collects the `most` strongest entries of a row, block by block.
+// Collects the `most` strongest entries of a row, block by block; of equal ones the first. They stay in
+// the order of the row.
 template <class T>
 class Strongest {
  public:
@@ -60,57 +52,50 @@ class Strongest {
         limit_(most + std::max<std::int64_t>(most, 64)),
         scores_(static_cast<std::size_t>(limit_ + kBlock + simd::Sparse<T>::kPadding)),
         index_(scores_.size()),
-        least_(-std::numeric_limits<T>::infinity()) {}
+        ranked_(scores_.size()) {}
 
-  // Entries first, first + 1, ... of the row.
-  void add(const T* h, const T* scale, const T* bar, std::int32_t first, std::int64_t n) {
+  // All entries of a row.
+  void find(const T* h, const T* scale, const T* bar, std::int64_t n) {
     const auto& simd = simd::sparse<T>();
+    count_ = 0;
+    least_ = most_ > 0 ? -std::numeric_limits<T>::infinity() : std::numeric_limits<T>::infinity();
     for (std::int64_t i = 0; i < n; i += kBlock) {
-      count_ += simd.above(h + i, scale + i, bar + i, least_, first + static_cast<std::int32_t>(i),
+      count_ += simd.above(h + i, scale + i, bar + i, least_, static_cast<std::int32_t>(i),
                            std::min(kBlock, n - i), scores_.data() + count_, index_.data() + count_);
       if (count_ > limit_) keep_strongest();
     }
-  }
-  // In the order of their indices.
-  const std::vector<Found<T>>& result() {
     if (count_ > most_) keep_strongest();
-    found_.resize(static_cast<std::size_t>(count_));
-    for (std::size_t i = 0; i < found_.size(); ++i) found_[i] = {scores_[i], index_[i]};
-    std::sort(found_.begin(), found_.end(),
-              [](const Found<T>& a, const Found<T>& b) { return a.index < b.index; });
-    return found_;
   }
-  void clear() {
-    count_ = 0;
-    least_ = -std::numeric_limits<T>::infinity();
-  }
+  std::int64_t count() const { return count_; }
+  const T* scores() const { return scores_.data(); }
+  const std::int32_t* indices() const { return index_.data(); }
 
  private:
   static constexpr std::int64_t kBlock = 512;
 
   void keep_strongest() {
-    if (most_ == 0) {
-      count_ = 0;
-      least_ = std::numeric_limits<T>::infinity();
-      return;
-    }
-    found_.resize(static_cast<std::size_t>(count_));
-    for (std::size_t i = 0; i < found_.size(); ++i) found_[i] = {scores_[i], index_[i]};
-    std::nth_element(found_.begin(), found_.begin() + most_ - 1, found_.end(), stronger<T>);
-    count_ = most_;
-    for (std::int64_t i = 0; i < count_; ++i) {
-      scores_[static_cast<std::size_t>(i)] = found_[static_cast<std::size_t>(i)].score;
-      index_[static_cast<std::size_t>(i)] = found_[static_cast<std::size_t>(i)].index;
-    }
+    std::copy_n(scores_.begin(), count_, ranked_.begin());
+    std::nth_element(ranked_.begin(), ranked_.begin() + most_ - 1, ranked_.begin() + count_,
+                     std::greater<T>());
     // Later entries with the weakest score of these lose to it: they have higher indices.
-    least_ = found_[static_cast<std::size_t>(most_ - 1)].score;
+    least_ = ranked_[static_cast<std::size_t>(most_ - 1)];
+    std::int64_t equal = most_ - std::count_if(ranked_.begin(), ranked_.begin() + most_,
+                                               [&](T x) { return x > least_; });
+    std::int64_t kept = 0;
+    for (std::int64_t i = 0; i < count_; ++i) {
+      const T score = scores_[static_cast<std::size_t>(i)];
+      if (!(score > least_) && !(score == least_ && equal-- > 0)) continue;
+      scores_[static_cast<std::size_t>(kept)] = score;
+      index_[static_cast<std::size_t>(kept++)] = index_[static_cast<std::size_t>(i)];
+    }
+    count_ = kept;
   }
 
   std::int64_t most_, limit_, count_ = 0;
   std::vector<T> scores_;
   std::vector<std::int32_t> index_;
-  std::vector<Found<T>> found_;
-  T least_;
+  std::vector<T> ranked_;
+  T least_ = 0;
 };
 
 template <class T>
@@ -137,34 +122,31 @@ class Selection {
       scores_.resize(static_cast<std::size_t>(rows * c.rule.capacity));
     }
     if (c.rule.dead_capacity == 0) return;
-    const std::vector<bool> dead = [&] {
-      const auto flags = values_of<std::uint8_t>(c.dead);
-      return std::vector<bool>(flags.begin(), flags.end());
-    }();
-    for (std::size_t j = 0; j < dead.size(); ++j) {
-      if (!dead[j]) continue;
-      dead_.push_back(static_cast<std::int32_t>(j));
-      dead_scale_.push_back(scale_[j]);
+    // For the dead, the others' bar is too high.
+    constexpr T kInfinity = std::numeric_limits<T>::infinity();
+    for (const std::uint8_t dead : values_of<std::uint8_t>(c.dead)) {
+      dead_bar_.push_back(dead != 0 ? -kInfinity : kInfinity);
+      dead_count_ += dead != 0 ? 1 : 0;
     }
-    dead_bar_.assign(dead_.size(), -std::numeric_limits<T>::infinity());
   }
 
   // h: rows [begin, begin + rows) of the batch.
   void add(ThreadPool& pool, const View& h, std::int64_t begin) {
+    const auto features = static_cast<std::int64_t>(scale_.size());
     pool.parallel_for(h.shape[0], 4, [&](std::int64_t first, std::int64_t last) {
-      Strongest<T> active(most_), dead(std::min(c_.rule.dead_capacity, dead_count()));
-      std::vector<T> among_dead(dead_.size());
+      Strongest<T> active(most_), dead(std::min(c_.rule.dead_capacity, dead_count_));
       for (std::int64_t i = first; i < last; ++i) {
         const T* row = h.as<const T>() + i * h.strides[0];
-        active.clear();
-        active.add(row, scale_.data(), bar_.data(), 0, static_cast<std::int64_t>(scale_.size()));
-        write(active.result(), begin + i);
+        std::int32_t* out = out_row(begin + i);
+        active.find(row, scale_.data(), bar_.data(), features);
+        write(active, out, c_.rule.capacity);
+        if (budget_ >= 0) {
+          std::copy_n(active.scores(), active.count(),
+                      scores_.begin() + (begin + i) * c_.rule.capacity);
+        }
         if (c_.rule.dead_capacity == 0) continue;
-        for (std::size_t j = 0; j < dead_.size(); ++j)
-          among_dead[j] = row[static_cast<std::size_t>(dead_[j])];
-        dead.clear();
-        dead.add(among_dead.data(), dead_scale_.data(), dead_bar_.data(), 0, dead_count());
-        write_dead(dead.result(), begin + i);
+        if (dead_count_ > 0) dead.find(row, scale_.data(), dead_bar_.data(), features);
+        write(dead, out + c_.rule.capacity, c_.rule.dead_capacity);
       }
     });
   }
@@ -204,30 +186,18 @@ class Selection {
   }
 
  private:
-  std::int64_t dead_count() const { return static_cast<std::int64_t>(dead_.size()); }
   std::int32_t* out_row(std::int64_t i) const {
     return c_.out.as<std::int32_t>() + i * (c_.rule.capacity + c_.rule.dead_capacity);
   }
-  void write(const std::vector<Found<T>>& found, std::int64_t i) {
-    std::int32_t* out = out_row(i);
-    std::fill_n(out, c_.rule.capacity, -1);
-    for (std::size_t k = 0; k < found.size(); ++k) {
-      out[k] = found[k].index;
-      if (budget_ >= 0)
-        scores_[static_cast<std::size_t>(i * c_.rule.capacity) + k] = found[k].score;
-    }
-  }
-  void write_dead(const std::vector<Found<T>>& found, std::int64_t i) {
-    std::int32_t* out = out_row(i) + c_.rule.capacity;
-    std::fill_n(out, c_.rule.dead_capacity, -1);
-    for (std::size_t k = 0; k < found.size(); ++k)
-      out[k] = dead_[static_cast<std::size_t>(found[k].index)];
+  static void write(const Strongest<T>& found, std::int32_t* out, std::int64_t capacity) {
+    std::copy_n(found.indices(), found.count(), out);
+    std::fill(out + found.count(), out + capacity, -1);
   }
 
   const ActiveCall& c_;
   std::int64_t rows_, most_ = 0, budget_ = -1;
-  std::vector<T> scale_, bar_, dead_scale_, dead_bar_, scores_;
-  std::vector<std::int32_t> dead_;
+  std::int64_t dead_count_ = 0;
+  std::vector<T> scale_, bar_, dead_bar_, scores_;
 };
 
 std::int64_t chunk_rows(std::int64_t n, std::int64_t features) {
@@ -440,9 +410,8 @@ void top_mask(ThreadPool& pool, const View& x, std::int64_t k, const View& out) 
       for (std::int64_t i = first; i < last; ++i) {
         auto* row = out.as<std::uint8_t>() + i * width;
         std::fill_n(row, width, std::uint8_t{0});
-        strongest.clear();
-        strongest.add(in.as<const T>() + i * width, scale.data(), bar.data(), 0, width);
-        for (const Found<T>& f : strongest.result()) row[f.index] = 1;
+        strongest.find(in.as<const T>() + i * width, scale.data(), bar.data(), width);
+        for (std::int64_t f = 0; f < strongest.count(); ++f) row[strongest.indices()[f]] = 1;
       }
     });
   };
