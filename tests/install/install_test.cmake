@@ -19,7 +19,7 @@ run("building the consumer" ${CMAKE_COMMAND} --build ${WORK}/consumer)
 run("running the consumer" ${WORK}/consumer/consumer)
 message("${output}")
 
-file(GLOB model_files RELATIVE ${MODEL} ${MODEL}/*)
+file(GLOB_RECURSE model_files RELATIVE ${MODEL} ${MODEL}/*)
 foreach(file IN LISTS model_files)
   run("comparing the installed model" ${CMAKE_COMMAND} -E compare_files
       ${MODEL}/${file} ${WORK}/prefix/${DATADIR}/vitrine/model/${file})

@@ -1,5 +1,5 @@
 // Uses an installed Vitrine as a stranger would: a graph of one's own with its gradient, the
-// default model, and a patching sweep.
+// default model, a patching sweep, and an SAE.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -11,6 +11,7 @@
 #include "interp/patching.h"
 #include "nn/model.h"
 #include "nn/sampling.h"
+#include "sae/folder.h"
 #include "tensor/tensor.h"
 
 namespace {
@@ -59,11 +60,22 @@ void patching() {
   expect(std::abs(sweep.values.at<double>({0, 3}) - sweep.clean) < 1e-3, "Texas gives Austin");
 }
 
+void features() {
+  using namespace vitrine;
+  const nn::Model m = nn::load_gpt2(MODEL);
+  const sae::Sae s = sae::load(MODEL "/sae/blocks.4.hook_mlp_out");
+  const Site site{s.config.hook_name};
+  const sae::Encoder::Encoded coded =
+      sae::Encoder(s, &m.pool()).encode(m.run("The capital of Texas is", site)[site]);
+  expect(coded.features.shape() == Shape{5, s.config.d_sae}, "a row of features for each token");
+}
+
 }  // namespace
 
 int main() {
   own_graph();
   default_model();
   patching();
-  std::puts("a graph, its gradient, the default model and a patching sweep work");
+  features();
+  std::puts("a graph, its gradient, the default model, a patching sweep and an SAE work");
 }
