@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <set>
 
 #include "nn/find_model.h"
 #include "tensor/nearest.h"
@@ -41,7 +42,8 @@ void ActivationOptions::add_to(CommandLine& line, const std::string& heading) {
               1 << 20);
   line.flag("--prepend-bos", prepend_bos_,
             "put the beginning-of-text token before every piece; it gives no row");
-  line.flag("--exclude-special", exclude_special_, "leave out rows of the tokenizer's special tokens");
+  line.flag("--exclude-special", exclude_special_,
+            "leave out rows of the tokenizer's special tokens");
   line.flag("--special", special_, "the text of a special token becomes its one id");
 }
 
@@ -77,11 +79,17 @@ sae::TextSourceSpec ActivationOptions::spec(const nn::Model& model,
   }
   if (exclude_special_) {
     if (!model.has_tokenizer() && !bos)
-      throw TokenError("--exclude-special: this model has no tokenizer that says which tokens are "
-                       "special");
-    if (bos) spec.excluded.push_back(*bos);
-    if (model.config().eos && model.config().eos != bos)
-      spec.excluded.push_back(*model.config().eos);
+      throw TokenError(
+          "--exclude-special: this model has no tokenizer that says which tokens are "
+          "special");
+    std::set<int> special;
+    if (bos) special.insert(*bos);
+    if (model.config().eos) special.insert(*model.config().eos);
+    if (model.has_tokenizer()) {
+      for (const nn::AddedToken& token : model.tokenizer().added_tokens())
+        if (token.special) special.insert(token.id);
+    }
+    spec.excluded.assign(special.begin(), special.end());
   }
   return spec;
 }
@@ -94,10 +102,10 @@ std::unique_ptr<sae::Source> ActivationOptions::source(const nn::Model* model,
 }
 
 Json ActivationOptions::json() const {
-  return {{"files", files_},           {"patterns", patterns_},
-          {"tensors", tensors_},       {"context", context_},
-          {"prepend_bos", prepend_bos_}, {"exclude_special", exclude_special_},
-          {"special", special_}};
+  return {
+      {"files", files_},     {"patterns", patterns_},       {"tensors", tensors_},
+      {"context", context_}, {"prepend_bos", prepend_bos_}, {"exclude_special", exclude_special_},
+      {"special", special_}};
 }
 ActivationOptions ActivationOptions::from_json(const Json& json) {
   ActivationOptions o;
@@ -123,7 +131,8 @@ void SaeTrainOptions::add_to(CommandLine& line) {
               "a transcoder: what it gives is this site, or a second --tensor");
   line.number("--buffer", buffer_.rows, "ROWS", "that are mixed at a time (default: 131072)",
               std::int64_t{1}, kMost);
-  line.option("--buffer-type", buffer_type_, "TYPE", "how they are held: f32 (default), f16 or bf16")
+  line.option("--buffer-type", buffer_type_, "TYPE",
+              "how they are held: f32 (default), f16 or bf16")
       ->check(CLI::IsMember({"f32", "f16", "bf16"}));
   line.option("--buffer-file", buffer_file_, "FILE",
               "where they are held, mapped and removed at the end (default: in memory)");
@@ -141,11 +150,12 @@ void SaeTrainOptions::add_to(CommandLine& line) {
   line.option("--sparsity", rules_.sparsity, "X",
               "coefficient of the penalty: standard, gated (L1), jumprelu (L0) (default: 1)")
       ->check(CLI::NonNegativeNumber);
-  line.number("--sparsity-warmup", rules_.sparsity_warmup, "N", "steps in which it rises (default: 0)",
-              std::int64_t{0}, kMost);
+  line.number("--sparsity-warmup", rules_.sparsity_warmup, "N",
+              "steps in which it rises (default: 0)", std::int64_t{0}, kMost);
   line.flag("--plain-l1", plain_l1_, "standard: the penalty is not weighted by decoder norms");
   line.option("--penalty", penalty_, "KIND", "jumprelu: step (default) or tanh");
-  line.option("--bandwidth", rules_.bandwidth, "X", "jumprelu: of the step's gradient (default: 0.05)")
+  line.option("--bandwidth", rules_.bandwidth, "X",
+              "jumprelu: of the step's gradient (default: 0.05)")
       ->check(CLI::PositiveNumber);
   line.option("--aux", rules_.aux, "X",
               "coefficient of the dead features' auxiliary loss, topk kinds (default: 1)")
@@ -160,14 +170,18 @@ void SaeTrainOptions::add_to(CommandLine& line) {
   line.flag("--unit-norm", rules_.unit_norm, "decoder rows keep norm 1");
   line.flag("--skip", rules_.skip, "transcoder: with a skip connection");
   line.heading("Training");
-  line.number("--vectors", vectors_, "N", "samples in all (default: 2000000)", std::int64_t{1}, kMost);
-  line.number("--batch", rules_.batch, "N", "samples of a step (default: 4096)", std::int64_t{1}, kMost);
+  line.number("--vectors", vectors_, "N", "samples in all (default: 2000000)", std::int64_t{1},
+              kMost);
+  line.number("--batch", rules_.batch, "N", "samples of a step (default: 4096)", std::int64_t{1},
+              kMost);
   line.option("--rate", rules_.schedule.peak, "RATE", "peak learning rate (default: 0.0003)")
       ->check(CLI::PositiveNumber);
-  line.number("--warmup", warmup_, "N", "steps in which it rises (default: 0)", std::int64_t{0}, kMost);
+  line.number("--warmup", warmup_, "N", "steps in which it rises (default: 0)", std::int64_t{0},
+              kMost);
   line.option("--schedule", shape_, "SHAPE", "how it falls: constant (default), linear or cosine")
       ->check(CLI::IsMember({"cosine", "linear", "constant"}));
-  line.option("--last-rate", rules_.schedule.last, "SHARE", "of the peak, at the last step (default: 0)")
+  line.option("--last-rate", rules_.schedule.last, "SHARE",
+              "of the peak, at the last step (default: 0)")
       ->check(CLI::Range(0.0, 1.0));
   line.option("--clip", rules_.clip, "X", "largest norm of the gradient (default: 1; 0: none)")
       ->check(CLI::NonNegativeNumber);
@@ -190,7 +204,8 @@ void SaeTrainOptions::add_to(CommandLine& line) {
 }
 
 void SaeTrainOptions::check(const CommandLine& line) const {
-  if (common.out.empty() || common.out == "-") line.fail("there is no folder for the run; give --out DIR");
+  if (common.out.empty() || common.out == "-")
+    line.fail("there is no folder for the run; give --out DIR");
   const bool there = sae::Trainer::exists(common.out);
   if (resume) {
     if (!there)
@@ -204,9 +219,9 @@ void SaeTrainOptions::check(const CommandLine& line) const {
     return;
   }
   if (there) {
-    line.fail(fmt::format(
-        "{} holds a run already: add --resume to go on with it, or give another folder",
-        common.out));
+    line.fail(
+        fmt::format("{} holds a run already: add --resume to go on with it, or give another folder",
+                    common.out));
   }
   activations.require(line);
   if (activations.from_files()) {
@@ -215,11 +230,13 @@ void SaeTrainOptions::check(const CommandLine& line) const {
     line.fail("give --site, the activations to train on: blocks.1.hook_mlp_out, say");
   }
   if (normalise_ == "covariance_whitening") {
-    line.fail("--normalize covariance_whitening is not supported; there are none, "
-              "expected_average_only_in, layer_norm and constant_norm_rescale");
+    line.fail(
+        "--normalize covariance_whitening is not supported; there are none, "
+        "expected_average_only_in, layer_norm and constant_norm_rescale");
   }
   if (penalty_ == "quadratic")
-    line.fail("--penalty quadratic, the quadratic L0 loss, is not supported; there are step and tanh");
+    line.fail(
+        "--penalty quadratic, the quadratic L0 loss, is not supported; there are step and tanh");
   if (penalty_ != "step" && penalty_ != "tanh")
     line.fail(fmt::format("there is no --penalty {}; there are step and tanh", penalty_));
 }
@@ -259,8 +276,8 @@ std::vector<SaeTrainOptions::Swept> SaeTrainOptions::sweeps(const CommandLine& l
   return out;
 }
 
-void SaeTrainOptions::set(const CommandLine& line, sae::TrainingRules& rules, const std::string& key,
-                          const std::string& value) const {
+void SaeTrainOptions::set(const CommandLine& line, sae::TrainingRules& rules,
+                          const std::string& key, const std::string& value) const {
   const auto number = [&] {
     double x = 0;
     const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), x);
@@ -291,16 +308,18 @@ sae::TrainSettings SaeTrainOptions::settings(
   base.kind = sae::parse_kind(kind_);
   base.norm_weighted = !plain_l1_;
   base.apply_b_dec_to_input = !no_b_dec_;
-  base.rescale_by_decoder_norm = !no_rescale_ && target_.empty() && activations.tensors().size() < 2;
+  base.rescale_by_decoder_norm =
+      !no_rescale_ && target_.empty() && activations.tensors().size() < 2;
   base.penalty = penalty_ == "tanh" ? sae::Penalty::tanh : sae::Penalty::step;
   for (const auto n : {sae::Normalisation::none, sae::Normalisation::expected_average_only_in,
                        sae::Normalisation::layer_norm, sae::Normalisation::constant_norm_rescale}) {
     if (sae::name_of(n) == normalise_) base.normalise = n;
   }
   if (sae::name_of(base.normalise) != normalise_)
-    line.fail(fmt::format("there is no --normalize {}; there are none, expected_average_only_in, "
-                          "layer_norm and constant_norm_rescale",
-                          normalise_));
+    line.fail(
+        fmt::format("there is no --normalize {}; there are none, expected_average_only_in, "
+                    "layer_norm and constant_norm_rescale",
+                    normalise_));
   base.seed = common.seed;
   s.steps = (vectors_ + base.batch - 1) / base.batch;
   base.schedule.shape = shape_ == "cosine"   ? nn::Schedule::Shape::cosine
@@ -372,10 +391,10 @@ sae::Sae load_sae(const std::string& name, const std::string& model) {
   for (const auto& entry : fs::directory_iterator(shipped, error))
     names.push_back(entry.path().filename().string());
   std::sort(names.begin(), names.end());
-  throw FileError(fmt::format(
-      "there is no SAE '{}': no folder of this name{}", name,
-      names.empty() ? ", and none came with the model"
-                    : fmt::format("; those that came with the model are {}", fmt::join(names, ", "))));
+  throw FileError(fmt::format("there is no SAE '{}': no folder of this name{}", name,
+                              names.empty() ? ", and none came with the model"
+                                            : fmt::format("; those that came with the model are {}",
+                                                          fmt::join(names, ", "))));
 }
 
 }  // namespace vitrine::app

@@ -49,8 +49,9 @@ class SaeTrainOptions {
   void add_to(CommandLine& line);
   void check(const CommandLine& line) const;
   // The SAEs of the run, for inputs() of the model. `width_of` says how wide a site or tensor is.
-  sae::TrainSettings settings(const CommandLine& line, const std::vector<std::string>& inputs,
-                              const std::function<std::int64_t(const std::string&)>& width_of) const;
+  sae::TrainSettings settings(
+      const CommandLine& line, const std::vector<std::string>& inputs,
+      const std::function<std::int64_t(const std::string&)>& width_of) const;
   std::vector<std::string> inputs(const nn::Model* model) const;   // sites, or the first tensor
   std::vector<std::string> columns(const nn::Model* model) const;  // with the target's
 
@@ -65,7 +66,7 @@ class SaeTrainOptions {
 
   std::vector<std::string> sites_, sweeps_;
   std::string target_, kind_ = "topk", normalise_ = "none", penalty_ = "step", shape_ = "constant",
-              bias_ = "geometric-median", buffer_type_ = "f32";
+                       bias_ = "geometric-median", buffer_type_ = "f32";
   std::vector<std::int64_t> widths_;
   sae::TrainingRules rules_;
   sae::BufferSpec buffer_;

@@ -65,6 +65,7 @@ std::string bar(double fraction, int width);
 
 std::string percent(double fraction);       // "97.93%", "<0.01%"
 std::string byte_size(std::int64_t bytes);  // "4.5 MB", in powers of 1000
+std::string duration(double seconds);       // "12 s", "3:05 min", "1:30 h"
 std::string grouped(std::int64_t number);   // "124,439,808"
 
 }  // namespace vitrine::app

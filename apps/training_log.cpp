@@ -16,13 +16,6 @@
 namespace vitrine::app {
 namespace {
 
-std::string duration(double seconds) {
-  const auto s = static_cast<std::int64_t>(std::llround(seconds));
-  if (s < 60) return fmt::format("{} s", s);
-  if (s < 3600) return fmt::format("{}:{:02} min", s / 60, s % 60);
-  return fmt::format("{}:{:02} h", s / 3600, s / 60 % 60);
-}
-
 // The lines of a log up to a step. A line that was cut short by a kill is dropped.
 std::string lines_until(const std::filesystem::path& file, std::int64_t step) {
   if (!std::filesystem::exists(file)) return "";

@@ -45,7 +45,9 @@ std::string as_text(const nn::Model& model, const nn::Tokens& prompt, const sae:
       "features of {} that cause features of {}, attention {}\n"
       "first order: f dh/df; exact: what the pre-activation h loses when f is set to 0\n",
       source.config.hook_name, target.config.hook_name,
-      attention == Policy::recompute ? "recomputed" : attention == Policy::detach ? "detached" : "held");
+      attention == Policy::recompute ? "recomputed"
+      : attention == Policy::detach  ? "detached"
+                                     : "held");
   for (const sae::Influence::Target& t : found.targets) {
     text += fmt::format("\n{} at {} {}: {:.3f}, pre-activation {:.3f}\n",
                         style.bold(fmt::format("feature {}", t.at.feature)), t.at.position,
@@ -94,10 +96,13 @@ Policy parse_policy(const CommandLine& line, const char* option, const std::stri
 void verb_influence(const Arguments& arguments) {
   CommandLine line(
       arguments,
-      "Which features of one SAE cause which features of a later one on a prompt, through the model\n"
-      "itself: to first order, f dh/df of the target's pre-activation h, and for the strongest the\n"
+      "Which features of one SAE cause which features of a later one on a prompt, through the "
+      "model\n"
+      "itself: to first order, f dh/df of the target's pre-activation h, and for the strongest "
+      "the\n"
       "exact change of the same h when the feature is ablated. Both look through attention and\n"
-      "LayerNorm as asked: recompute them, detach them (their values follow, gradients do not pass)\n"
+      "LayerNorm as asked: recompute them, detach them (their values follow, gradients do not "
+      "pass)\n"
       "or hold them at the unedited run's.\n\n"
       "json: {meta, source_sae, target_sae, source_site, target_site, attention, norm, tokens,\n"
       "targets: [{target: {position, feature, activation, pre}, causes: [{source: {position,\n"
@@ -118,7 +123,8 @@ void verb_influence(const Arguments& arguments) {
       ->delimiter(',');
   line.option("--target-pos", spec.target_positions, "P,...", "positions of targets (default: all)")
       ->delimiter(',');
-  line.option("--source-feature", spec.source_features, "J,...", "these causes alone")->delimiter(',');
+  line.option("--source-feature", spec.source_features, "J,...", "these causes alone")
+      ->delimiter(',');
   line.option("--target-feature", spec.target_features, "J,...",
               "these targets (default: the strongest at the positions)")
       ->delimiter(',');
@@ -133,7 +139,8 @@ void verb_influence(const Arguments& arguments) {
   spec.policies.attention = parse_policy(line, "--attention", attention);
   spec.policies.norm = parse_policy(line, "--norm", norm);
   const nn::Model model = common.load();
-  const sae::Sae source = load_sae(source_name, common.model), target = load_sae(target_name, common.model);
+  const sae::Sae source = load_sae(source_name, common.model),
+                 target = load_sae(target_name, common.model);
   const nn::Tokens tokens = prompt.tokens(model);
   const sae::Influence found = sae::influence(model, source, target, tokens, spec);
   if (!common.json())

@@ -9,7 +9,8 @@ namespace vitrine::app {
 void verb_sae_convert(const Arguments& arguments) {
   CommandLine line(
       arguments,
-      "Reads an SAE and writes it as a SAELens folder, which SAELens's SAE.load_from_disk reads. A\n"
+      "Reads an SAE and writes it as a SAELens folder, which SAELens's SAE.load_from_disk reads. "
+      "A\n"
       "folder with cfg.json is SAELens's; other files are told by the names of their tensors:\n"
       "dictionary_learning, OpenAI, sparsify. Pickles are never read.\n\n"
       "json: {meta, folder, architecture, d_in, d_sae, hook_name, k}\n",
@@ -29,9 +30,11 @@ void verb_sae_convert(const Arguments& arguments) {
   line.flag("--fold-decoder-norm", fold, "decoder rows get norm 1, features their true size");
   common.add_to(line, "the folder to write (required)");
   if (!line.parse()) return;
-  if (common.out.empty() || common.out == "-") line.fail("there is no folder to write; give --out DIR");
+  if (common.out.empty() || common.out == "-")
+    line.fail("there is no folder to write; give --out DIR");
   namespace fs = std::filesystem;
-  const bool other = fs::exists(from) && !(fs::is_directory(from) && fs::exists(fs::path(from) / "cfg.json"));
+  const bool other =
+      fs::exists(from) && !(fs::is_directory(from) && fs::exists(fs::path(from) / "cfg.json"));
   if (!other && k > 0) line.fail("--k is for files that do not say it; this folder has a cfg.json");
   sae::Sae sae = other ? sae::import_weights(from, k) : load_sae(from, common.model);
   if (!hook.empty()) sae.config.hook_name = hook;

@@ -44,10 +44,10 @@ std::string as_text(const sae::Sae& sae, const sae::Evaluation& e, const Style& 
   const auto line = [&](const char* name, const std::string& value, const char* what) {
     return fmt::format("  {:<22}{:>12}   {}\n", name, value, style.dim(what));
   };
-  std::string text = fmt::format("{}: {}, {} features{}; {} rows\n\n", style.bold(visible(sae.name)),
-                                 sae::name_of(sae.config.architecture), grouped(sae.config.d_sae),
-                                 sae.config.hook_name.empty() ? "" : " of " + sae.config.hook_name,
-                                 grouped(r.rows));
+  std::string text = fmt::format(
+      "{}: {}, {} features{}; {} rows\n\n", style.bold(visible(sae.name)),
+      sae::name_of(sae.config.architecture), grouped(sae.config.d_sae),
+      sae.config.hook_name.empty() ? "" : " of " + sae.config.hook_name, grouped(r.rows));
   text += line("L0", fmt::format("{:.2f}", r.l0), "active features of a row");
   text += line("L1", fmt::format("{:.4g}", r.l1), "sum of a row's features");
   text += line("MSE", fmt::format("{:.4g}", r.mse), "|x - x'|^2, summed over the width");
@@ -74,12 +74,14 @@ std::string as_text(const sae::Sae& sae, const sae::Evaluation& e, const Style& 
   }
   text += "\n  feature density\n";
   const auto histogram = r.density_histogram();
-  const auto most = std::max<std::int64_t>(1, *std::max_element(histogram.begin(), histogram.end()));
+  const auto most =
+      std::max<std::int64_t>(1, *std::max_element(histogram.begin(), histogram.end()));
   for (std::size_t i = 0; i < histogram.size(); ++i) {
     if (histogram[i] == 0) continue;
-    text += fmt::format("  1e{:<4} to 1e{:<4}{:>8}   {}\n", static_cast<int>(i) - 10,
-                        static_cast<int>(i) - 9, grouped(histogram[i]),
-                        style.bar(bar(static_cast<double>(histogram[i]) / static_cast<double>(most), 30)));
+    text += fmt::format(
+        "  1e{:<4} to 1e{:<4}{:>8}   {}\n", static_cast<int>(i) - 10, static_cast<int>(i) - 9,
+        grouped(histogram[i]),
+        style.bar(bar(static_cast<double>(histogram[i]) / static_cast<double>(most), 30)));
   }
   return text;
 }
@@ -90,12 +92,14 @@ void verb_sae_eval(const Arguments& arguments) {
   CommandLine line(
       arguments,
       "How well an SAE reconstructs a model's activations over a text, and what that does to the\n"
-      "model's predictions. Every number has its formula beside it, because libraries give one name\n"
+      "model's predictions. Every number has its formula beside it, because libraries give one "
+      "name\n"
       "to different ones. With --activations, reconstruction alone.\n\n"
       "json: {meta, sae, site, reconstruction: {rows, l0, l1, mse, explained_variance,\n"
       "explained_variance_legacy, cosine, norm_ratio, dead_fraction, density_histogram}, model:\n"
       "{predictions, ce_clean, ce_sae, ce_zero, ce_mean, ce_resample, ce_score_zero,\n"
-      "ce_score_mean, ce_score_resample, kl}}; density_histogram counts features by log10 of their\n"
+      "ce_score_mean, ce_score_resample, kl}}; density_histogram counts features by log10 of "
+      "their\n"
       "density, [-10, -9) to [-1, 0]; model is null with --activations\n",
       "vitrine sae eval --sae blocks.4.hook_mlp_out --data /usr/share/common-licenses/GPL-3 "
       "--rows 5000");

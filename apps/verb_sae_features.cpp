@@ -25,8 +25,8 @@ struct Options {
   int position = -1, top = 10, contexts = 20, window = 8, words = 8;
 };
 
-// What one feature writes: which tokens it raises and lowers, read straight by the unembedding. Only
-// of sites that are added to the residual stream, or are it.
+// What one feature writes: which tokens it raises and lowers, read straight by the unembedding.
+// Only of sites that are added to the residual stream, or are it.
 struct Writes {
   std::vector<interp::TokenValue> raised, lowered;
 };
@@ -44,8 +44,8 @@ std::vector<Writes> writes_of(const nn::Model& model, const sae::Sae& sae,
                 rows.data<float>() + static_cast<std::int64_t>(i) * w.dim(1));
   const Tensor logits = interp::to_logits(model, rows);
   for (std::int64_t i = 0; i < logits.dim(0); ++i)
-    out.push_back({interp::highest(logits.select(0, i), count),
-                   interp::lowest(logits.select(0, i), count)});
+    out.push_back(
+        {interp::highest(logits.select(0, i), count), interp::lowest(logits.select(0, i), count)});
   return out;
 }
 
@@ -85,11 +85,12 @@ void on_prompt(const CommandLine& line, const Options& o, const nn::Model& model
   if (o.common.json()) {
     Json list = Json::array();
     for (std::size_t i = 0; i < active.size(); ++i) {
-      list.push_back({{"position", active[i].position},
-                      {"feature", active[i].feature},
-                      {"activation", active[i].activation},
-                      {"raised", writes.empty() ? Json() : tokens_json(model, writes[i].raised)},
-                      {"lowered", writes.empty() ? Json() : tokens_json(model, writes[i].lowered)}});
+      list.push_back(
+          {{"position", active[i].position},
+           {"feature", active[i].feature},
+           {"activation", active[i].activation},
+           {"raised", writes.empty() ? Json() : tokens_json(model, writes[i].raised)},
+           {"lowered", writes.empty() ? Json() : tokens_json(model, writes[i].lowered)}});
     }
     return write_result(o.common.out, to_line({{"meta", o.common.meta(line)},
                                                {"sae", json_text(sae.name)},
@@ -106,12 +107,16 @@ void on_prompt(const CommandLine& line, const Options& o, const nn::Model& model
   for (std::size_t i = 0; i < active.size(); ++i) {
     const Active& a = active[i];
     const bool first = i == 0 || active[i - 1].position != a.position;
-    table.row({first ? fmt::format("{}", a.position) : "",
-               first ? token_label(tokenizer_of(model), prompt[static_cast<std::size_t>(a.position)]) : "",
-               fmt::format("{}", a.feature), fmt::format("{:.3f}", a.activation),
-               writes.empty() ? "" : token_list(model, {writes[i].raised.begin(),
-                                                        writes[i].raised.begin() +
-                                                            std::min<std::ptrdiff_t>(4, std::ssize(writes[i].raised))})});
+    table.row(
+        {first ? fmt::format("{}", a.position) : "",
+         first ? token_label(tokenizer_of(model), prompt[static_cast<std::size_t>(a.position)])
+               : "",
+         fmt::format("{}", a.feature), fmt::format("{:.3f}", a.activation),
+         writes.empty()
+             ? ""
+             : token_list(model, {writes[i].raised.begin(),
+                                  writes[i].raised.begin() +
+                                      std::min<std::ptrdiff_t>(4, std::ssize(writes[i].raised))})});
   }
   write_result(o.common.out,
                fmt::format("features of {} ({})\n\n", sae.config.hook_name, visible(sae.name)) +
@@ -131,14 +136,14 @@ Json feature_json(const nn::Model& model, const sae::Sae& sae, std::int64_t j, c
     const auto peaks = c->peaks.of(j);
     for (std::size_t k = 0; k < peaks.size(); ++k) {
       const nn::Window& w = windows[k];
-      contexts.push_back({{"line", peaks[k].line},
-                          {"pos", peaks[k].position},
-                          {"activation", peaks[k].activation},
-                          {"tokens", w.tokens},
-                          {"str_tokens", model.has_tokenizer()
-                                             ? Json(model.tokenizer().str_tokens(w.tokens))
-                                             : Json()},
-                          {"peak", w.peak}});
+      contexts.push_back(
+          {{"line", peaks[k].line},
+           {"pos", peaks[k].position},
+           {"activation", peaks[k].activation},
+           {"tokens", w.tokens},
+           {"str_tokens",
+            model.has_tokenizer() ? Json(model.tokenizer().str_tokens(w.tokens)) : Json()},
+           {"peak", w.peak}});
     }
     json["contexts"] = contexts;
     Json bins = Json::array();
@@ -162,20 +167,23 @@ std::string alignment(const sae::Sae& sae, std::int64_t j) {
   const float* row = w.data<float>() + j * d;
   std::vector<std::int64_t> order(static_cast<std::size_t>(d));
   std::iota(order.begin(), order.end(), std::int64_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](std::int64_t a, std::int64_t b) { return std::abs(row[a]) > std::abs(row[b]); });
+  std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
+    return std::abs(row[a]) > std::abs(row[b]);
+  });
   double squares = 0;
   for (std::int64_t i = 0; i < d; ++i) squares += static_cast<double>(row[i]) * row[i];
   std::vector<std::string> parts;
   for (std::size_t i = 0; i < std::min<std::size_t>(4, order.size()); ++i)
-    parts.push_back(fmt::format("{} {:+.2f}", order[i], row[order[i]] / std::sqrt(std::max(squares, 1e-30))));
+    parts.push_back(
+        fmt::format("{} {:+.2f}", order[i], row[order[i]] / std::sqrt(std::max(squares, 1e-30))));
   return fmt::format("{}", fmt::join(parts, ", "));
 }
 
-std::string detail_text(const nn::Model& model, const Options& o, const sae::Sae& sae, std::int64_t j,
-                        const Writes* writes, const sae::FeatureContexts* c,
+std::string detail_text(const nn::Model& model, const Options& o, const sae::Sae& sae,
+                        std::int64_t j, const Writes* writes, const sae::FeatureContexts* c,
                         std::span<const nn::Window> windows, const Style& style) {
-  std::string text = style.bold(fmt::format("feature {}", j)) + " of " + sae.config.hook_name + "\n";
+  std::string text =
+      style.bold(fmt::format("feature {}", j)) + " of " + sae.config.hook_name + "\n";
   if (c != nullptr)
     text += fmt::format("  active at {} of the tokens, mean {:.3f} there\n", percent(c->density(j)),
                         c->mean(j));
@@ -185,8 +193,8 @@ std::string detail_text(const nn::Model& model, const Options& o, const sae::Sae
   std::vector<std::string> near;
   for (const sae::Neighbour& nb : sae::neighbours(sae, j, 6))
     near.push_back(fmt::format("{} ({:.2f})", nb.feature, nb.cosine));
-  text += fmt::format("  nearest decoder rows {}\n  strongest dimensions {}\n", fmt::join(near, ", "),
-                      alignment(sae, j));
+  text += fmt::format("  nearest decoder rows {}\n  strongest dimensions {}\n",
+                      fmt::join(near, ", "), alignment(sae, j));
   if (c == nullptr) return text;
   for (const sae::Interval& in : sae::intervals(*c, j, 8))
     text += fmt::format("  {:>8.2f} to {:<8.2f} {:>6}  {}\n", in.from, in.to, percent(in.share),
@@ -259,9 +267,9 @@ void over_features(const CommandLine& line, const Options& o, const nn::Model& m
       text.resize(text.size() - 2);
       write(text + ", \"features\": [");
       for (std::size_t i = 0; i < shown.size(); ++i) {
-        std::string piece = to_line(feature_json(model, sae, shown[i],
-                                                 writes.empty() ? nullptr : &writes[i], c,
-                                                 windows_of(shown[i]), detail));
+        std::string piece =
+            to_line(feature_json(model, sae, shown[i], writes.empty() ? nullptr : &writes[i], c,
+                                 windows_of(shown[i]), detail));
         piece.pop_back();
         write((i == 0 ? "" : ",\n") + piece);
       }
@@ -277,7 +285,8 @@ void over_features(const CommandLine& line, const Options& o, const nn::Model& m
   }
   std::string text = fmt::format(
       "{}: {} tokens; {} of {} features fired; here {}\n\n", visible(o.corpus), grouped(c->tokens),
-      grouped(std::count_if(c->fired.begin(), c->fired.end(), [](std::int64_t n) { return n > 0; })),
+      grouped(
+          std::count_if(c->fired.begin(), c->fired.end(), [](std::int64_t n) { return n > 0; })),
       grouped(c->features()), o.sort == "density" ? "the most frequent" : "the strongest");
   using Align = Table::Align;
   Table table({{"feature", Align::right},
@@ -287,12 +296,14 @@ void over_features(const CommandLine& line, const Options& o, const nn::Model& m
                {writes.empty() ? "" : "raises", Align::left}});
   for (std::size_t i = 0; i < shown.size(); ++i) {
     const auto w = windows_of(shown[i]);
-    table.row({fmt::format("{}", shown[i]),
-               fmt::format("{:.2f}", c->peaks.of(shown[i])[0].activation), percent(c->density(shown[i])),
-               context_text(model, w[0], style),
-               writes.empty() ? "" : token_list(model, {writes[i].raised.begin(),
-                                                        writes[i].raised.begin() +
-                                                            std::min<std::ptrdiff_t>(3, std::ssize(writes[i].raised))})});
+    table.row(
+        {fmt::format("{}", shown[i]), fmt::format("{:.2f}", c->peaks.of(shown[i])[0].activation),
+         percent(c->density(shown[i])), context_text(model, w[0], style),
+         writes.empty()
+             ? ""
+             : token_list(model, {writes[i].raised.begin(),
+                                  writes[i].raised.begin() +
+                                      std::min<std::ptrdiff_t>(3, std::ssize(writes[i].raised))})});
   }
   write_result(o.common.out, text + table.text(style));
 }
@@ -302,8 +313,10 @@ void over_features(const CommandLine& line, const Options& o, const nn::Model& m
 void verb_sae_features(const Arguments& arguments) {
   CommandLine line(
       arguments,
-      "What an SAE's features respond to and write. With a prompt, the features that are active at\n"
-      "its tokens. With --corpus, the contexts in which features are strongest, one for each line of\n"
+      "What an SAE's features respond to and write. With a prompt, the features that are active "
+      "at\n"
+      "its tokens. With --corpus, the contexts in which features are strongest, one for each line "
+      "of\n"
       "the text, all features in one pass. With --feature, all that is known of these.\n\n"
       "raises, lowers: the tokens whose logits the feature's decoder row raises most when the\n"
       "unembedding reads it directly.\n\n"
@@ -315,7 +328,8 @@ void verb_sae_features(const Arguments& arguments) {
       "vitrine sae features --sae blocks.4.hook_mlp_out --prompt 'The capital of Texas is'");
   Options o;
   constexpr int kMost = 1'000'000;
-  line.option("--sae", o.sae, "DIR", "a SAELens folder, or the name of one that came with the model")
+  line.option("--sae", o.sae, "DIR",
+              "a SAELens folder, or the name of one that came with the model")
       ->required();
   o.prompt.add_to(line);
   line.number("--pos", o.position, "P", "the position, from 0 (default: all)", 0, kMost);
@@ -324,7 +338,8 @@ void verb_sae_features(const Arguments& arguments) {
   line.option("--corpus", o.corpus, "FILE", "a text, each line of which is read on its own");
   line.number("--top", o.top, "K", "how many the table lists (default: 10)", 1, kMost);
   line.number("--contexts", o.contexts, "K", "kept of each feature (default: 20)", 1, 10'000);
-  line.number("--window", o.window, "N", "tokens shown on either side of the peak (default: 8)", 0, kMost);
+  line.number("--window", o.window, "N", "tokens shown on either side of the peak (default: 8)", 0,
+              kMost);
   line.number("--words", o.words, "K", "tokens raised and lowered (default: 8)", 1, 1000);
   line.option("--sort", o.sort, "peak|density", "the order of the table (default: peak)")
       ->check(CLI::IsMember({"peak", "density"}));
@@ -340,7 +355,8 @@ void verb_sae_features(const Arguments& arguments) {
   const sae::Sae sae = load_sae(o.sae, o.common.model);
   for (const std::int64_t j : o.features) {
     if (j < 0 || j >= sae.config.d_sae)
-      line.fail(fmt::format("there is no feature {}; this SAE has 0 to {}", j, sae.config.d_sae - 1));
+      line.fail(
+          fmt::format("there is no feature {}; this SAE has 0 to {}", j, sae.config.d_sae - 1));
   }
   if (o.prompt.given()) return on_prompt(line, o, model, sae);
   over_features(line, o, model, sae);

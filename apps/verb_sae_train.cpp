@@ -21,19 +21,15 @@ struct Input {
   std::unique_ptr<sae::Source> source;
 };
 
-std::string duration(double seconds) {
-  const auto s = static_cast<std::int64_t>(std::llround(seconds));
-  if (s < 60) return fmt::format("{} s", s);
-  return s < 3600 ? fmt::format("{}:{:02} min", s / 60, s % 60)
-                  : fmt::format("{}:{:02} h", s / 3600, s / 60 % 60);
-}
-
 Json as_json(const sae::Outcome& o) {
   Json losses = Json::object();
   for (const auto& [name, value] : o.parts) losses[name] = value;
-  return {{"loss", o.loss},       {"losses", losses},
-          {"l0", o.l0},           {"explained_variance", o.explained_variance},
-          {"dead", o.dead},       {"grad_norm", o.grad_norm},
+  return {{"loss", o.loss},
+          {"losses", losses},
+          {"l0", o.l0},
+          {"explained_variance", o.explained_variance},
+          {"dead", o.dead},
+          {"grad_norm", o.grad_norm},
           {"capacity", o.capacity}};
 }
 
@@ -97,10 +93,10 @@ class Log {
                       job.rules.d_in));
     }
     const std::int64_t batch = trainer_.settings().jobs[0].rules.batch;
-    log(fmt::format("{} steps of {} vectors: {}{}", grouped(trainer_.settings().steps),
-                    grouped(batch), grouped(trainer_.settings().steps * batch),
-                    trainer_.steps() > 0 ? fmt::format("; going on after step {}", trainer_.steps())
-                                         : ""));
+    log(fmt::format(
+        "{} steps of {} vectors: {}{}", grouped(trainer_.settings().steps), grouped(batch),
+        grouped(trainer_.settings().steps * batch),
+        trainer_.steps() > 0 ? fmt::format("; going on after step {}", trainer_.steps()) : ""));
   }
 
   void step(const std::vector<sae::Outcome>& outcomes, double rate) {
@@ -115,13 +111,16 @@ class Log {
       const std::string& name = trainer_.settings().jobs[i].name;
       if (!o_.common.quiet) {
         log(fmt::format(
-            "{}step {:>5} of {}  loss {:.4f}  L0 {:.1f}  explained {:.2f} %  dead {}  {} vectors/s  {} "
+            "{}step {:>5} of {}  loss {:.4f}  L0 {:.1f}  explained {:.2f} %  dead {}  {} vectors/s "
+            " {} "
             "left",
             name.empty() ? "" : name + "  ", trainer_.steps(), trainer_.settings().steps, o.loss,
             o.l0, 100 * o.explained_variance, o.dead, grouped(std::llround(speed)),
             duration(left * seconds / static_cast<double>(count_))));
       }
-      Json json = {{"step", trainer_.steps()}, {"name", name}, {"rate", rate},
+      Json json = {{"step", trainer_.steps()},
+                   {"name", name},
+                   {"rate", rate},
                    {"vectors_per_second", speed}};
       json.update(as_json(o));
       out_ << to_line(json) << std::flush;
@@ -149,17 +148,18 @@ void print_result(const CommandLine& line, const SaeTrainOptions& o, const sae::
                  {"kind", sae::name_of(trainer.settings().jobs[i].rules.kind)}};
     if (i < last.size()) json["last"] = as_json(last[i]);
     saes.push_back(json);
-    text += fmt::format("{}{}\n", folder,
-                        i < last.size()
-                            ? fmt::format(": L0 {:.1f}, {:.2f} % of the variance explained, {} of {} "
-                                          "features dead",
-                                          last[i].l0, 100 * last[i].explained_variance, last[i].dead,
-                                          trainer.settings().jobs[i].rules.d_sae)
-                            : "");
+    text += fmt::format(
+        "{}{}\n", folder,
+        i < last.size() ? fmt::format(": L0 {:.1f}, {:.2f} % of the variance explained, {} of {} "
+                                      "features dead",
+                                      last[i].l0, 100 * last[i].explained_variance, last[i].dead,
+                                      trainer.settings().jobs[i].rules.d_sae)
+                        : "");
   }
   if (!trainer.done())
-    text += fmt::format("saved after step {} of {}: 'vitrine sae train --resume --out {}' goes on\n",
-                        trainer.steps(), trainer.settings().steps, o.common.out);
+    text +=
+        fmt::format("saved after step {} of {}: 'vitrine sae train --resume --out {}' goes on\n",
+                    trainer.steps(), trainer.settings().steps, o.common.out);
   write_stdout(o.common.json() ? to_line({{"meta", o.common.meta(line)},
                                           {"steps", trainer.steps()},
                                           {"done", trainer.done()},
@@ -175,10 +175,12 @@ void verb_sae_train(const Arguments& arguments) {
       arguments,
       "Trains sparse autoencoders, as SAELens does, on a model's activations over texts or on\n"
       "activations in files, and writes SAELens folders. Rows are mixed in a buffer. All sites of\n"
-      "--site and all settings of --sweep are trained on the same rows, in one pass. The folder can\n"
+      "--site and all settings of --sweep are trained on the same rows, in one pass. The folder "
+      "can\n"
       "go on at any time, even after kill -9, to the same bits.\n\n"
       "json: {meta, steps, done, seconds, saes: [{folder, input, kind, last: {loss, losses, l0,\n"
-      "explained_variance, dead, grad_norm, capacity}}]}; log.jsonl in the folder has the same for\n"
+      "explained_variance, dead, grad_norm, capacity}}]}; log.jsonl in the folder has the same "
+      "for\n"
       "every --log-every steps\n",
       "vitrine sae train --site blocks.1.hook_mlp_out --data /usr/share/common-licenses/GPL-3 "
       "--features 512 --k 16 --vectors 20000 --batch 512 --buffer 8192 --out run");
@@ -205,10 +207,10 @@ void verb_sae_train(const Arguments& arguments) {
     log.step(last, rate);
     if (interruptible.requested()) {
       trainer.save();
-      throw InterruptedError(
-          fmt::format("interrupted; saved after step {} of {}: 'vitrine sae train --resume --out {}' "
-                      "goes on",
-                      trainer.steps(), trainer.settings().steps, o.common.out));
+      throw InterruptedError(fmt::format(
+          "interrupted; saved after step {} of {}: 'vitrine sae train --resume --out {}' "
+          "goes on",
+          trainer.steps(), trainer.settings().steps, o.common.out));
     }
     if (std::chrono::duration<double>(Clock::now() - saved).count() >= o.save_every) {
       trainer.save();

@@ -18,8 +18,8 @@ void require_scores(const InferCall& c, std::size_t from, DType dtype, std::int6
 Type infer_table(const InferCall& c, std::int64_t samples) {
   const auto& r = c.as<ActiveFeatures>();
   require(r.capacity >= 1 && r.dead_capacity >= 0,
-          "the capacity must be at least 1, and that for dead features 0, not {} and {}", r.capacity,
-          r.dead_capacity);
+          "the capacity must be at least 1, and that for dead features 0, not {} and {}",
+          r.capacity, r.dead_capacity);
   return {DType::i32, {samples, r.capacity + r.dead_capacity}};
 }
 Type infer_active(const InferCall& c) {
@@ -116,21 +116,19 @@ extern constinit const OpDef kTopMask = {
           return Type{DType::boolean, c.in[0].shape};
         },
     .eval =
-        [](const EvalCall& c) {
-          kernels::top_mask(c.pool, c.in[0], c.as<RowCount>().rows, c.out);
-        },
+        [](const EvalCall& c) { kernels::top_mask(c.pool, c.in[0], c.as<RowCount>().rows, c.out); },
     .reach = reach_rows,
     .flops = [](const InferCall&, const Type& out) { return numel(out.shape); },
     .integer_only = true};
 extern constinit const OpDef kActiveFeatures = {
     .name = "active_features",
-    .doc = "y[i] = the features j whose scores h[i, j] scale[j] are above bar[j] and among the most",
+    .doc =
+        "y[i] = the features j whose scores h[i, j] scale[j] are above bar[j] and among the most",
     .infer = infer_active,
     .eval =
         [](const EvalCall& c) {
           kernels::active_features(
-              c.pool, c.in[0],
-              {c.in[1], c.in[2], c.in[3], rule_of(c.as<ActiveFeatures>()), c.out});
+              c.pool, c.in[0], {c.in[1], c.in[2], c.in[3], rule_of(c.as<ActiveFeatures>()), c.out});
         },
     .reach = reach_active,
     .flops = [](const InferCall& c, const Type&) { return 2 * numel(c.in[0].shape); },
@@ -182,7 +180,8 @@ extern constinit const OpDef kSparseLinear = {
         }};
 extern constinit const OpDef kSparseMix = {
     .name = "sparse_mix",
-    .doc = "y[i] = sum_c z[i, c] w[index[i, c]]; dz = sparse_linear(dy, w), dw = sparse_outer(z, dy)",
+    .doc =
+        "y[i] = sum_c z[i, c] w[index[i, c]]; dz = sparse_linear(dy, w), dw = sparse_outer(z, dy)",
     .infer = infer_sparse_mix,
     .eval =
         [](const EvalCall& c) { kernels::sparse_mix(c.pool, c.in[0], c.in[1], c.in[2], c.out); },
@@ -213,8 +212,8 @@ extern constinit const OpDef kSparseOuter = {
         [](const EvalCall& c) { kernels::sparse_outer(c.pool, c.in[0], c.in[1], c.in[2], c.out); },
     .vjp =
         [](const VjpCall& c) {
-          return Grads{sparse_linear(c.in[1], c.grad, c.in[2]), sparse_mix(c.in[0], c.grad, c.in[2]),
-                       Value()};
+          return Grads{sparse_linear(c.in[1], c.grad, c.in[2]),
+                       sparse_mix(c.in[0], c.grad, c.in[2]), Value()};
         },
     .reach =
         [](const ReachCall&) {

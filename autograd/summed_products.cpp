@@ -48,8 +48,9 @@ class SummedProducts {
     const Node& n = g_.node(id);
     if (n.type.shape.size() != 2 || readers_.at(id) != 1) return false;
     const std::string_view op = n.op->name;
-    if (op == "matmul") return g_.node(n.inputs[0]).type.shape.size() == 2 &&
-                               g_.node(n.inputs[1]).type.shape.size() == 2;
+    if (op == "matmul")
+      return g_.node(n.inputs[0]).type.shape.size() == 2 &&
+             g_.node(n.inputs[1]).type.shape.size() == 2;
     if (op == "sparse_mix") return true;
     if (op == "neg") return is_of_products(canonical(n.inputs[0]));
     if (op != "add" && op != "sub") return false;

@@ -8,7 +8,7 @@ source apps/toolchain.sh
 usage="usage: bash bench/run.sh [--peers] [--python PATH] [--openblas FILE] [--threads N] [--rounds N] [--quick]
 
   --peers          time PyTorch too, which needs a python with torch and transformers, TransformerLens where that
-                   python has a release before 4, and OpenBLAS
+                   python has a release before 4, SAELens where it has that, and OpenBLAS
   --python PATH    that python (default: python3)
   --openblas FILE  an OpenBLAS shared library, to compare matrix products with (default with --peers:
                    the system's, if there is one)
@@ -61,7 +61,7 @@ fi
 install_packages bench
 configure bench
 say "Building build/bench"
-build bench gemm_bench model_bench sweep_bench
+build bench gemm_bench model_bench sae_bench sweep_bench
 programs=build/bench/bench
 results=build/bench/results
 rm -rf "$results"
@@ -70,6 +70,9 @@ mkdir -p "$results"
 works=(forward/1x16 forward/8x64 forward/4x256 forward/1x1024 train/gpt2-small/4x256 train/small/16x128 train/default-model/8x256
   plan/forward plan/training plan/lookup generate/gpt2-small
   sweep/resid_pre sweep/mlp_out sweep/z_head sweep/pattern_head sweep/q_head sweep/z_head_pos
+  sae/standard/768x24576x4096 sae/standard_sparse/768x24576x4096 sae/topk/768x24576x4096 sae/topk_dead/768x24576x4096
+  sae/topk_file/768x24576x4096 sae/batchtopk/768x24576x4096 sae/batchtopk_dead/768x24576x4096 sae/jumprelu/768x24576x4096
+  sae/jumprelu_sparse/768x24576x4096 sae/encode/768x24576x4096
   sweep/without_rows sweep/without_heads sweep/without_difference sweep/without_demand sweep/batched sweep/loop)
 if [ -n "${VITRINE_BENCH_MODEL:-}" ]; then works+=(generate/model); fi
 compiled=(forward/4x256 train/gpt2-small/4x256 train/small/16x128 train/default-model/8x256) # also timed through torch.compile
@@ -115,15 +118,20 @@ torch() {
 program_of() {
   case $1 in
     sweep/*) echo sweep_bench ;;
+    sae/*) echo sae_bench ;;
     *) echo model_bench ;;
   esac
 }
 
 known_to_torch=()
 known_to_lens=()
+known_to_saelens=()
 if [ "$peers" = yes ]; then mapfile -t known_to_torch < <("$python" -B bench/peers/torch_gpt2.py --list); fi
 if [ "$peers" = yes ] && "$python" -c 'from transformer_lens import HookedTransformer' 2>/dev/null; then
   mapfile -t known_to_lens < <("$python" -B bench/peers/transformer_lens_patching.py --list)
+fi
+if [ "$peers" = yes ] && "$python" -c 'import sae_lens' 2>/dev/null; then
+  mapfile -t known_to_saelens < <("$python" -B bench/peers/sae_lens_step.py --list)
 fi
 for ((round = 1; round <= rounds; ++round)); do
   for work in "${works[@]}"; do
@@ -135,6 +143,11 @@ for ((round = 1; round <= rounds; ++round)); do
     if [ "$round" = 1 ] && is_one_of "$work" ${known_to_lens[@]+"${known_to_lens[@]}"}; then
       logged "$results/$name.lens.log" "TransformerLens on $work failed" "$python" -B \
         bench/peers/transformer_lens_patching.py --work "$work" --threads "$threads" --out "$results/$name.lens.json"
+    fi
+    # Half a minute to a minute a work: once, too.
+    if [ "$round" = 1 ] && is_one_of "$work" ${known_to_saelens[@]+"${known_to_saelens[@]}"}; then
+      logged "$results/$name.saelens.log" "SAELens on $work failed" "$python" -B bench/peers/sae_lens_step.py \
+        --work "$work" --threads "$threads" --repetitions 2 --out "$results/$name.saelens.json"
     fi
     if is_one_of "$work" ${known_to_torch[@]+"${known_to_torch[@]}"}; then
       torch "$work" "$count" "$name.torch"

@@ -23,8 +23,8 @@ void check_finite(const Tensor& rows, const std::function<std::string(std::int64
   for (std::int64_t i = 0; i < rows.numel(); ++i) {
     if (std::isfinite(data[i])) continue;
     const std::int64_t width = rows.dim(1);
-    throw NumericError(fmt::format("{}: the activation has {} at place {}", where(i / width), data[i],
-                                   i % width));
+    throw NumericError(
+        fmt::format("{}: the activation has {} at place {}", where(i / width), data[i], i % width));
   }
 }
 
@@ -38,10 +38,10 @@ class TextActivations : public Source {
       const SiteEntry& site = graph.site(name);
       if (site.axes.empty() || site.axes[0] != Axis::row ||
           std::find(site.axes.begin(), site.axes.end(), Axis::key) != site.axes.end()) {
-        throw SiteError(fmt::format(
-            "'{}' does not have a vector for each token; an SAE reads sites such as "
-            "blocks.1.hook_mlp_out, blocks.1.hook_resid_post or blocks.1.attn.hook_z",
-            name));
+        throw SiteError(
+            fmt::format("'{}' does not have a vector for each token; an SAE reads sites such as "
+                        "blocks.1.hook_mlp_out, blocks.1.hook_resid_post or blocks.1.attn.hook_z",
+                        name));
       }
       columns_.push_back({name, numel(site.type.shape)});
       wanted_.wants.push_back(as_want(Site{name}));
@@ -66,7 +66,8 @@ class TextActivations : public Source {
     std::vector<Tensor> out;
     for (const Column& c : columns_) {
       const Tensor all = r.raw(c.name).to(DType::f32).contiguous();
-      Tensor rows = Tensor::empty({static_cast<std::int64_t>(piece_of.size()), c.width}, DType::f32);
+      Tensor rows =
+          Tensor::empty({static_cast<std::int64_t>(piece_of.size()), c.width}, DType::f32);
       const float* from = all.data<float>();
       float* to = rows.data<float>();
       for (const bool counts : batch.counts) {
@@ -74,7 +75,8 @@ class TextActivations : public Source {
         from += c.width;
       }
       check_finite(rows, [&](std::int64_t i) {
-        return fmt::format("{}: {}", batches_.name_of(piece_of[static_cast<std::size_t>(i)]), c.name);
+        return fmt::format("{}: {}", batches_.name_of(piece_of[static_cast<std::size_t>(i)]),
+                           c.name);
       });
       out.push_back(std::move(rows));
     }
@@ -99,7 +101,8 @@ class TextActivations : public Source {
 // ---- rows in files ------------------------------------------------------------------------------
 class FileActivations : public Source {
  public:
-  FileActivations(const std::vector<std::string>& patterns, const std::vector<std::string>& tensors) {
+  FileActivations(const std::vector<std::string>& patterns,
+                  const std::vector<std::string>& tensors) {
     for (const std::string& pattern : patterns) {
       for (const fs::path& file : files_of(pattern)) open(file, tensors);
     }
@@ -139,7 +142,8 @@ class FileActivations : public Source {
         hash.add(to_string(t.shape()));
         for (const std::int64_t row : {std::int64_t{0}, t.dim(0) - 1}) {
           const Tensor one = t.slice(0, row, row + 1).contiguous();
-          hash.add(std::span<const std::byte>(one.view().data, static_cast<std::size_t>(one.bytes())));
+          hash.add(
+              std::span<const std::byte>(one.view().data, static_cast<std::size_t>(one.bytes())));
         }
       }
     }
@@ -166,9 +170,9 @@ class FileActivations : public Source {
       }
       shard.push_back(t.reshape({width == 0 ? 0 : t.numel() / width, width}));
       if (shard[c].dim(0) != shard[0].dim(0)) {
-        throw ShapeError(fmt::format("{}: '{}' has {} rows, '{}' {}; they must be of the same tokens",
-                                     path.string(), tensors[c], shard[c].dim(0), tensors[0],
-                                     shard[0].dim(0)));
+        throw ShapeError(
+            fmt::format("{}: '{}' has {} rows, '{}' {}; they must be of the same tokens",
+                        path.string(), tensors[c], shard[c].dim(0), tensors[0], shard[0].dim(0)));
       }
     }
     if (shard[0].dim(0) == 0) return;

@@ -34,8 +34,8 @@ class Source {
   virtual const std::vector<Column>& columns() const = 0;
 
   // Some rows from `place` on: f32 [rows, width] for each column, all with as many rows, at least
-  // one. `place` moves on behind them, into the next epoch at the end. Throws NumericError for a row
-  // that is not finite, saying where it is.
+  // one. `place` moves on behind them, into the next epoch at the end. Throws NumericError for a
+  // row that is not finite, saying where it is.
   virtual std::vector<Tensor> read(Place& place) = 0;
   // Of one epoch, if that is known without reading it; else 0.
   virtual std::int64_t rows() const = 0;
@@ -46,25 +46,25 @@ class Source {
 struct TextSourceSpec {
   std::vector<std::filesystem::path> files;  // text, a document a line, or .jsonl (nn/documents.h)
   std::vector<std::string> sites;            // activations that have a row a token
-  int context = 0;                  // longest piece of a document that is run; 0: the model's
-  std::optional<int> bos;           // put before every piece; it has no row
-  std::vector<int> excluded;        // tokens of which rows are left out
-  bool special = false;             // the text of an added token becomes its one id
+  int context = 0;                      // longest piece of a document that is run; 0: the model's
+  std::optional<int> bos;               // put before every piece; it has no row
+  std::vector<int> excluded;            // tokens of which rows are left out
+  bool special = false;                 // the text of an added token becomes its one id
   std::int64_t tokens_together = 2048;  // that are run at a time
-  std::uint64_t seed = 0;  // the order of pieces is another in every epoch ...
-  bool in_order = false;   // ... unless they are to come as they stand in the files
+  std::uint64_t seed = 0;               // the order of pieces is another in every epoch ...
+  bool in_order = false;                // ... unless they are to come as they stand in the files
 };
 
-// A model over texts. Documents are cut into pieces of at most `context` tokens, and all pieces of all
-// files are mixed for each epoch. Only what the sites need is computed. Throws FileError for a file
-// that cannot be read or texts without a token, SiteError for a site that is not there or does not
-// have a row a token, ContextError for a context that is not the model's.
+// A model over texts. Documents are cut into pieces of at most `context` tokens, and all pieces of
+// all files are mixed for each epoch. Only what the sites need is computed. Throws FileError for a
+// file that cannot be read or texts without a token, SiteError for a site that is not there or does
+// not have a row a token, ContextError for a context that is not the model's.
 std::unique_ptr<Source> text_source(const nn::Model& model, const TextSourceSpec& spec);
 
-// Rows of a tensor [rows, width] (or [.., width], joined) in safetensors files, one after the other.
-// Patterns with * in the last part stand for all files that match, in the order of their names; f32,
-// f16 and bf16 are read, from mapped memory. Throws FileError when there is no such file or tensor,
-// or there are no rows, and ShapeError when widths differ.
+// Rows of a tensor [rows, width] (or [.., width], joined) in safetensors files, one after the
+// other. Patterns with * in the last part stand for all files that match, in the order of their
+// names; f32, f16 and bf16 are read, from mapped memory. Throws FileError when there is no such
+// file or tensor, or there are no rows, and ShapeError when widths differ.
 std::unique_ptr<Source> file_source(const std::vector<std::string>& patterns,
                                     const std::vector<std::string>& tensors);
 std::vector<std::filesystem::path> files_of(const std::string& pattern);

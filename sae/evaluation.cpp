@@ -21,9 +21,7 @@ void check_cancelled(const EvaluationSpec& spec) {
 // ---- reconstruction -----------------------------------------------------------------------------
 class Meter {
  public:
-  explicit Meter(std::int64_t features) {
-    r_.fired.resize(static_cast<std::size_t>(features), 0);
-  }
+  explicit Meter(std::int64_t features) { r_.fired.resize(static_cast<std::size_t>(features), 0); }
 
   // One batch: x and its target, features and reconstruction of the same rows.
   void add(const Tensor& target, const Tensor& features, const Tensor& reconstruction) {
@@ -41,7 +39,8 @@ class Meter {
     for (std::int64_t i = 0; i < n; ++i) {
       double error = 0, squares = 0, other = 0, dot = 0, spread = 0;
       for (std::int64_t c = 0; c < d; ++c) {
-        const double a = x[i * d + c], b = y[i * d + c], off = a - mean[static_cast<std::size_t>(c)];
+        const double a = x[i * d + c], b = y[i * d + c],
+                     off = a - mean[static_cast<std::size_t>(c)];
         error += (a - b) * (a - b);
         squares += a * a;
         other += b * b;
@@ -145,8 +144,8 @@ class FidelityMeter {
     const auto rows = static_cast<std::int64_t>(batch.counts.size());
 
     Builder plain(with_metric(graph, nn::next_token_loss(n)));
-    const Results clean = run(std::move(plain).finish(), feeds,
-                              fetch(value("loss_per_token"), value("logits")));
+    const Results clean =
+        run(std::move(plain).finish(), feeds, fetch(value("loss_per_token"), value("logits")));
     f_.ce_clean += sum_of(clean.raw("loss_per_token"));
 
     feeds["clean"] = clean.raw("logits");
@@ -156,8 +155,8 @@ class FidelityMeter {
     const Value p = softmax(clean_logits);
     const Value gap = log_softmax(clean_logits) - log_softmax(spliced.output("logits"));
     spliced.output("kl", sum(p * gap, {1}));
-    const Results with_sae = run(std::move(spliced).finish(), feeds,
-                                 fetch(value("loss_per_token"), value("kl")));
+    const Results with_sae =
+        run(std::move(spliced).finish(), feeds, fetch(value("loss_per_token"), value("kl")));
     f_.ce_sae += sum_of(with_sae.raw("loss_per_token"));
     f_.kl += sum_of(with_sae.raw("kl"));
     kl_rows_ += rows;
@@ -166,9 +165,8 @@ class FidelityMeter {
       const Graph g = with_metric(replaced(graph, site_, f), nn::next_token_loss(n));
       return sum_of(run(g, feeds, fetch(value("loss_per_token"))).raw("loss_per_token"));
     };
-    f_.ce_zero += ablated([](Builder& b, const Value& x) {
-      return broadcast_to(b.scalar(0, x.dtype()), x.shape());
-    });
+    f_.ce_zero += ablated(
+        [](Builder& b, const Value& x) { return broadcast_to(b.scalar(0, x.dtype()), x.shape()); });
     std::vector<float> as_floats(mean.begin(), mean.end());
     feeds["mean"] = Tensor::of<float>({static_cast<std::int64_t>(mean.size())}, as_floats);
     f_.ce_mean += ablated([&](Builder& b, const Value& x) {
@@ -186,21 +184,15 @@ class FidelityMeter {
 
   Fidelity finish() {
     const auto n = static_cast<double>(std::max<std::int64_t>(1, f_.predictions));
-    for (double* ce : {&f_.ce_clean, &f_.ce_sae, &f_.ce_zero, &f_.ce_mean, &f_.ce_resample}) *ce /= n;
+    for (double* ce : {&f_.ce_clean, &f_.ce_sae, &f_.ce_zero, &f_.ce_mean, &f_.ce_resample})
+      *ce /= n;
     f_.kl /= static_cast<double>(std::max<std::int64_t>(1, kl_rows_));
     return f_;
   }
 
  private:
   Results run(const Graph& graph, const Feeds& feeds, const Fetch& wanted) const {
-    const Plan plan = compile(graph, wanted);
-    Feeds known;
-    for (const Node& node : plan.graph().nodes()) {
-      if (node.op->name != "input") continue;
-      const auto it = feeds.find(std::get<LeafName>(node.attributes).name);
-      if (it != feeds.end()) known.insert(*it);
-    }
-    return plan.run(known, parameters_, {.pool = &model_.pool()});
+    return compile(graph, wanted).run(feeds, parameters_, {.pool = &model_.pool()});
   }
 
   // For each row that counts another one, in an order drawn for this batch.
@@ -213,7 +205,8 @@ class FidelityMeter {
     random::shuffle(random::Key{0}.fold("resample").fold(batches_++), order);
     std::vector<std::int32_t> all(batch.counts.size());
     for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int32_t>(i);
-    for (std::size_t i = 0; i < counted.size(); ++i) all[static_cast<std::size_t>(counted[i])] = order[i];
+    for (std::size_t i = 0; i < counted.size(); ++i)
+      all[static_cast<std::size_t>(counted[i])] = order[i];
     return Tensor::of<std::int32_t>({static_cast<std::int64_t>(all.size())}, all);
   }
 
@@ -294,12 +287,14 @@ Evaluation evaluate(const nn::Model& model, const Sae& sae, const TextSourceSpec
   return out;
 }
 
-Reconstruction evaluate(const Sae& sae, Source& rows, ThreadPool& pool, const EvaluationSpec& spec) {
+Reconstruction evaluate(const Sae& sae, Source& rows, ThreadPool& pool,
+                        const EvaluationSpec& spec) {
   const Config& c = sae.config;
   const auto& columns = rows.columns();
-  if (columns[0].width != c.d_in || (c.transcoder && (columns.size() < 2 || columns[1].width != c.d_out))) {
-    throw ShapeError(fmt::format("{}: it reads rows of width {}{}, but these are {}", sae.name, c.d_in,
-                                 c.transcoder ? fmt::format(" and gives {}", c.d_out) : "",
+  if (columns[0].width != c.d_in ||
+      (c.transcoder && (columns.size() < 2 || columns[1].width != c.d_out))) {
+    throw ShapeError(fmt::format("{}: it reads rows of width {}{}, but these are {}", sae.name,
+                                 c.d_in, c.transcoder ? fmt::format(" and gives {}", c.d_out) : "",
                                  columns[0].width));
   }
   const std::int64_t total = std::min(spec.rows, rows.rows());

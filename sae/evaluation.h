@@ -1,7 +1,8 @@
 // How well an SAE reconstructs activations, and what its reconstruction does to the model.
 //
 // Libraries give the same name to different numbers, so each has its own here, with its formula.
-// x is an activation, x' its reconstruction, f its features; sums and means are over all rows, in f64.
+// x is an activation, x' its reconstruction, f its features; sums and means are over all rows, in
+// f64.
 #pragma once
 
 #include <atomic>
@@ -17,16 +18,17 @@ namespace vitrine::sae {
 
 struct Reconstruction {
   std::int64_t rows = 0;
-  double l0 = 0;              // mean number of features above 0
-  double l1 = 0;              // mean of sum_j f_j
-  double mse = 0;             // mean |x - x'|^2, summed over the width
-  double explained_variance = 0;  // 1 - mean |x - x'|^2 / (mean |x|^2 - |mean x|^2), of the whole set
+  double l0 = 0;   // mean number of features above 0
+  double l1 = 0;   // mean of sum_j f_j
+  double mse = 0;  // mean |x - x'|^2, summed over the width
+  double explained_variance =
+      0;  // 1 - mean |x - x'|^2 / (mean |x|^2 - |mean x|^2), of the whole set
   // Mean over rows of 1 - |x - x'|^2 / |x - m|^2, m the mean of the rows run together: what SAELens
   // called explained variance.
   double explained_variance_legacy = 0;
-  double cosine = 0;          // mean cosine of x and x'
-  double norm_ratio = 0;      // mean |x'| / |x|
-  double dead = 0;            // fraction of features that never fired in these rows
+  double cosine = 0;                // mean cosine of x and x'
+  double norm_ratio = 0;            // mean |x'| / |x|
+  double dead = 0;                  // fraction of features that never fired in these rows
   std::vector<std::int64_t> fired;  // [d_sae]: rows in which each feature did
   // How many features have log10 of their density in [-10, -9), ..., [-1, 0]; those that never
   // fired are in none.
@@ -58,17 +60,18 @@ struct EvaluationSpec {
   std::function<void(std::int64_t rows, std::int64_t total)> progress = {};
 };
 
-// Over texts: `text.sites` is ignored, the SAE's own sites are taken (a transcoder's output replaces
-// the value of its hook_name_out). Throws what text_source throws, ConfigError for an SAE that does
-// not say its site, ShapeError when it does not fit.
+// Over texts: `text.sites` is ignored, the SAE's own sites are taken (a transcoder's output
+// replaces the value of its hook_name_out). Throws what text_source throws, ConfigError for an SAE
+// that does not say its site, ShapeError when it does not fit.
 Evaluation evaluate(const nn::Model& model, const Sae& sae, const TextSourceSpec& text,
                     const EvaluationSpec& spec = {});
 // Over rows that are there; of a transcoder the first column is read, the second is the target.
 Reconstruction evaluate(const Sae& sae, Source& rows, ThreadPool& pool,
                         const EvaluationSpec& spec = {});
 
-// The graph of a batch with the site's value replaced by what the SAE gives, without the error, where
-// the input "sae.rows", boolean [rows, 1], is true. The SAE's weights are parameters NAME.W_enc, ...
+// The graph of a batch with the site's value replaced by what the SAE gives, without the error,
+// where the input "sae.rows", boolean [rows, 1], is true. The SAE's weights are parameters
+// NAME.W_enc, ...
 Graph with_reconstruction(const Graph& graph, const Sae& sae, const std::string& name);
 
 }  // namespace vitrine::sae

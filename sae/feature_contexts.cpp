@@ -54,7 +54,8 @@ double FeatureContexts::mean(std::int64_t feature) const {
 std::span<const nn::Peak> FeatureContexts::samples_of(std::int64_t feature) const {
   const auto j = static_cast<std::size_t>(feature);
   const auto count = std::min<std::int64_t>(fired[j], samples_);
-  return {reservoir_.data() + j * static_cast<std::size_t>(samples_), static_cast<std::size_t>(count)};
+  return {reservoir_.data() + j * static_cast<std::size_t>(samples_),
+          static_cast<std::size_t>(count)};
 }
 
 class FeaturePass {
@@ -111,18 +112,19 @@ class FeaturePass {
     }
     const std::int64_t all = found_.features();
     const float* data = features.data<float>();
-    // Features are apart, so threads share nothing. A row's features lie together: each thread reads
-    // its own part of every row.
+    // Features are apart, so threads share nothing. A row's features lie together: each thread
+    // reads its own part of every row.
     constexpr std::int64_t kTogether = 64;
-    model_.pool().parallel_for((all + kTogether - 1) / kTogether, 1, [&](std::int64_t first, std::int64_t last) {
-      const std::int64_t from = first * kTogether, to = std::min(all, last * kTogether);
-      for (std::size_t r = 0; r < rows.size(); ++r) {
-        const float* f = data + at[r] * all;
-        for (std::int64_t j = from; j < to; ++j) {
-          if (f[j] > 0) offer(j, {f[j], rows[r].position, rows[r].line});
-        }
-      }
-    });
+    model_.pool().parallel_for(
+        (all + kTogether - 1) / kTogether, 1, [&](std::int64_t first, std::int64_t last) {
+          const std::int64_t from = first * kTogether, to = std::min(all, last * kTogether);
+          for (std::size_t r = 0; r < rows.size(); ++r) {
+            const float* f = data + at[r] * all;
+            for (std::int64_t j = from; j < to; ++j) {
+              if (f[j] > 0) offer(j, {f[j], rows[r].position, rows[r].line});
+            }
+          }
+        });
     found_.tokens += static_cast<std::int64_t>(rows.size());
   }
 
@@ -138,7 +140,8 @@ class FeaturePass {
                            static_cast<std::uint64_t>(n), n + 1);
       if (slot >= found_.samples_) return;
     }
-    found_.reservoir_[j * static_cast<std::size_t>(found_.samples_) + static_cast<std::size_t>(slot)] = peak;
+    found_.reservoir_[j * static_cast<std::size_t>(found_.samples_) +
+                      static_cast<std::size_t>(slot)] = peak;
   }
 
   const nn::Model& model_;
@@ -152,9 +155,10 @@ class FeaturePass {
 FeatureContexts collect_features(const nn::Model& model, const Sae& sae,
                                  const std::filesystem::path& file, const FeatureSpec& spec) {
   if (spec.contexts < 1 || spec.samples < 0 || spec.tokens_together < 1)
-    throw Error(ErrorKind::usage, fmt::format("{} contexts and {} samples of each feature: choose at "
-                                              "least 1 and 0",
-                                              spec.contexts, spec.samples));
+    throw Error(ErrorKind::usage,
+                fmt::format("{} contexts and {} samples of each feature: choose at "
+                            "least 1 and 0",
+                            spec.contexts, spec.samples));
   return FeaturePass(model, sae, file, spec).run();
 }
 
@@ -169,7 +173,8 @@ std::vector<Neighbour> neighbours(const Sae& sae, std::int64_t feature, int coun
   const float* data = w.data<float>();
   const auto dot = [&](std::int64_t a, std::int64_t b) {
     double sum = 0;
-    for (std::int64_t i = 0; i < d; ++i) sum += static_cast<double>(data[a * d + i]) * data[b * d + i];
+    for (std::int64_t i = 0; i < d; ++i)
+      sum += static_cast<double>(data[a * d + i]) * data[b * d + i];
     return sum;
   };
   const double own = std::sqrt(dot(feature, feature));
@@ -201,9 +206,9 @@ std::vector<Interval> intervals(const FeatureContexts& c, std::int64_t feature, 
                           p.activation <= in.to;
       if (inside) in.examples.push_back(p);
     }
-    in.share = samples.empty() ? 0
-                               : static_cast<double>(in.examples.size()) /
-                                     static_cast<double>(samples.size());
+    in.share = samples.empty()
+                   ? 0
+                   : static_cast<double>(in.examples.size()) / static_cast<double>(samples.size());
     out.push_back(std::move(in));
   }
   return out;

@@ -4,8 +4,8 @@
 //   for (const nn::Peak& p : c.peaks.of(123)) ...           // the strongest, one a line
 //   c.samples_of(123);                                      // a fair sample of all activations
 //
-// Memory does not grow with the text: of each feature the strongest activations are kept, and a sample
-// in which every activation had the same chance to be (Vitter 1985, "Random sampling with a
+// Memory does not grow with the text: of each feature the strongest activations are kept, and a
+// sample in which every activation had the same chance to be (Vitter 1985, "Random sampling with a
 // reservoir", algorithm R).
 #pragma once
 
@@ -65,8 +65,8 @@ struct Neighbour {
 // The features whose decoder rows point most in the same direction, the nearest first.
 std::vector<Neighbour> neighbours(const Sae& sae, std::int64_t feature, int count);
 
-// The bins of equal width between 0 and the feature's strongest activation, the strongest first: which
-// of the samples lie in each, and the share of all activations that they stand for.
+// The bins of equal width between 0 and the feature's strongest activation, the strongest first:
+// which of the samples lie in each, and the share of all activations that they stand for.
 struct Interval {
   double from, to, share;
   std::vector<nn::Peak> examples;

@@ -31,7 +31,8 @@ class Reader {
 
   [[noreturn]] void reject(const char* field, std::string_view what) const {
     throw ConfigError(fmt::format("{}: '{}' is {}; {}", file_, field,
-                                  json_.contains(field) ? json_.at(field).dump() : "missing", what));
+                                  json_.contains(field) ? json_.at(field).dump() : "missing",
+                                  what));
   }
   const Json* find(const char* field) const {
     const auto it = json_.find(field);
@@ -98,9 +99,14 @@ void set_metadata(Config& c, const Json& metadata, const std::string& file) {
 }
 
 void set_architecture(Config& c, const Reader& r, const std::string& name) {
-  const std::vector<std::string> known = {"standard", "topk",       "jumprelu",
-                                          "gated",    "transcoder", "skip_transcoder",
-                                          "jumprelu_transcoder", "jumprelu_skip_transcoder"};
+  const std::vector<std::string> known = {"standard",
+                                          "topk",
+                                          "jumprelu",
+                                          "gated",
+                                          "transcoder",
+                                          "skip_transcoder",
+                                          "jumprelu_transcoder",
+                                          "jumprelu_skip_transcoder"};
   if (std::find(known.begin(), known.end(), name) == known.end()) {
     throw ConfigError(fmt::format("{}: there is no architecture '{}'{}; there are {}", r.file(),
                                   name, did_you_mean(nearest(name, known, 1)),
@@ -124,7 +130,8 @@ void reject_unsupported(const Reader& r) {
     r.reject("jumprelu_ste_to_input",
              "gradients of the step through the pre-activations are not supported; false is");
   }
-  if (r.text("jumprelu_sparsity_loss_mode", "step") == "quadratic" || r.find("target_l0") != nullptr) {
+  if (r.text("jumprelu_sparsity_loss_mode", "step") == "quadratic" ||
+      r.find("target_l0") != nullptr) {
     r.reject(r.find("target_l0") != nullptr ? "target_l0" : "jumprelu_sparsity_loss_mode",
              "the quadratic L0 loss is not supported; 'step' and 'tanh' are");
   }
@@ -152,7 +159,8 @@ Config parse_new(const Reader& r) {
     c.k = r.size("k");
     c.rescale_by_decoder_norm = r.boolean("rescale_acts_by_decoder_norm", false);
   }
-  set_metadata(c, r.find("metadata") == nullptr ? Json::object() : r.json().at("metadata"), r.file());
+  set_metadata(c, r.find("metadata") == nullptr ? Json::object() : r.json().at("metadata"),
+               r.file());
   return c;
 }
 

@@ -9,11 +9,11 @@
 
 namespace vitrine::sae {
 
-// A folder with cfg.json and sae_weights.safetensors (and sparsity.safetensors, if there), as SAELens
-// 6 writes it. A cfg.json without a version of at least 6 is read as the older format. Weights of any
-// float type become f32. Throws FileError for a file that is missing or malformed, ConfigError for an
-// architecture or setting that is not supported (named, with what is), CheckpointError for weights
-// that do not fit, NumericError for those that are not finite.
+// A folder with cfg.json and sae_weights.safetensors (and sparsity.safetensors, if there), as
+// SAELens 6 writes it. A cfg.json without a version of at least 6 is read as the older format.
+// Weights of any float type become f32. Throws FileError for a file that is missing or malformed,
+// ConfigError for an architecture or setting that is not supported (named, with what is),
+// CheckpointError for weights that do not fit, NumericError for those that are not finite.
 Sae load(const std::filesystem::path& folder);
 // The configuration alone.
 Config load_config(const std::filesystem::path& folder);
@@ -23,18 +23,18 @@ Config load_config(const std::filesystem::path& folder);
 void save(const Sae& sae, const std::filesystem::path& folder, DType stored = DType::f32);
 
 // A safetensors file of another library, or a folder with one:
-//   dictionary_learning  encoder.weight [d_sae, d_in], encoder.bias, decoder.weight [d_in, d_sae], bias
-//   openai               encoder.weight, decoder.weight, pre_bias, latent_bias
-//   sparsify             encoder.weight, encoder.bias, W_dec [d_sae, d_in], b_dec
+//   dictionary_learning  encoder.weight [d_sae, d_in], encoder.bias, decoder.weight [d_in, d_sae],
+//   bias openai               encoder.weight, decoder.weight, pre_bias, latent_bias sparsify
+//   encoder.weight, encoder.bias, W_dec [d_sae, d_in], b_dec
 // Which one is told by the names. They do not say what the activation is: k > 0 makes it topk, else
 // it is standard (or, with a `threshold`, jumprelu). What else is to be known, such as the site, is
 // for the caller to fill in. Throws FileError, also for a pickle (.pt, .pth, .bin), which is never
 // read, and CheckpointError for a file of none of these kinds.
 Sae import_weights(const std::filesystem::path& file, std::int64_t k);
 
-// Moves the decoder's norms into the encoder, so that every decoder row has norm 1 and features give
-// their true size: W_enc[:, j] n_j, b_enc n_j, threshold n_j, W_dec[j] / n_j. Of rows with norm 0
-// nothing changes. Gated SAEs: W_enc and both biases.
+// Moves the decoder's norms into the encoder, so that every decoder row has norm 1 and features
+// give their true size: W_enc[:, j] n_j, b_enc n_j, threshold n_j, W_dec[j] / n_j. Of rows with
+// norm 0 nothing changes. Gated SAEs: W_enc and both biases.
 Sae fold_decoder_norm(const Sae& sae);
 
 // SAEs of activations that were scaled by s while training, for unscaled ones: W_enc s, W_dec / s,

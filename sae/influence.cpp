@@ -15,7 +15,8 @@ namespace {
 
 const std::string& site_of(const Sae& sae, const char* which) {
   if (sae.config.transcoder)
-    throw ConfigError(fmt::format("{}: influence is between SAEs, and this is a transcoder", sae.name));
+    throw ConfigError(
+        fmt::format("{}: influence is between SAEs, and this is a transcoder", sae.name));
   if (sae.config.hook_name.empty())
     throw ConfigError(fmt::format(
         "{}: the {} SAE's cfg.json does not say the site (metadata.hook_name) that it is of",
@@ -65,7 +66,8 @@ class Machine {
     Tensor acts, pre, features, error;  // [positions, ...]
   };
   Clean clean() {
-    const Plan p = compile(graph_, fetch(acts_, error_, value("target.pre"), value("target.features")));
+    const Plan p =
+        compile(graph_, fetch(acts_, error_, value("target.pre"), value("target.features")));
     const Results r = run(p);
     return {r.raw(acts_.name).contiguous(), r.raw("target.pre").contiguous(),
             r.raw("target.features").contiguous(), r.raw(error_.name).contiguous()};
@@ -86,7 +88,8 @@ class Machine {
 
   double after(const FeatureAt& target, const std::vector<FeatureAt>& zeroed) {
     set(target);
-    if (zeroed.empty()) return run(compile(graph_, fetch(value("target.one")))).scalar("target.one");
+    if (zeroed.empty())
+      return run(compile(graph_, fetch(value("target.one")))).scalar("target.one");
     std::map<std::int64_t, std::vector<std::int64_t>> by_position;
     for (const FeatureAt& f : zeroed) by_position[f.position].push_back(f.feature);
     Edit edit = zero(acts_);
@@ -104,7 +107,8 @@ class Machine {
 
  private:
   void set(const FeatureAt& target) {
-    feeds_["target.row"] = Tensor::of<std::int32_t>({1}, {static_cast<std::int32_t>(target.position)});
+    feeds_["target.row"] =
+        Tensor::of<std::int32_t>({1}, {static_cast<std::int32_t>(target.position)});
     feeds_["target.feature"] =
         Tensor::of<std::int32_t>({1}, {static_cast<std::int32_t>(target.feature)});
   }
@@ -123,11 +127,13 @@ class Machine {
   std::optional<Plan> slopes_;
 };
 
-std::vector<bool> chosen(const std::vector<std::int64_t>& given, std::int64_t all, const char* what) {
+std::vector<bool> chosen(const std::vector<std::int64_t>& given, std::int64_t all,
+                         const char* what) {
   std::vector<bool> yes(static_cast<std::size_t>(all), given.empty());
   for (const std::int64_t i : given) {
     if (i < 0 || i >= all)
-      throw Error(ErrorKind::usage, fmt::format("there is no {} {}; there are 0 to {}", what, i, all - 1));
+      throw Error(ErrorKind::usage,
+                  fmt::format("there is no {} {}; there are 0 to {}", what, i, all - 1));
     yes[static_cast<std::size_t>(i)] = true;
   }
   return yes;
@@ -160,8 +166,8 @@ Influence influence(const nn::Model& model, const Sae& source, const Sae& target
     for (std::int64_t t = 0; t < machine.target_features(); ++t) {
       const double activation = at(clean.features, q, t);
       // Features that were asked for count even when they are not active: what holds them down?
-      const bool counts = spec.target_features.empty() ? activation > 0
-                                                       : of_target[static_cast<std::size_t>(t)];
+      const bool counts =
+          spec.target_features.empty() ? activation > 0 : of_target[static_cast<std::size_t>(t)];
       if (counts && to_here[static_cast<std::size_t>(q)])
         targets.push_back({q, t, activation, at(clean.pre, q, t)});
     }
@@ -172,7 +178,9 @@ Influence influence(const nn::Model& model, const Sae& source, const Sae& target
   out.positions = n;
   for (const FeatureAt& t : targets) {
     const Machine::Slopes slopes = machine.slopes(t);
-    Influence::Target found{t, {}, std::vector<double>(static_cast<std::size_t>(n), 0),
+    Influence::Target found{t,
+                            {},
+                            std::vector<double>(static_cast<std::size_t>(n), 0),
                             std::vector<double>(static_cast<std::size_t>(n), 0)};
     for (std::int64_t p = 0; p < n; ++p) {
       for (std::int64_t j = 0; j < machine.source_features(); ++j) {
@@ -189,7 +197,8 @@ Influence influence(const nn::Model& model, const Sae& source, const Sae& target
             static_cast<double>(clean.error.data<float>()[p * width + i]) *
             slopes.error.data<float>()[p * width + i];
     }
-    keep_strongest(found.causes, spec.causes, [](const Cause& c) { return std::abs(c.first_order); });
+    keep_strongest(found.causes, spec.causes,
+                   [](const Cause& c) { return std::abs(c.first_order); });
     const double before = machine.after(t, {});
     for (std::size_t i = 0; i < found.causes.size() && static_cast<int>(i) < spec.verify; ++i)
       found.causes[i].exact = before - machine.after(t, {found.causes[i].source});

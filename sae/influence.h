@@ -4,10 +4,10 @@
 //   Influence i = influence(m, early, late, prompt, {.target_positions = {4}});
 //   for (const Cause& c : i.causes) ...            // source feature, target feature, how much
 //
-// The early SAE is spliced in with its error kept, so nothing changes until a feature is edited. What
-// feature j at position p does to the pre-activation h of target t at position q is, to first order,
-// f_jp dh_tq/df_jp (attribution patching, Nanda 2023; Marks et al. 2024), and exactly
-// h_tq - h_tq(f_jp = 0). The strongest causes get both, on the same pre-activation, under the same
+// The early SAE is spliced in with its error kept, so nothing changes until a feature is edited.
+// What feature j at position p does to the pre-activation h of target t at position q is, to first
+// order, f_jp dh_tq/df_jp (attribution patching, Nanda 2023; Marks et al. 2024), and exactly h_tq -
+// h_tq(f_jp = 0). The strongest causes get both, on the same pre-activation, under the same
 // policies.
 #pragma once
 
@@ -41,9 +41,9 @@ struct Cause {
 struct Influence {
   struct Target {
     FeatureAt at;
-    std::vector<Cause> causes;         // the strongest first, by first order, whatever the sign
-    std::vector<double> by_position;   // [positions]: first order, summed over all features there
-    std::vector<double> of_error;      // [positions]: of the error term, e dh/de
+    std::vector<Cause> causes;        // the strongest first, by first order, whatever the sign
+    std::vector<double> by_position;  // [positions]: first order, summed over all features there
+    std::vector<double> of_error;     // [positions]: of the error term, e dh/de
   };
   std::vector<Target> targets;
   std::int64_t positions = 0;
@@ -55,8 +55,8 @@ struct Influence {
 Influence influence(const nn::Model& model, const Sae& source, const Sae& target,
                     const nn::Tokens& prompt, const InfluenceSpec& spec = {});
 
-// The pre-activations of these target features with all these source features ablated at once, one for
-// each: [targets]. With none, as they are.
+// The pre-activations of these target features with all these source features ablated at once, one
+// for each: [targets]. With none, as they are.
 std::vector<double> ablated(const nn::Model& model, const Sae& source, const Sae& target,
                             const nn::Tokens& prompt, const std::vector<FeatureAt>& targets,
                             const std::vector<FeatureAt>& sources, const Policies& policies = {});

@@ -57,7 +57,8 @@ class Places {
   Value before(const Value& z, std::int64_t width, std::int64_t features) const {
     Builder& b = z.builder();
     if (index_.defined()) {
-      const Value number = cast(index_, DType::f32), limit = b.scalar(static_cast<double>(width), DType::f32);
+      const Value number = cast(index_, DType::f32),
+                  limit = b.scalar(static_cast<double>(width), DType::f32);
       return select(less(number, limit), z, b.scalar(0, z.dtype()));
     }
     return unslice(slice(z, 1, 0, width), 1, 0, 1, features);
@@ -135,8 +136,8 @@ class Emission {
                               .capacity = view_.capacity,
                               .dead_capacity = has_aux() ? r_.d_in / 2 : 0};
     // Which features are active is not differentiated.
-    const Value table =
-        linear_active(detach(centred_), detach(w("W_enc")), detach(bias), {detach(scale), detach(bar), dead}, rule);
+    const Value table = linear_active(detach(centred_), detach(w("W_enc")), detach(bias),
+                                      {detach(scale), detach(bar), dead}, rule);
     out_.index = slice(table, 1, 0, rule.capacity);
     places_ = Places(out_.index);
     if (has_aux())

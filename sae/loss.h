@@ -1,7 +1,7 @@
 // The losses of SAE training, as nodes.
 //
-// All of them are written once, for two ways of looking at features. Densely, values are [n, d_sae].
-// Sparsely they are [n, capacity] beside a table of the features that may be active (ops.h,
+// All of them are written once, for two ways of looking at features. Densely, values are [n,
+// d_sae]. Sparsely they are [n, capacity] beside a table of the features that may be active (ops.h,
 // linear_active): all other features are exactly 0, in value and gradient, so a reconstruction and
 // every gradient cost what the active ones do.
 #pragma once
@@ -36,8 +36,8 @@ struct Loss {
   Value reconstruction;                // [n, d_out]
   Value index;                         // the table; undefined: dense
 };
-// Inputs: x [n, d_in]; for a transcoder y [n, d_out] and y.weight [], 1 / sum over the batch of |y -
-// mean y|^2; dead boolean [d_sae]; sparsity f32 [], the coefficient of the penalty at this step.
+// Inputs: x [n, d_in]; for a transcoder y [n, d_out] and y.weight [], 1 / sum over the batch of |y
+// - mean y|^2; dead boolean [d_sae]; sparsity f32 [], the coefficient of the penalty at this step.
 Loss emit_loss(Builder& b, const TrainingRules& rules, const View& view, std::int64_t rows,
                std::int64_t batch);
 

@@ -13,7 +13,7 @@
 namespace vitrine::sae {
 namespace {
 
-constexpr std::string_view kKinds[] = {"standard", "topk",     "batchtopk", "matryoshka_batchtopk",
+constexpr std::string_view kKinds[] = {"standard", "topk", "batchtopk", "matryoshka_batchtopk",
                                        "jumprelu", "gated"};
 constexpr std::string_view kPenalties[] = {"step", "tanh"};
 constexpr std::string_view kShapes[] = {"cosine", "linear", "constant"};
@@ -84,9 +84,9 @@ void check_rules(const TrainingRules& r) {
   require(!r.rescale_by_decoder_norm || !r.competes(),
           "a transcoder's decoder begins at 0, so features cannot be ranked by its norms");
   require(!r.unit_norm, "a transcoder's decoder begins at 0, so its rows cannot be kept at norm 1");
-  require(r.normalise == Normalisation::none ||
-              r.normalise == Normalisation::expected_average_only_in,
-          "a transcoder's input and output have different statistics: no normalisation at run time");
+  require(
+      r.normalise == Normalisation::none || r.normalise == Normalisation::expected_average_only_in,
+      "a transcoder's input and output have different statistics: no normalisation at run time");
 }
 
 std::string to_json(const TrainingRules& r) {

@@ -1,4 +1,5 @@
-// What a training run of an SAE computes: its kind, its loss, its optimiser. Defaults are SAELens's.
+// What a training run of an SAE computes: its kind, its loss, its optimiser. Defaults are
+// SAELens's.
 #pragma once
 
 #include <optional>
@@ -11,8 +12,8 @@
 
 namespace vitrine::sae {
 
-// Kinds that are trained. batchtopk and matryoshka become jumprelu SAEs: their features compete over a
-// batch, and what replaces that later is a threshold learned on the way.
+// Kinds that are trained. batchtopk and matryoshka become jumprelu SAEs: their features compete
+// over a batch, and what replaces that later is a threshold learned on the way.
 enum class Kind { standard, topk, batchtopk, matryoshka, jumprelu, gated };
 std::string_view name_of(Kind kind);  // as SAELens spells them: "matryoshka_batchtopk"
 std::vector<std::string> kind_names();
@@ -25,33 +26,33 @@ struct TrainingRules {
   Kind kind = Kind::standard;
   std::int64_t d_in = 0, d_sae = 0;
   std::int64_t d_out = 0;  // 0: d_in
-  // Transcoder: the target is another activation. Decoder rows begin at 0 and b_dec at the mean of the
-  // targets; the loss is normalised, sum |e|^2 / sum |y - mean y|^2, as sparsify's.
+  // Transcoder: the target is another activation. Decoder rows begin at 0 and b_dec at the mean of
+  // the targets; the loss is normalised, sum |e|^2 / sum |y - mean y|^2, as sparsify's.
   bool transcoder = false, skip = false;
   bool apply_b_dec_to_input = true;
   Normalisation normalise = Normalisation::none;
 
-  double k = 32;                         // topk (whole), batchtopk and matryoshka: active per sample
-  std::vector<std::int64_t> widths;      // matryoshka: ascending prefixes, the last one d_sae
-  bool rescale_by_decoder_norm = true;   // the topk kinds rank features by h_j |W_dec[j]|
-  double sparsity = 1;                   // coefficient of the penalty (standard, gated, jumprelu)
-  std::int64_t sparsity_warmup = 0;      // steps over which it rises, linearly
-  bool norm_weighted = true;             // standard: z_j |W_dec[j]| in the penalty; else z_j
-  Penalty penalty = Penalty::step;       // jumprelu
-  double tanh_scale = 4;                 // jumprelu, tanh
+  double k = 32;                        // topk (whole), batchtopk and matryoshka: active per sample
+  std::vector<std::int64_t> widths;     // matryoshka: ascending prefixes, the last one d_sae
+  bool rescale_by_decoder_norm = true;  // the topk kinds rank features by h_j |W_dec[j]|
+  double sparsity = 1;                  // coefficient of the penalty (standard, gated, jumprelu)
+  std::int64_t sparsity_warmup = 0;     // steps over which it rises, linearly
+  bool norm_weighted = true;            // standard: z_j |W_dec[j]| in the penalty; else z_j
+  Penalty penalty = Penalty::step;      // jumprelu
+  double tanh_scale = 4;                // jumprelu, tanh
   double bandwidth = 0.05, initial_threshold = 0.01;  // jumprelu
-  double aux = 1;                        // coefficient of the auxiliary loss (topk kinds)
-  double threshold_rate = 0.01;          // batchtopk: of the threshold's running mean
+  double aux = 1;                // coefficient of the auxiliary loss (topk kinds)
+  double threshold_rate = 0.01;  // batchtopk: of the threshold's running mean
 
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
-  double clip = 1;                       // largest norm of the gradient; 0: any
-  bool unit_norm = false;                // decoder rows keep norm 1
-  double initial_norm = 0.1;             // of decoder rows
+  double clip = 1;            // largest norm of the gradient; 0: any
+  bool unit_norm = false;     // decoder rows keep norm 1
+  double initial_norm = 0.1;  // of decoder rows
   nn::Schedule schedule{nn::Schedule::Shape::constant, 3e-4, 0, 1, 1};
 
-  std::int64_t batch = 4096;             // samples of a step
-  std::int64_t dead_after = 4'096'000;   // samples without firing
-  std::int64_t resample_every = 0;       // steps; 0: never (Bricken et al. 2023, appendix)
+  std::int64_t batch = 4096;            // samples of a step
+  std::int64_t dead_after = 4'096'000;  // samples without firing
+  std::int64_t resample_every = 0;      // steps; 0: never (Bricken et al. 2023, appendix)
   std::uint64_t seed = 0;
 
   std::int64_t out_width() const { return d_out > 0 ? d_out : d_in; }

@@ -192,12 +192,10 @@ Plan Encoder::plan(std::int64_t rows) const {
     Config flat = sae_.config;
     flat.join_heads = false;
     nodes = Nodes(flat, "sae");
-    const Value f =
-        nodes.features(nodes.pre(b.input("x", {DType::f32, {rows, sae_.config.d_in}})));
+    const Value f = nodes.features(nodes.pre(b.input("x", {DType::f32, {rows, sae_.config.d_in}})));
     b.output("features", f);
     b.output("reconstruction", nodes.decode(f));
-    it->second =
-        compile(std::move(b).finish(), fetch(value("features"), value("reconstruction")));
+    it->second = compile(std::move(b).finish(), fetch(value("features"), value("reconstruction")));
   }
   return it->second;
 }
@@ -205,8 +203,8 @@ Plan Encoder::plan(std::int64_t rows) const {
 Encoder::Encoded Encoder::encode(const Tensor& given) const {
   const Config& c = sae_.config;
   const bool fits = given.rank() >= 1 && given.numel() % std::max<std::int64_t>(1, c.d_in) == 0 &&
-                    (given.dim(-1) == c.d_in ||
-                     (c.join_heads && given.rank() >= 2 && given.dim(-1) * given.dim(-2) == c.d_in));
+                    (given.dim(-1) == c.d_in || (c.join_heads && given.rank() >= 2 &&
+                                                 given.dim(-1) * given.dim(-2) == c.d_in));
   if (!fits) {
     throw ShapeError(fmt::format(
         "{}: this SAE reads activations of width {}{}, but these are {}", sae_.name, c.d_in,
@@ -223,8 +221,8 @@ Encoder::Encoded Encoder::encode(const Tensor& given) const {
   }
   for (std::int64_t begin = 0; begin < n; begin += kRows) {
     const std::int64_t rows = std::min(kRows, n - begin);
-    const Results r = plan(rows).run({{"x", x.slice(0, begin, begin + rows)}}, parameters_,
-                                     {.pool = pool_});
+    const Results r =
+        plan(rows).run({{"x", x.slice(0, begin, begin + rows)}}, parameters_, {.pool = pool_});
     const auto put = [&](const char* name, const Tensor& to) {
       const Tensor from = r.raw(name).contiguous();
       std::copy_n(from.view().data, from.bytes(), to.slice(0, begin, begin + rows).view().data);

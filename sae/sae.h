@@ -30,8 +30,8 @@ enum class Architecture {
   jumprelu,  // h where h > threshold, per feature (Rajamanoharan et al. 2024)
   gated      // 1[x W_enc + b_gate > 0] relu(x W_enc e^r_mag + b_mag) (the same, earlier in 2024)
 };
-// How x is scaled before encoding, and back after decoding. `expected_average_only_in` is folded into
-// the weights when a folder is written, so there is nothing left to do.
+// How x is scaled before encoding, and back after decoding. `expected_average_only_in` is folded
+// into the weights when a folder is written, so there is nothing left to do.
 enum class Normalisation { none, expected_average_only_in, layer_norm, constant_norm_rescale };
 
 std::string_view name_of(Architecture a);  // as SAELens spells them
@@ -40,12 +40,12 @@ std::string_view name_of(Normalisation n);
 struct Config {
   Architecture architecture = Architecture::standard;
   std::int64_t d_in = 0, d_sae = 0;
-  std::int64_t d_out = 0;  // of the reconstruction: d_in, but for a transcoder
+  std::int64_t d_out = 0;                 // of the reconstruction: d_in, but for a transcoder
   bool transcoder = false, skip = false;  // skip: x W_skip^T is added to what is decoded
   bool apply_b_dec_to_input = true;       // never for a transcoder
   Normalisation normalise = Normalisation::none;
-  bool join_heads = false;  // the site is [.., head, e]: hook_z
-  std::int64_t k = 0;       // topk
+  bool join_heads = false;               // the site is [.., head, e]: hook_z
+  std::int64_t k = 0;                    // topk
   bool rescale_by_decoder_norm = false;  // topk: features are ranked, and given, as h_j |W_dec[j]|
   // Where it was trained, as far as known.
   std::string model_name, hook_name, hook_name_out;
@@ -107,8 +107,8 @@ class Encoder {
     Tensor features;        // f32 [n, d_sae]
     Tensor reconstruction;  // f32 [n, d_out]
   };
-  // x [n, d_in] of any float type, or [.., d_in], whose leading axes are joined. Throws ShapeError for
-  // another width, saying whose it is, and NumericError for NaN, naming the first row.
+  // x [n, d_in] of any float type, or [.., d_in], whose leading axes are joined. Throws ShapeError
+  // for another width, saying whose it is, and NumericError for NaN, naming the first row.
   Encoded encode(const Tensor& x) const;
 
  private:

@@ -25,8 +25,8 @@ struct ShuffledRows::Memory {
     const auto fail = [&](const char* what) {
       const std::string why = std::strerror(errno);
       if (descriptor >= 0) ::close(descriptor);
-      throw SaveError(fmt::format("{}: a buffer of {} bytes cannot be {}: {}", file.string(), size,
-                                  what, why));
+      throw SaveError(
+          fmt::format("{}: a buffer of {} bytes cannot be {}: {}", file.string(), size, what, why));
     };
     if (descriptor < 0) fail("made");
     if (const int error = ::posix_fallocate(descriptor, 0, static_cast<off_t>(size)); error != 0) {

@@ -1,7 +1,7 @@
 // Batches of rows drawn from a source in random order, within a buffer of a stated size.
 //
-// The buffer is filled with consecutive rows of the source, these are given in an order of their own,
-// each once, then it is filled again. Within a buffer the order is one of all orders, equally
+// The buffer is filled with consecutive rows of the source, these are given in an order of their
+// own, each once, then it is filled again. Within a buffer the order is one of all orders, equally
 // probable; how well a whole source is mixed depends on the buffer's size and on the source's own
 // order.
 #pragma once
@@ -16,8 +16,8 @@ namespace vitrine::sae {
 
 struct BufferSpec {
   std::int64_t rows = 1 << 17;
-  DType dtype = DType::f32;     // f32, f16 or bf16: how rows are held
-  std::filesystem::path file;   // "": in memory; else a mapped file, removed at the end
+  DType dtype = DType::f32;    // f32, f16 or bf16: how rows are held
+  std::filesystem::path file;  // "": in memory; else a mapped file, removed at the end
   std::uint64_t seed = 0;
 };
 

@@ -17,7 +17,8 @@ std::int64_t TextBatch::counted() const { return std::count(counts.begin(), coun
 
 Tensor TextBatch::counts_as_tensor() const {
   Tensor t = Tensor::zeros({static_cast<std::int64_t>(counts.size()), 1}, DType::boolean);
-  for (std::size_t i = 0; i < counts.size(); ++i) t.view().as<std::uint8_t>()[i] = counts[i] ? 1 : 0;
+  for (std::size_t i = 0; i < counts.size(); ++i)
+    t.view().as<std::uint8_t>()[i] = counts[i] ? 1 : 0;
   return t;
 }
 
@@ -36,7 +37,8 @@ TextBatches::TextBatches(const nn::Model& model, const TextSourceSpec& spec) : s
       tokens_.insert(tokens_.end(), line.tokens.begin(), line.tokens.end());
       const auto end = static_cast<std::int64_t>(tokens_.size());
       for (std::int64_t at = first; at < end; at += room)
-        pieces_.push_back({at, std::min(at + room, end), static_cast<int>(f), line.number, at - first});
+        pieces_.push_back(
+            {at, std::min(at + room, end), static_cast<int>(f), line.number, at - first});
     });
   }
   for (const int id : tokens_) rows_ += is_excluded(id) ? 0 : 1;
@@ -56,8 +58,8 @@ const std::vector<std::size_t>& TextBatches::order_of(std::int64_t epoch) {
   order_.resize(pieces_.size());
   std::iota(order_.begin(), order_.end(), std::size_t{0});
   if (!spec_.in_order) {
-    random::shuffle(
-        random::Key{spec_.seed}.fold("pieces").fold(static_cast<std::uint64_t>(epoch)), order_);
+    random::shuffle(random::Key{spec_.seed}.fold("pieces").fold(static_cast<std::uint64_t>(epoch)),
+                    order_);
   }
   epoch_ = epoch;
   return order_;

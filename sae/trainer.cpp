@@ -49,8 +49,8 @@ TrainSettings parse_settings(std::string_view text, const std::string& where) {
     const Json json = nn::parse_json(text, where);
     TrainSettings s;
     for (const Json& j : json.at("jobs"))
-      s.jobs.push_back({j.at("name"), parse_rules(j.at("rules").dump(), where), j.at("input"),
-                        j.at("target")});
+      s.jobs.push_back(
+          {j.at("name"), parse_rules(j.at("rules").dump(), where), j.at("input"), j.at("target")});
     s.steps = json.at("steps");
     const Json& buffer = json.at("buffer");
     s.buffer.rows = buffer.at("rows");
@@ -77,16 +77,18 @@ TrainSettings parse_settings(std::string_view text, const std::string& where) {
 std::string metadata(const SafeTensors& file, const std::string& key) {
   const auto it = file.metadata().find(key);
   if (it == file.metadata().end())
-    throw CheckpointError(fmt::format("{}: it does not say '{}'; is it the state of a run that "
-                                      "trains SAEs?",
-                                      file.file(), key));
+    throw CheckpointError(
+        fmt::format("{}: it does not say '{}'; is it the state of a run that "
+                    "trains SAEs?",
+                    file.file(), key));
   return it->second;
 }
 
 Tensor mean_of(const Tensor& x) {
   const std::int64_t n = x.dim(0), d = x.dim(1);
   std::vector<double> sum(static_cast<std::size_t>(d), 0);
-  for (std::int64_t i = 0; i < n * d; ++i) sum[static_cast<std::size_t>(i % d)] += x.data<float>()[i];
+  for (std::int64_t i = 0; i < n * d; ++i)
+    sum[static_cast<std::size_t>(i % d)] += x.data<float>()[i];
   Tensor out = Tensor::empty({d}, DType::f32);
   for (std::int64_t j = 0; j < d; ++j)
     out.data<float>()[j] =
@@ -175,8 +177,7 @@ Trainer Trainer::begin(const TrainSettings& settings, Source& source, const fs::
     if (settings.bias == InitialBias::mean || job.rules.transcoder) b_dec = mean_of(of);
     else if (settings.bias == InitialBias::geometric_median) b_dec = geometric_median(of);
     t.jobs_.emplace_back(
-        job.rules,
-        initial_weights(job.rules, random::Key{job.rules.seed}.fold("weights"), b_dec));
+        job.rules, initial_weights(job.rules, random::Key{job.rules.seed}.fold("weights"), b_dec));
   }
   t.save();
   return t;
@@ -206,7 +207,8 @@ Trainer Trainer::resume(Source& source, const fs::path& folder) {
     for (const std::string& name : file.names()) {
       if (name.starts_with(prefix)) state[name.substr(prefix.size())] = file.at(name);
     }
-    for (const auto& [name, shape] : trained_shapes(rules)) weights[name] = Tensor::zeros(shape, DType::f32);
+    for (const auto& [name, shape] : trained_shapes(rules))
+      weights[name] = Tensor::zeros(shape, DType::f32);
     t.jobs_.emplace_back(rules, weights);
     t.jobs_.back().restore(state);
   }

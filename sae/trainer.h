@@ -4,11 +4,12 @@
 //   while (!t.done()) t.step(pool);
 //   t.save();                                       // Trainer::resume goes on from here
 //
-// Several SAEs, of one site or of several, are trained on the same batches in one pass. The folder of
-// one is a SAELens folder; of several, each has a folder of its own in it. Beside them
-//   training.safetensors   the state: weights, moments, counts; settings and the place in the source
-// Every file is replaced all or nothing, the state first: a run that is killed goes on from its last
-// save, and gives the weights that it would have given, bit for bit.
+// Several SAEs, of one site or of several, are trained on the same batches in one pass. The folder
+// of one is a SAELens folder; of several, each has a folder of its own in it. Beside them
+//   training.safetensors   the state: weights, moments, counts; settings and the place in the
+//   source
+// Every file is replaced all or nothing, the state first: a run that is killed goes on from its
+// last save, and gives the weights that it would have given, bit for bit.
 #pragma once
 
 #include <filesystem>
@@ -22,7 +23,7 @@
 namespace vitrine::sae {
 
 struct Job {
-  std::string name;    // of its folder; "" when it is the only one
+  std::string name;  // of its folder; "" when it is the only one
   TrainingRules rules;
   std::string input;   // the column that it reads
   std::string target;  // a transcoder's; else ""
@@ -47,12 +48,12 @@ struct TrainSettings {
 
 class Trainer {
  public:
-  // Replaces the run that was in the folder. Throws Error (usage) for rules that do not go together,
-  // ShapeError for a width that is not the source's, and what the source throws.
+  // Replaces the run that was in the folder. Throws Error (usage) for rules that do not go
+  // together, ShapeError for a width that is not the source's, and what the source throws.
   static Trainer begin(const TrainSettings& settings, Source& source,
                        const std::filesystem::path& folder);
-  // Goes on from the last save, in a source that must be the same. Throws FileError when there is no
-  // save, CheckpointError when its parts do not belong together or the source is another one.
+  // Goes on from the last save, in a source that must be the same. Throws FileError when there is
+  // no save, CheckpointError when its parts do not belong together or the source is another one.
   static Trainer resume(Source& source, const std::filesystem::path& folder);
   static bool exists(const std::filesystem::path& folder);
   // Those of the last save; throws as resume does.

@@ -31,8 +31,8 @@ std::int64_t rows_of(const TrainingRules& r, const View& view) {
 }
 
 const std::vector<std::string>& outputs() {
-  static const std::vector<std::string> names = {"loss", "active", "most_active", "fires", "errors",
-                                                 "overflow", "smallest"};
+  static const std::vector<std::string> names = {"loss",   "active",   "most_active", "fires",
+                                                 "errors", "overflow", "smallest"};
   return names;
 }
 
@@ -55,7 +55,8 @@ Graph with_gradients(const TrainingRules& r, const View& view, std::vector<std::
   const Value on = cast(loss.active, DType::f32), per_sample = sum(on, {1});
   b.output("active", sum(per_sample));
   b.output("most_active", max(per_sample, {0}));
-  b.output("fires", loss.index.defined() ? scatter_add_rows(on, loss.index, r.d_sae) : sum(on, {0}));
+  b.output("fires",
+           loss.index.defined() ? scatter_add_rows(on, loss.index, r.d_sae) : sum(on, {0}));
   const Value target = r.transcoder ? b.input("y", {DType::f32, {rows, r.out_width()}})
                                     : b.input("x", {DType::f32, {rows, r.d_in}});
   b.output("errors", sum(square(loss.reconstruction - target), {1}));
@@ -80,8 +81,9 @@ Graph with_gradients(const TrainingRules& r, const View& view, std::vector<std::
 Value for_unit_norm(const TrainingRules& r, const std::string& name, const Value& g,
                     const Value& weight) {
   if (!r.unit_norm || name != "W_dec") return g;
-  const Value along = sum(g * weight, {1}, true) / maximum(sum(square(weight), {1}, true),
-                                                           weight.builder().scalar(1e-30, DType::f32));
+  const Value along =
+      sum(g * weight, {1}, true) /
+      maximum(sum(square(weight), {1}, true), weight.builder().scalar(1e-30, DType::f32));
   return g - along * weight;
 }
 
@@ -139,9 +141,9 @@ Fetch wanted(const std::vector<std::string>& parts, bool norm) {
 Plan compile_step(const TrainingRules& r, const View& view) {
   std::vector<std::string> parts;
   Builder b(with_gradients(r, view, &parts));
-  const Updates updates =
-      move_weights(b, r, b.output("loss"), b.output("overflow"),
-                   [&](const std::string& name, const Shape&) { return b.output(grad_name(name)); });
+  const Updates updates = move_weights(
+      b, r, b.output("loss"), b.output("overflow"),
+      [&](const std::string& name, const Shape&) { return b.output(grad_name(name)); });
   return compile(std::move(b).finish(), wanted(parts, true), updates);
 }
 
@@ -153,7 +155,8 @@ Plan compile_part(const TrainingRules& r, const View& view, bool first) {
   for (const auto& [name, shape] : trained_shapes(r)) {
     const Value sum = b.parameter(sum_name(name), {DType::f32, shape});
     const Value gradient = b.output(grad_name(name));
-    b.output(updates[sum_name(name)] = next_name(sum_name(name)), first ? gradient : sum + gradient);
+    b.output(updates[sum_name(name)] = next_name(sum_name(name)),
+             first ? gradient : sum + gradient);
   }
   return compile(std::move(b).finish(), wanted(parts, false), updates);
 }
@@ -252,7 +255,8 @@ Tensor geometric_median(const Tensor& given, int iterations) {
       }
       const double weight = 1 / std::max(std::sqrt(squares), 1e-10);
       weights += weight;
-      for (std::int64_t j = 0; j < d; ++j) next[static_cast<std::size_t>(j)] += weight * data[i * d + j];
+      for (std::int64_t j = 0; j < d; ++j)
+        next[static_cast<std::size_t>(j)] += weight * data[i * d + j];
     }
     for (std::size_t j = 0; j < at.size(); ++j) {
       next[j] /= weights;
@@ -299,7 +303,8 @@ View TrainingStep::view_for_next() const {
     return {std::min(all, next_power_of_two(std::max(2 * share, seen) + 1))};
   }
   // A table entry costs about thirty times what an element of a dense product does (measured:
-  // bench/README.md), and what counts is how many entries there are, not how many there is room for.
+  // bench/README.md), and what counts is how many entries there are, not how many there is room
+  // for.
   constexpr double kDense = 1.0 / 30;
   if (last_most_ < 0 || last_l0_ > kDense * static_cast<double>(all)) return {0};
   const std::int64_t room = next_power_of_two(last_most_ + last_most_ / 2 + 1);
@@ -311,8 +316,8 @@ const Plan& TrainingStep::plan(const View& view, bool first) {
   if (const auto it = plans_.find(key); it != plans_.end()) return it->second;
   // Plans keep their arenas, which are large: one way of looking at features at a time.
   std::erase_if(plans_, [&](const auto& known) { return known.first.first != view; });
-  return plans_[key] = view.capacity == 0 ? compile_part(rules_, view, first)
-                                          : compile_step(rules_, view);
+  return plans_[key] =
+             view.capacity == 0 ? compile_part(rules_, view, first) : compile_step(rules_, view);
 }
 const Plan& TrainingStep::apply_plan() {
   if (!apply_) apply_ = compile_application(rules_);
@@ -337,17 +342,6 @@ Feeds TrainingStep::step_feeds(double rate, const Tensor* dead) const {
 
 namespace {
 
-// Only what a graph reads may be fed.
-Feeds only_known(const Plan& plan, const Feeds& feeds) {
-  Feeds known;
-  for (const Node& n : plan.graph().nodes()) {
-    if (n.op->name != "input") continue;
-    const auto it = feeds.find(std::get<LeafName>(n.attributes).name);
-    if (it != feeds.end()) known.insert(*it);
-  }
-  return known;
-}
-
 void add_part(Outcome& o, const Results& r, double batch) {
   o.loss += r.scalar("loss");
   o.l0 += r.scalar("active") / batch;
@@ -368,10 +362,12 @@ Outcome TrainingStep::run(const Batch& batch, ThreadPool& pool, const View& view
   Outcome o;
   o.capacity = view.capacity;
   if (view.capacity > 0) {
+    apply_.reset();  // what dense steps need
+    std::erase_if(bound_, [](const auto& entry) { return entry.first.starts_with("sum."); });
     feeds["x"] = batch.x;
     if (rules_.transcoder) feeds["y"] = batch.y;
     const Plan& p = plan(view, true);
-    last = p.run(only_known(p, feeds), bound_, options);
+    last = p.run(feeds, bound_, options);
     add_part(o, last, samples);
     o.grad_norm = last.scalar("grad_norm");
     return o;
@@ -385,16 +381,16 @@ Outcome TrainingStep::run(const Batch& batch, ThreadPool& pool, const View& view
     feeds["x"] = batch.x.slice(0, begin, begin + rows);
     if (rules_.transcoder) feeds["y"] = batch.y.slice(0, begin, begin + rows);
     const Plan& p = plan(view, begin == 0);
-    last = p.run(only_known(p, feeds), bound_, options);
+    last = p.run(feeds, bound_, options);
     add_part(o, last, samples);
     const Tensor some = last.raw("fires");
     for (std::int64_t j = 0; j < rules_.d_sae; ++j) fires.data<float>()[j] += some.data<float>()[j];
     copy_into(last.raw("errors"), errors.slice(0, begin, begin + rows));
   }
-  // A loss that is not finite has made a gradient that is not, and nothing moves.
-  o.grad_norm = apply_plan().run(only_known(apply_plan(), feeds), bound_, options).scalar("grad_norm");
   fires_ = fires;
   errors_ = errors;
+  o.grad_norm = std::isfinite(o.loss) ? apply_plan().run(feeds, bound_, options).scalar("grad_norm")
+                                      : std::numeric_limits<double>::quiet_NaN();
   return o;
 }
 
@@ -446,9 +442,9 @@ void TrainingStep::check_batch(const Batch& batch) const {
   const auto check = [&](const Tensor& t, std::int64_t width, const char* what) {
     const Type type{DType::f32, {rules_.batch, width}};
     if (t.defined() && t.dtype() == type.dtype && t.shape() == type.shape) return;
-    throw ShapeError(fmt::format(
-        "a batch of {} must be {}, not {}", what, to_string(type),
-        t.defined() ? to_string(Type{t.dtype(), t.shape()}) : std::string("nothing")));
+    throw ShapeError(
+        fmt::format("a batch of {} must be {}, not {}", what, to_string(type),
+                    t.defined() ? to_string(Type{t.dtype(), t.shape()}) : std::string("nothing")));
   };
   check(batch.x, rules_.d_in, "activations");
   if (rules_.transcoder) check(batch.y, rules_.out_width(), "targets");
@@ -476,8 +472,8 @@ Tensor TrainingStep::sparsity() const {
   return out;
 }
 
-// Dead features begin anew as inputs that are reconstructed badly, drawn in proportion to the square
-// of their loss (Bricken et al. 2023, "Neuron resampling").
+// Dead features begin anew as inputs that are reconstructed badly, drawn in proportion to the
+// square of their loss (Bricken et al. 2023, "Neuron resampling").
 void TrainingStep::resample(const Batch& batch, const Tensor& errors) {
   std::vector<std::size_t> dead;
   double alive_norm = 0;
@@ -537,9 +533,9 @@ void TrainingStep::explain_failure(const Batch& batch, const Outcome& o) const {
     const float* data = t.data<float>();
     for (std::int64_t i = 0; i < t.numel(); ++i) {
       if (std::isfinite(data[i])) continue;
-      throw NumericError(fmt::format(
-          "step {}: row {} of the {} has {} at place {}; no weight has been changed", steps_ + 1,
-          i / t.dim(1), what, data[i], i % t.dim(1)));
+      throw NumericError(
+          fmt::format("step {}: row {} of the {} has {} at place {}; no weight has been changed",
+                      steps_ + 1, i / t.dim(1), what, data[i], i % t.dim(1)));
     }
   };
   look(batch.x, "activations");
@@ -555,7 +551,8 @@ TrainingStep::Gradients TrainingStep::gradients(const Batch& batch, ThreadPool& 
                                                 const Tensor* dead) const {
   check_batch(batch);
   TrainingRules whole = rules_;
-  const View view = rules_.competes() || fixed_ > 0 ? View{fixed_ > 0 ? fixed_ : rules_.d_sae} : View{0};
+  const View view =
+      rules_.competes() || fixed_ > 0 ? View{fixed_ > 0 ? fixed_ : rules_.d_sae} : View{0};
   std::vector<std::string> parts;
   const Graph g = with_gradients(whole, view, &parts);
   if (rows_of(rules_, view) != rules_.batch)
@@ -571,10 +568,11 @@ TrainingStep::Gradients TrainingStep::gradients(const Batch& batch, ThreadPool& 
     feeds["y"] = batch.y;
     feeds["y.weight"] = Tensor::scalar<float>(static_cast<float>(1 / total_variance(batch.y)));
   }
-  const Results r = p.run(only_known(p, feeds), bound_, {.pool = &pool});
+  const Results r = p.run(feeds, bound_, {.pool = &pool});
   Gradients out;
   add_part(out.outcome, r, static_cast<double>(rules_.batch));
-  for (const auto& [name, shape] : trained_shapes(rules_)) out.gradients[name] = r.grad(name).clone();
+  for (const auto& [name, shape] : trained_shapes(rules_))
+    out.gradients[name] = r.grad(name).clone();
   out.reconstruction = r.raw("reconstruction").clone();
   if (view.capacity == 0) {
     out.features = r.raw("features").clone();
@@ -647,8 +645,8 @@ Sae TrainingStep::finished(double in_scale, double out_scale) const {
     sae.config.rescale_by_decoder_norm = true;  // by norms of 1
   }
   if (rules_.whole_batch()) {
-    // The threshold is on the features that competed: h_j |W_dec[j]| with rescaling. With norms folded
-    // these are the pre-activations.
+    // The threshold is on the features that competed: h_j |W_dec[j]| with rescaling. With norms
+    // folded these are the pre-activations.
     if (rules_.rescale_by_decoder_norm) {
       c.architecture = Architecture::standard;  // no threshold to fold yet
       sae = fold_decoder_norm(sae);
@@ -658,7 +656,8 @@ Sae TrainingStep::finished(double in_scale, double out_scale) const {
   }
   sae.sparsity = sparsity();
   if (in_scale == 1 && out_scale == 1) return sae;
-  // This keeps h, so thresholds on h stay. Where norms were folded they are again: thresholds go with h.
+  // This keeps h, so thresholds on h stay. Where norms were folded they are again: thresholds go
+  // with h.
   const Sae out = fold_scale(sae, in_scale, out_scale);
   return rules_.whole_batch() && rules_.rescale_by_decoder_norm ? fold_decoder_norm(out) : out;
 }

@@ -6,10 +6,10 @@
 //
 // How the plan looks at features, densely or by a table of the active ones (loss.h), is chosen for
 // each step from what the last one measured: densely while more than about one in thirty is active,
-// else by a table with room for half again as many as the fullest sample had. A sample that does not
-// fit undoes the step, which is done again with more room, so the outcome does not depend on the
-// choice beyond rounding; the choice itself depends on the data alone, so a run gives the same bits
-// on any machine of a kind with any number of threads.
+// else by a table with room for half again as many as the fullest sample had. A sample that does
+// not fit undoes the step, which is done again with more room, so the outcome does not depend on
+// the choice beyond rounding; the choice itself depends on the data alone, so a run gives the same
+// bits on any machine of a kind with any number of threads.
 #pragma once
 
 #include <map>
@@ -23,27 +23,27 @@
 
 namespace vitrine::sae {
 
-// Kaiming-uniform decoder rows of norm rules.initial_norm, W_enc their transpose, biases 0, thresholds
-// rules.initial_threshold; a transcoder's decoder 0. `b_dec`, if defined, is what b_dec begins as: a
-// mean or geometric median of activations, or of a transcoder's targets.
+// Kaiming-uniform decoder rows of norm rules.initial_norm, W_enc their transpose, biases 0,
+// thresholds rules.initial_threshold; a transcoder's decoder 0. `b_dec`, if defined, is what b_dec
+// begins as: a mean or geometric median of activations, or of a transcoder's targets.
 Parameters initial_weights(const TrainingRules& rules, random::Key key, const Tensor& b_dec = {});
 
 // The point with the least mean distance to the rows of x [n, d] (Weiszfeld 1937).
 Tensor geometric_median(const Tensor& x, int iterations = 100);
 
 struct Batch {
-  Tensor x;      // f32 [rules.batch, d_in]
-  Tensor y = {}; // f32 [rules.batch, d_out], for a transcoder
+  Tensor x;       // f32 [rules.batch, d_in]
+  Tensor y = {};  // f32 [rules.batch, d_out], for a transcoder
 };
 
 struct Outcome {
   double loss = 0, grad_norm = 0;
   std::map<std::string, double> parts;  // the losses that add up to it, by SAELens's names
-  double l0 = 0;                 // mean number of active features of a sample
-  double explained_variance = 0; // 1 - sum |e|^2 / sum |target - mean|^2, of this batch
-  std::int64_t most_active = 0;  // features of a sample, at most
-  std::int64_t dead = 0;         // features, after this step
-  std::int64_t capacity = 0;     // of the plan that was used; 0: dense
+  double l0 = 0;                        // mean number of active features of a sample
+  double explained_variance = 0;        // 1 - sum |e|^2 / sum |target - mean|^2, of this batch
+  std::int64_t most_active = 0;         // features of a sample, at most
+  std::int64_t dead = 0;                // features, after this step
+  std::int64_t capacity = 0;            // of the plan that was used; 0: dense
 };
 
 class TrainingStep {
@@ -52,26 +52,26 @@ class TrainingStep {
   TrainingStep(const TrainingRules& rules, const Parameters& weights);
   TrainingStep(TrainingStep&&) = default;
 
-  // Throws ShapeError for a batch of another size, and NumericError when the loss or the gradient is
-  // not finite, naming a row of x that is not, if there is one. Nothing has changed then.
+  // Throws ShapeError for a batch of another size, and NumericError when the loss or the gradient
+  // is not finite, naming a row of x that is not, if there is one. Nothing has changed then.
   Outcome step(const Batch& batch, ThreadPool& pool);
   // The same with this learning rate, and with these features dead instead of those that are.
   Outcome step(const Batch& batch, ThreadPool& pool, double rate, const Tensor* dead = nullptr);
 
   const TrainingRules& rules() const { return rules_; }
   std::int64_t steps() const { return steps_; }
-  double rate() const { return rules_.schedule.rate(steps_); }         // of the next step
-  double sparsity_coefficient() const;                                 // of the next step
-  double threshold() const { return threshold_; }                      // batchtopk, so far
+  double rate() const { return rules_.schedule.rate(steps_); }  // of the next step
+  double sparsity_coefficient() const;                          // of the next step
+  double threshold() const { return threshold_; }               // batchtopk, so far
   // Weights as training keeps them: views that further steps change.
   const Parameters& weights() const { return weights_; }
   std::int64_t dead_features() const;
   // The fraction of all samples so far in which each feature fired, as log10(fraction + 1e-10).
   Tensor sparsity() const;
 
-  // The SAE as it is now, a copy. batchtopk and matryoshka become jumprelu with the threshold so far
-  // and decoder norms folded. The scales are what activations (and a transcoder's targets) were multiplied by; they
-  // are folded, too.
+  // The SAE as it is now, a copy. batchtopk and matryoshka become jumprelu with the threshold so
+  // far and decoder norms folded. The scales are what activations (and a transcoder's targets) were
+  // multiplied by; they are folded, too.
   Sae finished(double in_scale, double out_scale) const;
   Sae finished() const { return finished(1, 1); }
 

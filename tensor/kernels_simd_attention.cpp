@@ -46,12 +46,16 @@ HWY_INLINE void MixBlock(const T* p, const T* table, std::int64_t stride, const 
                          std::int64_t count, T* out) {
   const hn::ScalableTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  auto s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0;
+  auto s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0;
   if constexpr (kMore) {
     s0 = hn::LoadU(d, out);
     if constexpr (kVectors > 1) s1 = hn::LoadU(d, out + lanes);
     if constexpr (kVectors > 2) s2 = hn::LoadU(d, out + 2 * lanes);
     if constexpr (kVectors > 3) s3 = hn::LoadU(d, out + 3 * lanes);
+    if constexpr (kVectors > 4) s4 = hn::LoadU(d, out + 4 * lanes);
+    if constexpr (kVectors > 5) s5 = hn::LoadU(d, out + 5 * lanes);
+    if constexpr (kVectors > 6) s6 = hn::LoadU(d, out + 6 * lanes);
+    if constexpr (kVectors > 7) s7 = hn::LoadU(d, out + 7 * lanes);
   }
   for (std::int64_t i = 0; i < count; ++i) {
     const T* row = table + rows[i] * stride;
@@ -60,11 +64,19 @@ HWY_INLINE void MixBlock(const T* p, const T* table, std::int64_t stride, const 
     if constexpr (kVectors > 1) s1 = hn::MulAdd(weight, hn::LoadU(d, row + lanes), s1);
     if constexpr (kVectors > 2) s2 = hn::MulAdd(weight, hn::LoadU(d, row + 2 * lanes), s2);
     if constexpr (kVectors > 3) s3 = hn::MulAdd(weight, hn::LoadU(d, row + 3 * lanes), s3);
+    if constexpr (kVectors > 4) s4 = hn::MulAdd(weight, hn::LoadU(d, row + 4 * lanes), s4);
+    if constexpr (kVectors > 5) s5 = hn::MulAdd(weight, hn::LoadU(d, row + 5 * lanes), s5);
+    if constexpr (kVectors > 6) s6 = hn::MulAdd(weight, hn::LoadU(d, row + 6 * lanes), s6);
+    if constexpr (kVectors > 7) s7 = hn::MulAdd(weight, hn::LoadU(d, row + 7 * lanes), s7);
   }
   hn::StoreU(s0, d, out);
   if constexpr (kVectors > 1) hn::StoreU(s1, d, out + lanes);
   if constexpr (kVectors > 2) hn::StoreU(s2, d, out + 2 * lanes);
   if constexpr (kVectors > 3) hn::StoreU(s3, d, out + 3 * lanes);
+  if constexpr (kVectors > 4) hn::StoreU(s4, d, out + 4 * lanes);
+  if constexpr (kVectors > 5) hn::StoreU(s5, d, out + 5 * lanes);
+  if constexpr (kVectors > 6) hn::StoreU(s6, d, out + 6 * lanes);
+  if constexpr (kVectors > 7) hn::StoreU(s7, d, out + 7 * lanes);
 }
 
 template <bool kMore, class T>
@@ -72,10 +84,11 @@ void MixRows(const T* p, const T* table, std::int64_t stride, const std::int32_t
              std::int64_t count, std::int64_t e, T* out) {
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(hn::ScalableTag<T>()));
   std::int64_t c = 0;
+  for (; c + 8 * lanes <= e; c += 8 * lanes)
+    MixBlock<8, kMore>(p, table + c, stride, rows, count, out + c);
   for (; c + 4 * lanes <= e; c += 4 * lanes)
     MixBlock<4, kMore>(p, table + c, stride, rows, count, out + c);
-  for (; c + lanes <= e; c += lanes)
-    MixBlock<1, kMore>(p, table + c, stride, rows, count, out + c);
+  for (; c + lanes <= e; c += lanes) MixBlock<1, kMore>(p, table + c, stride, rows, count, out + c);
   for (; c < e; ++c) {
     T sum = kMore ? out[c] : 0;
     for (std::int64_t i = 0; i < count; ++i) sum += p[i] * table[rows[i] * stride + c];

@@ -10,6 +10,7 @@
 #include "tensor/error.h"
 #include "tensor/gemm.h"
 #include "tensor/kernels_simd.h"
+#include "tensor/matrix_views.h"
 #include "tensor/tensor.h"
 
 namespace vitrine::kernels {
@@ -31,19 +32,9 @@ struct Rowwise {
   }
 };
 
-View rows_of(const View& x, std::int64_t begin, std::int64_t count) {
-  View part = x;
-  part.data += begin * x.strides[0] * size_of(x.dtype);
-  part.shape[0] = count;
-  return part;
-}
-View transposed(const View& x) {
-  return {x.data, x.dtype, {x.shape[1], x.shape[0]}, {x.strides[1], x.strides[0]}};
-}
-
 // ---- which are active ---------------------------------------------------------------------------
-// Collects the `most` strongest entries of a row, block by block; of equal ones the first. They stay in
-// the order of the row.
+// Collects the `most` strongest entries of a row, block by block; of equal ones the first. They
+// stay in the order of the row.
 template <class T>
 class Strongest {
  public:
@@ -56,15 +47,14 @@ class Strongest {
 
   // All entries of a row.
   void find(const T* h, const T* scale, const T* bar, std::int64_t n) {
-    const auto& simd = simd::sparse<T>();
-    count_ = 0;
-    least_ = most_ > 0 ? -std::numeric_limits<T>::infinity() : std::numeric_limits<T>::infinity();
-    for (std::int64_t i = 0; i < n; i += kBlock) {
-      count_ += simd.above(h + i, scale + i, bar + i, least_, static_cast<std::int32_t>(i),
-                           std::min(kBlock, n - i), scores_.data() + count_, index_.data() + count_);
-      if (count_ > limit_) keep_strongest();
+    constexpr T kInfinity = std::numeric_limits<T>::infinity();
+    if (most_ == 0) {
+      count_ = 0;
+      return;
     }
-    if (count_ > most_) keep_strongest();
+    const T guess = guess_least(h, scale, bar, n);
+    scan(h, scale, bar, n, guess);
+    if (count_ < most_ && guess > -kInfinity) scan(h, scale, bar, n, -kInfinity);
   }
   std::int64_t count() const { return count_; }
   const T* scores() const { return scores_.data(); }
@@ -72,6 +62,39 @@ class Strongest {
 
  private:
   static constexpr std::int64_t kBlock = 512;
+
+  // A score that probably a few more than `most` are above, from an eighth of the row: so few
+  // entries have to be looked at twice.
+  T guess_least(const T* h, const T* scale, const T* bar, std::int64_t n) {
+    constexpr T kInfinity = std::numeric_limits<T>::infinity();
+    constexpr std::int64_t kShare = 8, kFew = 64;
+    if (most_ < kFew || n < kShare * kBlock) return -kInfinity;
+    const std::int64_t rank = most_ / kShare * 7 / 5 + 8, room = std::ssize(scores_);
+    std::int64_t sampled = 0;
+    for (std::int64_t i = 0; i + kBlock <= n; i += kBlock) {
+      if (sampled + kBlock / kShare + simd::Sparse<T>::kPadding > room) break;
+      sampled += simd::sparse<T>().above(h + i, scale + i, bar + i, -kInfinity, 0, kBlock / kShare,
+                                         scores_.data() + sampled, index_.data() + sampled);
+    }
+    if (sampled <= rank) return -kInfinity;
+    std::nth_element(scores_.begin(), scores_.begin() + rank, scores_.begin() + sampled,
+                     std::greater<T>());
+    return scores_[static_cast<std::size_t>(rank)];
+  }
+
+  // Collects entries above `least`, which rises whenever there are too many.
+  void scan(const T* h, const T* scale, const T* bar, std::int64_t n, T least) {
+    const auto& simd = simd::sparse<T>();
+    count_ = 0;
+    least_ = least;
+    for (std::int64_t i = 0; i < n; i += kBlock) {
+      count_ +=
+          simd.above(h + i, scale + i, bar + i, least_, static_cast<std::int32_t>(i),
+                     std::min(kBlock, n - i), scores_.data() + count_, index_.data() + count_);
+      if (count_ > limit_) keep_strongest();
+    }
+    if (count_ > most_) keep_strongest();
+  }
 
   void keep_strongest() {
     std::copy_n(scores_.begin(), count_, ranked_.begin());
@@ -218,7 +241,7 @@ void linear_active_as(ThreadPool& pool, const View& x, const View& w, const View
   Selection<T> selection(n, c);
   for (std::int64_t begin = 0; begin < n; begin += chunk) {
     const View part = rows_of(h, 0, std::min(chunk, n - begin));
-    affine(pool, rows_of(x, begin, part.shape[0]), transposed(w), bias, part);
+    affine(pool, rows_of(x, begin, part.shape[0]), transposed_matrix(w), bias, part);
     selection.add(pool, part, begin);
   }
   selection.finish(pool);
@@ -257,12 +280,12 @@ std::int64_t features_together(const std::vector<std::int64_t>& count, const Vie
   const std::int64_t features = std::max<std::int64_t>(1, w.shape[0]);
   const std::int64_t samples = std::max<std::int64_t>(1, static_cast<std::int64_t>(count.size()));
   if (sum_of(count) * std::min(kSamples, samples) / samples < 2 * features / 3) return features;
-  return std::clamp<std::int64_t>(kCached / std::max<std::int64_t>(1, w.shape[1] * size_of(w.dtype)),
-                                  16, features);
+  return std::clamp<std::int64_t>(
+      kCached / std::max<std::int64_t>(1, w.shape[1] * size_of(w.dtype)), 16, features);
 }
 
-// Calls f(sample, first entry, entries) for all entries of samples [begin, end), those of a group of
-// features after those of the group before.
+// Calls f(sample, first entry, entries) for all entries of samples [begin, end), those of a group
+// of features after those of the group before.
 template <class F>
 void by_groups(const Rowwise& index, const std::vector<std::int64_t>& count, std::int64_t begin,
                std::int64_t end, std::int64_t features, std::int64_t together, const F& f) {
@@ -282,8 +305,8 @@ void by_groups(const Rowwise& index, const std::vector<std::int64_t>& count, std
 }
 
 template <class T>
-void sparse_linear_as(ThreadPool& pool, const View& x_given, const View& w_given, const View& index_given,
-                      const View& out) {
+void sparse_linear_as(ThreadPool& pool, const View& x_given, const View& w_given,
+                      const View& index_given, const View& out) {
   const Rowwise x(pool, x_given), w(pool, w_given), index(pool, index_given);
   const std::int64_t n = out.shape[0], capacity = out.shape[1], features = w_given.shape[0],
                      d = x_given.shape[1];
@@ -305,8 +328,8 @@ void sparse_linear_as(ThreadPool& pool, const View& x_given, const View& w_given
 }
 
 template <class T>
-void sparse_mix_as(ThreadPool& pool, const View& z_given, const View& w_given, const View& index_given,
-                   const View& out) {
+void sparse_mix_as(ThreadPool& pool, const View& z_given, const View& w_given,
+                   const View& index_given, const View& out) {
   const Rowwise z(pool, z_given), w(pool, w_given), index(pool, index_given);
   const std::int64_t n = out.shape[0], features = w_given.shape[0], d = out.shape[1];
   const auto count = used(index, features);
@@ -325,8 +348,8 @@ void sparse_mix_as(ThreadPool& pool, const View& z_given, const View& w_given, c
 
 // Entries are sorted by feature, samples in order; then each feature is a mix of samples.
 template <class T>
-void sparse_outer_as(ThreadPool& pool, const View& z_given, const View& x_given, const View& index_given,
-                     const View& out) {
+void sparse_outer_as(ThreadPool& pool, const View& z_given, const View& x_given,
+                     const View& index_given, const View& out) {
   const Rowwise z(pool, z_given), x(pool, x_given), index(pool, index_given);
   const std::int64_t n = index_given.shape[0], features = out.shape[0], d = out.shape[1];
   const auto count = used(index, features);
@@ -341,8 +364,8 @@ void sparse_outer_as(ThreadPool& pool, const View& z_given, const View& x_given,
   std::vector<std::int64_t> at(begin.begin(), begin.end() - 1);
   for (std::int64_t i = 0; i < n; ++i) {
     for (std::int64_t k = 0; k < count[static_cast<std::size_t>(i)]; ++k) {
-      const auto to = static_cast<std::size_t>(
-          at[static_cast<std::size_t>(index.row<std::int32_t>(i)[k])]++);
+      const auto to =
+          static_cast<std::size_t>(at[static_cast<std::size_t>(index.row<std::int32_t>(i)[k])]++);
       weight[to] = z.row<T>(i)[k];
       sample[to] = static_cast<std::int32_t>(i);
     }
@@ -355,28 +378,29 @@ void sparse_outer_as(ThreadPool& pool, const View& z_given, const View& x_given,
       std::max<std::int64_t>(16, kCached / std::max<std::int64_t>(1, d * size_of(out.dtype)));
   const std::int64_t together = per_feature * block >= 2 * n ? block : n;
   constexpr std::int64_t kFeatures = 64;
-  pool.parallel_for((features + kFeatures - 1) / kFeatures, 1, [&](std::int64_t first, std::int64_t last) {
-    for (std::int64_t group = first * kFeatures; group < last * kFeatures; group += kFeatures) {
-      const std::int64_t end = std::min(features, group + kFeatures);
-      std::fill(out.as<T>() + group * d, out.as<T>() + end * d, T{0});
-      std::vector<std::int64_t> from(begin.begin() + group, begin.begin() + end);
-      for (std::int64_t samples = 0; samples < n; samples += together) {
-        for (std::int64_t j = group; j < end; ++j) {
-          std::int64_t& i = from[static_cast<std::size_t>(j - group)];
-          const std::int64_t all = begin[static_cast<std::size_t>(j) + 1];
-          std::int64_t to = i;
-          if (together >= n) to = all;
-          else
-            while (to < all && sample[static_cast<std::size_t>(to)] < samples + together) ++to;
-          if (to > i) {
-            simd.mix_more(weight.data() + i, x.row<T>(0), x.view.strides[0], sample.data() + i,
-                          to - i, d, out.as<T>() + j * d);
+  pool.parallel_for(
+      (features + kFeatures - 1) / kFeatures, 1, [&](std::int64_t first, std::int64_t last) {
+        for (std::int64_t group = first * kFeatures; group < last * kFeatures; group += kFeatures) {
+          const std::int64_t end = std::min(features, group + kFeatures);
+          std::fill(out.as<T>() + group * d, out.as<T>() + end * d, T{0});
+          std::vector<std::int64_t> from(begin.begin() + group, begin.begin() + end);
+          for (std::int64_t samples = 0; samples < n; samples += together) {
+            for (std::int64_t j = group; j < end; ++j) {
+              std::int64_t& i = from[static_cast<std::size_t>(j - group)];
+              const std::int64_t all = begin[static_cast<std::size_t>(j) + 1];
+              std::int64_t to = i;
+              if (together >= n) to = all;
+              else
+                while (to < all && sample[static_cast<std::size_t>(to)] < samples + together) ++to;
+              if (to > i) {
+                simd.mix_more(weight.data() + i, x.row<T>(0), x.view.strides[0], sample.data() + i,
+                              to - i, d, out.as<T>() + j * d);
+              }
+              i = to;
+            }
           }
-          i = to;
         }
-      }
-    }
-  });
+      });
 }
 
 }  // namespace

@@ -45,7 +45,8 @@ void sparse_linear(ThreadPool& pool, const View& x, const View& w, const View& i
                    const View& out);
 // out[i] = sum_c z[i, c] w[index[i, c]]: [n, d].
 void sparse_mix(ThreadPool& pool, const View& z, const View& w, const View& index, const View& out);
-// out[j] = sum over (i, c) with index[i, c] == j, in the order of i, of z[i, c] x[i]: [features, d].
+// out[j] = sum over (i, c) with index[i, c] == j, in the order of i, of z[i, c] x[i]: [features,
+// d].
 void sparse_outer(ThreadPool& pool, const View& z, const View& x, const View& index,
                   const View& out);
 

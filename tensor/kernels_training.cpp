@@ -10,21 +10,12 @@
 #include "tensor/kernels_dense.h"
 #include "tensor/kernels_place.h"
 #include "tensor/kernels_simd.h"
+#include "tensor/matrix_views.h"
 #include "tensor/random.h"
 #include "tensor/strided_reader.h"
 
 namespace vitrine::kernels {
 namespace {
-
-View rows_of(const View& x, std::int64_t begin, std::int64_t count) {
-  View part = x;
-  part.data += begin * x.strides[0] * size_of(x.dtype);
-  part.shape[0] = count;
-  return part;
-}
-View transposed(const View& x) {
-  return {x.data, x.dtype, {x.shape[1], x.shape[0]}, {x.strides[1], x.strides[0]}};
-}
 
 std::vector<std::int64_t> indices(const View& index, std::int64_t size, std::string_view what) {
   std::vector<std::int64_t> out;
@@ -82,7 +73,7 @@ void linear_cross_entropy_as(ThreadPool& pool, const LinearCrossEntropyCall& c) 
   for (std::int64_t begin = 0; begin < n; begin += chunk) {
     const std::int64_t rows = std::min(chunk, n - begin);
     const View x = rows_of(c.x, begin, rows), logits = rows_of(buffer, 0, rows);
-    matmul(pool, x, transposed(c.w), logits);
+    matmul(pool, x, transposed_matrix(c.w), logits);
     pool.parallel_for(rows, 4, [&](std::int64_t first, std::int64_t last) {
       for (std::int64_t i = first; i < last; ++i) {
         const double g =
@@ -94,7 +85,7 @@ void linear_cross_entropy_as(ThreadPool& pool, const LinearCrossEntropyCall& c) 
     });
     if (c.dw == nullptr) continue;
     matmul(pool, logits, c.w, rows_of(*c.dx, begin, rows));
-    matmul_add(pool, transposed(logits), x, *c.dw);
+    matmul_add(pool, transposed_matrix(logits), x, *c.dw);
   }
 }
 

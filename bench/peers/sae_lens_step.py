@@ -12,17 +12,23 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import time
 
 import report
 
 SIZES = ((768, 24576, 4096), (768, 6144, 4096), (256, 4096, 4096))
-KINDS = {"standard": "_sparse", "topk": "_dead", "batchtopk": "_dead", "jumprelu": "_sparse"}
+KINDS = {
+    "standard": ("_sparse",),
+    "topk": ("_dead", "_file"),
+    "batchtopk": ("_dead", "_file"),
+    "jumprelu": ("_sparse",),
+}
 WORKS = {
     f"sae/{kind}{suffix}/{'x'.join(map(str, size))}": (kind, suffix, size)
     for size in SIZES
-    for kind, other in KINDS.items()
-    for suffix in ("", other)
+    for kind, others in KINDS.items()
+    for suffix in ("", *others)
 }
 
 
@@ -54,11 +60,21 @@ def make_step(kind, suffix, size, sparse_activations):
     dead = torch.zeros(d_sae, dtype=torch.bool)
     if suffix == "_dead":
         dead[::3] = True
+    if suffix == "_file":  # rows in random order from a mapped file
+        from safetensors import safe_open
+        from safetensors.torch import save_file
+
+        folder = tempfile.TemporaryDirectory()
+        file = f"{folder.name}/x.safetensors"
+        save_file({"x": torch.randn(131072, d_in)}, file)
+        rows = safe_open(file, "pt").get_tensor("x")
+        order = iter(torch.randperm(len(rows)).split(batch))
     optimiser = torch.optim.Adam(sae.parameters(), lr=3e-4)
 
     def step():
+        sample = rows[next(order)] if suffix == "_file" else x
         given = TrainStepInput(
-            sae_in=x, coefficients=coefficients, dead_neuron_mask=dead, n_training_steps=10, is_logging_step=False
+            sae_in=sample, coefficients=coefficients, dead_neuron_mask=dead, n_training_steps=10, is_logging_step=False
         )
         out = sae.training_forward_pass(given)
         optimiser.zero_grad()
@@ -66,6 +82,7 @@ def make_step(kind, suffix, size, sparse_activations):
         torch.nn.utils.clip_grad_norm_(sae.parameters(), 1.0)
         optimiser.step()
 
+    step.keeps = folder if suffix == "_file" else None
     return step
 
 

@@ -25,16 +25,22 @@ class SaeVerbs : public ::testing::Test {
     std::ofstream out(folder_ / "text.jsonl");
     for (int i = 0; i < 60; ++i) {
       out << "{\"tokens\": [";
-      for (int t = 0; t < 20; ++t) out << (t > 0 ? "," : "") << (i * i + 7 * t * t + 3 * t * i) % 97;
+      for (int t = 0; t < 20; ++t)
+        out << (t > 0 ? "," : "") << (i * i + 7 * t * t + 3 * t * i) % 97;
       out << "]}\n";
     }
   }
   Words train(const std::string& out, const Words& more = {}) const {
-    return Words{"sae",        "train",    "--model",  tiny_model().string(),
-                 "--site",     "blocks.1.hook_mlp_out", "--data",   folder_ / "text.jsonl",
-                 "--features", "64",       "--k",      "4",
-                 "--batch",    "128",      "--buffer", "500",
-                 "--rate",     "0.002",    "--quiet",  "--out",
+    return Words{"sae",        "train",
+                 "--model",    tiny_model().string(),
+                 "--site",     "blocks.1.hook_mlp_out",
+                 "--data",     folder_ / "text.jsonl",
+                 "--features", "64",
+                 "--k",        "4",
+                 "--batch",    "128",
+                 "--buffer",   "500",
+                 "--rate",     "0.002",
+                 "--quiet",    "--out",
                  folder_ / out} +
            more;
   }
@@ -63,21 +69,24 @@ TEST_F(SaeVerbs, TrainEvaluateEncodeLookConvert) {
   const std::string sae = folder_ / "run", text = folder_ / "text.jsonl",
                     model = tiny_model().string();
 
-  const auto e = run({"sae", "eval", "--sae", sae, "--model", model, "--data", text, "--format", "json"}).json();
+  const auto e =
+      run({"sae", "eval", "--sae", sae, "--model", model, "--data", text, "--format", "json"})
+          .json();
   EXPECT_EQ(e["site"], "blocks.1.hook_mlp_out");
   EXPECT_EQ(e["reconstruction"]["rows"], 1200);
   EXPECT_GT(e["reconstruction"]["explained_variance"], 0.3);
-  for (const char* key : {"ce_clean", "ce_sae", "ce_zero", "ce_mean", "ce_resample", "ce_score_zero", "kl"})
+  for (const char* key :
+       {"ce_clean", "ce_sae", "ce_zero", "ce_mean", "ce_resample", "ce_score_zero", "kl"})
     EXPECT_TRUE(e["model"][key].is_number()) << key;
   EXPECT_THAT(run({"sae", "eval", "--sae", sae, "--model", model, "--data", text}).out,
               ::testing::AllOf(HasSubstr("explained variance"), HasSubstr("CE with the SAE")));
 
-  run({"cache", "--model", model, "--tokens", "1,2,3,4", "--sites", "blocks.1.hook_mlp_out", "--out",
-       folder_ / "x.safetensors"});
-  const auto coded = run({"sae", "encode", "--sae", sae, "--activations", folder_ / "x.safetensors",
-                          "--tensor", "blocks.1.hook_mlp_out", "--out", folder_ / "codes.safetensors",
-                          "--format", "json"})
-                         .json();
+  run({"cache", "--model", model, "--tokens", "1,2,3,4", "--sites", "blocks.1.hook_mlp_out",
+       "--out", folder_ / "x.safetensors"});
+  const auto coded =
+      run({"sae", "encode", "--sae", sae, "--activations", folder_ / "x.safetensors", "--tensor",
+           "blocks.1.hook_mlp_out", "--out", folder_ / "codes.safetensors", "--format", "json"})
+          .json();
   EXPECT_EQ(coded["rows"], 4);
   const SafeTensors codes = SafeTensors::open(folder_ / "codes.safetensors");
   EXPECT_EQ(codes.at("feature_acts").shape(), (Shape{4, 64}));
@@ -88,7 +97,8 @@ TEST_F(SaeVerbs, TrainEvaluateEncodeLookConvert) {
                           .json();
   int counted = 0;
   for (const auto& a : active["active"]) {
-    const double want = codes.at("feature_acts").at<float>({a["position"].get<int>(), a["feature"].get<int>()});
+    const double want =
+        codes.at("feature_acts").at<float>({a["position"].get<int>(), a["feature"].get<int>()});
     EXPECT_NEAR(a["activation"], want, 1e-5);
     EXPECT_EQ(a["raised"].size(), 8U);
     ++counted;
@@ -97,9 +107,9 @@ TEST_F(SaeVerbs, TrainEvaluateEncodeLookConvert) {
   for (const float f : codes.at("feature_acts").to_vector<float>()) all += f > 0 ? 1 : 0;
   EXPECT_EQ(counted, all);
 
-  const auto features = run({"sae", "features", "--sae", sae, "--model", model, "--corpus", text,
-                             "--format", "json"})
-                            .json();
+  const auto features =
+      run({"sae", "features", "--sae", sae, "--model", model, "--corpus", text, "--format", "json"})
+          .json();
   EXPECT_EQ(features["tokens"], 1200);
   EXPECT_GT(features["features"].size(), 10U);
   const auto one = features["features"][0];
@@ -108,37 +118,55 @@ TEST_F(SaeVerbs, TrainEvaluateEncodeLookConvert) {
   EXPECT_THAT(run({"sae", "features", "--sae", sae, "--model", model, "--corpus", text, "--feature",
                    one["feature"].dump()})
                   .out,
-              ::testing::AllOf(HasSubstr("raises"), HasSubstr("nearest decoder rows"), HasSubstr("active at")));
+              ::testing::AllOf(HasSubstr("raises"), HasSubstr("nearest decoder rows"),
+                               HasSubstr("active at")));
 
   run({"sae", "convert", "--from", sae, "--fold-decoder-norm", "--out", folder_ / "folded"});
-  const auto again = run({"sae", "eval", "--sae", folder_ / "folded", "--model", model, "--data", text,
-                          "--format", "json"})
+  const auto again = run({"sae", "eval", "--sae", folder_ / "folded", "--model", model, "--data",
+                          text, "--format", "json"})
                          .json();
-  EXPECT_NEAR(again["reconstruction"]["explained_variance"], e["reconstruction"]["explained_variance"], 1e-5);
+  EXPECT_NEAR(again["reconstruction"]["explained_variance"],
+              e["reconstruction"]["explained_variance"], 1e-5);
 }
 
 TEST_F(SaeVerbs, SeveralSitesAndSettingsInOnePass) {
-  const auto r = run({"sae", "train", "--model", tiny_model().string(), "--site",
-                      "blocks.0.hook_mlp_out,blocks.1.attn.hook_z", "--data", folder_ / "text.jsonl",
-                      "--features", "64", "--batch", "128", "--buffer", "500", "--vectors", "1000",
-                      "--sweep", "k=2,4", "--sweep", "rate=1e-4,3e-4", "--quiet", "--out",
-                      folder_ / "run", "--format", "json"})
+  const auto r = run({"sae",           "train",
+                      "--model",       tiny_model().string(),
+                      "--site",        "blocks.0.hook_mlp_out,blocks.1.attn.hook_z",
+                      "--data",        folder_ / "text.jsonl",
+                      "--features",    "64",
+                      "--batch",       "128",
+                      "--buffer",      "500",
+                      "--vectors",     "1000",
+                      "--sweep",       "k=2,4",
+                      "--sweep",       "rate=1e-4,3e-4",
+                      "--quiet",       "--out",
+                      folder_ / "run", "--format",
+                      "json"})
                      .json();
   EXPECT_EQ(r["saes"].size(), 8U);
-  for (const char* name : {"blocks.0.hook_mlp_out_k-2_rate-1e-4", "blocks.1.attn.hook_z_k-4_rate-3e-4"})
-    EXPECT_TRUE(std::filesystem::exists(folder_ / "run" / name / "sae_weights.safetensors")) << name;
+  for (const char* name :
+       {"blocks.0.hook_mlp_out_k-2_rate-1e-4", "blocks.1.attn.hook_z_k-4_rate-3e-4"})
+    EXPECT_TRUE(std::filesystem::exists(folder_ / "run" / name / "sae_weights.safetensors"))
+        << name;
 }
 
 TEST_F(SaeVerbs, ActivationsFromFiles) {
   run({"cache", "--model", tiny_model().string(), "--tokens", "1,2,3,4,5,6,7,8", "--sites",
        "blocks.1.hook_mlp_out", "--out", folder_ / "a.safetensors"});
-  const Words words = {"sae", "train", "--activations", (folder_ / "*.safetensors").string(), "--tensor",
-                       "blocks.1.hook_mlp_out", "--features", "32", "--k", "2", "--batch", "8",
-                       "--vectors", "80", "--quiet", "--out", folder_ / "run"};
+  const Words words = {"sae",           "train",
+                       "--activations", (folder_ / "*.safetensors").string(),
+                       "--tensor",      "blocks.1.hook_mlp_out",
+                       "--features",    "32",
+                       "--k",           "2",
+                       "--batch",       "8",
+                       "--vectors",     "80",
+                       "--quiet",       "--out",
+                       folder_ / "run"};
   run(words + Words{"--stop-after", "4"});
   run({"sae", "train", "--resume", "--quiet", "--out", folder_ / "run"});
-  run({"sae", "eval", "--sae", folder_ / "run", "--activations", folder_ / "a.safetensors", "--tensor",
-       "blocks.1.hook_mlp_out"});
+  run({"sae", "eval", "--sae", folder_ / "run", "--activations", folder_ / "a.safetensors",
+       "--tensor", "blocks.1.hook_mlp_out"});
 }
 
 // kill -9 in the middle, and on with another number of threads: the state is that of a run to which
@@ -190,17 +218,18 @@ TEST_F(SaeVerbs, WhatIsWrongIsSaid) {
 
   const Tensor wide = Tensor::zeros({3, 5}, DType::f32);
   save_safetensors(folder_ / "wide.safetensors", {{"x", wide}});
-  expect_failure({"sae", "encode", "--sae", sae, "--activations", folder_ / "wide.safetensors", "--tensor",
-                  "x", "--out", folder_ / "y.safetensors"},
-                 1, "reads activations of width 48 (of blocks.1.hook_mlp_out), but these are [3, 5]");
+  expect_failure({"sae", "encode", "--sae", sae, "--activations", folder_ / "wide.safetensors",
+                  "--tensor", "x", "--out", folder_ / "y.safetensors"},
+                 1,
+                 "reads activations of width 48 (of blocks.1.hook_mlp_out), but these are [3, 5]");
   const Tensor nan = Tensor::full({3, 48}, DType::f32, 0);
   nan.data<float>()[50] = std::nanf("");
   save_safetensors(folder_ / "nan.safetensors", {{"x", nan}});
-  expect_failure({"sae", "encode", "--sae", sae, "--activations", folder_ / "nan.safetensors", "--tensor",
-                  "x", "--out", folder_ / "y.safetensors"},
+  expect_failure({"sae", "encode", "--sae", sae, "--activations", folder_ / "nan.safetensors",
+                  "--tensor", "x", "--out", folder_ / "y.safetensors"},
                  4, "row 1 of the activations has nan at place 2");
-  expect_failure({"sae", "train", "--activations", folder_ / "nan.safetensors", "--tensor", "x", "--batch",
-                  "3", "--out", folder_ / "z"},
+  expect_failure({"sae", "train", "--activations", folder_ / "nan.safetensors", "--tensor", "x",
+                  "--batch", "3", "--out", folder_ / "z"},
                  4, "row 1 of 'x': the activation has nan at place 2");
 }
 
@@ -222,8 +251,15 @@ TEST(SaeHelp, ExamplesWork) {
 
 // ---- influence ----------------------------------------------------------------------------------
 TEST(InfluenceVerb, ShowsWhichPositionFeedsWhich) {
-  const Words words = {"influence",    "--source-sae", "blocks.1.hook_mlp_out", "--target-sae",
-                       "blocks.4.hook_mlp_out", "--prompt", "The capital of Texas is", "--target-pos", "4"};
+  const Words words = {"influence",
+                       "--source-sae",
+                       "blocks.1.hook_mlp_out",
+                       "--target-sae",
+                       "blocks.4.hook_mlp_out",
+                       "--prompt",
+                       "The capital of Texas is",
+                       "--target-pos",
+                       "4"};
   const Outcome o = vitrine(words + Words{"--format", "json"});
   ASSERT_EQ(o.exit, 0) << o.err;
   const auto json = o.json();
@@ -237,9 +273,11 @@ TEST(InfluenceVerb, ShowsWhichPositionFeedsWhich) {
       EXPECT_TRUE(c["exact"].is_number());
     }
   }
-  EXPECT_THAT(vitrine(words).out, ::testing::AllOf(HasSubstr("\" Texas\""), HasSubstr("first order"),
-                                                   HasSubstr("attention recomputed")));
-  expect_failure(words + Words{"--attention", "freeze"}, 2, "recompute, detach or hold, not 'freeze'");
+  EXPECT_THAT(vitrine(words).out,
+              ::testing::AllOf(HasSubstr("\" Texas\""), HasSubstr("first order"),
+                               HasSubstr("attention recomputed")));
+  expect_failure(words + Words{"--attention", "freeze"}, 2,
+                 "recompute, detach or hold, not 'freeze'");
 }
 
 }  // namespace

@@ -14,7 +14,8 @@ struct Rule {
 std::vector<Leaf> score_leaves(std::int64_t features) {
   std::vector<bool> dead(static_cast<std::size_t>(features), false);
   for (std::size_t j = 0; j < dead.size(); j += 2) dead[j] = true;
-  return {positive("scale", {features}), normal("bar", {features}, 0.1), truths("dead", {features}, dead)};
+  return {positive("scale", {features}), normal("bar", {features}, 0.1),
+          truths("dead", {features}, dead)};
 }
 
 // Integers carry no gradient.
@@ -38,10 +39,10 @@ void add_active(std::vector<Sample>& out) {
                    }});
     leaves[0] = normal("x", {4, 3});
     leaves.insert(leaves.begin() + 1, {normal("w", {5, 3}), normal("bias", {5}, 0.1)});
-    out.push_back(without_gradient({"linear_active", r.name, leaves, [r](Builder&, const In& in) {
-                                      return linear_active(in[0], in[1], in[2],
-                                                           {in[3], in[4], in[5]}, r.rule);
-                                    }}));
+    out.push_back(without_gradient(
+        {"linear_active", r.name, leaves, [r](Builder&, const In& in) {
+           return linear_active(in[0], in[1], in[2], {in[3], in[4], in[5]}, r.rule);
+         }}));
   }
   for (const Viewed& v : views()) {  // every view is [4, 3]
     std::vector<Leaf> leaves = score_leaves(3);
@@ -51,11 +52,11 @@ void add_active(std::vector<Sample>& out) {
                    }});
     leaves = score_leaves(4);
     leaves.insert(leaves.begin(), {normal("x", v.leaf), normal("w", v.leaf), normal("bias", {4})});
-    out.push_back(without_gradient(
-        {"linear_active", v.name, leaves, [v](Builder&, const In& in) {
-           return linear_active(v.view(in[0]), v.view(in[1]), in[2], {in[3], in[4], in[5]},
-                                {.most = 2, .capacity = 2});
-         }}));
+    out.push_back(without_gradient({"linear_active", v.name, leaves, [v](Builder&, const In& in) {
+                                      return linear_active(v.view(in[0]), v.view(in[1]), in[2],
+                                                           {in[3], in[4], in[5]},
+                                                           {.most = 2, .capacity = 2});
+                                    }}));
   }
 }
 
@@ -73,23 +74,34 @@ void add_products(std::vector<Sample>& out) {
                    return sparse_outer(in[0], in[1], in[2], 5);
                  }});
   const Leaf none = ints("index", {0, 3}, {});
-  out.push_back({"sparse_linear", "no_samples", {normal("x", {0, 3}), w, none},
-                 [](Builder&, const In& in) { return sparse_linear(in[0], in[1], in[2]); }});
-  out.push_back({"sparse_mix", "no_samples", {normal("z", {0, 3}), w, none},
-                 [](Builder&, const In& in) { return sparse_mix(in[0], in[1], in[2]); }});
-  out.push_back({"sparse_outer", "no_samples", {normal("z", {0, 3}), normal("x", {0, 3}), none},
+  out.push_back(
+      {"sparse_linear", "no_samples", {normal("x", {0, 3}), w, none}, [](Builder&, const In& in) {
+         return sparse_linear(in[0], in[1], in[2]);
+       }});
+  out.push_back(
+      {"sparse_mix", "no_samples", {normal("z", {0, 3}), w, none}, [](Builder&, const In& in) {
+         return sparse_mix(in[0], in[1], in[2]);
+       }});
+  out.push_back({"sparse_outer",
+                 "no_samples",
+                 {normal("z", {0, 3}), normal("x", {0, 3}), none},
                  [](Builder&, const In& in) { return sparse_outer(in[0], in[1], in[2], 5); }});
   for (const Viewed& v : views()) {  // every view is [4, 3]
     const Leaf own = ints("index", {4, 3}, {0, 2, 3, -1, -1, -1, 2, -1, -1, 1, 2, -1});
-    out.push_back({"sparse_linear", v.name, {normal("x", v.leaf), normal("w", v.leaf), own},
+    out.push_back({"sparse_linear",
+                   v.name,
+                   {normal("x", v.leaf), normal("w", v.leaf), own},
                    [v](Builder&, const In& in) {
                      return sparse_linear(v.view(in[0]), v.view(in[1]), in[2]);
                    }});
-    out.push_back({"sparse_mix", v.name, {normal("z", v.leaf), normal("w", v.leaf), own},
-                   [v](Builder&, const In& in) {
-                     return sparse_mix(v.view(in[0]), v.view(in[1]), in[2]);
-                   }});
-    out.push_back({"sparse_outer", v.name, {normal("z", v.leaf), normal("x", v.leaf), own},
+    out.push_back(
+        {"sparse_mix",
+         v.name,
+         {normal("z", v.leaf), normal("w", v.leaf), own},
+         [v](Builder&, const In& in) { return sparse_mix(v.view(in[0]), v.view(in[1]), in[2]); }});
+    out.push_back({"sparse_outer",
+                   v.name,
+                   {normal("z", v.leaf), normal("x", v.leaf), own},
                    [v](Builder&, const In& in) {
                      return sparse_outer(v.view(in[0]), v.view(in[1]), in[2], 5);
                    }});
@@ -98,13 +110,17 @@ void add_products(std::vector<Sample>& out) {
 
 void add_top_mask(std::vector<Sample>& out) {
   for (const int k : {0, 1, 2, 9}) {
-    out.push_back({"top_mask", "of_" + std::to_string(k), {spaced("x", {3, 4})},
-                   [k](Builder&, const In& in) { return top_mask(in[0], k); }});
+    out.push_back(
+        {"top_mask", "of_" + std::to_string(k), {spaced("x", {3, 4})}, [k](Builder&, const In& in) {
+           return top_mask(in[0], k);
+         }});
   }
-  out.push_back({"top_mask", "rank_3", {spaced("x", {2, 2, 3})},
-                 [](Builder&, const In& in) { return top_mask(in[0], 2); }});
-  out.push_back({"top_mask", "transposed", {spaced("x", {3, 4})},
-                 [](Builder&, const In& in) { return top_mask(transpose(in[0]), 2); }});
+  out.push_back({"top_mask", "rank_3", {spaced("x", {2, 2, 3})}, [](Builder&, const In& in) {
+                   return top_mask(in[0], 2);
+                 }});
+  out.push_back({"top_mask", "transposed", {spaced("x", {3, 4})}, [](Builder&, const In& in) {
+                   return top_mask(transpose(in[0]), 2);
+                 }});
 }
 
 }  // namespace

@@ -20,7 +20,8 @@ Tensor coarse(const char* name, const Shape& shape, DType dtype) {
   std::vector<double> values;
   for (std::int64_t i = 0; i < numel(shape); ++i)
     values.push_back(
-        std::round(5 * random::normal(random::Key{3}.fold(name), static_cast<std::uint64_t>(i))) / 5);
+        std::round(5 * random::normal(random::Key{3}.fold(name), static_cast<std::uint64_t>(i))) /
+        5);
   return Tensor::of<double>(shape, values).to(dtype);
 }
 
@@ -34,8 +35,8 @@ bool before(const Entry& a, const Entry& b) {
 }
 
 // By sorting all scores.
-std::vector<std::vector<std::int32_t>> naive(const Tensor& h, const Tensor& scale, const Tensor& bar,
-                                             const ActiveFeatures& rule) {
+std::vector<std::vector<std::int32_t>> naive(const Tensor& h, const Tensor& scale,
+                                             const Tensor& bar, const ActiveFeatures& rule) {
   std::vector<std::vector<Entry>> rows(kSamples);
   std::vector<Entry> all;
   const Tensor x = h.to(DType::f64), s = scale.to(DType::f64), b = bar.to(DType::f64);
@@ -47,7 +48,8 @@ std::vector<std::vector<std::int32_t>> naive(const Tensor& h, const Tensor& scal
     }
     std::sort(row.begin(), row.end(), before);
     std::int64_t most = rule.capacity;
-    if (rule.most >= 0 && !rule.whole_batch) most = std::min(most, static_cast<std::int64_t>(rule.most));
+    if (rule.most >= 0 && !rule.whole_batch)
+      most = std::min(most, static_cast<std::int64_t>(rule.most));
     if (std::ssize(row) > most) row.resize(static_cast<std::size_t>(most));
     all.insert(all.end(), row.begin(), row.end());
   }
@@ -67,7 +69,8 @@ TEST(ActiveFeaturesAtSize, AreThoseOfSortingEverything) {
   ThreadPool pool(3);
   for (const DType dtype : {DType::f32, DType::f64}) {
     const Tensor h = coarse("h", {kSamples, kFeatures}, dtype);
-    const Tensor scale = Tensor::full({kFeatures}, dtype, 1), bar = coarse("bar", {kFeatures}, dtype);
+    const Tensor scale = Tensor::full({kFeatures}, dtype, 1),
+                 bar = coarse("bar", {kFeatures}, dtype);
     Tensor dead = Tensor::zeros({kFeatures}, DType::boolean);
     for (std::int64_t j = 0; j < kFeatures; j += 3) dead.view().as<std::uint8_t>()[j] = 1;
     for (const ActiveFeatures rule :
@@ -90,7 +93,8 @@ TEST(ActiveFeaturesAtSize, AreThoseOfSortingEverything) {
         if (dtype == DType::f32) low.data<float>()[j] = -1e30F;
         else low.data<double>()[j] = -1e30;
       }
-      const auto of_dead = naive(h, scale, low, {.capacity = std::max<std::int64_t>(1, rule.dead_capacity)});
+      const auto of_dead =
+          naive(h, scale, low, {.capacity = std::max<std::int64_t>(1, rule.dead_capacity)});
       for (std::int64_t i = 0; i < kSamples; ++i) {
         const auto row = y.select(0, i).to_vector<std::int32_t>();
         const auto part = [&](std::int64_t from, std::int64_t to) {
@@ -116,7 +120,8 @@ TEST(SparseProductsAtSize, EqualTheirExpansions) {
   for (std::int64_t i = 0; i < kN; ++i) {
     std::vector<std::int32_t> row;
     for (std::int32_t j = 0; j < kF; ++j) {
-      if (random::uniform(random::Key{9}, static_cast<std::uint64_t>(i * kF + j)) < 0.2) row.push_back(j);
+      if (random::uniform(random::Key{9}, static_cast<std::uint64_t>(i * kF + j)) < 0.2)
+        row.push_back(j);
     }
     row.resize(std::min<std::size_t>(row.size(), kCapacity));
     row.resize(kCapacity, -1);
@@ -148,7 +153,8 @@ TEST(SparseProductsAtSize, EqualTheirExpansions) {
     }
     const Plan kernel = compile(g, fetch(value(name)));
     const Tensor y = kernel.run(feeds, {}, {.pool = &three})[name];
-    const Tensor want = compile(std::move(expanded).finish(), fetch(value(name))).run(feeds, {})[name];
+    const Tensor want =
+        compile(std::move(expanded).finish(), fetch(value(name))).run(feeds, {})[name];
     EXPECT_LE(max_abs_difference(y, want), 1e-5 * max_abs(want)) << name;
     EXPECT_EQ(max_abs_difference(y, kernel.run(feeds, {}, {.pool = &one})[name]), 0) << name;
   }

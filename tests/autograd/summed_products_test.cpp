@@ -16,10 +16,8 @@ struct Case {
 };
 const std::vector<Case> kCases = {
     {"matmul", [](const Value& a, const Value& w, const Value&) { return matmul(a, w); }},
-    {"sparse_mix",
-     [](const Value& a, const Value& w, const Value& i) {
-       return sparse_mix(slice(a, 1, 0, 2), w, i);
-     }},
+    {"sparse_mix", [](const Value& a, const Value& w,
+                      const Value& i) { return sparse_mix(slice(a, 1, 0, 2), w, i); }},
     {"neg", [](const Value& a, const Value& w, const Value&) { return neg(matmul(a, w)); }},
     {"sums", [](const Value& a, const Value& w, const Value& i) {
        return matmul(a, w) - neg(sparse_mix(slice(a, 1, 1, 3), w, i)) + matmul(square(a), w);

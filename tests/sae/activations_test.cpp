@@ -62,8 +62,9 @@ TEST(TextActivations, AreTheModelsAtEveryToken) {
     nn::Tokens all;
     for (int t = 0; t < i + 2; ++t) all.push_back((7 * i + 3 * t) % 97);
     for (std::size_t begin = 0; begin < all.size(); begin += 32) {
-      const nn::Tokens piece(all.begin() + static_cast<std::ptrdiff_t>(begin),
-                             all.begin() + static_cast<std::ptrdiff_t>(std::min(all.size(), begin + 32)));
+      const nn::Tokens piece(
+          all.begin() + static_cast<std::ptrdiff_t>(begin),
+          all.begin() + static_cast<std::ptrdiff_t>(std::min(all.size(), begin + 32)));
       const nn::Run r = m.run(piece, sites(names[0] + "," + names[1]));
       for (std::int64_t t = 0; t < std::ssize(piece); ++t) {
         if (at == got[0][batch].dim(0)) ++batch, at = 0;
@@ -142,21 +143,25 @@ TEST(FileActivations, WhatIsWrongIsNamed) {
   const auto at = [&](const char* name) { return (folder.path() / name).string(); };
   save_safetensors(at("a.safetensors"), {{"x", draw("a", {3, 4})}});
   save_safetensors(at("b.safetensors"), {{"x", draw("b", {3, 5})}});
-  EXPECT_NE(message_of<ShapeError>([&] { sae::file_source({at("*.safetensors")}, {"x"}); })
-                .find("b.safetensors: 'x' has rows of width 5, those before had 4"),
+  EXPECT_NE(message_of<ShapeError>([&] {
+              sae::file_source({at("*.safetensors")}, {"x"});
+            }).find("b.safetensors: 'x' has rows of width 5, those before had 4"),
             std::string::npos);
-  EXPECT_NE(message_of<FileError>([&] { sae::file_source({at("a.safetensors")}, {"y"}); }).find("y"),
-            std::string::npos);
-  EXPECT_NE(message_of<FileError>([&] { sae::file_source({at("none*.safetensors")}, {"x"}); })
-                .find("no file matches"),
+  EXPECT_NE(
+      message_of<FileError>([&] { sae::file_source({at("a.safetensors")}, {"y"}); }).find("y"),
+      std::string::npos);
+  EXPECT_NE(message_of<FileError>([&] {
+              sae::file_source({at("none*.safetensors")}, {"x"});
+            }).find("no file matches"),
             std::string::npos);
   const Tensor nan = draw("n", {3, 4});
   nan.data<float>()[6] = INFINITY;
   save_safetensors(at("c.safetensors"), {{"x", nan}});
   const auto source = sae::file_source({at("c.safetensors")}, {"x"});
   sae::Place place;
-  EXPECT_NE(message_of<NumericError>([&] { source->read(place); })
-                .find("c.safetensors: row 1 of 'x': the activation has inf at place 2"),
+  EXPECT_NE(message_of<NumericError>([&] {
+              source->read(place);
+            }).find("c.safetensors: row 1 of 'x': the activation has inf at place 2"),
             std::string::npos);
 }
 

@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "autograd/intervention.h"
+#include "autograd/sweep.h"
 #include "nn/metrics.h"
 #include "sae/feature_contexts.h"
 #include "tensor/error.h"
@@ -61,11 +62,13 @@ TEST(SaeEvaluation, EveryMetricIsItsFormula) {
   double l0 = 0, l1 = 0, error = 0, squares = 0, legacy = 0, cosine = 0, ratio = 0;
   std::vector<double> mean(12, 0);
   std::vector<bool> fired(20, false);
-  for (int i = 0; i < 40 * 12; ++i) mean[static_cast<std::size_t>(i % 12)] += x.data<float>()[i] / 40.0;
+  for (int i = 0; i < 40 * 12; ++i)
+    mean[static_cast<std::size_t>(i % 12)] += x.data<float>()[i] / 40.0;
   for (int i = 0; i < 40; ++i) {
     double e = 0, a = 0, b = 0, ab = 0, spread = 0;
     for (int c = 0; c < 12; ++c) {
-      const double u = x.data<float>()[i * 12 + c], v = coded.reconstruction.data<float>()[i * 12 + c];
+      const double u = x.data<float>()[i * 12 + c],
+                   v = coded.reconstruction.data<float>()[i * 12 + c];
       e += (u - v) * (u - v);
       a += u * u;
       b += v * v;
@@ -94,7 +97,8 @@ TEST(SaeEvaluation, EveryMetricIsItsFormula) {
   EXPECT_NEAR(r.explained_variance_legacy, legacy, 1e-6);
   EXPECT_NEAR(r.cosine, cosine, 1e-6);
   EXPECT_NEAR(r.norm_ratio, ratio, 1e-6);
-  EXPECT_NEAR(r.dead, static_cast<double>(std::count(fired.begin(), fired.end(), false)) / 20, 1e-9);
+  EXPECT_NEAR(r.dead, static_cast<double>(std::count(fired.begin(), fired.end(), false)) / 20,
+              1e-9);
   std::int64_t in_bins = 0;
   for (const std::int64_t n : r.density_histogram()) in_bins += n;
   EXPECT_EQ(in_bins, std::count(fired.begin(), fired.end(), true));
@@ -106,7 +110,9 @@ double mean_loss(const nn::Model& m, const Graph& graph, const std::vector<nn::T
   Feeds feeds = nn::batch_feeds(prompts);
   feeds.insert(more.begin(), more.end());
   const Graph g = with_metric(graph, nn::next_token_loss(n));
-  return compile(g, fetch(value("loss"))).run(feeds, parameters, {.pool = &m.pool()}).scalar("loss");
+  return compile(g, fetch(value("loss")))
+      .run(feeds, parameters, {.pool = &m.pool()})
+      .scalar("loss");
 }
 
 // Without its error term, a spliced SAE gives the cross-entropy that evaluate reports; with it, the
@@ -124,7 +130,8 @@ TEST(SaeEvaluation, TheCrossEntropyIsThatOfTheSplicedModel) {
     const Graph model = m.build(nn::batch_size(prompts));
     const Parameters p = sae::with_parameters(m.parameters(), s, "sae");
     const auto spliced = [&](ErrorTerm error) {
-      return mean_loss(m, splice(model, Site{site}, sae::codec(s, "sae"), error).graph, prompts, {}, p);
+      return mean_loss(m, splice(model, Site{site}, sae::codec(s, "sae"), error).graph, prompts, {},
+                       p);
     };
     EXPECT_EQ(e.fidelity->predictions, nn::next_tokens(prompts));
     EXPECT_NEAR(e.fidelity->ce_clean, nn::loss(m, prompts).mean, 1e-5);
@@ -134,16 +141,17 @@ TEST(SaeEvaluation, TheCrossEntropyIsThatOfTheSplicedModel) {
 
     const Interventions off{zero(Site{site})};
     const Graph zeroed = intervene(model, off);
-    EXPECT_NEAR(e.fidelity->ce_zero,
-                mean_loss(m, zeroed, prompts,
-                          with_interventions(zeroed, off, nn::batch_feeds(prompts)), p),
-                1e-5);
+    EXPECT_NEAR(
+        e.fidelity->ce_zero,
+        mean_loss(m, zeroed, prompts, with_interventions(zeroed, off, nn::batch_feeds(prompts)), p),
+        1e-5);
     EXPECT_GT(e.fidelity->kl, 0);
     EXPECT_NE(e.fidelity->ce_mean, e.fidelity->ce_zero);
     EXPECT_NE(e.fidelity->ce_resample, e.fidelity->ce_mean);
-    EXPECT_NEAR(e.fidelity->score(e.fidelity->ce_zero),
-                (e.fidelity->ce_zero - e.fidelity->ce_sae) / (e.fidelity->ce_zero - e.fidelity->ce_clean),
-                1e-12);
+    EXPECT_NEAR(
+        e.fidelity->score(e.fidelity->ce_zero),
+        (e.fidelity->ce_zero - e.fidelity->ce_sae) / (e.fidelity->ce_zero - e.fidelity->ce_clean),
+        1e-12);
   }
 }
 
@@ -178,8 +186,9 @@ TEST(SaeSpliced, AFeatureIsASiteOfTheModel) {
                            sae::codec(s, "sae"), ErrorTerm::keep);
   EXPECT_EQ(g.acts.name, "blocks.1.hook_mlp_out.hook_sae_acts_post");
   const Parameters p = sae::with_parameters(m.parameters(), s, "sae");
-  const Results clean = compile(g.graph, fetch(g.acts, Site{"blocks.1.hook_mlp_out"}, value("logits")))
-                            .run(nn::batch_feeds(prompt), p, {.pool = &m.pool()});
+  const Results clean =
+      compile(g.graph, fetch(g.acts, Site{"blocks.1.hook_mlp_out"}, value("logits")))
+          .run(nn::batch_feeds(prompt), p, {.pool = &m.pool()});
   expect_close(clean["logits"], m.run(prompt).logits(), 1e-5, "logits");
   std::int64_t j = 0;
   while (clean[g.acts].at<float>({0, 2, static_cast<int>(j)}) == 0) ++j;
@@ -192,8 +201,51 @@ TEST(SaeSpliced, AFeatureIsASiteOfTheModel) {
     for (int t = 0; t < 4; ++t) {
       const double lost = clean[Site{"blocks.1.hook_mlp_out"}].at<float>({0, t, i}) -
                           after[Site{"blocks.1.hook_mlp_out"}].at<float>({0, t, i});
-      const double want = t == 2 ? f * s.weights.at("W_dec").at<float>({static_cast<int>(j), i}) : 0;
+      const double want =
+          t == 2 ? f * s.weights.at("W_dec").at<float>({static_cast<int>(j), i}) : 0;
       EXPECT_NEAR(lost, want, 1e-5);
+    }
+  }
+}
+
+// They are swept and differentiated like any other, with the error kept, detached or dropped.
+TEST(SaeSpliced, FeaturesAreSweptAndDifferentiated) {
+  const nn::Model m = tiny();
+  const sae::Sae s = sae_of(m, "blocks.0.hook_mlp_out");
+  const std::vector<nn::Tokens> prompt = {{5, 17, 40, 3}};
+  const Parameters p = sae::with_parameters(m.parameters(), s, "sae");
+  const Metric metric = nn::logit_diff(7, 30);
+  const Feeds feeds = nn::batch_feeds(prompt);
+  for (const ErrorTerm error : {ErrorTerm::keep, ErrorTerm::detach, ErrorTerm::drop}) {
+    SCOPED_TRACE(std::string(name_of(error)));
+    const Spliced g = splice(m.build(nn::batch_size(prompt)), Site{"blocks.0.hook_mlp_out"},
+                             sae::codec(s, "sae"), error);
+    const Graph with_metric_of = with_metric(g.graph, metric);
+    // d metric / d f_j is that of the site along decoder row j.
+    const Graph slopes =
+        gradient(with_metric_of, metric.name, sites(g.acts.name + ",blocks.0.hook_mlp_out"));
+    const Results r =
+        compile(slopes, fetch(g.acts, grad(g.acts), grad(Site{"blocks.0.hook_mlp_out"})))
+            .run(feeds, p, {.pool = &m.pool()});
+    const Tensor of_acts = r.grad(g.acts), of_site = r.grad(Site{"blocks.0.hook_mlp_out"});
+    std::vector<Interventions> worlds;
+    for (int j = 0; j < 70; ++j) {
+      double along = 0;
+      for (int i = 0; i < m.config().d_model; ++i)
+        along += s.weights.at("W_dec").at<float>({j, i}) * of_site.at<float>({0, 1, i});
+      EXPECT_NEAR(of_acts.at<float>({0, 1, j}), along, 1e-4 * std::max(1.0, std::abs(along)));
+      if (r[g.acts].at<float>({0, 1, j}) > 0)
+        worlds.push_back({zero(g.acts, {.pos = {1}, .feature = {j}})});
+    }
+    ASSERT_GT(worlds.size(), 5U);
+    const Swept swept = sweep(with_metric_of, feeds, p, worlds, {metric.name}, {.pool = &m.pool()});
+    const std::vector<double> values = swept[metric.name].to_vector<double>();
+    for (std::size_t w = 0; w < worlds.size(); ++w) {
+      const Graph edited = intervene(with_metric_of, worlds[w]);
+      const double alone = compile(edited, fetch(value(metric)))
+                               .run(with_interventions(edited, worlds[w], feeds), p)
+                               .scalar(metric.name);
+      EXPECT_NEAR(values[w], alone, 1e-4 * std::max(1.0, std::abs(alone)));
     }
   }
 }
@@ -240,8 +292,9 @@ TEST(FeatureContexts, AreThoseOfALoopOverLines) {
       EXPECT_NEAR(found[k].activation, peaks[j][k], 1e-4 * std::max(1.0F, peaks[j][k]));
       // Where it says it is, the feature has this value.
       const nn::Tokens& line = prompts[static_cast<std::size_t>(found[k].line - 1)];
-      EXPECT_NEAR(sae::features_of(m, s, {line}).at<float>({found[k].position, static_cast<int>(j)}),
-                  found[k].activation, 1e-4 * std::max(1.0F, peaks[j][k]));
+      EXPECT_NEAR(
+          sae::features_of(m, s, {line}).at<float>({found[k].position, static_cast<int>(j)}),
+          found[k].activation, 1e-4 * std::max(1.0F, peaks[j][k]));
     }
     // With room for all, the sample is everything.
     EXPECT_EQ(std::ssize(c.samples_of(feature)), std::min<std::int64_t>(500, fired[j]));

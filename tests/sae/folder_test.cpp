@@ -55,7 +55,8 @@ void expect_same(const sae::Sae& a, const sae::Sae& b) {
 }
 
 TEST_F(SaeFolder, ComesBackAsItWasWritten) {
-  sae::Config c{.architecture = Architecture::jumprelu, .normalise = sae::Normalisation::layer_norm};
+  sae::Config c{.architecture = Architecture::jumprelu,
+                .normalise = sae::Normalisation::layer_norm};
   c.hook_name = "blocks.2.hook_mlp_out";
   c.model_name = "a model";
   c.prepend_bos = true;
@@ -92,9 +93,10 @@ TEST_F(SaeFolder, TranscodersKeepTheirKind) {
 TEST_F(SaeFolder, ReadsTheOlderFormat) {
   write_edited("\"sae_lens_version\": \"6.54.12\"", "\"sae_lens_version\": \"5.1.0\"");
   std::string text = read_text(folder_ / "cfg.json");
-  text = std::regex_replace(text, std::regex("\"architecture\": \"topk\""),
-                            "\"activation_fn_str\": \"topk\", \"activation_fn_kwargs\": {\"k\": 3}, "
-                            "\"hook_point\": \"blocks.1.attn.hook_z\", \"lr\": 0.1");
+  text =
+      std::regex_replace(text, std::regex("\"architecture\": \"topk\""),
+                         "\"activation_fn_str\": \"topk\", \"activation_fn_kwargs\": {\"k\": 3}, "
+                         "\"hook_point\": \"blocks.1.attn.hook_z\", \"lr\": 0.1");
   write_text(folder_ / "cfg.json", text);
   const sae::Config c = sae::load(folder_).config;
   EXPECT_EQ(c.architecture, Architecture::topk);
@@ -194,7 +196,8 @@ TEST_F(SaeFolder, AFileOfNoKnownLibraryIsNamedWithItsTensors) {
 
 // ---- folding ------------------------------------------------------------------------------------
 TEST(SaeFolding, DecoderNormsMoveIntoTheEncoder) {
-  for (const Architecture a : {Architecture::standard, Architecture::jumprelu, Architecture::gated}) {
+  for (const Architecture a :
+       {Architecture::standard, Architecture::jumprelu, Architecture::gated}) {
     const sae::Sae s = small_sae({.architecture = a}), folded = sae::fold_decoder_norm(s);
     const Tensor x = draw("x", {6, 12});
     const auto before = sae::Encoder(s).encode(x), after = sae::Encoder(folded).encode(x);
@@ -202,7 +205,8 @@ TEST(SaeFolding, DecoderNormsMoveIntoTheEncoder) {
     for (std::int64_t j = 0; j < 20; ++j) {
       double norm = 0;
       for (std::int64_t i = 0; i < 12; ++i)
-        norm += std::pow(s.weights.at("W_dec").at<float>({static_cast<int>(j), static_cast<int>(i)}), 2);
+        norm += std::pow(
+            s.weights.at("W_dec").at<float>({static_cast<int>(j), static_cast<int>(i)}), 2);
       for (int i = 0; i < 6; ++i) {
         const int column = static_cast<int>(j);
         EXPECT_NEAR(after.features.at<float>({i, column}),

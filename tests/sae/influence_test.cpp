@@ -62,7 +62,8 @@ class ByHand : public ::testing::Test {
   Vector stream(int p) const {
     Vector x;
     for (int i = 0; i < kWidth; ++i)
-      x.push_back(weight("wte.weight", prompt_[static_cast<std::size_t>(p)], i) + weight("wpe.weight", p, i));
+      x.push_back(weight("wte.weight", prompt_[static_cast<std::size_t>(p)], i) +
+                  weight("wpe.weight", p, i));
     return x;
   }
   double feature(int p, std::int64_t j) const {
@@ -106,7 +107,8 @@ class ByHand : public ::testing::Test {
   double pre(std::int64_t t, int q, int p, std::int64_t j, bool hold) const {
     double h = of(target_, "b_enc", t);
     for (int i = 0; i < kWidth; ++i)
-      h += (weight("h.0.attn.c_proj.bias", i) - of(target_, "b_dec", i)) * of(target_, "W_enc", i, t);
+      h += (weight("h.0.attn.c_proj.bias", i) - of(target_, "b_dec", i)) *
+           of(target_, "W_enc", i, t);
     for (int k = 0; k <= q; ++k) {
       const Vector x = stream(k);
       Vector y = x;
@@ -163,10 +165,12 @@ TEST_F(ByHand, FirstOrderAndExactEffectsAreTheHands) {
           const int p = static_cast<int>(c.source.position);
           EXPECT_NEAR(c.source.activation, feature(p, c.source.feature), 1e-5);
           EXPECT_NEAR(c.first_order,
-                      first_order(t.at.feature, q, p, c.source.feature, norm == Policy::recompute), 1e-5);
+                      first_order(t.at.feature, q, p, c.source.feature, norm == Policy::recompute),
+                      1e-5);
           ASSERT_TRUE(c.exact.has_value());
           EXPECT_NEAR(*c.exact,
-                      t.at.pre - pre(t.at.feature, q, p, c.source.feature, norm == Policy::hold), 1e-5);
+                      t.at.pre - pre(t.at.feature, q, p, c.source.feature, norm == Policy::hold),
+                      1e-5);
           by_position[static_cast<std::size_t>(p)] += c.first_order;
           causes += p < q ? 1 : 0;
         }
@@ -178,7 +182,8 @@ TEST_F(ByHand, FirstOrderAndExactEffectsAreTheHands) {
 }
 
 TEST_F(ByHand, AsksForPositionsAndFeatures) {
-  sae::InfluenceSpec spec{.source_positions = {1}, .target_positions = {3}, .target_features = {2, 5}};
+  sae::InfluenceSpec spec{
+      .source_positions = {1}, .target_positions = {3}, .target_features = {2, 5}};
   spec.source_features = {4};
   const sae::Influence found = sae::influence(model_, source_, target_, prompt_, spec);
   ASSERT_EQ(found.targets.size(), 2U);  // also when they are not active

@@ -145,7 +145,8 @@ TEST_P(EverySae, SplicedWithItsErrorChangesNothing) {
   const Results r = compile(g.graph, fetch(value("y"), g.acts, g.recons))
                         .run(m.feeds, sae::with_parameters({}, s, "sae"));
   expect_close(r["y"], plain["y"], 1e-5, "y");
-  const auto alone = sae::Encoder(s).encode(compile(m.graph, fetch(Site{"mine"})).run(m.feeds, {})["mine"]);
+  const auto alone =
+      sae::Encoder(s).encode(compile(m.graph, fetch(Site{"mine"})).run(m.feeds, {})["mine"]);
   expect_close(r[g.acts], alone.features, 1e-6, "features");
   expect_close(r[g.recons], alone.reconstruction, 1e-6, "reconstruction");
 }
@@ -170,11 +171,13 @@ TEST(Sae, AnotherWidthIsNamed) {
   sae::Sae s = small_sae({});
   s.config.hook_name = "blocks.1.hook_mlp_out";
   s.name = "somewhere";
-  const std::string said =
-      message_of<ShapeError>([&] { sae::Encoder(s).encode(Tensor::zeros({2, 5}, DType::f32)); });
-  EXPECT_NE(said.find("somewhere: this SAE reads activations of width 12 (of blocks.1.hook_mlp_out), "
-                      "but these are [2, 5]"),
-            std::string::npos)
+  const std::string said = message_of<ShapeError>([&] {
+    sae::Encoder(s).encode(Tensor::zeros({2, 5}, DType::f32));
+  });
+  EXPECT_NE(
+      said.find("somewhere: this SAE reads activations of width 12 (of blocks.1.hook_mlp_out), "
+                "but these are [2, 5]"),
+      std::string::npos)
       << said;
   const Model m = one_site(5, {2, 5});
   const std::string spliced = message_of<ShapeError>(

@@ -14,7 +14,8 @@ namespace vitrine::test {
 // offset and a little noise.
 class SyntheticSource : public sae::Source {
  public:
-  SyntheticSource(std::int64_t width, std::int64_t features, double active, std::int64_t rows = 1 << 20)
+  SyntheticSource(std::int64_t width, std::int64_t features, double active,
+                  std::int64_t rows = 1 << 20)
       : width_(width), active_(active), rows_(rows) {
     columns_ = {{"x", width}};
     for (std::int64_t g = 0; g < features; ++g) {

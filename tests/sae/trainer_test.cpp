@@ -52,15 +52,14 @@ struct Recovery {
 void PrintTo(const Recovery& r, std::ostream* out) { *out << r.name; }
 
 class SaeRecovery : public ::testing::TestWithParam<Recovery> {};
-INSTANTIATE_TEST_SUITE_P(
-    Kinds, SaeRecovery,
-    ::testing::Values(Recovery{"topk", rules_of(Kind::topk), 0.9},
-                      Recovery{"batchtopk", rules_of(Kind::batchtopk), 0.9},
-                      Recovery{"matryoshka", rules_of(Kind::matryoshka), 0.9},
-                      Recovery{"standard", rules_of(Kind::standard), 0.9},
-                      Recovery{"jumprelu", rules_of(Kind::jumprelu), 0.9},
-                      Recovery{"gated", rules_of(Kind::gated), 0.9}),
-    [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(Kinds, SaeRecovery,
+                         ::testing::Values(Recovery{"topk", rules_of(Kind::topk), 0.9},
+                                           Recovery{"batchtopk", rules_of(Kind::batchtopk), 0.9},
+                                           Recovery{"matryoshka", rules_of(Kind::matryoshka), 0.9},
+                                           Recovery{"standard", rules_of(Kind::standard), 0.9},
+                                           Recovery{"jumprelu", rules_of(Kind::jumprelu), 0.9},
+                                           Recovery{"gated", rules_of(Kind::gated), 0.9}),
+                         [](const auto& info) { return info.param.name; });
 
 TEST_P(SaeRecovery, FindsTheFeaturesThatActivationsAreMadeOf) {
   SyntheticSource source(32, 60, 3);
@@ -142,8 +141,9 @@ TEST(SaeTrainer, AnotherSourceIsNotGoneOnWith) {
     using SyntheticSource::SyntheticSource;
     std::string fingerprint() const override { return "another"; }
   } other(32, 60, 3);
-  EXPECT_NE(message_of<CheckpointError>([&] { sae::Trainer::resume(other, folder.path()); })
-                .find("trained on other activations"),
+  EXPECT_NE(message_of<CheckpointError>([&] {
+              sae::Trainer::resume(other, folder.path());
+            }).find("trained on other activations"),
             std::string::npos);
 }
 
@@ -276,7 +276,8 @@ TEST(SaeTrainingStep, TranscodersGiveAnotherActivation) {
     for (int r = 0; r < 512; ++r) {
       for (int c = 0; c < 24; ++c) {
         for (int k = 0; k < 32; ++k)
-          y.data<float>()[r * 24 + c] += std::max(0.0F, x.data<float>()[r * 32 + k]) * mix.data<float>()[k * 24 + c];
+          y.data<float>()[r * 24 + c] +=
+              std::max(0.0F, x.data<float>()[r * 32 + k]) * mix.data<float>()[k * 24 + c];
       }
     }
     last = step.step({x, y}, pool, 4e-3).explained_variance;
@@ -300,9 +301,10 @@ TEST(SaeRules, ContradictionsAreNamed) {
             "k is 81; choose more than 0 and at most the 80 features");
   EXPECT_EQ(said([](auto& r) { r.d_out = 5; }),
             "an SAE gives back its 32 inputs, not 5; a transcoder may give others");
-  EXPECT_EQ(message_of<Error>([] { sae::parse_kind("topj"); }),
-            "there is no kind of SAE 'topj' (did you mean topk?); there are standard, topk, batchtopk, "
-            "matryoshka_batchtopk, jumprelu, gated");
+  EXPECT_EQ(
+      message_of<Error>([] { sae::parse_kind("topj"); }),
+      "there is no kind of SAE 'topj' (did you mean topk?); there are standard, topk, batchtopk, "
+      "matryoshka_batchtopk, jumprelu, gated");
 }
 
 TEST(SaeRules, ComeBackFromJson) {

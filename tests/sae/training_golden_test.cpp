@@ -119,8 +119,7 @@ TEST(SaeTrainingGoldenFolder, FinishedSaesAreThoseThatSaeLensSaved) {
     const sae::Sae sae = step.finished();
     const SafeTensors saved = SafeTensors::open(folder / c.name / "sae_weights.safetensors");
     EXPECT_EQ(saved.names().size(), sae.weights.size());
-    for (const auto& [name, weight] : sae.weights)
-      expect_close(weight, saved.at(name), 1e-4, name);
+    for (const auto& [name, weight] : sae.weights) expect_close(weight, saved.at(name), 1e-4, name);
   }
 }
 
