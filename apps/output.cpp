@@ -82,4 +82,19 @@ std::map<std::string, std::string> as_metadata(const Json& object) {
   return metadata;
 }
 
+std::string lines_until(const std::filesystem::path& file, std::int64_t step) {
+  if (!std::filesystem::exists(file)) return "";
+  const std::string text = read_text(file);
+  std::string kept;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = text.find('\n', begin);
+    if (end == std::string::npos) break;
+    const std::string line = text.substr(begin, end - begin);
+    const Json json = Json::parse(line, nullptr, false);
+    if (json.is_object() && json.value("step", std::int64_t{0}) <= step) kept += line + "\n";
+    begin = end + 1;
+  }
+  return kept;
+}
+
 }  // namespace vitrine::app

@@ -36,6 +36,11 @@ Style style_for(const std::string& when, const std::string& out);
 // Columns of the terminal that `out` goes to; 100 where it goes to a file or a pipe.
 int terminal_columns(const std::string& out);
 
+// The lines of a JSONL log up to a step, of lines that have one: what a run that was killed made
+// after its last save is dropped, and so is a line that was cut short. "" for a file that is not
+// there.
+std::string lines_until(const std::filesystem::path& file, std::int64_t step);
+
 // JSON on one line. Strings that are not UTF-8 hold U+FFFD for what is not.
 std::string to_line(const Json& json);
 // Text that may hold parts of characters, for JSON: U+FFFD stands for them.

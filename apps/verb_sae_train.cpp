@@ -9,6 +9,7 @@
 #include "apps/interrupt.h"
 #include "apps/sae_options.h"
 #include "apps/verbs.h"
+#include "tensor/file.h"
 
 namespace vitrine::app {
 namespace {
@@ -79,10 +80,11 @@ sae::Trainer resume(const SaeTrainOptions& o, Input& input) {
 class Log {
  public:
   Log(const sae::Trainer& trainer, const SaeTrainOptions& o)
-      : trainer_(trainer),
-        o_(o),
-        out_(std::filesystem::path(o.common.out) / "log.jsonl", std::ios::app),
-        since_(trainer.seconds()) {}
+      : trainer_(trainer), o_(o), since_(trainer.seconds()) {
+    const auto file = std::filesystem::path(o.common.out) / "log.jsonl";
+    write_text(file, lines_until(file, trainer.steps()));
+    out_.open(file, std::ios::app);
+  }
 
   void begin() const {
     if (o_.common.quiet) return;

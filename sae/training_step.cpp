@@ -7,170 +7,14 @@
 #include <limits>
 
 #include "autograd/gradient.h"
-#include "autograd/ops.h"
 #include "sae/folder.h"
+#include "sae/training_plans.h"
 #include "tensor/error.h"
+#include "tensor/random.h"
 
 namespace vitrine::sae {
 namespace {
 
-std::string state_name(const std::string& parameter) { return "adam." + parameter; }
-std::string sum_name(const std::string& parameter) { return "sum." + parameter; }
-std::string next_name(const std::string& leaf) { return leaf + ".next"; }
-
-// ---- plans --------------------------------------------------------------------------------------
-// Dense steps hold [rows, d_sae] matrices: so many rows at a time that these stay small.
-std::int64_t dense_rows(const TrainingRules& r) {
-  constexpr std::int64_t kElements = 24 << 20;  // 96 MB of f32
-  std::int64_t rows = r.batch;
-  while (rows % 2 == 0 && rows * r.d_sae > kElements) rows /= 2;
-  return rows;
-}
-std::int64_t rows_of(const TrainingRules& r, const View& view) {
-  return view.capacity == 0 ? dense_rows(r) : r.batch;
-}
-
-const std::vector<std::string>& outputs() {
-  static const std::vector<std::string> names = {"loss",   "active",   "most_active", "fires",
-                                                 "errors", "overflow", "smallest"};
-  return names;
-}
-
-LeafSet all_weights(const TrainingRules& r) {
-  std::string names;
-  for (const auto& [name, shape] : trained_shapes(r)) names += (names.empty() ? "" : ",") + name;
-  return leaves(names);
-}
-
-// The losses with everything that is reported; returns the graph with gradients of all weights.
-Graph with_gradients(const TrainingRules& r, const View& view, std::vector<std::string>* parts) {
-  Builder b;
-  const std::int64_t rows = rows_of(r, view);
-  const Loss loss = emit_loss(b, r, view, rows, r.batch);
-  b.output("loss", loss.total);
-  for (const auto& [name, part] : loss.parts) {
-    b.output("part." + name, part);
-    if (parts != nullptr) parts->push_back(name);
-  }
-  const Value on = cast(loss.active, DType::f32), per_sample = sum(on, {1});
-  b.output("active", sum(per_sample));
-  b.output("most_active", max(per_sample, {0}));
-  b.output("fires",
-           loss.index.defined() ? scatter_add_rows(on, loss.index, r.d_sae) : sum(on, {0}));
-  const Value target = r.transcoder ? b.input("y", {DType::f32, {rows, r.out_width()}})
-                                    : b.input("x", {DType::f32, {rows, r.d_in}});
-  b.output("errors", sum(square(loss.reconstruction - target), {1}));
-  // Samples whose row of the table is full may have lost features.
-  Value overflow = b.scalar(0, DType::f32);
-  if (may_overflow(r, view)) {
-    const Value last = slice(loss.index, 1, view.capacity - 1, view.capacity);
-    const Value none = less(cast(last, DType::f32), b.scalar(0, DType::f32));
-    overflow = sum(cast(logical_not(none), DType::f32));
-  }
-  b.output("overflow", overflow);
-  const Value infinity = b.scalar(std::numeric_limits<double>::infinity(), DType::f32);
-  const Value positive = less(b.scalar(0, DType::f32), loss.features);
-  b.output("smallest", neg(max(neg(select(positive, loss.features, infinity)), {0, 1})));
-  b.output("features", loss.features);
-  b.output("reconstruction", loss.reconstruction);
-  if (loss.index.defined()) b.output("index", loss.index);
-  return gradient(std::move(b).finish(), "loss", all_weights(r));
-}
-
-// The part of a decoder's gradient along its rows changes nothing when rows keep norm 1.
-Value for_unit_norm(const TrainingRules& r, const std::string& name, const Value& g,
-                    const Value& weight) {
-  if (!r.unit_norm || name != "W_dec") return g;
-  const Value along =
-      sum(g * weight, {1}, true) /
-      maximum(sum(square(weight), {1}, true), weight.builder().scalar(1e-30, DType::f32));
-  return g - along * weight;
-}
-
-// Moves all weights by Adam; `gradient_of(name)` is what they are moved by. Emits grad_norm.
-template <class F>
-Updates move_weights(Builder& b, const TrainingRules& r, const Value& loss, const Value& overflow,
-                     const F& gradient_of) {
-  const auto number = [&](double x) { return b.scalar(x, DType::f32); };
-  std::map<std::string, Value> gradients;
-  Value squares;
-  for (const auto& [name, shape] : trained_shapes(r)) {
-    const Value weight = b.parameter(name, {DType::f32, shape});
-    gradients[name] = for_unit_norm(r, name, gradient_of(name, shape), weight);
-    const Value s = sum_squares(gradients[name]);
-    squares = squares.defined() ? squares + s : s;
-  }
-  const Value norm = sqrt(squares);
-  b.output("grad_norm", norm);
-  const Value limit = number(std::numeric_limits<double>::infinity());
-  Value fine = less(norm, limit);
-  if (loss.defined()) fine = logical_and(fine, less(abs(loss), limit));
-  if (overflow.defined()) fine = logical_and(fine, less(overflow, number(0.5)));
-  const Value clip = r.clip > 0 ? minimum(number(1), r.clip / (norm + 1e-6)) : number(1);
-  // Not a number: adamw leaves everything as it is.
-  const Value factor = select(fine, clip, number(std::numeric_limits<double>::quiet_NaN()));
-  const Value settings = b.input("adam.settings", {DType::f64, {3}});
-  Updates updates;
-  for (const auto& [name, shape] : trained_shapes(r)) {
-    const std::int64_t n = numel(shape);
-    const Value state = b.parameter(state_name(name), {DType::f32, {3, n}});
-    Value next = adamw(state, gradients[name], factor, settings, {r.beta1, r.beta2, r.eps, 0});
-    if (name == "threshold") {
-      const Value clamped = maximum(slice(next, 0, 0, 1), number(0));
-      next = concat({clamped, slice(next, 0, 1, 3)}, 0);
-    }
-    if (r.unit_norm && name == "W_dec") {
-      const Value w = reshape(slice(next, 0, 0, 1), shape);
-      const Value unit = w / maximum(sqrt(sum(square(w), {1}, true)), number(1e-30));
-      next = select(fine, concat({reshape(unit, {1, n}), slice(next, 0, 1, 3)}, 0), next);
-    }
-    b.output(updates[state_name(name)] = next_name(state_name(name)), next);
-  }
-  return updates;
-}
-
-Fetch wanted(const std::vector<std::string>& parts, bool norm) {
-  Fetch f;
-  for (const std::string& name : outputs()) f.wants.push_back(value(name));
-  for (const std::string& name : parts) f.wants.push_back(value("part." + name));
-  if (norm) f.wants.push_back(value("grad_norm"));
-  return f;
-}
-
-// All of a step.
-Plan compile_step(const TrainingRules& r, const View& view) {
-  std::vector<std::string> parts;
-  Builder b(with_gradients(r, view, &parts));
-  const Updates updates = move_weights(
-      b, r, b.output("loss"), b.output("overflow"),
-      [&](const std::string& name, const Shape&) { return b.output(grad_name(name)); });
-  return compile(std::move(b).finish(), wanted(parts, true), updates);
-}
-
-// A part of a batch, whose gradient is added to the sums; the first part of a step begins them.
-Plan compile_part(const TrainingRules& r, const View& view, bool first) {
-  std::vector<std::string> parts;
-  Builder b(with_gradients(r, view, &parts));
-  Updates updates;
-  for (const auto& [name, shape] : trained_shapes(r)) {
-    const Value sum = b.parameter(sum_name(name), {DType::f32, shape});
-    const Value gradient = b.output(grad_name(name));
-    b.output(updates[sum_name(name)] = next_name(sum_name(name)),
-             first ? gradient : sum + gradient);
-  }
-  return compile(std::move(b).finish(), wanted(parts, false), updates);
-}
-
-Plan compile_application(const TrainingRules& r) {
-  Builder b;
-  const Updates updates =
-      move_weights(b, r, Value(), Value(), [&](const std::string& name, const Shape& shape) {
-        return b.parameter(sum_name(name), {DType::f32, shape});
-      });
-  return compile(std::move(b).finish(), fetch(value("grad_norm")), updates);
-}
-
-// ---- numbers ------------------------------------------------------------------------------------
 std::int64_t next_power_of_two(std::int64_t n) {
   std::int64_t power = 8;
   while (power < n) power *= 2;
@@ -212,66 +56,6 @@ Tensor expect_tensor(const Parameters& tensors, const std::string& name, const T
 
 }  // namespace
 
-Parameters initial_weights(const TrainingRules& r, random::Key key, const Tensor& b_dec) {
-  Parameters w;
-  for (const auto& [name, shape] : trained_shapes(r)) w[name] = Tensor::zeros(shape, DType::f32);
-  const std::int64_t d = r.d_in, features = r.d_sae;
-  // kaiming_uniform of [features, d]: bounds sqrt(6 / d). Only the direction is kept.
-  Tensor rows = Tensor::empty({features, d}, DType::f32);
-  ThreadPool pool(1);
-  const double bound = std::sqrt(6.0 / static_cast<double>(d));
-  random::fill_uniform(pool, key.fold("W_dec"), rows, -bound, bound);
-  for (std::int64_t j = 0; j < features; ++j) {
-    float* row = rows.data<float>() + j * d;
-    double squares = 0;
-    for (std::int64_t i = 0; i < d; ++i) squares += static_cast<double>(row[i]) * row[i];
-    const double target = r.unit_norm ? 1 : r.initial_norm;
-    const double factor = squares > 0 ? target / std::sqrt(squares) : 0;
-    for (std::int64_t i = 0; i < d; ++i) row[i] = static_cast<float>(row[i] * factor);
-  }
-  w["W_enc"] = rows;
-  if (!r.transcoder) w["W_dec"] = rows.clone();
-  if (r.kind == Kind::jumprelu)
-    w["threshold"] = Tensor::full({features}, DType::f32, r.initial_threshold);
-  if (b_dec.defined()) w["b_dec"] = b_dec.to(DType::f32).clone();
-  return w;
-}
-
-Tensor geometric_median(const Tensor& given, int iterations) {
-  const Tensor x = given.to(DType::f32).contiguous();
-  const std::int64_t n = x.dim(0), d = x.dim(1);
-  const float* data = x.data<float>();
-  std::vector<double> at(static_cast<std::size_t>(d), 0);
-  for (std::int64_t i = 0; i < n * d; ++i) at[static_cast<std::size_t>(i % d)] += data[i];
-  for (double& v : at) v /= static_cast<double>(std::max<std::int64_t>(1, n));
-  for (int round = 0; round < iterations; ++round) {
-    std::vector<double> next(at.size(), 0);
-    double weights = 0, moved = 0, size = 0;
-    for (std::int64_t i = 0; i < n; ++i) {
-      double squares = 0;
-      for (std::int64_t j = 0; j < d; ++j) {
-        const double e = data[i * d + j] - at[static_cast<std::size_t>(j)];
-        squares += e * e;
-      }
-      const double weight = 1 / std::max(std::sqrt(squares), 1e-10);
-      weights += weight;
-      for (std::int64_t j = 0; j < d; ++j)
-        next[static_cast<std::size_t>(j)] += weight * data[i * d + j];
-    }
-    for (std::size_t j = 0; j < at.size(); ++j) {
-      next[j] /= weights;
-      moved += (next[j] - at[j]) * (next[j] - at[j]);
-      size += next[j] * next[j];
-    }
-    at = std::move(next);
-    if (moved <= 1e-12 * size) break;
-  }
-  Tensor out = Tensor::empty({d}, DType::f32);
-  for (std::int64_t j = 0; j < d; ++j)
-    out.data<float>()[j] = static_cast<float>(at[static_cast<std::size_t>(j)]);
-  return out;
-}
-
 TrainingStep::TrainingStep(const TrainingRules& rules, const Parameters& weights)
     : rules_(rules),
       silent_(static_cast<std::size_t>(rules.d_sae), 0),
@@ -302,10 +86,9 @@ View TrainingStep::view_for_next() const {
     const std::int64_t seen = last_most_ < 0 ? 4 * share : last_most_ + last_most_ / 2;
     return {std::min(all, next_power_of_two(std::max(2 * share, seen) + 1))};
   }
-  // A table entry costs about thirty times what an element of a dense product does (measured:
-  // bench/README.md), and what counts is how many entries there are, not how many there is room
-  // for.
-  constexpr double kDense = 1.0 / 30;
+  // A table entry costs seven times what an element of dense products does (0.22 against 0.03
+  // microseconds on two cores, all products together), and tables have room to spare.
+  constexpr double kDense = 1.0 / 12;
   if (last_most_ < 0 || last_l0_ > kDense * static_cast<double>(all)) return {0};
   const std::int64_t room = next_power_of_two(last_most_ + last_most_ / 2 + 1);
   return {2 * room > all ? 0 : room};
@@ -550,14 +333,12 @@ void TrainingStep::explain_failure(const Batch& batch, const Outcome& o) const {
 TrainingStep::Gradients TrainingStep::gradients(const Batch& batch, ThreadPool& pool,
                                                 const Tensor* dead) const {
   check_batch(batch);
-  TrainingRules whole = rules_;
   const View view =
       rules_.competes() || fixed_ > 0 ? View{fixed_ > 0 ? fixed_ : rules_.d_sae} : View{0};
-  std::vector<std::string> parts;
-  const Graph g = with_gradients(whole, view, &parts);
+  const Graph g = losses_with_gradients(rules_, view);
   if (rows_of(rules_, view) != rules_.batch)
     throw Error(ErrorKind::usage, "gradients are for batches that fit into one part");
-  Fetch f = wanted(parts, false);
+  Fetch f = reported(g);
   for (const char* name : {"features", "reconstruction"}) f.wants.push_back(value(name));
   if (view.capacity > 0) f.wants.push_back(value("index"));
   f.wants.push_back(grad(all_weights(rules_)));
@@ -592,7 +373,7 @@ std::string TrainingStep::explain() const {
   std::string text;
   for (const auto& [key, p] : plans_) {
     const View& view = key.first;
-    text += view.capacity == 0 ? fmt::format("dense, {} samples at a time\n", dense_rows(rules_))
+    text += view.capacity == 0 ? fmt::format("dense, {} samples at a time\n", rows_of(rules_, view))
                                : fmt::format("room for {} active features\n", view.capacity);
     text += p.explain();
   }

@@ -5,7 +5,7 @@
 //   Sae sae = step.finished(metadata);
 //
 // How the plan looks at features, densely or by a table of the active ones (loss.h), is chosen for
-// each step from what the last one measured: densely while more than about one in thirty is active,
+// each step from what the last one measured: densely while more than about one in twelve is active,
 // else by a table with room for half again as many as the fullest sample had. A sample that does
 // not fit undoes the step, which is done again with more room, so the outcome does not depend on
 // the choice beyond rounding; the choice itself depends on the data alone, so a run gives the same
@@ -18,18 +18,10 @@
 #include <vector>
 
 #include "autograd/plan.h"
+#include "sae/initial_weights.h"
 #include "sae/loss.h"
-#include "tensor/random.h"
 
 namespace vitrine::sae {
-
-// Kaiming-uniform decoder rows of norm rules.initial_norm, W_enc their transpose, biases 0,
-// thresholds rules.initial_threshold; a transcoder's decoder 0. `b_dec`, if defined, is what b_dec
-// begins as: a mean or geometric median of activations, or of a transcoder's targets.
-Parameters initial_weights(const TrainingRules& rules, random::Key key, const Tensor& b_dec = {});
-
-// The point with the least mean distance to the rows of x [n, d] (Weiszfeld 1937).
-Tensor geometric_median(const Tensor& x, int iterations = 100);
 
 struct Batch {
   Tensor x;       // f32 [rules.batch, d_in]

@@ -186,6 +186,14 @@ TEST_F(SaeVerbs, AKilledRunGoesOnToTheSameBits) {
     if (!std::filesystem::exists(folder_ / name / "training.safetensors")) continue;  // too early
     run({"sae", "train", "--resume", "--threads", "1", "--quiet", "--out", folder_ / name});
     expect_same_state("whole", name);
+    std::int64_t last = 0;  // the log has each step once
+    std::ifstream log(folder_ / name / "log.jsonl");
+    for (std::string line; std::getline(log, line);) {
+      const std::int64_t step = nlohmann::json::parse(line)["step"];
+      EXPECT_GT(step, last);
+      last = step;
+    }
+    EXPECT_EQ(last, 469);
   }
   EXPECT_GE(killed, 1);
 }

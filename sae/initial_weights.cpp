@@ -1,0 +1,70 @@
+#include "sae/initial_weights.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "sae/loss.h"
+
+namespace vitrine::sae {
+
+Parameters initial_weights(const TrainingRules& r, random::Key key, const Tensor& b_dec) {
+  Parameters w;
+  for (const auto& [name, shape] : trained_shapes(r)) w[name] = Tensor::zeros(shape, DType::f32);
+  const std::int64_t d = r.d_in, features = r.d_sae;
+  // kaiming_uniform of [features, d]: bounds sqrt(6 / d). Only the direction is kept.
+  Tensor rows = Tensor::empty({features, d}, DType::f32);
+  ThreadPool pool(1);
+  const double bound = std::sqrt(6.0 / static_cast<double>(d));
+  random::fill_uniform(pool, key.fold("W_dec"), rows, -bound, bound);
+  for (std::int64_t j = 0; j < features; ++j) {
+    float* row = rows.data<float>() + j * d;
+    double squares = 0;
+    for (std::int64_t i = 0; i < d; ++i) squares += static_cast<double>(row[i]) * row[i];
+    const double target = r.unit_norm ? 1 : r.initial_norm;
+    const double factor = squares > 0 ? target / std::sqrt(squares) : 0;
+    for (std::int64_t i = 0; i < d; ++i) row[i] = static_cast<float>(row[i] * factor);
+  }
+  w["W_enc"] = rows;
+  if (!r.transcoder) w["W_dec"] = rows.clone();
+  if (r.kind == Kind::jumprelu)
+    w["threshold"] = Tensor::full({features}, DType::f32, r.initial_threshold);
+  if (b_dec.defined()) w["b_dec"] = b_dec.to(DType::f32).clone();
+  return w;
+}
+
+Tensor geometric_median(const Tensor& given, int iterations) {
+  const Tensor x = given.to(DType::f32).contiguous();
+  const std::int64_t n = x.dim(0), d = x.dim(1);
+  const float* data = x.data<float>();
+  std::vector<double> at(static_cast<std::size_t>(d), 0);
+  for (std::int64_t i = 0; i < n * d; ++i) at[static_cast<std::size_t>(i % d)] += data[i];
+  for (double& v : at) v /= static_cast<double>(std::max<std::int64_t>(1, n));
+  for (int round = 0; round < iterations; ++round) {
+    std::vector<double> next(at.size(), 0);
+    double weights = 0, moved = 0, size = 0;
+    for (std::int64_t i = 0; i < n; ++i) {
+      double squares = 0;
+      for (std::int64_t j = 0; j < d; ++j) {
+        const double e = data[i * d + j] - at[static_cast<std::size_t>(j)];
+        squares += e * e;
+      }
+      const double weight = 1 / std::max(std::sqrt(squares), 1e-10);
+      weights += weight;
+      for (std::int64_t j = 0; j < d; ++j)
+        next[static_cast<std::size_t>(j)] += weight * data[i * d + j];
+    }
+    for (std::size_t j = 0; j < at.size(); ++j) {
+      next[j] /= weights;
+      moved += (next[j] - at[j]) * (next[j] - at[j]);
+      size += next[j] * next[j];
+    }
+    at = std::move(next);
+    if (moved <= 1e-12 * size) break;
+  }
+  Tensor out = Tensor::empty({d}, DType::f32);
+  for (std::int64_t j = 0; j < d; ++j)
+    out.data<float>()[j] = static_cast<float>(at[static_cast<std::size_t>(j)]);
+  return out;
+}
+
+}  // namespace vitrine::sae

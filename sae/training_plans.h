@@ -1,0 +1,39 @@
+// The plans of a training step of SAEs: what training_step.h runs.
+//
+// A step by a table of active features is one plan. A dense step takes a part of the batch at a
+// time and adds up gradients, then moves the weights by the sums.
+#pragma once
+
+#include <string>
+
+#include "autograd/plan.h"
+#include "sae/loss.h"
+
+namespace vitrine::sae {
+
+// Leaves: the weights under their names, and for each its state [3, n] (weight, first and second
+// moment), of which the weight is a view; sums of gradients, in dense steps.
+inline std::string state_name(const std::string& weight) { return "adam." + weight; }
+inline std::string sum_name(const std::string& weight) { return "sum." + weight; }
+
+// Samples that a plan takes: the batch, or in dense steps a part of it.
+std::int64_t rows_of(const TrainingRules& rules, const View& view);
+
+LeafSet all_weights(const TrainingRules& rules);
+
+// Outputs: loss, part.NAME for each of its parts; active, the number of active features;
+// most_active, of a sample; fires [d_sae], the samples in which each is; errors [rows], |e|^2;
+// overflow, the samples whose row of the table is full; smallest, the smallest feature above 0;
+// features, reconstruction, index (of a table); and the gradient in every weight.
+Graph losses_with_gradients(const TrainingRules& rules, const View& view);
+// Of these what a step reports.
+Fetch reported(const Graph& graph);
+
+// All of a step by a table. Where a sample did not fit, or a number is not finite, nothing moves.
+Plan compile_step(const TrainingRules& rules, const View& view);
+// A part of a batch, whose gradient is added to the sums; the first part of a step begins them.
+Plan compile_part(const TrainingRules& rules, const View& view, bool first);
+// Moves the weights by the sums; gives grad_norm.
+Plan compile_application(const TrainingRules& rules);
+
+}  // namespace vitrine::sae
