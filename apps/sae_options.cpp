@@ -388,8 +388,9 @@ sae::Sae load_sae(const std::string& name, const std::string& model) {
   }
   std::vector<std::string> names;
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(shipped, error))
-    names.push_back(entry.path().filename().string());
+  for (const auto& entry : fs::directory_iterator(shipped, error)) {
+    if (fs::exists(entry.path() / "cfg.json")) names.push_back(entry.path().filename().string());
+  }
   std::sort(names.begin(), names.end());
   throw FileError(fmt::format("there is no SAE '{}': no folder of this name{}", name,
                               names.empty() ? ", and none came with the model"

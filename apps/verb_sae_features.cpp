@@ -179,8 +179,8 @@ std::string alignment(const sae::Sae& sae, std::int64_t j) {
   return fmt::format("{}", fmt::join(parts, ", "));
 }
 
-std::string detail_text(const nn::Model& model, const Options& o, const sae::Sae& sae,
-                        std::int64_t j, const Writes* writes, const sae::FeatureContexts* c,
+std::string detail_text(const nn::Model& model, const sae::Sae& sae, std::int64_t j,
+                        const Writes* writes, const sae::FeatureContexts* c,
                         std::span<const nn::Window> windows, const Style& style) {
   std::string text =
       style.bold(fmt::format("feature {}", j)) + " of " + sae.config.hook_name + "\n";
@@ -205,7 +205,6 @@ std::string detail_text(const nn::Model& model, const Options& o, const sae::Sae
   for (std::size_t k = 0; k < peaks.size(); ++k)
     table.row({fmt::format("{:.3f}", peaks[k].activation), fmt::format("{}", peaks[k].line),
                context_text(model, windows[k], style)});
-  (void)o;
   return text + "\n" + table.text(style) + "\n";
 }
 
@@ -279,7 +278,7 @@ void over_features(const CommandLine& line, const Options& o, const nn::Model& m
   if (detail) {
     std::string text;
     for (std::size_t i = 0; i < shown.size(); ++i)
-      text += detail_text(model, o, sae, shown[i], writes.empty() ? nullptr : &writes[i], c,
+      text += detail_text(model, sae, shown[i], writes.empty() ? nullptr : &writes[i], c,
                           windows_of(shown[i]), style);
     return write_result(o.common.out, text);
   }

@@ -24,6 +24,17 @@ const std::string& site_of(const Sae& sae, const char* which) {
   return sae.config.hook_name;
 }
 
+bool depends_on(const Graph& graph, NodeId node, NodeId on) {
+  std::vector<bool> below(static_cast<std::size_t>(graph.next_id()), false);
+  below[static_cast<std::size_t>(on)] = true;
+  for (const Node& n : graph.nodes()) {
+    for (const NodeId i : n.inputs) {
+      if (below[static_cast<std::size_t>(i)]) below[static_cast<std::size_t>(n.id)] = true;
+    }
+  }
+  return below[static_cast<std::size_t>(node)];
+}
+
 // The model with the source spliced in and the target's features computed, and runs of it.
 class Machine {
  public:
@@ -60,6 +71,12 @@ class Machine {
     graph_ = std::move(b).finish();
     features_ = target.config.d_sae;
     source_features_ = source.config.d_sae;
+    if (!depends_on(graph_, graph_.output("target.pre"), graph_.site(acts_.name).node)) {
+      throw Error(ErrorKind::usage,
+                  fmt::format("nothing at '{}' depends on '{}': the target SAE must come after the "
+                              "source; exchange the two",
+                              to, from));
+    }
   }
 
   struct Clean {

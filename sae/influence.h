@@ -50,8 +50,8 @@ struct Influence {
 };
 
 // Throws ConfigError for SAEs that do not say their sites, SiteError for sites that are not there,
-// GraphError when the target does not come after the source, Error (usage) for positions and
-// features that are not there, and what Model::run throws.
+// Error (usage) when the target does not come after the source and for positions and features that
+// are not there, and what Model::run throws.
 Influence influence(const nn::Model& model, const Sae& source, const Sae& target,
                     const nn::Tokens& prompt, const InfluenceSpec& spec = {});
 

@@ -187,11 +187,9 @@ Plan Encoder::plan(std::int64_t rows) const {
   const auto [it, is_new] = plans_.try_emplace(rows);
   if (is_new) {
     Builder b;
-    Nodes nodes(sae_.config, "sae");
-    // The heads of a site are joined already where activations are a matrix.
     Config flat = sae_.config;
-    flat.join_heads = false;
-    nodes = Nodes(flat, "sae");
+    flat.join_heads = false;  // they are joined already where activations are a matrix
+    Nodes nodes(flat, "sae");
     const Value f = nodes.features(nodes.pre(b.input("x", {DType::f32, {rows, sae_.config.d_in}})));
     b.output("features", f);
     b.output("reconstruction", nodes.decode(f));

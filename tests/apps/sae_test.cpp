@@ -220,7 +220,7 @@ TEST_F(SaeVerbs, WhatIsWrongIsSaid) {
                   folder_ / "empty.jsonl", "--out", folder_ / "x"},
                  3, "there is no token in it");
   expect_failure({"sae", "eval", "--sae", folder_ / "nothing", "--data", folder_ / "text.jsonl"}, 3,
-                 "there is no SAE");
+                 "those that came with the model are blocks.1.hook_mlp_out, blocks.4.hook_mlp_out");
   expect_failure({"sae", "what"}, 2, "there is no 'sae what'");
   expect_failure({"sae"}, 2, "say what to do");
 

@@ -203,6 +203,14 @@ TEST_F(ByHand, AsksForPositionsAndFeatures) {
                sae::influence(model_, source_, target_, prompt_, spec));
 }
 
+TEST_F(ByHand, TheTargetMustComeAfterTheSource) {
+  EXPECT_ERROR(
+      Error,
+      "nothing at 'blocks.0.hook_resid_pre' depends on 'blocks.0.hook_attn_out': the target "
+      "SAE must come after the source",
+      sae::influence(model_, target_, source_, prompt_));
+}
+
 TEST_F(ByHand, AnSaeMustSayItsSite) {
   sae::Sae nameless = source_;
   nameless.config.hook_name = "";
