@@ -62,17 +62,25 @@ sae::Trainer begin(const CommandLine& line, const SaeTrainOptions& o, Input& inp
 
 sae::Trainer resume(const SaeTrainOptions& o, Input& input) {
   const sae::TrainSettings s = sae::Trainer::saved_settings(o.common.out);
-  const Json notes = Json::parse(s.notes);
-  const auto activations = ActivationOptions::from_json(notes.at("activations"));
-  const std::uint64_t seed = notes.at("seed");
-  if (!activations.from_files()) {
-    CommonOptions common = o.common;
-    if (common.model.empty()) common.model = notes.at("model");
-    common.gauge = notes.at("gauge");
-    input.model = common.load();
+  try {
+    const Json notes = Json::parse(s.notes);
+    const auto activations = ActivationOptions::from_json(notes.at("activations"));
+    if (!activations.from_files()) {
+      CommonOptions common = o.common;
+      if (common.model.empty()) common.model = notes.at("model");
+      common.gauge = notes.at("gauge");
+      input.model = common.load();
+    }
+    input.source = activations.source(input.model ? &*input.model : nullptr,
+                                      notes.at("columns").get<std::vector<std::string>>(),
+                                      notes.at("seed").get<std::uint64_t>());
+  } catch (const Json::exception&) {
+    throw CheckpointError(
+        fmt::format("{}: the run was not begun by 'vitrine sae train', so it is not known where "
+                    "its activations "
+                    "come from; go on with it by sae::Trainer::resume",
+                    o.common.out));
   }
-  input.source = activations.source(input.model ? &*input.model : nullptr,
-                                    notes.at("columns").get<std::vector<std::string>>(), seed);
   return sae::Trainer::resume(*input.source, o.common.out);
 }
 

@@ -156,7 +156,6 @@ std::size_t Trainer::column(const std::string& name) const {
 Trainer Trainer::begin(const TrainSettings& settings, Source& source, const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
-  if (!error) fs::remove(folder / kState, error);
   if (error)
     throw SaveError(fmt::format("{}: it cannot be used: {}", folder.string(), error.message()));
   Trainer t(settings, source, folder);

@@ -48,8 +48,9 @@ struct TrainSettings {
 
 class Trainer {
  public:
-  // Replaces the run that was in the folder. Throws Error (usage) for rules that do not go
-  // together, ShapeError for a width that is not the source's, and what the source throws.
+  // Replaces the run that was in the folder, once its weights can be drawn. Throws Error (usage)
+  // for rules that do not go together, ShapeError for a width that is not the source's, and what
+  // the source throws.
   static Trainer begin(const TrainSettings& settings, Source& source,
                        const std::filesystem::path& folder);
   // Goes on from the last save, in a source that must be the same. Throws FileError when there is
