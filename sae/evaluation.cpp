@@ -92,20 +92,35 @@ class Meter {
   std::int64_t active_ = 0;
 };
 
+// Meters at least spec.rows rows, as far as there are; a transcoder's target is the second column.
+// `shown` is the progress of so many rows.
+template <class F>
+void measure(const Sae& sae, Source& rows, ThreadPool& pool, const EvaluationSpec& spec,
+             Meter& meter, const F& shown) {
+  const std::int64_t total = std::min(spec.rows, rows.rows());
+  const Encoder encoder(sae, &pool);
+  Place place;
+  for (std::int64_t done = 0; done < total && place.epoch == 0;) {
+    check_cancelled(spec);
+    const std::vector<Tensor> read = rows.read(place);
+    const auto coded = encoder.encode(read[0]);
+    meter.add(sae.config.transcoder ? read[1] : read[0], coded.features, coded.reconstruction);
+    done += read[0].dim(0);
+    if (spec.progress) spec.progress(shown(done), total);
+  }
+}
+
 // ---- what it does to the model ------------------------------------------------------------------
 struct Sites {
   std::string in, out;
 };
 Sites sites_of(const Sae& sae) {
   const Config& c = sae.config;
-  if (c.hook_name.empty()) {
-    throw ConfigError(fmt::format(
-        "{}: its cfg.json does not say the site (metadata.hook_name) that it is of", sae.name));
-  }
+  const std::string& in = trained_site(sae);
   if (c.transcoder && c.hook_name_out.empty())
     throw ConfigError(fmt::format(
         "{}: its cfg.json does not say the site (metadata.hook_name_out) that it gives", sae.name));
-  return {c.hook_name, c.transcoder ? c.hook_name_out : c.hook_name};
+  return {in, c.transcoder ? c.hook_name_out : in};
 }
 
 // The graph with the value of `site` replaced, in the rows that count, by what `f` makes of it.
@@ -258,24 +273,14 @@ Evaluation evaluate(const nn::Model& model, const Sae& sae, const TextSourceSpec
   const std::int64_t total = std::min(spec.rows, rows->rows());
   Evaluation out;
   Meter meter(sae.config.d_sae);
-  const Encoder encoder(sae, &model.pool());
-  Place place;
-  std::int64_t done = 0;
-  while (done < total && place.epoch == 0) {
-    check_cancelled(spec);
-    const std::vector<Tensor> read = rows->read(place);
-    const auto coded = encoder.encode(read[0]);
-    meter.add(read.back(), coded.features, coded.reconstruction);
-    done += read[0].dim(0);
-    if (spec.progress) spec.progress(done / 2, total);
-  }
+  measure(sae, *rows, model.pool(), spec, meter, [&](std::int64_t done) { return done / 2; });
   const std::vector<double> mean = meter.mean();
   out.reconstruction = meter.finish();
 
   TextBatches batches(model, text);
   FidelityMeter fidelity(model, sae);
-  place = {};
-  done = 0;
+  Place place;
+  std::int64_t done = 0;
   while (done < total && place.epoch == 0) {
     check_cancelled(spec);
     const TextBatch batch = batches.next(place);
@@ -297,19 +302,8 @@ Reconstruction evaluate(const Sae& sae, Source& rows, ThreadPool& pool,
                                  c.d_in, c.transcoder ? fmt::format(" and gives {}", c.d_out) : "",
                                  columns[0].width));
   }
-  const std::int64_t total = std::min(spec.rows, rows.rows());
   Meter meter(c.d_sae);
-  const Encoder encoder(sae, &pool);
-  Place place;
-  std::int64_t done = 0;
-  while (done < total && place.epoch == 0) {
-    check_cancelled(spec);
-    const std::vector<Tensor> read = rows.read(place);
-    const auto coded = encoder.encode(read[0]);
-    meter.add(c.transcoder ? read[1] : read[0], coded.features, coded.reconstruction);
-    done += read[0].dim(0);
-    if (spec.progress) spec.progress(done, total);
-  }
+  measure(sae, rows, pool, spec, meter, [](std::int64_t done) { return done; });
   return meter.finish();
 }
 

@@ -15,13 +15,10 @@ namespace {
 
 // The features as an output of the model's graph; nothing after the site is computed.
 Graph with_features(const Graph& graph, const Sae& sae) {
-  if (sae.config.hook_name.empty()) {
-    throw ConfigError(fmt::format(
-        "{}: its cfg.json does not say the site (metadata.hook_name) that it is of", sae.name));
-  }
-  Builder b(expand_sites(graph, {sae.config.hook_name}));
+  const Site site{trained_site(sae)};
+  Builder b(expand_sites(graph, {site.name}));
   Nodes nodes(sae.config, "sae");
-  b.output("features", nodes.features(nodes.pre(b.at(Site{sae.config.hook_name}))));
+  b.output("features", nodes.features(nodes.pre(b.at(site))));
   return std::move(b).finish();
 }
 

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <limits>
 
 #include "autograd/ops.h"
 
@@ -53,15 +52,12 @@ class Places {
   Value of(const Value& vector) const {  // [features] to the places
     return index_.defined() ? gather_rows(vector, index_) : vector;
   }
-  // z, without the features from `width` on.
-  Value before(const Value& z, std::int64_t width, std::int64_t features) const {
+  // z, without the features from `width` on; by a table, as all kinds whose features compete.
+  Value before(const Value& z, std::int64_t width) const {
     Builder& b = z.builder();
-    if (index_.defined()) {
-      const Value number = cast(index_, DType::f32),
-                  limit = b.scalar(static_cast<double>(width), DType::f32);
-      return select(less(number, limit), z, b.scalar(0, z.dtype()));
-    }
-    return unslice(slice(z, 1, 0, width), 1, 0, 1, features);
+    const Value number = cast(index_, DType::f32),
+                limit = b.scalar(static_cast<double>(width), DType::f32);
+    return select(less(number, limit), z, b.scalar(0, z.dtype()));
   }
 
  private:
@@ -189,7 +185,7 @@ class Emission {
     reconstruct(z);
     for (const std::int64_t width : r_.widths) {
       if (r_.kind != Kind::matryoshka || width >= r_.d_sae) continue;
-      const Value e = decoded(places_.before(z, width, r_.d_sae)) - target_;
+      const Value e = decoded(places_.before(z, width)) - target_;
       add(fmt::format("inner_mse_loss_{}", width), squared_error(e));
     }
     if (r_.rescale_by_decoder_norm) out_.features = z * places_.of(norms_);

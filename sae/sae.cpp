@@ -35,6 +35,12 @@ std::vector<std::pair<std::string, Shape>> weight_shapes(const Config& c) {
   return shapes;
 }
 
+const std::string& trained_site(const Sae& sae) {
+  if (!sae.config.hook_name.empty()) return sae.config.hook_name;
+  throw ConfigError(fmt::format(
+      "{}: its cfg.json does not say the site (metadata.hook_name) that it is of", sae.name));
+}
+
 void check_weights(const Config& config, const Parameters& weights, const std::string& where) {
   std::vector<std::string> wrong;
   Parameters left = weights;

@@ -69,6 +69,9 @@ struct Sae {
   std::optional<Tensor> sparsity;
 };
 
+// The site that it reads. Throws ConfigError when its configuration does not say it.
+const std::string& trained_site(const Sae& sae);
+
 // Throws CheckpointError for a weight that is missing, superfluous or of another shape (naming the
 // first and counting the rest), and NumericError for one that is not finite.
 void check_weights(const Config& config, const Parameters& weights, const std::string& where);

@@ -170,11 +170,16 @@ Trainer Trainer::begin(const TrainSettings& settings, Source& source, const fs::
     sample[c] = sample[c].clone();
     scale_by(sample[c], t.scales_[c]);
   }
+  std::vector<Tensor> medians(sample.size());  // of each column once, however many SAEs begin there
   for (const Job& job : settings.jobs) {
-    const Tensor& of = sample[t.column(job.rules.transcoder ? job.target : job.input)];
+    const std::size_t of = t.column(job.rules.transcoder ? job.target : job.input);
     Tensor b_dec;
-    if (settings.bias == InitialBias::mean || job.rules.transcoder) b_dec = mean_of(of);
-    else if (settings.bias == InitialBias::geometric_median) b_dec = geometric_median(of);
+    if (settings.bias == InitialBias::mean || job.rules.transcoder) {
+      b_dec = mean_of(sample[of]);
+    } else if (settings.bias == InitialBias::geometric_median) {
+      if (!medians[of].defined()) medians[of] = geometric_median(sample[of]);
+      b_dec = medians[of];
+    }
     t.jobs_.emplace_back(
         job.rules, initial_weights(job.rules, random::Key{job.rules.seed}.fold("weights"), b_dec));
   }

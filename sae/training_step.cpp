@@ -136,45 +136,46 @@ void add_part(Outcome& o, const Results& r, double batch) {
 
 }  // namespace
 
-// Runs a step; `last` are the results of its only part, or the sums of all parts.
-Outcome TrainingStep::run(const Batch& batch, ThreadPool& pool, const View& view, Feeds feeds,
-                          Results& last) {
+TrainingStep::Ran TrainingStep::run(const Batch& batch, ThreadPool& pool, const View& view,
+                                    Feeds feeds) {
   const std::int64_t rows = rows_of(rules_, view);
   const RunOptions options{.pool = &pool, .find_nan = false};
   const auto samples = static_cast<double>(rules_.batch);
-  Outcome o;
+  Ran ran;
+  Outcome& o = ran.outcome;
   o.capacity = view.capacity;
   if (view.capacity > 0) {
     apply_.reset();  // what dense steps need
     std::erase_if(bound_, [](const auto& entry) { return entry.first.starts_with("sum."); });
     feeds["x"] = batch.x;
     if (rules_.transcoder) feeds["y"] = batch.y;
-    const Plan& p = plan(view, true);
-    last = p.run(feeds, bound_, options);
-    add_part(o, last, samples);
-    o.grad_norm = last.scalar("grad_norm");
-    return o;
+    const Results r = plan(view, true).run(feeds, bound_, options);
+    add_part(o, r, samples);
+    o.grad_norm = r.scalar("grad_norm");
+    ran.fires = r.raw("fires");
+    ran.errors = r.raw("errors");
+    ran.overflow = r.scalar("overflow");
+    ran.smallest = r.scalar("smallest");
+    return ran;
   }
   for (const auto& [name, shape] : trained_shapes(rules_)) {
     if (!bound_.contains(sum_name(name))) bound_[sum_name(name)] = Tensor::zeros(shape, DType::f32);
   }
-  Tensor fires = Tensor::zeros({rules_.d_sae}, DType::f32),
-         errors = Tensor::zeros({rules_.batch}, DType::f32);
+  ran.fires = Tensor::zeros({rules_.d_sae}, DType::f32);
+  ran.errors = Tensor::zeros({rules_.batch}, DType::f32);
   for (std::int64_t begin = 0; begin < rules_.batch; begin += rows) {
     feeds["x"] = batch.x.slice(0, begin, begin + rows);
     if (rules_.transcoder) feeds["y"] = batch.y.slice(0, begin, begin + rows);
-    const Plan& p = plan(view, begin == 0);
-    last = p.run(feeds, bound_, options);
-    add_part(o, last, samples);
-    const Tensor some = last.raw("fires");
-    for (std::int64_t j = 0; j < rules_.d_sae; ++j) fires.data<float>()[j] += some.data<float>()[j];
-    copy_into(last.raw("errors"), errors.slice(0, begin, begin + rows));
+    const Results r = plan(view, begin == 0).run(feeds, bound_, options);
+    add_part(o, r, samples);
+    const Tensor some = r.raw("fires");
+    for (std::int64_t j = 0; j < rules_.d_sae; ++j)
+      ran.fires.data<float>()[j] += some.data<float>()[j];
+    copy_into(r.raw("errors"), ran.errors.slice(0, begin, begin + rows));
   }
-  fires_ = fires;
-  errors_ = errors;
   o.grad_norm = std::isfinite(o.loss) ? apply_plan().run(feeds, bound_, options).scalar("grad_norm")
                                       : std::numeric_limits<double>::quiet_NaN();
-  return o;
+  return ran;
 }
 
 Outcome TrainingStep::step(const Batch& batch, ThreadPool& pool) {
@@ -189,34 +190,27 @@ Outcome TrainingStep::step(const Batch& batch, ThreadPool& pool, double rate, co
   if (rules_.transcoder)
     feeds["y.weight"] = Tensor::scalar<float>(static_cast<float>(1 / variance));
   View view = view_for_next();
-  Results results;
-  Outcome o;
+  Ran ran;
   for (;;) {
-    o = run(batch, pool, view, feeds, results);
-    if (view.capacity == 0) break;
-    const double overflow = results.scalar("overflow");
-    fires_ = results.raw("fires");
-    errors_ = results.raw("errors");
-    if (!may_overflow(rules_, view) || overflow == 0) break;
+    ran = run(batch, pool, view, feeds);
+    if (!may_overflow(rules_, view) || ran.overflow == 0) break;
     // Nothing has moved. Twice the room, or all of it.
     view.capacity = std::min(rules_.d_sae, 2 * view.capacity);
     if (!rules_.competes() && 2 * view.capacity > rules_.d_sae) view.capacity = 0;
   }
+  Outcome& o = ran.outcome;
   if (!std::isfinite(o.loss) || !std::isfinite(o.grad_norm)) explain_failure(batch, o);
   double error = 0;
-  for (const float e : errors_.to_vector<float>()) error += e;
+  for (const float e : ran.errors.to_vector<float>()) error += e;
   o.explained_variance = variance > 0 ? 1 - error / variance : 0;
   last_l0_ = o.l0;
   last_most_ = o.most_active;
-  if (rules_.whole_batch()) {
-    const double smallest = results.scalar("smallest");
-    if (std::isfinite(smallest))
-      threshold_ = (1 - rules_.threshold_rate) * threshold_ + rules_.threshold_rate * smallest;
-  }
-  count_fires(fires_);
+  if (rules_.whole_batch() && std::isfinite(ran.smallest))
+    threshold_ = (1 - rules_.threshold_rate) * threshold_ + rules_.threshold_rate * ran.smallest;
+  count_fires(ran.fires);
   ++steps_;
   samples_ += rules_.batch;
-  if (rules_.resample_every > 0 && steps_ % rules_.resample_every == 0) resample(batch, errors_);
+  if (rules_.resample_every > 0 && steps_ % rules_.resample_every == 0) resample(batch, ran.errors);
   o.dead = dead_features();
   return o;
 }

@@ -90,7 +90,13 @@ class TrainingStep {
   // Of a dense step's first part, which begins the sums of gradients, or of a further one.
   const Plan& plan(const View& view, bool first);
   const Plan& apply_plan();
-  Outcome run(const Batch& batch, ThreadPool& pool, const View& view, Feeds feeds, Results& last);
+  struct Ran {
+    Outcome outcome;
+    Tensor fires, errors;  // [d_sae] and [batch]
+    double overflow = 0,
+           smallest = 0;  // of a table: samples that did not fit, the smallest feature
+  };
+  Ran run(const Batch& batch, ThreadPool& pool, const View& view, Feeds feeds);
   void check_batch(const Batch& batch) const;
   void count_fires(const Tensor& fires);
   void resample(const Batch& batch, const Tensor& errors);
@@ -108,7 +114,6 @@ class TrainingStep {
   std::int64_t last_most_ = -1;
   std::vector<std::int64_t> silent_, fired_;  // samples since a feature fired, and in which it did
   std::int64_t fixed_ = -1;
-  Tensor fires_, errors_;  // of the last step: [d_sae] and [batch]
 };
 
 }  // namespace vitrine::sae
