@@ -77,8 +77,7 @@ sae::Trainer resume(const SaeTrainOptions& o, Input& input) {
   } catch (const Json::exception&) {
     throw CheckpointError(
         fmt::format("{}: the run was not begun by 'vitrine sae train', so it is not known where "
-                    "its activations "
-                    "come from; go on with it by sae::Trainer::resume",
+                    "its activations come from; go on with it by sae::Trainer::resume",
                     o.common.out));
   }
   return sae::Trainer::resume(*input.source, o.common.out);
@@ -121,9 +120,8 @@ class Log {
       const std::string& name = trainer_.settings().jobs[i].name;
       if (!o_.common.quiet) {
         log(fmt::format(
-            "{}step {:>5} of {}  loss {:.4f}  L0 {:.1f}  explained {:.2f} %  dead {}  {} vectors/s "
-            " {} "
-            "left",
+            "{}step {:>5} of {}  loss {:.4f}  L0 {:.1f}  explained {:.2f} %  dead {}  "
+            "{} vectors/s  {} left",
             name.empty() ? "" : name + "  ", trainer_.steps(), trainer_.settings().steps, o.loss,
             o.l0, 100 * o.explained_variance, o.dead, grouped(std::llround(speed)),
             duration(left * seconds / static_cast<double>(count_))));
@@ -185,13 +183,11 @@ void verb_sae_train(const Arguments& arguments) {
       arguments,
       "Trains sparse autoencoders, as SAELens does, on a model's activations over texts or on\n"
       "activations in files, and writes SAELens folders. Rows are mixed in a buffer. All sites of\n"
-      "--site and all settings of --sweep are trained on the same rows, in one pass. The folder "
-      "can\n"
-      "go on at any time, even after kill -9, to the same bits.\n\n"
+      "--site and all settings of --sweep are trained on the same rows, in one pass. The folder\n"
+      "can go on at any time, even after kill -9, to the same bits.\n\n"
       "json: {meta, steps, done, seconds, saes: [{folder, input, kind, last: {loss, losses, l0,\n"
-      "explained_variance, dead, grad_norm, capacity}}]}; log.jsonl in the folder has the same "
-      "for\n"
-      "every --log-every steps\n",
+      "explained_variance, dead, grad_norm, capacity}}]}; log.jsonl in the folder has the same\n"
+      "for every --log-every steps\n",
       "vitrine sae train --site blocks.1.hook_mlp_out --data /usr/share/common-licenses/GPL-3 "
       "--features 512 --k 16 --vectors 20000 --batch 512 --buffer 8192 --out run");
   SaeTrainOptions o;

@@ -216,9 +216,8 @@ Influence influence(const nn::Model& model, const Sae& source, const Sae& target
     }
     keep_strongest(found.causes, spec.causes,
                    [](const Cause& c) { return std::abs(c.first_order); });
-    const double before = machine.after(t, {});
     for (std::size_t i = 0; i < found.causes.size() && static_cast<int>(i) < spec.verify; ++i)
-      found.causes[i].exact = before - machine.after(t, {found.causes[i].source});
+      found.causes[i].exact = t.pre - machine.after(t, {found.causes[i].source});
     out.targets.push_back(std::move(found));
   }
   return out;
