@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <optional>
 
 #include "autograd/op_table.h"
 #include "autograd/optimise.h"
@@ -104,6 +105,11 @@ std::vector<Type> types_of_inputs(const Graph& g, const Node& n) {
   return in;
 }
 
+bool same_elements(const Operand& a, const Operand& b) {
+  return a.storage == b.storage && a.layout.offset == b.layout.offset &&
+         a.layout.shape == b.layout.shape && a.layout.strides == b.layout.strides;
+}
+
 bool covers_its_storage(const Operand& o, const Storage& s) {
   return o.layout.offset == 0 && o.layout.is_contiguous() &&
          numel(o.layout.shape) * size_of(s.dtype) == s.bytes;
@@ -196,9 +202,8 @@ bool donate(std::vector<Storage>& storage, std::vector<Step>& steps, const Opera
     const bool reads_leaf = step.in[k].storage == leaf.storage;
     if (first && k > 0 && reads_leaf) return false;
     if (first && k == 0 && !reads_leaf) return false;
-    if (reads_leaf &&
-        !(step.in[k].layout.strides == leaf.layout.strides && step.in[k].layout.offset == 0))
-      return false;
+    // Read as it is: a slice or a broadcast of the old value would be overwritten while others still need it.
+    if (reads_leaf && !same_elements(step.in[k], leaf)) return false;
   }
   for (std::size_t i = maker + 1; i < steps.size(); ++i) {
     for (const Operand& o : steps[i].in) {
@@ -335,7 +340,8 @@ Plan compile(const Graph& graph, const Fetch& wanted, const Updates& updates) {
     program->stats.result_bytes += s.bytes;
   }
 
-  // Updated leaves: written in place where that is safe, copied at the end otherwise.
+  // Updated leaves: written in place where that is safe, copied at the end otherwise. Every update is of the values
+  // before the run, so what another update would overwrite (a leaf, or a view of one) is kept aside first.
   program->feed_written.assign(program->feeds.size(), false);
   program->parameter_written.assign(program->parameters.size(), false);
   const auto set_value = [&](int from, int to) {  // views of a donated value look into the leaf
@@ -345,14 +351,26 @@ Plan compile(const Graph& graph, const Fetch& wanted, const Updates& updates) {
     for (NamedResult& r : program->results)
       r.operand.storage = r.operand.storage == from ? to : r.operand.storage;
     for (Copy& c : program->copies) c.from.storage = c.from.storage == from ? to : c.from.storage;
+    for (Operand& o : operand) o.storage = o.storage == from ? to : o.storage;
   };
-  for (const LeafUpdate& u : leaf_updates) {
-    const Operand leaf = of(u.leaf), value = of(u.value);
+  std::vector<std::optional<Operand>> aside(leaf_updates.size());
+  for (std::size_t i = 0; i < leaf_updates.size(); ++i) {
+    const Operand value = of(leaf_updates[i].value), own = of(leaf_updates[i].leaf);
+    const bool of_updated_leaf =
+        std::any_of(leaf_updates.begin(), leaf_updates.end(),
+                    [&](const LeafUpdate& u) { return of(u.leaf).storage == value.storage; });
+    if (!of_updated_leaf || same_elements(value, own)) continue;
+    aside[i] = new_storage(g.node(leaf_updates[i].value).type, Storage::Where::arena, 0);
+    program->kept_aside.push_back({value, *aside[i]});
+  }
+  for (std::size_t i = 0; i < leaf_updates.size(); ++i) {
+    const LeafUpdate& u = leaf_updates[i];
+    const Operand leaf = of(u.leaf), value = aside[i] ? *aside[i] : of(u.value);
     const Storage& s = program->storage[static_cast<std::size_t>(leaf.storage)];
     (s.where == Storage::Where::feed ? program->feed_written
                                      : program->parameter_written)[static_cast<std::size_t>(s.at)] =
         true;
-    if (leaf.storage == value.storage) continue;  // the leaf itself
+    if (same_elements(leaf, value)) continue;  // the leaf itself
     const bool fetched =
         std::any_of(program->results.begin(), program->results.end(), [&](const NamedResult& r) {
           return r.operand.storage == leaf.storage;
@@ -393,6 +411,10 @@ Plan compile(const Graph& graph, const Fetch& wanted, const Updates& updates) {
   for (const Copy& c : program->copies)
     last_read[static_cast<std::size_t>(c.from.storage)] = static_cast<int>(program->steps.size());
   ArenaPlanner planner;
+  for (const Copy& c : program->kept_aside) {  // from before the first step to the end
+    Storage& s = program->storage[static_cast<std::size_t>(c.to.storage)];
+    s.at = planner.take(s.bytes);
+  }
   std::vector<std::vector<int>> dies(program->steps.size());
   for (std::size_t s = 0; s < program->storage.size(); ++s) {
     const bool ends = last_read[s] >= 0 && last_read[s] < static_cast<int>(program->steps.size());

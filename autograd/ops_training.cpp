@@ -126,6 +126,24 @@ Reach reach_write_rows(const ReachCall& c) {
   return {table, x, reach_all()};
 }
 
+// dtable = dy, 0 where rows were written. dx[i] = dy[index[i]] if i was the last to write there, else 0: who was is
+// found by writing the numbers of the rows themselves.
+Grads vjp_write_rows(const VjpCall& c) {
+  Builder& b = c.builder;
+  const Shape& written = c.in[1].shape();
+  const std::int64_t n = written[0], rows = c.in[0].shape()[0];
+  const Value zero = b.scalar(0, c.grad.dtype());
+  Tensor count = Tensor::empty({n, 1}, DType::f64);
+  for (std::int64_t i = 0; i < n; ++i) count.data<double>()[i] = static_cast<double>(i);
+  const Value numbers = b.constant(count);
+  const Value writers = write_rows(b.constant(Tensor::zeros({rows, 1}, DType::f64)), numbers, c.in[2]);
+  Shape line = written;  // [n, 1, ...]
+  for (int axis = 1; axis < line.size(); ++axis) line[axis] = 1;
+  const Value last = reshape(equal(gather_rows(writers, c.in[2]), numbers), line);
+  return {write_rows(c.grad, broadcast_to(zero, written), c.in[2]),
+          select(last, gather_rows(c.grad, c.in[2]), zero), Value()};
+}
+
 // ---- dropout ----------------------------------------------------------------------------------
 Type infer_dropout(const InferCall& c) {
   const DropoutRule& r = c.as<DropoutRule>();
@@ -200,16 +218,12 @@ extern constinit const OpDef kAdamW = {
     .in_place = OpDef::InPlace::first_input};
 extern constinit const OpDef kWriteRows = {
     .name = "write_rows",
-    .doc = "y = table, then y[index[i]] = x[i]; dx = gather_rows(dy)",
+    .doc = "y = table, then y[index[i]] = x[i], the last one where an index is said twice; dx = dy[index[i]], 0 for those "
+           "that were overwritten",
     .infer = infer_write_rows,
     .eval =
         [](const EvalCall& c) { kernels::write_rows(c.pool, c.in[0], c.in[1], c.in[2], c.out); },
-    .vjp =
-        [](const VjpCall& c) {
-          Shape rows = c.in[1].shape();
-          const Value nothing = broadcast_to(c.builder.scalar(0, c.grad.dtype()), rows);
-          return Grads{write_rows(c.grad, nothing, c.in[2]), gather_rows(c.grad, c.in[2]), Value()};
-        },
+    .vjp = vjp_write_rows,
     .reach = reach_write_rows,
     .parts = [](const ReachCall&, int) -> std::optional<Parts> { return {}; },  // rows have numbers
     .in_place = OpDef::InPlace::first_input};

@@ -111,6 +111,17 @@ bool same_program(const Graph& a, const Graph& b) {
   for (auto x = a.outputs().begin(), y = b.outputs().begin(); x != a.outputs().end(); ++x, ++y) {
     if (x->first != y->first || !matched(x->second, y->second)) return false;
   }
+  // Results are unpacked by the row table, so it is part of what a plan gives.
+  if (a.rows().has_value() != b.rows().has_value()) return false;
+  if (a.rows()) {
+    const auto same = [&](NodeId in_a, NodeId in_b) {
+      return in_a == kNoNode || in_b == kNoNode ? in_a == in_b : matched(in_a, in_b);
+    };
+    if (!same(a.rows()->sequence, b.rows()->sequence) ||
+        !same(a.rows()->position, b.rows()->position) || !same(a.rows()->keys, b.rows()->keys)) {
+      return false;
+    }
+  }
   return true;
 }
 

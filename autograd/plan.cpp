@@ -57,6 +57,11 @@ std::vector<Tensor> bind_leaves(const std::vector<NamedLeaf>& leaves,
       throw GraphError(fmt::format("the {} '{}' is updated by this plan and must be contiguous",
                                    what, leaf.name));
     }
+    if (written[bound.size()] && it->second.is_read_only()) {
+      throw GraphError(fmt::format(
+          "the {} '{}' is updated by this plan, but its memory is read-only (mapped from a file): give a clone() of it",
+          what, leaf.name));
+    }
     bound.push_back(it->second.contiguous());
   }
   return bound;
@@ -118,6 +123,30 @@ Tensor copy_of(const Tensor& leaf, const Layout& layout) {
       .clone();
 }
 
+// The row table of the batch, whether or not a step reads it: results are unpacked by it.
+void check_row_table(const Graph& g, const Feeds& feeds) {
+  const auto fed = [&](NodeId id) -> const Tensor* {
+    if (id == kNoNode || !g.contains(id)) return nullptr;
+    const auto* leaf = std::get_if<LeafName>(&g.node(id).attributes);
+    const auto it = leaf == nullptr ? feeds.end() : feeds.find(leaf->name);
+    return it == feeds.end() || !(Type{it->second.dtype(), it->second.shape()} == g.node(id).type)
+               ? nullptr
+               : &it->second;
+  };
+  const Tensor* sequence = fed(g.rows()->sequence);
+  if (sequence == nullptr) return;
+  const Tensor* keys = fed(g.rows()->keys);
+  // No sequence is empty, so there are no more of them than rows or lines of the key table.
+  const std::int64_t count = keys != nullptr ? keys->dim(0) : sequence->numel();
+  const std::vector<std::int64_t> of_row = sequence->to_vector<std::int64_t>();
+  for (std::size_t r = 0; r < of_row.size(); ++r) {
+    if (of_row[r] >= 0 && of_row[r] < count) continue;
+    throw GraphError(fmt::format(
+        "the input '{}' says that row {} belongs to sequence {}; there are sequences 0 to {}",
+        std::get<LeafName>(g.node(g.rows()->sequence).attributes).name, r, of_row[r], count - 1));
+  }
+}
+
 }  // namespace
 
 Results Plan::run(const Feeds& feeds, const Parameters& parameters,
@@ -127,8 +156,14 @@ Results Plan::run(const Feeds& feeds, const Parameters& parameters,
   const std::vector<Tensor> fed = bind_leaves(p.feeds, p.feed_written, feeds, "input"),
                             weights = bind_leaves(p.parameters, p.parameter_written, parameters,
                                                   "parameter");
+  if (p.graph.rows()) check_row_table(p.graph, feeds);
   ThreadPool serial(1);
   ThreadPool& pool = options.pool != nullptr ? *options.pool : serial;
+
+  const bool repeatable =
+      std::none_of(p.feed_written.begin(), p.feed_written.end(), [](bool w) { return w; }) &&
+      std::none_of(p.parameter_written.begin(), p.parameter_written.end(),
+                   [](bool w) { return w; });
 
   const auto execute = [&](bool check) {
     const ArenaPool::Lease arena = p.arenas.lease(p.stats.arena_bytes);
@@ -175,12 +210,15 @@ Results Plan::run(const Feeds& feeds, const Parameters& parameters,
           throw NumericError(fmt::format("the parameter '{}' holds NaN", p.parameters[i].name));
       }
     }
+    for (const Copy& c : p.kept_aside) kernels::copy(pool, view(c.from), view(c.to));
     std::vector<View> in;
     int done = 0;
     std::vector<std::int64_t> spent(2 * p.steps.size());  // nanoseconds: step, its products, ...
     Reading before = Reading::now();
     for (const Step& step : p.steps) {
-      if (options.cancel != nullptr && options.cancel->load(std::memory_order_relaxed)) {
+      // A run that updates leaves is not left half done: it is stopped before its first step or not at all.
+      if ((repeatable || done == 0) && options.cancel != nullptr &&
+          options.cancel->load(std::memory_order_relaxed)) {
         throw InterruptedError("the run was cancelled");
       }
       in.clear();
@@ -224,10 +262,6 @@ Results Plan::run(const Feeds& feeds, const Parameters& parameters,
   };
 
   Results results = execute(false);
-  const bool repeatable =
-      std::none_of(p.feed_written.begin(), p.feed_written.end(), [](bool w) { return w; }) &&
-      std::none_of(p.parameter_written.begin(), p.parameter_written.end(),
-                   [](bool w) { return w; });
   if (options.find_nan) {
     for (const auto& [name, entry] : results.values_) {
       if (holds_nan(pool, entry.tensor)) {

@@ -48,7 +48,7 @@ Fetch fetch(const W&... wants) {
 // What leaves hold after a run: {"w", "w.next"} writes the output "w.next" into the tensor given
 // for the leaf "w". Where the op that makes the new value can work in place and nothing reads the
 // old one later, no copy is made: this is how an optimiser updates weights and how keys and values
-// are cached.
+// are cached. All updates are of the values before the run, in whatever order they are made.
 using Updates = std::map<std::string, std::string, std::less<>>;
 
 // ---- what comes back --------------------------------------------------------------------------
@@ -96,7 +96,9 @@ struct RunOptions {
   // When a result holds NaN the run is repeated with every step checked, and NumericError names the
   // first op, its place in the model and its inputs. false returns the NaN.
   bool find_nan = true;
-  const std::atomic<bool>* cancel = nullptr;  // checked between steps; InterruptedError when set
+  // Checked between steps; InterruptedError when set. A plan with updates looks at it before its first step alone, so
+  // that no leaf is left half updated.
+  const std::atomic<bool>* cancel = nullptr;
   std::function<void(int done, int total)> progress;  // after each step
 };
 

@@ -56,6 +56,7 @@ struct Plan::Program {
   std::vector<Storage> storage;
   std::deque<Node> fused;  // nodes that stand for two of the graph
   std::vector<Step> steps;
+  std::vector<Copy> kept_aside;                       // before the first step: what updates would overwrite
   std::vector<Copy> copies;                           // updates that could not be made in place
   std::vector<bool> feed_written, parameter_written;  // leaves that a run writes
   std::vector<NamedLeaf> feeds, parameters;

@@ -120,6 +120,8 @@ void unpick(ThreadPool& pool, const View& x, const View& index, const View& out)
 struct Tables {
   View sequence, position, keys;
 };
+// Throws GraphError, naming the row, for a sequence or a key row that there is not. All of these functions call it.
+void check_tables(const Tables& t, std::int64_t key_rows);
 // out[r, h, c] = scale * sum_e q[r, h, e] k[keys[sequence[r], c], h, e]; -inf where there is no
 // key.
 void attention_scores(ThreadPool& pool, const View& q, const View& k, const Tables& t, double scale,

@@ -1,12 +1,15 @@
 // Attention over row tables: each query row finds its key rows by (sequence, position), so ragged
 // batches, a key-value cache and many edited copies of one prompt are the same case. Work is cut
 // over (row, head).
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <variant>
 #include <vector>
 
+#include "tensor/error.h"
 #include "tensor/kernels.h"
 #include "tensor/kernels_simd.h"
 #include "tensor/strided_reader.h"
@@ -223,8 +226,28 @@ void dispatch_compute(DType dtype, const F& f) {
 
 }  // namespace
 
+void check_tables(const Tables& t, std::int64_t key_rows) {
+  const IndexTable sequence(t.sequence), keys(t.keys);
+  const std::int64_t sequences = t.keys.shape[0], context = t.keys.shape[1];
+  for (std::int64_t r = 0; r < t.sequence.numel(); ++r) {
+    const std::int32_t s = sequence.data()[r];
+    if (s >= 0 && s < sequences) continue;
+    throw GraphError(
+        fmt::format("the row table says that row {} belongs to sequence {}; there are sequences 0 to {}", r, s,
+                    sequences - 1));
+  }
+  for (std::int64_t i = 0; i < t.keys.numel(); ++i) {
+    const std::int32_t row = keys.data()[i];
+    if (row >= -1 && row < key_rows) continue;
+    throw GraphError(fmt::format(
+        "the row table says that position {} of sequence {} is in key row {}; there are rows 0 to {}, and -1 for none",
+        i % context, i / context, row, key_rows - 1));
+  }
+}
+
 void attention_scores(ThreadPool& pool, const View& q, const View& k, const Tables& t, double scale,
                       const View& out) {
+  check_tables(t, k.shape[0]);
   dispatch_compute(q.dtype, [&]<class T>(T) {
     scores_as<T>(pool, q, k, t, scale, -std::numeric_limits<T>::infinity(), out);
   });
@@ -232,21 +255,25 @@ void attention_scores(ThreadPool& pool, const View& q, const View& k, const Tabl
 
 void attention_outer(ThreadPool& pool, const View& q, const View& k, const Tables& t,
                      const View& out) {
+  check_tables(t, k.shape[0]);
   dispatch_compute(q.dtype, [&]<class T>(T) { scores_as<T>(pool, q, k, t, 1.0, T(0), out); });
 }
 
 void attention_mix(ThreadPool& pool, const View& p, const View& v, const Tables& t,
                    const View& out) {
+  check_tables(t, v.shape[0]);
   dispatch_compute(p.dtype, [&]<class T>(T) { mix_as<T>(pool, p, v, t, out); });
 }
 
 void attention_mix_transposed(ThreadPool& pool, const View& p, const View& x, const Tables& t,
                               const View& out) {
+  check_tables(t, out.shape[0]);
   dispatch_compute(p.dtype, [&]<class T>(T) { mix_transposed_as<T>(pool, p, x, t, out); });
 }
 
 void attention(ThreadPool& pool, const View& q, const View& k, const View& v, const Tables& t,
                double scale, std::int64_t offset, const View& out) {
+  check_tables(t, k.shape[0]);
   dispatch_compute(q.dtype,
                    [&]<class T>(T) { attention_as<T>(pool, q, k, v, t, scale, offset, out); });
 }

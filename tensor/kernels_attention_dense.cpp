@@ -4,8 +4,11 @@
 // order of all sums is fixed.
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <chrono>
 #include <cstdint>
+#include <limits>
+#include <type_traits>
 #include <vector>
 
 #include "tensor/gemm_product.h"
@@ -34,7 +37,8 @@ std::vector<std::int32_t> table(const View& view) {
                              : std::vector<std::int32_t>(data, data + view.numel());
 }
 
-std::vector<Sequence> sequences_of(const Tables& t, std::int64_t offset) {
+std::vector<Sequence> sequences_of(const Tables& t, std::int64_t offset, std::int64_t key_rows) {
+  check_tables(t, key_rows);
   const auto sequence = table(t.sequence), position = table(t.position), keys = table(t.keys);
   const std::int64_t context = t.keys.shape[1];
   std::vector<Sequence> out(static_cast<std::size_t>(t.keys.shape[0]));
@@ -86,6 +90,19 @@ class Block {
   const T* row(std::int64_t i) const { return data_ + i * stride_; }
   Matrix<T> from(std::int64_t i) const { return {row(i), stride_, 1}; }  // its rows from row i on
   std::int64_t width() const { return width_; }
+
+  // Whether none of its first `rows` rows holds an infinity or NaN: their exponent bits are all set.
+  bool finite(std::size_t rows) const {
+    using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+    constexpr Bits exponent = std::bit_cast<Bits>(std::numeric_limits<T>::infinity());
+    Bits any = 0;
+    for (std::size_t i = 0; i < rows; ++i) {
+      const T* from = row(static_cast<std::int64_t>(i));
+      for (std::int64_t j = 0; j < width_; ++j)
+        any |= Bits((std::bit_cast<Bits>(from[j]) & exponent) == exponent);
+    }
+    return any == 0;
+  }
 
  private:
   std::int64_t width_, stride_ = 0;
@@ -144,12 +161,14 @@ void pattern_of(const Sequence& s, const Block<T>& q, const Block<T>& k, std::in
 }
 
 // Calls f(begin, rows, end) for blocks of query rows; end is the number of keys that the block
-// sees.
+// sees. A block multiplies the zeros of keys that a row does not see with whatever is there, which is no zero where
+// it is not finite: then (`together` false) each row is a block of its own, which ends at the last key that it sees.
 template <class F>
-void for_blocks(const Sequence& s, const F& f) {
+void for_blocks(const Sequence& s, bool together, const F& f) {
   const auto n = static_cast<std::int64_t>(s.queries.size());
-  for (std::int64_t begin = 0; begin < n; begin += kBlock) {
-    const std::int64_t rows = std::min(kBlock, n - begin);
+  const std::int64_t block = together ? kBlock : 1;
+  for (std::int64_t begin = 0; begin < n; begin += block) {
+    const std::int64_t rows = std::min(block, n - begin);
     f(begin, rows, *std::max_element(s.visible.begin() + begin, s.visible.begin() + begin + rows));
   }
 }
@@ -163,7 +182,7 @@ T* head_row(T* base, std::int64_t heads, std::int64_t width, std::int64_t row, s
 template <class T>
 void dense_as(ThreadPool& pool, const View& q, const View& k, const View& v, const Tables& t,
               double scale, std::int64_t offset, const View& out) {
-  const std::vector<Sequence> sequences = sequences_of(t, offset);
+  const std::vector<Sequence> sequences = sequences_of(t, offset, k.shape[0]);
   const std::int64_t heads = q.shape[1], width = v.shape[2];
   const auto n = static_cast<std::int64_t>(sequences.size());
   for_tasks<T>(pool, n * heads, [&](std::int64_t task, Buffers<T>& buffers) {
@@ -171,7 +190,7 @@ void dense_as(ThreadPool& pool, const View& q, const View& k, const View& v, con
     const std::int64_t head = task % heads;
     const Block<T> queries(q, head, s.queries), keys(k, head, s.keys), values(v, head, s.keys);
     std::vector<T>& z = buffers.rows;
-    for_blocks(s, [&](std::int64_t begin, std::int64_t rows, std::int64_t end) {
+    for_blocks(s, values.finite(s.keys.size()), [&](std::int64_t begin, std::int64_t rows, std::int64_t end) {
       pattern_of(s, queries, keys, begin, rows, end, static_cast<T>(scale), buffers);
       z.assign(static_cast<std::size_t>(rows * width), T(0));
       product<T>(buffers, rows, width, end, {buffers.pattern.data(), end, 1}, values.from(0), false,
@@ -218,7 +237,9 @@ void grad_of(const GradCall<T>& c, const Sequence& s, std::int64_t head, Buffers
   buffers.dkeys.assign(static_cast<std::size_t>(count * width), T(0));
   buffers.dvalues.assign(static_cast<std::size_t>(count * width), T(0));
   const auto& simd = simd::rows<T>();
-  for_blocks(s, [&](std::int64_t begin, std::int64_t rows, std::int64_t end) {
+  const bool together = queries.finite(s.queries.size()) && grads.finite(s.queries.size()) &&
+                        keys.finite(s.keys.size()) && values.finite(s.keys.size());
+  for_blocks(s, together, [&](std::int64_t begin, std::int64_t rows, std::int64_t end) {
     if (end == 0) return;
     pattern_of(s, queries, keys, begin, rows, end, c.scale, buffers);
     buffers.dpattern.resize(static_cast<std::size_t>(rows * end));
@@ -252,7 +273,7 @@ void grad_of(const GradCall<T>& c, const Sequence& s, std::int64_t head, Buffers
 template <class T>
 void grad_as(ThreadPool& pool, const View& q, const View& k, const View& v, const View& dz,
              const Tables& t, double scale, std::int64_t offset, const View& out) {
-  const std::vector<Sequence> sequences = sequences_of(t, offset);
+  const std::vector<Sequence> sequences = sequences_of(t, offset, k.shape[0]);
   const std::int64_t heads = q.shape[1], size = q.numel();
   fill(pool, 0, out);  // rows that nobody looks at
   T* base = out.as<T>();

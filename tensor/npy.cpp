@@ -221,7 +221,7 @@ Tensor load_npy(const std::filesystem::path& path) {
               static_cast<std::uintptr_t>(size_of(d.dtype)) ==
           0 &&
       !data.empty()) {
-    tensor = Tensor::wrap(mapped.owner, data.data(), stored, d.dtype);
+    tensor = Tensor::wrap(mapped.owner, data.data(), stored, d.dtype).as_read_only();
   } else {
     tensor = Tensor::empty(stored, d.dtype);
     if (!data.empty()) std::memcpy(tensor.view().data, data.data(), data.size());

@@ -244,7 +244,7 @@ Tensor SafeTensors::at(std::string_view name) const {
     std::memcpy(out.view().data, data, entry.bytes.size());
     return out;
   }
-  return Tensor::wrap(entry.owner, data, entry.shape, type.dtype);
+  return Tensor::wrap(entry.owner, data, entry.shape, type.dtype).as_read_only();
 }
 
 void save_safetensors(const std::filesystem::path& file, const NamedTensors& tensors,

@@ -183,6 +183,12 @@ View Tensor::view() const {
   return {data_ + layout_.offset * size_of(dtype_), dtype_, layout_.shape, layout_.strides};
 }
 
+Tensor Tensor::as_read_only() const {
+  Tensor out = *this;
+  out.read_only_ = true;
+  return out;
+}
+
 Tensor Tensor::with_layout(const Layout& layout) const {
   if (!defined()) throw_undefined("a view");
   Tensor out = *this;

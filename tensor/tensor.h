@@ -54,9 +54,13 @@ class Tensor {
   static Tensor scalar(T value) {
     return of<T>({}, std::vector<T>{value});
   }
-  // Memory owned by somebody else (a mapped file): `owner` keeps it alive. Read-only by convention.
+  // Memory owned by somebody else: `owner` keeps it alive.
   static Tensor wrap(std::shared_ptr<const void> owner, const std::byte* data, const Shape& shape,
                      DType dtype);
+  // The same elements, marked as memory that nobody may write (a mapped file). Views of it are marked too, copies are
+  // not. A plan refuses to update such a tensor.
+  Tensor as_read_only() const;
+  bool is_read_only() const { return read_only_; }
 
   bool defined() const { return data_ != nullptr || storage_ != nullptr; }
   const Shape& shape() const { return layout_.shape; }
@@ -70,7 +74,7 @@ class Tensor {
   bool shares_storage_with(const Tensor& other) const { return storage_ == other.storage_; }
 
   // Pointer to element 0. Throws ShapeError when T is not the dtype. Beyond element 0, mind the
-  // strides.
+  // strides. What is_read_only() may be read through it, not written.
   template <class T>
   T* data() const;
   template <class T>
@@ -105,6 +109,7 @@ class Tensor {
   std::shared_ptr<void> storage_;
   std::byte* data_ = nullptr;  // start of the storage; layout_.offset is relative to it
   DType dtype_ = DType::f32;
+  bool read_only_ = false;
   Layout layout_;
 };
 

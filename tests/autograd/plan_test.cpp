@@ -324,6 +324,120 @@ TEST(Plan, CopiesAnUpdateWhenTheOldValueIsReadLater) {
   }
 }
 
+// A step may write over the leaf that it reads only where it reads it element by element.
+TEST(Plan, AnUpdateOfABroadcastLeafReadsTheOldValues) {
+  Builder b;
+  const Value w = b.parameter("w", f32({4, 4})), x = b.input("x", f32({4, 4}));
+  b.output("w.next", slice(w, 0, 0, 1) + x);
+  const Plan plan = compile(std::move(b).finish(), fetch(value("w.next")), {{"w", "w.next"}});
+  const Tensor w0 = Tensor::full({4, 4}, DType::f32, 1);
+  plan.run({{"x", Tensor::full({4, 4}, DType::f32, 1)}}, {{"w", w0}});
+  EXPECT_EQ(w0.to_vector<float>(), std::vector<float>(16, 2));
+}
+
+// Every update is of the values before the run: names, and so the order of updates, do not matter.
+TEST(Plan, UpdatesReadTheOldValuesOfEachOther) {
+  const auto vectors = [](const Parameters& p) {
+    return std::pair(p.at("a").to_vector<float>(), p.at("w").to_vector<float>());
+  };
+  using V = std::vector<float>;
+  for (const bool other_name : {false, true}) {
+    const std::string w_name = other_name ? "A" : "w";
+    Builder b;
+    const Value w = b.parameter(w_name, f32({2, 2})), a = b.parameter("a", f32({2, 2}));
+    b.output("same", identity(w));
+    b.output("turned", permute(w, {1, 0}));
+    b.output("a.turned", permute(a, {1, 0}));
+    b.output("more", w + 1.0);
+    const Graph g = std::move(b).finish();
+    const auto run = [&](const Updates& updates) {
+      Parameters p = {{w_name, Tensor::of<float>({2, 2}, {1, 2, 3, 4})},
+                      {"a", Tensor::of<float>({2, 2}, {5, 6, 7, 8})}};
+      compile(g, fetch(value("more")), updates).run({}, p);
+      p["w"] = p[w_name];
+      return vectors(p);
+    };
+    EXPECT_EQ(run({{"a", "same"}, {w_name, "more"}}), std::pair(V({1, 2, 3, 4}), V({2, 3, 4, 5})));
+    EXPECT_EQ(run({{"a", "turned"}, {w_name, "a.turned"}}), std::pair(V({1, 3, 2, 4}), V({5, 7, 6, 8})));
+    EXPECT_EQ(run({{w_name, "turned"}}), std::pair(V({5, 6, 7, 8}), V({1, 3, 2, 4})));
+    EXPECT_EQ(run({{"a", "more"}, {w_name, "more"}}), std::pair(V({2, 3, 4, 5}), V({2, 3, 4, 5})));
+  }
+}
+
+TEST(Plan, ReadOnlyTensorsAreNotUpdated) {
+  Builder b;
+  const Value w = b.parameter("w", f32({3}));
+  b.output("w.next", w * 2.0);
+  const Plan plan = compile(std::move(b).finish(), fetch(value("w.next")), {{"w", "w.next"}});
+  const Tensor mapped = numbers({3}).as_read_only();
+  EXPECT_ERROR(GraphError, "the parameter 'w' is updated by this plan, but its memory is read-only",
+               plan.run({}, {{"w", mapped}}));
+  EXPECT_TRUE(mapped.slice(0, 0, 2).is_read_only());
+  EXPECT_FALSE(mapped.clone().is_read_only());
+  plan.run({}, {{"w", mapped.clone()}});
+}
+
+// What is half done cannot be undone: such a run is stopped before it begins, or not at all.
+TEST(Plan, ARunThatUpdatesIsNotCancelledInTheMiddle) {
+  Builder b;
+  const Value w = b.parameter("w", f32({4})), v = b.parameter("v", f32({4}));
+  b.output("w.next", w + 1.0);
+  b.output("v.next", exp(v) + 1.0);
+  const Plan plan = compile(std::move(b).finish(), fetch(value("v.next")), {{"w", "w.next"}, {"v", "v.next"}});
+  const Parameters p = {{"w", Tensor::zeros({4}, DType::f32)}, {"v", Tensor::zeros({4}, DType::f32)}};
+  std::atomic<bool> cancel = false;
+  plan.run({}, p, {.cancel = &cancel, .progress = [&](int, int) { cancel = true; }});
+  EXPECT_EQ(p.at("w").to_vector<float>(), std::vector<float>(4, 1));
+  EXPECT_EQ(p.at("v").to_vector<float>(), std::vector<float>(4, 2));
+  EXPECT_ERROR(InterruptedError, "cancelled", plan.run({}, p, {.cancel = &cancel}));
+  EXPECT_EQ(p.at("w").to_vector<float>(), std::vector<float>(4, 1));
+}
+
+TEST(Plan, SlicesOfOneTensorAreDifferentConstants) {
+  const Tensor t = Tensor::of<float>({4}, {1, 2, 3, 4});
+  const auto graph = [&](const Tensor& first, const Tensor& second) {
+    Builder b;
+    b.output("y", b.constant(first) + b.constant(second));
+    return std::move(b).finish();
+  };
+  const Graph g = graph(t.slice(0, 0, 2), t.slice(0, 2, 4));
+  EXPECT_EQ(compile(g, fetch(value("y"))).run({}, {})["y"].to_vector<float>(), (std::vector<float>{4, 6}));
+  PlanCache plans;
+  plans.get(g, fetch(value("y")));
+  const Graph other = graph(t.slice(0, 2, 4), t.slice(0, 2, 4));
+  EXPECT_EQ(plans.get(other, fetch(value("y"))).run({}, {})["y"].to_vector<float>(),
+            (std::vector<float>{6, 8}));
+  EXPECT_EQ(plans.hits(), 0);
+}
+
+// The same nodes, with and without a row table: what comes back is of another shape.
+TEST(Plan, CachedPlansKeepTheirRowTable) {
+  const auto graph = [&](bool with_table) {
+    Builder b;
+    const Value x = b.input("x", f32({4, 1}));
+    const Value sequence = b.input("sequence", {DType::i32, {4}}), position = b.input("position", {DType::i32, {4}}),
+                keys = b.input("keys", {DType::i32, {2, 2}});
+    if (with_table) b.rows(sequence, position, keys);
+    b.output("y", b.site("y", x * 2.0, {Axis::row, Axis::feature}));
+    return std::move(b).finish();
+  };
+  const Feeds feeds = {{"x", Tensor::full({4, 1}, DType::f32, 1)},
+                       {"sequence", Tensor::of<std::int32_t>({4}, {0, 0, 1, 1})},
+                       {"position", Tensor::of<std::int32_t>({4}, {0, 1, 0, 1})},
+                       {"keys", Tensor::of<std::int32_t>({2, 2}, {0, 1, 2, 3})}};
+  PlanCache plans;
+  for (const bool with_table : {true, false, true}) {
+    const Results r = plans.get(graph(with_table), fetch(sites("y"))).run(feeds, {});
+    EXPECT_EQ(r["y"].shape(), with_table ? Shape({2, 2, 1}) : Shape({4, 1}));
+  }
+  Feeds wrong = feeds;
+  for (const int sequence : {-1, 2, 1 << 30}) {
+    wrong["sequence"] = Tensor::of<std::int32_t>({4}, {0, 0, 1, sequence});
+    EXPECT_ERROR(GraphError, "'sequence' says that row 3 belongs to sequence",
+                 plans.get(graph(true), fetch(sites("y"))).run(wrong, {}));
+  }
+}
+
 TEST(Plan, UpdatesAreChecked) {
   Builder b;
   const Value w = b.parameter("w", f32({3})), v = b.parameter("v", f32({3}));

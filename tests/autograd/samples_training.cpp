@@ -92,6 +92,8 @@ void add_write_rows(std::vector<Sample>& out) {
   add("none", {3, 2}, {0, 2}, {});
   add("scalars", {4}, {2}, {2, 1});
   add("heads", {3, 2, 2}, {1, 2, 2}, {1});
+  add("written twice", {4, 3}, {4, 3}, {3, 0, 3, 3});
+  add("scalars written twice", {4}, {3}, {2, 1, 2});
   for (const Viewed& v : views()) {
     out.push_back(
         {"write_rows",

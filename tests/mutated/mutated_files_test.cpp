@@ -1,0 +1,288 @@
+// Every reader on files that accidents and strangers have changed: each is refused with an Error of the library, or
+// gives something that keeps the reader's promises. VITRINE_MUTATED_FILES says how many files a reader gets.
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "autograd/intervention_json.h"
+#include "interp/contexts_checkpoint.h"
+#include "nn/checkpoint.h"
+#include "nn/config.h"
+#include "nn/documents.h"
+#include "nn/model.h"
+#include "nn/save_tokenizer.h"
+#include "nn/tokenizer.h"
+#include "nn/trainer.h"
+#include "nn/utf8.h"
+#include "sae/folder.h"
+#include "sae/trainer.h"
+#include "tensor/error.h"
+#include "tensor/file.h"
+#include "tensor/npy.h"
+#include "tensor/safetensors.h"
+#include "tests/mutated/mutate.h"
+#include "tests/nn/small_training.h"
+#include "tests/sae/small_sae.h"
+#include "tests/sae/synthetic.h"
+#include "tests/support.h"
+#include "tests/tensor/temporary_folder.h"
+
+namespace vitrine::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string read_bytes(const fs::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+void write_bytes(const fs::path& file, const std::string& bytes) {
+  std::ofstream(file, std::ios::binary | std::ios::trunc) << bytes;
+}
+
+// A format: a folder of good files, the one that is changed, and who reads it.
+struct Reader {
+  std::string name;
+  Format format;
+  std::string file;                                // in the folder, the one that is changed
+  std::function<void(const fs::path&)> make;       // writes the good files into an empty folder
+  std::function<void(const fs::path&)> read;       // throws an Error, or checks what it has read
+};
+void PrintTo(const Reader& reader, std::ostream* out) { *out << reader.name; }
+
+void every_element(const Tensor& tensor) {
+  ASSERT_EQ(static_cast<std::int64_t>(tensor.to_vector<double>().size()), tensor.numel());
+}
+
+void copy(const fs::path& from, const fs::path& folder, const std::vector<std::string>& names) {
+  for (const std::string& name : names)
+    fs::copy_file(from / name, folder / name, fs::copy_options::overwrite_existing);
+}
+
+nn::TrainingSettings small_settings(const fs::path& text, const nn::Tokenizer& tokenizer) {
+  nn::TrainingSettings s;
+  s.model = nn::small_config(tokenizer.vocabulary_size());
+  s.rows = 32;
+  s.schedule.steps = 4;
+  s.sources = {{text.string(), 1.0}};
+  s.validation = 0.2;
+  return s;
+}
+
+void make_training_run(const fs::path& folder) {
+  const TemporaryFolder texts;
+  std::string text;
+  for (int i = 0; i < 40; ++i) text += "the cat sat on the mat, the rat sat on the cat; that is that. ";
+  write_bytes(texts / "text.txt", text);
+  ThreadPool pool(1);
+  const nn::Tokenizer tokenizer = nn::small_tokenizer();
+  nn::Trainer t = nn::Trainer::begin(small_settings(texts / "text.txt", tokenizer), tokenizer, folder, pool);
+  t.step(pool);
+  t.save();
+}
+
+void resume_training(const fs::path& folder) {
+  nn::Trainer t = nn::Trainer::resume(folder);
+  ThreadPool pool(1);
+  if (!t.done()) t.step(pool);
+}
+
+sae::TrainSettings small_sae_settings() {
+  sae::TrainingRules r;
+  r.kind = sae::Kind::topk;
+  r.d_in = 8;
+  r.d_sae = 16;
+  r.k = 2;
+  r.batch = 32;
+  r.schedule = {nn::Schedule::Shape::linear, 4e-3, 2, 1, 0.05};
+  r.schedule.steps = 6;
+  sae::TrainSettings s;
+  s.jobs = {{"", r, "x", ""}};
+  s.steps = 6;
+  s.buffer.rows = 128;
+  return s;
+}
+
+void make_sae_run(const fs::path& folder) {
+  SyntheticSource source(8, 12, 2, 4000);
+  ThreadPool pool(1);
+  sae::Trainer t = sae::Trainer::begin(small_sae_settings(), source, folder);
+  t.step(pool);
+  t.save();
+}
+
+void resume_sae(const fs::path& folder) {
+  SyntheticSource source(8, 12, 2, 4000);
+  ThreadPool pool(1);
+  sae::Trainer t = sae::Trainer::resume(source, folder);
+  if (!t.done()) t.step(pool);
+}
+
+std::vector<Reader> readers() {
+  const std::vector<std::string> model = {"config.json", "model.safetensors"};
+  const std::vector<std::string> sae = {"cfg.json", "sae_weights.safetensors"};
+  const auto tiny = [=](const fs::path& folder) { copy(data() / "tiny-gpt2", folder, model); };
+  const auto read_model = [](const fs::path& folder) {
+    const nn::Config config = nn::load_config(folder);
+    ASSERT_EQ(config.d_model % config.heads, 0);
+    for (const auto& [name, tensor] : nn::load_checkpoint(folder, config)) every_element(tensor);
+  };
+  const auto read_sae = [](const fs::path& folder) {
+    const sae::Sae found = sae::load(folder);
+    for (const auto& [name, tensor] : found.weights) every_element(tensor);
+  };
+  const auto read_tokenizer = [](const fs::path& folder) {
+    const nn::Tokenizer t = nn::Tokenizer::load(folder);
+    try {
+      const std::string text = "the cat's  mat, <|endoftext|> 12";
+      ASSERT_EQ(t.decode(t.encode(text)).empty(), false);
+    } catch (const Error&) {  // a byte without a token
+    }
+  };
+  const auto small_tokenizer = [](const fs::path& folder) {
+    nn::save_tokenizer(nn::small_tokenizer(15), folder);
+  };
+  const auto slow_tokenizer = [=](const fs::path& folder) {
+    small_tokenizer(folder);
+    fs::remove(folder / "tokenizer.json");
+    write_bytes(folder / "added_tokens.json", R"({"<pad>": 272, "<mask>": 273})");
+  };
+  std::vector<Reader> all;
+  all.push_back({"Config", Format::text, "config.json", tiny, read_model});
+  all.push_back({"Model", Format::safetensors, "model.safetensors", tiny, read_model});
+  all.push_back({"ShardIndex", Format::text, "model.safetensors.index.json",
+                 [=](const fs::path& folder) {
+                   tiny(folder);
+                   std::string map;
+                   const SafeTensors file = SafeTensors::open(folder / "model.safetensors");
+                   for (const std::string& name : file.names())
+                     map += (map.empty() ? "\"" : ", \"") + name + "\": \"part.safetensors\"";
+                   fs::rename(folder / "model.safetensors", folder / "part.safetensors");
+                   write_bytes(folder / "model.safetensors.index.json",
+                               "{\"metadata\": {\"total_size\": 1}, \"weight_map\": {" + map + "}}");
+                 },
+                 read_model});
+  all.push_back({"Safetensors", Format::safetensors, "x.safetensors",
+                 [](const fs::path& folder) {
+                   save_safetensors(folder / "x.safetensors",
+                                    {{"a", draw("a", {3, 4})},
+                                     {"b", draw("b", {2, 2}).to(DType::f16)},
+                                     {"c", Tensor::of<std::int64_t>({2}, {1, 2})},
+                                     {"empty", Tensor::zeros({0, 3}, DType::f32)}},
+                                    {{"note", "{\"k\": [1, 2]}"}});
+                 },
+                 [](const fs::path& folder) {
+                   const SafeTensors file = SafeTensors::open(folder / "x.safetensors");
+                   for (const std::string& name : file.names()) every_element(file.at(name));
+                 }});
+  all.push_back({"Npy", Format::bytes, "x.npy",
+                 [](const fs::path& folder) { save_npy(folder / "x.npy", draw("npy", {3, 5})); },
+                 [](const fs::path& folder) { every_element(load_npy(folder / "x.npy")); }});
+  all.push_back({"TokenizerJson", Format::text, "tokenizer.json", small_tokenizer, read_tokenizer});
+  all.push_back({"TokenizerBytes", Format::bytes, "tokenizer.json", small_tokenizer, read_tokenizer});
+  all.push_back({"VocabJson", Format::text, "vocab.json", slow_tokenizer, read_tokenizer});
+  all.push_back({"MergesTxt", Format::text, "merges.txt", slow_tokenizer, read_tokenizer});
+  all.push_back({"AddedTokens", Format::text, "added_tokens.json", slow_tokenizer, read_tokenizer});
+  for (const char* kind : {"standard", "gated", "topk", "jumprelu", "batchtopk"}) {
+    const auto make = [=](const fs::path& folder) { copy(data() / "sae" / kind, folder, sae); };
+    all.push_back({std::string("SaeConfig_") + kind, Format::text, "cfg.json", make, read_sae});
+    all.push_back({std::string("SaeWeights_") + kind, Format::safetensors, "sae_weights.safetensors", make, read_sae});
+  }
+  all.push_back({"Interventions", Format::text, "edits.json",
+                 [](const fs::path& folder) {
+                   const Interventions what = {
+                       replace(Site{"blocks.2.hook_resid_post"}, Tensor::full({4}, DType::f32, 0.25), {.pos = {2}})};
+                   write_bytes(folder / "edits.json", to_json(what));
+                 },
+                 [](const fs::path& folder) {
+                   const Interventions what = interventions_from_json(read_bytes(folder / "edits.json"));
+                   ASSERT_EQ(to_json(interventions_from_json(to_json(what))), to_json(what));
+                 }});
+  all.push_back({"Jsonl", Format::text, "texts.jsonl",
+                 [](const fs::path& folder) {
+                   write_bytes(folder / "texts.jsonl",
+                               "{\"text\": \"The cat\\u00e9 sat\"}\n{\"tokens\": [1, 2, 3], \"more\": {\"a\": [null]}}\n");
+                 },
+                 [](const fs::path& folder) {
+                   nn::for_each_document(folder / "texts.jsonl", nn::Split::whole_file, [](const nn::Document& d) {
+                     for (const int id : d.tokens) ASSERT_GE(id, 0);
+                   });
+                 }});
+  all.push_back({"TrainingState", Format::safetensors, "training.safetensors", make_training_run, resume_training});
+  all.push_back({"SaeTrainingState", Format::safetensors, "training.safetensors", make_sae_run, resume_sae});
+  return all;
+}
+
+class MutatedFiles : public ::testing::TestWithParam<Reader> {};
+INSTANTIATE_TEST_SUITE_P(Readers, MutatedFiles, ::testing::ValuesIn(readers()),
+                         [](const auto& info) { return info.param.name; });
+
+int files_each() {
+  const char* wanted = std::getenv("VITRINE_MUTATED_FILES");
+  return wanted == nullptr ? 200 : std::atoi(wanted);
+}
+
+// So much address space more than now: an allocation out of all proportion to these small files fails, as bad_alloc,
+// which is no Error. Not under sanitizers, which take terabytes of it (ASAN_OPTIONS=max_allocation_size_mb=256 does
+// the same there).
+void limit_memory() {
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  std::ifstream statm("/proc/self/statm");
+  std::uint64_t pages = 0;
+  statm >> pages;
+  const rlim_t bytes = pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) + (256ULL << 20);
+  const rlimit limit = {bytes, bytes};
+  ::setrlimit(RLIMIT_AS, &limit);
+#endif
+}
+
+TEST_P(MutatedFiles, AreRefusedOrKeepTheirPromises) {
+  const Reader& reader = GetParam();
+  const TemporaryFolder good, folder;
+  reader.make(good.path());
+  reader.read(good.path());
+  if (HasFatalFailure()) return;
+  const std::string original = read_bytes(good / reader.file);
+  fs::copy(good.path(), folder.path(), fs::copy_options::recursive | fs::copy_options::overwrite_existing);
+  limit_memory();
+  int refused = 0;
+  for (int i = 0; i < files_each(); ++i) {
+    const std::string changed = Mutator(static_cast<std::uint64_t>(i))(original, reader.format);
+    write_bytes(folder / reader.file, changed);
+    const auto begun = std::chrono::steady_clock::now();
+    ::alarm(20);  // ends the program, naming this test as the one that hangs
+    try {
+      reader.read(folder.path());
+    } catch (const Error& error) {
+      ++refused;
+      const std::string text = error.what();
+      EXPECT_FALSE(text.empty());
+      EXPECT_EQ(text.find("json.exception"), std::string::npos) << "change " << i << ": " << text;
+      EXPECT_LT(text.size(), 4000u) << "change " << i;
+    } catch (const std::exception& error) {
+      ADD_FAILURE() << reader.name << ", change " << i << ": not an Error of the library: " << error.what();
+    }
+    ::alarm(0);
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begun;
+    EXPECT_LT(took.count(), 10) << "change " << i;
+    if (HasFailure()) {
+      const fs::path kept = fs::temp_directory_path() / ("vitrine-mutated-" + reader.name + "-" + std::to_string(i));
+      write_bytes(kept, changed);
+      FAIL() << "the file is kept as " << kept;
+    }
+  }
+  EXPECT_GT(refused, 0);  // else the changes reach nothing
+}
+
+}  // namespace
+}  // namespace vitrine::test
