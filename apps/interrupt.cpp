@@ -1,7 +1,9 @@
 #include "apps/interrupt.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 
 #include "tensor/error.h"
@@ -25,11 +27,25 @@ void on_interrupt(int) {
 
 }  // namespace
 
+void open_standard_streams() {
+  // The lowest free descriptor is the one that is missing. Writing to one that is opened for reading fails, as it should
+  // for results; on stderr that is passed over.
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
+    if (::fcntl(fd, F_GETFD) < 0 && errno == EBADF) [[maybe_unused]] const int opened = ::open("/dev/null", O_RDONLY);
+  }
+}
+
 void handle_interrupts() {
   struct sigaction action {};
-  action.sa_handler = on_interrupt;
-  action.sa_flags = SA_RESTART;
-  ::sigaction(SIGINT, &action, nullptr);
+  // What ends a session, a container or a job of a cluster asks as Ctrl-C does.
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    if (::sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN && signal == SIGHUP)
+      continue;  // nohup: to go on is what was wanted
+    action = {};
+    action.sa_handler = on_interrupt;
+    action.sa_flags = SA_RESTART;
+    ::sigaction(signal, &action, nullptr);
+  }
   ::signal(SIGXFSZ,
            SIG_IGN);  // a file that may not grow is an error of the write, told like a full disk
 }

@@ -5,7 +5,11 @@
 
 namespace vitrine::app {
 
-// From now on Ctrl-C ends the program at once, unless an Interruptible part is running, and a file
+// Opens whatever of stdin, stdout and stderr the program was started without, so that no file that it opens later takes
+// their place and gets its messages.
+void open_standard_streams();
+
+// From now on Ctrl-C (and what a closed terminal, a container or a cluster sends: SIGHUP, SIGTERM) ends the program at once, unless an Interruptible part is running, and a file
 // that reaches the largest size allowed (ulimit -f) is a failed write, not the end.
 void handle_interrupts();
 

@@ -110,6 +110,7 @@ int report(const char* message, ErrorKind kind) {
 
 int main(int argc, char** argv) {
   namespace app = vitrine::app;
+  app::open_standard_streams();
   try {
     app::handle_interrupts();
     app::run({argv + std::min(argc, 1), argv + argc});

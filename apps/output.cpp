@@ -23,7 +23,12 @@ void write_stdout(std::string_view text) {
       fmt::format("cannot write to standard output: {}", std::generic_category().message(errno)));
 }
 
-void log(std::string_view line) { fmt::print(stderr, "{}\n", line); }
+void print_progress(std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stderr);
+  std::fflush(stderr);
+}
+
+void log(std::string_view line) { print_progress(fmt::format("{}\n", line)); }
 
 void write_result(const std::string& out, std::string_view text) {
   if (out.empty() || out == "-") {

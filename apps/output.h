@@ -16,6 +16,8 @@ using Json = nlohmann::ordered_json;  // fields come out in the order they were 
 
 // Writes and flushes. Throws SaveError when standard output cannot take it (a full disk).
 void write_stdout(std::string_view text);
+// On stderr. What cannot be written there is lost and nothing else: progress is no result.
+void print_progress(std::string_view text);
 void log(std::string_view line);  // to standard error
 
 // To standard output when `out` is "" or "-", else to that file, all or nothing (SaveError).

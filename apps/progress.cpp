@@ -5,6 +5,7 @@
 
 #include <cstdio>
 
+#include "apps/output.h"
 #include "apps/text.h"
 
 namespace vitrine::app {
@@ -23,7 +24,7 @@ Progress::Progress(std::string label, std::string unit, bool quiet)
       next_(start_ + kFirst) {}
 
 Progress::~Progress() {
-  if (shown_) fmt::print(stderr, "\r\x1b[K");
+  if (shown_) print_progress("\r\x1b[K");
 }
 
 void Progress::update(double done, double total) {
@@ -38,10 +39,9 @@ void Progress::update(double done, double total) {
       rate > 0 ? fmt::format("{:.0f} s left", (total - done) / rate) : std::string("...");
   constexpr int kWidth = 24;
   const std::string filled = bar(done / total, kWidth);
-  fmt::print(stderr, "\r\x1b[K{} {}{} {:3.0f}%  {:.0f} {}/s  {}", label_, filled,
-             std::string(static_cast<std::size_t>(kWidth - display_width(filled)), ' '),
-             100 * done / total, rate, unit_, left);
-  std::fflush(stderr);
+  print_progress(fmt::format("\r\x1b[K{} {}{} {:3.0f}%  {:.0f} {}/s  {}", label_, filled,
+                             std::string(static_cast<std::size_t>(kWidth - display_width(filled)), ' '),
+                             100 * done / total, rate, unit_, left));
 }
 
 }  // namespace vitrine::app

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "nn/find_model.h"
+#include "tensor/run_folder.h"
 #include "tensor/nearest.h"
 
 namespace vitrine::app {
@@ -123,6 +124,8 @@ ActivationOptions ActivationOptions::from_json(const Json& json) {
 void SaeTrainOptions::add_to(CommandLine& line) {
   constexpr std::int64_t kMost = std::int64_t{1} << 40;
   line.flag("--resume", resume, "go on from the last save in --out, with its settings");
+  line.flag("--overwrite", overwrite,
+            "begin in a folder that is not empty: files of the run's names are replaced, others stay");
   activations.add_to(line, "Activations");
   line.option("--site", sites_, "SITE,...",
               "where: blocks.1.hook_mlp_out, say; several sites are trained in one pass, as are\n"
@@ -207,6 +210,7 @@ void SaeTrainOptions::check(const CommandLine& line) const {
   if (common.out.empty() || common.out == "-")
     line.fail("there is no folder for the run; give --out DIR");
   const bool there = sae::Trainer::exists(common.out);
+  if (resume && overwrite) line.fail("--overwrite cannot be given with --resume, which replaces nothing");
   if (resume) {
     if (!there)
       line.fail(fmt::format("{} holds no run to go on with; leave --resume out to begin one",
@@ -218,11 +222,12 @@ void SaeTrainOptions::check(const CommandLine& line) const {
     }
     return;
   }
-  if (there) {
+  if (!overwrite && there) {
     line.fail(
         fmt::format("{} holds a run already: add --resume to go on with it, or give another folder",
                     common.out));
   }
+  if (!overwrite) require_unused(common.out);
   activations.require(line);
   if (activations.from_files()) {
     if (!sites_.empty()) line.fail("--site is about a model; --activations have --tensor");

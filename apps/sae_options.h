@@ -42,7 +42,7 @@ class SaeTrainOptions {
  public:
   CommonOptions common;  // common.out is the folder of the run
   ActivationOptions activations;
-  bool resume = false;
+  bool resume = false, overwrite = false;
   std::int64_t stop_after = INT64_MAX, log_every = 20;
   double save_every = 300;  // seconds
 

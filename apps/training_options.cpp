@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "tensor/run_folder.h"
+
 namespace vitrine::app {
 namespace {
 
@@ -14,6 +16,8 @@ constexpr const char* kHeadings[] = {"Text", "Model", "Training", "Common option
 void TrainingOptions::add_to(CommandLine& line) {
   constexpr int kMost = 1 << 30;
   line.flag("--resume", resume, "go on from the last save in --out, with its settings and texts");
+  line.flag("--overwrite", overwrite,
+            "begin in a folder that is not empty: files of the run's names are replaced, others stay");
   line.heading("Text");
   data_.add_to(line,
                "Lines {\"tokens\": [ids]} will do, too. Each file gives the share of the tokens\n"
@@ -109,6 +113,7 @@ void TrainingOptions::check(const CommandLine& line) {
   const std::string& out = common.out;
   if (out.empty() || out == "-") line.fail("there is no folder for the run; give --out DIR");
   if (stored_ != "f32") stored = stored_ == "f16" ? DType::f16 : DType::bf16;
+  if (resume && overwrite) line.fail("--overwrite cannot be given with --resume, which replaces nothing");
   if (resume) {
     if (!nn::Trainer::exists(out)) {
       line.fail(fmt::format("{} holds no run to go on with; leave --resume out to begin one", out));
@@ -132,10 +137,12 @@ void TrainingOptions::check(const CommandLine& line) {
     if (!tokenizer.empty())
       line.fail("--tokenizer cannot be given with --from, which has a tokenizer");
   }
+  if (overwrite) return;
   if (nn::Trainer::exists(out)) {
     line.fail(fmt::format(
         "{} holds a run already: add --resume to go on with it, or give another folder", out));
   }
+  require_unused(out);
 }
 
 nn::TrainingSettings TrainingOptions::settings(const CommandLine& line,

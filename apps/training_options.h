@@ -16,7 +16,7 @@ struct TrainingOptions {
   CommonOptions common;  // common.out is the folder of the run
   std::string tokenizer, from;
   std::int64_t stop_after = std::numeric_limits<std::int64_t>::max();  // a step
-  bool resume = false;
+  bool resume = false, overwrite = false;
   std::int64_t log_every = 10, evaluate_every = 500, save_every = 500;
   std::vector<std::string> samples;  // prompts that are continued at every evaluation
   DType stored = DType::f32;         // how model.safetensors holds the weights

@@ -10,6 +10,7 @@
 #include "apps/sae_options.h"
 #include "apps/verbs.h"
 #include "tensor/file.h"
+#include "tensor/run_folder.h"
 
 namespace vitrine::app {
 namespace {
@@ -196,6 +197,8 @@ void verb_sae_train(const Arguments& arguments) {
   o.check(line);
 
   const Interruptible interruptible;
+  const RunFolder folder(o.common.out, {"cfg.json", "sae_weights.safetensors", "sparsity.safetensors",
+                                        "training.safetensors", "log.jsonl"});
   Input input;
   sae::Trainer trainer = o.resume ? resume(o, input) : begin(line, o, input);
   std::optional<ThreadPool> own;

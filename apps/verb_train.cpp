@@ -12,6 +12,7 @@
 #include "apps/training_options.h"
 #include "apps/verbs.h"
 #include "nn/find_model.h"
+#include "tensor/run_folder.h"
 
 namespace vitrine::app {
 namespace {
@@ -98,6 +99,8 @@ void verb_train(const Arguments& arguments) {
   options.check(line);
 
   const Interruptible interruptible;
+  const RunFolder folder(options.common.out, {"config.json", "model.safetensors", "training.safetensors", "log.jsonl",
+                                              "tokenizer.json", "vocab.json", "merges.txt"});
   ThreadPool pool(options.common.threads);
   nn::Trainer trainer = options.resume ? nn::Trainer::resume(options.common.out)
                                        : begin(line, options, pool, interruptible);

@@ -2,11 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <system_error>
 #include <utility>
 
 #include "nn/checkpoint.h"
+#include "nn/fingerprint.h"
 #include "nn/initial_weights.h"
 #include "nn/save_tokenizer.h"
 #include "nn/strict_json.h"
@@ -20,8 +22,9 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kState = "training.safetensors";
-constexpr const char* kData = "data";
-constexpr const char* kNewData = "data.new";  // until all texts are read
+// Nobody else has folders of these names: what is in the way may be replaced.
+constexpr const char* kData = "vitrine-data";
+constexpr const char* kNewData = "vitrine-data.new";  // until all texts are read
 
 BatchStream stream_of(const TrainingSettings& s, const Tokenizer& tokenizer, const fs::path& data) {
   const StreamRules rules{s.rows, s.model.context, *tokenizer.end_of_text(), s.begun,
@@ -30,6 +33,20 @@ BatchStream stream_of(const TrainingSettings& s, const Tokenizer& tokenizer, con
   for (std::size_t i = 0; i < s.sources.size(); ++i)
     sources.push_back({TokenizedText::open(data, source_name(i)), s.sources[i].weight});
   return {std::move(sources), rules};
+}
+
+// Of the tokenizer and of all texts as token ids: with others, a run must not go on.
+std::string fingerprint_of(const Tokenizer& tokenizer, const fs::path& data, std::size_t sources) {
+  Hash hash;
+  for (const auto& token : tokenizer.tokens()) hash.add(token ? *token : std::string());
+  for (std::size_t i = 0; i <= sources; ++i) {
+    const TokenizedText text = TokenizedText::open(data, i < sources ? source_name(i) : std::string(kValidationName));
+    for (std::int64_t d = 0; d < text.documents(); ++d) {
+      hash.add(static_cast<std::uint64_t>(text.document(d).size()));
+      hash.add(std::as_bytes(text.document(d)));
+    }
+  }
+  return hash.text();
 }
 
 void check_tokenizer(const Tokenizer& tokenizer, const Config& model) {
@@ -86,7 +103,8 @@ Trainer::Trainer(TrainingSettings settings, Tokenizer tokenizer, fs::path folder
       folder_(std::move(folder)),
       validation_(TokenizedText::open(folder_ / kData, kValidationName)),
       stream_(stream_of(settings_, tokenizer_, folder_ / kData)),
-      step_(settings_.model, weights, settings_.rules) {}
+      step_(settings_.model, weights, settings_.rules),
+      texts_(fingerprint_of(tokenizer_, folder_ / kData, settings_.sources.size())) {}
 
 Trainer Trainer::begin(const TrainingSettings& settings, const Tokenizer& tokenizer,
                        const fs::path& folder, ThreadPool& pool, const Progress& progress,
@@ -119,8 +137,22 @@ Trainer Trainer::resume(const fs::path& folder) {
   Trainer trainer(settings, std::move(tokenizer), folder, weights);
   try {
     const Json progress = parse_json(metadata(file, "progress"), file.file());
-    trainer.step_.restore(state, progress.at("step"));
-    trainer.seconds_ = progress.at("seconds");
+    const auto step = progress.at("step").get<std::int64_t>();
+    const auto seconds = progress.at("seconds").get<double>();
+    if (step < 0 || step > settings.schedule.steps || !std::isfinite(seconds) || seconds < 0) {
+      throw CheckpointError(fmt::format("{}: it stands after step {} of {} and {} seconds, which cannot be",
+                                        file.file(), step, settings.schedule.steps, seconds));
+    }
+    for (const auto& [name, tensor] : state) {
+      if (!all_finite(tensor))
+        throw CheckpointError(fmt::format("{}: '{}' holds NaN or an infinity", file.file(), name));
+    }
+    if (metadata(file, "texts") != trainer.texts_) {
+      throw CheckpointError(fmt::format(
+          "{}: the texts in {} or the tokenizer are not those that the run was begun with", file.file(), (folder / kData).string()));
+    }
+    trainer.step_.restore(state, step);
+    trainer.seconds_ = seconds;
     trainer.stream_.seek(positions_of(progress.at("positions")));
   } catch (const Json::exception& error) {
     throw CheckpointError(
@@ -148,7 +180,9 @@ void Trainer::save(DType stored) const {
   NamedTensors state;
   for (const auto& [name, tensor] : step_.state()) state.emplace_back(name, tensor);
   save_safetensors(folder_ / kState, state,
-                   {{"settings", to_json(settings_)}, {"progress", progress.dump()}});
+                   {{"settings", to_json(settings_)},
+                    {"progress", progress.dump()},
+                    {"texts", texts_}});
   save_checkpoint(folder_, settings_.model,
                   settings_.rules.ema > 0 ? step_.averaged() : step_.parameters(), stored);
 }

@@ -7,8 +7,8 @@
 //
 // The folder is a model as HuggingFace writes it (config.json, model.safetensors, the tokenizer's
 // files), to be loaded by load_gpt2, and beside it
-//   training.safetensors   the state: weights, moments, averages; settings and positions in the
-//   text data/                  the texts as token ids
+//   training.safetensors   the state: weights, moments, averages; settings, positions in the text
+//   vitrine-data/          the texts as token ids
 // Every file is replaced all or nothing, the state first: a run that is killed goes on from its
 // last save, and gives the weights that it would have given, bit for bit.
 #pragma once
@@ -75,6 +75,7 @@ class Trainer {
   TokenizedText validation_;
   BatchStream stream_;
   TrainingStep step_;
+  std::string texts_;  // a fingerprint
   double seconds_ = 0;
 };
 

@@ -50,6 +50,7 @@ class TextActivations : public Source {
 
   const std::vector<Column>& columns() const override { return columns_; }
   std::int64_t rows() const override { return batches_.rows(); }
+  std::int64_t items() const override { return batches_.pieces(); }
 
   std::vector<Tensor> read(Place& place) override {
     const TextBatch batch = batches_.next(place);
@@ -112,6 +113,7 @@ class FileActivations : public Source {
   }
 
   const std::vector<Column>& columns() const override { return columns_; }
+  std::int64_t items() const override { return rows(); }
   std::int64_t rows() const override { return ends_.empty() ? 0 : ends_.back(); }
 
   std::vector<Tensor> read(Place& place) override {

@@ -37,6 +37,8 @@ class Source {
   // one. `place` moves on behind them, into the next epoch at the end. Throws NumericError for a
   // row that is not finite, saying where it is.
   virtual std::vector<Tensor> read(Place& place) = 0;
+  // How many items an epoch has: Place::item is below it.
+  virtual std::int64_t items() const = 0;
   // Of one epoch, if that is known without reading it; else 0.
   virtual std::int64_t rows() const = 0;
   // Tells this source from others; changes with what it gives.

@@ -140,7 +140,10 @@ TrainingRules parse_rules(std::string_view text, const std::string& where) {
     r.transcoder = json.at("transcoder");
     r.skip = json.at("skip");
     r.apply_b_dec_to_input = json.at("apply_b_dec_to_input");
-    r.normalise = static_cast<Normalisation>(json.at("normalise").get<int>());
+    const int normalise = json.at("normalise");
+    if (normalise < 0 || normalise > static_cast<int>(Normalisation::constant_norm_rescale))
+      throw CheckpointError(fmt::format("{}: there is no normalisation {}", where, normalise));
+    r.normalise = static_cast<Normalisation>(normalise);
     r.k = json.at("k");
     r.widths = json.at("widths").get<std::vector<std::int64_t>>();
     r.rescale_by_decoder_norm = json.at("rescale_by_decoder_norm");

@@ -45,6 +45,7 @@ class ShuffledRows {
   std::vector<Tensor> sample(std::int64_t rows);
 
   const BufferPlace& place() const { return place_; }
+  // Throws CheckpointError for a place that the source or the buffer does not have.
   void seek(const BufferPlace& place);
 
  private:

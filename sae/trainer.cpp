@@ -9,6 +9,7 @@
 #include "nn/strict_json.h"
 #include "sae/folder.h"
 #include "tensor/error.h"
+#include "tensor/run_folder.h"
 #include "tensor/safetensors.h"
 
 namespace vitrine::sae {
@@ -203,6 +204,9 @@ Trainer Trainer::resume(Source& source, const fs::path& folder) {
         "they were changed since",
         file.file()));
   }
+  for (const Job& job : settings.jobs) require_inside(job.name, file.file());
+  // Wherever the buffer was: a name in a file is not followed out of the folder.
+  if (!settings.buffer.file.empty()) settings.buffer.file = folder / "vitrine-buffer";
   Trainer t(std::move(settings), source, folder);
   for (std::size_t i = 0; i < t.settings_.jobs.size(); ++i) {
     const TrainingRules& rules = t.settings_.jobs[i].rules;
@@ -213,6 +217,10 @@ Trainer Trainer::resume(Source& source, const fs::path& folder) {
     }
     for (const auto& [name, shape] : trained_shapes(rules))
       weights[name] = Tensor::zeros(shape, DType::f32);
+    for (const auto& [name, tensor] : state) {
+      if (!all_finite(tensor))
+        throw CheckpointError(fmt::format("{}: '{}.{}' holds NaN or an infinity", file.file(), i, name));
+    }
     t.jobs_.emplace_back(rules, weights);
     t.jobs_.back().restore(state);
   }
@@ -220,6 +228,13 @@ Trainer Trainer::resume(Source& source, const fs::path& folder) {
     const Json progress = nn::parse_json(metadata(file, "progress"), file.file());
     t.seconds_ = progress.at("seconds");
     t.scales_ = file.at("scales").to_vector<double>();
+    if (t.scales_.size() != source.columns().size() ||
+        !std::all_of(t.scales_.begin(), t.scales_.end(), [](double s) { return std::isfinite(s) && s > 0; })) {
+      throw CheckpointError(fmt::format("{}: 'scales' must be {} numbers above 0, one for each of the activations",
+                                        file.file(), source.columns().size()));
+    }
+    if (!std::isfinite(t.seconds_) || t.seconds_ < 0)
+      throw CheckpointError(fmt::format("{}: it has computed for {} seconds, which cannot be", file.file(), t.seconds_));
     const Json& p = progress.at("place");
     t.rows_->seek({{p.at(0), p.at(1)}, p.at(2), p.at(3), p.at(4)});
   } catch (const Json::exception& e) {

@@ -307,6 +307,19 @@ bool has_nan(const Tensor& a) {
   });
 }
 
+bool all_finite(const Tensor& a) {
+  if (!is_float(a.dtype())) return true;
+  const Tensor values = a.contiguous();
+  return dispatch(values.dtype(), [&](auto type) {
+    using T = typename decltype(type)::type;
+    const T* x = values.data<T>();
+    for (std::int64_t i = 0; i < values.numel(); ++i) {
+      if (!std::isfinite(convert<double>(x[i]))) return false;
+    }
+    return true;
+  });
+}
+
 #define VITRINE_INSTANTIATE(T)                                        \
   template Tensor Tensor::of<T>(const Shape&, const std::vector<T>&); \
   template T* Tensor::data<T>() const;                                \

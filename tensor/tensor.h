@@ -118,5 +118,6 @@ class Tensor {
 double max_abs_difference(const Tensor& a, const Tensor& b);
 double max_abs(const Tensor& a);  // infinities are left out; 0 when empty
 bool has_nan(const Tensor& a);
+bool all_finite(const Tensor& a);  // no NaN, no infinity
 
 }  // namespace vitrine

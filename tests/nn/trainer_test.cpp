@@ -285,7 +285,7 @@ TEST(Trainer, ResumesOnlyWhatBelongsTogether) {
   EXPECT_ERROR(ConfigError, "the tokenizer has 260 tokens, the model 267",
                Trainer::resume(run.out("other")));
 
-  TokenizedWriter shorter(run.out() / "data", source_name(0));
+  TokenizedWriter shorter(run.out() / "vitrine-data", source_name(0));
   shorter.add(std::vector<int>{1});
   shorter.finish();
   EXPECT_ERROR(CheckpointError, "of source 0, which has no such place", resume());

@@ -32,6 +32,7 @@ class SyntheticSource : public sae::Source {
   }
   const std::vector<Column>& columns() const override { return columns_; }
   std::int64_t rows() const override { return rows_; }
+  std::int64_t items() const override { return rows_; }
   std::string fingerprint() const override { return "synthetic"; }
   const std::vector<std::vector<double>>& truth() const { return truth_; }
 
