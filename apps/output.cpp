@@ -13,6 +13,7 @@
 #include "nn/utf8.h"
 #include "tensor/error.h"
 #include "tensor/file.h"
+#include "tensor/json_text.h"
 
 namespace vitrine::app {
 
@@ -75,7 +76,7 @@ int terminal_columns(const std::string& out) {
 }
 
 std::string to_line(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  return json_line(json) + "\n";
 }
 
 std::string json_text(std::string_view bytes) { return nn::replace_invalid_utf8(bytes); }
@@ -83,7 +84,7 @@ std::string json_text(std::string_view bytes) { return nn::replace_invalid_utf8(
 std::map<std::string, std::string> as_metadata(const Json& object) {
   std::map<std::string, std::string> metadata;
   for (const auto& [key, entry] : object.items())
-    metadata[key] = entry.is_string() ? entry.get<std::string>() : entry.dump();
+    metadata[key] = entry.is_string() ? entry.get<std::string>() : json_line(entry);
   return metadata;
 }
 
@@ -95,9 +96,12 @@ std::string lines_until(const std::filesystem::path& file, std::int64_t step) {
     const std::size_t end = text.find('\n', begin);
     if (end == std::string::npos) break;
     const std::string line = text.substr(begin, end - begin);
-    const Json json = Json::parse(line, nullptr, false);
-    if (json.is_object() && json.value("step", std::int64_t{0}) <= step) kept += line + "\n";
     begin = end + 1;
+    const Json json = Json::parse(line, nullptr, false);
+    if (!json.is_object()) continue;
+    const auto at = json.find("step");
+    if (at == json.end() || !at->is_number_integer() || at->get<std::int64_t>() <= step)
+      kept += line + "\n";
   }
   return kept;
 }

@@ -10,6 +10,7 @@
 #include "apps/sae_options.h"
 #include "apps/verbs.h"
 #include "tensor/file.h"
+#include "tensor/json_text.h"
 #include "tensor/run_folder.h"
 
 namespace vitrine::app {
@@ -52,19 +53,18 @@ sae::Trainer begin(const CommandLine& line, const SaeTrainOptions& o, Input& inp
     s.prepend_bos = o.activations.prepends_bos();
     s.context_size = o.activations.context(*model);
   }
-  s.notes = Json({{"activations", o.activations.json()},
+  s.notes = json_line({{"activations", o.activations.json()},
                   {"columns", columns},
                   {"model", o.common.model},
                   {"gauge", o.common.gauge},
-                  {"seed", o.common.seed}})
-                .dump();
+                  {"seed", o.common.seed}});
   return sae::Trainer::begin(s, *input.source, o.common.out);
 }
 
 sae::Trainer resume(const SaeTrainOptions& o, Input& input) {
   const sae::TrainSettings s = sae::Trainer::saved_settings(o.common.out);
   try {
-    const Json notes = Json::parse(s.notes);
+    const Json notes = parse_json(s.notes, o.common.out);
     const auto activations = ActivationOptions::from_json(notes.at("activations"));
     if (!activations.from_files()) {
       CommonOptions common = o.common;

@@ -11,6 +11,7 @@
 #include "apps/progress.h"
 #include "apps/verbs.h"
 #include "nn/find_model.h"
+#include "nn/strict_json.h"
 #include "tensor/error.h"
 #include "tensor/file.h"
 
@@ -69,13 +70,7 @@ class LineReader {
       : loaded_(loaded), options_(options) {}
 
   std::string answer(std::string_view line, const std::string& where) const {
-    Json json;
-    try {
-      json = Json::parse(line);
-    } catch (const Json::exception& e) {
-      throw FileError(
-          fmt::format("{}: not valid JSON ({}); expected {}", where, e.what(), wanted()));
-    }
+    const Json json = parse_json(line, where);
     return options_.decode ? decoded(json, where) : encoded(json, where);
   }
 
@@ -101,7 +96,7 @@ class LineReader {
     for (const Json& id : *list) {
       if (!id.is_number_integer() || id.get<double>() < 0 || id.get<double>() > INT32_MAX) {
         throw FileError(
-            fmt::format("{}: {} is not a token id; expected {}", where, id.dump(), wanted()));
+            fmt::format("{}: {} is not a token id; expected {}", where, nn::quote_json(id), wanted()));
       }
       ids.push_back(id.get<int>());
     }

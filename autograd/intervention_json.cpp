@@ -7,9 +7,9 @@
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "tensor/error.h"
+#include "tensor/json_text.h"
 
 namespace vitrine {
 namespace {
@@ -153,29 +153,6 @@ struct Place {
   }
 };
 
-// The tree, in which no object may have a key twice. A tree keeps one of the two, so this is
-// checked while it is built.
-Json parse(std::string_view text) {
-  std::vector<std::set<std::string>> open;  // keys of the objects around this point
-  const auto watch = [&](int, Json::parse_event_t event, Json& value) {
-    if (event == Json::parse_event_t::object_start) open.emplace_back();
-    if (event == Json::parse_event_t::object_end) open.pop_back();
-    if (event == Json::parse_event_t::key &&
-        !open.back().insert(value.get_ref<const std::string&>()).second)
-      throw FileError(
-          fmt::format("interventions: the key {} occurs twice in one object; keep one of them",
-                      in_quotes(value.get_ref<const std::string&>())));
-    return true;
-  };
-  try {
-    return Json::parse(text.begin(), text.end(), watch);
-  } catch (const Json::exception& error) {
-    std::string what = in_quotes(error.what());
-    if (const auto tag = what.find("] "); tag != what.npos) what.erase(1, tag + 1);
-    throw FileError(fmt::format("interventions: not valid JSON: {}; was it cut short?", what));
-  }
-}
-
 Tensor tensor_from(const Place& at) {
   at.object({"dtype", "shape", "data"});
   const DType dtype = at["dtype"].one_of(kDTypes);
@@ -289,7 +266,7 @@ std::string to_json(const Interventions& what) {
 }
 
 Interventions interventions_from_json(std::string_view text) {
-  const Json json = parse(text);
+  const Json json = parse_json(text, "interventions");
   const Place all{json, "the file"};
   all.object({"version", "stages"});
   if (const std::int64_t v = all["version"].integer(0, 1000000); v != kVersion)

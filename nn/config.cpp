@@ -185,7 +185,7 @@ std::string config_json(const Config& c) {
                                  {"attn_pdrop", 0.0},
                                  {"embd_pdrop", 0.0},
                                  {"resid_pdrop", 0.0}};
-  return json.dump(2) + "\n";
+  return json_indented(json);
 }
 
 Config load_config(const std::filesystem::path& folder) {

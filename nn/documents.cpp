@@ -11,6 +11,7 @@
 #include "nn/utf8.h"
 #include "tensor/error.h"
 #include "tensor/file.h"
+#include "tensor/json_text.h"
 
 namespace vitrine::nn {
 namespace {
@@ -132,9 +133,7 @@ class LineParser : public nlohmann::json_sax<Json> {
 
   bool parse_error(std::size_t position, const std::string&,
                    const nlohmann::detail::exception& error) override {
-    std::string what = replace_invalid_utf8(error.what());
-    // "[json.exception.parse_error.101] parse error at line 1, column 9: " is about this line.
-    if (const auto tag = what.find("] "); tag != what.npos) what.erase(0, tag + 2);
+    std::string what = json_mistake(error);  // "parse error at line 1, column 9: " of this line
     if (const auto place = what.find(": ");
         what.starts_with("parse error at ") && place != what.npos) {
       what.erase(0, place + 2);
@@ -145,6 +144,8 @@ class LineParser : public nlohmann::json_sax<Json> {
                                 "(any name that does not end in .jsonl), which may hold any bytes"
                               : kExpected));
   }
+
+  const std::string& where() const { return where_; }
 
   std::string text;
   std::vector<int> tokens;
@@ -196,7 +197,8 @@ void visit_jsonl(std::string_view text, const std::string& file, const Visit& vi
     const Line& line = lines.line();
     if (line.blank()) continue;
     LineParser parser(fmt::format("{}, line {}", file, line.number));
-    Json::sax_parse(line.text.begin(), line.text.end(), &parser);
+    const PlainJson plain(line.text, parser.where());
+    Json::sax_parse(plain.text().begin(), plain.text().end(), &parser);
     if (!parser.has_text && !parser.has_tokens) {
       parser.fail(fmt::format("there is neither \"text\" nor \"tokens\"; {}", kExpected));
     }

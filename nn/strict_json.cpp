@@ -3,36 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <unordered_set>
-#include <vector>
 
 #include "nn/utf8.h"
 #include "tensor/error.h"
 
 namespace vitrine::nn {
-
-Json parse_json(std::string_view text, const std::string& file) {
-  std::vector<std::unordered_set<std::string>> keys;  // of the objects open at this point
-  const auto watch = [&](int, Json::parse_event_t event, Json& value) {
-    if (event == Json::parse_event_t::object_start) keys.emplace_back();
-    if (event == Json::parse_event_t::object_end) keys.pop_back();
-    if (event == Json::parse_event_t::key) {
-      const auto& key = value.get_ref<const std::string&>();
-      if (!keys.back().insert(key).second) {
-        throw FileError(fmt::format("{}: the key {} occurs twice in one object; keep one of them",
-                                    file, quote(key)));
-      }
-    }
-    return true;
-  };
-  try {
-    return Json::parse(text.begin(), text.end(), watch);
-  } catch (const Json::exception& error) {
-    std::string what = replace_invalid_utf8(error.what());
-    if (const auto tag = what.find("] "); tag != what.npos) what.erase(0, tag + 2);
-    throw FileError(fmt::format("{}: not valid JSON: {}; was the file cut short?", file, what));
-  }
-}
 
 void expect_object(const Json& value, const std::string& where) {
   if (!value.is_object()) {
@@ -70,7 +45,7 @@ void expect_only(const Json& object, std::initializer_list<std::string_view> kno
 }
 
 std::string quote_json(const Json& value) {
-  return quote(value.dump(-1, ' ', false, Json::error_handler_t::replace));
+  return quote(json_line(value));
 }
 
 }  // namespace vitrine::nn

@@ -8,13 +8,13 @@
 #include <string>
 #include <string_view>
 
+#include "tensor/json_text.h"
+
 namespace vitrine::nn {
 
 using Json = nlohmann::json;
 
-// Parses JSON in which no object has the same key twice. Throws FileError with the place of the
-// mistake; `file` is its name in the message.
-Json parse_json(std::string_view text, const std::string& file);
+using vitrine::parse_json;
 
 // Throws FileError unless `value` is an object. `where` names it.
 void expect_object(const Json& value, const std::string& where);

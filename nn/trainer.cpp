@@ -181,7 +181,7 @@ void Trainer::save(DType stored) const {
   for (const auto& [name, tensor] : step_.state()) state.emplace_back(name, tensor);
   save_safetensors(folder_ / kState, state,
                    {{"settings", to_json(settings_)},
-                    {"progress", progress.dump()},
+                    {"progress", json_line(progress)},
                     {"texts", texts_}});
   save_checkpoint(folder_, settings_.model,
                   settings_.rules.ema > 0 ? step_.averaged() : step_.parameters(), stored);

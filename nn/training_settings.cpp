@@ -85,7 +85,7 @@ std::string to_json(const TrainingSettings& s) {
                      {"sources", sources},
                      {"split", kSplits[static_cast<int>(s.split)]},
                      {"validation", s.validation}};
-  return json.dump();
+  return json_line(json);
 }
 
 TrainingSettings parse_settings(std::string_view text, const std::string& where) {

@@ -95,7 +95,7 @@ void set_metadata(Config& c, const Json& metadata, const std::string& file) {
   c.hook_name_out = r.text("hook_name_out");
   if (r.find("prepend_bos") != nullptr) c.prepend_bos = r.boolean("prepend_bos", false);
   if (r.find("context_size") != nullptr) c.context_size = r.size("context_size");
-  c.metadata = metadata.dump();
+  c.metadata = json_line(metadata);
 }
 
 void set_architecture(Config& c, const Reader& r, const std::string& name) {
@@ -241,7 +241,7 @@ std::string to_json(const Config& c) {
   }
   if (c.transcoder) json["d_out"] = c.d_out;
   json["metadata"] = nlohmann::ordered_json(metadata);
-  return json.dump(2) + "\n";
+  return json_indented(json);
 }
 
 // ---- weights ------------------------------------------------------------------------------------

@@ -126,7 +126,7 @@ std::string to_json(const TrainingRules& r) {
                          {"dead_after", r.dead_after},
                          {"resample_every", r.resample_every},
                          {"seed", r.seed}};
-  return json.dump();
+  return json_line(json);
 }
 
 TrainingRules parse_rules(std::string_view text, const std::string& where) {

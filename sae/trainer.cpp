@@ -42,7 +42,7 @@ std::string to_json(const TrainSettings& s) {
                {"context_size", s.context_size},
                {"notes", s.notes}};
   if (s.prepend_bos) json["prepend_bos"] = *s.prepend_bos;
-  return json.dump();
+  return json_line(json);
 }
 
 TrainSettings parse_settings(std::string_view text, const std::string& where) {
@@ -273,7 +273,7 @@ Sae Trainer::finished(std::size_t i) const {
   more["training_architecture"] = name_of(job.rules.kind);
   more["training_steps"] = jobs_[i].steps();
   more["training_vectors"] = jobs_[i].steps() * job.rules.batch;
-  c.metadata = more.dump();
+  c.metadata = json_line(more);
   sae.name = folder_of(i).string();
   return sae;
 }
@@ -295,7 +295,7 @@ void Trainer::save() const {
   }
   save_safetensors(folder_ / kState, tensors,
                    {{"settings", to_json(settings_)},
-                    {"progress", progress.dump()},
+                    {"progress", json_line(progress)},
                     {"source", source_->fingerprint()}});
   for (std::size_t i = 0; i < jobs_.size(); ++i) sae::save(finished(i), folder_of(i));
 }

@@ -1,0 +1,46 @@
+// JSON from strangers: the one place where its text is parsed.
+//
+// Not installed: it would force nlohmann-json on everyone who includes a header of the library.
+#pragma once
+
+#include <cstddef>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+namespace vitrine {
+
+// How deeply lists and objects may lie inside each other. Trees are walked, printed and freed by
+// recursion, so that depth is stack; what this program reads is some five deep.
+inline constexpr std::size_t kDeepestJson = 200;
+
+// The text, checked and made plain before it is parsed, in one pass over it and no recursion.
+// Python writes the bare words NaN, Infinity and -Infinity, which are not JSON: they become
+// strings, so that a field that should be a number is refused by its name, and one that is not used
+// does no harm. Throws FileError for what is nested too deeply and for a zero byte. `where` is the
+// file in messages.
+class PlainJson {
+ public:
+  PlainJson(std::string_view text, const std::string& where);
+  PlainJson(const PlainJson&) = delete;
+  PlainJson& operator=(const PlainJson&) = delete;
+
+  std::string_view text() const { return text_; }
+
+ private:
+  std::string changed_;    // when there was something to replace
+  std::string_view text_;  // this, or what was given
+};
+
+// Parses JSON in which no object has the same key twice. Throws FileError with the place of the
+// mistake, in words of ours.
+nlohmann::json parse_json(std::string_view text, const std::string& where);
+
+// What the parser says is wrong with a text, without its own name for the error; valid UTF-8.
+std::string json_mistake(const nlohmann::detail::exception& error);
+
+// The value as JSON on one line. What is not UTF-8, as file names may be, becomes U+FFFD.
+std::string json_line(const nlohmann::json& value);
+std::string json_indented(const nlohmann::json& value);  // the same over many lines, for files
+
+}  // namespace vitrine
