@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 
 #include "autograd/ops.h"
 #include "nn/sites.h"
@@ -271,15 +272,37 @@ Metric next_token_loss(std::int64_t n) {
           }};
 }
 
+namespace {
+
+// Past the nodes that only name or pass on a value.
+const Node& passed_on(Builder& b, NodeId id) {
+  const Node* n = &b.node(id);
+  while ((n->op->name == "identity" || n->op->name == "site") && n->inputs.size() == 1)
+    n = &b.node(n->inputs[0]);
+  return *n;
+}
+
+// W_U [v, d], where the logits are nothing but its product with what goes into the unembedding. In some gauges a bias
+// is added, and edits may come between: then the logits themselves must be read.
+std::optional<Value> plain_unembedding(Builder& b) {
+  const Node& logits = passed_on(b, b.output("logits").id());
+  if (logits.op->name != "matmul" || logits.inputs.size() != 2) return {};
+  if (passed_on(b, logits.inputs[0]).id != passed_on(b, b.at(site::unembed_in()).id()).id) return {};
+  const Node& w = passed_on(b, logits.inputs[1]);  // [d, v]
+  if (w.type.shape.size() != 2) return {};
+  return permute(b.value(w.id), {1, 0});
+}
+
+}  // namespace
+
 Metric training_loss(std::int64_t n) {
   return {"loss", [n](Builder& b) {
             const Value row = b.input("next.row", {DType::i32, {n}}),
                         token = b.input("next.token", {DType::i32, {n}});
-            const Value x = gather_rows(b.at(site::unembed_in()), row);  // [n, d]
-            const Node& logits =
-                b.node(b.node(b.output("logits").id()).inputs[0]);          // matmul(x, W_U)
-            const Value w_u = b.value(b.node(logits.inputs[1]).inputs[0]);  // [v, d]
-            const Value each = linear_cross_entropy(x, w_u, token);
+            const std::optional<Value> w_u = plain_unembedding(b);  // [v, d]
+            const Value each =
+                w_u ? linear_cross_entropy(gather_rows(b.at(site::unembed_in()), row), *w_u, token)
+                    : cross_entropy(gather_rows(b.output("logits"), row), token);
             b.output("loss_per_token", each);
             return mean(each);
           }};

@@ -47,7 +47,7 @@ void require_unused(const fs::path& folder) {
   fs::directory_iterator entries(folder, error);
   for (; !error && entries != fs::directory_iterator(); entries.increment(error)) {
     const std::string name = entries->path().filename().string();
-    if (name.starts_with(kOurs)) continue;
+    if (name.starts_with(kOurs) || is_left_over(name, {"training.safetensors"})) continue;
     throw FileError(
         fmt::format("the folder '{}' is not empty (it holds '{}'), and a run would write over what is there; give a new "
                     "folder, or --overwrite to have files of the same names replaced",

@@ -166,7 +166,8 @@ void Running::wait_until_it_sleeps() {
   FAIL() << "it never waited for input";
 }
 
-void Running::interrupt() { ::kill(pid_, SIGINT); }
+void Running::interrupt() { send(SIGINT); }
+void Running::send(int signal) { ::kill(pid_, signal); }
 void Running::kill() { ::kill(pid_, SIGKILL); }
 
 Outcome Running::finish() {

@@ -41,6 +41,7 @@ class Running {
   void wait_for_output();       // until something has come on stdout
   void wait_until_it_sleeps();  // until it waits for input
   void interrupt();             // Ctrl-C
+  void send(int signal);
   void kill();                  // kill -9
   Outcome finish();             // waits for its end; stderr is not caught
 

@@ -5,6 +5,9 @@
 
 #include <chrono>
 #include <fstream>
+#include <cstring>
+#include <functional>
+#include <iterator>
 #include <set>
 #include <thread>
 
@@ -196,6 +199,83 @@ TEST_F(SaeVerbs, AKilledRunGoesOnToTheSameBits) {
     EXPECT_EQ(last, 469);
   }
   EXPECT_GE(killed, 1);
+}
+
+// Files that are there are nobody's buffer, and what stands in a run's files is not followed out of its folder.
+TEST_F(SaeVerbs, FilesOfOthersAreLeftAlone) {
+  namespace fs = std::filesystem;
+  const auto text_of = [](const fs::path& file) {
+    std::ifstream in(file);
+    return std::string(std::istreambuf_iterator<char>(in), {});
+  };
+  std::ofstream(folder_ / "thesis.txt") << "my thesis";
+  fs::create_symlink(folder_ / "thesis.txt", folder_ / "link");
+  for (const char* name : {"thesis.txt", "link"}) {
+    const Outcome o = vitrine(train("x", {"--vectors", "256", "--buffer-file", folder_ / name}));
+    EXPECT_NE(o.exit, 0);
+    EXPECT_NE(o.err.find(name), std::string::npos) << o.err;
+    EXPECT_EQ(text_of(folder_ / "thesis.txt"), "my thesis");
+  }
+  run(train("run", {"--vectors", "512", "--stop-after", "1", "--buffer-file", folder_ / "buffer"}));
+  const fs::path state = folder_ / "run" / "training.safetensors";
+  const std::string original = text_of(state);
+  // Changes the header of the state, whose length is kept: what is put in is as long as what was there.
+  const auto spoil = [&](const std::string& from, const std::string& to) {
+    std::string bytes = original;
+    const std::size_t at = bytes.find(from);
+    ASSERT_NE(at, std::string::npos) << from;
+    ASSERT_EQ(from.size(), to.size());
+    bytes.replace(at, from.size(), to);
+    std::ofstream(state, std::ios::binary) << bytes;
+  };
+  const Words resume = {"sae", "train", "--resume", "--quiet", "--out", folder_ / "run"};
+  // The buffer's place is not used again: the run's own folder has one.
+  const std::string buffer = (folder_ / "buffer").string();
+  std::string victim = buffer;
+  victim.replace(victim.size() - 6, 6, "victim");
+  std::ofstream(victim) << "a key";
+  spoil(buffer, victim);
+  EXPECT_EQ(vitrine(resume).exit, 0);
+  EXPECT_EQ(text_of(victim), "a key");
+}
+
+// A damaged state is refused by what it says; it is never used.
+TEST_F(SaeVerbs, ADamagedStateIsRefused) {
+  run(train("run", {"--vectors", "512", "--stop-after", "1"}));
+  const std::filesystem::path state = folder_ / "run" / "training.safetensors";
+  std::ifstream in(state, std::ios::binary);
+  const std::string original(std::istreambuf_iterator<char>(in), {});
+  std::uint64_t size = 0;
+  std::memcpy(&size, original.data(), sizeof size);
+  const auto header = nlohmann::json::parse(original.substr(8, size));
+  const auto refused = [&](const std::string& key, const std::function<void(nlohmann::json&)>& change) {
+    nlohmann::json changed = header;
+    nlohmann::json value = nlohmann::json::parse(changed["__metadata__"][key].get<std::string>());
+    change(value);
+    changed["__metadata__"][key] = value.dump();
+    const std::string text = changed.dump();
+    const std::uint64_t length = text.size();
+    std::ofstream out(state, std::ios::binary);
+    out.write(reinterpret_cast<const char*>(&length), sizeof length);
+    out << text << original.substr(8 + size);
+    out.close();
+    const Outcome o = vitrine({"sae", "train", "--resume", "--quiet", "--out", folder_ / "run"});
+    EXPECT_EQ(o.exit, 3) << key << ": " << value.dump() << "\n" << o.err;
+    EXPECT_EQ(o.err.find("json.exception"), std::string::npos) << o.err;
+  };
+  for (const std::int64_t row : {std::int64_t{-5}, std::int64_t{1} << 62, std::int64_t{1000000}})
+    refused("progress", [&](nlohmann::json& p) { p["place"][4] = row; });
+  for (const int place : {0, 1, 2, 3}) refused("progress", [&](nlohmann::json& p) { p["place"][static_cast<std::size_t>(place)] = -1; });
+  refused("progress", [&](nlohmann::json& p) { p["place"][1] = 1000000; });
+  refused("progress", [&](nlohmann::json& p) { p["place"][2] = 1000000; });
+  refused("progress", [&](nlohmann::json& p) { p["place"] = nullptr; });
+  refused("progress", [&](nlohmann::json& p) { p["seconds"] = "x"; });
+  refused("settings", [&](nlohmann::json& s) { s["buffer"]["rows"] = 1; });
+  refused("settings", [&](nlohmann::json& s) { s["jobs"][0]["name"] = "../elsewhere"; });
+  refused("settings", [&](nlohmann::json& s) { s["jobs"][0]["name"] = (folder_ / "elsewhere").string(); });
+  for (const int n : {-1, 99})
+    refused("settings", [&](nlohmann::json& s) { s["jobs"][0]["rules"]["normalise"] = n; });
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "elsewhere"));
 }
 
 TEST_F(SaeVerbs, WhatIsWrongIsSaid) {

@@ -289,6 +289,98 @@ TEST_F(Train, BadInput) {
   EXPECT_THAT(o.err, HasSubstr("atlas"));
 }
 
+// What people have put into a folder stays as it was, unless they say otherwise; and then only names of the run are
+// replaced.
+TEST_F(Train, AFolderThatIsInUseIsLeftAlone) {
+  namespace fs = std::filesystem;
+  fs::create_directories(folder_ / "project/data/raw");
+  write_text(folder_ / "project/data/raw/notes.txt", "notes");
+  write_text(folder_ / "project/config.json", "{\"mine\": 1}");
+  Outcome o = vitrine(command("project", 2));
+  EXPECT_EQ(o.exit, 3);
+  EXPECT_THAT(o.err, AllOf(HasSubstr("project' is not empty"), HasSubstr("--overwrite")));
+  EXPECT_EQ(read_text(folder_ / "project/config.json"), "{\"mine\": 1}");
+  EXPECT_EQ(read_text(folder_ / "project/data/raw/notes.txt"), "notes");
+  std::vector<std::string> overwrite = command("project", 2);
+  overwrite.push_back("--overwrite");
+  o = vitrine(overwrite);
+  EXPECT_EQ(o.exit, 0) << o.err;
+  EXPECT_EQ(read_text(folder_ / "project/data/raw/notes.txt"), "notes");
+  EXPECT_EQ(resume("project", {"--overwrite"}).exit, 2);
+  write_text(folder_ / "file", "mine");
+  o = vitrine(command("file", 2));
+  EXPECT_EQ(o.exit, 3);
+  EXPECT_EQ(read_text(folder_ / "file"), "mine");
+}
+
+TEST_F(Train, TwoProcessesAreNotInOneFolder) {
+  Running first(command("run", 100000));
+  const auto state = folder_ / "run" / "training.safetensors";
+  for (int i = 0; i < 200 && !std::filesystem::exists(state); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  ASSERT_TRUE(std::filesystem::exists(state));
+  const Outcome second = resume("run");
+  EXPECT_EQ(second.exit, 3);
+  EXPECT_THAT(second.err, HasSubstr("another process is working in"));
+  first.kill();
+  first.finish();
+  write_text(folder_ / "run" / "training.safetensors.tmp.4711-0123abcd", "left by a kill");
+  write_text(folder_ / "run" / "mine.tmp.4711-0123abcd", "not left by a kill");
+  EXPECT_EQ(resume("run", {"--stop-after", "1"}).exit, 0);
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "run" / "training.safetensors.tmp.4711-0123abcd"));
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "run" / "mine.tmp.4711-0123abcd"));
+}
+
+// With other texts, or another tokenizer, the same state would go on to something else.
+TEST_F(Train, ARunGoesOnWithItsOwnTextsAlone) {
+  namespace fs = std::filesystem;
+  write_text(folder_ / "other.txt", words(2000) + "!!");
+  for (const char* name : {"a", "b"}) {
+    std::vector<std::string> c = command(name, 8);
+    c.insert(c.end(), {"--stop-after", "2"});
+    if (name[0] == 'b') c[4] = folder_ / "other.txt";
+    ASSERT_EQ(vitrine(c).exit, 0);
+  }
+  fs::rename(folder_ / "a/vitrine-data", folder_ / "a-data");
+  fs::copy(folder_ / "b/vitrine-data", folder_ / "a/vitrine-data", fs::copy_options::recursive);
+  const Outcome o = resume("a");
+  EXPECT_EQ(o.exit, 3);
+  EXPECT_THAT(o.err, HasSubstr("are not those that the run was begun with"));
+  fs::remove_all(folder_ / "a/vitrine-data");
+  fs::rename(folder_ / "a-data", folder_ / "a/vitrine-data");
+  EXPECT_EQ(resume("a").exit, 0);
+}
+
+TEST_F(Train, SigtermSavesAsCtrlCDoes) {
+  for (const int signal : {SIGTERM, SIGHUP}) {
+    const std::string name = "run" + std::to_string(signal);
+    Running running(command(name, 100000));
+    const auto state = folder_ / name / "training.safetensors";
+    for (int i = 0; i < 200 && !std::filesystem::exists(state); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    running.send(signal);
+    EXPECT_EQ(running.finish().exit, 130);
+    std::vector<std::string> more = {"--stop-after", "1", "--format", "json"};
+    EXPECT_GT(resume(name, more).json()["steps"].get<int>(), 0);
+  }
+}
+
+// Progress is no result: where it cannot be written, nothing ends and no file gets it.
+TEST_F(Train, StderrThatIsGoneEndsNothing) {
+  std::string line = "vitrine";
+  for (const std::string& word : command("run", 4)) line += " '" + word + "'";
+  EXPECT_EQ(shell(line + " 2> /dev/full").exit, 0);
+  EXPECT_EQ(shell("vitrine predict --top x 2>&-").exit, 2);
+  std::string again = line;
+  again.replace(again.find("/run'"), 5, "/run2'");
+  EXPECT_EQ(shell(again + " 2>&-").exit, 0);
+  std::string log = read_text(folder_ / "run2" / "log.jsonl");
+  for (std::size_t at = 0; at < log.size(); at = log.find('\n', at) + 1)
+    EXPECT_FALSE(json::parse(log.substr(at, log.find('\n', at) - at), nullptr, false).is_discarded());
+  EXPECT_EQ(shell("vitrine predict --prompt a >&-").exit, 1);
+}
+
 TEST(Evaluate, WindowsAndErrors) {
   test::TemporaryFolder folder;
   write_text(folder / "text.txt", words(500));
