@@ -1,6 +1,7 @@
 #include "autograd/arena.h"
 
 #include <algorithm>
+#include <bit>
 #include <new>
 
 namespace vitrine {
@@ -50,43 +51,94 @@ void ArenaPlanner::give_back(std::int64_t offset, std::int64_t bytes) {
   }
 }
 
-ArenaPool::Lease ArenaPool::lease(std::int64_t bytes) const {
-  auto& self = const_cast<ArenaPool&>(*this);
+namespace {
+
+// Sizes in steps of an eighth, so that blocks of almost one size serve each other. What a run does
+// not touch costs no memory.
+std::int64_t size_class(std::int64_t bytes) {
+  const auto need = static_cast<std::uint64_t>(aligned(bytes));
+  const std::uint64_t step = std::max<std::uint64_t>(kAlignment, std::bit_floor(need) / 8);
+  return static_cast<std::int64_t>((need + step - 1) / step * step);
+}
+
+}  // namespace
+
+std::pair<Memory, std::int64_t> MemoryPool::block_for(std::int64_t bytes, std::int64_t most) {
   {
     const std::lock_guard lock(mutex_);
-    if (!idle_.empty()) {
-      Memory block = std::move(idle_.back());
-      idle_.pop_back();
-      return {self, std::move(block)};
+    if (const auto it = idle_.lower_bound(bytes); it != idle_.end() && it->first <= most) {
+      std::pair<Memory, std::int64_t> found(std::move(it->second.block), it->first);
+      idle_bytes_ -= it->first;
+      idle_.erase(it);
+      return found;
     }
   }
   Memory memory = allocate_memory(bytes);
   if (memory == nullptr) throw std::bad_alloc();
-  return {self, std::move(memory)};
+  return {std::move(memory), bytes};
 }
 
-ArenaPool::Lease::~Lease() {
-  const std::lock_guard lock(pool_.mutex_);
-  pool_.idle_.push_back(std::move(block_));
-}
-
-std::shared_ptr<std::byte> ResultPool::take(std::size_t result, std::int64_t bytes) {
-  Memory memory;
+MemoryPool::Lease MemoryPool::lease(std::int64_t bytes) {
   {
     const std::lock_guard lock(mutex_);
-    if (idle_.size() <= result) idle_.resize(result + 1);
-    memory = std::move(idle_[result]);
+    ++runs_;
+    trim_old();
   }
-  if (memory == nullptr) memory = allocate_memory(bytes);
-  if (memory == nullptr) throw std::bad_alloc();
-  const auto give_back = [pool = weak_from_this(), result](std::byte* p) {
-    Memory back(p);
-    const std::shared_ptr<ResultPool> home = pool.lock();
-    if (home == nullptr) return;
-    const std::lock_guard lock(home->mutex_);
-    if (home->idle_[result] == nullptr) home->idle_[result] = std::move(back);
+  // An arena is back at the end of the run, so that a larger one than is needed does no harm.
+  const std::int64_t size = size_class(bytes);
+  auto [memory, got] = block_for(size, 4 * size);
+  return {*this, std::move(memory), got};
+}
+
+std::shared_ptr<std::byte> MemoryPool::take(std::int64_t bytes) {
+  const std::int64_t size = size_class(bytes);
+  auto [memory, got] = block_for(size, size + size / 4);
+  const auto back = [pool = weak_from_this(), size = got](std::byte* p) {
+    Memory block(p);
+    if (const std::shared_ptr<MemoryPool> home = pool.lock())
+      home->give_back(std::move(block), size);
   };
-  return {memory.release(), give_back};
+  return {memory.release(), back};
+}
+
+void MemoryPool::give_back(Memory block, std::int64_t bytes) {
+  const std::lock_guard lock(mutex_);
+  if (bytes > limit_) return;
+  idle_.emplace(bytes, Idle{std::move(block), runs_, returned_++});
+  idle_bytes_ += bytes;
+  trim();
+}
+
+void MemoryPool::trim_old() {
+  for (auto it = idle_.begin(); it != idle_.end();) {
+    if (it->second.run + kRuns >= runs_) {
+      ++it;
+      continue;
+    }
+    idle_bytes_ -= it->first;
+    it = idle_.erase(it);
+  }
+}
+
+void MemoryPool::trim() {
+  while (idle_bytes_ > limit_) {
+    const auto oldest = std::min_element(
+        idle_.begin(), idle_.end(),
+        [](const auto& a, const auto& b) { return a.second.number < b.second.number; });
+    idle_bytes_ -= oldest->first;
+    idle_.erase(oldest);
+  }
+}
+
+void MemoryPool::set_limit(std::int64_t bytes) {
+  const std::lock_guard lock(mutex_);
+  limit_ = bytes;
+  trim();
+}
+
+std::int64_t MemoryPool::idle_bytes() const {
+  const std::lock_guard lock(mutex_);
+  return idle_bytes_;
 }
 
 }  // namespace vitrine

@@ -40,12 +40,9 @@ Builder::Builder(const Graph& graph)
     : nodes_(graph.nodes_.begin(), graph.nodes_.end()),
       position_(graph.position_),
       sites_(graph.sites_),
+      leaves_(graph.leaves_),
       outputs_(graph.outputs_),
-      rows_(graph.rows_) {
-  for (const Node& n : nodes_) {
-    if (const auto* leaf = std::get_if<LeafName>(&n.attributes)) leaves_[leaf->name] = n.id;
-  }
-}
+      rows_(graph.rows_) {}
 
 bool Builder::contains(NodeId id) const {
   return id >= 0 && id < next_id() && position_[static_cast<std::size_t>(id)] >= 0;
@@ -317,6 +314,9 @@ Graph Builder::finish() && {
   });
   g.sites_ = std::move(sites_);
   for (std::size_t i = 0; i < g.sites_.size(); ++i) g.site_index_[g.sites_[i].name] = i;
+  for (const Node& n : g.nodes_) {
+    if (const auto* leaf = std::get_if<LeafName>(&n.attributes)) g.leaves_[leaf->name] = n.id;
+  }
   g.outputs_ = std::move(outputs_);
   g.rows_ = rows_;
 

@@ -445,6 +445,7 @@ Plan compile(const Graph& graph, const Fetch& wanted, const Updates& updates) {
   stats.duplicates = pruned.duplicates;
   program->timing.steps = std::vector<std::atomic<std::int64_t>>(program->steps.size());
   program->timing.products = std::vector<std::atomic<std::int64_t>>(program->steps.size());
+  program->memory = std::make_shared<MemoryPool>(4 * (stats.arena_bytes + stats.result_bytes));
   Plan plan;
   plan.program_ = std::move(program);
   return plan;

@@ -49,11 +49,8 @@ NodeId Graph::output(std::string_view name) const {
 }
 
 NodeId Graph::leaf(std::string_view name) const {
-  for (const Node& n : nodes_) {
-    const LeafName* leaf = std::get_if<LeafName>(&n.attributes);
-    if (leaf != nullptr && leaf->name == name) return n.id;
-  }
-  return kNoNode;
+  const auto it = leaves_.find(name);
+  return it == leaves_.end() ? kNoNode : it->second;
 }
 
 void verify(const Graph& graph) {

@@ -87,6 +87,7 @@ class Graph {
   std::vector<std::int32_t> position_;  // by id: index in nodes_, or -1
   std::vector<SiteEntry> sites_;
   std::map<std::string, std::size_t, std::less<>> site_index_;
+  std::map<std::string, NodeId, std::less<>> leaves_;  // by name
   std::map<std::string, NodeId, std::less<>> outputs_;
   std::optional<RowTable> rows_;
   std::size_t hash_ = 0;

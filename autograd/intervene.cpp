@@ -3,6 +3,8 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
+#include <map>
 #include <optional>
 
 #include "autograd/intervention.h"
@@ -16,6 +18,9 @@ namespace {
 
 std::string where_name(int n) { return fmt::format("edit.{}.where", n); }
 std::string value_name(int n) { return fmt::format("edit.{}.value", n); }
+std::string factor_name(int n) { return fmt::format("edit.{}.factor", n); }
+
+bool has_factor(Edit::Action a) { return a == Edit::Action::add || a == Edit::Action::scale; }
 
 // Nothing of what arrives is kept, so nothing that only leads there is computed.
 bool replaces_all(const Edit& e) { return e.action == Edit::Action::replace && e.where.empty(); }
@@ -103,9 +108,9 @@ Shape feed_shape(const Edit& e, const Shape& site) {
   return site;  // unpacked: rearranged by with_interventions
 }
 
-// What is added or projected out is a direction.
+// What is projected out is a direction. (One number may be added to every feature.)
 void check_direction(const Edit& e, int rank) {
-  if (e.action != Edit::Action::replace && rank == 0)
+  if (e.action == Edit::Action::project_out && rank == 0)
     throw ShapeError(fmt::format("{}: the value must have the site's feature axis", e.to_text()));
 }
 
@@ -120,7 +125,9 @@ Value edited(Builder& b, const Edit& e, int n, const Value& x, const Axes& axes)
     value = b.input(value_name(n), {x.dtype(), feed_shape(e, x.shape())});
     check_direction(e, value.rank());
   }
-  const Value changed = action_on(b, e.action, x.type(), x, value, b.scalar(e.factor, x.dtype()));
+  Value factor;
+  if (has_factor(e.action)) factor = b.input(factor_name(n), {x.dtype(), {}});
+  const Value changed = action_on(b, e.action, x.type(), x, value, factor);
   return select(where, changed, x);
 }
 
@@ -254,31 +261,140 @@ void check_indices(const Edit& e, const Where& w, const Axes& axes, const Shape&
   }
 }
 
-// The mask over `shape`, which is the site's shape with 1 along axes that are not spoken of.
-std::vector<std::uint8_t> mask(const Edit& e, const Axes& axes, const Shape& shape,
-                               const RowPlaces& rows) {
-  std::vector<std::uint8_t> out(static_cast<std::size_t>(numel(shape)), e.where.empty() ? 1 : 0);
-  for (const Where& w : e.where) {
-    std::vector<std::vector<bool>> along;  // by axis
-    for (int a = 0; a < shape.size(); ++a) {
-      const Axis axis = axes[static_cast<std::size_t>(a)];
-      std::vector<bool> chosen(static_cast<std::size_t>(shape[a]), true);
-      for (std::int64_t i = 0; i < shape[a] && speaks_of(e, axis); ++i)
-        chosen[static_cast<std::size_t>(i)] = selects(w, axis, i, rows);
-      along.push_back(std::move(chosen));
-    }
-    for (std::size_t at = 0; at < out.size(); ++at) {
-      bool inside = true;
-      auto rest = static_cast<std::int64_t>(at);
-      for (int a = shape.size() - 1; a >= 0; --a) {
-        inside =
-            inside && along[static_cast<std::size_t>(a)][static_cast<std::size_t>(rest % shape[a])];
-        rest /= shape[a];
-      }
-      if (inside) out[at] = 1;
+// What a Where selects along each axis of `shape`, the site's shape, or one with 1 along axes that
+// are not spoken of.
+std::vector<Along> along_axes(const Where& w, const Axes& axes, const Shape& shape,
+                              const RowPlaces& rows) {
+  std::vector<Along> along;
+  for (int a = 0; a < shape.size(); ++a) {
+    const Axis axis = axes[static_cast<std::size_t>(a)];
+    const std::vector<Indices> lists = lists_of(axis);
+    Along& on = along.emplace_back();
+    on.all = std::all_of(lists.begin(), lists.end(),
+                         [&](const Indices list) { return (w.*list).empty(); });
+    for (std::int64_t i = 0; i < shape[a] && !on.all; ++i) {
+      if (selects(w, axis, i, rows)) on.indices.push_back(i);
     }
   }
+  return along;
+}
+
+// The same of each Where of an edit; an edit without any selects everything.
+std::vector<std::vector<Along>> parts_of(const Edit& e, const Axes& axes, const Shape& shape,
+                                         const RowPlaces& rows) {
+  if (e.where.empty()) return {along_axes({}, axes, shape, rows)};
+  std::vector<std::vector<Along>> parts;
+  for (const Where& w : e.where) parts.push_back(along_axes(w, axes, shape, rows));
+  return parts;
+}
+
+// Calls f(index) for each selected element of `shape`, row-major. An axis of which everything is
+// selected may have size 1.
+template <class F>
+void each_selected(const std::vector<Along>& along, const Shape& shape, const F& f, int axis = 0,
+                   std::int64_t before = 0) {
+  if (axis == shape.size()) return f(before);
+  const Along& on = along[static_cast<std::size_t>(axis)];
+  const std::int64_t first = before * shape[axis];
+  for (std::int64_t i = 0; i < shape[axis] && on.all; ++i)
+    each_selected(along, shape, f, axis + 1, first + i);
+  for (const std::int64_t i : on.indices) each_selected(along, shape, f, axis + 1, first + i);
+}
+
+std::vector<std::uint8_t> mask(const std::vector<std::vector<Along>>& parts, const Shape& shape) {
+  std::vector<std::uint8_t> out(static_cast<std::size_t>(numel(shape)), 0);
+  for (const std::vector<Along>& along : parts)
+    each_selected(along, shape, [&](std::int64_t i) { out[static_cast<std::size_t>(i)] = 1; });
   return out;
+}
+
+// Who changes which element in one stage: for each site that has more than one edit, the first edit
+// of each element, so that what is new is compared with one other and not with all before it.
+class Owners {
+ public:
+  Owners(const Graph& graph, const std::vector<Edit>& stage) : stage_(stage) {
+    std::map<std::string_view, int> edits;
+    for (const Edit& e : stage) ++edits[e.site.name];
+    for (const Edit& e : stage) {
+      if (edits[e.site.name] < 2) continue;
+      const SiteEntry& site = graph.site(e.site.name);
+      const auto [it, fresh] = sites_.try_emplace(e.site.name);
+      Shape& shape = it->second.shape;  // 1 along axes that no edit of the site speaks of
+      const Shape spoken = mask_shape(e, site.axes, site.type.shape);
+      if (fresh) shape = spoken;
+      for (int a = 0; a < shape.size(); ++a)
+        if (spoken[a] != 1) shape[a] = spoken[a];
+    }
+  }
+
+  bool counts(const Edit& e) const { return sites_.contains(e.site.name); }
+
+  // Throws when edit `number` of the stage, with what it selects, changes what another has changed.
+  void claim(int number, const std::vector<std::vector<Along>>& parts) {
+    const Edit& e = stage_[static_cast<std::size_t>(number)];
+    const auto at = sites_.find(e.site.name);
+    if (at == sites_.end()) return;
+    auto& [shape, owner] = at->second;
+    if (owner.empty()) owner.assign(static_cast<std::size_t>(numel(shape)), -1);
+    int first = number;  // the first edit that this one overlaps
+    for (const std::vector<Along>& along : parts) {
+      each_selected(along, shape, [&](std::int64_t i) {
+        int& o = owner[static_cast<std::size_t>(i)];
+        if (o < 0) o = number;
+        else if (o != number && !(adds(number) && adds(o))) first = std::min(first, o);
+      });
+    }
+    if (first == number) return;
+    throw GraphError(
+        fmt::format("'{}' and '{}' change the same element; say which comes first with then()",
+                    stage_[static_cast<std::size_t>(first)].to_text(), e.to_text()));
+  }
+
+ private:
+  struct Site {
+    Shape shape;
+    std::vector<int> owner;  // of each element: the number of its first edit; -1: none
+  };
+  bool adds(int number) const {
+    return stage_[static_cast<std::size_t>(number)].action == Edit::Action::add;
+  }
+  const std::vector<Edit>& stage_;
+  std::map<std::string, Site, std::less<>> sites_;
+};
+
+// Projecting out divides by the direction's length, which is computed in its own type.
+void check_length(const Edit& e, const Tensor& direction) {
+  const bool single = direction.dtype() == DType::f32;
+  double squares = 0;
+  for (const double x : direction.to_vector<double>())
+    squares += single ? static_cast<double>(static_cast<float>(x * x)) : x * x;
+  if (single) squares = static_cast<double>(static_cast<float>(squares));
+  if (squares > 0 && std::isfinite(squares)) return;
+  throw NumericError(fmt::format(
+      "{}: the direction '{}' has no length that can be divided by: the squares of its {} numbers "
+      "sum to {:g} in {}; give one that is not zero, of finite numbers of ordinary size",
+      e.to_text(), e.from, direction.numel(), squares, name_of(direction.dtype())));
+}
+
+// The same of every direction that is projected out of a selected element. `shape`: the site's.
+void check_lengths(const Edit& e, const Tensor& value, const Shape& shape,
+                   const std::vector<std::vector<Along>>& parts) {
+  if (e.action != Edit::Action::project_out || value.numel() == 0) return;
+  const std::int64_t width = value.shape().back();
+  if (value.numel() == width) return check_length(e, value.reshape({width}));
+  Shape rows = shape;
+  rows[rows.size() - 1] = 1;
+  Shape whole = shape;
+  whole[whole.size() - 1] = width;
+  const Tensor all = value.broadcast_to(whole).contiguous().reshape({numel(whole) / width, width});
+  std::vector<bool> checked(static_cast<std::size_t>(numel(rows)), false);
+  for (std::vector<Along> along : parts) {
+    along.back() = {};
+    each_selected(along, rows, [&](std::int64_t r) {
+      if (!checked[static_cast<std::size_t>(r)]) check_length(e, all.select(0, r));
+      checked[static_cast<std::size_t>(r)] = true;
+    });
+  }
 }
 
 // Prompts and their length, when all have one: rows are then [prompts, length] side by side.
@@ -325,17 +441,20 @@ std::vector<std::uint8_t> selection(const Graph& graph, const Edit& edit, const 
   const RowPlaces rows = row_places(graph, feeds);
   check_axes(edit, site.axes);
   for (const Where& w : edit.where) check_indices(edit, w, site.axes, site.type.shape, rows);
-  return mask(edit, site.axes, site.type.shape, rows);
+  return mask(parts_of(edit, site.axes, site.type.shape, rows), site.type.shape);
 }
 
-void check_apart(const Edit& first, const std::vector<std::uint8_t>& of_first, const Edit& second,
-                 const std::vector<std::uint8_t>& of_second) {
-  if (first.action == Edit::Action::add && second.action == Edit::Action::add) return;
-  for (std::size_t i = 0; i < of_first.size(); ++i) {
-    if (of_first[i] == 0 || of_second[i] == 0) continue;
-    throw GraphError(
-        fmt::format("'{}' and '{}' change the same element; say which comes first with then()",
-                    first.to_text(), second.to_text()));
+void check_overlaps(const Graph& graph, const Interventions& what, const RowPlaces& rows) {
+  for (const auto& stage : what.stages()) {
+    Owners owners(graph, stage);
+    for (std::size_t i = 0; i < stage.size(); ++i) {
+      const Edit& e = stage[i];
+      if (!owners.counts(e)) continue;
+      std::vector<std::vector<Along>> parts;
+      for (const Where& where : e.where.empty() ? std::vector<Where>{{}} : e.where)
+        parts.push_back(selected_along(graph, e, where, rows));
+      owners.claim(static_cast<int>(i), parts);
+    }
   }
 }
 
@@ -344,18 +463,7 @@ std::vector<Along> selected_along(const Graph& graph, const Edit& edit, const Wh
   const SiteEntry& site = graph.site(edit.site.name);
   check_axes(edit, site.axes);
   check_indices(edit, where, site.axes, site.type.shape, rows);
-  Edit one = edit;
-  one.where = {where};
-  std::vector<Along> axes;
-  for (int a = 0; a < site.type.shape.size(); ++a) {
-    Along& along = axes.emplace_back();
-    const Axis axis = site.axes[static_cast<std::size_t>(a)];
-    along.all = !speaks_of(one, axis);
-    for (std::int64_t i = 0; i < site.type.shape[a] && !along.all; ++i) {
-      if (selects(where, axis, i, rows)) along.indices.push_back(i);
-    }
-  }
-  return axes;
+  return along_axes(where, site.axes, site.type.shape, rows);
 }
 
 Tensor packed_value(const Graph& graph, const Edit& edit) {
@@ -364,6 +472,8 @@ Tensor packed_value(const Graph& graph, const Edit& edit) {
   const SiteEntry& site = graph.site(edit.site.name);
   const Tensor value = packed(graph, edit, feed_shape(edit, site.type.shape));
   check_direction(edit, value.rank());
+  if (edit.action == Edit::Action::project_out && value.numel() == value.shape().back())
+    check_length(edit, value.reshape({value.numel()}));
   return value;
 }
 
@@ -371,33 +481,30 @@ Feeds with_interventions(const Graph& graph, const Interventions& what, const Fe
                          Text text) {
   Feeds out = feeds;
   const RowPlaces rows = row_places(graph, feeds);
-  // Element by element what this stage has changed, by site: 1 overwritten, 2 added to.
-  std::map<std::string, std::vector<std::pair<const Edit*, std::vector<std::uint8_t>>>, std::less<>>
-      changed;
   int n = 0;
   for (const auto& stage : what.stages()) {
-    changed.clear();
+    Owners owners(graph, stage);
+    int number = 0;
     for (const Edit& e : stage) {
       const SiteEntry& site = graph.site(e.site.name);
       for (const Where& w : e.where) check_indices(e, w, site.axes, site.type.shape, rows, text);
+      const std::vector<std::vector<Along>> parts = parts_of(e, site.axes, site.type.shape, rows);
       if (!replaces_all(e)) {
-        const Node& input = graph.node(graph.leaf(where_name(n)));
-        const std::vector<std::uint8_t> chosen = mask(e, site.axes, input.type.shape, rows);
+        const Shape& shape = graph.node(graph.leaf(where_name(n))).type.shape;
+        const std::vector<std::uint8_t> chosen = mask(parts, shape);
         if (text == Text::whole && std::find(chosen.begin(), chosen.end(), 1) == chosen.end())
           throw GraphError(fmt::format("{}: the selection is empty", e.to_text()));
-        Tensor fed = Tensor::empty(input.type.shape, DType::boolean);
+        Tensor fed = Tensor::empty(shape, DType::boolean);
         std::copy(chosen.begin(), chosen.end(), reinterpret_cast<std::uint8_t*>(fed.view().data));
         out[where_name(n)] = fed;
       }
-      // Overlaps, over the whole site.
-      const std::vector<std::uint8_t> whole = mask(e, site.axes, site.type.shape, rows);
-      for (const auto& [other, taken] : changed[e.site.name]) {
-        check_apart(*other, taken, e, whole);
-      }
-      changed[e.site.name].emplace_back(&e, whole);
+      owners.claim(number++, parts);
       if (has_value(e.action)) {
-        out[value_name(n)] = packed(graph, e, graph.node(graph.leaf(value_name(n))).type.shape);
+        const Tensor value = packed(graph, e, graph.node(graph.leaf(value_name(n))).type.shape);
+        check_lengths(e, value, site.type.shape, parts);
+        out[value_name(n)] = value;
       }
+      if (has_factor(e.action)) out[factor_name(n)] = Tensor::full({}, site.type.dtype, e.factor);
       ++n;
     }
   }

@@ -100,7 +100,8 @@ class Interventions {
 };
 
 // The graph with every edit in it. Edits add inputs: edit.N.where (boolean) and, where the action
-// has one, edit.N.value, N counting through all stages. Sites inside composites are expanded.
+// has one, edit.N.value and edit.N.factor, N counting through all stages: graphs of edits that
+// differ in their numbers alone are equal. Sites inside composites are expanded.
 // Throws SiteError for a site that is not there, ShapeError for a value that does not fit, and
 // GraphError for a selection along an axis that the site does not have, and for a graph with edits:
 // all are made at once.
@@ -112,7 +113,8 @@ enum class Text { whole, part };
 
 // `feeds` with those inputs filled in; it must have the row tables already. Throws GraphError for
 // an index outside the batch, a selection of nothing, and two edits of one stage that change the
-// same element (unless both add). In a part of a text, a position that is not among the rows is not
+// same element (unless both add), and NumericError for a direction to be projected out, of an
+// element that is selected, that has no length. In a part of a text, a position that is not among the rows is not
 // an error: it is another run's.
 Feeds with_interventions(const Graph& edited, const Interventions& what, const Feeds& feeds,
                          Text text = Text::whole);
@@ -130,11 +132,6 @@ Value action_on(Builder& b, Edit::Action action, const Type& type, const Value& 
 // a selection of nothing is all 0.
 std::vector<std::uint8_t> selection(const Graph& graph, const Edit& edit, const Feeds& feeds);
 
-// Throws GraphError when two edits of one stage, with these selections, change the same element,
-// unless both add.
-void check_apart(const Edit& first, const std::vector<std::uint8_t>& of_first, const Edit& second,
-                 const std::vector<std::uint8_t>& of_second);
-
 // The same of one selection, an axis at a time: a Where is the product of what it selects along
 // each. `rows` is what row_places(graph, feeds) gives, read once for many edits.
 struct RowPlaces {
@@ -148,9 +145,14 @@ struct Along {
 std::vector<Along> selected_along(const Graph& graph, const Edit& edit, const Where& where,
                                   const RowPlaces& rows);
 
+// Throws GraphError when two edits of one stage change the same element, unless both add, and what
+// selected_along throws. Takes time in proportion to what is selected.
+void check_overlaps(const Graph& graph, const Interventions& what, const RowPlaces& rows);
+
 // The value of a replace, add or project_out in the site's dtype, contiguous: as it was given when
 // that broadcasts to the packed shape, and otherwise packed into it. Throws ShapeError when it does
-// not fit, and GraphError when the action has no value.
+// not fit, GraphError when the action has no value, and NumericError for one direction that is to be
+// projected out and has no length.
 Tensor packed_value(const Graph& graph, const Edit& edit);
 
 }  // namespace vitrine

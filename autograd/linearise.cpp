@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "autograd/ops.h"
+#include "autograd/ops_common.h"
 #include "tensor/error.h"
 
 namespace vitrine {
@@ -30,6 +31,8 @@ class Linearising {
         expand(n, policies_.attention, "softmax", std::get<AttentionRule>(n.attributes).prefix);
       } else if (is_activation(n)) {
         activation(n);
+      } else {
+        check_known(n);
       }
     }
     const std::vector<SiteEntry> sites = b_.sites();  // a copy: inputs are added on the way
@@ -45,6 +48,25 @@ class Linearising {
   static bool is_activation(const Node& n) {
     constexpr std::string_view kNames[] = {"relu", "gelu_tanh", "gelu_erf", "tanh", "sigmoid"};
     return std::find(std::begin(kNames), std::end(kNames), n.op->name) != std::end(kNames);
+  }
+
+  // Functions of single elements that are linear, make none of the gradient, or belong to a norm,
+  // whose scale is frozen as a whole. Any other one is an activation that has no policy.
+  void check_known(const Node& n) const {
+    constexpr std::string_view kKnown[] = {"identity", "site",   "detach", "again", "neg",
+                                           "cast",     "square", "sqrt",   "rsqrt", "reciprocal"};
+    const bool of_elements =
+        (n.op->reach == reach_elementwise && n.inputs.size() == 1 &&
+         std::find(std::begin(kKnown), std::end(kKnown), n.op->name) == std::end(kKnown)) ||
+        n.op->name == "maximum" || n.op->name == "minimum";
+    if (policies_.activation == Policy::recompute || !of_elements ||
+        !is_compute_float(n.type.dtype) || !is_compute_float(g_.node(n.inputs[0]).type.dtype))
+      return;
+    throw GraphError(fmt::format(
+        "'{}' (%{}, in '{}') is a nonlinearity that linearise does not know: activations are to be "
+        "{}, and it can do that to relu, gelu_tanh, gelu_erf, tanh and sigmoid; write the model "
+        "with one of these, or leave activations at recompute",
+        n.op->name, n.id, n.scope, policies_.activation == Policy::detach ? "detached" : "held"));
   }
 
   Value held(const std::string& site, const Type& type) { return b_.input(held_name(site), type); }

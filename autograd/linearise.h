@@ -43,8 +43,9 @@ struct Policies {
 // site is made to what the policy gives. Holding adds the inputs held(SITE): the scale's site, the
 // pattern's, and the one that an activation reads, such as mlp.hook_pre.
 //
-// Throws GraphError for a graph that has gradients already, and for a hold of what has no site to
-// be recorded under.
+// Throws GraphError for a graph that has gradients already, for a hold of what has no site to be
+// recorded under, and, where something is said about activations, for a function of single elements
+// that is none of those above: it would silently stay as it is.
 Graph linearise(const Graph& graph, const Policies& policies);
 
 }  // namespace vitrine

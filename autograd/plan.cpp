@@ -164,14 +164,15 @@ Results Plan::run(const Feeds& feeds, const Parameters& parameters,
       std::none_of(p.feed_written.begin(), p.feed_written.end(), [](bool w) { return w; }) &&
       std::none_of(p.parameter_written.begin(), p.parameter_written.end(),
                    [](bool w) { return w; });
+  MemoryPool& memory_pool = memory_ != nullptr ? *memory_ : *p.memory;
 
   const auto execute = [&](bool check) {
-    const ArenaPool::Lease arena = p.arenas.lease(p.stats.arena_bytes);
+    const MemoryPool::Lease arena = memory_pool.lease(p.stats.arena_bytes);
     std::vector<Tensor> owned;
     for (std::size_t i = 0; i < p.result_buffers.size(); ++i) {
       const Type& t = p.result_buffers[i];
       const std::shared_ptr<std::byte> memory =
-          p.result_pool->take(i, numel(t.shape) * size_of(t.dtype));
+          memory_pool.take(numel(t.shape) * size_of(t.dtype));
       owned.push_back(Tensor::wrap(memory, memory.get(), t.shape, t.dtype));
     }
     std::vector<std::byte*> base;

@@ -102,6 +102,8 @@ struct RunOptions {
   std::function<void(int done, int total)> progress;  // after each step
 };
 
+class MemoryPool;
+
 class Plan {
  public:
   Plan() = default;
@@ -125,8 +127,10 @@ class Plan {
 
  private:
   friend Plan compile(const Graph& graph, const Fetch& wanted, const Updates& updates);
+  friend class PlanCache;  // whose plans share their memory
   struct Program;
   std::shared_ptr<const Program> program_;
+  std::shared_ptr<MemoryPool> memory_;  // null: the program's own
 };
 
 // Throws SiteError for an unknown site, GraphError for an output, gradient or leaf that the graph

@@ -64,8 +64,7 @@ struct Plan::Program {
   std::vector<Type> result_buffers;  // one owned tensor each, flat
   std::vector<NamedResult> results;
   Stats stats;
-  ArenaPool arenas;
-  std::shared_ptr<ResultPool> result_pool = std::make_shared<ResultPool>();
+  std::shared_ptr<MemoryPool> memory;  // of a plan that is in no cache
   mutable Timing timing;
 };
 

@@ -21,6 +21,8 @@ void naming_world(int number, const F& f) {
     throw GraphError(fmt::format("world {}: {}", number, e.what()));
   } catch (const ShapeError& e) {
     throw ShapeError(fmt::format("world {}: {}", number, e.what()));
+  } catch (const NumericError& e) {
+    throw NumericError(fmt::format("world {}: {}", number, e.what()));
   }
 }
 
@@ -30,14 +32,13 @@ SweepEdits::SweepEdits(BaseRun& base, const Feeds& feeds, std::span<const Interv
                        int first, const SweepOptions& options)
     : base_(base),
       g_(base.graph()),
-      feeds_(feeds),
       rows_(row_places(g_, feeds)),
       options_(options) {
   for (const Expanded& e : base_.expanded()) inside_[e.composite.id].assign(worlds.size(), false);
   for (std::size_t w = 0; w < worlds.size(); ++w) {
     std::map<NodeId, std::size_t> made;
     naming_world(first + static_cast<int>(w), [&] {
-      check_overlaps(worlds[w]);
+      check_overlaps(g_, worlds[w], rows_);
       for (const auto& stage : worlds[w].stages()) {
         for (const Edit& e : stage) {
           const SiteEntry& site = g_.site(e.site.name);
@@ -55,19 +56,6 @@ SweepEdits::SweepEdits(BaseRun& base, const Feeds& feeds, std::span<const Interv
         }
       }
     });
-  }
-}
-
-void SweepEdits::check_overlaps(const Interventions& what) const {
-  for (const auto& stage : what.stages()) {
-    for (std::size_t i = 0; i < stage.size(); ++i) {
-      for (std::size_t j = 0; j < i; ++j) {
-        const Edit &a = stage[j], &b = stage[i];
-        if (!(a.site == b.site)) continue;
-        const auto x = selection(g_, a, feeds_), y = selection(g_, b, feeds_);
-        check_apart(a, x, b, y);
-      }
-    }
   }
 }
 

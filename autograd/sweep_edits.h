@@ -89,7 +89,6 @@ class SweepEdits {
   Value values_at(const Job& job, const Node& site, WorldMatrix& m);
   Value factors_at(const Job& job, int rank, DType dtype, WorldMatrix& m);
   Value projected_whole(const Job& job, const Node& site, WorldMatrix& m);
-  void check_overlaps(const Interventions& what) const;
 
   struct Fed {
     Tensor value;   // as packed_value gives it
@@ -97,7 +96,6 @@ class SweepEdits {
   };
   BaseRun& base_;
   const Graph& g_;
-  const Feeds& feeds_;
   RowPlaces rows_;
   const SweepOptions& options_;
   std::map<NodeId, Rounds> by_node_;

@@ -142,10 +142,13 @@ std::vector<std::string> sites_of_other(const Graph& scored) {
 }
 
 // Everything that the graph with scores depends on, besides the size of the batch.
-std::string made_how(const AttributionSpec& spec) {
-  return fmt::format("{} of {} by {}, features of {}{}", name_of(spec.method), spec.sites.patterns,
-                     name_of(spec.measure), spec.per_feature.patterns,
-                     spec.by_position ? ", by position" : "");
+nn::Model::How made_how(const AttributionSpec& spec) {
+  return {"scores",
+          std::string(name_of(spec.method)),
+          spec.sites.patterns,
+          std::string(name_of(spec.measure)),
+          spec.per_feature.patterns,
+          spec.by_position ? "by position" : ""};
 }
 
 // Adds the scores to a graph with gradients: outputs score(SITE).
@@ -188,7 +191,7 @@ Attribution attribute(const nn::Model& model, const Pair& pair, const Attributio
   const Metric metric = metric_of(model, {&pair, 1}, spec.measure);
   // Answers are fed, so that one graph serves all pairs of a length.
   const nn::BatchSize size = nn::batch_size({base});
-  const auto with_measure = model.derived(size, fmt::format("metric {}", name_of(spec.measure)),
+  const auto with_measure = model.derived(size, {"metric", std::string(name_of(spec.measure))},
                                           [&](const Graph& g) { return with_metric(g, metric); });
   const std::vector<std::string> names = scored_sites(*with_measure, spec.sites);
   const auto scored = model.derived(size, made_how(spec), [&](const Graph&) {

@@ -32,7 +32,7 @@ Model::Model(Config config, Parameters parameters, std::optional<Tokenizer> toke
       dtype_(options.dtype),
       gauge_(options.gauge),
       pool_(std::make_unique<ThreadPool>(options.threads)),
-      plans_(std::make_unique<PlanCache>()),
+      plans_(std::make_unique<PlanCache>(64, options.memory)),
       graphs_(std::make_unique<Graphs>()) {
   if (tokenizer_ && tokenizer_->vocabulary_size() > config_.vocabulary) {
     throw TokenError(
@@ -69,27 +69,21 @@ Graph Model::build(const Uniform& size) const {
 }
 
 std::shared_ptr<const Graph> Model::graph_for(const BatchSize& size) const {
-  constexpr std::size_t kKept = 64;
   const std::lock_guard lock(graphs_->mutex);
-  auto& known = graphs_->by_size;
-  if (const auto it = known.find(size); it != known.end()) return it->second;
-  if (known.size() >= kKept) known.clear();
-  return known[size] = std::make_shared<const Graph>(build(size));
+  if (auto known = graphs_->by_size.find(size)) return known;
+  return graphs_->by_size.put(size, std::make_shared<const Graph>(build(size)));
 }
 
 std::shared_ptr<const Graph> Model::derived(
-    const BatchSize& size, const std::string& how,
-    const std::function<Graph(const Graph&)>& make) const {
-  constexpr std::size_t kKept = 16;
+    const BatchSize& size, const How& how, const std::function<Graph(const Graph&)>& make) const {
   const std::pair key(size, how);
   {
     const std::lock_guard lock(graphs_->mutex);
-    if (const auto it = graphs_->derived.find(key); it != graphs_->derived.end()) return it->second;
+    if (auto known = graphs_->derived.find(key)) return known;
   }
   auto made = std::make_shared<const Graph>(make(*graph_for(size)));
   const std::lock_guard lock(graphs_->mutex);
-  if (graphs_->derived.size() >= kKept) graphs_->derived.clear();
-  return graphs_->derived[key] = std::move(made);
+  return graphs_->derived.put(key, std::move(made));
 }
 
 Run Model::run_batch(const std::vector<Tokens>& prompts, const Fetch& wanted) const {

@@ -5,13 +5,16 @@
 //   r[site::pattern(2)];                                      // Tensor [1, head, query, key]
 #pragma once
 
-#include <map>
+#include <concepts>
+#include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "autograd/grid.h"
@@ -19,6 +22,7 @@
 #include "autograd/plan_cache.h"
 #include "autograd/sweep.h"
 #include "nn/batch.h"
+#include "nn/graph_cache.h"
 #include "nn/metrics.h"
 #include "nn/reweight.h"
 #include "nn/tokenizer.h"
@@ -40,6 +44,9 @@ struct LoadOptions {
   DType dtype = DType::f32;  // f64 for checks
   int threads = 0;           // 0: one per core
   Gauge gauge = {};          // raw: the weights of the checkpoint
+  // Bytes that compiled plans, and memory kept for the next run, may take; 0: a quarter of the
+  // machine's memory. What a run needs while it runs, and results that are held, do not count.
+  std::int64_t memory = 0;
 };
 
 struct Prompt {                                         // text, or token ids
@@ -76,8 +83,10 @@ class Model {
   Graph build(const BatchSize& size) const;
 
   // A graph that is made of the one of this size in a way that `how` names, once: for what is
-  // transformed alike for many prompts. Everything that changes the graph belongs into `how`.
-  std::shared_ptr<const Graph> derived(const BatchSize& size, const std::string& how,
+  // transformed alike for many prompts. Everything that changes the graph belongs into `how`, each
+  // thing as a text of its own.
+  using How = std::vector<std::string>;
+  std::shared_ptr<const Graph> derived(const BatchSize& size, const How& how,
                                        const std::function<Graph(const Graph&)>& make) const;
 
   // Runs prompts through the model and gives what was asked for; the logits are always among it
@@ -89,6 +98,15 @@ class Model {
   }
   template <class... W>
   Run run(const std::vector<Tokens>& prompts, const W&... wants) const {
+    return run_batch(prompts, wanted(wants...));
+  }
+  // The same in braces: run({1, 2, 3}) is one prompt, run({{1, 2}, {3}}) a batch of two.
+  template <std::same_as<int> Token, class... W>
+  Run run(std::initializer_list<Token> tokens, const W&... wants) const {
+    return run_batch({Tokens(tokens)}, wanted(wants...));
+  }
+  template <class... W>
+  Run run(std::initializer_list<Tokens> prompts, const W&... wants) const {
     return run_batch(prompts, wanted(wants...));
   }
   Run run_batch(const std::vector<Tokens>& prompts, const Fetch& wanted) const;
@@ -127,8 +145,8 @@ class Model {
 
   struct Graphs {
     std::mutex mutex;
-    std::map<BatchSize, std::shared_ptr<const Graph>> by_size;
-    std::map<std::pair<BatchSize, std::string>, std::shared_ptr<const Graph>> derived;
+    GraphCache<BatchSize> by_size{64};
+    GraphCache<std::pair<BatchSize, How>> derived{16};
   };
 
   std::string name_;

@@ -3,7 +3,10 @@
 
 #include <gmock/gmock.h>
 
+#include <chrono>
+
 #include "autograd/ops.h"
+#include "autograd/plan_cache.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"
 
@@ -195,6 +198,93 @@ TEST(Intervention, SelectionsAndValuesOfOneEditCanBeAskedFor) {
   EXPECT_EQ(direction.dtype(), DType::f64);
   EXPECT_THROW(packed_value(m.graph, zero(kS)), GraphError);
   EXPECT_THROW(packed_value(m.graph, replace(kS, Tensor::zeros({4}, DType::f64))), ShapeError);
+}
+
+TEST(Intervention, OneNumberMayBeAddedToEverything) {
+  EXPECT_EQ(run({add(kS, Tensor::full({}, DType::f64, 2), 0.5, {.head = {1}})}),
+            by_hand([](int, int head, int) { return head == 1; },
+                    [](double v, int) { return v + 1; }));
+  EXPECT_THAT(message_of<ShapeError>([] {
+                run({project_out(kS, Tensor::full({}, DType::f64, 2))});
+              }),
+              HasSubstr("the value must have the site's feature axis"));
+}
+
+TEST(Intervention, ADirectionWithoutLengthIsNotProjectedOut) {
+  EXPECT_THAT(message_of<NumericError>([] {
+                run({project_out(kS, Tensor::zeros({3}, DType::f64), {}, "nothing")});
+              }),
+              HasSubstr("the direction 'nothing' has no length that can be divided by"));
+  // One for each element, of which only those that are selected count.
+  Tensor many = Tensor::full({5, 2, 3}, DType::f64, 1);
+  for (int i = 6; i < 9; ++i) many.data<double>()[i] = 0;  // row 1, head 0: prompt 0, position 1
+  EXPECT_NO_THROW(run({project_out(kS, many, {.head = {1}})}));
+  EXPECT_NO_THROW(run({project_out(kS, many, {.pos = {0, 2}})}));
+  EXPECT_THROW(run({project_out(kS, many, {.pos = {1}})}), NumericError);
+  EXPECT_THROW(run({project_out(kS, many)}), NumericError);
+}
+
+TEST(Intervention, GraphsOfOtherFactorsAreEqual) {
+  const Model m = model();
+  const Tensor d = Tensor::of<double>({3}, {1, 2, 2});
+  const Interventions one = {add(kS, d, 2), scale(Site{"flat"}, 3)},
+                      two = {add(kS, d, 5), scale(Site{"flat"}, -1)};
+  PlanCache plans;
+  for (const Interventions& what : {one, two}) {
+    const Graph edited = intervene(m.graph, what);
+    const Results r =
+        plans.get(edited, fetch(kS)).run(with_interventions(edited, what, m.feeds), {});
+    EXPECT_EQ(r.raw("s").to_vector<double>(), run(what));
+  }
+  EXPECT_EQ(plans.size(), 1u);
+}
+
+TEST(Intervention, OverlapsNameTheFirstOfThose) {
+  const Tensor d = Tensor::of<double>({3}, {1, 2, 2});
+  EXPECT_THAT(message_of<GraphError>([&] {
+                run({zero(kS, {.pos = {2}}), add(kS, d, 1, {.pos = {0}}), add(kS, d, 2),
+                     zero(kS, {.pos = {0}})});
+              }),
+              HasSubstr("'s[pos 2] = 0' and 's += 2 x a direction' change the same element"));
+  EXPECT_THAT(message_of<GraphError>([&] {
+                run({add(kS, d, 1, {.pos = {0}}), add(kS, d, 2, {.head = {1}}),
+                     zero(kS, {.feature = {0}})});
+              }),
+              HasSubstr("'s[pos 0] += 1 x a direction' and 's[feature 0] = 0' change the same"));
+  EXPECT_NO_THROW(run({zero(kS, {.pos = {0}, .head = {0}}), zero(kS, {.pos = {0}, .head = {1}}),
+                       scale(kS, 2, {.pos = {1, 2}})}));
+}
+
+// Bookkeeping is in proportion to what is edited: four times as many edits take about four times as
+// long, and a thousand of them no time that anybody notices.
+TEST(Intervention, AThousandEditsTakeNoTime) {
+  Builder b;
+  const std::int64_t rows = 40, heads = 25, width = 64;
+  const Type table{DType::i32, {rows}};
+  b.rows(b.input("sequence", table), b.input("position", table),
+         b.input("keys", {DType::i32, {1, rows}}));
+  const Value x = b.input("x", {DType::f32, {rows, heads, width}});
+  b.output("y", b.site("s", x, {Axis::row, Axis::head, Axis::feature}));
+  const Graph graph = std::move(b).finish();
+  std::vector<std::int32_t> places;
+  for (int i = 0; i < rows; ++i) places.push_back(i);
+  const Feeds feeds = {{"sequence", Tensor::zeros({rows}, DType::i32)},
+                       {"position", Tensor::of<std::int32_t>({rows}, places)},
+                       {"keys", Tensor::of<std::int32_t>({1, rows}, places)},
+                       {"x", Tensor::zeros({rows, heads, width}, DType::f32)}};
+  std::vector<Edit> edits;
+  const Tensor value = Tensor::full({width}, DType::f32, 1);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t h = 0; h < heads; ++h)
+      edits.push_back(replace(kS, value, {.pos = {r}, .head = {h}}));
+  }
+  const Interventions what(edits);
+  const Graph edited = intervene(graph, what);
+  const auto start = std::chrono::steady_clock::now();
+  const Feeds fed = with_interventions(edited, what, feeds);
+  const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
+  EXPECT_EQ(fed.size(), feeds.size() + 2 * edits.size());
+  EXPECT_LT(spent.count(), 0.25);
 }
 
 TEST(Intervention, MistakesAreExplained) {

@@ -258,6 +258,25 @@ TEST(Linearise, SecondDerivativesOfDetachedActivationsVanish) {
   EXPECT_GT(std::abs(second(g)[1]), 0.1);
 }
 
+TEST(Linearise, NonlinearitiesThatItDoesNotKnowAreRefused) {
+  const auto of = [](const auto& f) {
+    Builder b;
+    const Value x = b.site("x", b.input("in", {DType::f64, {3}}), {Axis::feature});
+    b.output("y", f(x));
+    return std::move(b).finish();
+  };
+  const Graph unknown[] = {of([](const Value& x) { return erf(x); }),
+                           of([](const Value& x) { return x * exp(x); }),
+                           of([](const Value& x) { return maximum(x, 0.5 * x); })};
+  const char* names[] = {"'erf'", "'exp'", "'maximum'"};
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_ERROR(GraphError, names[i], linearise(unknown[i], {.activation = kDetach}));
+    EXPECT_ERROR(GraphError, names[i], linearise(unknown[i], {.activation = kHold}));
+    EXPECT_NO_THROW(linearise(unknown[i], {.norm = kDetach}));
+  }
+  EXPECT_NO_THROW(linearise(of([](const Value& x) { return relu(-x); }), kAllDetached));
+}
+
 TEST(Linearise, MistakesAreExplained) {
   const SmallTransformer m = small_transformer();
   EXPECT_ERROR(GraphError, "linearise comes before gradient",

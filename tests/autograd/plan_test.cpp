@@ -1,6 +1,7 @@
 #include "autograd/plan.h"
 
 #include <cmath>
+#include <memory>
 #include <optional>
 #include <sstream>
 #include <string>
@@ -557,6 +558,60 @@ TEST(PlanCache, KnowsEqualPrograms) {
   EXPECT_EQ(cache.hits(), 2);
   cache.get(build(2.000001), fetch(value("y")));
   EXPECT_EQ(cache.hits(), 2);
+}
+
+TEST(PlanCache, DropsPlansByTheirBytes) {
+  const auto build = [](double fill) {
+    Builder b;
+    b.output("y", b.input("x", f32({1000})) + b.constant(Tensor::full({1000}, DType::f32, fill)));
+    return std::move(b).finish();
+  };
+  PlanCache cache(64, 40000);  // half of it for plans: of two, with two copies of 4000 bytes each
+  for (int i = 0; i < 10; ++i) {
+    const Plan plan = cache.get(build(i), fetch(value("y")));
+    const Results r = plan.run({{"x", Tensor::zeros({1000}, DType::f32)}}, {});
+    EXPECT_EQ(r.raw("y").to_vector<double>()[999], i);
+    EXPECT_LE(cache.bytes(), 40000);
+  }
+  EXPECT_GE(cache.size(), 1u);
+  EXPECT_LE(cache.size(), 2u);
+  const Graph last = build(10);
+  cache.get(last, fetch(value("y")));
+  cache.get(last, fetch(value("y")));
+  EXPECT_EQ(cache.hits(), 1);
+}
+
+TEST(MemoryPool, BlocksAreReusedAndTheIdleAreFreed) {
+  const auto pool = std::make_shared<MemoryPool>(100000);
+  {
+    const auto a = pool->take(10000), b = pool->take(10000);
+    EXPECT_NE(a.get(), b.get());
+    EXPECT_EQ(pool->idle_bytes(), 0);
+  }
+  EXPECT_GE(pool->idle_bytes(), 20000);
+  {
+    const auto small = pool->take(100);  // not worth a large block
+    EXPECT_GE(pool->idle_bytes(), 20000);
+  }
+  { const auto again = pool->take(9990), other = pool->take(10000); }
+  EXPECT_LT(pool->idle_bytes(), 30000);
+  for (int run = 0; run < 20; ++run) pool->lease(100);
+  EXPECT_LT(pool->idle_bytes(), 1000);  // what many runs had no use for
+  { const auto huge = pool->take(1000000); }
+  EXPECT_LT(pool->idle_bytes(), 1000);  // larger than the limit
+  std::vector<std::shared_ptr<std::byte>> held;
+  for (int i = 0; i < 50; ++i) held.push_back(pool->take(10000));
+  held.clear();
+  EXPECT_LE(pool->idle_bytes(), 100000);
+  pool->set_limit(0);
+  EXPECT_EQ(pool->idle_bytes(), 0);
+}
+
+TEST(MemoryPool, ResultsMayOutliveIt) {
+  auto pool = std::make_shared<MemoryPool>(100000);
+  const auto held = pool->take(1000);
+  pool.reset();
+  held.get()[999] = std::byte{1};
 }
 
 TEST(Arena, GapsAreReusedAndMerge) {

@@ -226,8 +226,20 @@ TEST(SweepCases, NamesThatAreTaken) {
 TEST(SweepCases, ADirectionMustHaveAnAxisHereToo) {
   Made m(small_transformer(), {"out"});
   const std::vector<Interventions> worlds = {
-      {}, {add(Site{"mlp_out"}, Tensor::full({}, DType::f64, 1))}};
+      {}, {project_out(Site{"mlp_out"}, Tensor::full({}, DType::f64, 1))}};
   EXPECT_ERROR(ShapeError, "the value must have the site's feature axis",
+               sweep(m.graph, m.feeds, m.parameters, worlds, m.outputs));
+  // One number may be added to everything.
+  expect_equal_with_all_options(
+      m, {{}, {add(Site{"mlp_out"}, Tensor::full({}, DType::f64, 1), 0.5)}});
+}
+
+TEST(SweepCases, ADirectionWithoutLengthNamesItsWorld) {
+  Made m(small_transformer(), {"out"});
+  const std::vector<Interventions> worlds = {
+      {}, {project_out(Site{"mlp_out"}, Tensor::zeros({4}, DType::f64), {}, "nothing")}};
+  EXPECT_ERROR(NumericError, "world 1: mlp_out without its part along nothing: the direction "
+               "'nothing' has no length",
                sweep(m.graph, m.feeds, m.parameters, worlds, m.outputs));
 }
 

@@ -1,5 +1,9 @@
 #include "nn/model.h"
 
+#include <unistd.h>
+
+#include <fstream>
+
 #include "nn/sites.h"
 #include "tensor/file.h"
 #include "tests/support.h"
@@ -78,6 +82,72 @@ TEST(Model, PlansAreReused) {
   m.run(Tokens{4, 5});
   m.run(Tokens{4, 5}, site::z(0));
   EXPECT_EQ(m.plans().size(), 3u);
+}
+
+TEST(Model, TokensMayBeWrittenInBraces) {
+  const Model m = load_gpt2((test::data() / "tiny-gpt2").string());
+  const Tokens prompt = {1, 2, 3};
+  EXPECT_EQ(m.run({1, 2, 3}).prompts, std::vector<Tokens>{prompt});
+  EXPECT_EQ(m.run({prompt}).prompts, std::vector<Tokens>{prompt});
+  EXPECT_EQ(m.run({{1, 2, 3}}).prompts, std::vector<Tokens>{prompt});
+  EXPECT_EQ(m.run({{1}, {2}}, site::z(0)).prompts, (std::vector<Tokens>{{1}, {2}}));
+  EXPECT_EQ(m.run({1, 2, 3}, site::z(0))[site::z(0)].dim(1), 3);
+}
+
+TEST(Model, DerivedGraphsAreKnownByAllThatMadeThem) {
+  const Model m = load_gpt2((test::data() / "tiny-gpt2").string());
+  const BatchSize size = batch_size({{1, 2}});
+  int made = 0;
+  const auto make = [&](const Graph& g) {
+    ++made;
+    return g;
+  };
+  const auto first = m.derived(size, {"a, b", "c"}, make);
+  EXPECT_NE(m.derived(size, {"a", "b, c"}, make), first);
+  EXPECT_EQ(made, 2);
+  EXPECT_EQ(m.derived(size, {"a, b", "c"}, make), first);
+  // The one that was not used for longest goes.
+  for (int i = 0; i < 15; ++i) {
+    m.derived(size, {std::to_string(i)}, make);
+    EXPECT_EQ(m.derived(size, {"a, b", "c"}, make), first);
+  }
+  EXPECT_EQ(made, 17);
+  m.derived(size, {"a", "b, c"}, make);
+  EXPECT_EQ(made, 18);
+}
+
+// The pages that this process has in memory.
+std::int64_t resident_bytes() {
+  std::ifstream file("/proc/self/statm");
+  std::int64_t all = 0, resident = 0;
+  file >> all >> resident;
+  return resident * sysconf(_SC_PAGESIZE);
+}
+
+// Whatever is seen, what stays is what the largest few shapes need.
+TEST(Model, MemoryStaysFlatOverAThousandShapes) {
+  const Model m = load_gpt2();
+  const int context = m.config().context;
+  const auto run = [&](int i) {  // all lengths, in no order; every third is a batch
+    const int length = 1 + i * 89 % (context - 6), more = i % 3 == 2 ? 1 + i % 5 : 0;
+    std::vector<Tokens> prompts = {Tokens(static_cast<std::size_t>(length), 7)};
+    for (int p = 0; p < more; ++p)
+      prompts.emplace_back(static_cast<std::size_t>(1 + (i + p) % 20), 9);
+    m.run(prompts);
+  };
+  for (int i = 0; i < 50; ++i) run(i);
+  const std::int64_t before = resident_bytes();
+  for (int i = 50; i < 350; ++i) run(i);
+  EXPECT_LT(resident_bytes() - before, std::int64_t{64} << 20);
+}
+
+TEST(Model, PlansAndIdleMemoryKeepToTheirBudget) {
+  constexpr std::int64_t kBudget = 4 << 20;
+  const Model m = load_gpt2((test::data() / "tiny-gpt2").string(), {.memory = kBudget});
+  for (int length = 1; length <= 30; ++length) {
+    m.run(Tokens(static_cast<std::size_t>(length), 1));
+    EXPECT_LE(m.plans().bytes(), kBudget);
+  }
 }
 
 TEST(Model, TheSameRunGivesTheSameBitsWithAnyThreads) {
