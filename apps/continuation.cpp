@@ -42,15 +42,16 @@ Continuation continue_prompt(const nn::Model& model, const nn::Tokens& prompt,
                              const Interruptible& interruptible,
                              const std::function<void(int id)>& on_token,
                              const Interventions& what) {
-  std::optional<int> end = model.config().eos;
-  if (!end && model.has_tokenizer()) end = model.tokenizer().end_of_text();
+  const nn::Config& config = model.config();
+  std::optional<int> end;  // of a model that does not say
+  if (!config.eos && model.has_tokenizer()) end = model.tokenizer().end_of_text();
   Continuation out;
   nn::generate(
       model, prompt, options.count(model, prompt), options.sampling(),
       random::Key{seed}.fold("generate"),
       [&](int id) {
         if (interruptible.requested()) return false;
-        out.ended = end == id;
+        out.ended = end == id || config.ends_text(id);
         if (out.ended) return false;
         out.tokens.push_back(id);
         on_token(id);

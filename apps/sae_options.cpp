@@ -86,6 +86,7 @@ sae::TextSourceSpec ActivationOptions::spec(const nn::Model& model,
     std::set<int> special;
     if (bos) special.insert(*bos);
     if (model.config().eos) special.insert(*model.config().eos);
+    special.insert(model.config().more_ends.begin(), model.config().more_ends.end());
     if (model.has_tokenizer()) {
       for (const nn::AddedToken& token : model.tokenizer().added_tokens())
         if (token.special) special.insert(token.id);

@@ -46,6 +46,7 @@ Json config_fields(const nn::Config& c) {
                {"tied", c.tied}};
   json["bos"] = c.bos ? Json(*c.bos) : Json();
   json["eos"] = c.eos ? Json(*c.eos) : Json();
+  if (!c.more_ends.empty()) json["more_ends"] = c.more_ends;
   return json;
 }
 

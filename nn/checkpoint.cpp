@@ -27,11 +27,27 @@ std::string without_prefix(const std::string& name) {
   return name.starts_with(prefix) ? name.substr(prefix.size()) : name;
 }
 
+// A head beside the language model's (a value head, a classifier), which its logits do not depend on.
+bool is_another_head(std::string_view name) {
+  if (name.starts_with("transformer.")) return false;
+  for (const std::string_view part : {"h.", "wte.", "wpe.", "ln_f.", "lm_head."}) {
+    if (name.starts_with(part)) return false;
+  }
+  return true;
+}
+
 void add_tensors(const fs::path& file, Tensors& into) {
   const SafeTensors tensors = SafeTensors::open(file);
   for (const std::string& name : tensors.names()) {
-    const auto [at, fresh] =
-        into.emplace(without_prefix(name), Found{tensors.at(name), tensors.file()});
+    const std::string own = without_prefix(name);
+    if (name.starts_with("_orig_mod.")) {
+      throw CheckpointError(fmt::format(
+          "{}: its names begin with '_orig_mod.' ('{}'), as torch.compile leaves them; save the model that was compiled "
+          "(in Python: model._orig_mod.save_pretrained(folder))",
+          tensors.file(), name));
+    }
+    if (is_another_head(name)) continue;
+    const auto [at, fresh] = into.emplace(own, Found{tensors.at(name), tensors.file()});
     if (!fresh) {
       throw CheckpointError(
           fmt::format("{}: tensor '{}' is also in {}; each tensor may be there once",
@@ -66,6 +82,7 @@ Tensors read_shards(const fs::path& index) {
   for (const auto& [file, names] : names_by_file) {
     add_tensors(index.parent_path() / file, tensors);
     for (const std::string& name : names) {
+      if (is_another_head(name)) continue;
       const auto it = tensors.find(without_prefix(name));
       if (it == tensors.end() || fs::path(it->second.file).filename() != file) {
         throw CheckpointError(fmt::format("{}: tensor '{}' is not in {}, where {} says it is",
@@ -85,9 +102,10 @@ Tensors read_folder(const fs::path& folder) {
   }
   if (fs::exists(folder / "model.safetensors.index.json"))
     return read_shards(folder / "model.safetensors.index.json");
-  if (fs::exists(folder / "pytorch_model.bin")) {
+  for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
+    if (!fs::exists(folder / name)) continue;
     throw FileError(fmt::format(
-        "{}: it holds pytorch_model.bin, a pickle, which can run code and is never read; save the "
+        "{}: its weights are in pytorch_model.bin or parts of it, a pickle, which can run code and is never read; save the "
         "model as model.safetensors (in Python: model.save_pretrained(folder))",
         folder.string()));
   }
@@ -137,7 +155,18 @@ std::vector<std::pair<std::string, Shape>> parameter_shapes(const Config& c) {
 
 Parameters load_checkpoint(const fs::path& folder, const Config& config, DType dtype) {
   Tensors tensors = read_folder(folder);
+  // Before anything is made for each layer that config.json claims.
+  if (static_cast<std::size_t>(config.layers) > tensors.size()) {
+    throw CheckpointError(fmt::format("{}: config.json asks for {} layers, but there are only {} tensors",
+                                      folder.string(), config.layers, tensors.size()));
+  }
   const auto shapes = parameter_shapes(config);
+  // Tied weights may be saved under either name.
+  if (const auto head = tensors.find("lm_head.weight");
+      config.tied && head != tensors.end() && !tensors.contains("wte.weight")) {
+    tensors.emplace("wte.weight", head->second);
+    tensors.erase("lm_head.weight");
+  }
 
   std::vector<std::string> missing, misshapen;
   for (const auto& [name, shape] : shapes) {
@@ -178,6 +207,11 @@ Parameters load_checkpoint(const fs::path& folder, const Config& config, DType d
     const auto it = tensors.find(name);
     parameters[name] = it->second.tensor.to(dtype);
     tensors.erase(it);
+  }
+  for (const auto& [name, tensor] : parameters) {
+    if (all_finite(tensor)) continue;
+    throw NumericError(fmt::format("{}: the parameter '{}' holds {}", folder.string(), name,
+                                   has_nan(tensor) ? "NaN" : "an infinity"));
   }
   std::vector<std::string> superfluous;
   for (const auto& [name, found] : tensors) {

@@ -16,7 +16,8 @@ std::vector<std::pair<std::string, Shape>> parameter_shapes(const Config& config
 // become `dtype`. Weights that are stored as `dtype` stay mapped from the file. Throws FileError
 // when files are missing or malformed and CheckpointError when tensors are missing, superfluous or
 // of a wrong shape (naming the first and counting the rest), or when lm_head.weight differs from
-// wte.weight although the configuration ties them.
+// wte.weight although the configuration ties them; NumericError, naming the parameter, for NaN and
+// infinities. Tied weights may be there under either name; heads beside the language model's are passed over.
 Parameters load_checkpoint(const std::filesystem::path& folder, const Config& config,
                            DType dtype = DType::f32);
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -24,6 +25,10 @@ std::string_view name_of(Activation a) {
       return "relu";
   }
   return "";
+}
+
+bool Config::ends_text(int id) const {
+  return eos == id || std::find(more_ends.begin(), more_ends.end(), id) != more_ends.end();
 }
 
 double Config::attention_scale(int layer) const {
@@ -80,6 +85,26 @@ class Reader {
     }
     return value->get<int>();
   }
+  // One id, or a list of them.
+  std::vector<int> tokens(std::string_view field) const {
+    const Json* value = find(field);
+    if (value == nullptr) return {};
+    std::vector<int> ids;
+    for (const Json& id : value->is_array() ? *value : Json::array({*value})) {
+      if (!id.is_number_integer() || id.get<double>() < 0 || id.get<double>() > kLargest)
+        reject(field, "it must be a token id, a list of them, or null");
+      ids.push_back(id.get<int>());
+    }
+    return ids;
+  }
+  // A field that transformers knows by two names (its attribute_map).
+  int positive_by(std::string_view name, std::string_view other) const {
+    if (find(name) == nullptr && find(other) != nullptr) return positive(other);
+    const int value = positive(name);
+    if (positive(other, value) != value)
+      reject(other, fmt::format("{}, which means the same, is {}: the two must agree", name, value));
+    return value;
+  }
   void must_be_off(std::string_view field, std::string_view why) const {
     const Json* value = find(field);
     if (value != nullptr && !(value->is_boolean() && !value->get<bool>())) reject(field, why);
@@ -106,16 +131,40 @@ Activation activation_of(const Reader& r) {
   const Json* value = r.find("activation_function");
   if (value == nullptr) return Activation::gelu_tanh;
   const std::string name = value->is_string() ? value->get<std::string>() : "";
-  if (name == "gelu_new" || name == "gelu_pytorch_tanh") return Activation::gelu_tanh;
-  if (name == "gelu") return Activation::gelu_erf;
+  // transformers has several spellings of one function.
+  for (const std::string_view same :
+       {"gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate"}) {
+    if (name == same) return Activation::gelu_tanh;
+  }
+  if (name == "gelu" || name == "gelu_python") return Activation::gelu_erf;
   if (name == "relu") return Activation::relu;
   r.reject("activation_function",
-           "supported are gelu_new, gelu_pytorch_tanh (the same), gelu and relu");
+           "supported are gelu_new, gelu_pytorch_tanh, gelu_fast and gelu_accurate (the same), gelu, gelu_python (the same) "
+           "and relu");
 }
 
 // null, because HuggingFace takes 50256 for a token that is not named.
 nlohmann::ordered_json token_or_null(const std::optional<int>& token) {
   return token ? nlohmann::ordered_json(*token) : nlohmann::ordered_json();
+}
+
+}  // namespace
+
+namespace {
+
+void set_ends(Config& c, const std::vector<int>& ids) {
+  c.eos.reset();
+  c.more_ends.clear();
+  if (ids.empty()) return;
+  c.eos = ids[0];
+  c.more_ends.assign(ids.begin() + 1, ids.end());
+}
+
+nlohmann::ordered_json ends_json(const Config& c) {
+  if (c.more_ends.empty()) return token_or_null(c.eos);
+  nlohmann::ordered_json ids = {*c.eos};
+  for (const int id : c.more_ends) ids.push_back(id);
+  return ids;
 }
 
 }  // namespace
@@ -135,14 +184,13 @@ Config parse_config(std::string_view text, std::string_view name) {
              "quantised weights are not supported: export the model in f32, f16 or bf16");
   }
   Config c;
-  c.layers = r.positive("n_layer");
-  c.heads = r.positive("n_head");
-  c.d_model = r.positive("n_embd");
+  c.layers = r.positive_by("n_layer", "num_hidden_layers");
+  c.heads = r.positive_by("n_head", "num_attention_heads");
+  c.d_model = r.positive_by("n_embd", "hidden_size");
   c.vocabulary = r.positive("vocab_size");
-  c.context = r.find("n_positions") != nullptr ? r.positive("n_positions") : r.positive("n_ctx");
-  if (r.positive("n_ctx", c.context) != c.context) {
-    r.reject("n_ctx", fmt::format("n_positions is {}: the two must agree", c.context));
-  }
+  // n_ctx is its name in old files; beside n_positions it means nothing.
+  const bool old = r.find("n_positions") == nullptr && r.find("max_position_embeddings") == nullptr;
+  c.context = old ? r.positive("n_ctx") : r.positive_by("n_positions", "max_position_embeddings");
   if (c.d_model % c.heads != 0) {
     r.reject("n_embd", fmt::format("it must be a multiple of n_head ({})", c.heads));
   }
@@ -162,7 +210,7 @@ Config parse_config(std::string_view text, std::string_view name) {
             false);  // asks for f32 attention scores: what we compute always
   c.tied = r.boolean("tie_word_embeddings", true);
   c.bos = r.token("bos_token_id");
-  c.eos = r.token("eos_token_id");
+  set_ends(c, r.tokens("eos_token_id"));
   return c;
 }
 
@@ -181,7 +229,7 @@ std::string config_json(const Config& c) {
                                  {"scale_attn_by_inverse_layer_idx", c.scale_by_layer},
                                  {"tie_word_embeddings", c.tied},
                                  {"bos_token_id", token_or_null(c.bos)},
-                                 {"eos_token_id", token_or_null(c.eos)},
+                                 {"eos_token_id", ends_json(c)},
                                  {"attn_pdrop", 0.0},
                                  {"embd_pdrop", 0.0},
                                  {"resid_pdrop", 0.0}};
@@ -190,7 +238,15 @@ std::string config_json(const Config& c) {
 
 Config load_config(const std::filesystem::path& folder) {
   const auto file = folder / "config.json";
-  return parse_config(read_text(file), file.string());
+  Config config = parse_config(read_text(file), file.string());
+  const auto generation = folder / "generation_config.json";
+  if (!std::filesystem::exists(generation)) return config;
+  const Json json = parse_json(read_text(generation), generation.string());
+  expect_object(json, generation.string());
+  const std::string name = generation.string();
+  const Reader r(json, name);
+  if (r.find("eos_token_id") != nullptr) set_ends(config, r.tokens("eos_token_id"));
+  return config;
 }
 
 }  // namespace vitrine::nn

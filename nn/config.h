@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace vitrine::nn {
 
@@ -25,7 +26,9 @@ struct Config {
   bool scale_by_layer = false;  // scale_attn_by_inverse_layer_idx: scores / (layer + 1) as well
   bool tied = true;             // tie_word_embeddings: W_U = W_E transposed
   std::optional<int> bos, eos;  // bos_token_id, eos_token_id
+  std::vector<int> more_ends;   // eos_token_id may be a list: the others of it
 
+  bool ends_text(int id) const;  // whether generation stops at this token
   int d_head() const { return d_model / heads; }
   friend bool operator==(const Config&, const Config&) = default;
   double attention_scale(int layer) const;  // what multiplies q . k in this layer
@@ -37,6 +40,8 @@ struct Config {
 Config parse_config(std::string_view json, std::string_view name);
 // What parse_config reads: HuggingFace's config.json of this model.
 std::string config_json(const Config& config);
-Config load_config(const std::filesystem::path& folder);  // reads folder/config.json
+// Reads folder/config.json, and of folder/generation_config.json, where there is one, the tokens that end a text:
+// HuggingFace's generate stops at those.
+Config load_config(const std::filesystem::path& folder);
 
 }  // namespace vitrine::nn

@@ -290,6 +290,7 @@ std::optional<Value> plain_unembedding(Builder& b) {
   if (passed_on(b, logits.inputs[0]).id != passed_on(b, b.at(site::unembed_in()).id()).id) return {};
   const Node& w = passed_on(b, logits.inputs[1]);  // [d, v]
   if (w.type.shape.size() != 2) return {};
+  if (w.op->name == "permute") return b.value(w.inputs[0]);  // the leaf itself, as it is tied
   return permute(b.value(w.id), {1, 0});
 }
 

@@ -182,7 +182,7 @@ Tokens generate(const Model& model, const Tokens& prompt, int count, const Sampl
     const int id = choose(row, sampling, random::uniform(key, static_cast<std::uint64_t>(i)));
     fresh.push_back(id);
     if (on_token && !on_token(id)) break;
-    if (model.config().eos && *model.config().eos == id) break;
+    if (model.config().ends_text(id)) break;
     next = {id};
   }
   return fresh;

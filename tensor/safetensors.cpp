@@ -68,6 +68,28 @@ const StoredType* find_type(std::string_view name) {
   return at == kStoredTypes.end() ? nullptr : &*at;
 }
 
+// Types of the format that no tensor of this library has: their size alone is known.
+constexpr std::array<StoredType, 8> kOtherTypes{{{"U64", 8, DType::boolean},
+                                                 {"C64", 8, DType::boolean},
+                                                 {"F8_E4M3", 1, DType::boolean},
+                                                 {"F8_E5M2", 1, DType::boolean},
+                                                 {"F8_E8M0", 1, DType::boolean},
+                                                 {"F8_E4M3FNUZ", 1, DType::boolean},
+                                                 {"F8_E5M2FNUZ", 1, DType::boolean},
+                                                 {"C128", 16, DType::boolean}}};
+
+const StoredType* find_other_type(std::string_view name) {
+  const auto at = std::find_if(kOtherTypes.begin(), kOtherTypes.end(),
+                               [&](const StoredType& t) { return t.name == name; });
+  return at == kOtherTypes.end() ? nullptr : &*at;
+}
+
+std::string readable_types() {
+  std::vector<std::string_view> known;
+  for (const StoredType& t : kStoredTypes) known.push_back(t.name);
+  return fmt::format("{}", fmt::join(known, ", "));
+}
+
 std::string_view stored_name(DType dtype) {
   const auto at = std::find_if(kStoredTypes.begin(), kStoredTypes.end(), [&](const StoredType& t) {
     return t.dtype == dtype && t.widen == nullptr;
@@ -170,6 +192,10 @@ SafeTensors SafeTensors::parse(std::shared_ptr<const void> owner, std::span<cons
     fail(file, fmt::format("it has {} bytes, and the length of its header alone takes {}",
                            bytes.size(), kLengthBytes));
   }
+  const std::string_view beginning(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  if (beginning.starts_with("version https://git-lfs")) {
+    fail(file, "it is a git-lfs pointer, which stands for the file; fetch the file itself with 'git lfs pull'");
+  }
   std::uint64_t length = 0;
   std::memcpy(&length, bytes.data(), kLengthBytes);
   if (length > kLongestHeader) {
@@ -188,12 +214,11 @@ SafeTensors SafeTensors::parse(std::shared_ptr<const void> owner, std::span<cons
   safetensors::Header header = safetensors::parse_header({text, length}, file);
   for (const safetensors::HeaderEntry& entry : header.entries) {
     const StoredType* type = find_type(entry.dtype);
+    // A type that this library cannot hold is no fault of the file: the tensor is there, and refused when it is asked for.
+    if (type == nullptr) type = find_other_type(entry.dtype);
     if (type == nullptr) {
-      std::vector<std::string_view> known;
-      for (const StoredType& t : kStoredTypes) known.push_back(t.name);
-      fail(file, fmt::format("tensor {} has the unknown dtype {}; known are {}",
-                             safetensors::printable(entry.name),
-                             safetensors::printable(entry.dtype), fmt::join(known, ", ")));
+      fail(file, fmt::format("tensor {} has the unknown dtype {}; known are {}", safetensors::printable(entry.name),
+                             safetensors::printable(entry.dtype), readable_types()));
     }
     const Shape shape = checked_shape(entry, *type, data.size(), file);
     out.entries_.emplace(
@@ -221,6 +246,10 @@ Tensor SafeTensors::at(std::string_view name) const {
   }
   const Entry& entry = *found->second;
   const StoredType& type = *entry.type;
+  if (find_type(type.name) == nullptr) {
+    throw FileError(fmt::format("'{}': tensor {} is of type {}, which is not read; those that are: {}", file_,
+                                safetensors::printable(name), type.name, readable_types()));
+  }
   const std::byte* data = entry.bytes.data();
   if (entry.bytes.empty()) return Tensor::empty(entry.shape, type.dtype);
   if (type.widen != nullptr) {

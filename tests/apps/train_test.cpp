@@ -381,6 +381,18 @@ TEST_F(Train, StderrThatIsGoneEndsNothing) {
   EXPECT_EQ(shell("vitrine predict --prompt a >&-").exit, 1);
 }
 
+// A gauge changes weights and not what the model says.
+TEST(Evaluate, EveryGaugeGivesTheSameLoss) {
+  test::TemporaryFolder folder;
+  write_text(folder / "text.txt", words(300));
+  const auto loss = [&](const std::string& gauge) {
+    return vitrine({"evaluate", folder / "text.txt", "--format", "json", "--gauge", gauge}).json()["loss"].get<double>();
+  };
+  const double raw = loss("raw");
+  for (const char* gauge : {"processed", "fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases"})
+    EXPECT_NEAR(loss(gauge), raw, 1e-5 * raw) << gauge;
+}
+
 TEST(Evaluate, WindowsAndErrors) {
   test::TemporaryFolder folder;
   write_text(folder / "text.txt", words(500));

@@ -1,5 +1,8 @@
 #include "nn/checkpoint.h"
 
+#include <cmath>
+#include <limits>
+
 #include "nn/model.h"
 #include "tensor/file.h"
 #include "tensor/random.h"
@@ -173,7 +176,7 @@ TEST(Checkpoint, SaysWhatIsMissing) {
   Checkpoint c;
   EXPECT_ERROR(FileError, "there is no model.safetensors", c.load());
   write_text(c.folder / "pytorch_model.bin", "x");
-  EXPECT_ERROR(FileError, "it holds pytorch_model.bin, a pickle", c.load());
+  EXPECT_ERROR(FileError, "in pytorch_model.bin or parts of it, a pickle", c.load());
   c.tensors.emplace_back("wte.weight", c.tensor("wte.weight"));
   c.save();
   EXPECT_ERROR(CheckpointError, "tensor 'wte.weight' is also in", c.load());
@@ -183,9 +186,57 @@ TEST(Checkpoint, NaNInAWeightIsNamed) {
   Checkpoint c;
   c.tensor("h.1.mlp.c_fc.weight").data<float>()[3] = std::nanf("");
   c.save();
-  const Model model = load_gpt2(c.folder.path().string());
-  EXPECT_ERROR(NumericError, "the parameter 'h.1.mlp.c_fc.weight' holds NaN",
-               model.run(Tokens{1, 2}));
+  EXPECT_ERROR(NumericError, "the parameter 'h.1.mlp.c_fc.weight' holds NaN", load_gpt2(c.folder.path().string()));
+  c.tensor("h.1.mlp.c_fc.weight").data<float>()[3] = -std::numeric_limits<float>::infinity();
+  c.save();
+  EXPECT_ERROR(NumericError, "the parameter 'h.1.mlp.c_fc.weight' holds an infinity",
+               load_gpt2(c.folder.path().string()));
+}
+
+TEST(Checkpoint, TiedWeightsMayBeUnderEitherName) {
+  Checkpoint c;
+  c.save();
+  const Parameters before = c.load();
+  for (auto& [name, tensor] : c.tensors) {
+    if (name == "transformer.wte.weight") name = "lm_head.weight";
+  }
+  c.save();
+  const Parameters after = c.load();
+  ASSERT_EQ(before.size(), after.size());
+  for (const auto& [name, tensor] : before) EXPECT_EQ(max_abs_difference(tensor, after.at(name)), 0) << name;
+}
+
+TEST(Checkpoint, HeadsBesideTheLanguageModelsArePassedOver) {
+  Checkpoint c;
+  c.tensors.emplace_back("v_head.summary.weight", Tensor::zeros({1, 8}, DType::f32));
+  c.tensors.emplace_back("score.weight", Tensor::zeros({2, 8}, DType::f32));
+  c.save();
+  EXPECT_EQ(c.load().size(), parameter_shapes(c.config()).size());
+  for (const char* name : {"transformer.v_head.weight", "lm_head.bias", "h.7.ln_1.weight"}) {
+    Checkpoint more;
+    more.tensors.emplace_back(name, Tensor::zeros({8}, DType::f32));
+    more.save();
+    EXPECT_ERROR(CheckpointError, "has no place in this model", more.load());
+  }
+}
+
+TEST(Checkpoint, NamesWhatPeopleHaveInstead) {
+  Checkpoint compiled;
+  for (auto& [name, tensor] : compiled.tensors) name = "_orig_mod." + name;
+  compiled.save();
+  EXPECT_ERROR(CheckpointError, "begin with '_orig_mod.'", compiled.load());
+  Checkpoint pointer;
+  write_text(pointer.folder / "model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n");
+  EXPECT_ERROR(FileError, "it is a git-lfs pointer", pointer.load());
+  Checkpoint shards;
+  write_text(shards.folder / "pytorch_model.bin.index.json", "{}");
+  EXPECT_ERROR(FileError, "pytorch_model.bin or parts of it", shards.load());
+  Checkpoint layers;
+  layers.save();
+  Config config = layers.config();
+  config.layers = 1 << 30;
+  EXPECT_ERROR(CheckpointError, "asks for 1073741824 layers, but there are only 28 tensors",
+               load_checkpoint(layers.folder.path(), config));
 }
 
 TEST(Checkpoint, OverflowIsNamedWhereItArises) {

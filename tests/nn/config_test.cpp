@@ -5,8 +5,10 @@
 #include "nn/checkpoint.h"
 #include "nn/model.h"
 #include "tensor/random.h"
+#include "tensor/file.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"
+#include "tests/tensor/temporary_folder.h"
 
 namespace vitrine::nn {
 namespace {
@@ -39,8 +41,41 @@ TEST(Config, OldFilesSayContext) {
       parse_config(R"({"n_layer": 1, "n_head": 1, "n_embd": 4, "vocab_size": 5, "n_ctx": 6})", "c")
           .context,
       6);
-  EXPECT_ERROR(ConfigError, "'n_ctx' is 9; n_positions is 8: the two must agree",
-               with(R"(, "n_ctx": 9)"));
+  EXPECT_EQ(with(R"(, "n_ctx": 9)").context, 8);  // beside n_positions it means nothing
+}
+
+// The names that transformers has for the same fields of all models.
+TEST(Config, CanonicalNames) {
+  const Config c = parse_config(
+      R"({"num_hidden_layers": 3, "num_attention_heads": 2, "hidden_size": 4, "vocab_size": 5,
+          "max_position_embeddings": 6})",
+      "c");
+  EXPECT_EQ(c.layers, 3);
+  EXPECT_EQ(c.heads, 2);
+  EXPECT_EQ(c.d_model, 4);
+  EXPECT_EQ(c.context, 6);
+  EXPECT_ERROR(ConfigError, "'num_hidden_layers' is 7; n_layer, which means the same, is 2: the two must agree",
+               with(R"(, "num_hidden_layers": 7)"));
+}
+
+TEST(Config, EndsOfATextMayBeSeveral) {
+  const Config c = with(R"(, "eos_token_id": [0, 5])");
+  EXPECT_EQ(c.eos, 0);
+  EXPECT_TRUE(c.ends_text(0));
+  EXPECT_TRUE(c.ends_text(5));
+  EXPECT_FALSE(c.ends_text(1));
+  EXPECT_EQ(parse_config(config_json(c), "c"), c);
+  EXPECT_FALSE(with(R"(, "eos_token_id": [])").eos.has_value());
+  EXPECT_ERROR(ConfigError, "'eos_token_id' is [0,-1]; it must be a token id, a list of them, or null",
+               with(R"(, "eos_token_id": [0, -1])"));
+  test::TemporaryFolder folder;
+  write_text(folder / "config.json", config_json(c));
+  EXPECT_EQ(load_config(folder.path()), c);
+  write_text(folder / "generation_config.json", R"({"eos_token_id": 3, "do_sample": true})");
+  EXPECT_TRUE(load_config(folder.path()).ends_text(3));
+  EXPECT_FALSE(load_config(folder.path()).ends_text(5));
+  write_text(folder / "generation_config.json", R"({"eos_token_id": "x"})");
+  EXPECT_ERROR(ConfigError, "generation_config.json: 'eos_token_id'", load_config(folder.path()));
 }
 
 TEST(Config, ScalesOfAttention) {
@@ -53,6 +88,10 @@ TEST(Config, Activations) {
   EXPECT_EQ(with(R"(, "activation_function": "gelu")").activation, Activation::gelu_erf);
   EXPECT_EQ(with(R"(, "activation_function": "gelu_pytorch_tanh")").activation,
             Activation::gelu_tanh);
+  for (const char* same : {"gelu_new", "gelu_fast", "gelu_accurate", "gelu_python_tanh"}) {
+    EXPECT_EQ(with(fmt::format(R"(, "activation_function": "{}")", same)).activation, Activation::gelu_tanh);
+  }
+  EXPECT_EQ(with(R"(, "activation_function": "gelu_python")").activation, Activation::gelu_erf);
   EXPECT_EQ(with(R"(, "activation_function": "relu")").activation, Activation::relu);
   EXPECT_ERROR(ConfigError,
                R"(config.json: 'activation_function' is "silu"; supported are gelu_new,)",

@@ -255,10 +255,21 @@ TEST(SafeTensorsMalformed, Offsets) {
                 "{" + entry("a", "F32", "[2]", "[0,16]") + "}", kSixteen);
   refuse_header("tensor 'a' takes 0 bytes as F32[2, 0]",
                 "{" + entry("a", "F32", "[2,0]", "[0,8]") + "}", kEight);
-  refuse_header("tensor 'a' has the unknown dtype 'F8_E4M3'; known are F64, F32",
-                "{" + entry("a", "F8_E4M3", "[8]", "[0,8]") + "}", kEight);
+  refuse_header("tensor 'a' has the unknown dtype 'F9'; known are F64, F32",
+                "{" + entry("a", "F9", "[8]", "[0,8]") + "}", kEight);
   refuse_header("tensor 'a' has the unknown dtype 'f32'",
                 "{" + entry("a", "f32", "[2]", "[0,8]") + "}", kEight);
+}
+
+// Types that no tensor of ours has: what is beside them is read.
+TEST(SafeTensors, OtherTypesAreRefusedWhenTheyAreAskedFor) {
+  for (const auto& [type, size] : std::vector<std::pair<std::string, int>>{{"F8_E4M3", 1}, {"F8_E5M2", 1}, {"U64", 8}, {"C64", 8}}) {
+    const std::string other = entry("q", type, "[1]", "[4," + std::to_string(4 + size) + "]");
+    const SafeTensors file =
+        parse(bytes_for("{" + entry("x", "F32", "[1]", "[0,4]") + "," + other + "}", std::string(static_cast<std::size_t>(4 + size), '\0')));
+    EXPECT_EQ(file.at("x").at<float>({0}), 0.f);
+    EXPECT_ERROR(FileError, "tensor 'q' is of type " + type + ", which is not read", file.at("q"));
+  }
 }
 
 TEST(SafeTensorsMalformed, OverlapsAndHoles) {
