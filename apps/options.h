@@ -77,6 +77,7 @@ class PromptOptions {
   bool from_stdin() const { return by_text() && text_ == "-"; }
   bool changes_encoding() const { return prepend_bos_ || special_; }
   bool special() const { return special_; }
+  bool prepends_bos() const { return prepend_bos_; }
   // Throws Error (usage) when there is none, or a list of ids that is not one. Reads stdin if that
   // is where the text is.
   void require(const CommandLine& line);

@@ -383,6 +383,24 @@ sae::TrainSettings SaeTrainOptions::settings(
   return s;
 }
 
+void note_its_model(const sae::Sae& sae, bool prepends_bos, const std::string& gauge) {
+  if (sae.config.prepend_bos == true && !prepends_bos)
+    log("note: this SAE was trained on texts that begin with a beginning-of-text token; --prepend-bos gives them one");
+  const Json metadata = parse_json(sae.config.metadata, "metadata");
+  const auto loading = metadata.find("model_from_pretrained_kwargs");
+  if (loading == metadata.end() || !loading->is_object()) return;
+  const nn::Gauge asked = nn::parse_gauge(gauge);
+  const std::pair<const char*, bool> rewrites[] = {{"fold_ln", asked.fold_ln},
+                                                   {"center_writing_weights", asked.center_writing_weights},
+                                                   {"center_unembed", asked.center_unembed},
+                                                   {"fold_value_biases", asked.fold_value_biases}};
+  for (const auto& [name, given] : rewrites) {
+    const auto wanted = loading->find(name);
+    if (wanted != loading->end() && *wanted == true && !given)
+      log(fmt::format("note: this SAE was trained on a model with {}; --gauge {} makes the same activations", name, name));
+  }
+}
+
 sae::Sae load_sae(const std::string& name, const std::string& model) {
   namespace fs = std::filesystem;
   if (fs::exists(name)) return sae::load(name);

@@ -129,6 +129,7 @@ void verb_sae_eval(const Arguments& arguments) {
     found.reconstruction = sae::evaluate(sae, *source, pool, spec);
   } else {
     const nn::Model model = common.load();
+    note_its_model(sae, activations.prepends_bos(), common.gauge);
     found = sae::evaluate(model, sae, activations.spec(model, {}, common.seed), spec);
   }
   if (!common.json()) return write_result(common.out, as_text(sae, found, common.style()));

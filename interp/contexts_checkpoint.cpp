@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <string_view>
 
 #include "nn/fingerprint.h"
@@ -59,7 +60,7 @@ void copy_out(const SafeTensors& saved, const char* name, DType dtype, const Sha
 
 ContextsCheckpoint::ContextsCheckpoint(const nn::Model& model, const std::filesystem::path& file,
                                        const ContextsSpec& spec)
-    : file_(spec.checkpoint), save_every_(spec.save_every) {
+    : file_(spec.checkpoint), save_every_(spec.save_every), vocabulary_(model.config().vocabulary) {
   if (file_.empty()) return;
   nn::Hash text;
   text.add(map_file(file).bytes);
@@ -107,17 +108,33 @@ void ContextsCheckpoint::load(Contexts& found, CorpusPlace& place) const {
   copy_out(saved, "count", DType::i32, {neurons}, count);
   copy_out(saved, "sum", DType::f64, {neurons}, found.sums);
   copy_out(saved, "positive", DType::i64, {neurons}, found.positives);
+  place = {number(saved, "place.line"), number(saved, "place.position")};
+  const auto damaged = [&](const std::string& what) {
+    throw FileError(fmt::format("{}: {}; the file is damaged: remove it to begin again", file_.string(), what));
+  };
+  if (place.line < 0 || place.position < 0)
+    damaged(fmt::format("it stands at position {} of line {}", place.position, place.line));
   for (std::int64_t n = 0; n < neurons; ++n) {
-    for (std::int64_t k = 0; k < std::min<std::int64_t>(count[static_cast<std::size_t>(n)], kept);
-         ++k) {
+    const std::int64_t used = count[static_cast<std::size_t>(n)];
+    if (used < 0 || used > kept) damaged(fmt::format("neuron {} has {} contexts of {}", n, used, kept));
+    const double sum = found.sums[static_cast<std::size_t>(n)];
+    if (!std::isfinite(sum) || found.positives[static_cast<std::size_t>(n)] < 0)
+      damaged(fmt::format("neuron {} has a sum or count that cannot be", n));
+    for (std::int64_t k = 0; k < used; ++k) {
       const auto i = static_cast<std::size_t>(n * kept + k);
+      // What comes after the token is known for all lines that have been read to the end.
+      const bool known = predicted[i] >= 0 || line[i] == place.line;
+      if (!std::isfinite(activation[i]) || position[i] < 0 || line[i] < 1 || line[i] > place.line ||
+          predicted[i] < -1 || predicted[i] >= vocabulary_ || !known) {
+        damaged(fmt::format("context {} of neuron {} is at position {} of line {}, with {} predicted", k, n,
+                            position[i], line[i], predicted[i]));
+      }
       found.peaks.offer(n, {activation[i], position[i], line[i], predicted[i]});
     }
   }
   found.lines = number(saved, "lines");
   found.long_lines = number(saved, "long_lines");
   found.tokens = number(saved, "tokens");
-  place = {number(saved, "place.line"), number(saved, "place.position")};
 }
 
 void ContextsCheckpoint::save_if_due(const Contexts& found, const CorpusPlace& place) {

@@ -40,6 +40,7 @@ class ContextsCheckpoint {
   using Clock = std::chrono::steady_clock;
   const std::filesystem::path file_;
   const double save_every_;
+  const int vocabulary_;
   std::map<std::string, std::string> of_;  // what it is of
   Clock::time_point saved_ = Clock::now();
 };

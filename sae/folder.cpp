@@ -93,6 +93,10 @@ void set_metadata(Config& c, const Json& metadata, const std::string& file) {
   c.model_name = r.text("model_name");
   c.hook_name = r.text("hook_name");
   c.hook_name_out = r.text("hook_name_out");
+  for (const char* index : {"hook_head_index", "hook_head_index_out"}) {
+    if (r.find(index) != nullptr)
+      r.reject(index, "an SAE of one head is not supported: it would be read as one of all heads");
+  }
   if (r.find("prepend_bos") != nullptr) c.prepend_bos = r.boolean("prepend_bos", false);
   if (r.find("context_size") != nullptr) c.context_size = r.size("context_size");
   c.metadata = json_line(metadata);
@@ -121,7 +125,8 @@ void set_architecture(Config& c, const Reader& r, const std::string& name) {
 
 // Settings that would change what is computed, whatever the architecture.
 void reject_unsupported(const Reader& r) {
-  if (r.text("normalize_activations") == "covariance_whitening") {
+  const Json* normalise = r.find("normalize_activations");  // in old files true or false
+  if (normalise != nullptr && *normalise == "covariance_whitening") {
     r.reject("normalize_activations",
              "whitening is not supported: fold the whitening into the weights, or use none, "
              "expected_average_only_in, layer_norm or constant_norm_rescale");
@@ -144,7 +149,11 @@ Config parse_new(const Reader& r) {
       r.json(),
       {"architecture", "d_in", "d_sae", "d_out", "dtype", "device", "apply_b_dec_to_input",
        "normalize_activations", "reshape_activations", "k", "rescale_acts_by_decoder_norm",
-       "metadata", "jumprelu_ste_to_input", "jumprelu_sparsity_loss_mode", "target_l0"},
+       "metadata", "jumprelu_ste_to_input", "jumprelu_sparsity_loss_mode", "target_l0",
+       // How it was trained, in the checkpoints of SAELens's trainer; what it computes does not depend on these.
+       "decoder_init_norm", "l1_coefficient", "lp_norm", "l1_warm_up_steps", "jumprelu_init_threshold",
+       "jumprelu_bandwidth", "l0_coefficient", "l0_warm_up_steps", "pre_act_loss_coefficient",
+       "jumprelu_tanh_scale", "use_sparse_activations", "aux_loss_coefficient", "topk_threshold_lr"},
       r.file());
   c.d_in = r.size("d_in");
   c.d_sae = r.size("d_sae");
@@ -193,10 +202,11 @@ Config parse_old(const Reader& r) {
     c.normalise = r.one_of("normalize_activations", kNormalisations, "none");
   }
   Json metadata = Json::object();
-  for (const char* key : {"model_name", "hook_name", "hook_name_out", "prepend_bos", "context_size",
-                          "dataset_path"}) {
+  for (const char* key : {"model_name", "hook_name", "hook_name_out", "prepend_bos", "context_size", "dataset_path",
+                          "hook_head_index", "hook_head_index_out", "model_from_pretrained_kwargs"}) {
     if (const Json* v = r.find(key)) metadata[key] = *v;
   }
+  if (const Json* v = r.find("hook_point_head_index")) metadata["hook_head_index"] = *v;  // its older name
   if (r.find("hook_name") == nullptr && r.find("hook_point") != nullptr)
     metadata["hook_name"] = r.text("hook_point");
   if (!metadata.contains("prepend_bos")) metadata["prepend_bos"] = true;
@@ -314,6 +324,15 @@ Sae load(const fs::path& folder) {
   const SafeTensors file = SafeTensors::open(folder / kWeights);
   for (const std::string& name : file.names())
     sae.weights[name] = file.at(name).to(DType::f32).contiguous();
+  // SAELens wrote one for every SAE for a time, and drops it where it does nothing.
+  if (const auto scale = sae.weights.find("scaling_factor"); scale != sae.weights.end()) {
+    const std::vector<double> factors = scale->second.to_vector<double>();
+    if (!std::all_of(factors.begin(), factors.end(), [](double f) { return f == 1; })) {
+      throw CheckpointError(fmt::format(
+          "{}: 'scaling_factor' is not 1 everywhere, and is not supported; fold it into the decoder", file.file()));
+    }
+    sae.weights.erase(scale);
+  }
   check_weights(sae.config, sae.weights, file.file());
   if (fs::exists(folder / kSparsity)) {
     const SafeTensors sparsity = SafeTensors::open(folder / kSparsity);
@@ -395,6 +414,12 @@ Sae import_weights(const fs::path& given, std::int64_t k) {
 }
 
 Sae fold_decoder_norm(const Sae& sae) {
+  if (sae.config.architecture == Architecture::topk && !sae.config.rescale_by_decoder_norm) {
+    throw ConfigError(fmt::format(
+        "{}: its {} largest features are chosen by the codes as they are (rescale_acts_by_decoder_norm is false); with the "
+        "decoder's norms folded in, others would be chosen",
+        sae.name, sae.config.k));
+  }
   Sae out = sae;
   std::vector<double> norms = row_norms(sae.weights.at("W_dec")), inverse;
   for (double& n : norms) {

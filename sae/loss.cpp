@@ -78,7 +78,8 @@ class Emission {
     centred_ = r.apply_b_dec_to_input && !r.transcoder ? x_ - w("b_dec") : x_;
     if (r.rescale_by_decoder_norm || r.kind == Kind::standard || r.kind == Kind::jumprelu ||
         r.kind == Kind::gated)
-      norms_ = sqrt(sum(square(w("W_dec")), {1}));
+      // A transcoder's decoder begins at 0, where a norm has no gradient; 0 is taken for it, as PyTorch does.
+      norms_ = sqrt(maximum(sum(square(w("W_dec")), {1}), b.scalar(1e-30, DType::f32)));
   }
 
   Loss run() {

@@ -80,9 +80,10 @@ RunFolder::RunFolder(const fs::path& folder, std::initializer_list<std::string_v
     }
     throw SaveError(fmt::format("{}: it cannot be locked: {}", folder.string(), reason(why)));
   }
+  // In the folder itself: in one below it another process may be working.
   std::vector<fs::path> left;
-  fs::recursive_directory_iterator entries(folder, fs::directory_options::skip_permission_denied, error);
-  for (; !error && entries != fs::recursive_directory_iterator(); entries.increment(error)) {
+  fs::directory_iterator entries(folder, error);
+  for (; !error && entries != fs::directory_iterator(); entries.increment(error)) {
     if (is_left_over(entries->path().filename().string(), files)) left.push_back(entries->path());
   }
   for (const fs::path& file : left) fs::remove(file, error);

@@ -216,6 +216,15 @@ TEST(SaeFolding, DecoderNormsMoveIntoTheEncoder) {
   }
 }
 
+// Which features are the largest would change.
+TEST(SaeFolding, NotWhereItChangesTheRanking) {
+  sae::Config c{.architecture = Architecture::topk};
+  c.k = 3;
+  EXPECT_THROW(sae::fold_decoder_norm(small_sae(c)), ConfigError);
+  c.rescale_by_decoder_norm = true;
+  EXPECT_NO_THROW(sae::fold_decoder_norm(small_sae(c)));
+}
+
 TEST(SaeFolding, AScaleOfTheActivationsGoesIntoTheWeights) {
   const sae::Sae s = small_sae({}), folded = sae::fold_scale(s, 2.5);
   const Tensor x = draw("x", {6, 12}), scaled = x.clone();
