@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <map>
+#include <set>
 #include <nlohmann/json.hpp>
 
 #include "nn/strict_json.h"
@@ -36,7 +37,8 @@ bool is_another_head(std::string_view name) {
   return true;
 }
 
-void add_tensors(const fs::path& file, Tensors& into) {
+// `others` gets the names of what is passed over.
+void add_tensors(const fs::path& file, Tensors& into, std::set<std::string>* others = nullptr) {
   const SafeTensors tensors = SafeTensors::open(file);
   for (const std::string& name : tensors.names()) {
     const std::string own = without_prefix(name);
@@ -46,7 +48,10 @@ void add_tensors(const fs::path& file, Tensors& into) {
           "(in Python: model._orig_mod.save_pretrained(folder))",
           tensors.file(), name));
     }
-    if (is_another_head(name)) continue;
+    if (is_another_head(name)) {
+      if (others != nullptr) others->insert(name);
+      continue;
+    }
     const auto [at, fresh] = into.emplace(own, Found{tensors.at(name), tensors.file()});
     if (!fresh) {
       throw CheckpointError(
@@ -80,9 +85,10 @@ Tensors read_shards(const fs::path& index) {
   }
   Tensors tensors;
   for (const auto& [file, names] : names_by_file) {
-    add_tensors(index.parent_path() / file, tensors);
+    std::set<std::string> others;
+    add_tensors(index.parent_path() / file, tensors, &others);
     for (const std::string& name : names) {
-      if (is_another_head(name)) continue;
+      if (others.contains(name)) continue;
       const auto it = tensors.find(without_prefix(name));
       if (it == tensors.end() || fs::path(it->second.file).filename() != file) {
         throw CheckpointError(fmt::format("{}: tensor '{}' is not in {}, where {} says it is",

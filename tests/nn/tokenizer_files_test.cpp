@@ -35,7 +35,7 @@ TEST(TokenizerFiles, RefuseAMalformedVocabulary) {
     return message_of<FileError>([&] { (void)Tokenizer::parse(vocab, merges, "here", added); });
   };
   EXPECT_THAT(message(""), AllOf(HasSubstr("here/vocab.json: not valid JSON"),
-                                 HasSubstr("was the file cut short?")));
+                                 HasSubstr("was it cut short?")));
   EXPECT_THAT(message(R"({"a": 0, "b": )"), HasSubstr("line 1, column"));
   EXPECT_THAT(message("{\"\xff\": 0}"), HasSubstr("not valid JSON"));
   EXPECT_THAT(message(R"({"a": 0} x)"), HasSubstr("not valid JSON"));

@@ -288,7 +288,7 @@ TEST(Trainer, ResumesOnlyWhatBelongsTogether) {
   TokenizedWriter shorter(run.out() / "vitrine-data", source_name(0));
   shorter.add(std::vector<int>{1});
   shorter.finish();
-  EXPECT_ERROR(CheckpointError, "of source 0, which has no such place", resume());
+  EXPECT_ERROR(CheckpointError, "are not those that the run was begun with", resume());
 }
 
 // The folder of the run becomes a file: the last save cannot be replaced.
