@@ -8,8 +8,9 @@
 #include <set>
 
 #include "nn/find_model.h"
-#include "tensor/run_folder.h"
+#include "tensor/json_text.h"
 #include "tensor/nearest.h"
+#include "tensor/run_folder.h"
 
 namespace vitrine::app {
 namespace {
@@ -386,7 +387,7 @@ sae::TrainSettings SaeTrainOptions::settings(
 void note_its_model(const sae::Sae& sae, bool prepends_bos, const std::string& gauge) {
   if (sae.config.prepend_bos == true && !prepends_bos)
     log("note: this SAE was trained on texts that begin with a beginning-of-text token; --prepend-bos gives them one");
-  const Json metadata = parse_json(sae.config.metadata, "metadata");
+  const Json metadata = vitrine::parse_json(sae.config.metadata, "metadata");
   const auto loading = metadata.find("model_from_pretrained_kwargs");
   if (loading == metadata.end() || !loading->is_object()) return;
   const nn::Gauge asked = nn::parse_gauge(gauge);

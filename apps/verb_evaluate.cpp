@@ -62,9 +62,11 @@ void verb_evaluate(const Arguments& arguments) {
     if (!bos) throw TokenError("--prepend-bos: this model names no beginning-of-text token");
   }
   Progress progress("evaluating", "bytes", common.quiet);
+  windows.progress = [&](std::int64_t) { interruptible.check(); };
   nn::TextLossMeter meter(model, windows);
-  const auto total =
-      std::filesystem::exists(file) ? static_cast<double>(std::filesystem::file_size(file)) : 0.0;
+  std::error_code unknown;  // of a pipe, say: then there is no bar
+  const std::uintmax_t size = std::filesystem::file_size(file, unknown);
+  const double total = unknown ? 0.0 : static_cast<double>(size);
   nn::for_each_document(file, data.split(), [&](const nn::Document& d) {
     nn::Tokens tokens;
     if (bos) tokens.push_back(*bos);

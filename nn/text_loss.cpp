@@ -48,7 +48,9 @@ void TextLossMeter::add(std::span<const int> document) {
     rows_ += end - begin;
     predicted = end;
     begin = end - std::max(options_.overlap, 1);
-    if (rows_ >= options_.rows) run();
+    if (rows_ < options_.rows) continue;
+    run();
+    if (options_.progress) options_.progress(predicted);
   }
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -26,6 +27,8 @@ struct WindowOptions {
   int overlap = -1;  // tokens that windows share, so that each is predicted from at least as
                      // many; -1: half a window
   std::int64_t rows = 2048;  // tokens that are run together
+  // Called with the tokens of the document that have been read, after every run. What it throws ends add().
+  std::function<void(std::int64_t)> progress = {};
 };
 
 // Adds up the loss of documents. Every token is predicted once, but the first of each document,

@@ -393,6 +393,21 @@ TEST(Evaluate, EveryGaugeGivesTheSameLoss) {
     EXPECT_NEAR(loss(gauge), raw, 1e-5 * raw) << gauge;
 }
 
+// Also in the middle of a text that is one document.
+TEST(Evaluate, CtrlCIsHeardAtOnce) {
+  test::TemporaryFolder folder;
+  write_text(folder / "long.txt", words(400000));
+  Running running({"evaluate", folder / "long.txt", "--threads", "1"});
+  std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+  const auto asked = std::chrono::steady_clock::now();
+  running.interrupt();
+  EXPECT_EQ(running.finish().exit, 130);
+  EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - asked).count(), 5);
+  const Outcome o = vitrine({"evaluate", folder.path()});
+  EXPECT_EQ(o.exit, 3);
+  EXPECT_THAT(o.err, HasSubstr("it is a folder"));
+}
+
 TEST(Evaluate, WindowsAndErrors) {
   test::TemporaryFolder folder;
   write_text(folder / "text.txt", words(500));
