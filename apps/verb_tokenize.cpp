@@ -95,8 +95,8 @@ class LineReader {
     nn::Tokens ids;
     for (const Json& id : *list) {
       if (!id.is_number_integer() || id.get<double>() < 0 || id.get<double>() > INT32_MAX) {
-        throw FileError(
-            fmt::format("{}: {} is not a token id; expected {}", where, nn::quote_json(id), wanted()));
+        throw FileError(fmt::format("{}: {} is not a token id; expected {}", where,
+                                    id.is_number() ? json_line(id) : nn::quote_json(id), wanted()));
       }
       ids.push_back(id.get<int>());
     }

@@ -218,6 +218,35 @@ bool donate(std::vector<Storage>& storage, std::vector<Step>& steps, const Opera
 
 }  // namespace
 
+// When a run reads each leaf for the last time and writes it for the first: a caller may give two
+// leaves the same memory, which is right only if nothing reads it after it was written.
+void Plan::Program::note_uses_of_leaves() {
+  const int end = static_cast<int>(steps.size());
+  const auto leaf_of = [&](const Operand& o) -> NamedLeaf* {
+    const Storage& s = storage[static_cast<std::size_t>(o.storage)];
+    const auto at = static_cast<std::size_t>(s.at);
+    return s.where == Storage::Where::feed        ? &feeds[at]
+           : s.where == Storage::Where::parameter ? &parameters[at]
+                                                  : nullptr;
+  };
+  const auto read = [&](const Operand& o, int when) {
+    if (NamedLeaf* leaf = leaf_of(o)) leaf->last_read = std::max(leaf->last_read, when);
+  };
+  const auto write = [&](const Operand& o, int when) {
+    if (NamedLeaf* leaf = leaf_of(o)) leaf->first_write = std::min(leaf->first_write, when);
+  };
+  for (int i = 0; i < end; ++i) {
+    const Step& step = steps[static_cast<std::size_t>(i)];
+    for (const Operand& o : step.in) read(o, i);
+    write(step.out, i);
+  }
+  for (const NamedResult& r : results) read(r.operand, end);
+  for (const Copy& c : copies) {
+    read(c.from, end);
+    write(c.to, end + 1);
+  }
+}
+
 // ---- compile ----------------------------------------------------------------------------------
 Plan compile(const Graph& graph, const Fetch& wanted, const Updates& updates) {
   auto program = std::make_shared<Plan::Program>();
@@ -395,6 +424,7 @@ Plan compile(const Graph& graph, const Fetch& wanted, const Updates& updates) {
     follow(s.out);
   }
   for (Copy& c : program->copies) follow(c.from);
+  program->note_uses_of_leaves();
 
   // Liveness: a value's bytes are taken at the step that first writes them and free again after the
   // last that reads them.

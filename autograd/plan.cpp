@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <functional>
+#include <limits>
 
 #include "autograd/program.h"
 #include "tensor/error.h"
@@ -149,6 +151,44 @@ void check_row_table(const Graph& g, const Feeds& feeds) {
 
 }  // namespace
 
+// Two leaves may lie in the same memory, as a weight and its row of the optimiser's state do. That
+// is refused where a run would read, or write again, what it has updated already.
+void Plan::Program::check_shared_memory(const std::vector<Tensor>& fed,
+                                        const std::vector<Tensor>& weights) const {
+  struct Bound {
+    const NamedLeaf* leaf;
+    const std::byte *begin, *end;
+  };
+  std::vector<Bound> all;
+  const auto add = [&](const std::vector<NamedLeaf>& leaves, const std::vector<Tensor>& tensors) {
+    for (std::size_t i = 0; i < leaves.size(); ++i) {
+      const std::byte* data = tensors[i].view().data;
+      const std::int64_t bytes = tensors[i].numel() * size_of(tensors[i].dtype());
+      if (bytes > 0) all.push_back({&leaves[i], data, data + bytes});
+    }
+  };
+  add(feeds, fed);
+  add(parameters, weights);
+  std::sort(all.begin(), all.end(),
+            [](const Bound& a, const Bound& b) { return std::less<>()(a.begin, b.begin); });
+  constexpr int kNever = std::numeric_limits<int>::max();
+  const auto clash = [](const NamedLeaf& written, const NamedLeaf& other) {
+    return written.first_write != kNever &&
+           (other.first_write != kNever || other.last_read >= written.first_write);
+  };
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    for (std::size_t j = i + 1; j < all.size() && all[j].begin < all[i].end; ++j) {
+      const NamedLeaf &a = *all[i].leaf, &b = *all[j].leaf;
+      if (!clash(a, b) && !clash(b, a)) continue;
+      const bool first = clash(a, b);
+      throw GraphError(fmt::format(
+          "'{}' and '{}' share memory, and this plan updates '{}' before it is done with '{}': "
+          "give a clone() of one of them",
+          a.name, b.name, first ? a.name : b.name, first ? b.name : a.name));
+    }
+  }
+}
+
 Results Plan::run(const Feeds& feeds, const Parameters& parameters,
                   const RunOptions& options) const {
   if (program_ == nullptr) throw GraphError("this Plan is empty: compile a graph first");
@@ -164,6 +204,7 @@ Results Plan::run(const Feeds& feeds, const Parameters& parameters,
       std::none_of(p.feed_written.begin(), p.feed_written.end(), [](bool w) { return w; }) &&
       std::none_of(p.parameter_written.begin(), p.parameter_written.end(),
                    [](bool w) { return w; });
+  if (!repeatable) p.check_shared_memory(fed, weights);
   MemoryPool& memory_pool = memory_ != nullptr ? *memory_ : *p.memory;
 
   const auto execute = [&](bool check) {

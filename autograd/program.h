@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -37,6 +38,9 @@ struct Copy {  // at the end of a run
 struct NamedLeaf {
   std::string name;
   Type type;
+  // Steps, in the order of the program: -1 is before the first, the number of steps after the last.
+  int last_read = -1;
+  int first_write = std::numeric_limits<int>::max();  // of a leaf that the plan updates
 };
 struct NamedResult {
   std::string name;
@@ -66,6 +70,9 @@ struct Plan::Program {
   Stats stats;
   std::shared_ptr<MemoryPool> memory;  // of a plan that is in no cache
   mutable Timing timing;
+
+  void note_uses_of_leaves();  // compile's last step: fills last_read and first_write
+  void check_shared_memory(const std::vector<Tensor>& fed, const std::vector<Tensor>& weights) const;
 };
 
 }  // namespace vitrine

@@ -11,8 +11,7 @@
 //
 // The coordinates of a query row are what the tables `sequence` and `position` say of it; those of
 // a key row j are the (s, c) with keys[s, c] == j. A declared rule is a claim: tests perturb every
-// input element and compare. Causality, the cones of a sweep and `diagnose` are all read off these
-// rules.
+// input element and compare. Causality and the cones of a sweep are read off these rules.
 #pragma once
 
 #include <cstdint>

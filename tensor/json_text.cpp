@@ -100,10 +100,19 @@ Json parse_json(std::string_view text, const std::string& where) {
   }
 }
 
+namespace {
+
+// What is not UTF-8 becomes U+FFFD, by the writer of JSON, which knows how.
+std::string valid_utf8(const std::string& text) {
+  return Json::parse(json_line(text)).get<std::string>();
+}
+
+}  // namespace
+
 std::string json_mistake(const nlohmann::detail::exception& error) {
   std::string what = error.what();  // "[json.exception.parse_error.101] parse error at line ..."
   if (const auto tag = what.find("] "); tag != what.npos) what.erase(0, tag + 2);
-  return Json::parse(json_line(what)).get<std::string>();  // now it is UTF-8
+  return valid_utf8(what);
 }
 
 std::string json_line(const Json& value) {
@@ -112,6 +121,20 @@ std::string json_line(const Json& value) {
 
 std::string json_indented(const Json& value) {
   return value.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+std::string printable(std::string_view text) {
+  constexpr std::size_t kLongest = 200;
+  std::string out = "'";
+  for (const char c : text.substr(0, kLongest)) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte == 0x7f) {
+      out += fmt::format("\\x{:02x}", byte);
+    } else {
+      out += c;
+    }
+  }
+  return valid_utf8(out) + (text.size() > kLongest ? "...'" : "'");
 }
 
 }  // namespace vitrine

@@ -43,4 +43,8 @@ std::string json_mistake(const nlohmann::detail::exception& error);
 std::string json_line(const nlohmann::json& value);
 std::string json_indented(const nlohmann::json& value);  // the same over many lines, for files
 
+// A name or a piece of text from a stranger's file, in single quotes, for a message: control characters
+// are escaped (\x0a), what is not UTF-8 becomes U+FFFD, and a long one is cut.
+std::string printable(std::string_view text);
+
 }  // namespace vitrine

@@ -14,6 +14,7 @@
 
 #include "tensor/error.h"
 #include "tensor/file.h"
+#include "tensor/json_text.h"
 
 namespace vitrine {
 namespace {
@@ -41,9 +42,9 @@ DType dtype_of_descr(std::string_view descr, const std::string& file) {
   if (descr == "<i4") return DType::i32;
   if (descr == "<i8") return DType::i64;
   if (descr == "|b1") return DType::boolean;
-  fail(file, fmt::format("its elements are '{}'; expected one of <f4 <f8 <f2 <i4 <i8 |b1 (convert "
+  fail(file, fmt::format("its elements are {}; expected one of <f4 <f8 <f2 <i4 <i8 |b1 (convert "
                          "it with astype())",
-                         descr));
+                         printable(descr)));
 }
 
 std::string_view descr_of(DType dtype) {
@@ -87,7 +88,7 @@ class HeaderParser {
       } else if (key == "shape" && !shape) {
         shape = tuple();
       } else {
-        fail(file_, fmt::format("its header has an unexpected or repeated key '{}'", key));
+        fail(file_, fmt::format("its header has an unexpected or repeated key {}", printable(key)));
       }
       if (!accept(',')) {
         expect('}');

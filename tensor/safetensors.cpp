@@ -14,6 +14,7 @@
 #include "tensor/convert.h"
 #include "tensor/error.h"
 #include "tensor/file.h"
+#include "tensor/json_text.h"
 #include "tensor/nearest.h"
 #include "tensor/safetensors_header.h"
 
@@ -104,7 +105,7 @@ std::string_view stored_name(DType dtype) {
 // The shape of an entry, once its size in bytes is known to be what its offsets say.
 Shape checked_shape(const safetensors::HeaderEntry& entry, const StoredType& type,
                     std::uint64_t data_bytes, const std::string& file) {
-  const std::string name = safetensors::printable(entry.name);
+  const std::string name = printable(entry.name);
   if (entry.begin > entry.end) {
     fail(file, fmt::format("tensor {} begins at byte {} of the data, after its end at {}", name,
                            entry.begin, entry.end));
@@ -149,12 +150,12 @@ void check_coverage(std::vector<safetensors::HeaderEntry>& entries, std::uint64_
   std::uint64_t covered = 0;
   for (std::size_t i = 0; i < entries.size(); ++i) {
     const safetensors::HeaderEntry& entry = entries[i];
-    const std::string name = safetensors::printable(entry.name);
+    const std::string name = printable(entry.name);
     if (entry.begin < covered) {
       fail(file,
            fmt::format(
                "tensor {} at bytes {} to {} of the data overlaps tensor {}, which ends at {}", name,
-               entry.begin, entry.end, safetensors::printable(entries[i - 1].name), covered));
+               entry.begin, entry.end, printable(entries[i - 1].name), covered));
     }
     if (entry.begin > covered) {
       fail(file, fmt::format("no tensor covers bytes {} to {} of the data, in front of tensor {}",
@@ -217,8 +218,8 @@ SafeTensors SafeTensors::parse(std::shared_ptr<const void> owner, std::span<cons
     // A type that this library cannot hold is no fault of the file: the tensor is there, and refused when it is asked for.
     if (type == nullptr) type = find_other_type(entry.dtype);
     if (type == nullptr) {
-      fail(file, fmt::format("tensor {} has the unknown dtype {}; known are {}", safetensors::printable(entry.name),
-                             safetensors::printable(entry.dtype), readable_types()));
+      fail(file, fmt::format("tensor {} has the unknown dtype {}; known are {}", printable(entry.name),
+                             printable(entry.dtype), readable_types()));
     }
     const Shape shape = checked_shape(entry, *type, data.size(), file);
     out.entries_.emplace(
@@ -240,15 +241,15 @@ Tensor SafeTensors::at(std::string_view name) const {
   const auto found = entries_.find(name);
   if (found == entries_.end()) {
     std::vector<std::string> near = nearest(name, names_);
-    for (std::string& other : near) other = safetensors::printable(other);
+    for (std::string& other : near) other = printable(other);
     throw FileError(fmt::format("'{}' has no tensor {}{}; it holds {} tensors", file_,
-                                safetensors::printable(name), did_you_mean(near), names_.size()));
+                                printable(name), did_you_mean(near), names_.size()));
   }
   const Entry& entry = *found->second;
   const StoredType& type = *entry.type;
   if (find_type(type.name) == nullptr) {
     throw FileError(fmt::format("'{}': tensor {} is of type {}, which is not read; those that are: {}", file_,
-                                safetensors::printable(name), type.name, readable_types()));
+                                printable(name), type.name, readable_types()));
   }
   const std::byte* data = entry.bytes.data();
   if (entry.bytes.empty()) return Tensor::empty(entry.shape, type.dtype);
@@ -263,7 +264,7 @@ Tensor SafeTensors::at(std::string_view name) const {
     if (bad != entry.bytes.end()) {
       fail(file_,
            fmt::format("tensor {} is BOOL, but its element {} is the byte {}; expected 0 or 1",
-                       safetensors::printable(name), bad - entry.bytes.begin(),
+                       printable(name), bad - entry.bytes.begin(),
                        std::to_integer<int>(*bad)));
     }
   }
@@ -285,7 +286,7 @@ void save_safetensors(const std::filesystem::path& file, const NamedTensors& ten
   std::vector<const std::pair<std::string, Tensor>*> order;
   std::set<std::string_view> names;
   for (const auto& named : tensors) {
-    const std::string name = safetensors::printable(named.first);
+    const std::string name = printable(named.first);
     if (!named.second.defined()) refuse(fmt::format("tensor {} is undefined", name));
     if (named.first == "__metadata__")
       refuse("a tensor cannot be called '__metadata__', a word of the format");

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "tensor/error.h"
+#include "tensor/json_text.h"
 #include "tensor/layout.h"
 
 namespace vitrine::safetensors {
@@ -125,10 +126,11 @@ class Reader : public nlohmann::json_sax<nlohmann::json> {
 
   bool parse_error(std::size_t position, const std::string&,
                    const nlohmann::detail::exception& error) override {
-    std::string_view what =
-        error.what();  // "[json.exception.parse_error.101] parse error at ...: what happened"
-    if (const std::size_t at = what.find("] "); at != std::string_view::npos)
-      what.remove_prefix(at + 2);
+    std::string what = json_mistake(error);  // "parse error at line 1, column 9: what happened"
+    if (const auto place = what.find(": ");
+        what.starts_with("parse error at ") && place != what.npos) {
+      what.erase(0, place + 2);
+    }
     fail(fmt::format("the header is not valid JSON near byte {} of it: {}", position,
                      printable(what)));
   }
@@ -195,20 +197,6 @@ Header parse_header(std::string_view json, const std::string& file) {
   Reader reader(file);
   nlohmann::json::sax_parse(json.begin(), json.end(), &reader);
   return reader.take();
-}
-
-std::string printable(std::string_view name) {
-  constexpr std::size_t kLongest = 200;
-  std::string out = "'";
-  for (const char c : name.substr(0, kLongest)) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f) {
-      out += fmt::format("\\x{:02x}", byte);
-    } else {
-      out += c;
-    }
-  }
-  return out + (name.size() > kLongest ? "...'" : "'");
 }
 
 }  // namespace vitrine::safetensors

@@ -28,8 +28,4 @@ struct Header {
 // numbers, missing, unknown and repeated keys. Any depth of nesting is safe.
 Header parse_header(std::string_view json, const std::string& file);
 
-// A name from a file as it may stand in a message: in quotes, without control characters, cut when
-// very long.
-std::string printable(std::string_view name);
-
 }  // namespace vitrine::safetensors

@@ -379,6 +379,33 @@ TEST(Plan, ReadOnlyTensorsAreNotUpdated) {
 }
 
 // What is half done cannot be undone: such a run is stopped before it begins, or not at all.
+// A weight and its row of the optimiser's state lie in the same memory: right only while no step
+// reads one after the other was updated.
+TEST(Plan, LeavesThatShareMemoryAreNotReadAfterTheirUpdate) {
+  const auto plan = [](bool late) {
+    Builder b;
+    const Value w = b.parameter("w", f32({4})), v = b.parameter("v", f32({4}));
+    const Value early = exp(w), next = v * 2.0;
+    b.output("v.next", next);
+    b.output("y", late ? exp(next * 0.0) + w : early);
+    return compile(std::move(b).finish(), fetch(value("y")), {{"v", "v.next"}});
+  };
+  const Tensor both = Tensor::full({8}, DType::f32, 1);
+  const Tensor low = both.slice(0, 0, 4), over = both.slice(0, 2, 6), high = both.slice(0, 4, 8);
+  const auto run = [&](bool late, const Tensor& w) { plan(late).run({}, {{"w", w}, {"v", high}}); };
+  EXPECT_NO_THROW(run(true, low));
+  EXPECT_NO_THROW(run(false, high));
+  EXPECT_ERROR(GraphError, "share memory, and this plan updates 'v'", run(true, high));
+  EXPECT_ERROR(GraphError, "share memory", run(true, over));
+
+  Builder b;
+  b.output("w.next", b.parameter("w", f32({4})) * 3.0);
+  b.output("v.next", b.parameter("v", f32({4})) * 2.0);
+  const Plan two = compile(std::move(b).finish(), fetch(), {{"w", "w.next"}, {"v", "v.next"}});
+  EXPECT_NO_THROW(two.run({}, {{"w", low}, {"v", high}}));
+  EXPECT_ERROR(GraphError, "share memory", two.run({}, {{"w", over}, {"v", high}}));
+}
+
 TEST(Plan, ARunThatUpdatesIsNotCancelledInTheMiddle) {
   Builder b;
   const Value w = b.parameter("w", f32({4})), v = b.parameter("v", f32({4}));

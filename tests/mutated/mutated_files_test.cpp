@@ -268,6 +268,7 @@ TEST_P(MutatedFiles, AreRefusedOrKeepTheirPromises) {
       const std::string text = error.what();
       EXPECT_FALSE(text.empty());
       EXPECT_EQ(text.find("json.exception"), std::string::npos) << "change " << i << ": " << text;
+      EXPECT_EQ(nn::replace_invalid_utf8(text), text) << "change " << i;
       EXPECT_LT(text.size(), 4000u) << "change " << i;
     } catch (const std::exception& error) {
       ADD_FAILURE() << reader.name << ", change " << i << ": not an Error of the library: " << error.what();

@@ -181,6 +181,11 @@ TEST(SafeTensorsMalformed, NotAnObject) {
   refuse_header("has a zero at byte 2", std::string("{}\0garbage", 10));
 }
 
+TEST(SafeTensorsMalformed, MessagesAreUtf8) {
+  refuse_header("last read: '11\xef\xbf\xbd'",
+                "{" + entry("a", "I8", "[11\xdd", "[0,0]") + "}");
+}
+
 TEST(SafeTensorsMalformed, RepeatedKeys) {
   const std::string a = entry("a", "I8", "[0]", "[0,0]");
   refuse_header("the header has the key 'a' twice", "{" + a + "," + a + "}");
