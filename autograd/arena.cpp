@@ -79,11 +79,15 @@ std::pair<Memory, std::int64_t> MemoryPool::block_for(std::int64_t bytes, std::i
 }
 
 MemoryPool::Lease MemoryPool::lease(std::int64_t bytes) {
+  bool much = false;
   {
     const std::lock_guard lock(mutex_);
     ++runs_;
     trim_old();
+    much = much_was_freed();
   }
+  // Freed blocks of many sizes leave gaps between what lives on; the allocator would keep them.
+  if (much) return_free_pages();
   // An arena is back at the end of the run, so that a larger one than is needed does no harm.
   const std::int64_t size = size_class(bytes);
   auto [memory, got] = block_for(size, 4 * size);
@@ -103,7 +107,10 @@ std::shared_ptr<std::byte> MemoryPool::take(std::int64_t bytes) {
 
 void MemoryPool::give_back(Memory block, std::int64_t bytes) {
   const std::lock_guard lock(mutex_);
-  if (bytes > limit_) return;
+  if (bytes > limit_) {
+    freed_bytes_ += bytes;
+    return;
+  }
   idle_.emplace(bytes, Idle{std::move(block), runs_, returned_++});
   idle_bytes_ += bytes;
   trim();
@@ -116,8 +123,16 @@ void MemoryPool::trim_old() {
       continue;
     }
     idle_bytes_ -= it->first;
+    freed_bytes_ += it->first;
     it = idle_.erase(it);
   }
+}
+
+bool MemoryPool::much_was_freed() {
+  constexpr std::int64_t kMuch = 32 << 20;
+  if (freed_bytes_ < kMuch) return false;
+  freed_bytes_ = 0;
+  return true;
 }
 
 void MemoryPool::trim() {
@@ -126,6 +141,7 @@ void MemoryPool::trim() {
         idle_.begin(), idle_.end(),
         [](const auto& a, const auto& b) { return a.second.number < b.second.number; });
     idle_bytes_ -= oldest->first;
+    freed_bytes_ += oldest->first;
     idle_.erase(oldest);
   }
 }

@@ -66,12 +66,13 @@ class MemoryPool : public std::enable_shared_from_this<MemoryPool> {
   // An idle block of at least `bytes`, and at most `most` of them, or a fresh one; its size.
   std::pair<Memory, std::int64_t> block_for(std::int64_t bytes, std::int64_t most);
   void give_back(Memory block, std::int64_t bytes);
-  // Both under the lock.
+  // Under the lock.
   void trim_old();  // frees what was not used lately
   void trim();      // frees what exceeds the limit
+  bool much_was_freed();  // since it last said so
 
   mutable std::mutex mutex_;
-  std::int64_t limit_, idle_bytes_ = 0, runs_ = 0, returned_ = 0;
+  std::int64_t limit_, idle_bytes_ = 0, runs_ = 0, returned_ = 0, freed_bytes_ = 0;
   std::multimap<std::int64_t, Idle> idle_;  // by size
 };
 

@@ -301,11 +301,16 @@ void each_selected(const std::vector<Along>& along, const Shape& shape, const F&
   for (const std::int64_t i : on.indices) each_selected(along, shape, f, axis + 1, first + i);
 }
 
-std::vector<std::uint8_t> mask(const std::vector<std::vector<Along>>& parts, const Shape& shape) {
-  std::vector<std::uint8_t> out(static_cast<std::size_t>(numel(shape)), 0);
-  for (const std::vector<Along>& along : parts)
-    each_selected(along, shape, [&](std::int64_t i) { out[static_cast<std::size_t>(i)] = 1; });
-  return out;
+// Sets what is selected to 1; whether that is anything.
+bool mark(const std::vector<std::vector<Along>>& parts, const Shape& shape, std::uint8_t* mask) {
+  bool any = false;
+  for (const std::vector<Along>& along : parts) {
+    each_selected(along, shape, [&](std::int64_t i) {
+      mask[i] = 1;
+      any = true;
+    });
+  }
+  return any;
 }
 
 // Who changes which element in one stage: for each site that has more than one edit, the first edit
@@ -441,7 +446,10 @@ std::vector<std::uint8_t> selection(const Graph& graph, const Edit& edit, const 
   const RowPlaces rows = row_places(graph, feeds);
   check_axes(edit, site.axes);
   for (const Where& w : edit.where) check_indices(edit, w, site.axes, site.type.shape, rows);
-  return mask(parts_of(edit, site.axes, site.type.shape, rows), site.type.shape);
+  const Shape& shape = site.type.shape;
+  std::vector<std::uint8_t> mask(static_cast<std::size_t>(numel(shape)), 0);
+  mark(parts_of(edit, site.axes, shape, rows), shape, mask.data());
+  return mask;
 }
 
 void check_overlaps(const Graph& graph, const Interventions& what, const RowPlaces& rows) {
@@ -491,12 +499,11 @@ Feeds with_interventions(const Graph& graph, const Interventions& what, const Fe
       const std::vector<std::vector<Along>> parts = parts_of(e, site.axes, site.type.shape, rows);
       if (!replaces_all(e)) {
         const Shape& shape = graph.node(graph.leaf(where_name(n))).type.shape;
-        const std::vector<std::uint8_t> chosen = mask(parts, shape);
-        if (text == Text::whole && std::find(chosen.begin(), chosen.end(), 1) == chosen.end())
+        Tensor chosen = Tensor::zeros(shape, DType::boolean);
+        const bool any = mark(parts, shape, reinterpret_cast<std::uint8_t*>(chosen.view().data));
+        if (text == Text::whole && !any)
           throw GraphError(fmt::format("{}: the selection is empty", e.to_text()));
-        Tensor fed = Tensor::empty(shape, DType::boolean);
-        std::copy(chosen.begin(), chosen.end(), reinterpret_cast<std::uint8_t*>(fed.view().data));
-        out[where_name(n)] = fed;
+        out.insert_or_assign(where_name(n), std::move(chosen));
       }
       owners.claim(number++, parts);
       if (has_value(e.action)) {

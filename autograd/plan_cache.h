@@ -15,7 +15,7 @@ class PlanCache {
  public:
   // `memory`: bytes that plans, idle arenas and idle results may take together; 0: a quarter of the
   // machine's memory. Plans take at most half of it, but the last one used is always kept.
-  explicit PlanCache(std::size_t capacity = 64, std::int64_t memory = 0);
+  explicit PlanCache(std::size_t capacity = 48, std::int64_t memory = 0);
 
   // The plan for this graph and fetch: a cached one when an equal program was compiled before. Safe
   // from many threads.

@@ -32,7 +32,7 @@ Model::Model(Config config, Parameters parameters, std::optional<Tokenizer> toke
       dtype_(options.dtype),
       gauge_(options.gauge),
       pool_(std::make_unique<ThreadPool>(options.threads)),
-      plans_(std::make_unique<PlanCache>(64, options.memory)),
+      plans_(std::make_unique<PlanCache>(48, options.memory)),
       graphs_(std::make_unique<Graphs>()) {
   if (tokenizer_ && tokenizer_->vocabulary_size() > config_.vocabulary) {
     throw TokenError(

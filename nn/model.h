@@ -145,7 +145,7 @@ class Model {
 
   struct Graphs {
     std::mutex mutex;
-    GraphCache<BatchSize> by_size{64};
+    GraphCache<BatchSize> by_size{48};
     GraphCache<std::pair<BatchSize, How>> derived{16};
   };
 

@@ -5,6 +5,9 @@
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 namespace vitrine {
 namespace {
@@ -27,6 +30,12 @@ Memory allocate_memory(std::int64_t bytes) noexcept {
   if (p != nullptr && alignment == kHugePage) ::madvise(p, rounded(size, kHugePage), MADV_HUGEPAGE);
 #endif
   return Memory(static_cast<std::byte*>(p));
+}
+
+void return_free_pages() noexcept {
+#if defined(__GLIBC__)
+  ::malloc_trim(0);
+#endif
 }
 
 }  // namespace vitrine

@@ -20,4 +20,8 @@ using Memory = std::unique_ptr<std::byte, FreeMemory>;
 // there is no memory left.
 Memory allocate_memory(std::int64_t bytes) noexcept;
 
+// Gives pages that are free, but that the allocator has kept, back to the system, where it can.
+// Takes time in proportion to them: for after much was freed.
+void return_free_pages() noexcept;
+
 }  // namespace vitrine
