@@ -8,6 +8,7 @@
 #include <set>
 
 #include "nn/find_model.h"
+#include "nn/saved_json.h"
 #include "tensor/json_text.h"
 #include "tensor/nearest.h"
 #include "tensor/run_folder.h"
@@ -110,15 +111,24 @@ Json ActivationOptions::json() const {
       {"context", context_}, {"prepend_bos", prepend_bos_}, {"exclude_special", exclude_special_},
       {"special", special_}};
 }
-ActivationOptions ActivationOptions::from_json(const Json& json) {
+ActivationOptions ActivationOptions::from_json(const nn::SavedJson& json) {
+  const auto texts = [&](const char* key) {
+    std::vector<std::string> all;
+    for (const nn::SavedJson& item : json.at(key).list()) all.push_back(item.text());
+    return all;
+  };
   ActivationOptions o;
-  o.files_ = json.at("files").get<std::vector<std::string>>();
-  o.patterns_ = json.at("patterns").get<std::vector<std::string>>();
-  o.tensors_ = json.at("tensors").get<std::vector<std::string>>();
-  o.context_ = json.at("context");
-  o.prepend_bos_ = json.at("prepend_bos");
-  o.exclude_special_ = json.at("exclude_special");
-  o.special_ = json.at("special");
+  o.files_ = texts("files");
+  o.patterns_ = texts("patterns");
+  o.tensors_ = texts("tensors");
+  if (o.files_.empty() == o.patterns_.empty())
+    json.at("files").reject("a run has files or patterns, and not both");
+  if (o.patterns_.empty() != o.tensors_.empty())
+    json.at("tensors").reject("patterns, and they alone, have the names of tensors");
+  o.context_ = static_cast<int>(json.at("context").whole(0, 1 << 20));
+  o.prepend_bos_ = json.at("prepend_bos").flag();
+  o.exclude_special_ = json.at("exclude_special").flag();
+  o.special_ = json.at("special").flag();
   return o;
 }
 

@@ -9,6 +9,10 @@
 #include "sae/folder.h"
 #include "sae/trainer.h"
 
+namespace vitrine::nn {
+class SavedJson;
+}
+
 namespace vitrine::app {
 
 // Texts that a model reads, or files of activations.
@@ -30,7 +34,8 @@ class ActivationOptions {
     return context_ == 0 ? model.config().context : context_;
   }
   Json json() const;
-  static ActivationOptions from_json(const Json& json);
+  // From json() again. Throws CheckpointError.
+  static ActivationOptions from_json(const nn::SavedJson& json);
 
  private:
   std::vector<std::string> files_, patterns_, tensors_;

@@ -9,6 +9,7 @@
 #include "apps/interrupt.h"
 #include "apps/sae_options.h"
 #include "apps/verbs.h"
+#include "nn/saved_json.h"
 #include "tensor/file.h"
 #include "tensor/json_text.h"
 #include "tensor/run_folder.h"
@@ -63,24 +64,25 @@ sae::Trainer begin(const CommandLine& line, const SaeTrainOptions& o, Input& inp
 
 sae::Trainer resume(const SaeTrainOptions& o, Input& input) {
   const sae::TrainSettings s = sae::Trainer::saved_settings(o.common.out);
-  try {
-    const Json notes = parse_json(s.notes, o.common.out);
-    const auto activations = ActivationOptions::from_json(notes.at("activations"));
-    if (!activations.from_files()) {
-      CommonOptions common = o.common;
-      if (common.model.empty()) common.model = notes.at("model");
-      common.gauge = notes.at("gauge");
-      input.model = common.load();
-    }
-    input.source = activations.source(input.model ? &*input.model : nullptr,
-                                      notes.at("columns").get<std::vector<std::string>>(),
-                                      notes.at("seed").get<std::uint64_t>());
-  } catch (const Json::exception&) {
+  if (s.notes == "{}") {
     throw CheckpointError(
         fmt::format("{}: the run was not begun by 'vitrine sae train', so it is not known where "
                     "its activations come from; go on with it by sae::Trainer::resume",
                     o.common.out));
   }
+  const nn::SavedJson notes(parse_json(s.notes, o.common.out), o.common.out,
+                            "the notes of the run");
+  const auto activations = ActivationOptions::from_json(notes.at("activations"));
+  if (!activations.from_files()) {
+    CommonOptions common = o.common;
+    if (common.model.empty()) common.model = notes.at("model").text();
+    common.gauge = notes.at("gauge").text();
+    input.model = common.load();
+  }
+  std::vector<std::string> columns;
+  for (const nn::SavedJson& name : notes.at("columns").list()) columns.push_back(name.text());
+  input.source =
+      activations.source(input.model ? &*input.model : nullptr, columns, notes.at("seed").seed());
   return sae::Trainer::resume(*input.source, o.common.out);
 }
 

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
 #include <nlohmann/json.hpp>
 #include <system_error>
 #include <utility>
@@ -11,7 +10,7 @@
 #include "nn/fingerprint.h"
 #include "nn/initial_weights.h"
 #include "nn/save_tokenizer.h"
-#include "nn/strict_json.h"
+#include "nn/saved_json.h"
 #include "nn/training_text.h"
 #include "tensor/error.h"
 #include "tensor/safetensors.h"
@@ -88,9 +87,12 @@ std::string metadata(const SafeTensors& file, const std::string& key) {
   return it->second;
 }
 
-std::vector<SourcePosition> positions_of(const Json& json) {
+std::vector<SourcePosition> positions_of(const SavedJson& json) {
   std::vector<SourcePosition> positions;
-  for (const Json& p : json) positions.push_back({p.at(0), p.at(1), p.at(2), p.at(3)});
+  for (const SavedJson& source : json.list()) {
+    const std::vector<SavedJson> p = source.list(4);
+    positions.push_back({p[0].whole(0), p[1].whole(0), p[2].whole(0), p[3].whole(0)});
+  }
   return positions;
 }
 
@@ -135,29 +137,22 @@ Trainer Trainer::resume(const fs::path& folder) {
   for (const auto& [name, shape] : parameter_shapes(settings.model))
     weights[name] = Tensor::zeros(shape, DType::f32);
   Trainer trainer(settings, std::move(tokenizer), folder, weights);
-  try {
-    const Json progress = parse_json(metadata(file, "progress"), file.file());
-    const auto step = progress.at("step").get<std::int64_t>();
-    const auto seconds = progress.at("seconds").get<double>();
-    if (step < 0 || step > settings.schedule.steps || !std::isfinite(seconds) || seconds < 0) {
-      throw CheckpointError(fmt::format("{}: it stands after step {} of {} and {} seconds, which cannot be",
-                                        file.file(), step, settings.schedule.steps, seconds));
-    }
-    for (const auto& [name, tensor] : state) {
-      if (!all_finite(tensor))
-        throw CheckpointError(fmt::format("{}: '{}' holds NaN or an infinity", file.file(), name));
-    }
-    if (metadata(file, "texts") != trainer.texts_) {
-      throw CheckpointError(fmt::format(
-          "{}: the texts in {} or the tokenizer are not those that the run was begun with", file.file(), (folder / kData).string()));
-    }
-    trainer.step_.restore(state, step);
-    trainer.seconds_ = seconds;
-    trainer.stream_.seek(positions_of(progress.at("positions")));
-  } catch (const Json::exception& error) {
-    throw CheckpointError(
-        fmt::format("{}: 'progress' cannot be read: {}", file.file(), error.what()));
+  const SavedJson progress(parse_json(metadata(file, "progress"), file.file()), file.file(),
+                           "'progress'");
+  const std::int64_t step = progress.at("step").whole(0, settings.schedule.steps);
+  const double seconds = progress.at("seconds").number(0);
+  for (const auto& [name, tensor] : state) {
+    if (!all_finite(tensor))
+      throw CheckpointError(fmt::format("{}: '{}' holds NaN or an infinity", file.file(), name));
   }
+  if (metadata(file, "texts") != trainer.texts_) {
+    throw CheckpointError(fmt::format(
+        "{}: the texts in {} or the tokenizer are not those that the run was begun with",
+        file.file(), (folder / kData).string()));
+  }
+  trainer.step_.restore(state, step);
+  trainer.seconds_ = seconds;
+  trainer.stream_.seek(positions_of(progress.at("positions")));
   return trainer;
 }
 

@@ -2,9 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <limits>
 #include <nlohmann/json.hpp>
 
-#include "nn/strict_json.h"
+#include "nn/saved_json.h"
 #include "tensor/error.h"
 #include "tensor/nearest.h"
 
@@ -14,17 +15,6 @@ namespace {
 constexpr std::string_view kSplits[] = {"none", "blank-line", "line"};
 constexpr std::string_view kInitializers[] = {"gpt2", "mimetic"};
 constexpr std::string_view kShapes[] = {"cosine", "linear", "constant"};
-
-template <std::size_t N>
-int index_of(const std::string_view (&names)[N], const Json& json, const char* field,
-             const std::string& where) {
-  const std::string name = json.at(field);
-  for (std::size_t i = 0; i < N; ++i) {
-    if (names[i] == name) return static_cast<int>(i);
-  }
-  throw CheckpointError(fmt::format("{}: the settings of the run have the {} '{}'; there are {}",
-                                    where, field, name, fmt::join(names, ", ")));
-}
 
 }  // namespace
 
@@ -89,38 +79,39 @@ std::string to_json(const TrainingSettings& s) {
 }
 
 TrainingSettings parse_settings(std::string_view text, const std::string& where) {
-  try {
-    const Json json = parse_json(text, where);
-    TrainingSettings s;
-    s.model = parse_config(json.at("model").dump(), where);
-    s.initializer = static_cast<Initializer>(index_of(kInitializers, json, "initializer", where));
-    s.initializer_range = json.at("initializer_range");
-    const Json& a = json.at("adamw");
-    s.rules.adamw.beta1 = a.at("beta1");
-    s.rules.adamw.beta2 = a.at("beta2");
-    s.rules.adamw.eps = a.at("eps");
-    s.rules.adamw.decay = a.at("decay");
-    s.rules.adamw.clip = a.at("clip");
-    s.rules.accumulate = json.at("accumulate");
-    s.rules.ema = json.at("ema");
-    const Json& dropout = json.at("dropout");
-    s.rules.dropout = {dropout.at("embedding"), dropout.at("attention"), dropout.at("residual")};
-    s.rules.recompute = json.at("recompute");
-    const Json& schedule = json.at("schedule");
-    s.schedule = {static_cast<Schedule::Shape>(index_of(kShapes, schedule, "shape", where)),
-                  schedule.at("peak"), schedule.at("warmup"), schedule.at("steps"),
-                  schedule.at("last")};
-    s.rows = json.at("rows");
-    s.begun = json.at("begun");
-    s.seed = json.at("seed");
-    for (const Json& t : json.at("sources")) s.sources.push_back({t.at("file"), t.at("weight")});
-    s.split = static_cast<Split>(index_of(kSplits, json, "split", where));
-    s.validation = json.at("validation");
-    return s;
-  } catch (const Json::exception& error) {
-    throw CheckpointError(
-        fmt::format("{}: the settings of the run cannot be read: {}", where, error.what()));
+  const SavedJson json(parse_json(text, where), where, "the settings of the run");
+  constexpr int kMost = std::numeric_limits<int>::max();
+  TrainingSettings s;
+  s.model = parse_config(json.at("model").object(), where);
+  s.initializer = static_cast<Initializer>(json.at("initializer").one_of(kInitializers));
+  s.initializer_range = json.at("initializer_range").number();
+  const SavedJson a = json.at("adamw");
+  s.rules.adamw.beta1 = a.at("beta1").number(0, 1);
+  s.rules.adamw.beta2 = a.at("beta2").number(0, 1);
+  s.rules.adamw.eps = a.at("eps").number(0);
+  s.rules.adamw.decay = a.at("decay").number();
+  s.rules.adamw.clip = a.at("clip").number(0);
+  s.rules.accumulate = static_cast<int>(json.at("accumulate").whole(1, kMost));
+  s.rules.ema = json.at("ema").number(0, 1);
+  if (s.rules.ema == 1) json.at("ema").reject("it must be less than 1");
+  const SavedJson dropout = json.at("dropout");
+  s.rules.dropout = {dropout.at("embedding").number(0, 1), dropout.at("attention").number(0, 1),
+                     dropout.at("residual").number(0, 1)};
+  s.rules.recompute = json.at("recompute").flag();
+  const SavedJson schedule = json.at("schedule");
+  s.schedule = {static_cast<Schedule::Shape>(schedule.at("shape").one_of(kShapes)),
+                schedule.at("peak").number(0), schedule.at("warmup").whole(0),
+                schedule.at("steps").whole(0), schedule.at("last").number(0)};
+  s.rows = json.at("rows").whole(1);
+  s.begun = json.at("begun").number(0, 1);
+  s.seed = json.at("seed").seed();
+  for (const SavedJson& t : json.at("sources").list()) {
+    s.sources.push_back({t.at("file").text(), t.at("weight").number(0)});
+    if (s.sources.back().weight == 0) t.at("weight").reject("it must be more than 0");
   }
+  s.split = static_cast<Split>(json.at("split").one_of(kSplits));
+  s.validation = json.at("validation").number(0, 1);
+  return s;
 }
 
 }  // namespace vitrine::nn

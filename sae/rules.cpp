@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "nn/strict_json.h"
+#include "nn/saved_json.h"
 #include "tensor/error.h"
 #include "tensor/nearest.h"
 
@@ -17,16 +17,6 @@ constexpr std::string_view kKinds[] = {"standard", "topk", "batchtopk", "matryos
                                        "jumprelu", "gated"};
 constexpr std::string_view kPenalties[] = {"step", "tanh"};
 constexpr std::string_view kShapes[] = {"cosine", "linear", "constant"};
-
-template <class T, std::size_t N>
-T index_of(const std::string_view (&names)[N], const nn::Json& json, const std::string& where) {
-  const auto name = json.get<std::string>();
-  for (std::size_t i = 0; i < N; ++i) {
-    if (names[i] == name) return static_cast<T>(i);
-  }
-  throw CheckpointError(
-      fmt::format("{}: there is no '{}'; there are {}", where, name, fmt::join(names, ", ")));
-}
 
 }  // namespace
 
@@ -130,50 +120,46 @@ std::string to_json(const TrainingRules& r) {
 }
 
 TrainingRules parse_rules(std::string_view text, const std::string& where) {
-  try {
-    const nn::Json json = nn::parse_json(text, where);
-    TrainingRules r;
-    r.kind = index_of<Kind>(kKinds, json.at("kind"), where);
-    r.d_in = json.at("d_in");
-    r.d_sae = json.at("d_sae");
-    r.d_out = json.at("d_out");
-    r.transcoder = json.at("transcoder");
-    r.skip = json.at("skip");
-    r.apply_b_dec_to_input = json.at("apply_b_dec_to_input");
-    const int normalise = json.at("normalise");
-    if (normalise < 0 || normalise > static_cast<int>(Normalisation::constant_norm_rescale))
-      throw CheckpointError(fmt::format("{}: there is no normalisation {}", where, normalise));
-    r.normalise = static_cast<Normalisation>(normalise);
-    r.k = json.at("k");
-    r.widths = json.at("widths").get<std::vector<std::int64_t>>();
-    r.rescale_by_decoder_norm = json.at("rescale_by_decoder_norm");
-    r.sparsity = json.at("sparsity");
-    r.sparsity_warmup = json.at("sparsity_warmup");
-    r.norm_weighted = json.at("norm_weighted");
-    r.penalty = index_of<Penalty>(kPenalties, json.at("penalty"), where);
-    r.tanh_scale = json.at("tanh_scale");
-    r.bandwidth = json.at("bandwidth");
-    r.initial_threshold = json.at("initial_threshold");
-    r.aux = json.at("aux");
-    r.threshold_rate = json.at("threshold_rate");
-    r.beta1 = json.at("beta1");
-    r.beta2 = json.at("beta2");
-    r.eps = json.at("eps");
-    r.clip = json.at("clip");
-    r.unit_norm = json.at("unit_norm");
-    r.initial_norm = json.at("initial_norm");
-    const nn::Json& s = json.at("schedule");
-    r.schedule = {index_of<nn::Schedule::Shape>(kShapes, s.at("shape"), where), s.at("peak"),
-                  s.at("warmup"), s.at("steps"), s.at("last")};
-    r.batch = json.at("batch");
-    r.dead_after = json.at("dead_after");
-    r.resample_every = json.at("resample_every");
-    r.seed = json.at("seed");
-    return r;
-  } catch (const nn::Json::exception& error) {
-    throw CheckpointError(
-        fmt::format("{}: the rules of the run cannot be read: {}", where, error.what()));
-  }
+  const nn::SavedJson json(nn::parse_json(text, where), where, "the rules of the run");
+  constexpr std::int64_t kWidest = 1'000'000'000, kMost = std::int64_t{1} << 40;
+  TrainingRules r;
+  r.kind = static_cast<Kind>(json.at("kind").one_of(kKinds));
+  r.d_in = json.at("d_in").whole(0, kWidest);
+  r.d_sae = json.at("d_sae").whole(0, kWidest);
+  r.d_out = json.at("d_out").whole(0, kWidest);
+  r.transcoder = json.at("transcoder").flag();
+  r.skip = json.at("skip").flag();
+  r.apply_b_dec_to_input = json.at("apply_b_dec_to_input").flag();
+  r.normalise = static_cast<Normalisation>(
+      json.at("normalise").whole(0, static_cast<int>(Normalisation::constant_norm_rescale)));
+  r.k = json.at("k").number();
+  for (const nn::SavedJson& width : json.at("widths").list())
+    r.widths.push_back(width.whole(1, kWidest));
+  r.rescale_by_decoder_norm = json.at("rescale_by_decoder_norm").flag();
+  r.sparsity = json.at("sparsity").number();
+  r.sparsity_warmup = json.at("sparsity_warmup").whole(0, kMost);
+  r.norm_weighted = json.at("norm_weighted").flag();
+  r.penalty = static_cast<Penalty>(json.at("penalty").one_of(kPenalties));
+  r.tanh_scale = json.at("tanh_scale").number();
+  r.bandwidth = json.at("bandwidth").number();
+  r.initial_threshold = json.at("initial_threshold").number();
+  r.aux = json.at("aux").number();
+  r.threshold_rate = json.at("threshold_rate").number(0, 1);
+  r.beta1 = json.at("beta1").number();
+  r.beta2 = json.at("beta2").number();
+  r.eps = json.at("eps").number(0);
+  r.clip = json.at("clip").number();
+  r.unit_norm = json.at("unit_norm").flag();
+  r.initial_norm = json.at("initial_norm").number();
+  const nn::SavedJson s = json.at("schedule");
+  r.schedule = {static_cast<nn::Schedule::Shape>(s.at("shape").one_of(kShapes)),
+                s.at("peak").number(0), s.at("warmup").whole(0, kMost),
+                s.at("steps").whole(0, kMost), s.at("last").number(0)};
+  r.batch = json.at("batch").whole(1, kMost);
+  r.dead_after = json.at("dead_after").whole(0, kMost);
+  r.resample_every = json.at("resample_every").whole(0, kMost);
+  r.seed = json.at("seed").seed();
+  return r;
 }
 
 }  // namespace vitrine::sae

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "nn/strict_json.h"
+#include "nn/saved_json.h"
 #include "sae/folder.h"
 #include "tensor/error.h"
 #include "tensor/run_folder.h"
@@ -45,34 +45,46 @@ std::string to_json(const TrainSettings& s) {
   return json_line(json);
 }
 
-TrainSettings parse_settings(std::string_view text, const std::string& where) {
+// The rules of one of the SAEs. They could be begun with, so what contradicts itself was changed.
+TrainingRules rules_of(const nn::SavedJson& job, const std::string& where) {
+  const TrainingRules rules = parse_rules(job.at("rules").object(), where);
   try {
-    const Json json = nn::parse_json(text, where);
-    TrainSettings s;
-    for (const Json& j : json.at("jobs"))
-      s.jobs.push_back(
-          {j.at("name"), parse_rules(j.at("rules").dump(), where), j.at("input"), j.at("target")});
-    s.steps = json.at("steps");
-    const Json& buffer = json.at("buffer");
-    s.buffer.rows = buffer.at("rows");
-    const std::string dtype = buffer.at("dtype");
-    s.buffer.dtype = dtype == "f16" ? DType::f16 : dtype == "bf16" ? DType::bf16 : DType::f32;
-    s.buffer.file = buffer.at("file").get<std::string>();
-    s.buffer.seed = buffer.at("seed");
-    const std::string bias = json.at("bias");
-    for (std::size_t i = 0; i < std::size(kBiases); ++i) {
-      if (kBiases[i] == bias) s.bias = static_cast<InitialBias>(i);
-    }
-    s.model_name = json.at("model_name");
-    s.metadata = json.at("metadata");
-    s.context_size = json.at("context_size");
-    s.notes = json.at("notes");
-    if (json.contains("prepend_bos")) s.prepend_bos = json.at("prepend_bos").get<bool>();
-    return s;
-  } catch (const Json::exception& error) {
-    throw CheckpointError(
-        fmt::format("{}: the settings of the run cannot be read: {}", where, error.what()));
+    check_rules(rules);
+  } catch (const Error& error) {
+    throw CheckpointError(fmt::format(
+        "{}: the rules of the run contradict themselves: {}; the file is damaged: take a copy of "
+        "it, or begin anew",
+        where, error.what()));
   }
+  return rules;
+}
+
+TrainSettings parse_settings(std::string_view text, const std::string& where) {
+  const nn::SavedJson json(nn::parse_json(text, where), where, "the settings of the run");
+  constexpr std::int64_t kMost = std::int64_t{1} << 40;
+  constexpr std::string_view kTypes[] = {"f32", "f16", "bf16"};
+  constexpr DType kTypesOf[] = {DType::f32, DType::f16, DType::bf16};
+  TrainSettings s;
+  for (const nn::SavedJson& j : json.at("jobs").list()) {
+    s.jobs.push_back({j.at("name").text(),
+                      rules_of(j, fmt::format("{}: jobs[{}]", where, s.jobs.size())),
+                      j.at("input").text(), j.at("target").text()});
+  }
+  s.steps = json.at("steps").whole(0, kMost);
+  const nn::SavedJson buffer = json.at("buffer");
+  s.buffer.rows = buffer.at("rows").whole(1, kMost);
+  s.buffer.dtype = kTypesOf[buffer.at("dtype").one_of(kTypes)];
+  s.buffer.file = buffer.at("file").text();
+  s.buffer.seed = buffer.at("seed").seed();
+  s.bias = static_cast<InitialBias>(json.at("bias").one_of(kBiases));
+  s.model_name = json.at("model_name").text();
+  s.metadata = json.at("metadata").text();
+  if (!nn::parse_json(s.metadata, where + ": metadata").is_object())
+    json.at("metadata").reject("it must be the text of an object");
+  s.context_size = json.at("context_size").whole(0, kMost);
+  s.notes = json.at("notes").text();
+  if (json.has("prepend_bos")) s.prepend_bos = json.at("prepend_bos").flag();
+  return s;
 }
 
 std::string metadata(const SafeTensors& file, const std::string& key) {
@@ -211,35 +223,39 @@ Trainer Trainer::resume(Source& source, const fs::path& folder) {
   for (std::size_t i = 0; i < t.settings_.jobs.size(); ++i) {
     const TrainingRules& rules = t.settings_.jobs[i].rules;
     const std::string prefix = fmt::format("{}.", i);
-    Parameters state, weights;
+    Parameters state;
     for (const std::string& name : file.names()) {
       if (name.starts_with(prefix)) state[name.substr(prefix.size())] = file.at(name);
     }
-    for (const auto& [name, shape] : trained_shapes(rules))
-      weights[name] = Tensor::zeros(shape, DType::f32);
     for (const auto& [name, tensor] : state) {
       if (!all_finite(tensor))
-        throw CheckpointError(fmt::format("{}: '{}.{}' holds NaN or an infinity", file.file(), i, name));
+        throw CheckpointError(
+            fmt::format("{}: '{}.{}' holds NaN or an infinity", file.file(), i, name));
     }
-    t.jobs_.emplace_back(rules, weights);
-    t.jobs_.back().restore(state);
-  }
-  try {
-    const Json progress = nn::parse_json(metadata(file, "progress"), file.file());
-    t.seconds_ = progress.at("seconds");
-    t.scales_ = file.at("scales").to_vector<double>();
-    if (t.scales_.size() != source.columns().size() ||
-        !std::all_of(t.scales_.begin(), t.scales_.end(), [](double s) { return std::isfinite(s) && s > 0; })) {
-      throw CheckpointError(fmt::format("{}: 'scales' must be {} numbers above 0, one for each of the activations",
-                                        file.file(), source.columns().size()));
+    t.jobs_.push_back(
+        TrainingStep::restored(rules, state, fmt::format("{}: SAE {}", file.file(), i)));
+    if (t.jobs_.back().steps() != t.jobs_[0].steps() ||
+        t.jobs_.back().steps() > t.settings_.steps) {
+      throw CheckpointError(fmt::format(
+          "{}: SAE {} stands after step {}, the first after step {}, of {} in all: that cannot be",
+          file.file(), i, t.jobs_.back().steps(), t.jobs_[0].steps(), t.settings_.steps));
     }
-    if (!std::isfinite(t.seconds_) || t.seconds_ < 0)
-      throw CheckpointError(fmt::format("{}: it has computed for {} seconds, which cannot be", file.file(), t.seconds_));
-    const Json& p = progress.at("place");
-    t.rows_->seek({{p.at(0), p.at(1)}, p.at(2), p.at(3), p.at(4)});
-  } catch (const Json::exception& e) {
-    throw CheckpointError(fmt::format("{}: 'progress' cannot be read: {}", file.file(), e.what()));
   }
+  const nn::SavedJson progress(nn::parse_json(metadata(file, "progress"), file.file()), file.file(),
+                               "'progress'");
+  t.seconds_ = progress.at("seconds").number(0);
+  const Tensor scales = file.at("scales");
+  const auto columns = std::ssize(source.columns());
+  if (!(scales.dtype() == DType::f64 && scales.shape() == Shape{columns}) ||
+      !std::ranges::all_of(scales.to_vector<double>(),
+                           [](double s) { return std::isfinite(s) && s > 0; })) {
+    throw CheckpointError(
+        fmt::format("{}: 'scales' must be {} numbers above 0, one for each of the activations",
+                    file.file(), columns));
+  }
+  t.scales_ = scales.to_vector<double>();
+  const std::vector<nn::SavedJson> p = progress.at("place").list(5);
+  t.rows_->seek({{p[0].whole(0), p[1].whole(0)}, p[2].whole(0), p[3].whole(0), p[4].whole(0)});
   return t;
 }
 

@@ -43,12 +43,14 @@ void copy_into(const Tensor& from, const Tensor& to) {
   std::copy_n(flat.view().data, flat.bytes(), to.view().data);
 }
 
-Tensor expect_tensor(const Parameters& tensors, const std::string& name, const Type& type) {
+Tensor expect_tensor(const Parameters& tensors, const std::string& name, const Type& type,
+                     const std::string& where) {
   const auto it = tensors.find(name);
   if (it != tensors.end() && it->second.shape() == type.shape && it->second.dtype() == type.dtype)
     return it->second;
   throw CheckpointError(fmt::format(
-      "'{}' must be {}, but {}; is the checkpoint of other settings?", name, to_string(type),
+      "{}: '{}' must be {}, but {}; is the checkpoint of other settings?", where, name,
+      to_string(type),
       it == tensors.end()
           ? "is not there"
           : fmt::format("is {}", to_string(Type{it->second.dtype(), it->second.shape()}))));
@@ -63,7 +65,7 @@ TrainingStep::TrainingStep(const TrainingRules& rules, const Parameters& weights
   check_rules(rules);
   for (const auto& [name, shape] : trained_shapes(rules)) {
     const Tensor state = Tensor::zeros({3, numel(shape)}, DType::f32);
-    copy_into(expect_tensor(weights, name, {DType::f32, shape}), state);
+    copy_into(expect_tensor(weights, name, {DType::f32, shape}, "weights to begin with"), state);
     bound_[name] = weights_[name] = state.select(0, 0).reshape(shape);
     bound_[state_name(name)] = state;
   }
@@ -450,15 +452,27 @@ Parameters TrainingStep::state() const {
   return state;
 }
 
-void TrainingStep::restore(const Parameters& state) {
-  const Parameters own = this->state();
-  for (const auto& [name, tensor] : own)
-    expect_tensor(state, name, {tensor.dtype(), tensor.shape()});
-  for (const auto& [name, tensor] : own) {
+TrainingStep TrainingStep::restored(const TrainingRules& rules, const Parameters& state,
+                                    const std::string& where) {
+  Parameters weights;
+  for (const auto& [name, shape] : trained_shapes(rules)) {
+    const Tensor all =
+        expect_tensor(state, state_name(name), {DType::f32, {3, numel(shape)}}, where);
+    weights[name] = all.select(0, 0).reshape(shape);
+  }
+  for (const char* name : {"silent", "fired"})
+    expect_tensor(state, name, {DType::i64, {rules.d_sae}}, where);
+  expect_tensor(state, "counts", {DType::i64, {3}}, where);
+  expect_tensor(state, "measured", {DType::f64, {2}}, where);
+  TrainingStep step(rules, weights);
+  for (const auto& [name, tensor] : step.bound_) {
     if (name.starts_with("adam.")) copy_into(state.at(name), tensor);
   }
-  silent_ = state.at("silent").to_vector<std::int64_t>();
-  fired_ = state.at("fired").to_vector<std::int64_t>();
+  step.set_counts(state, where);
+  return step;
+}
+
+void TrainingStep::set_counts(const Parameters& state, const std::string& where) {
   const auto counts = state.at("counts").to_vector<std::int64_t>();
   const auto measured = state.at("measured").to_vector<double>();
   steps_ = counts[0];
@@ -466,6 +480,32 @@ void TrainingStep::restore(const Parameters& state) {
   last_most_ = counts[2];
   threshold_ = measured[0];
   last_l0_ = measured[1];
+  silent_ = state.at("silent").to_vector<std::int64_t>();
+  fired_ = state.at("fired").to_vector<std::int64_t>();
+  const auto require = [&](bool ok, const std::string& what) {
+    if (ok) return;
+    throw CheckpointError(fmt::format(
+        "{}: {}, which cannot be; the file is damaged: take a copy of it, or begin anew", where,
+        what));
+  };
+  constexpr std::int64_t kMost = std::int64_t{1} << 60;
+  require(
+      steps_ >= 0 && steps_ <= kMost / rules_.batch && samples_ == steps_ * rules_.batch,
+      fmt::format("'counts' says {} samples after {} steps of {}", samples_, steps_, rules_.batch));
+  require(last_most_ >= -1 && last_most_ <= rules_.d_sae,
+          fmt::format("'counts' says {} features of a sample, of {}", last_most_, rules_.d_sae));
+  require(threshold_ >= 0 && std::isfinite(threshold_),
+          fmt::format("'measured' has the threshold {}", threshold_));
+  require(last_l0_ == -1 || (last_l0_ >= 0 && last_l0_ <= static_cast<double>(rules_.d_sae)),
+          fmt::format("'measured' says {} features of a sample on average, of {}", last_l0_,
+                      rules_.d_sae));
+  for (const auto& [name, of] : {std::pair{"silent", &silent_}, std::pair{"fired", &fired_}}) {
+    for (std::size_t j = 0; j < of->size(); ++j) {
+      require(
+          (*of)[j] >= 0 && (*of)[j] <= samples_,
+          fmt::format("'{}' says {} samples of feature {}, of {}", name, (*of)[j], j, samples_));
+    }
+  }
 }
 
 }  // namespace vitrine::sae

@@ -69,8 +69,10 @@ class TrainingStep {
 
   // All that a step reads and changes, as tensors. Views.
   Parameters state() const;
-  // Copies a state() back. Throws CheckpointError for what is missing or of another shape.
-  void restore(const Parameters& state);
+  // From a state(), which is copied. Throws CheckpointError for what is missing, of another shape
+  // or out of range, before there is room for any of it; `where` names the state.
+  static TrainingStep restored(const TrainingRules& rules, const Parameters& state,
+                               const std::string& where);
 
   // The gradients of a batch, and its outcome, without a step: for checks.
   struct Gradients {
@@ -98,6 +100,7 @@ class TrainingStep {
   };
   Ran run(const Batch& batch, ThreadPool& pool, const View& view, Feeds feeds);
   void check_batch(const Batch& batch) const;
+  void set_counts(const Parameters& state, const std::string& where);
   void count_fires(const Tensor& fires);
   void resample(const Batch& batch, const Tensor& errors);
   [[noreturn]] void explain_failure(const Batch& batch, const Outcome& outcome) const;

@@ -275,6 +275,17 @@ TEST_F(SaeVerbs, ADamagedStateIsRefused) {
   refused("settings", [&](nlohmann::json& s) { s["jobs"][0]["name"] = (folder_ / "elsewhere").string(); });
   for (const int n : {-1, 99})
     refused("settings", [&](nlohmann::json& s) { s["jobs"][0]["rules"]["normalise"] = n; });
+  const auto notes = nlohmann::json::parse(
+      nlohmann::json::parse(header["__metadata__"]["settings"].get<std::string>())["notes"]
+          .get<std::string>());
+  const nlohmann::json flat = notes.flatten();
+  for (const auto& [path, value] : flat.items()) {
+    refused("settings", [&, field = path](nlohmann::json& s) {
+      nlohmann::json changed = notes;
+      changed[nlohmann::json::json_pointer(field)] = nlohmann::json::object();
+      s["notes"] = changed.dump();
+    });
+  }
   EXPECT_FALSE(std::filesystem::exists(folder_ / "elsewhere"));
 }
 

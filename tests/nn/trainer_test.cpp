@@ -271,6 +271,22 @@ TEST(Trainer, ResumesOnlyWhatBelongsTogether) {
   write([](auto&, auto& metadata) { metadata["progress"] = "{\"step\": 3}"; });
   EXPECT_ERROR(CheckpointError, "'progress' cannot be read", resume());
   write_text(file, whole);
+  for (const auto& [progress, what] : std::vector<std::pair<std::string, std::string>>{
+           {"null", "it is null; it must be an object"},
+           {"{\"step\": -1}", "'step' is -1; it must be a whole number from 0 to"},
+           {"{\"step\": 3, \"seconds\": \"x\"}", "'seconds' is \"x\"; it must be a number"},
+           {"{\"step\": 3, \"seconds\": 1, \"positions\": 7}",
+            "'positions' is 7; it must be a list"},
+           {"{\"step\": 3, \"seconds\": 1, \"positions\": [[0, 0]]}",
+            "'positions[0]' is a list of 2 items; it must be a list of 4 items"},
+           {"{\"step\": 3, \"seconds\": 1, \"positions\": [[0, null, 0, 0]]}",
+            "'positions[0][1]' is null; it must be a whole number"}}) {
+    write([&, text = progress](auto&, auto& metadata) { metadata["progress"] = text; });
+    EXPECT_THAT(message_of<CheckpointError>(resume),
+                ::testing::AllOf(::testing::HasSubstr("'progress' cannot be read: " + what),
+                                 ::testing::Not(::testing::HasSubstr("json.exception"))));
+    write_text(file, whole);
+  }
   write([](auto& tensors, auto&) { tensors.pop_back(); });
   EXPECT_ERROR(CheckpointError, "but is not there", resume());
   write_text(file, whole.substr(0, whole.size() / 2));

@@ -76,6 +76,29 @@ TEST(TrainingSettings, SayWhatIsWrongWithJson) {
          "the split 'page'; there are none, blank-line, line");
   expect(changed([](auto& json) { json["schedule"]["shape"] = "round"; }),
          "the shape 'round'; there are cosine, linear, constant");
+  // Every field of another type, and none with the words of the JSON library. The model's are those
+  // of a config.json, read elsewhere.
+  int fields = 0;
+  const nlohmann::json flat = whole.flatten();
+  for (const auto& [path, value] : flat.items()) {
+    const nlohmann::json::json_pointer at(path);
+    if (path.starts_with("/model/")) continue;
+    const std::string said = message_of<CheckpointError>(
+        [&] { (void)parse(changed([&](auto& json) { json[at] = nlohmann::json::object(); })); });
+    EXPECT_THAT(said, AllOf(HasSubstr("run/state: the settings of the run cannot be read: '" +
+                                      at.back() + "'"),
+                            HasSubstr("is an object of 0 items; it must be"),
+                            ::testing::Not(HasSubstr("json.exception"))))
+        << path;
+    ++fields;
+  }
+  EXPECT_GE(fields, 24);
+  expect(changed([](auto& json) { json["rows"] = 0; }),
+         "'rows' is 0; it must be a whole number, 1");
+  expect(changed([](auto& json) { json["rows"] = 2.5; }), "'rows' is 2.5");
+  expect(changed([](auto& json) { json["ema"] = 1; }), "'ema' is 1; it must be less than 1");
+  expect(changed([](auto& json) { json["sources"][1]["weight"] = -1; }),
+         "'weight' in sources[1] is -1; it must be a number, 0 or more");
   EXPECT_ERROR(ConfigError, "run/state: 'n_layer'",
                parse(changed([](auto& json) { json["model"]["n_layer"] = 0; })));
 }

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <nlohmann/json.hpp>
 
 #include "sae/folder.h"
 #include "tensor/error.h"
@@ -145,6 +146,130 @@ TEST(SaeTrainer, AnotherSourceIsNotGoneOnWith) {
               sae::Trainer::resume(other, folder.path());
             }).find("trained on other activations"),
             std::string::npos);
+}
+
+// What resuming says of a state that `change` has changed; "" when it goes on.
+using StateChange = std::function<void(NamedTensors&, std::map<std::string, std::string>&)>;
+std::string said_of_changed_state(sae::Source& source, const std::filesystem::path& folder,
+                                  const StateChange& change) {
+  const std::filesystem::path file = folder / "training.safetensors", kept = folder / "kept";
+  std::filesystem::copy_file(file, kept, std::filesystem::copy_options::overwrite_existing);
+  {
+    const SafeTensors from = SafeTensors::open(kept);
+    NamedTensors tensors;
+    for (const std::string& name : from.names()) tensors.emplace_back(name, from.at(name).clone());
+    auto metadata = from.metadata();
+    change(tensors, metadata);
+    save_safetensors(file, tensors, metadata);
+  }
+  std::string said;
+  try {
+    sae::Trainer::resume(source, folder);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::input) << error.what();
+    said = error.what();
+  }
+  std::filesystem::rename(kept, file);
+  return said;
+}
+
+TEST(SaeTrainer, EveryFieldOfASavedStateIsRefusedByItsName) {
+  SyntheticSource source(32, 60, 3);
+  const TemporaryFolder folder;
+  sae::TrainSettings settings = settings_for(rules_of(Kind::matryoshka), 6);
+  settings.prepend_bos = true;
+  sae::Trainer t = sae::Trainer::begin(settings, source, folder.path());
+  ThreadPool pool;
+  t.step(pool);
+  t.save();
+  EXPECT_EQ(said_of_changed_state(source, folder.path(), [](auto&, auto&) {}), "");
+  for (const char* key : {"settings", "progress"}) {
+    const auto whole = nlohmann::json::parse(
+        SafeTensors::open(folder / "training.safetensors").metadata().at(key));
+    int fields = 0;
+    const nlohmann::json flat = whole.flatten();
+    for (const auto& [path, value] : flat.items()) {
+      const nlohmann::json::json_pointer at(path);
+      const std::string field = at.back();
+      // In its place: something of another type; and nothing.
+      for (const bool gone : {false, true}) {
+        const bool item = field.find_first_not_of("0123456789") == std::string::npos;
+        if (gone && (item || field == "prepend_bos")) continue;  // it may be absent
+        nlohmann::json changed = whole;
+        if (gone) changed[at.parent_pointer()].erase(field);
+        else changed[at] = nlohmann::json::object();
+        const std::string said = said_of_changed_state(
+            source, folder.path(), [&](auto&, auto& metadata) { metadata[key] = changed.dump(); });
+        EXPECT_NE(said.find(item ? "[" + field + "]'" : "'" + field + "'"), std::string::npos)
+            << path << ": " << said;
+        EXPECT_NE(said.find("must be"), std::string::npos) << said;
+        EXPECT_NE(said.find("training.safetensors"), std::string::npos) << said;
+        EXPECT_EQ(said.find("json.exception"), std::string::npos) << said;
+      }
+      ++fields;
+    }
+    EXPECT_GT(fields, key == std::string("settings") ? 40 : 5);
+  }
+  // The rules are those that a run can be begun with.
+  EXPECT_NE(said_of_changed_state(source, folder.path(),
+                                  [](auto&, auto& metadata) {
+                                    auto json = nlohmann::json::parse(metadata["settings"]);
+                                    json["jobs"][0]["rules"]["k"] = 81;
+                                    metadata["settings"] = json.dump();
+                                  })
+                .find("k is 81; choose more than 0 and at most the 80 features"),
+            std::string::npos);
+}
+
+TEST(SaeTrainer, CountsOutOfRangeAreRefused) {
+  SyntheticSource source(32, 60, 3);
+  const TemporaryFolder folder;
+  sae::Trainer t =
+      sae::Trainer::begin(settings_for(rules_of(Kind::batchtopk), 6), source, folder.path());
+  ThreadPool pool;
+  t.step(pool);
+  t.save();
+  const auto said = [&]<class T>(const std::string& name, std::int64_t at, T value) {
+    return said_of_changed_state(source, folder.path(),
+                                 [&](NamedTensors& tensors, std::map<std::string, std::string>&) {
+                                   for (auto& [own, tensor] : tensors) {
+                                     const Tensor found = tensor;
+                                     if (own == "0." + name) found.template data<T>()[at] = value;
+                                   }
+                                 });
+  };
+  constexpr std::int64_t kHuge = INT64_MAX;
+  for (const std::int64_t steps : {std::int64_t{-1}, std::int64_t{2}, kHuge})
+    EXPECT_THAT(said("counts", 0, steps), ::testing::HasSubstr("'counts' says"));
+  EXPECT_THAT(said("counts", 1, std::int64_t{5}),
+              ::testing::HasSubstr("'counts' says 5 samples after 1 steps of 512"));
+  for (const std::int64_t most : {std::int64_t{-2}, std::int64_t{81}, kHuge})
+    EXPECT_THAT(said("counts", 2, most), ::testing::HasSubstr("features of a sample, of 80"));
+  for (const double threshold : {-1.0, std::nan(""), HUGE_VAL})
+    EXPECT_THAT(said("measured", 0, threshold), ::testing::HasSubstr("measured'"));
+  for (const double l0 : {-2.0, 80.5, std::nan("")})
+    EXPECT_THAT(said("measured", 1, l0), ::testing::HasSubstr("measured'"));
+  for (const std::int64_t samples : {std::int64_t{-1}, std::int64_t{513}, kHuge}) {
+    EXPECT_THAT(said("silent", 3, samples), ::testing::HasSubstr("'silent' says"));
+    EXPECT_THAT(said("fired", 3, samples), ::testing::HasSubstr("'fired' says"));
+  }
+  EXPECT_THAT(said("adam.W_enc", 7, HUGE_VALF), ::testing::HasSubstr("NaN or an infinity"));
+  EXPECT_THAT(said_of_changed_state(source, folder.path(),
+                                    [](NamedTensors& tensors, auto&) {
+                                      for (auto& [own, tensor] : tensors) {
+                                        if (own == "scales")
+                                          tensor = Tensor::zeros({1, 1}, DType::f64);
+                                      }
+                                    }),
+              ::testing::HasSubstr("'scales' must be 1 numbers above 0"));
+  // More features than there are weights of: nothing is made room for.
+  EXPECT_THAT(said_of_changed_state(source, folder.path(),
+                                    [](auto&, auto& metadata) {
+                                      auto json = nlohmann::json::parse(metadata["settings"]);
+                                      json["jobs"][0]["rules"]["d_sae"] = 1'000'000'000;
+                                      metadata["settings"] = json.dump();
+                                    }),
+              ::testing::HasSubstr("SAE 0: 'adam.W_enc' must be"));
 }
 
 TEST(SaeTrainer, AnotherWidthIsNamed) {
