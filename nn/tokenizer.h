@@ -51,8 +51,9 @@ enum class Special {
 // Immutable: one instance may be used by any number of threads.
 class Tokenizer {
  public:
-  // Reads FOLDER/tokenizer.json, or else vocab.json and merges.txt (with added_tokens.json, where
-  // there is one). Throws FileError when files are missing or malformed, ConfigError when they ask
+  // Reads FOLDER/tokenizer.json, or else vocab.json and merges.txt; then the tokens that
+  // tokenizer_config.json, special_tokens_map.json and added_tokens.json name besides, as
+  // HuggingFace does. Throws FileError when files are missing or malformed, ConfigError when they ask
   // for something that would change the ids and is not supported (another model than BPE, a
   // normalizer, a prefix space, a post-processor that adds tokens): see tokenizer_files.cpp.
   static Tokenizer load(const std::filesystem::path& folder);

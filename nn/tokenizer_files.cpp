@@ -15,6 +15,7 @@
 
 #include "nn/strict_json.h"
 #include "nn/tokenizer.h"
+#include "nn/tokenizer_config.h"
 #include "nn/utf8.h"
 #include "nn/vocabulary_reader.h"
 #include "tensor/error.h"
@@ -137,23 +138,9 @@ void read_added_tokens(VocabularyReader& reader, const Json& list, const std::st
     if (!entry.is_object() || !member(entry, "content").is_string()) {
       throw FileError(fmt::format("{}: each must be an object with \"id\" and \"content\"", where));
     }
-    AddedToken token;
-    token.content = entry["content"];
-    token.id = read_token_id(member(entry, "id"), token.content, where);
-    const std::string which = fmt::format("{}: {}", where, quote(token.content));
-    token.special = flag(entry, "special", false, which);
-    token.normalized = flag(entry, "normalized", !token.special, which);
-    expect_only(entry,
-                {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"},
-                which);
-    for (const char* key : {"lstrip", "rstrip", "single_word"}) {
-      if (flag(entry, key, false, which)) {
-        throw ConfigError(fmt::format(
-            "{}: \"{}\" is true, which is not supported: an added token is exactly its text, so "
-            "that decoding gives the text back",
-            which, key));
-      }
-    }
+    const std::string& content = entry["content"].get_ref<const std::string&>();
+    AddedToken token = read_added_token(entry, fmt::format("{}: {}", where, quote(content)));
+    token.id = read_token_id(member(entry, "id"), content, where);
     reader.add_added_token(std::move(token), where);
   }
 }
@@ -219,10 +206,8 @@ std::string in_folder(std::string_view folder, const char* file) {
   return folder.empty() ? file : (std::filesystem::path(folder) / file).string();
 }
 
-}  // namespace
-
-Tokenizer Tokenizer::parse_tokenizer_json(std::string_view json, std::string_view name_view) {
-  const std::string name(name_view);
+Vocabulary read_tokenizer_json(std::string_view json, const std::string& name,
+                               const TokenizerConfig& config) {
   const Json file = parse_json(json, name);
   expect_object(file, name);
   expect_only(file,
@@ -235,32 +220,38 @@ Tokenizer Tokenizer::parse_tokenizer_json(std::string_view json, std::string_vie
   check_post_processor(member(file, "post_processor"), name);
   VocabularyReader reader;
   read_added_tokens(reader, member(file, "added_tokens"), name);
+  reader.add_named_tokens(config.tokens);
   read_model(reader, member(file, "model"), name);
-  return Tokenizer(reader.take(), name);
+  return reader.take();
+}
+
+// `name` is the folder.
+Vocabulary read_vocabulary_and_merges(const Json& vocab, std::string_view merges_txt,
+                                      std::string_view name, const TokenizerConfig& config) {
+  VocabularyReader reader;
+  reader.add_named_tokens(config.tokens);
+  reader.read_tokens(vocab, in_folder(name, "vocab.json"));
+  read_merges_txt(reader, merges_txt, in_folder(name, "merges.txt"));
+  return reader.take();
+}
+
+}  // namespace
+
+Tokenizer Tokenizer::parse_tokenizer_json(std::string_view json, std::string_view name) {
+  return {read_tokenizer_json(json, std::string(name), {}), name};
 }
 
 Tokenizer Tokenizer::parse(std::string_view vocab_json, std::string_view merges_txt,
                            std::string_view name, std::string_view added_tokens_json) {
-  VocabularyReader reader;
-  if (!added_tokens_json.empty()) {
-    const std::string file = in_folder(name, "added_tokens.json");
-    const Json added = parse_json(added_tokens_json, file);
-    expect_object(added, file);
-    for (const auto& [content, id] : added.get_ref<const Json::object_t&>()) {
-      reader.add_added_token({read_token_id(id, content, file), content}, file);
-    }
-  }
+  TokenizerConfig config;
+  if (!added_tokens_json.empty())
+    config = parse_added_tokens(added_tokens_json, in_folder(name, "added_tokens.json"));
   const std::string vocab_file = in_folder(name, "vocab.json");
   const Json vocab = parse_json(vocab_json, vocab_file);
   expect_object(vocab, vocab_file);
   const std::string end_of_text = "<|endoftext|>";
-  if (vocab.contains(end_of_text) && !reader.has_added_token(end_of_text)) {
-    reader.add_added_token(
-        {read_token_id(vocab[end_of_text], end_of_text, vocab_file), end_of_text}, vocab_file);
-  }
-  reader.read_tokens(vocab, vocab_file);
-  read_merges_txt(reader, merges_txt, in_folder(name, "merges.txt"));
-  return Tokenizer(reader.take(), name);
+  if (vocab.contains(end_of_text)) config.tokens.push_back({{kNoId, end_of_text}, vocab_file});
+  return {read_vocabulary_and_merges(vocab, merges_txt, name, config), name};
 }
 
 bool Tokenizer::exists(const std::filesystem::path& folder) {
@@ -282,21 +273,10 @@ Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
         "merges.txt",
         where));
   }
-  // GPT-2's slow and fast tokenizers both let this file overrule the others.
-  if (has("tokenizer_config.json")) {
-    const std::string file = (folder / "tokenizer_config.json").string();
-    const Json config = parse_json(read_text(file), file);
-    expect_object(config, file);
-    if (flag(config, "add_prefix_space", false, file)) {
-      throw ConfigError(fmt::format(
-          "{}: add_prefix_space is true: putting a space before every text is not supported; set "
-          "it to false and write the space in the text where it is wanted",
-          file));
-    }
-  }
   if (has("tokenizer.json")) {
     const std::filesystem::path file = folder / "tokenizer.json";
-    return parse_tokenizer_json(read_text(file), file.string());
+    const TokenizerConfig config = read_tokenizer_config(folder, true);
+    return {read_tokenizer_json(read_text(file), file.string(), config), file.string()};
   }
   if (has("vocab.json") != has("merges.txt")) {
     throw FileError(fmt::format(
@@ -311,8 +291,11 @@ Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
         "copy them from where the model came from, or work with token ids instead of text",
         where));
   }
-  return parse(read_text(folder / "vocab.json"), read_text(folder / "merges.txt"), where,
-               has("added_tokens.json") ? read_text(folder / "added_tokens.json") : "");
+  const TokenizerConfig config = read_tokenizer_config(folder, false);
+  const std::string vocab_file = (folder / "vocab.json").string();
+  const Json vocab = parse_json(read_text(vocab_file), vocab_file);
+  return {read_vocabulary_and_merges(vocab, read_text(folder / "merges.txt"), where, config),
+          where};
 }
 
 }  // namespace vitrine::nn

@@ -56,8 +56,53 @@ void VocabularyReader::add_added_token(AddedToken token, const std::string& wher
   vocabulary_.added.push_back(std::move(token));
 }
 
+void VocabularyReader::add_named_tokens(const std::vector<NamedToken>& tokens) {
+  for (const NamedToken& named : tokens) {
+    if (added_.contains(named.token.content)) continue;
+    add_added_token(named.token, named.where);
+    if (named.implied) implied_.insert(named.token.content);
+  }
+}
+
+// As in HuggingFace, a token that is new follows after all others.
+void VocabularyReader::settle_ids(const Json& object, const std::string& where) {
+  std::unordered_set<int> taken;
+  int largest = kNoId;
+  const auto take = [&](int id) {
+    taken.insert(id);
+    largest = std::max(largest, id);
+  };
+  for (const auto& [spelling, value] : object.get_ref<const Json::object_t&>())
+    take(read_token_id(value, spelling, where));
+  for (AddedToken& token : vocabulary_.added) {
+    const auto known = object.find(token.content);
+    if (token.id == kNoId && known != object.end())
+      token.id = read_token_id(*known, token.content, where);
+    if (token.id != kNoId) take(token.id);
+  }
+  const bool gaps = largest != static_cast<int>(taken.size()) - 1;
+  if (gaps) {
+    std::erase_if(vocabulary_.added, [&](const AddedToken& token) {
+      return token.id == kNoId && implied_.contains(token.content) && added_.erase(token.content);
+    });
+  }
+  for (AddedToken& token : vocabulary_.added) {
+    if (token.id == kNoId) {
+      if (gaps) {
+        throw FileError(fmt::format(
+            "{}: the token {} is not among these and no file says its id, which is not certain "
+            "because ids below {} are not in use; give it an id here",
+            where, quote(token.content), largest));
+      }
+      take(token.id = largest + 1);
+    }
+    added_[token.content] = token.id;
+  }
+}
+
 void VocabularyReader::read_tokens(const Json& object, const std::string& where) {
   expect_object(object, where);
+  settle_ids(object, where);
   struct Entry {
     const std::string* spelling;
     int id;

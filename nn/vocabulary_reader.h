@@ -5,9 +5,11 @@
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
+#include <vector>
 
 #include "nn/strict_json.h"
 #include "nn/tokenizer.h"
+#include "nn/tokenizer_config.h"
 
 namespace vitrine::nn {
 
@@ -19,9 +21,11 @@ class VocabularyReader {
  public:
   // Added tokens come first: their text is literal wherever the vocabulary repeats it.
   void add_added_token(AddedToken token, const std::string& where);
-  bool has_added_token(const std::string& content) const { return added_.contains(content); }
+  // Those of other files; one that is an added token already is passed over.
+  void add_named_tokens(const std::vector<NamedToken>& tokens);
 
-  // Then the tokens: the object {"spelling": id, ...}. Some ids may be unused.
+  // Then the tokens: the object {"spelling": id, ...}. Some ids may be unused. Added tokens without
+  // an id have the one that they have here, or else the next free one.
   void read_tokens(const Json& object, const std::string& where);
 
   // Then the merges, one by one in order of rank, as the file spells their tokens.
@@ -35,8 +39,11 @@ class VocabularyReader {
   Vocabulary take() { return std::move(vocabulary_); }
 
  private:
+  void settle_ids(const Json& object, const std::string& where);
+
   Vocabulary vocabulary_;
   std::unordered_map<std::string, int> added_;  // by content
+  std::unordered_set<std::string> implied_;     // those of them that no file names
   std::unordered_map<std::string, int> ids_;    // by spelling
   std::unordered_set<std::uint64_t> pairs_;     // merges so far
 };
