@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <system_error>
 
+#include "nn/utf8.h"
 #include "tensor/error.h"
 #include "tensor/nearest.h"
 
@@ -126,21 +127,50 @@ nn::Tokens PromptOptions::encode(const nn::Tokenizer& tokenizer, std::optional<i
                                  std::string_view text) const {
   const bool wanted = like_ == nullptr ? special_ : like_->special_;
   const auto special = wanted ? nn::Special::as_tokens : nn::Special::as_text;
-  return with_bos(tokenizer.encode(text, special), bos, &tokenizer);
+  nn::Tokens tokens = tokenizer.encode_prompt(text, special);
+  return tokenizer.first().empty() ? with_bos(std::move(tokens), bos, &tokenizer) : tokens;
 }
 
 nn::Tokens PromptOptions::with_bos(nn::Tokens tokens, std::optional<int> bos,
                                    const nn::Tokenizer* tokenizer) const {
   if (!(like_ == nullptr ? prepend_bos_ : like_->prepend_bos_)) return tokens;
-  if (!bos && tokenizer != nullptr) bos = tokenizer->end_of_text();
-  if (!bos) {
+  const nn::Tokens before = beginning_of_text(tokenizer, bos);
+  if (before.empty()) {
     throw TokenError(
         "--prepend-bos: this model has no beginning-of-text token: config.json has no bos_token_id "
         "and the tokenizer no <|endoftext|>; put the id you want first with " +
         ids_flag());
   }
-  tokens.insert(tokens.begin(), *bos);
+  tokens.insert(tokens.begin(), before.begin(), before.end());
   return tokens;
+}
+
+nn::Tokens beginning_of_text(const nn::Tokenizer* tokenizer, std::optional<int> bos) {
+  if (tokenizer != nullptr && !tokenizer->first().empty()) return tokenizer->first();
+  if (!bos && tokenizer != nullptr) bos = tokenizer->end_of_text();
+  return bos ? nn::Tokens{*bos} : nn::Tokens{};
+}
+
+std::optional<int> bos_of_lines(const nn::Model& model, bool prepend_bos) {
+  if (!prepend_bos) return std::nullopt;
+  const nn::Tokens before = beginning_of_text(tokenizer_of(model), model.config().bos);
+  if (before.size() == 1) return before[0];
+  throw TokenError(
+      before.empty()
+          ? "--prepend-bos: this model has no beginning-of-text token: config.json has no "
+            "bos_token_id and the tokenizer no <|endoftext|>"
+          : fmt::format("--prepend-bos: the tokenizer puts {} tokens before every text, and the "
+                        "lines of a text can have only one; give them as ids, one "
+                        "{{\"tokens\": [1, 2, 3]}} a line of a .jsonl file",
+                        before.size()));
+}
+
+void note_bare_lines(const nn::Model& model, bool prepend_bos, bool quiet) {
+  const nn::Tokenizer* tokenizer = tokenizer_of(model);
+  if (quiet || prepend_bos || tokenizer == nullptr || tokenizer->first().empty()) return;
+  log(fmt::format("note: this tokenizer puts {} before every prompt; the lines of a text are read "
+                  "without it, unless --prepend-bos is given",
+                  nn::quote(tokenizer->decode(tokenizer->first()))));
 }
 
 const nn::Tokenizer* tokenizer_of(const nn::Model& model) {

@@ -55,7 +55,7 @@ const Tokenizer& Model::tokenizer() const {
 }
 
 Tokens Model::tokens(const Prompt& prompt) const {
-  return prompt.text ? tokenizer().encode(*prompt.text) : prompt.tokens;
+  return prompt.text ? tokenizer().encode_prompt(*prompt.text) : prompt.tokens;
 }
 
 Graph Model::build(const BatchSize& size) const {

@@ -73,7 +73,7 @@ class Model {
   bool has_tokenizer() const { return tokenizer_.has_value(); }
   const Tokenizer& tokenizer() const;  // throws TokenError when the model came without one
   int token(std::string_view text) const { return tokenizer().to_single_token(text); }
-  Tokens tokens(const Prompt& prompt) const;
+  Tokens tokens(const Prompt& prompt) const;  // of a text, with Tokenizer::first()
 
   // The graph of a batch of `batch` prompts of `tokens` tokens each, in this model's gauge.
   struct Uniform {

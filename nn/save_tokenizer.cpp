@@ -91,6 +91,29 @@ std::string merges_txt(const std::vector<std::string>& lines) {
   return text;
 }
 
+// What puts first() before a text; else the offsets of the text are all that it changes.
+std::string post_processor(const Tokenizer& tokenizer, const Spellings& spellings) {
+  if (tokenizer.first().empty()) {
+    return R"({
+    "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true
+  })";
+  }
+  nlohmann::ordered_json single = nlohmann::ordered_json::array(), pair = single;
+  nlohmann::ordered_json known = nlohmann::ordered_json::object();
+  for (const int type : {0, 1}) {
+    for (const int id : tokenizer.first()) {
+      const std::string& token = spellings.of(id);
+      pair.push_back({{"SpecialToken", {{"id", token}, {"type_id", type}}}});
+      known[token] = {{"id", token}, {"ids", {id}}, {"tokens", {token}}};
+    }
+    pair.push_back({{"Sequence", {{"id", type == 0 ? "A" : "B"}, {"type_id", type}}}});
+    if (type == 0) single = pair;
+  }
+  return nlohmann::ordered_json{
+      {"type", "TemplateProcessing"}, {"single", single}, {"pair", pair}, {"special_tokens", known}}
+      .dump();
+}
+
 // Merges are written as texts, not pairs: older versions of tokenizers read nothing else.
 std::string tokenizer_json(const Tokenizer& tokenizer, const Spellings& spellings,
                            std::vector<std::string> merges) {
@@ -112,9 +135,7 @@ std::string tokenizer_json(const Tokenizer& tokenizer, const Spellings& spelling
   "pre_tokenizer": {{
     "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true
   }},
-  "post_processor": {{
-    "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true
-  }},
+  "post_processor": {},
   "decoder": {{
     "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true
   }},
@@ -134,8 +155,9 @@ std::string tokenizer_json(const Tokenizer& tokenizer, const Spellings& spelling
   }}
 }}
 )",
-                     joined(added, "    "), tokenizer.ignore_merges(),
-                     joined(spellings.entries(), "      "), joined(merges, "      "));
+                     joined(added, "    "), post_processor(tokenizer, spellings),
+                     tokenizer.ignore_merges(), joined(spellings.entries(), "      "),
+                     joined(merges, "      "));
 }
 
 }  // namespace
@@ -150,7 +172,7 @@ void save_tokenizer(const Tokenizer& tokenizer, const fs::path& folder) {
     throw SaveError(
         fmt::format("cannot make the folder '{}': {}", folder.string(), error.message()));
   }
-  if (!tokenizer.ignore_merges()) {
+  if (!tokenizer.ignore_merges() && tokenizer.first().empty()) {
     std::vector<std::string> others;
     for (const AddedToken& added : tokenizer.added_tokens()) {
       if (added.content == kEndOfText) continue;

@@ -40,6 +40,7 @@ Tokenizer::Tokenizer(Vocabulary vocabulary, std::string_view name)
       added_(std::move(vocabulary.added)),
       merges_(std::move(vocabulary.merges)),
       ignore_merges_(vocabulary.ignore_merges),
+      first_(std::move(vocabulary.first)),
       name_(name) {
   for (const AddedToken& added : added_) {
     if (!in_use(added.id) || *tokens_[added.id] != added.content || added.content.empty()) {
@@ -47,6 +48,11 @@ Tokenizer::Tokenizer(Vocabulary vocabulary, std::string_view name)
                                   name_, quote(added.content), added.id));
     }
     added_ids_.emplace(added.content, added.id);
+  }
+  for (const int id : first_) {
+    if (in_use(id)) continue;
+    throw FileError(fmt::format("{}: the id {} is put before every text, but {}", name_, id,
+                                no_such_token(id)));
   }
   std::vector<bool> is_added(tokens_.size());
   for (const AddedToken& added : added_) is_added[added.id] = true;
@@ -75,6 +81,12 @@ std::vector<int> Tokenizer::encode(std::string_view text, Special special) const
   } else {
     encode_with_added(text, 0, false, cache, ids);
   }
+  return ids;
+}
+
+std::vector<int> Tokenizer::encode_prompt(std::string_view text, Special special) const {
+  std::vector<int> ids = encode(text, special);
+  ids.insert(ids.begin(), first_.begin(), first_.end());
   return ids;
 }
 

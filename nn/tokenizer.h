@@ -40,6 +40,7 @@ struct Vocabulary {
   std::vector<Merge> merges;      // by rank
   std::vector<AddedToken> added;  // their ids have their content in `tokens`
   bool ignore_merges = false;  // a piece that is a token itself is never split (HuggingFace's name)
+  std::vector<int> first;      // put before every prompt: a beginning-of-text token, or nothing
 };
 
 // What encode makes of the text of an added token that occurs in the input.
@@ -53,9 +54,10 @@ class Tokenizer {
  public:
   // Reads FOLDER/tokenizer.json, or else vocab.json and merges.txt; then the tokens that
   // tokenizer_config.json, special_tokens_map.json and added_tokens.json name besides, as
-  // HuggingFace does. Throws FileError when files are missing or malformed, ConfigError when they ask
-  // for something that would change the ids and is not supported (another model than BPE, a
-  // normalizer, a prefix space, a post-processor that adds tokens): see tokenizer_files.cpp.
+  // HuggingFace does. Throws FileError when files are missing or malformed, ConfigError when they
+  // ask for something that would change the ids and is not supported (another model than BPE, a
+  // normalizer, a prefix space, a post-processor that adds tokens after a text): see
+  // tokenizer_files.cpp.
   static Tokenizer load(const std::filesystem::path& folder);
 
   // Whether `folder` has any of tokenizer.json, vocab.json and merges.txt. Of an incomplete set
@@ -76,6 +78,9 @@ class Tokenizer {
   // The ids of a text; any bytes will do. Adds no token of its own (no beginning-of-text). Throws
   // TokenError when a byte of the text has no token, which GPT-2's vocabulary cannot cause.
   std::vector<int> encode(std::string_view text, Special special = Special::as_text) const;
+
+  // The ids of a text as HuggingFace gives them for a whole prompt: first(), then encode.
+  std::vector<int> encode_prompt(std::string_view text, Special special = Special::as_text) const;
 
   // The bytes of the tokens, joined. They are UTF-8 only if the ids hold whole characters: use
   // replace_invalid_utf8 (nn/utf8.h) before printing. Throws TokenError for an id that is no token.
@@ -105,6 +110,9 @@ class Tokenizer {
   const std::vector<AddedToken>& added_tokens() const { return added_; }
   bool ignore_merges() const { return ignore_merges_; }
 
+  // What the files ask to be put before a text (add_bos_token, or the template of tokenizer.json).
+  const std::vector<int>& first() const { return first_; }
+
   // The id of <|endoftext|>, if it is an added token: what GPT-2 was trained to see before a text.
   std::optional<int> end_of_text() const;
 
@@ -132,6 +140,7 @@ class Tokenizer {
   std::vector<AddedToken> added_;
   MergeTable merges_;
   bool ignore_merges_;
+  std::vector<int> first_;
   IdOf ids_;                       // the tokens that are not added ones
   IdOf added_ids_;                 // the added tokens
   std::array<int, 256> byte_ids_;  // the token of each byte, or -1

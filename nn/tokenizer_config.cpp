@@ -1,7 +1,8 @@
 // The files beside a vocabulary. HuggingFace's rules are followed where they are surprising:
 // special_tokens_map.json and added_tokens.json are only read when tokenizer_config.json has no
 // added_tokens_decoder, and GPT2Tokenizer has <|endoftext|> for its bos, eos and unk token unless
-// the files say otherwise.
+// the files say otherwise. Beside a tokenizer.json, add_bos_token and add_eos_token do nothing: its
+// post_processor says what is put around a text.
 #include "nn/tokenizer_config.h"
 
 #include <fmt/format.h>
@@ -131,6 +132,25 @@ class ConfigReader {
     }
     for (auto& [name, token] : others_) add(std::move(token));
     for (NamedToken& token : extra_) add(std::move(token));
+    if (!beside_json_) read_ends();
+  }
+
+  void read_ends() {
+    const auto wanted = [&](const char* setting, const char* role) {
+      const auto token = roles_.find(role);
+      return flag(config_, setting, false, config_file_) && token != roles_.end() && token->second;
+    };
+    if (wanted("add_eos_token", "eos_token")) {
+      throw ConfigError(
+          fmt::format("{}: add_eos_token is true: putting a token after every text is not "
+                      "supported; set it to false and give the token as text, with --special",
+                      config_file_));
+    }
+    if (!wanted("add_bos_token", "bos_token")) return;
+    result_.first = roles_.find("bos_token")->second->token.content;
+    for (NamedToken& named : result_.tokens) {
+      if (named.token.content == *result_.first) named.implied = false;
+    }
   }
 
   // bos_token and the like, names of the model's own that end in _token, and lists of more tokens.

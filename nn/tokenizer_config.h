@@ -4,6 +4,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,11 +21,12 @@ struct NamedToken {
   AddedToken
       token;  // kNoId where no file gives the id: it is the vocabulary's, or the next free one
   std::string where;     // the file and the place in it
-  bool implied = false;  // no file names it: it is GPT2Tokenizer's default
+  bool implied = false;  // no file names it: it is GPT2Tokenizer's default, and may be left out
 };
 
 struct TokenizerConfig {
   std::vector<NamedToken> tokens;  // none twice, in the order in which they get ids
+  std::optional<std::string> first;  // the one of them that is put before every text
 };
 
 // Reads those of the files that `folder` has. `beside_json`: there is a tokenizer.json, which says

@@ -66,6 +66,13 @@ bool has_type(const Json& part, std::string_view type) {
   return part.is_object() && member(part, "type").is_string() && part["type"] == type;
 }
 
+// A member that is an object, or else an empty one.
+const Json& member_object(const Json& object, const char* key) {
+  static const Json kEmpty = Json::object();
+  const Json& value = object.is_object() ? member(object, key) : kEmpty;
+  return value.is_object() ? value : kEmpty;
+}
+
 // A sequence of one part is that part; an empty one, null.
 const Json& without_sequence(const Json& part, const char* list_name) {
   if (!has_type(part, "Sequence")) return part;
@@ -112,22 +119,52 @@ void check_decoder(const Json& file, const std::string& name) {
       fmt::format("{}: decoder {} is not supported: only \"ByteLevel\" is", name, type_of(part)));
 }
 
-// encode adds no tokens, so a post-processor that does would be ignored. One that only moves
-// offsets (ByteLevel) or whose template for a single text is the text alone changes nothing.
-void check_post_processor(const Json& part, const std::string& name) {
-  if (part.is_null() || has_type(part, "ByteLevel")) return;
-  if (has_type(part, "Sequence") && member(part, "processors").is_array()) {
-    for (const Json& one : part["processors"]) check_post_processor(one, name);
-    return;
-  }
-  if (has_type(part, "TemplateProcessing") && member(part, "single").is_array()) {
-    const Json& single = part["single"];
-    if (single.size() == 1 && single[0].is_object() && single[0].contains("Sequence")) return;
+// The ids that a template for a single text puts before it; the text must be the last of its parts.
+// Throws ConfigError for tokens after it.
+std::vector<int> tokens_of_template(const Json& part, const std::string& where) {
+  const Json& single = member(part, "single");
+  const Json& known = member(part, "special_tokens");
+  if (!single.is_array() || single.empty()) throw FileError(where + ": single must be a list");
+  std::vector<int> ids;
+  for (const Json& piece : single) {
+    const bool last = &piece == &single.back();
+    if (piece.is_object() && last && member(member_object(piece, "Sequence"), "id") == "A")
+      return ids;
+    const Json& token = member(member_object(piece, "SpecialToken"), "id");
+    if (last || !token.is_string()) break;
+    const std::string& content = token.get_ref<const std::string&>();
+    const Json& list = member(member_object(known, content.c_str()), "ids");
+    if (!list.is_array()) {
+      throw FileError(
+          fmt::format("{}: special_tokens does not have the ids of {}", where, quote(content)));
+    }
+    for (const Json& id : list) ids.push_back(read_token_id(id, content, where));
   }
   throw ConfigError(fmt::format(
-      "{}: the post_processor {} adds tokens to every text, which is not supported: set "
-      "post_processor to null, and put the tokens before the prompt yourself",
-      name, type_of(part)));
+      "{}: its template for a single text is not supported: it may put tokens before the text, and "
+      "nothing after it or twice; set post_processor to null, and put the tokens around the prompt "
+      "yourself",
+      where));
+}
+
+// What is put before every text. A post_processor that only moves offsets (ByteLevel) puts nothing.
+std::vector<int> tokens_put_first(const Json& part, const std::string& name) {
+  if (part.is_null() || has_type(part, "ByteLevel")) return {};
+  const std::string where = fmt::format("{}: the post_processor {}", name, type_of(part));
+  if (has_type(part, "Sequence") && member(part, "processors").is_array()) {
+    std::vector<int> all;
+    for (const Json& one : part["processors"]) {
+      std::vector<int> ids = tokens_put_first(one, name);
+      ids.insert(ids.end(), all.begin(), all.end());  // the last of them is the outermost
+      all = std::move(ids);
+    }
+    return all;
+  }
+  if (has_type(part, "TemplateProcessing")) return tokens_of_template(part, where);
+  throw ConfigError(fmt::format(
+      "{} adds tokens to every text, which is not supported: set post_processor to null, and put "
+      "the tokens before the prompt yourself",
+      where));
 }
 
 void read_added_tokens(VocabularyReader& reader, const Json& list, const std::string& name) {
@@ -217,11 +254,11 @@ Vocabulary read_tokenizer_json(std::string_view json, const std::string& name,
   check_normalizer(file, name);
   check_pre_tokenizer(file, name);
   check_decoder(file, name);
-  check_post_processor(member(file, "post_processor"), name);
   VocabularyReader reader;
   read_added_tokens(reader, member(file, "added_tokens"), name);
   reader.add_named_tokens(config.tokens);
   read_model(reader, member(file, "model"), name);
+  reader.set_first(tokens_put_first(member(file, "post_processor"), name));
   return reader.take();
 }
 
@@ -231,6 +268,7 @@ Vocabulary read_vocabulary_and_merges(const Json& vocab, std::string_view merges
   VocabularyReader reader;
   reader.add_named_tokens(config.tokens);
   reader.read_tokens(vocab, in_folder(name, "vocab.json"));
+  if (config.first) reader.set_first(*config.first);
   read_merges_txt(reader, merges_txt, in_folder(name, "merges.txt"));
   return reader.take();
 }

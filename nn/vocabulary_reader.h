@@ -33,6 +33,10 @@ class VocabularyReader {
 
   void set_ignore_merges(bool value) { vocabulary_.ignore_merges = value; }
 
+  // Tokens that are put before every text: these ids, or an added token of this text.
+  void set_first(std::vector<int> ids) { vocabulary_.first = std::move(ids); }
+  void set_first(const std::string& content) { vocabulary_.first = {added_.at(content)}; }
+
   // A byte without a token of its own, or -1.
   int missing_byte() const;
 

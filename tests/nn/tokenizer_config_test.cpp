@@ -95,6 +95,33 @@ TEST_F(SlowFolder, BesideTokenizerJsonTokensItDoesNotHaveAreAdded) {
   EXPECT_THAT(ids("<s>a<|endoftext|><pad>"), ElementsAre(2, 0, 3, 4));
 }
 
+TEST_F(SlowFolder, ABeginningOfTextTokenIsPutBeforePrompts) {
+  write("tokenizer_config.json", R"({"add_bos_token": true, "bos_token": "<s>"})");
+  EXPECT_THAT(load().first(), ElementsAre(0));
+  EXPECT_THAT(load().encode_prompt("ab"), ElementsAre(0, 8));
+  EXPECT_THAT(load().encode_prompt(""), ElementsAre(0));
+  EXPECT_THAT(load().encode_prompt("<s>ab", Special::as_tokens), ElementsAre(0, 0, 8));
+  EXPECT_THAT(load().encode("ab"), ElementsAre(8));
+  write("tokenizer_config.json", R"({"add_bos_token": true, "add_eos_token": false})");
+  EXPECT_THAT(load().encode_prompt("ab"), ElementsAre(9, 8));  // the default, <|endoftext|>
+  write("tokenizer_config.json", R"({"add_bos_token": true, "bos_token": null})");
+  EXPECT_THAT(load().encode_prompt("ab"), ElementsAre(8));  // there is none
+  write("tokenizer_config.json", R"({"add_eos_token": true, "eos_token": null})");
+  EXPECT_THAT(load().encode_prompt("ab"), ElementsAre(8));
+  write("tokenizer_config.json", R"({"add_eos_token": true})");
+  EXPECT_ERROR(ConfigError, "tokenizer_config.json: add_eos_token is true: putting a token after",
+               load());
+  write("tokenizer_config.json", R"({"add_bos_token": 1})");
+  EXPECT_ERROR(FileError, "\"add_bos_token\" must be true or false", load());
+  // Transformers passes over both beside a tokenizer.json, whose post_processor says it.
+  write("tokenizer.json", R"({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false},
+      "decoder": {"type": "ByteLevel"}, "model": {"type": "BPE", "vocab": {"a": 0, "b": 1},
+      "merges": []}})");
+  write("tokenizer_config.json", R"({"add_bos_token": true, "add_eos_token": true,
+      "bos_token": "a", "eos_token": "a"})");
+  EXPECT_THAT(load().encode_prompt("ab"), ElementsAre(0, 1));
+}
+
 TEST_F(SlowFolder, AGapLeavesNoPlaceForATokenWithoutAnId) {
   write("vocab.json", R"({"a": 0, "b": 1, "ab": 5})");
   EXPECT_EQ(load().vocabulary_size(), 6);  // <|endoftext|> is left out
@@ -102,6 +129,8 @@ TEST_F(SlowFolder, AGapLeavesNoPlaceForATokenWithoutAnId) {
   EXPECT_ERROR(FileError, "the token \"<pad>\" is not among these and no file says its id", load());
   write("added_tokens.json", R"({"<pad>": 3})");
   EXPECT_EQ(load().find("<pad>"), 3);
+  write("tokenizer_config.json", R"({"add_bos_token": true})");
+  EXPECT_ERROR(FileError, "the token \"<|endoftext|>\" is not among these", load());
 }
 
 TEST_F(SlowFolder, WhatWouldChangeTheIdsIsRefusedByName) {

@@ -34,8 +34,8 @@ TEST(TokenizerFiles, RefuseAMalformedVocabulary) {
                           std::string_view added = "") {
     return message_of<FileError>([&] { (void)Tokenizer::parse(vocab, merges, "here", added); });
   };
-  EXPECT_THAT(message(""), AllOf(HasSubstr("here/vocab.json: not valid JSON"),
-                                 HasSubstr("was it cut short?")));
+  EXPECT_THAT(message(""),
+              AllOf(HasSubstr("here/vocab.json: not valid JSON"), HasSubstr("was it cut short?")));
   EXPECT_THAT(message(R"({"a": 0, "b": )"), HasSubstr("line 1, column"));
   EXPECT_THAT(message("{\"\xff\": 0}"), HasSubstr("not valid JSON"));
   EXPECT_THAT(message(R"({"a": 0} x)"), HasSubstr("not valid JSON"));
@@ -140,10 +140,20 @@ TEST(TokenizerFiles, RefuseByNameWhatWouldChangeTheIds) {
   expect_refused("/decoder", "null", "decoder without a type (null) is not supported");
   expect_refused("/decoder", R"({"type": "WordPiece"})", "decoder \"WordPiece\"");
   const char* adds = "adds tokens to every text";
+  const char* after = "its template for a single text is not supported";
   expect_refused("/post_processor", R"({"type": "RobertaProcessing"})", adds);
-  expect_refused("/post_processor", R"({"type": "TemplateProcessing", "single":
-      [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]})",
-                 adds);
+  for (
+      const char* single :
+      {R"([{"Sequence": {"id": "A"}}, {"SpecialToken": {"id": "<s>"}}])",
+       R"([{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}, {"Sequence": {"id": "A"}}])",
+       R"([{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "B"}}])",
+       R"([{"SpecialToken": {"id": "<s>"}}])", R"(["A"])"}) {
+    expect_refused("/post_processor",
+                   (std::string(R"({"type": "TemplateProcessing", "single": )") + single +
+                    R"(, "special_tokens": {"<s>": {"ids": [3]}}})")
+                       .c_str(),
+                   after);
+  }
   expect_refused("/post_processor", R"({"type": "Sequence", "processors": [
       {"type": "ByteLevel"}, {"type": "BertProcessing"}]})",
                  "\"BertProcessing\"");
@@ -163,6 +173,47 @@ TEST(TokenizerFiles, RefuseByNameWhatWouldChangeTheIds) {
   for (const char* key : {"lstrip", "rstrip", "single_word"}) {
     expect_refused((std::string("/added_tokens/0/") + key).c_str(), "true", key);
   }
+}
+
+TEST(TokenizerFiles, ATemplateMayPutTokensBeforeEveryText) {
+  const auto first = [](const char* post_processor) {
+    Json file = good_file();
+    file["post_processor"] = Json::parse(post_processor);
+    const Tokenizer tokenizer = Tokenizer::parse_tokenizer_json(file.dump(), "file");
+    EXPECT_THAT(tokenizer.encode("ab"), ElementsAre(2));
+    std::vector<int> ids = tokenizer.encode_prompt("ab");
+    EXPECT_EQ(ids.back(), 2);
+    ids.pop_back();
+    EXPECT_EQ(ids, tokenizer.first());
+    return ids;
+  };
+  EXPECT_THAT(first(R"({"type": "TemplateProcessing", "single":
+      [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+      "special_tokens": {"<s>": {"id": "<s>", "ids": [3], "tokens": ["<s>"]}}})"),
+              ElementsAre(3));
+  // A token of several ids; and of a sequence the last comes first.
+  EXPECT_THAT(first(R"({"type": "Sequence", "processors": [{"type": "ByteLevel"},
+      {"type": "TemplateProcessing",
+       "single": [{"SpecialToken": {"id": "x"}}, {"Sequence": {"id": "A"}}],
+       "special_tokens": {"x": {"ids": [0, 1]}}},
+      {"type": "TemplateProcessing",
+       "single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}],
+       "special_tokens": {"<s>": {"ids": [3]}}}]})"),
+              ElementsAre(3, 0, 1));
+  const auto message = [](const char* post_processor) {
+    Json file = good_file();
+    file["post_processor"] = Json::parse(post_processor);
+    return message_of<FileError>(
+        [&] { (void)Tokenizer::parse_tokenizer_json(file.dump(), "file"); });
+  };
+  EXPECT_THAT(message(R"({"type": "TemplateProcessing", "single":
+      [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}]})"),
+              HasSubstr("special_tokens does not have the ids of \"<s>\""));
+  EXPECT_THAT(message(R"({"type": "TemplateProcessing", "single":
+      [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}],
+      "special_tokens": {"<s>": {"ids": [4]}}})"),
+              HasSubstr("the id 4 is put before every text, but id 4 is outside the vocabulary"));
+  EXPECT_THAT(message(R"({"type": "TemplateProcessing"})"), HasSubstr("single must be a list"));
 }
 
 TEST(TokenizerFiles, UnknownTokenIsAcceptedWhenEveryByteHasAToken) {
