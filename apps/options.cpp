@@ -168,7 +168,8 @@ std::optional<int> bos_of_lines(const nn::Model& model, bool prepend_bos) {
 void note_bare_lines(const nn::Model& model, bool prepend_bos, bool quiet) {
   const nn::Tokenizer* tokenizer = tokenizer_of(model);
   if (quiet || prepend_bos || tokenizer == nullptr || tokenizer->first().empty()) return;
-  log(fmt::format("note: this tokenizer puts {} before every prompt; the lines of a text are read "
+  log(
+      fmt::format("note: this tokenizer puts {} before every prompt; the lines of a text are read "
                   "without it, unless --prepend-bos is given",
                   nn::quote(tokenizer->decode(tokenizer->first()))));
 }

@@ -91,14 +91,43 @@ void check_normalizer(const Json& file, const std::string& name) {
       name, type_of(normalizer)));
 }
 
-void check_pre_tokenizer(const Json& file, const std::string& name) {
-  const Json& part = without_sequence(member(file, "pre_tokenizer"), "pretokenizers");
-  const std::string where = name + ": pre_tokenizer";
-  if (!has_type(part, "ByteLevel")) {
-    throw ConfigError(fmt::format(
-        "{} {} is not supported: only \"ByteLevel\" is, which splits text as GPT-2 does", where,
-        type_of(part)));
+// The pattern that splits a text into words, as GPT-2's code and as tiktoken write it. The pieces
+// are the same.
+constexpr const char* kPatterns[] = {
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)",
+    R"('(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)"};
+
+// A Split by GPT-2's pattern, which is what a ByteLevel with use_regex does itself.
+void check_split(const Json& part, const std::string& where) {
+  expect_only(part, {"type", "pattern", "behavior", "invert"}, where);
+  const Json& pattern = member(part, "pattern");
+  const Json& regex = pattern.is_object() ? member(pattern, "Regex") : pattern;
+  if (std::none_of(std::begin(kPatterns), std::end(kPatterns),
+                   [&](const char* known) { return regex == known; })) {
+    throw ConfigError(fmt::format("{}: its pattern {} is not supported: only GPT-2's is, {}", where,
+                                  quote_json(pattern), kPatterns[0]));
   }
+  if (const Json& behavior = member(part, "behavior"); behavior != "Isolated") {
+    throw ConfigError(fmt::format("{}: its behavior {} is not supported: only \"Isolated\" is",
+                                  where, quote_json(behavior)));
+  }
+  if (flag(part, "invert", false, where))
+    throw ConfigError(fmt::format("{}: its invert must be false", where));
+}
+
+void check_pre_tokenizer(const Json& file, const std::string& name) {
+  const Json& whole = without_sequence(member(file, "pre_tokenizer"), "pretokenizers");
+  const std::string where = name + ": pre_tokenizer";
+  const Json& list = has_type(whole, "Sequence") ? member(whole, "pretokenizers") : whole;
+  const bool split = list.is_array() && list.size() == 2 && has_type(list[0], "Split");
+  const Json& part = split ? list[1] : whole;
+  if (!has_type(part, "ByteLevel")) {
+    throw ConfigError(
+        fmt::format("{} {} is not supported: only \"ByteLevel\" is, which splits "
+                    "text as GPT-2 does, or \"Split\" with GPT-2's pattern before it",
+                    where, type_of(whole)));
+  }
+  if (split) check_split(list[0], fmt::format("{} \"Split\"", where));
   expect_only(part, {"type", "add_prefix_space", "trim_offsets", "use_regex"}, where);
   if (flag(part, "add_prefix_space", true, where)) {
     throw ConfigError(fmt::format(
@@ -106,9 +135,14 @@ void check_pre_tokenizer(const Json& file, const std::string& name) {
         "supported; write the space in the text where it is wanted",
         where));
   }
-  if (!flag(part, "use_regex", true, where)) {
-    throw ConfigError(fmt::format(
-        "{}: use_regex must be true: text that is not split into words is not supported", where));
+  if (flag(part, "use_regex", true, where) == split) {
+    throw ConfigError(
+        split ? fmt::format("{}: use_regex must be false after a \"Split\", or the text would be "
+                            "split twice",
+                            where)
+              : fmt::format("{}: use_regex must be true: text that is not split into words is not "
+                            "supported",
+                            where));
   }
 }
 

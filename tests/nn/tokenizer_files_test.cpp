@@ -115,6 +115,50 @@ TEST(TokenizerFiles, AcceptWhatChangesNothing) {
   EXPECT_EQ(Tokenizer::parse_tokenizer_json(old.dump(), "old").encode("ab").size(), 1u);
 }
 
+// GPT-2's tokenizer converted from tiktoken.
+Json split_file() {
+  Json file = Json::parse(read_text(kModel / "tokenizer.json"));
+  file["pre_tokenizer"] = Json::parse(R"({"type": "Sequence", "pretokenizers": [
+      {"type": "Split", "pattern": {"Regex": ""}, "behavior": "Isolated", "invert": false},
+      {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+       "use_regex": false}]})");
+  file["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] =
+      R"('(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+  return file;
+}
+
+TEST(TokenizerFiles, ASplitByTheSamePatternGivesTheSameIds) {
+  Json file = split_file();
+  for (const char* pattern :
+       {"", R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)"}) {
+    if (*pattern != 0) file["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = pattern;
+    EXPECT_THAT(Tokenizer::parse_tokenizer_json(file.dump(), "file").encode("The capital don't  x"),
+                ElementsAre(290, 271, 2363, 797, 221, 221, 88));
+  }
+}
+
+TEST(TokenizerFiles, AnotherSplitIsRefusedByName) {
+  const auto expect_refused = [](const char* path, const char* value, const char* expected) {
+    Json file = split_file();
+    file[Json::json_pointer(std::string("/pre_tokenizer/pretokenizers") + path)] =
+        Json::parse(value);
+    EXPECT_THAT(message_of<ConfigError>(
+                    [&] { (void)Tokenizer::parse_tokenizer_json(file.dump(), "file"); }),
+                AllOf(HasSubstr("file: pre_tokenizer"), HasSubstr(expected)))
+        << path << value;
+  };
+  expect_refused("/0/pattern/Regex", R"("\\s+|\\S+")", R"(its pattern)");
+  expect_refused("/0/pattern/Regex", R"("x+")", "x+");
+  expect_refused("/0/pattern", R"({"String": " "})", "String");
+  expect_refused("/0/behavior", R"("Removed")", "its behavior \"\\\"Removed\\\"\" is not");
+  expect_refused("/0/invert", "true", "invert must be false");
+  expect_refused("/0/extra", "1", "the setting \"extra\" is not known");
+  expect_refused("/1/use_regex", "true", "use_regex must be false after a \"Split\"");
+  expect_refused("/1/add_prefix_space", "true", "add_prefix_space must be there and false");
+  expect_refused("/0/type", R"("Digits")", "pre_tokenizer \"Sequence\" is not supported");
+  expect_refused("/2", R"({"type": "Digits"})", "pre_tokenizer \"Sequence\" is not supported");
+}
+
 TEST(TokenizerFiles, RefuseByNameWhatWouldChangeTheIds) {
   const auto expect_refused = [](const char* path, const char* value, const char* expected) {
     Json file = good_file();
