@@ -51,6 +51,9 @@ class Spellings {
             folder.string(), quote(added.content)));
       }
       spellings_[added.id] = added.content;
+      const bool literal = *tokenizer.tokens()[added.id] == added.content;
+      const auto bytes = bytes_of_spelling(added.content);
+      if (literal && bytes && *bytes != added.content) not_in_vocabulary_.insert(added.id);
     }
     std::unordered_set<std::string_view> seen;
     for (const auto& spelling : spellings_) {
@@ -64,17 +67,20 @@ class Spellings {
 
   const std::string& of(int id) const { return *spellings_[id]; }
 
-  // "spelling": id, of each token in order of id.
+  // "spelling": id, of each token in order of id. Without added tokens that would be read as bytes
+  // there: they are among the added tokens alone.
   std::vector<std::string> entries() const {
     std::vector<std::string> entries;
     for (std::size_t id = 0; id < spellings_.size(); ++id) {
-      if (spellings_[id]) entries.push_back(fmt::format("{}: {}", in_json(*spellings_[id]), id));
+      if (spellings_[id] && !not_in_vocabulary_.contains(static_cast<int>(id)))
+        entries.push_back(fmt::format("{}: {}", in_json(*spellings_[id]), id));
     }
     return entries;
   }
 
  private:
   std::vector<std::optional<std::string>> spellings_;
+  std::unordered_set<int> not_in_vocabulary_;
 };
 
 std::vector<std::string> merge_lines(const Tokenizer& tokenizer, const Spellings& spellings) {

@@ -6,6 +6,7 @@
 #include <bit>
 #include <utility>
 
+#include "nn/byte_spelling.h"
 #include "nn/pretokenize.h"
 #include "nn/utf8.h"
 #include "tensor/error.h"
@@ -43,7 +44,8 @@ Tokenizer::Tokenizer(Vocabulary vocabulary, std::string_view name)
       first_(std::move(vocabulary.first)),
       name_(name) {
   for (const AddedToken& added : added_) {
-    if (!in_use(added.id) || *tokens_[added.id] != added.content || added.content.empty()) {
+    if (!in_use(added.id) || added.content.empty() ||
+        (*tokens_[added.id] != added.content && spell_bytes(*tokens_[added.id]) != added.content)) {
       throw FileError(fmt::format("{}: added token {} does not have the id {} of the vocabulary",
                                   name_, quote(added.content), added.id));
     }
@@ -55,7 +57,7 @@ Tokenizer::Tokenizer(Vocabulary vocabulary, std::string_view name)
                                 no_such_token(id)));
   }
   std::vector<bool> is_added(tokens_.size());
-  for (const AddedToken& added : added_) is_added[added.id] = true;
+  for (const AddedToken& added : added_) is_added[added.id] = *tokens_[added.id] == added.content;
   for (int id = 0; id < vocabulary_size(); ++id) {
     if (tokens_[id] && !is_added[id]) ids_.emplace(*tokens_[id], id);
   }

@@ -25,7 +25,9 @@
 
 namespace vitrine::nn {
 
-// A token that stands outside the merges, such as <|endoftext|>: its text is taken literally.
+// A token that stands outside the merges, such as <|endoftext|>: its text is taken literally. It
+// may be how a file spells another token: when "é" is added to a vocabulary in which it is the byte
+// 0xE9, HuggingFace gives the text "é" the id of that byte, and the token stays the byte.
 struct AddedToken {
   int id;
   std::string content;
@@ -38,7 +40,7 @@ struct Vocabulary {
   std::vector<std::optional<std::string>>
       tokens;                     // the bytes of each id; nullopt: the id is unused
   std::vector<Merge> merges;      // by rank
-  std::vector<AddedToken> added;  // their ids have their content in `tokens`
+  std::vector<AddedToken> added;  // their ids have their content, or what it spells, in `tokens`
   bool ignore_merges = false;  // a piece that is a token itself is never split (HuggingFace's name)
   std::vector<int> first;      // put before every prompt: a beginning-of-text token, or nothing
 };

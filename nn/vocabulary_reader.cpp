@@ -16,22 +16,16 @@
 namespace vitrine::nn {
 namespace {
 
-// The bytes that a token's spelling in the file stands for.
-std::string bytes_of_spelling(const std::string& spelling, const std::string& where) {
-  std::string bytes;
-  for (std::size_t i = 0; i < spelling.size();) {
-    const Character c = read_character(spelling, i);
-    const int byte = byte_of_character(c.code_point);
-    if (byte < 0) {
-      throw FileError(fmt::format(
-          "{}: token {} is not byte-level: its character {} stands for no byte (a space is spelled "
-          "\"\u0120\"); a token that is meant literally must be an added token",
-          where, quote(spelling), quote(std::string_view(spelling).substr(i, c.length))));
-    }
-    bytes.push_back(static_cast<char>(byte));
-    i += c.length;
-  }
-  return bytes;
+// The bytes that a token's spelling in the file stands for. Throws FileError.
+std::string bytes_of_token(const std::string& spelling, const std::string& where) {
+  if (auto bytes = bytes_of_spelling(spelling)) return std::move(*bytes);
+  std::size_t i = 0;
+  Character c = read_character(spelling, i);
+  while (byte_of_character(c.code_point) >= 0) c = read_character(spelling, i += c.length);
+  throw FileError(fmt::format(
+      "{}: token {} is not byte-level: its character {} stands for no byte (a space is spelled "
+      "\"\u0120\"); a token that is meant literally must be an added token",
+      where, quote(spelling), quote(std::string_view(spelling).substr(i, c.length))));
 }
 
 }  // namespace
@@ -106,7 +100,7 @@ void VocabularyReader::read_tokens(const Json& object, const std::string& where)
   struct Entry {
     const std::string* spelling;
     int id;
-    bool added;
+    bool literal;
   };
   std::vector<Entry> entries;
   int largest = -1;
@@ -118,7 +112,7 @@ void VocabularyReader::read_tokens(const Json& object, const std::string& where)
                                   where, quote(spelling), id, added->second));
     }
     if (spelling.empty()) throw FileError(fmt::format("{}: token {} is empty", where, id));
-    entries.push_back({&spelling, id, added != added_.end()});
+    entries.push_back({&spelling, id, added != added_.end() && !bytes_of_spelling(spelling)});
     largest = std::max(largest, id);
   }
   for (const AddedToken& added : vocabulary_.added) {
@@ -136,7 +130,7 @@ void VocabularyReader::read_tokens(const Json& object, const std::string& where)
   vocabulary_.tokens.resize(static_cast<std::size_t>(largest) + 1);
   for (const Entry& entry : entries) {
     auto& token = vocabulary_.tokens[entry.id];
-    std::string bytes = entry.added ? *entry.spelling : bytes_of_spelling(*entry.spelling, where);
+    std::string bytes = entry.literal ? *entry.spelling : bytes_of_token(*entry.spelling, where);
     if (token) {
       throw FileError(fmt::format("{}: tokens {} and {} have the same id {}", where, quote(*token),
                                   quote(bytes), entry.id));

@@ -19,7 +19,8 @@ int read_token_id(const Json& value, const std::string& token, const std::string
 // Everything here throws FileError; `where` names the file and the place in it.
 class VocabularyReader {
  public:
-  // Added tokens come first: their text is literal wherever the vocabulary repeats it.
+  // Added tokens come first. One that the vocabulary spells in bytes has that token's id: its text
+  // is looked for literally, and the token is what the bytes are. All others are literal.
   void add_added_token(AddedToken token, const std::string& where);
   // Those of other files; one that is an added token already is passed over.
   void add_named_tokens(const std::vector<NamedToken>& tokens);

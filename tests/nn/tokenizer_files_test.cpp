@@ -10,10 +10,12 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "nn/save_tokenizer.h"
 #include "nn/tokenizer.h"
 #include "tensor/error.h"
 #include "tensor/file.h"
 #include "tests/tensor/expect_error.h"
+#include "tests/tensor/temporary_folder.h"
 
 namespace vitrine::nn {
 namespace {
@@ -300,12 +302,37 @@ TEST(TokenizerFiles, RefuseAMalformedTokenizerJson) {
               HasSubstr("the added token \"<s>\" is listed twice"));
   EXPECT_THAT(changed("/added_tokens/0/content", R"("a")"),
               HasSubstr("token \"a\" has the id 0 here, but 3 among the added tokens"));
-  // "Ġa" as an added token is literally G-with-dot and a; as a merge it would be space and a.
+  // "é" is the byte 0xE9; "é北", which is not in bytes, is not merged from it.
   Json both = good_file();
-  both["model"]["vocab"] = Json::parse(R"({"Ġ": 0, "a": 1, "Ġa": 3})");
-  both["model"]["merges"] = Json::parse(R"(["Ġ a"])");
-  both["added_tokens"][0]["content"] = "Ġa";
+  both["model"]["vocab"] = Json::parse(R"({"é": 0, "北": 1, "é北": 2})");
+  both["model"]["merges"] = Json::parse(R"(["é 北"])");
+  both["added_tokens"][0] = {{"id", 1}, {"content", "北"}};
+  both["added_tokens"][1] = {{"id", 2}, {"content", "é北"}};
   EXPECT_THAT(message(both.dump()), HasSubstr("involves an added token, whose text is literal"));
+}
+
+// add_tokens(["é"]) gives the text "é" the id of the token that files spell so, the byte 0xE9.
+TEST(TokenizerFiles, AnAddedTokenMayBeTheSpellingOfAnother) {
+  Json file = Json::parse(read_text(kModel / "tokenizer.json"));
+  file["added_tokens"][1] = {{"id", 166},       {"content", "é"},  {"single_word", false},
+                             {"lstrip", false}, {"rstrip", false}, {"normalized", true},
+                             {"special", false}};
+  file["added_tokens"][2] = {{"id", 6000}, {"content", "éa"}};  // a new one
+  const Tokenizer tokenizer = Tokenizer::parse_tokenizer_json(file.dump(), "file");
+  EXPECT_THAT(tokenizer.encode("鐘", Special::as_tokens), ElementsAre(166, 239, 247));
+  EXPECT_EQ(tokenizer.decode(std::vector{166, 239, 247}), "鐘");
+  EXPECT_THAT(tokenizer.encode("é", Special::as_tokens), ElementsAre(166));
+  EXPECT_EQ(tokenizer.encode("é"), Tokenizer::load(kModel).encode("é"));
+  EXPECT_EQ(tokenizer.find("\xE9"), 166);
+  EXPECT_EQ(tokenizer.token_bytes(6000), "éa");
+  const test::TemporaryFolder folder;
+  save_tokenizer(tokenizer, folder.path());
+  for (int round = 0; round < 2; ++round) {
+    const Tokenizer again = Tokenizer::load(folder.path());
+    EXPECT_EQ(again.tokens(), tokenizer.tokens());
+    EXPECT_THAT(again.encode("é鐘éa", Special::as_tokens), ElementsAre(166, 166, 239, 247, 6000));
+    fs::remove(folder / "tokenizer.json");
+  }
 }
 
 TEST(Tokenizer, RefusesPartsThatDoNotFit) {
