@@ -59,7 +59,10 @@ Json CommonOptions::meta(const CommandLine& line) const {
 nn::Model CommonOptions::load() const {
   const nn::Gauge rewrites = nn::parse_gauge(gauge);
   check_folder_of(out);
-  return nn::load_gpt2(model, {.threads = threads, .gauge = rewrites});
+  nn::Model loaded = nn::load_gpt2(model, {.threads = threads, .gauge = rewrites});
+  if (loaded.has_tokenizer_fault() && !quiet)
+    log(fmt::format("note: {}; ids are shown instead of texts", loaded.why_no_tokenizer()));
+  return loaded;
 }
 
 void write_presentation(const CommonOptions& common, const Json& meta, const Presentation& shown) {
@@ -116,11 +119,17 @@ void PromptOptions::require(const CommandLine& line) {
 nn::Tokens PromptOptions::tokens(const nn::Model& model) const {
   const nn::Tokenizer* tokenizer = model.has_tokenizer() ? &model.tokenizer() : nullptr;
   if (by_ids()) return with_bos(ids_, model.config().bos, tokenizer);
-  return encode(model.tokenizer(), model.config().bos, text_);
+  return encode(model, text_);
 }
 
 nn::Tokens PromptOptions::tokens(const nn::Tokenizer& tokenizer, std::optional<int> bos) const {
   return by_ids() ? with_bos(ids_, bos, &tokenizer) : encode(tokenizer, bos, text_);
+}
+
+nn::Tokens PromptOptions::encode(const nn::Model& model, std::string_view text) const {
+  nn::Tokens tokens = encode(model.tokenizer(), model.config().bos, text);
+  model.check_embedded(tokens);
+  return tokens;
 }
 
 nn::Tokens PromptOptions::encode(const nn::Tokenizer& tokenizer, std::optional<int> bos,
@@ -171,7 +180,7 @@ void note_bare_lines(const nn::Model& model, bool prepend_bos, bool quiet) {
   log(
       fmt::format("note: this tokenizer puts {} before every prompt; the lines of a text are read "
                   "without it, unless --prepend-bos is given",
-                  nn::quote(tokenizer->decode(tokenizer->first()))));
+                  nn::quote(tokenizer->shown_text(tokenizer->first()))));
 }
 
 const nn::Tokenizer* tokenizer_of(const nn::Model& model) {
@@ -180,13 +189,13 @@ const nn::Tokenizer* tokenizer_of(const nn::Model& model) {
 
 Json token_json(const nn::Model& model, int id) {
   const nn::Tokenizer* t = tokenizer_of(model);
-  return {{"id", id}, {"token", t == nullptr ? Json() : Json(json_text(t->token_bytes(id)))}};
+  return {{"id", id}, {"token", t == nullptr ? Json() : Json(json_text(t->shown(id)))}};
 }
 
 std::string one_line(const nn::Tokenizer* tokenizer, const nn::Tokens& tokens) {
   if (tokenizer == nullptr) return fmt::format("{}", fmt::join(tokens, " "));
   constexpr std::size_t kLongest = 72;
-  std::string text = tokenizer->decode(tokens);
+  std::string text = tokenizer->shown_text(tokens);
   if (text.size() <= kLongest) return visible(text);
   std::size_t begin = text.size() - kLongest;
   while (begin < text.size() && (static_cast<unsigned char>(text[begin]) & 0xC0) == 0x80) ++begin;
@@ -322,9 +331,9 @@ void PairOptions::require(const CommandLine& line, bool one_is_enough) {
 interp::Pair PairOptions::pair(const nn::Model& model) const {
   const bool text = clean_.by_text() || corrupt_.by_text() || answer_.by_text() || wrong_.by_text();
   if (text && !model.has_tokenizer()) {
-    throw TokenError(
-        "this model has no tokenizer (tokenizer.json, or vocab.json and merges.txt); give ids: "
-        "--clean-tokens, --corrupt-tokens, --answer-token and --wrong-token");
+    throw TokenError(model.why_no_tokenizer() +
+                     "; give ids: --clean-tokens, --corrupt-tokens, --answer-token and "
+                     "--wrong-token");
   }
   const nn::Tokens clean = clean_.tokens(model);
   interp::Pair pair{clean, clean_alone_ ? clean : corrupt_.tokens(model), answer_.id(model),

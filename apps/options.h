@@ -91,6 +91,8 @@ class PromptOptions {
   // that puts a token before every prompt has done what --prepend-bos asks for.
   nn::Tokens encode(const nn::Tokenizer& tokenizer, std::optional<int> bos,
                     std::string_view text) const;
+  // Throws TokenError, too, for a token that the model has no embedding for.
+  nn::Tokens encode(const nn::Model& model, std::string_view text) const;
   // Of other ids: with the beginning-of-text token in front, if that is wanted. Throws TokenError
   // when there is none.
   nn::Tokens with_bos(nn::Tokens tokens, std::optional<int> bos,

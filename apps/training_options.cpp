@@ -171,7 +171,7 @@ nn::TrainingSettings TrainingOptions::settings(const CommandLine& line,
   if (!ends_first && !tokenizer.first().empty() && !common.quiet) {
     log(fmt::format("note: this tokenizer puts {} before every prompt; the documents that are "
                     "trained on do not get it",
-                    nn::quote(tokenizer.decode(tokenizer.first()))));
+                    nn::quote(tokenizer.shown_text(tokenizer.first()))));
   }
   s.schedule.steps = steps_;
   s.schedule.warmup = warmup_ < 0 ? steps_ / 50 : warmup_;

@@ -27,6 +27,17 @@ std::string table(const nn::TextLoss& loss, const Style& style) {
   return table.text(style);
 }
 
+// A text begins with what the tokenizer puts before a prompt.
+nn::Tokens tokens_of(const nn::Model& model, const nn::Document& document,
+                     const std::string& file) {
+  if (document.is_tokens) return {document.tokens.begin(), document.tokens.end()};
+  try {
+    return model.encode_prompt(document.text);
+  } catch (const TokenError& error) {
+    throw TokenError(fmt::format("{}, line {}: {}", file, document.line, error.what()));
+  }
+}
+
 }  // namespace
 
 void verb_evaluate(const Arguments& arguments) {
@@ -67,8 +78,7 @@ void verb_evaluate(const Arguments& arguments) {
   const std::uintmax_t size = std::filesystem::file_size(file, unknown);
   const double total = unknown ? 0.0 : static_cast<double>(size);
   nn::for_each_document(file, data.split(), [&](const nn::Document& d) {
-    nn::Tokens tokens = d.is_tokens ? nn::Tokens(d.tokens.begin(), d.tokens.end())
-                                    : model.tokenizer().encode_prompt(d.text);
+    nn::Tokens tokens = tokens_of(model, d, file);
     // Of a text, the tokenizer's own are there already.
     if (d.is_tokens || model.tokenizer().first().empty())
       tokens.insert(tokens.begin(), before.begin(), before.end());

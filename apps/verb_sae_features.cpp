@@ -142,7 +142,7 @@ Json feature_json(const nn::Model& model, const sae::Sae& sae, std::int64_t j, c
            {"activation", peaks[k].activation},
            {"tokens", w.tokens},
            {"str_tokens",
-            model.has_tokenizer() ? Json(model.tokenizer().str_tokens(w.tokens)) : Json()},
+            model.has_tokenizer() ? Json(model.tokenizer().shown_tokens(w.tokens)) : Json()},
            {"peak", w.peak}});
     }
     json["contexts"] = contexts;

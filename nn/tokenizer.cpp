@@ -209,6 +209,23 @@ const std::string& Tokenizer::token_bytes(int id) const {
   return *tokens_[id];
 }
 
+std::string Tokenizer::shown(int id) const {
+  return in_use(id) ? *tokens_[id] : fmt::format("<id {}>", id);
+}
+
+std::string Tokenizer::shown_text(std::span<const int> ids) const {
+  std::string text;
+  for (const int id : ids) text += shown(id);
+  return text;
+}
+
+std::vector<std::string> Tokenizer::shown_tokens(std::span<const int> ids) const {
+  std::vector<std::string> texts;
+  texts.reserve(ids.size());
+  for (const int id : ids) texts.push_back(replace_invalid_utf8(shown(id)));
+  return texts;
+}
+
 std::string Tokenizer::no_such_token(int id) const {
   if (id >= 0 && id < vocabulary_size()) {
     return fmt::format("id {} is not in use in the vocabulary of {}", id, name_);

@@ -96,6 +96,13 @@ class Tokenizer {
   // The exact bytes of one token. Throws TokenError like decode.
   const std::string& token_bytes(int id) const;
 
+  // For showing what a model says: like token_bytes, decode and str_tokens, but an id that is no
+  // token, as those that pad a model's vocabulary, comes as "<id 6015>".
+  std::string shown(int id) const;
+  std::string shown_text(std::span<const int> ids) const;
+  std::vector<std::string> shown_tokens(std::span<const int> ids) const;
+  bool has_token(int id) const { return in_use(id); }
+
   // The id of a text that is one token; an added token counts. Throws TokenError otherwise: it
   // shows the pieces, and names the text with (or without) a leading space if that is one token.
   int to_single_token(std::string_view text) const;
