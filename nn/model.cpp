@@ -165,6 +165,7 @@ GridValues Model::sweep(const Prompt& prompt, const SiteSet& sites, const std::v
 
 Model load_gpt2(std::string_view name, const LoadOptions& options) {
   const auto folder = find_model(name);
+  require_whole_download(folder);
   const Config config = load_config(folder);
   std::optional<Tokenizer> tokenizer;
   std::string fault;
