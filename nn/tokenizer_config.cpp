@@ -154,12 +154,14 @@ class ConfigReader {
   }
 
   // bos_token and the like, names of the model's own that end in _token, and lists of more tokens.
-  void gather(const Json& object, const std::string& file, bool all_special) {
+  // In special_tokens_map.json every object is a token, and special.
+  void gather(const Json& object, const std::string& file, bool is_map) {
     for (const auto& [key, value] : object.get_ref<const Json::object_t&>()) {
       const std::string where = fmt::format("{}: {}", file, key);
       if (is_role(key)) {
         roles_[key] = named(value, where);
-      } else if (key.ends_with("_token") && (value.is_string() || is_marked_token(value))) {
+      } else if (key.ends_with("_token") &&
+                 (value.is_string() || is_marked_token(value) || (is_map && value.is_object()))) {
         if (auto token = named(value, where)) others_.insert_or_assign(key, std::move(*token));
       }
     }
@@ -174,7 +176,7 @@ class ConfigReader {
     for (const auto& [key, value] : more.items()) {
       auto token = named(value, where);
       if (!token) continue;
-      if (value.is_object() && !more.is_object() && !all_special)
+      if (value.is_object() && !more.is_object() && !is_map)
         token->token.special = flag(value, "special", false, where);
       if (more.is_object()) others_.insert_or_assign(key, std::move(*token));
       else extra_.push_back(std::move(*token));

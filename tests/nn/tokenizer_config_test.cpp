@@ -69,9 +69,10 @@ TEST_F(SlowFolder, NewTokensGetTheNextFreeIds) {
 TEST_F(SlowFolder, TheMapAndAddedTokensOfOlderFolders) {
   write("special_tokens_map.json", R"({"bos_token": "<s>", "unk_token": "<s>", "eos_token":
       {"content": "</s>", "lstrip": false, "rstrip": false, "single_word": false,
-       "normalized": true}, "additional_special_tokens": ["<new>"]})");
+       "normalized": true}, "additional_special_tokens": ["<new>"],
+      "image_token": {"content": "<i>"}})");
   write("added_tokens.json", R"({"<new>": 10, "word": 9})");
-  EXPECT_THAT(ids("<s>ab<new>word</s>"), ElementsAre(0, 8, 10, 9, 1));
+  EXPECT_THAT(ids("<s>ab<new>word</s><i>"), ElementsAre(0, 8, 10, 9, 1, 11));
   for (const AddedToken& token : load().added_tokens()) {
     EXPECT_EQ(token.special, token.content != "word") << token.content;
     EXPECT_EQ(token.normalized, token.content == "word" || token.content == "</s>")
