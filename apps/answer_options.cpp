@@ -24,7 +24,7 @@ std::string Question::prompt_text(const nn::Model& model) const {
 Json Question::json(const nn::Model& model) const {
   const nn::Tokenizer* t = tokenizer_of(model);
   return {{"tokens", prompt},
-          {"str_tokens", t == nullptr ? Json() : Json(t->str_tokens(prompt))},
+          {"str_tokens", t == nullptr ? Json() : Json(t->shown_tokens(prompt))},
           {"position", all_positions ? Json() : Json(position)},
           {"answer", token_json(model, answer)},
           {"wrong", wrong ? token_json(model, *wrong) : Json()}};

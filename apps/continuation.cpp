@@ -34,7 +34,7 @@ int SamplingOptions::count(const nn::Model& model, const nn::Tokens& prompt) con
 }
 
 Json Continuation::text(const nn::Model& model) const {
-  return model.has_tokenizer() ? Json(json_text(model.tokenizer().decode(tokens))) : Json();
+  return model.has_tokenizer() ? Json(json_text(model.tokenizer().shown_text(tokens))) : Json();
 }
 
 Continuation continue_prompt(const nn::Model& model, const nn::Tokens& prompt,
@@ -65,7 +65,7 @@ Json candidates_json(const nn::Tokenizer* tokenizer, const std::vector<nn::Candi
   Json list = Json::array();
   for (const nn::Candidate& c : candidates) {
     const Json token =
-        tokenizer == nullptr ? Json() : Json(json_text(tokenizer->token_bytes(c.id)));
+        tokenizer == nullptr ? Json() : Json(json_text(tokenizer->shown(c.id)));
     list.push_back({{"id", c.id}, {"token", token}, {"logit", c.logit}, {"prob", c.probability}});
   }
   return list;

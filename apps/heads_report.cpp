@@ -392,7 +392,7 @@ Json HeadExplanation::json() const {
                          {"raised", tokens_json(model, s.raised)}});
     }
     json["prompt"] = {{"tokens", *prompt},
-                      {"str_tokens", t == nullptr ? Json() : Json(t->str_tokens(*prompt))},
+                      {"str_tokens", t == nullptr ? Json() : Json(t->shown_tokens(*prompt))},
                       {"position", h.position},
                       {"sources", sources},
                       {"length", h.length},

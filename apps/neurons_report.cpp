@@ -27,7 +27,7 @@ std::string token_list(const nn::Model& model, const std::vector<interp::TokenVa
 }
 
 Json token_text(const nn::Model& model, int id) {
-  return model.has_tokenizer() ? Json(json_text(model.tokenizer().token_bytes(id))) : Json();
+  return model.has_tokenizer() ? Json(json_text(model.tokenizer().shown(id))) : Json();
 }
 
 Json tokens_json(const nn::Model& model, const std::vector<interp::TokenValue>& tokens) {
@@ -82,7 +82,7 @@ std::string StrongNeuronsReport::text(const Style& style) const {
 
 Json StrongNeuronsReport::json() const {
   Json json = {{"tokens", prompt}};
-  json["str_tokens"] = model.has_tokenizer() ? Json(model.tokenizer().str_tokens(prompt)) : Json();
+  json["str_tokens"] = model.has_tokenizer() ? Json(model.tokenizer().shown_tokens(prompt)) : Json();
   json["pos"] = found.position;
   json["layer"] = spec.layer ? Json(*spec.layer) : Json();
   json["answer"] = spec.answer ? Json(*spec.answer) : Json();

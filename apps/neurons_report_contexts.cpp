@@ -58,7 +58,7 @@ Json neuron_json(const ContextsReport& r, std::size_t i, std::int64_t row,
          {"activation", p.activation},
          {"tokens", w.tokens},
          {"str_tokens",
-          r.model.has_tokenizer() ? Json(r.model.tokenizer().str_tokens(w.tokens)) : Json()},
+          r.model.has_tokenizer() ? Json(r.model.tokenizer().shown_tokens(w.tokens)) : Json()},
          {"peak", w.peak},
          {"predicted", {{"id", p.predicted}, {"token", token_text(r.model, p.predicted)}}}});
   }
@@ -70,7 +70,7 @@ Json neuron_json(const ContextsReport& r, std::size_t i, std::int64_t row,
 std::string context_text(const nn::Model& model, const Window& w, const Style& style) {
   const auto part = [&](std::size_t begin, std::size_t end) {
     const std::span<const int> ids(w.tokens.data() + begin, end - begin);
-    return model.has_tokenizer() ? visible(model.tokenizer().decode(ids))
+    return model.has_tokenizer() ? visible(model.tokenizer().shown_text(ids))
                                  : fmt::format("{}", fmt::join(ids, " "));
   };
   const auto peak = static_cast<std::size_t>(w.peak);

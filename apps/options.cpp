@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <system_error>
 
+#include "nn/utf8.h"
 #include "tensor/error.h"
 #include "tensor/nearest.h"
 
@@ -58,7 +59,10 @@ Json CommonOptions::meta(const CommandLine& line) const {
 nn::Model CommonOptions::load() const {
   const nn::Gauge rewrites = nn::parse_gauge(gauge);
   check_folder_of(out);
-  return nn::load_gpt2(model, {.threads = threads, .gauge = rewrites});
+  nn::Model loaded = nn::load_gpt2(model, {.threads = threads, .gauge = rewrites});
+  if (loaded.has_tokenizer_fault() && !quiet)
+    log(fmt::format("note: {}; ids are shown instead of texts", loaded.why_no_tokenizer()));
+  return loaded;
 }
 
 void write_presentation(const CommonOptions& common, const Json& meta, const Presentation& shown) {
@@ -115,32 +119,68 @@ void PromptOptions::require(const CommandLine& line) {
 nn::Tokens PromptOptions::tokens(const nn::Model& model) const {
   const nn::Tokenizer* tokenizer = model.has_tokenizer() ? &model.tokenizer() : nullptr;
   if (by_ids()) return with_bos(ids_, model.config().bos, tokenizer);
-  return encode(model.tokenizer(), model.config().bos, text_);
+  return encode(model, text_);
 }
 
 nn::Tokens PromptOptions::tokens(const nn::Tokenizer& tokenizer, std::optional<int> bos) const {
   return by_ids() ? with_bos(ids_, bos, &tokenizer) : encode(tokenizer, bos, text_);
 }
 
+nn::Tokens PromptOptions::encode(const nn::Model& model, std::string_view text) const {
+  nn::Tokens tokens = encode(model.tokenizer(), model.config().bos, text);
+  model.check_embedded(tokens);
+  return tokens;
+}
+
 nn::Tokens PromptOptions::encode(const nn::Tokenizer& tokenizer, std::optional<int> bos,
                                  std::string_view text) const {
   const bool wanted = like_ == nullptr ? special_ : like_->special_;
   const auto special = wanted ? nn::Special::as_tokens : nn::Special::as_text;
-  return with_bos(tokenizer.encode(text, special), bos, &tokenizer);
+  nn::Tokens tokens = tokenizer.encode_prompt(text, special);
+  return tokenizer.first().empty() ? with_bos(std::move(tokens), bos, &tokenizer) : tokens;
 }
 
 nn::Tokens PromptOptions::with_bos(nn::Tokens tokens, std::optional<int> bos,
                                    const nn::Tokenizer* tokenizer) const {
   if (!(like_ == nullptr ? prepend_bos_ : like_->prepend_bos_)) return tokens;
-  if (!bos && tokenizer != nullptr) bos = tokenizer->end_of_text();
-  if (!bos) {
+  const nn::Tokens before = beginning_of_text(tokenizer, bos);
+  if (before.empty()) {
     throw TokenError(
         "--prepend-bos: this model has no beginning-of-text token: config.json has no bos_token_id "
         "and the tokenizer no <|endoftext|>; put the id you want first with " +
         ids_flag());
   }
-  tokens.insert(tokens.begin(), *bos);
+  tokens.insert(tokens.begin(), before.begin(), before.end());
   return tokens;
+}
+
+nn::Tokens beginning_of_text(const nn::Tokenizer* tokenizer, std::optional<int> bos) {
+  if (tokenizer != nullptr && !tokenizer->first().empty()) return tokenizer->first();
+  if (!bos && tokenizer != nullptr) bos = tokenizer->end_of_text();
+  return bos ? nn::Tokens{*bos} : nn::Tokens{};
+}
+
+std::optional<int> bos_of_lines(const nn::Model& model, bool prepend_bos) {
+  if (!prepend_bos) return std::nullopt;
+  const nn::Tokens before = beginning_of_text(tokenizer_of(model), model.config().bos);
+  if (before.size() == 1) return before[0];
+  throw TokenError(
+      before.empty()
+          ? "--prepend-bos: this model has no beginning-of-text token: config.json has no "
+            "bos_token_id and the tokenizer no <|endoftext|>"
+          : fmt::format("--prepend-bos: the tokenizer puts {} tokens before every text, and the "
+                        "lines of a text can have only one; give them as ids, one "
+                        "{{\"tokens\": [1, 2, 3]}} a line of a .jsonl file",
+                        before.size()));
+}
+
+void note_bare_lines(const nn::Model& model, bool prepend_bos, bool quiet) {
+  const nn::Tokenizer* tokenizer = tokenizer_of(model);
+  if (quiet || prepend_bos || tokenizer == nullptr || tokenizer->first().empty()) return;
+  log(
+      fmt::format("note: this tokenizer puts {} before every prompt; the lines of a text are read "
+                  "without it, unless --prepend-bos is given",
+                  nn::quote(tokenizer->shown_text(tokenizer->first()))));
 }
 
 const nn::Tokenizer* tokenizer_of(const nn::Model& model) {
@@ -149,13 +189,13 @@ const nn::Tokenizer* tokenizer_of(const nn::Model& model) {
 
 Json token_json(const nn::Model& model, int id) {
   const nn::Tokenizer* t = tokenizer_of(model);
-  return {{"id", id}, {"token", t == nullptr ? Json() : Json(json_text(t->token_bytes(id)))}};
+  return {{"id", id}, {"token", t == nullptr ? Json() : Json(json_text(t->shown(id)))}};
 }
 
 std::string one_line(const nn::Tokenizer* tokenizer, const nn::Tokens& tokens) {
   if (tokenizer == nullptr) return fmt::format("{}", fmt::join(tokens, " "));
   constexpr std::size_t kLongest = 72;
-  std::string text = tokenizer->decode(tokens);
+  std::string text = tokenizer->shown_text(tokens);
   if (text.size() <= kLongest) return visible(text);
   std::size_t begin = text.size() - kLongest;
   while (begin < text.size() && (static_cast<unsigned char>(text[begin]) & 0xC0) == 0x80) ++begin;
@@ -291,9 +331,9 @@ void PairOptions::require(const CommandLine& line, bool one_is_enough) {
 interp::Pair PairOptions::pair(const nn::Model& model) const {
   const bool text = clean_.by_text() || corrupt_.by_text() || answer_.by_text() || wrong_.by_text();
   if (text && !model.has_tokenizer()) {
-    throw TokenError(
-        "this model has no tokenizer (tokenizer.json, or vocab.json and merges.txt); give ids: "
-        "--clean-tokens, --corrupt-tokens, --answer-token and --wrong-token");
+    throw TokenError(model.why_no_tokenizer() +
+                     "; give ids: --clean-tokens, --corrupt-tokens, --answer-token and "
+                     "--wrong-token");
   }
   const nn::Tokens clean = clean_.tokens(model);
   interp::Pair pair{clean, clean_alone_ ? clean : corrupt_.tokens(model), answer_.id(model),

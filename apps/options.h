@@ -87,10 +87,14 @@ class PromptOptions {
   nn::Tokens tokens(const nn::Model& model) const;
   // The same for a tokenizer alone; `bos` is what the configuration says, if there is one.
   nn::Tokens tokens(const nn::Tokenizer& tokenizer, std::optional<int> bos) const;
-  // Of another text, under the same options.
+  // Of another text, under the same options: as Tokenizer::encode_prompt gives them. A tokenizer
+  // that puts a token before every prompt has done what --prepend-bos asks for.
   nn::Tokens encode(const nn::Tokenizer& tokenizer, std::optional<int> bos,
                     std::string_view text) const;
-  // Of other ids: with the beginning-of-text token in front, if that is wanted.
+  // Throws TokenError, too, for a token that the model has no embedding for.
+  nn::Tokens encode(const nn::Model& model, std::string_view text) const;
+  // Of other ids: with the beginning-of-text token in front, if that is wanted. Throws TokenError
+  // when there is none.
   nn::Tokens with_bos(nn::Tokens tokens, std::optional<int> bos,
                       const nn::Tokenizer* tokenizer) const;
 
@@ -175,6 +179,15 @@ class PairOptions {
 };
 
 const nn::Tokenizer* tokenizer_of(const nn::Model& model);  // null when there is none
+// What stands before a text: the tokens that the tokenizer puts there, or else the one that the
+// configuration names, or else <|endoftext|>. Empty when there is none.
+nn::Tokens beginning_of_text(const nn::Tokenizer* tokenizer, std::optional<int> bos);
+// The token that --prepend-bos puts before the lines of a text, if it was given. Throws TokenError
+// when there is none, or not just one.
+std::optional<int> bos_of_lines(const nn::Model& model, bool prepend_bos);
+// Says on stderr that the lines of a text are read without the token that the tokenizer puts before
+// every prompt.
+void note_bare_lines(const nn::Model& model, bool prepend_bos, bool quiet);
 Json token_json(const nn::Model& model, int id);            // {id, token}
 // A prompt as one line, its end when it is long: `…capital of Texas is`.
 std::string one_line(const nn::Tokenizer* tokenizer, const nn::Tokens& tokens);

@@ -58,9 +58,8 @@ class PairReader {
       refuse(fmt::format("\"{}\" must be a string, but is {}", key, nn::quote_json(value)));
     if (model_.has_tokenizer()) return value.get_ref<const std::string&>();
     throw TokenError(fmt::format(
-        "\"{}\" is text, but this model has no tokenizer (tokenizer.json, or vocab.json and "
-        "merges.txt); give ids: clean_tokens, corrupt_tokens, answer_token, wrong_token",
-        key));
+        "\"{}\" is text, but {}; give ids: clean_tokens, corrupt_tokens, answer_token, wrong_token",
+        key, model_.why_no_tokenizer()));
   }
   int id_of(const nn::Json& value, const char* key) const {
     if (!value.is_number_integer() || value.get<double>() < 0 || value.get<double>() > INT32_MAX)
@@ -69,18 +68,16 @@ class PairReader {
   }
 
   nn::Tokens prompt(const char* text, const char* ids) const {
-    const std::optional<int> bos = model_.config().bos;
     if (by_text(text, ids)) {
       const std::string& written = text_of(text);
-      return options_.encode(model_.tokenizer(), bos, written);
+      return options_.encode(model_, written);
     }
     const nn::Json& list = object_[ids];
     if (!list.is_array())
       refuse(fmt::format("\"{}\" must be a list of ids, but is {}", ids, nn::quote_json(list)));
     nn::Tokens tokens;
     for (const nn::Json& id : list) tokens.push_back(id_of(id, ids));
-    const nn::Tokenizer* tokenizer = model_.has_tokenizer() ? &model_.tokenizer() : nullptr;
-    return options_.with_bos(std::move(tokens), bos, tokenizer);
+    return options_.with_bos(std::move(tokens), model_.config().bos, tokenizer_of(model_));
   }
   int token(const char* text, const char* id) const {
     if (!by_text(text, id)) return id_of(object_[id], id);

@@ -168,10 +168,10 @@ Json tokens_json(const interp::Pair& pair) {
 Json str_tokens_json(const nn::Model& model, const interp::Pair& pair) {
   const nn::Tokenizer* t = tokenizer_of(model);
   if (t == nullptr) return {};
-  return {{"clean", t->str_tokens(pair.clean)},
-          {"corrupt", t->str_tokens(pair.corrupt)},
-          {"answer", json_text(t->token_bytes(pair.answer))},
-          {"wrong", json_text(t->token_bytes(pair.wrong))}};
+  return {{"clean", t->shown_tokens(pair.clean)},
+          {"corrupt", t->shown_tokens(pair.corrupt)},
+          {"answer", json_text(t->shown(pair.answer))},
+          {"wrong", json_text(t->shown(pair.wrong))}};
 }
 
 // ---- one pair, for people -----------------------------------------------------------------------

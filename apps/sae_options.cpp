@@ -76,10 +76,7 @@ sae::TextSourceSpec ActivationOptions::spec(const nn::Model& model,
   spec.special = special_;
   spec.seed = seed;
   const auto bos = model.config().bos;
-  if (prepend_bos_) {
-    if (!bos) throw TokenError("this model's configuration names no beginning-of-text token");
-    spec.bos = bos;
-  }
+  spec.bos = bos_of_lines(model, prepend_bos_);
   if (exclude_special_) {
     if (!model.has_tokenizer() && !bos)
       throw TokenError(

@@ -72,7 +72,8 @@ std::string shortened(std::string_view text, int columns) {
 }
 
 std::string token_label(const nn::Tokenizer* tokenizer, int id) {
-  return tokenizer == nullptr ? fmt::format("{}", id) : nn::quote(tokenizer->token_bytes(id));
+  if (tokenizer == nullptr) return fmt::format("{}", id);
+  return tokenizer->has_token(id) ? nn::quote(tokenizer->token_bytes(id)) : tokenizer->shown(id);
 }
 
 std::string Table::text(const Style& style) const {

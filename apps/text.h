@@ -40,7 +40,8 @@ std::string shortened(std::string_view text, int columns);
 // not UTF-8 as \xHH.
 using nn::visible;
 
-// A token in quotes, so that its spaces show: " Austin". Without a tokenizer, the id.
+// A token in quotes, so that its spaces show: " Austin". Without a tokenizer, the id; <id 6015> for
+// one that the tokenizer does not have.
 std::string token_label(const nn::Tokenizer* tokenizer, int id);
 
 // Rows in columns as wide as their widest cell, two spaces apart.

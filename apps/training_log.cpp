@@ -133,7 +133,7 @@ Evaluation TrainingLog::evaluate() {
     const int room = model.config().context - static_cast<int>(ids.size());
     const nn::Tokens made =
         nn::generate(model, ids, std::clamp(room, 0, kSampleTokens), {}, random::Key{0});
-    const std::string continuation = model.tokenizer().decode(made);
+    const std::string continuation = model.tokenizer().shown_text(made);
     json["samples"].push_back({{"prompt", json_text(prompt)}, {"text", json_text(continuation)}});
     show(fmt::format("  {} → {}", visible(prompt), visible(continuation)));
   }

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "nn/utf8.h"
 #include "tensor/run_folder.h"
 
 namespace vitrine::app {
@@ -28,9 +29,10 @@ void TrainingOptions::add_to(CommandLine& line) {
   line.option("--validation", given_.validation, "SHARE",
               "share of each text that is kept for validation (default: 0.01)")
       ->check(CLI::Range(0.0, 0.5));
-  line.option("--begun", given_.begun, "SHARE",
-              "share of documents that begin with <|endoftext|> (default: 0.5)")
-      ->check(CLI::Range(0.0, 1.0));
+  begun_ = line.option("--begun", given_.begun, "SHARE",
+                       "share of documents that begin with <|endoftext|> (default: 0.5; 1 for a\n"
+                       "tokenizer that puts it before every prompt)")
+               ->check(CLI::Range(0.0, 1.0));
   line.heading("Model");
   line.option("--from", from, "DIR",
               "a model that learns on, with its shape and its tokenizer, instead of new weights");
@@ -164,6 +166,13 @@ nn::TrainingSettings TrainingOptions::settings(const CommandLine& line,
   s.rules.dropout.embedding = s.rules.dropout.residual = dropout_;
   s.seed = common.seed;
   s.model.bos = s.model.eos = tokenizer.end_of_text();
+  const bool ends_first = tokenizer.first() == std::vector<int>{tokenizer.end_of_text().value_or(-1)};
+  if (ends_first && begun_->count() == 0) s.begun = 1;
+  if (!ends_first && !tokenizer.first().empty() && !common.quiet) {
+    log(fmt::format("note: this tokenizer puts {} before every prompt; the documents that are "
+                    "trained on do not get it",
+                    nn::quote(tokenizer.shown_text(tokenizer.first()))));
+  }
   s.schedule.steps = steps_;
   s.schedule.warmup = warmup_ < 0 ? steps_ / 50 : warmup_;
   if (s.schedule.warmup > steps_) line.fail("--warmup is longer than --steps");

@@ -109,7 +109,7 @@ std::string text(const Report& r, const Style& style, int columns) {
 Json json(const Report& r) {
   const nn::Tokenizer* t = tokenizer_of(r.model);
   Json json = {{"tokens", r.tokens},
-               {"str_tokens", t == nullptr ? Json() : Json(t->str_tokens(r.tokens))},
+               {"str_tokens", t == nullptr ? Json() : Json(t->shown_tokens(r.tokens))},
                {"layer", r.layer},
                {"heads", r.heads},
                {"pattern", nested(r.pattern)}};

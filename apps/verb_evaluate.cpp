@@ -27,13 +27,25 @@ std::string table(const nn::TextLoss& loss, const Style& style) {
   return table.text(style);
 }
 
+// A text begins with what the tokenizer puts before a prompt.
+nn::Tokens tokens_of(const nn::Model& model, const nn::Document& document,
+                     const std::string& file) {
+  if (document.is_tokens) return {document.tokens.begin(), document.tokens.end()};
+  try {
+    return model.encode_prompt(document.text);
+  } catch (const TokenError& error) {
+    throw TokenError(fmt::format("{}, line {}: {}", file, document.line, error.what()));
+  }
+}
+
 }  // namespace
 
 void verb_evaluate(const Arguments& arguments) {
   CommandLine line(arguments,
                    "How well a model predicts a text: loss and perplexity, per token and per byte\n"
                    "(which does not depend on the tokenizer). Long documents are read in windows;\n"
-                   "the first token of a document follows nothing and is not counted.\n\n"
+                   "the first token of a document follows nothing and is not counted. A tokenizer\n"
+                   "that puts a token before every prompt puts it before every document.\n\n"
                    "FILE is text, or JSONL with {\"text\": ...} or {\"tokens\": [...]} a line.\n\n"
                    "json: {meta, documents, tokens, bytes, loss, ppl_token, ppl_byte,\n"
                    "bits_per_byte}; what is per byte is null without a tokenizer.\n",
@@ -55,12 +67,10 @@ void verb_evaluate(const Arguments& arguments) {
   if (!line.parse()) return;
   const Interruptible interruptible;
   const nn::Model model = common.load();
-  std::optional<int> bos;
-  if (prepend_bos) {
-    bos = model.config().bos;
-    if (!bos && model.has_tokenizer()) bos = model.tokenizer().end_of_text();
-    if (!bos) throw TokenError("--prepend-bos: this model names no beginning-of-text token");
-  }
+  nn::Tokens before;
+  if (prepend_bos) before = beginning_of_text(tokenizer_of(model), model.config().bos);
+  if (prepend_bos && before.empty())
+    throw TokenError("--prepend-bos: this model names no beginning-of-text token");
   Progress progress("evaluating", "bytes", common.quiet);
   windows.progress = [&](std::int64_t) { interruptible.check(); };
   nn::TextLossMeter meter(model, windows);
@@ -68,14 +78,10 @@ void verb_evaluate(const Arguments& arguments) {
   const std::uintmax_t size = std::filesystem::file_size(file, unknown);
   const double total = unknown ? 0.0 : static_cast<double>(size);
   nn::for_each_document(file, data.split(), [&](const nn::Document& d) {
-    nn::Tokens tokens;
-    if (bos) tokens.push_back(*bos);
-    if (d.is_tokens) {
-      tokens.insert(tokens.end(), d.tokens.begin(), d.tokens.end());
-    } else {
-      const auto ids = model.tokenizer().encode(d.text);
-      tokens.insert(tokens.end(), ids.begin(), ids.end());
-    }
+    nn::Tokens tokens = tokens_of(model, d, file);
+    // Of a text, the tokenizer's own are there already.
+    if (d.is_tokens || model.tokenizer().first().empty())
+      tokens.insert(tokens.begin(), before.begin(), before.end());
     meter.add(tokens);
     interruptible.check();
     progress.update(static_cast<double>(d.end), total);

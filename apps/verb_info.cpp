@@ -67,10 +67,11 @@ Json as_json(const nn::Model& model, const Graph& graph, const Plan::Stats& stat
   json["parameters"] = {{"count", model.config().parameter_count()},
                         {"bytes", parameter_bytes(model)},
                         {"tensors", tensors}};
-  json["tokenizer"] = model.has_tokenizer()
-                          ? Json{{"tokens", model.tokenizer().vocabulary_size()},
-                                 {"added_tokens", model.tokenizer().added_tokens().size()}}
-                          : Json();
+  json["tokenizer"] =
+      model.has_tokenizer()         ? Json{{"tokens", model.tokenizer().vocabulary_size()},
+                                   {"added_tokens", model.tokenizer().added_tokens().size()}}
+      : model.has_tokenizer_fault() ? Json{{"unusable", json_text(model.why_no_tokenizer())}}
+                                    : Json();
   json["sites"] = Json::array();
   for (const SiteEntry& site : graph.sites()) {
     json["sites"].push_back({{"name", site.name}, {"shape", as_list(fetched_shape(site, length))}});
@@ -130,7 +131,8 @@ std::string as_table(const nn::Model& model, const Graph& graph, const Plan::Sta
       model.has_tokenizer()
           ? fmt::format("{} tokens, {} of them added", grouped(model.tokenizer().vocabulary_size()),
                         model.tokenizer().added_tokens().size())
-          : "none: give token ids (--tokens)";
+      : model.has_tokenizer_fault() ? "cannot be used: give token ids (--tokens)"
+                                    : "none: give token ids (--tokens)";
   std::string scale = c.scale_attention ? "1/sqrt(head width)" : "1";
   if (c.scale_by_layer) scale += " / (layer + 1)";
 

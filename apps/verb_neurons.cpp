@@ -121,9 +121,8 @@ void over_corpus(const CommandLine& line, const Options& o) {
                             .special = o.prompt.special(),
                             .checkpoint = o.checkpoint,
                             .save_every = o.save_every};
-  const nn::Tokens before = o.prompt.with_bos({}, model.config().bos,
-                                              model.has_tokenizer() ? &model.tokenizer() : nullptr);
-  if (!before.empty()) spec.bos = before[0];
+  spec.bos = bos_of_lines(model, o.prompt.prepends_bos());
+  note_bare_lines(model, o.prompt.prepends_bos(), o.common.quiet);
   const interp::Contexts found = collect(model, o, spec);
   if (found.resumed > 0 && !o.common.quiet) {
     log(fmt::format("{} of {} lines had been read before: {}", grouped(found.resumed),

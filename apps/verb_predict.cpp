@@ -24,7 +24,7 @@ std::string token_row(const nn::Tokenizer* tokenizer, const nn::Tokens& tokens,
 std::string table(const nn::Tokenizer* tokenizer, const nn::Tokens& tokens,
                   const std::vector<nn::Candidate>& top, const Style& style) {
   const std::string best = tokenizer == nullptr ? fmt::format("{}", top[0].id)
-                                                : visible(tokenizer->token_bytes(top[0].id));
+                                                : visible(tokenizer->shown(top[0].id));
   std::string text =
       fmt::format("`{}` → `{}`\n\n", style.bold(one_line(tokenizer, tokens)), style.strong(best));
   text += fmt::format(
@@ -83,7 +83,7 @@ void verb_predict(const Arguments& arguments) {
     return write_result(common.out, table(tokenizer, tokens, top, common.style()));
   }
   Json json = {{"meta", common.meta(line)}, {"tokens", tokens}};
-  json["str_tokens"] = tokenizer == nullptr ? Json() : Json(tokenizer->str_tokens(tokens));
+  json["str_tokens"] = tokenizer == nullptr ? Json() : Json(tokenizer->shown_tokens(tokens));
   json["top"] = candidates_json(tokenizer, top);
   write_result(common.out, to_line(json));
 }

@@ -142,7 +142,7 @@ Json feature_json(const nn::Model& model, const sae::Sae& sae, std::int64_t j, c
            {"activation", peaks[k].activation},
            {"tokens", w.tokens},
            {"str_tokens",
-            model.has_tokenizer() ? Json(model.tokenizer().str_tokens(w.tokens)) : Json()},
+            model.has_tokenizer() ? Json(model.tokenizer().shown_tokens(w.tokens)) : Json()},
            {"peak", w.peak}});
     }
     json["contexts"] = contexts;
@@ -215,8 +215,8 @@ void over_features(const CommandLine& line, const Options& o, const nn::Model& m
     const Interruptible interruptible;
     Progress progress("reading", "tokens", o.common.quiet);
     sae::FeatureSpec spec{.contexts = o.contexts, .special = o.prompt.special()};
-    const nn::Tokens before = o.prompt.with_bos({}, model.config().bos, tokenizer_of(model));
-    if (!before.empty()) spec.bos = before[0];
+    spec.bos = bos_of_lines(model, o.prompt.prepends_bos());
+    note_bare_lines(model, o.prompt.prepends_bos(), o.common.quiet);
     spec.cancel = &interruptible.requested();
     spec.progress = [&](std::int64_t done, std::int64_t total) {
       progress.update(static_cast<double>(done), static_cast<double>(total));
@@ -352,7 +352,10 @@ void verb_sae_features(const Arguments& arguments) {
   if (o.position >= 0 && !o.prompt.given()) line.fail("--pos is about a prompt; give --prompt too");
   const nn::Model model = o.common.load();
   const sae::Sae sae = load_sae(o.sae, o.common.model);
-  note_its_model(sae, o.prompt.prepends_bos(), o.common.gauge);
+  const nn::Tokenizer* tokenizer = tokenizer_of(model);
+  const bool by_tokenizer =
+      o.prompt.by_text() && tokenizer != nullptr && !tokenizer->first().empty();
+  note_its_model(sae, o.prompt.prepends_bos() || by_tokenizer, o.common.gauge);
   for (const std::int64_t j : o.features) {
     if (j < 0 || j >= sae.config.d_sae)
       line.fail(

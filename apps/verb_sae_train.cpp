@@ -50,6 +50,7 @@ sae::Trainer begin(const CommandLine& line, const SaeTrainOptions& o, Input& inp
     return std::int64_t{0};
   });
   if (model != nullptr) {
+    note_bare_lines(*model, o.activations.prepends_bos(), o.common.quiet);
     s.model_name = o.common.model_name();
     s.prepend_bos = o.activations.prepends_bos();
     s.context_size = o.activations.context(*model);

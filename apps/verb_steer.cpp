@@ -81,9 +81,8 @@ class DirectionOptions {
   // and Error (input) for a direction that is zero.
   SteeringDirection make(const nn::Model& model, const Site& site) const {
     if (!model.has_tokenizer() && (plus_.by_text() || minus_.by_text() || toward_.by_text())) {
-      throw TokenError(
-          "this model has no tokenizer (tokenizer.json, or vocab.json and merges.txt); give ids: "
-          "--plus-tokens and --minus-tokens, or --toward-token");
+      throw TokenError(model.why_no_tokenizer() +
+                       "; give ids: --plus-tokens and --minus-tokens, or --toward-token");
     }
     SteeringDirection d;
     d.json = {{"source", nullptr}, {"plus", nullptr},   {"minus", nullptr}, {"positions", nullptr},
@@ -121,7 +120,7 @@ class DirectionOptions {
                                  mean ? interp::Positions::mean : interp::Positions::last);
     const auto shown = [&](const nn::Tokens& tokens) {
       constexpr int kWidest = 44;
-      return shortened(tokenizer_of(model) != nullptr ? nn::quote(model.tokenizer().decode(tokens))
+      return shortened(tokenizer_of(model) != nullptr ? nn::quote(model.tokenizer().shown_text(tokens))
                                                       : fmt::format("[{}]", fmt::join(tokens, " ")),
                        kWidest);
     };
@@ -163,7 +162,7 @@ struct Report {
 
 std::string as_text(const Report& r, const nn::Tokens& tokens) {
   const nn::Tokenizer* tokenizer = tokenizer_of(r.model);
-  return tokenizer != nullptr ? nn::replace_invalid_utf8(tokenizer->decode(tokens))
+  return tokenizer != nullptr ? nn::replace_invalid_utf8(tokenizer->shown_text(tokens))
                               : fmt::format("{}", fmt::join(tokens, " "));
 }
 

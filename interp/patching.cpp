@@ -57,7 +57,7 @@ std::string side_by_side(const nn::Model& model, const Pair& pair) {
   const auto shown = [&](const nn::Tokens& tokens) {
     std::vector<std::string> parts;
     for (const int t : tokens) {
-      parts.push_back(model.has_tokenizer() ? nn::quote(model.tokenizer().token_bytes(t))
+      parts.push_back(model.has_tokenizer() ? nn::quote(model.tokenizer().shown(t))
                                             : fmt::format("{}", t));
     }
     return parts;

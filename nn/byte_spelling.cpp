@@ -32,6 +32,18 @@ int byte_of_character(char32_t character) {
   return character < kCharacters ? kByteOfCharacter[character] : -1;
 }
 
+std::optional<std::string> bytes_of_spelling(std::string_view spelling) {
+  std::string bytes;
+  for (std::size_t i = 0; i < spelling.size();) {
+    const Character c = read_character(spelling, i);
+    const int byte = byte_of_character(c.code_point);
+    if (byte < 0) return std::nullopt;
+    bytes.push_back(static_cast<char>(byte));
+    i += c.length;
+  }
+  return bytes;
+}
+
 std::string spell_bytes(std::string_view bytes) {
   std::string spelling;
   for (const char byte : bytes) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -12,6 +13,9 @@ namespace vitrine::nn {
 
 // The byte that a character stands for, or -1.
 int byte_of_character(char32_t character);
+
+// The bytes of a whole spelling; none when a character of it stands for no byte.
+std::optional<std::string> bytes_of_spelling(std::string_view spelling);
 
 // Any bytes as a file spells them. Valid UTF-8.
 std::string spell_bytes(std::string_view bytes);

@@ -11,8 +11,7 @@ namespace {
 
 Tokens tokens_of(const Model& model, const Document& document, bool special) {
   if (document.is_tokens) return {document.tokens.begin(), document.tokens.end()};
-  return model.tokenizer().encode(document.text,
-                                  special ? Special::as_tokens : Special::as_text);
+  return model.tokenizer().encode(document.text, special ? Special::as_tokens : Special::as_text);
 }
 
 using Visit = std::function<void(const CorpusLine&)>;
@@ -24,13 +23,17 @@ void for_each_wanted(const Model& model, const std::filesystem::path& file, bool
     if (!wanted(document.line)) return;
     if (!document.is_tokens && !model.has_tokenizer()) {
       throw TokenError(fmt::format(
-          "{}, line {}: this is text, and the model has no tokenizer (tokenizer.json, or "
-          "vocab.json and merges.txt); give a .jsonl file with {{\"tokens\": [1, 2, 3]}} a line",
-          file.string(), document.line));
+          "{}, line {}: this is text, and {}; give a .jsonl file with {{\"tokens\": [1, 2, 3]}} a "
+          "line",
+          file.string(), document.line, model.why_no_tokenizer()));
     }
     const Tokens tokens = tokens_of(model, document, special);
     for (const int id : tokens) {
       if (id < model.config().vocabulary) continue;  // none is negative
+      if (!document.is_tokens) {
+        throw TokenError(fmt::format("{}, line {}: {}", file.string(), document.line,
+                                     model.why_not_embedded(id)));
+      }
       throw TokenError(
           fmt::format("{}, line {}: there is no token {}; this model knows ids 0 to {}",
                       file.string(), document.line, id, model.config().vocabulary - 1));

@@ -2,10 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "nn/strict_json.h"
 #include "tensor/error.h"
 #include "tensor/file.h"
 
@@ -48,20 +51,45 @@ fs::path hub_cache() {
   return fs::path(environment("HOME")) / ".cache/huggingface/hub";
 }
 
-// A repository of the cache keeps its files under snapshots/REVISION; refs/main names the current
-// one.
-fs::path snapshot(const fs::path& repository) {
+// The weights of a snapshot that are not there, for a message; "" when all are. A file that is
+// still being fetched is a link to nothing.
+std::string missing_weights(const fs::path& snapshot) {
   std::error_code error;
+  if (fs::exists(snapshot / "model.safetensors", error)) return "";
+  const fs::path index = snapshot / "model.safetensors.index.json";
+  if (fs::exists(index, error)) {
+    try {
+      const Json map = member(parse_json(read_text(index), index.string()), "weight_map");
+      for (const Json& part : map) {
+        if (part.is_string() && !fs::exists(snapshot / part.get<std::string>(), error))
+          return part.get<std::string>();
+      }
+    } catch (const FileError&) {  // whoever reads the weights says what is wrong with it
+    }
+    return "";
+  }
+  for (const char* other : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
+    if (fs::exists(snapshot / other, error)) return "";  // there, but refused elsewhere
+  }
+  return "model.safetensors";
+}
+
+// A repository of the cache keeps its files under snapshots/REVISION; refs/main names the current
+// one. These are its snapshots with a configuration, the current one first.
+std::vector<fs::path> snapshots(const fs::path& repository) {
+  std::error_code error;
+  std::vector<fs::path> found;
+  for (const auto& entry : fs::directory_iterator(repository / "snapshots", error)) {
+    if (fs::exists(entry.path() / "config.json", error)) found.push_back(entry.path());
+  }
+  std::sort(found.begin(), found.end());
   if (fs::exists(repository / "refs/main", error)) {
     std::string revision = read_text(repository / "refs/main");
     while (!revision.empty() && revision.back() <= ' ') revision.pop_back();
-    if (fs::exists(repository / "snapshots" / revision / "config.json", error))
-      return repository / "snapshots" / revision;
+    std::stable_partition(found.begin(), found.end(),
+                          [&](const fs::path& p) { return p.filename() == revision; });
   }
-  for (const auto& entry : fs::directory_iterator(repository / "snapshots", error)) {
-    if (fs::exists(entry.path() / "config.json")) return entry.path();
-  }
-  return {};
+  return found;
 }
 
 fs::path published_gpt2() {
@@ -72,11 +100,15 @@ fs::path published_gpt2() {
         "folder (config.json, model.safetensors, vocab.json, merges.txt)",
         dir));
   }
-  std::vector<fs::path> tried;
+  std::vector<fs::path> tried, found;
   for (const char* name : {"models--gpt2", "models--openai-community--gpt2"}) {
     tried.push_back(hub_cache() / name);
-    if (const fs::path found = snapshot(tried.back()); !found.empty()) return found;
+    for (fs::path& p : snapshots(tried.back())) found.push_back(std::move(p));
   }
+  for (const fs::path& p : found) {
+    if (missing_weights(p).empty()) return p;
+  }
+  if (!found.empty()) return found.front();  // its tokenizer, say, may be there
   throw FileError(fmt::format(
       "gpt2 is not on this machine: VITRINE_GPT2 is not set, and HuggingFace's cache does not have "
       "it; looked for{}\n"
@@ -88,6 +120,17 @@ fs::path published_gpt2() {
 }
 
 }  // namespace
+
+void require_whole_download(const fs::path& folder) {
+  if (folder.parent_path().filename() != "snapshots") return;
+  const std::string missing = missing_weights(folder);
+  if (missing.empty()) return;
+  throw FileError(
+      fmt::format("{}: this download is incomplete: {} is missing; fetch it with 'hf download', as "
+                  "what is there "
+                  "was fetched, or copy it into this folder",
+                  folder.string(), missing));
+}
 
 fs::path find_model(std::string_view name) {
   if (name.empty()) return default_model();

@@ -7,6 +7,7 @@
 #include "autograd/fold.h"
 #include "nn/checkpoint.h"
 #include "nn/find_model.h"
+#include "nn/utf8.h"
 #include "tensor/error.h"
 
 namespace vitrine::nn {
@@ -34,28 +35,53 @@ Model::Model(Config config, Parameters parameters, std::optional<Tokenizer> toke
       pool_(std::make_unique<ThreadPool>(options.threads)),
       plans_(std::make_unique<PlanCache>(48, options.memory)),
       graphs_(std::make_unique<Graphs>()) {
-  if (tokenizer_ && tokenizer_->vocabulary_size() > config_.vocabulary) {
-    throw TokenError(
-        fmt::format("the tokenizer has {} tokens, but the model only {} embeddings: they do not "
-                    "belong together",
-                    tokenizer_->vocabulary_size(), config_.vocabulary));
-  }
   if (gauge_.is_raw()) return;
   const Graph computed = reweight(build_gpt2(config_, {1, 1, 1}, dtype_), config_, gauge_);
-  parameters_.merge(
-      folded_values(computed, reweighted_names(computed), parameters_, pool_.get()));
+  parameters_.merge(folded_values(computed, reweighted_names(computed), parameters_, pool_.get()));
+}
+
+std::string Model::why_no_tokenizer() const {
+  if (tokenizer_) return "";
+  if (!tokenizer_fault_.empty())
+    return fmt::format("this model's tokenizer cannot be used: {}", tokenizer_fault_);
+  return "this model has no tokenizer (tokenizer.json, or vocab.json and merges.txt)";
 }
 
 const Tokenizer& Model::tokenizer() const {
   if (tokenizer_) return *tokenizer_;
-  throw TokenError(fmt::format(
-      "{}: this model has no tokenizer (tokenizer.json, or vocab.json and merges.txt); give token "
-      "ids instead of text (--tokens 1,2,3)",
-      name_.empty() ? "the model" : name_));
+  throw TokenError(fmt::format("{}: {}; give token ids instead of text (--tokens 1,2,3)",
+                               name_.empty() ? "the model" : name_, why_no_tokenizer()));
+}
+
+int Model::token(std::string_view text) const {
+  const int id = tokenizer().to_single_token(text);
+  check_embedded({&id, 1});
+  return id;
 }
 
 Tokens Model::tokens(const Prompt& prompt) const {
-  return prompt.text ? tokenizer().encode(*prompt.text) : prompt.tokens;
+  return prompt.text ? encode_prompt(*prompt.text) : prompt.tokens;
+}
+
+Tokens Model::encode_prompt(std::string_view text, Special special) const {
+  Tokens tokens = tokenizer().encode_prompt(text, special);
+  check_embedded(tokens);
+  return tokens;
+}
+
+void Model::check_embedded(std::span<const int> tokens) const {
+  for (const int id : tokens) {
+    if (id >= config_.vocabulary) throw TokenError(why_not_embedded(id));
+  }
+}
+
+std::string Model::why_not_embedded(int id) const {
+  return fmt::format(
+      "the token {} (id {}) has no embedding: the tokenizer has {} ids, the model {} (0 to {}); "
+      "leave it out of the text, or enlarge the model's vocabulary (in Python: "
+      "model.resize_token_embeddings(len(tokenizer)))",
+      quote(tokenizer().shown(id)), id, tokenizer().vocabulary_size(), config_.vocabulary,
+      config_.vocabulary - 1);
 }
 
 Graph Model::build(const BatchSize& size) const {
@@ -74,8 +100,8 @@ std::shared_ptr<const Graph> Model::graph_for(const BatchSize& size) const {
   return graphs_->by_size.put(size, std::make_shared<const Graph>(build(size)));
 }
 
-std::shared_ptr<const Graph> Model::derived(
-    const BatchSize& size, const How& how, const std::function<Graph(const Graph&)>& make) const {
+std::shared_ptr<const Graph> Model::derived(const BatchSize& size, const How& how,
+                                            const std::function<Graph(const Graph&)>& make) const {
   const std::pair key(size, how);
   {
     const std::lock_guard lock(graphs_->mutex);
@@ -139,12 +165,20 @@ GridValues Model::sweep(const Prompt& prompt, const SiteSet& sites, const std::v
 
 Model load_gpt2(std::string_view name, const LoadOptions& options) {
   const auto folder = find_model(name);
+  require_whole_download(folder);
   const Config config = load_config(folder);
   std::optional<Tokenizer> tokenizer;
-  if (Tokenizer::exists(folder)) tokenizer = Tokenizer::load(folder);
+  std::string fault;
+  try {
+    if (Tokenizer::exists(folder)) tokenizer = Tokenizer::load(folder);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::input) throw;
+    fault = error.what();
+  }
   Model model(config, load_checkpoint(folder, config, options.dtype), std::move(tokenizer),
               options);
   model.set_name(name.empty() ? "default" : std::string(name));
+  model.set_tokenizer_fault(std::move(fault));
   return model;
 }
 

@@ -71,9 +71,21 @@ class Model {
   void set_name(std::string name) { name_ = std::move(name); }
 
   bool has_tokenizer() const { return tokenizer_.has_value(); }
-  const Tokenizer& tokenizer() const;  // throws TokenError when the model came without one
-  int token(std::string_view text) const { return tokenizer().to_single_token(text); }
+  const Tokenizer& tokenizer() const;  // throws TokenError, saying why, when there is none
+  // Why there is none: the files are not there, or what is wrong with them. "" when there is one.
+  std::string why_no_tokenizer() const;
+  void set_tokenizer_fault(std::string fault) { tokenizer_fault_ = std::move(fault); }
+  // Whether there are files of a tokenizer that cannot be used.
+  bool has_tokenizer_fault() const { return !tokenizer_fault_.empty(); }
+
+  // The token of a text, and the ids of a prompt; a text begins with Tokenizer::first(). Throw
+  // TokenError when there is no tokenizer, and for a token of it that the model has no embedding
+  // for.
+  int token(std::string_view text) const;
   Tokens tokens(const Prompt& prompt) const;
+  Tokens encode_prompt(std::string_view text, Special special = Special::as_text) const;
+  void check_embedded(std::span<const int> tokens) const;
+  std::string why_not_embedded(int id) const;  // of an id that the tokenizer alone knows
 
   // The graph of a batch of `batch` prompts of `tokens` tokens each, in this model's gauge.
   struct Uniform {
@@ -153,6 +165,7 @@ class Model {
   Config config_;
   Parameters parameters_;
   std::optional<Tokenizer> tokenizer_;
+  std::string tokenizer_fault_;
   DType dtype_;
   Gauge gauge_;
   std::unique_ptr<ThreadPool> pool_;
@@ -161,7 +174,8 @@ class Model {
 };
 
 // Loads a GPT-2 from a HuggingFace folder; "" is the default model, "gpt2" the published one in the
-// local cache (see find_model.h). Models without tokenizer files work by token ids.
+// local cache (see find_model.h). Models without tokenizer files, or with some that cannot be used,
+// work by token ids.
 Model load_gpt2(std::string_view name = "", const LoadOptions& options = {});
 
 // Mean next-token cross-entropy in nats over all prompts, and per token [n] in the order of the

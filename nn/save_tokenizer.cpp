@@ -51,6 +51,9 @@ class Spellings {
             folder.string(), quote(added.content)));
       }
       spellings_[added.id] = added.content;
+      const bool literal = *tokenizer.tokens()[added.id] == added.content;
+      const auto bytes = bytes_of_spelling(added.content);
+      if (literal && bytes && *bytes != added.content) not_in_vocabulary_.insert(added.id);
     }
     std::unordered_set<std::string_view> seen;
     for (const auto& spelling : spellings_) {
@@ -64,17 +67,20 @@ class Spellings {
 
   const std::string& of(int id) const { return *spellings_[id]; }
 
-  // "spelling": id, of each token in order of id.
+  // "spelling": id, of each token in order of id. Without added tokens that would be read as bytes
+  // there: they are among the added tokens alone.
   std::vector<std::string> entries() const {
     std::vector<std::string> entries;
     for (std::size_t id = 0; id < spellings_.size(); ++id) {
-      if (spellings_[id]) entries.push_back(fmt::format("{}: {}", in_json(*spellings_[id]), id));
+      if (spellings_[id] && !not_in_vocabulary_.contains(static_cast<int>(id)))
+        entries.push_back(fmt::format("{}: {}", in_json(*spellings_[id]), id));
     }
     return entries;
   }
 
  private:
   std::vector<std::optional<std::string>> spellings_;
+  std::unordered_set<int> not_in_vocabulary_;
 };
 
 std::vector<std::string> merge_lines(const Tokenizer& tokenizer, const Spellings& spellings) {
@@ -89,6 +95,29 @@ std::string merges_txt(const std::vector<std::string>& lines) {
   std::string text = "#version: 0.2\n";
   for (const std::string& line : lines) text += line + "\n";
   return text;
+}
+
+// What puts first() before a text; else the offsets of the text are all that it changes.
+std::string post_processor(const Tokenizer& tokenizer, const Spellings& spellings) {
+  if (tokenizer.first().empty()) {
+    return R"({
+    "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true
+  })";
+  }
+  nlohmann::ordered_json single = nlohmann::ordered_json::array(), pair = single;
+  nlohmann::ordered_json known = nlohmann::ordered_json::object();
+  for (const int type : {0, 1}) {
+    for (const int id : tokenizer.first()) {
+      const std::string& token = spellings.of(id);
+      pair.push_back({{"SpecialToken", {{"id", token}, {"type_id", type}}}});
+      known[token] = {{"id", token}, {"ids", {id}}, {"tokens", {token}}};
+    }
+    pair.push_back({{"Sequence", {{"id", type == 0 ? "A" : "B"}, {"type_id", type}}}});
+    if (type == 0) single = pair;
+  }
+  return nlohmann::ordered_json{
+      {"type", "TemplateProcessing"}, {"single", single}, {"pair", pair}, {"special_tokens", known}}
+      .dump();
 }
 
 // Merges are written as texts, not pairs: older versions of tokenizers read nothing else.
@@ -112,9 +141,7 @@ std::string tokenizer_json(const Tokenizer& tokenizer, const Spellings& spelling
   "pre_tokenizer": {{
     "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true
   }},
-  "post_processor": {{
-    "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true
-  }},
+  "post_processor": {},
   "decoder": {{
     "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true
   }},
@@ -134,8 +161,9 @@ std::string tokenizer_json(const Tokenizer& tokenizer, const Spellings& spelling
   }}
 }}
 )",
-                     joined(added, "    "), tokenizer.ignore_merges(),
-                     joined(spellings.entries(), "      "), joined(merges, "      "));
+                     joined(added, "    "), post_processor(tokenizer, spellings),
+                     tokenizer.ignore_merges(), joined(spellings.entries(), "      "),
+                     joined(merges, "      "));
 }
 
 }  // namespace
@@ -150,7 +178,7 @@ void save_tokenizer(const Tokenizer& tokenizer, const fs::path& folder) {
     throw SaveError(
         fmt::format("cannot make the folder '{}': {}", folder.string(), error.message()));
   }
-  if (!tokenizer.ignore_merges()) {
+  if (!tokenizer.ignore_merges() && tokenizer.first().empty()) {
     std::vector<std::string> others;
     for (const AddedToken& added : tokenizer.added_tokens()) {
       if (added.content == kEndOfText) continue;

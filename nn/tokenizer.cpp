@@ -6,6 +6,7 @@
 #include <bit>
 #include <utility>
 
+#include "nn/byte_spelling.h"
 #include "nn/pretokenize.h"
 #include "nn/utf8.h"
 #include "tensor/error.h"
@@ -40,16 +41,23 @@ Tokenizer::Tokenizer(Vocabulary vocabulary, std::string_view name)
       added_(std::move(vocabulary.added)),
       merges_(std::move(vocabulary.merges)),
       ignore_merges_(vocabulary.ignore_merges),
+      first_(std::move(vocabulary.first)),
       name_(name) {
   for (const AddedToken& added : added_) {
-    if (!in_use(added.id) || *tokens_[added.id] != added.content || added.content.empty()) {
+    if (!in_use(added.id) || added.content.empty() ||
+        (*tokens_[added.id] != added.content && spell_bytes(*tokens_[added.id]) != added.content)) {
       throw FileError(fmt::format("{}: added token {} does not have the id {} of the vocabulary",
                                   name_, quote(added.content), added.id));
     }
     added_ids_.emplace(added.content, added.id);
   }
+  for (const int id : first_) {
+    if (in_use(id)) continue;
+    throw FileError(fmt::format("{}: the id {} is put before every text, but {}", name_, id,
+                                no_such_token(id)));
+  }
   std::vector<bool> is_added(tokens_.size());
-  for (const AddedToken& added : added_) is_added[added.id] = true;
+  for (const AddedToken& added : added_) is_added[added.id] = *tokens_[added.id] == added.content;
   for (int id = 0; id < vocabulary_size(); ++id) {
     if (tokens_[id] && !is_added[id]) ids_.emplace(*tokens_[id], id);
   }
@@ -75,6 +83,12 @@ std::vector<int> Tokenizer::encode(std::string_view text, Special special) const
   } else {
     encode_with_added(text, 0, false, cache, ids);
   }
+  return ids;
+}
+
+std::vector<int> Tokenizer::encode_prompt(std::string_view text, Special special) const {
+  std::vector<int> ids = encode(text, special);
+  ids.insert(ids.begin(), first_.begin(), first_.end());
   return ids;
 }
 
@@ -193,6 +207,23 @@ std::vector<std::string> Tokenizer::str_tokens(std::string_view text) const {
 const std::string& Tokenizer::token_bytes(int id) const {
   if (!in_use(id)) throw TokenError(no_such_token(id));
   return *tokens_[id];
+}
+
+std::string Tokenizer::shown(int id) const {
+  return in_use(id) ? *tokens_[id] : fmt::format("<id {}>", id);
+}
+
+std::string Tokenizer::shown_text(std::span<const int> ids) const {
+  std::string text;
+  for (const int id : ids) text += shown(id);
+  return text;
+}
+
+std::vector<std::string> Tokenizer::shown_tokens(std::span<const int> ids) const {
+  std::vector<std::string> texts;
+  texts.reserve(ids.size());
+  for (const int id : ids) texts.push_back(replace_invalid_utf8(shown(id)));
+  return texts;
 }
 
 std::string Tokenizer::no_such_token(int id) const {

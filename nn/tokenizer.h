@@ -25,7 +25,9 @@
 
 namespace vitrine::nn {
 
-// A token that stands outside the merges, such as <|endoftext|>: its text is taken literally.
+// A token that stands outside the merges, such as <|endoftext|>: its text is taken literally. It
+// may be how a file spells another token: when "é" is added to a vocabulary in which it is the byte
+// 0xE9, HuggingFace gives the text "é" the id of that byte, and the token stays the byte.
 struct AddedToken {
   int id;
   std::string content;
@@ -38,8 +40,9 @@ struct Vocabulary {
   std::vector<std::optional<std::string>>
       tokens;                     // the bytes of each id; nullopt: the id is unused
   std::vector<Merge> merges;      // by rank
-  std::vector<AddedToken> added;  // their ids have their content in `tokens`
+  std::vector<AddedToken> added;  // their ids have their content, or what it spells, in `tokens`
   bool ignore_merges = false;  // a piece that is a token itself is never split (HuggingFace's name)
+  std::vector<int> first;      // put before every prompt: a beginning-of-text token, or nothing
 };
 
 // What encode makes of the text of an added token that occurs in the input.
@@ -51,10 +54,12 @@ enum class Special {
 // Immutable: one instance may be used by any number of threads.
 class Tokenizer {
  public:
-  // Reads FOLDER/tokenizer.json, or else vocab.json and merges.txt (with added_tokens.json, where
-  // there is one). Throws FileError when files are missing or malformed, ConfigError when they ask
-  // for something that would change the ids and is not supported (another model than BPE, a
-  // normalizer, a prefix space, a post-processor that adds tokens): see tokenizer_files.cpp.
+  // Reads FOLDER/tokenizer.json, or else vocab.json and merges.txt; then the tokens that
+  // tokenizer_config.json, special_tokens_map.json and added_tokens.json name besides, as
+  // HuggingFace does. Throws FileError when files are missing or malformed, ConfigError when they
+  // ask for something that would change the ids and is not supported (another model than BPE, a
+  // normalizer, a prefix space, a post-processor that adds tokens after a text): see
+  // tokenizer_files.cpp.
   static Tokenizer load(const std::filesystem::path& folder);
 
   // Whether `folder` has any of tokenizer.json, vocab.json and merges.txt. Of an incomplete set
@@ -76,6 +81,9 @@ class Tokenizer {
   // TokenError when a byte of the text has no token, which GPT-2's vocabulary cannot cause.
   std::vector<int> encode(std::string_view text, Special special = Special::as_text) const;
 
+  // The ids of a text as HuggingFace gives them for a whole prompt: first(), then encode.
+  std::vector<int> encode_prompt(std::string_view text, Special special = Special::as_text) const;
+
   // The bytes of the tokens, joined. They are UTF-8 only if the ids hold whole characters: use
   // replace_invalid_utf8 (nn/utf8.h) before printing. Throws TokenError for an id that is no token.
   std::string decode(std::span<const int> ids) const;
@@ -87,6 +95,13 @@ class Tokenizer {
 
   // The exact bytes of one token. Throws TokenError like decode.
   const std::string& token_bytes(int id) const;
+
+  // For showing what a model says: like token_bytes, decode and str_tokens, but an id that is no
+  // token, as those that pad a model's vocabulary, comes as "<id 6015>".
+  std::string shown(int id) const;
+  std::string shown_text(std::span<const int> ids) const;
+  std::vector<std::string> shown_tokens(std::span<const int> ids) const;
+  bool has_token(int id) const { return in_use(id); }
 
   // The id of a text that is one token; an added token counts. Throws TokenError otherwise: it
   // shows the pieces, and names the text with (or without) a leading space if that is one token.
@@ -103,6 +118,9 @@ class Tokenizer {
   const std::vector<Merge>& merges() const { return merges_.merges(); }
   const std::vector<AddedToken>& added_tokens() const { return added_; }
   bool ignore_merges() const { return ignore_merges_; }
+
+  // What the files ask to be put before a text (add_bos_token, or the template of tokenizer.json).
+  const std::vector<int>& first() const { return first_; }
 
   // The id of <|endoftext|>, if it is an added token: what GPT-2 was trained to see before a text.
   std::optional<int> end_of_text() const;
@@ -131,6 +149,7 @@ class Tokenizer {
   std::vector<AddedToken> added_;
   MergeTable merges_;
   bool ignore_merges_;
+  std::vector<int> first_;
   IdOf ids_;                       // the tokens that are not added ones
   IdOf added_ids_;                 // the added tokens
   std::array<int, 256> byte_ids_;  // the token of each byte, or -1

@@ -15,6 +15,7 @@
 
 #include "nn/strict_json.h"
 #include "nn/tokenizer.h"
+#include "nn/tokenizer_config.h"
 #include "nn/utf8.h"
 #include "nn/vocabulary_reader.h"
 #include "tensor/error.h"
@@ -65,6 +66,13 @@ bool has_type(const Json& part, std::string_view type) {
   return part.is_object() && member(part, "type").is_string() && part["type"] == type;
 }
 
+// A member that is an object, or else an empty one.
+const Json& member_object(const Json& object, const char* key) {
+  static const Json kEmpty = Json::object();
+  const Json& value = object.is_object() ? member(object, key) : kEmpty;
+  return value.is_object() ? value : kEmpty;
+}
+
 // A sequence of one part is that part; an empty one, null.
 const Json& without_sequence(const Json& part, const char* list_name) {
   if (!has_type(part, "Sequence")) return part;
@@ -83,14 +91,43 @@ void check_normalizer(const Json& file, const std::string& name) {
       name, type_of(normalizer)));
 }
 
-void check_pre_tokenizer(const Json& file, const std::string& name) {
-  const Json& part = without_sequence(member(file, "pre_tokenizer"), "pretokenizers");
-  const std::string where = name + ": pre_tokenizer";
-  if (!has_type(part, "ByteLevel")) {
-    throw ConfigError(fmt::format(
-        "{} {} is not supported: only \"ByteLevel\" is, which splits text as GPT-2 does", where,
-        type_of(part)));
+// The pattern that splits a text into words, as GPT-2's code and as tiktoken write it. The pieces
+// are the same.
+constexpr const char* kPatterns[] = {
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)",
+    R"('(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)"};
+
+// A Split by GPT-2's pattern, which is what a ByteLevel with use_regex does itself.
+void check_split(const Json& part, const std::string& where) {
+  expect_only(part, {"type", "pattern", "behavior", "invert"}, where);
+  const Json& pattern = member(part, "pattern");
+  const Json& regex = pattern.is_object() ? member(pattern, "Regex") : pattern;
+  if (std::none_of(std::begin(kPatterns), std::end(kPatterns),
+                   [&](const char* known) { return regex == known; })) {
+    throw ConfigError(fmt::format("{}: its pattern {} is not supported: only GPT-2's is, {}", where,
+                                  quote_json(pattern), kPatterns[0]));
   }
+  if (const Json& behavior = member(part, "behavior"); behavior != "Isolated") {
+    throw ConfigError(fmt::format("{}: its behavior {} is not supported: only \"Isolated\" is",
+                                  where, quote_json(behavior)));
+  }
+  if (flag(part, "invert", false, where))
+    throw ConfigError(fmt::format("{}: its invert must be false", where));
+}
+
+void check_pre_tokenizer(const Json& file, const std::string& name) {
+  const Json& whole = without_sequence(member(file, "pre_tokenizer"), "pretokenizers");
+  const std::string where = name + ": pre_tokenizer";
+  const Json& list = has_type(whole, "Sequence") ? member(whole, "pretokenizers") : whole;
+  const bool split = list.is_array() && list.size() == 2 && has_type(list[0], "Split");
+  const Json& part = split ? list[1] : whole;
+  if (!has_type(part, "ByteLevel")) {
+    throw ConfigError(
+        fmt::format("{} {} is not supported: only \"ByteLevel\" is, which splits "
+                    "text as GPT-2 does, or \"Split\" with GPT-2's pattern before it",
+                    where, type_of(whole)));
+  }
+  if (split) check_split(list[0], fmt::format("{} \"Split\"", where));
   expect_only(part, {"type", "add_prefix_space", "trim_offsets", "use_regex"}, where);
   if (flag(part, "add_prefix_space", true, where)) {
     throw ConfigError(fmt::format(
@@ -98,9 +135,14 @@ void check_pre_tokenizer(const Json& file, const std::string& name) {
         "supported; write the space in the text where it is wanted",
         where));
   }
-  if (!flag(part, "use_regex", true, where)) {
-    throw ConfigError(fmt::format(
-        "{}: use_regex must be true: text that is not split into words is not supported", where));
+  if (flag(part, "use_regex", true, where) == split) {
+    throw ConfigError(
+        split ? fmt::format("{}: use_regex must be false after a \"Split\", or the text would be "
+                            "split twice",
+                            where)
+              : fmt::format("{}: use_regex must be true: text that is not split into words is not "
+                            "supported",
+                            where));
   }
 }
 
@@ -111,22 +153,52 @@ void check_decoder(const Json& file, const std::string& name) {
       fmt::format("{}: decoder {} is not supported: only \"ByteLevel\" is", name, type_of(part)));
 }
 
-// encode adds no tokens, so a post-processor that does would be ignored. One that only moves
-// offsets (ByteLevel) or whose template for a single text is the text alone changes nothing.
-void check_post_processor(const Json& part, const std::string& name) {
-  if (part.is_null() || has_type(part, "ByteLevel")) return;
-  if (has_type(part, "Sequence") && member(part, "processors").is_array()) {
-    for (const Json& one : part["processors"]) check_post_processor(one, name);
-    return;
-  }
-  if (has_type(part, "TemplateProcessing") && member(part, "single").is_array()) {
-    const Json& single = part["single"];
-    if (single.size() == 1 && single[0].is_object() && single[0].contains("Sequence")) return;
+// The ids that a template for a single text puts before it; the text must be the last of its parts.
+// Throws ConfigError for tokens after it.
+std::vector<int> tokens_of_template(const Json& part, const std::string& where) {
+  const Json& single = member(part, "single");
+  const Json& known = member(part, "special_tokens");
+  if (!single.is_array() || single.empty()) throw FileError(where + ": single must be a list");
+  std::vector<int> ids;
+  for (const Json& piece : single) {
+    const bool last = &piece == &single.back();
+    if (piece.is_object() && last && member(member_object(piece, "Sequence"), "id") == "A")
+      return ids;
+    const Json& token = member(member_object(piece, "SpecialToken"), "id");
+    if (last || !token.is_string()) break;
+    const std::string& content = token.get_ref<const std::string&>();
+    const Json& list = member(member_object(known, content.c_str()), "ids");
+    if (!list.is_array()) {
+      throw FileError(
+          fmt::format("{}: special_tokens does not have the ids of {}", where, quote(content)));
+    }
+    for (const Json& id : list) ids.push_back(read_token_id(id, content, where));
   }
   throw ConfigError(fmt::format(
-      "{}: the post_processor {} adds tokens to every text, which is not supported: set "
-      "post_processor to null, and put the tokens before the prompt yourself",
-      name, type_of(part)));
+      "{}: its template for a single text is not supported: it may put tokens before the text, and "
+      "nothing after it or twice; set post_processor to null, and put the tokens around the prompt "
+      "yourself",
+      where));
+}
+
+// What is put before every text. A post_processor that only moves offsets (ByteLevel) puts nothing.
+std::vector<int> tokens_put_first(const Json& part, const std::string& name) {
+  if (part.is_null() || has_type(part, "ByteLevel")) return {};
+  const std::string where = fmt::format("{}: the post_processor {}", name, type_of(part));
+  if (has_type(part, "Sequence") && member(part, "processors").is_array()) {
+    std::vector<int> all;
+    for (const Json& one : part["processors"]) {
+      std::vector<int> ids = tokens_put_first(one, name);
+      ids.insert(ids.end(), all.begin(), all.end());  // the last of them is the outermost
+      all = std::move(ids);
+    }
+    return all;
+  }
+  if (has_type(part, "TemplateProcessing")) return tokens_of_template(part, where);
+  throw ConfigError(fmt::format(
+      "{} adds tokens to every text, which is not supported: set post_processor to null, and put "
+      "the tokens before the prompt yourself",
+      where));
 }
 
 void read_added_tokens(VocabularyReader& reader, const Json& list, const std::string& name) {
@@ -137,23 +209,9 @@ void read_added_tokens(VocabularyReader& reader, const Json& list, const std::st
     if (!entry.is_object() || !member(entry, "content").is_string()) {
       throw FileError(fmt::format("{}: each must be an object with \"id\" and \"content\"", where));
     }
-    AddedToken token;
-    token.content = entry["content"];
-    token.id = read_token_id(member(entry, "id"), token.content, where);
-    const std::string which = fmt::format("{}: {}", where, quote(token.content));
-    token.special = flag(entry, "special", false, which);
-    token.normalized = flag(entry, "normalized", !token.special, which);
-    expect_only(entry,
-                {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"},
-                which);
-    for (const char* key : {"lstrip", "rstrip", "single_word"}) {
-      if (flag(entry, key, false, which)) {
-        throw ConfigError(fmt::format(
-            "{}: \"{}\" is true, which is not supported: an added token is exactly its text, so "
-            "that decoding gives the text back",
-            which, key));
-      }
-    }
+    const std::string& content = entry["content"].get_ref<const std::string&>();
+    AddedToken token = read_added_token(entry, fmt::format("{}: {}", where, quote(content)));
+    token.id = read_token_id(member(entry, "id"), content, where);
     reader.add_added_token(std::move(token), where);
   }
 }
@@ -219,10 +277,8 @@ std::string in_folder(std::string_view folder, const char* file) {
   return folder.empty() ? file : (std::filesystem::path(folder) / file).string();
 }
 
-}  // namespace
-
-Tokenizer Tokenizer::parse_tokenizer_json(std::string_view json, std::string_view name_view) {
-  const std::string name(name_view);
+Vocabulary read_tokenizer_json(std::string_view json, const std::string& name,
+                               const TokenizerConfig& config) {
   const Json file = parse_json(json, name);
   expect_object(file, name);
   expect_only(file,
@@ -232,35 +288,42 @@ Tokenizer Tokenizer::parse_tokenizer_json(std::string_view json, std::string_vie
   check_normalizer(file, name);
   check_pre_tokenizer(file, name);
   check_decoder(file, name);
-  check_post_processor(member(file, "post_processor"), name);
   VocabularyReader reader;
   read_added_tokens(reader, member(file, "added_tokens"), name);
+  reader.add_named_tokens(config.tokens);
   read_model(reader, member(file, "model"), name);
-  return Tokenizer(reader.take(), name);
+  reader.set_first(tokens_put_first(member(file, "post_processor"), name));
+  return reader.take();
+}
+
+// `name` is the folder.
+Vocabulary read_vocabulary_and_merges(const Json& vocab, std::string_view merges_txt,
+                                      std::string_view name, const TokenizerConfig& config) {
+  VocabularyReader reader;
+  reader.add_named_tokens(config.tokens);
+  reader.read_tokens(vocab, in_folder(name, "vocab.json"));
+  if (config.first) reader.set_first(*config.first);
+  read_merges_txt(reader, merges_txt, in_folder(name, "merges.txt"));
+  return reader.take();
+}
+
+}  // namespace
+
+Tokenizer Tokenizer::parse_tokenizer_json(std::string_view json, std::string_view name) {
+  return {read_tokenizer_json(json, std::string(name), {}), name};
 }
 
 Tokenizer Tokenizer::parse(std::string_view vocab_json, std::string_view merges_txt,
                            std::string_view name, std::string_view added_tokens_json) {
-  VocabularyReader reader;
-  if (!added_tokens_json.empty()) {
-    const std::string file = in_folder(name, "added_tokens.json");
-    const Json added = parse_json(added_tokens_json, file);
-    expect_object(added, file);
-    for (const auto& [content, id] : added.get_ref<const Json::object_t&>()) {
-      reader.add_added_token({read_token_id(id, content, file), content}, file);
-    }
-  }
+  TokenizerConfig config;
+  if (!added_tokens_json.empty())
+    config = parse_added_tokens(added_tokens_json, in_folder(name, "added_tokens.json"));
   const std::string vocab_file = in_folder(name, "vocab.json");
   const Json vocab = parse_json(vocab_json, vocab_file);
   expect_object(vocab, vocab_file);
   const std::string end_of_text = "<|endoftext|>";
-  if (vocab.contains(end_of_text) && !reader.has_added_token(end_of_text)) {
-    reader.add_added_token(
-        {read_token_id(vocab[end_of_text], end_of_text, vocab_file), end_of_text}, vocab_file);
-  }
-  reader.read_tokens(vocab, vocab_file);
-  read_merges_txt(reader, merges_txt, in_folder(name, "merges.txt"));
-  return Tokenizer(reader.take(), name);
+  if (vocab.contains(end_of_text)) config.tokens.push_back({{kNoId, end_of_text}, vocab_file});
+  return {read_vocabulary_and_merges(vocab, merges_txt, name, config), name};
 }
 
 bool Tokenizer::exists(const std::filesystem::path& folder) {
@@ -282,21 +345,10 @@ Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
         "merges.txt",
         where));
   }
-  // GPT-2's slow and fast tokenizers both let this file overrule the others.
-  if (has("tokenizer_config.json")) {
-    const std::string file = (folder / "tokenizer_config.json").string();
-    const Json config = parse_json(read_text(file), file);
-    expect_object(config, file);
-    if (flag(config, "add_prefix_space", false, file)) {
-      throw ConfigError(fmt::format(
-          "{}: add_prefix_space is true: putting a space before every text is not supported; set "
-          "it to false and write the space in the text where it is wanted",
-          file));
-    }
-  }
   if (has("tokenizer.json")) {
     const std::filesystem::path file = folder / "tokenizer.json";
-    return parse_tokenizer_json(read_text(file), file.string());
+    const TokenizerConfig config = read_tokenizer_config(folder, true);
+    return {read_tokenizer_json(read_text(file), file.string(), config), file.string()};
   }
   if (has("vocab.json") != has("merges.txt")) {
     throw FileError(fmt::format(
@@ -311,8 +363,11 @@ Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
         "copy them from where the model came from, or work with token ids instead of text",
         where));
   }
-  return parse(read_text(folder / "vocab.json"), read_text(folder / "merges.txt"), where,
-               has("added_tokens.json") ? read_text(folder / "added_tokens.json") : "");
+  const TokenizerConfig config = read_tokenizer_config(folder, false);
+  const std::string vocab_file = (folder / "vocab.json").string();
+  const Json vocab = parse_json(read_text(vocab_file), vocab_file);
+  return {read_vocabulary_and_merges(vocab, read_text(folder / "merges.txt"), where, config),
+          where};
 }
 
 }  // namespace vitrine::nn

@@ -16,22 +16,16 @@
 namespace vitrine::nn {
 namespace {
 
-// The bytes that a token's spelling in the file stands for.
-std::string bytes_of_spelling(const std::string& spelling, const std::string& where) {
-  std::string bytes;
-  for (std::size_t i = 0; i < spelling.size();) {
-    const Character c = read_character(spelling, i);
-    const int byte = byte_of_character(c.code_point);
-    if (byte < 0) {
-      throw FileError(fmt::format(
-          "{}: token {} is not byte-level: its character {} stands for no byte (a space is spelled "
-          "\"\u0120\"); a token that is meant literally must be an added token",
-          where, quote(spelling), quote(std::string_view(spelling).substr(i, c.length))));
-    }
-    bytes.push_back(static_cast<char>(byte));
-    i += c.length;
-  }
-  return bytes;
+// The bytes that a token's spelling in the file stands for. Throws FileError.
+std::string bytes_of_token(const std::string& spelling, const std::string& where) {
+  if (auto bytes = bytes_of_spelling(spelling)) return std::move(*bytes);
+  std::size_t i = 0;
+  Character c = read_character(spelling, i);
+  while (byte_of_character(c.code_point) >= 0) c = read_character(spelling, i += c.length);
+  throw FileError(fmt::format(
+      "{}: token {} is not byte-level: its character {} stands for no byte (a space is spelled "
+      "\"\u0120\"); a token that is meant literally must be an added token",
+      where, quote(spelling), quote(std::string_view(spelling).substr(i, c.length))));
 }
 
 }  // namespace
@@ -56,12 +50,57 @@ void VocabularyReader::add_added_token(AddedToken token, const std::string& wher
   vocabulary_.added.push_back(std::move(token));
 }
 
+void VocabularyReader::add_named_tokens(const std::vector<NamedToken>& tokens) {
+  for (const NamedToken& named : tokens) {
+    if (added_.contains(named.token.content)) continue;
+    add_added_token(named.token, named.where);
+    if (named.implied) implied_.insert(named.token.content);
+  }
+}
+
+// As in HuggingFace, a token that is new follows after all others.
+void VocabularyReader::settle_ids(const Json& object, const std::string& where) {
+  std::unordered_set<int> taken;
+  int largest = kNoId;
+  const auto take = [&](int id) {
+    taken.insert(id);
+    largest = std::max(largest, id);
+  };
+  for (const auto& [spelling, value] : object.get_ref<const Json::object_t&>())
+    take(read_token_id(value, spelling, where));
+  for (AddedToken& token : vocabulary_.added) {
+    const auto known = object.find(token.content);
+    if (token.id == kNoId && known != object.end())
+      token.id = read_token_id(*known, token.content, where);
+    if (token.id != kNoId) take(token.id);
+  }
+  const bool gaps = largest != static_cast<int>(taken.size()) - 1;
+  if (gaps) {
+    std::erase_if(vocabulary_.added, [&](const AddedToken& token) {
+      return token.id == kNoId && implied_.contains(token.content) && added_.erase(token.content);
+    });
+  }
+  for (AddedToken& token : vocabulary_.added) {
+    if (token.id == kNoId) {
+      if (gaps) {
+        throw FileError(fmt::format(
+            "{}: the token {} is not among these and no file says its id, which is not certain "
+            "because ids below {} are not in use; give it an id here",
+            where, quote(token.content), largest));
+      }
+      take(token.id = largest + 1);
+    }
+    added_[token.content] = token.id;
+  }
+}
+
 void VocabularyReader::read_tokens(const Json& object, const std::string& where) {
   expect_object(object, where);
+  settle_ids(object, where);
   struct Entry {
     const std::string* spelling;
     int id;
-    bool added;
+    bool literal;
   };
   std::vector<Entry> entries;
   int largest = -1;
@@ -73,7 +112,7 @@ void VocabularyReader::read_tokens(const Json& object, const std::string& where)
                                   where, quote(spelling), id, added->second));
     }
     if (spelling.empty()) throw FileError(fmt::format("{}: token {} is empty", where, id));
-    entries.push_back({&spelling, id, added != added_.end()});
+    entries.push_back({&spelling, id, added != added_.end() && !bytes_of_spelling(spelling)});
     largest = std::max(largest, id);
   }
   for (const AddedToken& added : vocabulary_.added) {
@@ -91,7 +130,7 @@ void VocabularyReader::read_tokens(const Json& object, const std::string& where)
   vocabulary_.tokens.resize(static_cast<std::size_t>(largest) + 1);
   for (const Entry& entry : entries) {
     auto& token = vocabulary_.tokens[entry.id];
-    std::string bytes = entry.added ? *entry.spelling : bytes_of_spelling(*entry.spelling, where);
+    std::string bytes = entry.literal ? *entry.spelling : bytes_of_token(*entry.spelling, where);
     if (token) {
       throw FileError(fmt::format("{}: tokens {} and {} have the same id {}", where, quote(*token),
                                   quote(bytes), entry.id));

@@ -1,5 +1,5 @@
 // Any bytes are either refused with an Error or make a tokenizer that keeps its promises: whatever
-// it can encode decodes to the same bytes.
+// it can encode decodes to the same bytes, added tokens that spell other bytes apart.
 //
 // The first byte chooses what the rest is: a tokenizer.json; a vocab.json and a merges.txt with a
 // zero byte between them; or a text for a fixed tokenizer with some merges and added tokens.
@@ -18,17 +18,26 @@ using vitrine::Error;
 using vitrine::nn::Special;
 using vitrine::nn::Tokenizer;
 
+// Whether every added token is its text, rather than the bytes that the text spells.
+bool all_literal(const Tokenizer& tokenizer) {
+  for (const auto& added : tokenizer.added_tokens())
+    if (tokenizer.token_bytes(added.id) != added.content) return false;
+  return true;
+}
+
 void check_round_trip(const Tokenizer& tokenizer, std::string_view text) {
   for (const Special special : {Special::as_text, Special::as_tokens}) {
     try {
       const std::vector<int> ids = tokenizer.encode(text, special);
-      if (tokenizer.decode(ids) != text) std::abort();
+      const bool exact = special == Special::as_text || all_literal(tokenizer);
+      if (exact && tokenizer.decode(ids) != text) std::abort();
       if (tokenizer.str_tokens(ids).size() != ids.size()) std::abort();
     } catch (const Error&) {  // a byte without a token
     }
   }
   try {
-    if (tokenizer.token_bytes(tokenizer.to_single_token(text)) != text) std::abort();
+    const std::string& bytes = tokenizer.token_bytes(tokenizer.to_single_token(text));
+    if (all_literal(tokenizer) && bytes != text) std::abort();
   } catch (const Error&) {  // several tokens
   }
 }

@@ -157,6 +157,19 @@ std::vector<Reader> readers() {
     fs::remove(folder / "tokenizer.json");
     write_bytes(folder / "added_tokens.json", R"({"<pad>": 272, "<mask>": 273})");
   };
+  const auto named_tokenizer = [=](const fs::path& folder) {
+    slow_tokenizer(folder);
+    write_bytes(folder / "tokenizer_config.json",
+                R"({"tokenizer_class": "GPT2Tokenizer", "bos_token": "<s>", "image_token": "<i>",
+                    "pad_token": {"__type": "AddedToken", "content": "<pad>", "lstrip": false},
+                    "added_tokens_decoder": {"272": {"content": "<pad>", "special": true}}})");
+  };
+  const auto mapped_tokenizer = [=](const fs::path& folder) {
+    slow_tokenizer(folder);
+    write_bytes(folder / "special_tokens_map.json",
+                R"({"bos_token": "<s>", "additional_special_tokens": ["<x>", "<pad>"],
+                    "eos_token": {"content": "</s>", "normalized": true}})");
+  };
   std::vector<Reader> all;
   all.push_back({"Config", Format::text, "config.json", tiny, read_model});
   all.push_back({"Model", Format::safetensors, "model.safetensors", tiny, read_model});
@@ -193,6 +206,8 @@ std::vector<Reader> readers() {
   all.push_back({"VocabJson", Format::text, "vocab.json", slow_tokenizer, read_tokenizer});
   all.push_back({"MergesTxt", Format::text, "merges.txt", slow_tokenizer, read_tokenizer});
   all.push_back({"AddedTokens", Format::text, "added_tokens.json", slow_tokenizer, read_tokenizer});
+  all.push_back({"TokenizerConfig", Format::text, "tokenizer_config.json", named_tokenizer, read_tokenizer});
+  all.push_back({"SpecialTokensMap", Format::text, "special_tokens_map.json", mapped_tokenizer, read_tokenizer});
   for (const char* kind : {"standard", "gated", "topk", "jumprelu", "batchtopk"}) {
     const auto make = [=](const fs::path& folder) { copy(data() / "sae" / kind, folder, sae); };
     all.push_back({std::string("SaeConfig_") + kind, Format::text, "cfg.json", make, read_sae});

@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 
+#include "nn/model.h"
 #include "tensor/file.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"
@@ -76,6 +77,48 @@ TEST(FindModel, Gpt2FromHuggingFacesCache) {
   write_text(repository / "refs/main", "abc\n");
   EXPECT_EQ(find_model("gpt2"), repository / "snapshots/abc");
   EXPECT_EQ(find_model("openai-community/gpt2"), repository / "snapshots/abc");
+}
+
+TEST(FindModel, AWholeDownloadComesBeforeABrokenOne) {
+  Environment env;
+  const TemporaryFolder cache;
+  env.set("VITRINE_GPT2", "");
+  env.set("HF_HUB_CACHE", cache.path().string());
+  const auto make = [&](const char* repository, const char* revision) {
+    const auto folder = cache.path() / repository / "snapshots" / revision;
+    std::filesystem::create_directories(folder);
+    std::filesystem::create_directories(cache.path() / repository / "refs");
+    write_text(cache.path() / repository / "refs/main", revision);
+    write_text(folder / "config.json", "{}");
+    return folder;
+  };
+  const auto broken = make("models--gpt2", "aaa");
+  EXPECT_EQ(find_model("gpt2"), broken);  // for what needs no weights
+  EXPECT_ERROR(FileError, "aaa: this download is incomplete: model.safetensors is missing",
+               require_whole_download(broken));
+  EXPECT_ERROR(FileError, "this download is incomplete", load_gpt2("gpt2"));
+  // A file that is not all there is a link to nothing.
+  std::filesystem::create_symlink("../../blobs/none", broken / "model.safetensors");
+  EXPECT_ERROR(FileError, "this download is incomplete", require_whole_download(broken));
+
+  const auto whole = make("models--openai-community--gpt2", "bbb");
+  write_text(whole / "model.safetensors", "");
+  EXPECT_EQ(find_model("gpt2"), whole);
+  const auto older = make("models--gpt2", "000");  // not the current one, but whole
+  write_text(cache.path() / "models--gpt2/refs/main", "aaa");
+  write_text(older / "model.safetensors", "");
+  EXPECT_EQ(find_model("gpt2"), older);
+
+  // Weights in parts, one of which is missing.
+  write_text(broken / "model.safetensors.index.json",
+             R"({"weight_map": {"a": "part-1.safetensors", "b": "part-2.safetensors"}})");
+  write_text(broken / "part-1.safetensors", "");
+  EXPECT_EQ(find_model("gpt2"), older);
+  EXPECT_ERROR(FileError, "incomplete: part-2.safetensors is missing",
+               require_whole_download(broken));
+  write_text(broken / "part-2.safetensors", "");
+  EXPECT_EQ(find_model("gpt2"), broken);
+  EXPECT_NO_THROW(require_whole_download(cache.path()));  // any other folder
 }
 
 }  // namespace

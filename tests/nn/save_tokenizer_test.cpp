@@ -150,6 +150,23 @@ TEST(SaveTokenizer, OtherAddedTokensAndUnusedIds) {
   EXPECT_EQ(Tokenizer::load(alone.path()).encode("ba"), std::vector<int>{6});
 }
 
+TEST(SaveTokenizer, WhatIsPutBeforeEveryText) {
+  Vocabulary vocabulary = train_tokenizer(WordCounts(), {.vocabulary = 257});
+  vocabulary.first = {*Tokenizer(vocabulary, "trained").end_of_text(), 3};
+  const Tokenizer tokenizer(vocabulary, "trained");
+  const test::TemporaryFolder folder;
+  save_tokenizer(tokenizer, folder.path());  // vocab.json could not say it
+  EXPECT_THAT(folder.names(), UnorderedElementsAre("tokenizer.json"));
+  const Tokenizer again = Tokenizer::load(folder.path());
+  EXPECT_EQ(again.first(), tokenizer.first());
+  EXPECT_EQ(again.encode_prompt("a b"), tokenizer.encode_prompt("a b"));
+  const Json template_ = Json::parse(read_text(folder / "tokenizer.json"))["post_processor"];
+  EXPECT_EQ(template_["type"], "TemplateProcessing");
+  EXPECT_EQ(template_["pair"].size(), 6u);  // first and text, twice
+  EXPECT_EQ(template_["special_tokens"]["<|endoftext|>"]["ids"],
+            Json::array({*tokenizer.end_of_text()}));
+}
+
 TEST(SaveTokenizer, RefusesWhatTheFilesCannotSay) {
   const test::TemporaryFolder folder;
   Vocabulary alike;

@@ -10,10 +10,12 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "nn/save_tokenizer.h"
 #include "nn/tokenizer.h"
 #include "tensor/error.h"
 #include "tensor/file.h"
 #include "tests/tensor/expect_error.h"
+#include "tests/tensor/temporary_folder.h"
 
 namespace vitrine::nn {
 namespace {
@@ -34,8 +36,8 @@ TEST(TokenizerFiles, RefuseAMalformedVocabulary) {
                           std::string_view added = "") {
     return message_of<FileError>([&] { (void)Tokenizer::parse(vocab, merges, "here", added); });
   };
-  EXPECT_THAT(message(""), AllOf(HasSubstr("here/vocab.json: not valid JSON"),
-                                 HasSubstr("was it cut short?")));
+  EXPECT_THAT(message(""),
+              AllOf(HasSubstr("here/vocab.json: not valid JSON"), HasSubstr("was it cut short?")));
   EXPECT_THAT(message(R"({"a": 0, "b": )"), HasSubstr("line 1, column"));
   EXPECT_THAT(message("{\"\xff\": 0}"), HasSubstr("not valid JSON"));
   EXPECT_THAT(message(R"({"a": 0} x)"), HasSubstr("not valid JSON"));
@@ -115,6 +117,50 @@ TEST(TokenizerFiles, AcceptWhatChangesNothing) {
   EXPECT_EQ(Tokenizer::parse_tokenizer_json(old.dump(), "old").encode("ab").size(), 1u);
 }
 
+// GPT-2's tokenizer converted from tiktoken.
+Json split_file() {
+  Json file = Json::parse(read_text(kModel / "tokenizer.json"));
+  file["pre_tokenizer"] = Json::parse(R"({"type": "Sequence", "pretokenizers": [
+      {"type": "Split", "pattern": {"Regex": ""}, "behavior": "Isolated", "invert": false},
+      {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+       "use_regex": false}]})");
+  file["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] =
+      R"('(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+  return file;
+}
+
+TEST(TokenizerFiles, ASplitByTheSamePatternGivesTheSameIds) {
+  Json file = split_file();
+  for (const char* pattern :
+       {"", R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)"}) {
+    if (*pattern != 0) file["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = pattern;
+    EXPECT_THAT(Tokenizer::parse_tokenizer_json(file.dump(), "file").encode("The capital don't  x"),
+                ElementsAre(290, 271, 2363, 797, 221, 221, 88));
+  }
+}
+
+TEST(TokenizerFiles, AnotherSplitIsRefusedByName) {
+  const auto expect_refused = [](const char* path, const char* value, const char* expected) {
+    Json file = split_file();
+    file[Json::json_pointer(std::string("/pre_tokenizer/pretokenizers") + path)] =
+        Json::parse(value);
+    EXPECT_THAT(message_of<ConfigError>(
+                    [&] { (void)Tokenizer::parse_tokenizer_json(file.dump(), "file"); }),
+                AllOf(HasSubstr("file: pre_tokenizer"), HasSubstr(expected)))
+        << path << value;
+  };
+  expect_refused("/0/pattern/Regex", R"("\\s+|\\S+")", R"(its pattern)");
+  expect_refused("/0/pattern/Regex", R"("x+")", "x+");
+  expect_refused("/0/pattern", R"({"String": " "})", "String");
+  expect_refused("/0/behavior", R"("Removed")", "its behavior \"\\\"Removed\\\"\" is not");
+  expect_refused("/0/invert", "true", "invert must be false");
+  expect_refused("/0/extra", "1", "the setting \"extra\" is not known");
+  expect_refused("/1/use_regex", "true", "use_regex must be false after a \"Split\"");
+  expect_refused("/1/add_prefix_space", "true", "add_prefix_space must be there and false");
+  expect_refused("/0/type", R"("Digits")", "pre_tokenizer \"Sequence\" is not supported");
+  expect_refused("/2", R"({"type": "Digits"})", "pre_tokenizer \"Sequence\" is not supported");
+}
+
 TEST(TokenizerFiles, RefuseByNameWhatWouldChangeTheIds) {
   const auto expect_refused = [](const char* path, const char* value, const char* expected) {
     Json file = good_file();
@@ -140,10 +186,20 @@ TEST(TokenizerFiles, RefuseByNameWhatWouldChangeTheIds) {
   expect_refused("/decoder", "null", "decoder without a type (null) is not supported");
   expect_refused("/decoder", R"({"type": "WordPiece"})", "decoder \"WordPiece\"");
   const char* adds = "adds tokens to every text";
+  const char* after = "its template for a single text is not supported";
   expect_refused("/post_processor", R"({"type": "RobertaProcessing"})", adds);
-  expect_refused("/post_processor", R"({"type": "TemplateProcessing", "single":
-      [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]})",
-                 adds);
+  for (
+      const char* single :
+      {R"([{"Sequence": {"id": "A"}}, {"SpecialToken": {"id": "<s>"}}])",
+       R"([{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}, {"Sequence": {"id": "A"}}])",
+       R"([{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "B"}}])",
+       R"([{"SpecialToken": {"id": "<s>"}}])", R"(["A"])"}) {
+    expect_refused("/post_processor",
+                   (std::string(R"({"type": "TemplateProcessing", "single": )") + single +
+                    R"(, "special_tokens": {"<s>": {"ids": [3]}}})")
+                       .c_str(),
+                   after);
+  }
   expect_refused("/post_processor", R"({"type": "Sequence", "processors": [
       {"type": "ByteLevel"}, {"type": "BertProcessing"}]})",
                  "\"BertProcessing\"");
@@ -163,6 +219,47 @@ TEST(TokenizerFiles, RefuseByNameWhatWouldChangeTheIds) {
   for (const char* key : {"lstrip", "rstrip", "single_word"}) {
     expect_refused((std::string("/added_tokens/0/") + key).c_str(), "true", key);
   }
+}
+
+TEST(TokenizerFiles, ATemplateMayPutTokensBeforeEveryText) {
+  const auto first = [](const char* post_processor) {
+    Json file = good_file();
+    file["post_processor"] = Json::parse(post_processor);
+    const Tokenizer tokenizer = Tokenizer::parse_tokenizer_json(file.dump(), "file");
+    EXPECT_THAT(tokenizer.encode("ab"), ElementsAre(2));
+    std::vector<int> ids = tokenizer.encode_prompt("ab");
+    EXPECT_EQ(ids.back(), 2);
+    ids.pop_back();
+    EXPECT_EQ(ids, tokenizer.first());
+    return ids;
+  };
+  EXPECT_THAT(first(R"({"type": "TemplateProcessing", "single":
+      [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+      "special_tokens": {"<s>": {"id": "<s>", "ids": [3], "tokens": ["<s>"]}}})"),
+              ElementsAre(3));
+  // A token of several ids; and of a sequence the last comes first.
+  EXPECT_THAT(first(R"({"type": "Sequence", "processors": [{"type": "ByteLevel"},
+      {"type": "TemplateProcessing",
+       "single": [{"SpecialToken": {"id": "x"}}, {"Sequence": {"id": "A"}}],
+       "special_tokens": {"x": {"ids": [0, 1]}}},
+      {"type": "TemplateProcessing",
+       "single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}],
+       "special_tokens": {"<s>": {"ids": [3]}}}]})"),
+              ElementsAre(3, 0, 1));
+  const auto message = [](const char* post_processor) {
+    Json file = good_file();
+    file["post_processor"] = Json::parse(post_processor);
+    return message_of<FileError>(
+        [&] { (void)Tokenizer::parse_tokenizer_json(file.dump(), "file"); });
+  };
+  EXPECT_THAT(message(R"({"type": "TemplateProcessing", "single":
+      [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}]})"),
+              HasSubstr("special_tokens does not have the ids of \"<s>\""));
+  EXPECT_THAT(message(R"({"type": "TemplateProcessing", "single":
+      [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}],
+      "special_tokens": {"<s>": {"ids": [4]}}})"),
+              HasSubstr("the id 4 is put before every text, but id 4 is outside the vocabulary"));
+  EXPECT_THAT(message(R"({"type": "TemplateProcessing"})"), HasSubstr("single must be a list"));
 }
 
 TEST(TokenizerFiles, UnknownTokenIsAcceptedWhenEveryByteHasAToken) {
@@ -205,12 +302,37 @@ TEST(TokenizerFiles, RefuseAMalformedTokenizerJson) {
               HasSubstr("the added token \"<s>\" is listed twice"));
   EXPECT_THAT(changed("/added_tokens/0/content", R"("a")"),
               HasSubstr("token \"a\" has the id 0 here, but 3 among the added tokens"));
-  // "Ġa" as an added token is literally G-with-dot and a; as a merge it would be space and a.
+  // "é" is the byte 0xE9; "é北", which is not in bytes, is not merged from it.
   Json both = good_file();
-  both["model"]["vocab"] = Json::parse(R"({"Ġ": 0, "a": 1, "Ġa": 3})");
-  both["model"]["merges"] = Json::parse(R"(["Ġ a"])");
-  both["added_tokens"][0]["content"] = "Ġa";
+  both["model"]["vocab"] = Json::parse(R"({"é": 0, "北": 1, "é北": 2})");
+  both["model"]["merges"] = Json::parse(R"(["é 北"])");
+  both["added_tokens"][0] = {{"id", 1}, {"content", "北"}};
+  both["added_tokens"][1] = {{"id", 2}, {"content", "é北"}};
   EXPECT_THAT(message(both.dump()), HasSubstr("involves an added token, whose text is literal"));
+}
+
+// add_tokens(["é"]) gives the text "é" the id of the token that files spell so, the byte 0xE9.
+TEST(TokenizerFiles, AnAddedTokenMayBeTheSpellingOfAnother) {
+  Json file = Json::parse(read_text(kModel / "tokenizer.json"));
+  file["added_tokens"][1] = {{"id", 166},       {"content", "é"},  {"single_word", false},
+                             {"lstrip", false}, {"rstrip", false}, {"normalized", true},
+                             {"special", false}};
+  file["added_tokens"][2] = {{"id", 6000}, {"content", "éa"}};  // a new one
+  const Tokenizer tokenizer = Tokenizer::parse_tokenizer_json(file.dump(), "file");
+  EXPECT_THAT(tokenizer.encode("鐘", Special::as_tokens), ElementsAre(166, 239, 247));
+  EXPECT_EQ(tokenizer.decode(std::vector{166, 239, 247}), "鐘");
+  EXPECT_THAT(tokenizer.encode("é", Special::as_tokens), ElementsAre(166));
+  EXPECT_EQ(tokenizer.encode("é"), Tokenizer::load(kModel).encode("é"));
+  EXPECT_EQ(tokenizer.find("\xE9"), 166);
+  EXPECT_EQ(tokenizer.token_bytes(6000), "éa");
+  const test::TemporaryFolder folder;
+  save_tokenizer(tokenizer, folder.path());
+  for (int round = 0; round < 2; ++round) {
+    const Tokenizer again = Tokenizer::load(folder.path());
+    EXPECT_EQ(again.tokens(), tokenizer.tokens());
+    EXPECT_THAT(again.encode("é鐘éa", Special::as_tokens), ElementsAre(166, 166, 239, 247, 6000));
+    fs::remove(folder / "tokenizer.json");
+  }
 }
 
 TEST(Tokenizer, RefusesPartsThatDoNotFit) {
