@@ -153,10 +153,8 @@ configure() {
   fi
   [ -e "$folder/build.ninja" ] && return
   mkdir -p "$folder"
-  local launcher=()
-  if has_command ccache; then launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
   logged "$folder/configure.log" "configuring the preset $1 failed" \
-    cmake --preset "$1" ${fresh[@]+"${fresh[@]}"} ${launcher[@]+"${launcher[@]}"}
+    cmake --preset "$1" ${fresh[@]+"${fresh[@]}"}
 }
 
 # build PRESET TARGET...: ninja's progress on a terminal, silence elsewhere.
