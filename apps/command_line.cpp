@@ -79,7 +79,7 @@ std::string CommandLine::help() const {
 }
 
 std::string CommandLine::text() const {
-  std::string text = "vitrine " + shell_quoted(arguments_.verb);
+  std::string text = "vitrine " + arguments_.verb;  // words of ours: "sae eval"
   for (const std::string& argument : arguments_.rest) text += " " + shell_quoted(argument);
   return text;
 }

@@ -8,6 +8,7 @@
 #include "apps/sae_options.h"
 #include "apps/verbs.h"
 #include "sae/evaluation.h"
+#include "tensor/error.h"
 
 namespace vitrine::app {
 namespace {
@@ -39,6 +40,9 @@ Json as_json(const sae::Fidelity& f) {
           {"kl", f.kl}};
 }
 
+// A number with four places; "none" for a ratio that has no value.
+std::string places(double x) { return std::isfinite(x) ? fmt::format("{:.4f}", x) : "none"; }
+
 std::string as_text(const sae::Sae& sae, const sae::Evaluation& e, const Style& style) {
   const sae::Reconstruction& r = e.reconstruction;
   const auto line = [&](const char* name, const std::string& value, const char* what) {
@@ -51,9 +55,10 @@ std::string as_text(const sae::Sae& sae, const sae::Evaluation& e, const Style& 
   text += line("L0", fmt::format("{:.2f}", r.l0), "active features of a row");
   text += line("L1", fmt::format("{:.4g}", r.l1), "sum of a row's features");
   text += line("MSE", fmt::format("{:.4g}", r.mse), "|x - x'|^2, summed over the width");
-  text += line("explained variance", fmt::format("{:.4f}", r.explained_variance),
-               "1 - E|x - x'|^2 / (E|x|^2 - |E x|^2)");
-  text += line("  legacy", fmt::format("{:.4f}", r.explained_variance_legacy),
+  text += line("explained variance", places(r.explained_variance),
+               std::isfinite(r.explained_variance) ? "1 - E|x - x'|^2 / (E|x|^2 - |E x|^2)"
+                                                   : "the rows are all alike: nothing varies");
+  text += line("  legacy", places(r.explained_variance_legacy),
                "mean of 1 - |x - x'|^2 / |x - batch mean|^2");
   text += line("cosine", fmt::format("{:.4f}", r.cosine), "of x and x'");
   text += line("norm ratio", fmt::format("{:.4f}", r.norm_ratio), "|x'| / |x|");
@@ -64,11 +69,11 @@ std::string as_text(const sae::Sae& sae, const sae::Evaluation& e, const Style& 
     text += line("CE clean", fmt::format("{:.4f}", f.ce_clean), "the model as it is");
     text += line("CE with the SAE", fmt::format("{:.4f}", f.ce_sae), "x' in place of x");
     text += line("CE zero", fmt::format("{:.4f}", f.ce_zero),
-                 fmt::format("0 in place of x: score {:.4f}", f.score(f.ce_zero)).c_str());
+                 fmt::format("0 in place of x: score {}", places(f.score(f.ce_zero))).c_str());
     text += line("CE mean", fmt::format("{:.4f}", f.ce_mean),
-                 fmt::format("the mean of x: score {:.4f}", f.score(f.ce_mean)).c_str());
+                 fmt::format("the mean of x: score {}", places(f.score(f.ce_mean))).c_str());
     text += line("CE resample", fmt::format("{:.4f}", f.ce_resample),
-                 fmt::format("another row's x: score {:.4f}", f.score(f.ce_resample)).c_str());
+                 fmt::format("another row's x: score {}", places(f.score(f.ce_resample))).c_str());
     text += line("KL", fmt::format("{:.4f}", f.kl), "KL(clean || with the SAE), nats a token");
     text += style.dim("  score = (CE ablated - CE with the SAE) / (CE ablated - CE clean)\n");
   }
@@ -100,7 +105,9 @@ void verb_sae_eval(const Arguments& arguments) {
       "{predictions, ce_clean, ce_sae, ce_zero, ce_mean, ce_resample, ce_score_zero,\n"
       "ce_score_mean, ce_score_resample, kl}}; density_histogram counts features by log10 of "
       "their\n"
-      "density, [-10, -9) to [-1, 0]; model is null with --activations\n",
+      "density, [-10, -9) to [-1, 0]; model is null with --activations, and where no token is "
+      "predicted; ratios\n"
+      "that have no value are null\n",
       "vitrine sae eval --sae blocks.4.hook_mlp_out --data /usr/share/common-licenses/GPL-3 "
       "--rows 5000");
   CommonOptions common;
@@ -126,12 +133,20 @@ void verb_sae_eval(const Arguments& arguments) {
   if (activations.from_files()) {
     ThreadPool pool(common.threads);
     const auto source = activations.source(nullptr, {}, common.seed);
-    found.reconstruction = sae::evaluate(sae, *source, pool, spec);
+    try {
+      found.reconstruction = sae::evaluate(sae, *source, pool, spec);
+    } catch (const ShapeError& error) {  // the files are another SAE's
+      throw FileError(error.what());
+    }
   } else {
     const nn::Model model = common.load();
     note_its_model(sae, activations.prepends_bos(), common.gauge);
     note_bare_lines(model, activations.prepends_bos(), common.quiet);
     found = sae::evaluate(model, sae, activations.spec(model, {}, common.seed), spec);
+    if (!found.fidelity)
+      log("note: no token of these texts is predicted, as pieces have one token each, so nothing "
+          "is "
+          "said of the model's predictions; a larger --context or --prepend-bos makes some");
   }
   if (!common.json()) return write_result(common.out, as_text(sae, found, common.style()));
   write_result(common.out,

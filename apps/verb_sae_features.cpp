@@ -31,7 +31,12 @@ struct Writes {
   std::vector<interp::TokenValue> raised, lowered;
 };
 bool writes_to_stream(const nn::Model& model, const sae::Sae& sae) {
-  return sae.config.d_out == model.config().d_model && !sae.config.join_heads;
+  if (sae.config.d_out != model.config().d_model || sae.config.join_heads || sae.config.head)
+    return false;
+  const Graph graph = model.build(nn::Model::Uniform{1, 1});
+  const SiteEntry* site = graph.find_site(sae.config.hook_name);
+  return site == nullptr ||
+         std::find(site->axes.begin(), site->axes.end(), Axis::head) == site->axes.end();
 }
 std::vector<Writes> writes_of(const nn::Model& model, const sae::Sae& sae,
                               const std::vector<std::int64_t>& features, int count) {

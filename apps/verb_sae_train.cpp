@@ -63,7 +63,8 @@ sae::Trainer begin(const CommandLine& line, const SaeTrainOptions& o, Input& inp
   return sae::Trainer::begin(s, *input.source, o.common.out);
 }
 
-sae::Trainer resume(const SaeTrainOptions& o, Input& input) {
+// The model becomes that of the run, unless another name was given for it.
+sae::Trainer resume(SaeTrainOptions& o, Input& input) {
   const sae::TrainSettings s = sae::Trainer::saved_settings(o.common.out);
   if (s.notes == "{}") {
     throw CheckpointError(
@@ -75,10 +76,9 @@ sae::Trainer resume(const SaeTrainOptions& o, Input& input) {
                             "the notes of the run");
   const auto activations = ActivationOptions::from_json(notes.at("activations"));
   if (!activations.from_files()) {
-    CommonOptions common = o.common;
-    if (common.model.empty()) common.model = notes.at("model").text();
-    common.gauge = notes.at("gauge").text();
-    input.model = common.load();
+    if (o.common.model.empty()) o.common.model = notes.at("model").text();
+    o.common.gauge = notes.at("gauge").text();
+    input.model = o.common.load();
   }
   std::vector<std::string> columns;
   for (const nn::SavedJson& name : notes.at("columns").list()) columns.push_back(name.text());

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "autograd/ops.h"
 #include "nn/metrics.h"
@@ -50,6 +51,7 @@ class Meter {
       squared_error_ += error;
       squares_ += squares;
       legacy_ += spread > 0 ? 1 - error / spread : 0;
+      spread_rows_ += spread > 0 ? 1 : 0;
       cosine_ += squares > 0 && other > 0 ? dot / std::sqrt(squares * other) : 0;
       ratio_ += squares > 0 ? std::sqrt(other / squares) : 0;
       for (std::int64_t j = 0; j < m; ++j) {
@@ -76,8 +78,11 @@ class Meter {
     r_.l0 = static_cast<double>(active_) / n;
     r_.l1 = l1_ / n;
     r_.mse = squared_error_ / n;
-    r_.explained_variance = 1 - r_.mse / (squares_ / n - of_mean);
-    r_.explained_variance_legacy = legacy_ / n;
+    // Rows that are all alike, as one is, have no variance that could be explained.
+    constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+    const double variance = squares_ / n - of_mean;
+    r_.explained_variance = variance > 1e-12 * squares_ / n ? 1 - r_.mse / variance : kNone;
+    r_.explained_variance_legacy = spread_rows_ > 0 ? legacy_ / n : kNone;
     r_.cosine = cosine_ / n;
     r_.norm_ratio = ratio_ / n;
     const auto silent = std::count(r_.fired.begin(), r_.fired.end(), 0);
@@ -89,8 +94,14 @@ class Meter {
   Reconstruction r_;
   std::vector<double> sum_;
   double squared_error_ = 0, squares_ = 0, legacy_ = 0, cosine_ = 0, ratio_ = 0, l1_ = 0;
-  std::int64_t active_ = 0;
+  std::int64_t active_ = 0, spread_rows_ = 0;
 };
+
+// Of the rows of a site, all heads side by side, the part of an SAE of one head.
+Tensor own_rows(const Config& c, const Tensor& rows) {
+  if (!c.head || rows.dim(1) == c.d_in) return rows;
+  return rows.slice(1, *c.head * c.d_in, (*c.head + 1) * c.d_in).contiguous();
+}
 
 // Meters at least spec.rows rows, as far as there are; a transcoder's target is the second column.
 // `shown` is the progress of so many rows.
@@ -103,9 +114,10 @@ void measure(const Sae& sae, Source& rows, ThreadPool& pool, const EvaluationSpe
   for (std::int64_t done = 0; done < total && place.epoch == 0;) {
     check_cancelled(spec);
     const std::vector<Tensor> read = rows.read(place);
-    const auto coded = encoder.encode(read[0]);
-    meter.add(sae.config.transcoder ? read[1] : read[0], coded.features, coded.reconstruction);
-    done += read[0].dim(0);
+    const Tensor x = own_rows(sae.config, read[0]);
+    const auto coded = encoder.encode(x);
+    meter.add(sae.config.transcoder ? read[1] : x, coded.features, coded.reconstruction);
+    done += x.dim(0);
     if (spec.progress) spec.progress(shown(done), total);
   }
 }
@@ -176,8 +188,14 @@ class FidelityMeter {
     f_.kl += sum_of(with_sae.raw("kl"));
     kl_rows_ += rows;
 
+    // Of an SAE of one head, that head is ablated.
+    const bool one_head = sae_.config.head && !sae_.config.transcoder;
     const auto ablated = [&](const std::function<Value(Builder&, const Value&)>& f) {
-      const Graph g = with_metric(replaced(graph, site_, f), nn::next_token_loss(n));
+      const auto part = [&](Builder& b, const Value& x) {
+        if (!one_head) return f(b, x);
+        return written_back(sae_.config, x, f(b, what_is_read(sae_.config, sae_.name, x)));
+      };
+      const Graph g = with_metric(replaced(graph, site_, part), nn::next_token_loss(n));
       return sum_of(run(g, feeds, fetch(value("loss_per_token"))).raw("loss_per_token"));
     };
     f_.ce_zero += ablated(
@@ -249,11 +267,14 @@ std::vector<std::int64_t> Reconstruction::density_histogram() const {
 
 Graph with_reconstruction(const Graph& graph, const Sae& sae, const std::string& name) {
   const Sites sites = sites_of(sae);
+  check_site(sae, graph, sites.in);
   const Graph open = expand_sites(graph, {sites.in, sites.out});
   return replaced(open, sites.out, [&](Builder& b, const Value& arriving) {
     Nodes nodes(sae.config, name);
     const Value read = sites.in == sites.out ? arriving : b.at(Site{sites.in});
-    const Value y = nodes.decode(nodes.features(nodes.pre(read)));
+    Value y = nodes.decode(nodes.features(nodes.pre(read)));
+    if (sae.config.transcoder && numel(y.shape()) == numel(arriving.shape()))
+      y = reshape(y, arriving.shape());
     if (!(y.shape() == arriving.shape())) {
       throw ShapeError(fmt::format("{}: it gives {} for '{}', whose values are {}", sae.name,
                                    to_string(y.shape()), sites.out, to_string(arriving.shape())));
@@ -265,6 +286,11 @@ Graph with_reconstruction(const Graph& graph, const Sae& sae, const std::string&
 Evaluation evaluate(const nn::Model& model, const Sae& sae, const TextSourceSpec& given,
                     const EvaluationSpec& spec) {
   const Sites sites = sites_of(sae);
+  {  // before anything is measured
+    const Graph graph = model.build(nn::Model::Uniform{1, 1});
+    check_site(sae, graph, sites.in);
+    (void)with_reconstruction(graph, sae, "sae");
+  }
   TextSourceSpec text = given;
   text.sites = {sites.in};
   if (sites.out != sites.in) text.sites.push_back(sites.out);
@@ -288,7 +314,8 @@ Evaluation evaluate(const nn::Model& model, const Sae& sae, const TextSourceSpec
     done += batch.counted();
     if (spec.progress) spec.progress(total / 2 + done / 2, total);
   }
-  out.fidelity = fidelity.finish();
+  const Fidelity found = fidelity.finish();
+  if (found.predictions > 0) out.fidelity = found;
   return out;
 }
 

@@ -21,8 +21,9 @@ struct Reconstruction {
   double l0 = 0;   // mean number of features above 0
   double l1 = 0;   // mean of sum_j f_j
   double mse = 0;  // mean |x - x'|^2, summed over the width
-  double explained_variance =
-      0;  // 1 - mean |x - x'|^2 / (mean |x|^2 - |mean x|^2), of the whole set
+  // 1 - mean |x - x'|^2 / (mean |x|^2 - |mean x|^2), of the whole set. NaN, as the next one, for
+  // rows that are all alike.
+  double explained_variance = 0;
   // Mean over rows of 1 - |x - x'|^2 / |x - m|^2, m the mean of the rows run together: what SAELens
   // called explained variance.
   double explained_variance_legacy = 0;
@@ -51,7 +52,7 @@ struct Fidelity {
 
 struct Evaluation {
   Reconstruction reconstruction;
-  std::optional<Fidelity> fidelity;  // of a model
+  std::optional<Fidelity> fidelity;  // of a model, if it predicted any token
 };
 
 struct EvaluationSpec {

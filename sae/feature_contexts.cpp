@@ -16,6 +16,7 @@ namespace {
 // The features as an output of the model's graph; nothing after the site is computed.
 Graph with_features(const Graph& graph, const Sae& sae) {
   const Site site{trained_site(sae)};
+  check_site(sae, graph, site.name);
   Builder b(expand_sites(graph, {site.name}));
   Nodes nodes(sae.config, "sae");
   b.output("features", nodes.features(nodes.pre(b.at(site))));

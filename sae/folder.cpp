@@ -7,7 +7,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "nn/strict_json.h"
+#include "sae/field_reader.h"
 #include "tensor/error.h"
 #include "tensor/file.h"
 #include "tensor/nearest.h"
@@ -25,55 +25,6 @@ constexpr const char* kSparsity = "sparsity.safetensors";
 constexpr const char* kVersion = "6.54.12";  // of the format that is written
 
 // ---- cfg.json -----------------------------------------------------------------------------------
-class Reader {
- public:
-  Reader(const Json& json, std::string file) : json_(json), file_(std::move(file)) {}
-
-  [[noreturn]] void reject(const char* field, std::string_view what) const {
-    throw ConfigError(fmt::format("{}: '{}' is {}; {}", file_, field,
-                                  json_.contains(field) ? json_.at(field).dump() : "missing",
-                                  what));
-  }
-  const Json* find(const char* field) const {
-    const auto it = json_.find(field);
-    return it == json_.end() || it->is_null() ? nullptr : &*it;
-  }
-  std::string text(const char* field, const std::string& otherwise = "") const {
-    const Json* v = find(field);
-    if (v == nullptr) return otherwise;
-    if (!v->is_string()) reject(field, "it must be a text");
-    return v->get<std::string>();
-  }
-  bool boolean(const char* field, bool otherwise) const {
-    const Json* v = find(field);
-    if (v == nullptr) return otherwise;
-    if (!v->is_boolean()) reject(field, "it must be true or false");
-    return v->get<bool>();
-  }
-  std::int64_t size(const char* field) const {
-    const Json* v = find(field);
-    if (v == nullptr || !v->is_number_integer() || v->get<double>() < 1 || v->get<double>() > 1e9)
-      reject(field, "it must be a positive whole number");
-    return v->get<std::int64_t>();
-  }
-  template <class T, std::size_t N>
-  T one_of(const char* field, const T (&all)[N], std::string_view otherwise) const {
-    const std::string name = text(field, std::string(otherwise));
-    std::vector<std::string> names;
-    for (const T value : all) {
-      names.emplace_back(name_of(value));
-      if (names.back() == name) return value;
-    }
-    reject(field, fmt::format("supported are {}", fmt::join(names, ", ")));
-  }
-  const Json& json() const { return json_; }
-  const std::string& file() const { return file_; }
-
- private:
-  const Json& json_;
-  std::string file_;
-};
-
 constexpr Normalisation kNormalisations[] = {
     Normalisation::none, Normalisation::expected_average_only_in, Normalisation::layer_norm,
     Normalisation::constant_norm_rescale};
@@ -89,20 +40,29 @@ bool is_new(const std::string& version) {
 void set_metadata(Config& c, const Json& metadata, const std::string& file) {
   if (!metadata.is_object())
     throw ConfigError(fmt::format("{}: 'metadata' must be an object", file));
-  const Reader r(metadata, file + ": metadata");
+  const FieldReader r(metadata, file + ": metadata");
   c.model_name = r.text("model_name");
   c.hook_name = r.text("hook_name");
   c.hook_name_out = r.text("hook_name_out");
-  for (const char* index : {"hook_head_index", "hook_head_index_out"}) {
-    if (r.find(index) != nullptr)
-      r.reject(index, "an SAE of one head is not supported: it would be read as one of all heads");
+  if (const Json* head = r.find("hook_head_index")) {
+    if (!head->is_number_integer() || *head < 0 || *head > 1'000'000)
+      r.reject("hook_head_index", "it must be the number of a head, from 0");
+    c.head = head->get<std::int64_t>();
   }
+  if (r.find("hook_head_index_out") != nullptr)
+    r.reject("hook_head_index_out", "what a transcoder gives to one head alone is not supported");
   if (r.find("prepend_bos") != nullptr) c.prepend_bos = r.boolean("prepend_bos", false);
   if (r.find("context_size") != nullptr) c.context_size = r.size("context_size");
+  // SAELens has no name for a transcoder of this kind; what it computes is that of its topk.
+  if (r.boolean("transcoder", false)) {
+    if (c.architecture != Architecture::topk || c.apply_b_dec_to_input)
+      r.reject("transcoder", "it belongs to a topk that takes no b_dec from its input");
+    c.transcoder = true;
+  }
   c.metadata = json_line(metadata);
 }
 
-void set_architecture(Config& c, const Reader& r, const std::string& name) {
+void set_architecture(Config& c, const FieldReader& r, const std::string& name) {
   const std::vector<std::string> known = {"standard",
                                           "topk",
                                           "jumprelu",
@@ -111,6 +71,14 @@ void set_architecture(Config& c, const Reader& r, const std::string& name) {
                                           "skip_transcoder",
                                           "jumprelu_transcoder",
                                           "jumprelu_skip_transcoder"};
+  if (name == "batchtopk" || name == "matryoshka_batchtopk") {
+    r.reject("architecture",
+             "this is a checkpoint of a training; SAELens's save_inference_model makes a jumprelu "
+             "of it, which is supported");
+  }
+  if (name == "temporal" || name == "matching_pursuit" || name == "abstopk")
+    r.reject("architecture",
+             fmt::format("it is not supported; there are {}", fmt::join(known, ", ")));
   if (std::find(known.begin(), known.end(), name) == known.end()) {
     throw ConfigError(fmt::format("{}: there is no architecture '{}'{}; there are {}", r.file(),
                                   name, did_you_mean(nearest(name, known, 1)),
@@ -124,41 +92,41 @@ void set_architecture(Config& c, const Reader& r, const std::string& name) {
 }
 
 // Settings that would change what is computed, whatever the architecture.
-void reject_unsupported(const Reader& r) {
+void reject_unsupported(const FieldReader& r) {
   const Json* normalise = r.find("normalize_activations");  // in old files true or false
   if (normalise != nullptr && *normalise == "covariance_whitening") {
     r.reject("normalize_activations",
              "whitening is not supported: fold the whitening into the weights, or use none, "
              "expected_average_only_in, layer_norm or constant_norm_rescale");
   }
-  if (r.boolean("jumprelu_ste_to_input", false)) {
-    r.reject("jumprelu_ste_to_input",
-             "gradients of the step through the pre-activations are not supported; false is");
-  }
-  if (r.text("jumprelu_sparsity_loss_mode", "step") == "quadratic" ||
-      r.find("target_l0") != nullptr) {
-    r.reject(r.find("target_l0") != nullptr ? "target_l0" : "jumprelu_sparsity_loss_mode",
-             "the quadratic L0 loss is not supported; 'step' and 'tanh' are");
-  }
 }
 
-Config parse_new(const Reader& r) {
+// What it gives, and whether b_dec, which is of what it gives, is taken from its input.
+void set_output(Config& c, const FieldReader& r) {
+  c.d_out = c.transcoder ? r.size("d_out") : c.d_in;
+  if (!c.transcoder && r.find("d_out") != nullptr && r.size("d_out") != c.d_in)
+    r.reject("d_out", fmt::format("an SAE gives back its {} inputs", c.d_in));
+  c.apply_b_dec_to_input = !c.transcoder && r.boolean("apply_b_dec_to_input", true);
+  if (c.transcoder && r.boolean("apply_b_dec_to_input", false))
+    r.reject("apply_b_dec_to_input", "b_dec of a transcoder is of its output; false is supported");
+}
+
+Config parse_new(const FieldReader& r) {
   Config c;
   set_architecture(c, r, r.text("architecture"));
-  nn::expect_only(
-      r.json(),
-      {"architecture", "d_in", "d_sae", "d_out", "dtype", "device", "apply_b_dec_to_input",
-       "normalize_activations", "reshape_activations", "k", "rescale_acts_by_decoder_norm",
-       "metadata", "jumprelu_ste_to_input", "jumprelu_sparsity_loss_mode", "target_l0",
-       // How it was trained, in the checkpoints of SAELens's trainer; what it computes does not depend on these.
-       "decoder_init_norm", "l1_coefficient", "lp_norm", "l1_warm_up_steps", "jumprelu_init_threshold",
-       "jumprelu_bandwidth", "l0_coefficient", "l0_warm_up_steps", "pre_act_loss_coefficient",
-       "jumprelu_tanh_scale", "use_sparse_activations", "aux_loss_coefficient", "topk_threshold_lr"},
-      r.file());
+  r.expect_only({"architecture", "d_in", "d_sae", "d_out", "dtype", "device",
+                 "apply_b_dec_to_input", "normalize_activations", "reshape_activations", "k",
+                 "rescale_acts_by_decoder_norm", "metadata",
+                 // How it was trained, in the checkpoints of SAELens's trainer; what it computes
+                 // does not depend on these.
+                 "jumprelu_ste_to_input", "jumprelu_sparsity_loss_mode", "target_l0",
+                 "decoder_init_norm", "l1_coefficient", "lp_norm", "l1_warm_up_steps",
+                 "jumprelu_init_threshold", "jumprelu_bandwidth", "l0_coefficient",
+                 "l0_warm_up_steps", "pre_act_loss_coefficient", "jumprelu_tanh_scale",
+                 "use_sparse_activations", "aux_loss_coefficient", "topk_threshold_lr"});
   c.d_in = r.size("d_in");
   c.d_sae = r.size("d_sae");
-  c.d_out = c.transcoder ? r.size("d_out") : c.d_in;
-  c.apply_b_dec_to_input = !c.transcoder && r.boolean("apply_b_dec_to_input", true);
+  set_output(c, r);
   c.normalise = r.one_of("normalize_activations", kNormalisations, "none");
   const std::string shape = r.text("reshape_activations", "none");
   if (shape != "none" && shape != "hook_z")
@@ -167,13 +135,20 @@ Config parse_new(const Reader& r) {
   if (c.architecture == Architecture::topk) {
     c.k = r.size("k");
     c.rescale_by_decoder_norm = r.boolean("rescale_acts_by_decoder_norm", false);
+  } else {
+    for (const char* field : {"k", "rescale_acts_by_decoder_norm"}) {
+      const Json* v = r.find(field);
+      if (v != nullptr && *v != false)
+        r.reject(field,
+                 fmt::format("it belongs to topk, and this is a {} SAE", name_of(c.architecture)));
+    }
   }
   set_metadata(c, r.find("metadata") == nullptr ? Json::object() : r.json().at("metadata"),
                r.file());
   return c;
 }
 
-Config parse_old(const Reader& r) {
+Config parse_old(const FieldReader& r) {
   Config c;
   std::string architecture = r.text("architecture", "standard");
   const std::string activation = r.text("activation_fn_str", r.text("activation_fn", "relu"));
@@ -182,7 +157,7 @@ Config parse_old(const Reader& r) {
     architecture = "topk";
     if (arguments == nullptr || !arguments->is_object() || !arguments->contains("k"))
       r.reject("activation_fn_kwargs", "topk needs a k in it");
-    c.k = Reader(*arguments, r.file() + ": activation_fn_kwargs").size("k");
+    c.k = FieldReader(*arguments, r.file() + ": activation_fn_kwargs").size("k");
   } else if (activation != "relu") {
     r.reject(r.find("activation_fn_str") != nullptr ? "activation_fn_str" : "activation_fn",
              "supported are relu and topk");
@@ -192,8 +167,7 @@ Config parse_old(const Reader& r) {
     r.reject("finetuning_scaling_factor", "a scaling factor of its own is not supported; fold it");
   c.d_in = r.size("d_in");
   c.d_sae = r.size("d_sae");
-  c.d_out = c.transcoder ? r.size("d_out") : c.d_in;
-  c.apply_b_dec_to_input = !c.transcoder && r.boolean("apply_b_dec_to_input", true);
+  set_output(c, r);
   const Json* normalise = r.find("normalize_activations");
   if (normalise != nullptr && normalise->is_boolean()) {
     c.normalise =
@@ -219,8 +193,14 @@ Config parse_old(const Reader& r) {
   return c;
 }
 
+bool is_of_sparsify(const Json& json) {
+  return json.is_object() && !json.contains("d_sae") &&
+         (json.contains("expansion_factor") || json.contains("num_latents"));
+}
+
 std::string architecture_text(const Config& c) {
-  if (!c.transcoder) return std::string(name_of(c.architecture));
+  if (!c.transcoder || c.architecture == Architecture::topk)
+    return std::string(name_of(c.architecture));
   const std::string_view plain = c.skip ? "skip_transcoder" : "transcoder";
   return c.architecture == Architecture::jumprelu ? fmt::format("jumprelu_{}", plain)
                                                   : std::string(plain);
@@ -237,6 +217,7 @@ std::string to_json(const Config& c) {
   set("hook_name_out", c.hook_name_out);
   if (c.prepend_bos) metadata["prepend_bos"] = *c.prepend_bos;
   if (c.context_size > 0) metadata["context_size"] = c.context_size;
+  if (c.head) metadata["hook_head_index"] = *c.head;
   nlohmann::ordered_json json = {{"architecture", architecture_text(c)},
                                  {"d_in", c.d_in},
                                  {"d_sae", c.d_sae},
@@ -249,14 +230,13 @@ std::string to_json(const Config& c) {
     json["k"] = c.k;
     json["rescale_acts_by_decoder_norm"] = c.rescale_by_decoder_norm;
   }
-  if (c.transcoder) json["d_out"] = c.d_out;
+  if (c.transcoder && c.architecture == Architecture::topk) metadata["transcoder"] = true;
+  else if (c.transcoder) json["d_out"] = c.d_out;
   json["metadata"] = nlohmann::ordered_json(metadata);
   return json_indented(json);
 }
 
 // ---- weights ------------------------------------------------------------------------------------
-Tensor transposed(const Tensor& x) { return x.transpose(0, 1).contiguous(); }
-
 // element i, j times column[j]; or times row[i]
 Tensor scaled(const Tensor& x, const std::vector<double>& by, bool rows) {
   Tensor out = x.to(DType::f32).clone();
@@ -289,19 +269,16 @@ std::vector<double> row_norms(const Tensor& w) {
   return norms;
 }
 
-fs::path weights_file(const fs::path& given) {
-  if (!fs::is_directory(given)) return given;
-  for (const char* name : {"sae.safetensors", "ae.safetensors", "sae_weights.safetensors",
-                           "model.safetensors", "autoencoder.safetensors"}) {
-    if (fs::exists(given / name)) return given / name;
-  }
-  throw FileError(fmt::format(
-      "{}: there is no safetensors file of an SAE in it (sae.safetensors, ae.safetensors, "
-      "model.safetensors, ...)",
-      given.string()));
-}
-
 }  // namespace
+
+bool is_saelens_folder(const fs::path& folder) {
+  if (!fs::is_directory(folder) || !fs::exists(folder / kConfig)) return false;
+  try {
+    return !is_of_sparsify(nn::parse_json(read_text(folder / kConfig), kConfig));
+  } catch (const Error&) {
+    return true;  // load says what is wrong with it
+  }
+}
 
 Config load_config(const fs::path& folder) {
   const fs::path file = folder / kConfig;
@@ -311,10 +288,16 @@ Config load_config(const fs::path& folder) {
   }
   const Json json = nn::parse_json(read_text(file), file.string());
   nn::expect_object(json, file.string());
-  const Reader r(json, file.string());
+  if (is_of_sparsify(json)) {
+    throw ConfigError(
+        fmt::format("{}: this is a folder of sparsify; 'vitrine sae convert --from {} --out DIR' "
+                    "makes one of SAELens of it",
+                    file.string(), folder.string()));
+  }
+  const FieldReader r(json, file.string());
   std::string version = r.text("sae_lens_version");
   if (const Json* metadata = r.find("metadata"); version.empty() && metadata != nullptr)
-    version = Reader(*metadata, file.string()).text("sae_lens_version");
+    version = FieldReader(*metadata, file.string()).text("sae_lens_version");
   reject_unsupported(r);
   return is_new(version) ? parse_new(r) : parse_old(r);
 }
@@ -347,6 +330,14 @@ Sae load(const fs::path& folder) {
 }
 
 void save(const Sae& sae, const fs::path& folder, DType stored) {
+  const Config& c = sae.config;
+  if (c.transcoder && (c.architecture == Architecture::gated ||
+                       (c.architecture == Architecture::topk && (c.skip || c.d_out != c.d_in)))) {
+    throw ConfigError(fmt::format(
+        "{}: SAELens's folders have no place for a {} transcoder{}", sae.name,
+        name_of(c.architecture),
+        c.architecture == Architecture::gated ? "" : " with a skip connection or another width"));
+  }
   check_weights(sae.config, sae.weights, sae.name.empty() ? "the SAE" : sae.name);
   std::error_code error;
   fs::create_directories(folder, error);
@@ -357,60 +348,8 @@ void save(const Sae& sae, const fs::path& folder, DType stored) {
     tensors.emplace_back(name, sae.weights.at(name).to(stored).contiguous());
   save_safetensors(folder / kWeights, tensors);
   if (sae.sparsity) save_safetensors(folder / kSparsity, {{"sparsity", *sae.sparsity}});
+  else fs::remove(folder / kSparsity, error);  // of an SAE that was there before
   write_text(folder / kConfig, to_json(sae.config));
-}
-
-Sae import_weights(const fs::path& given, std::int64_t k) {
-  const std::string extension = given.extension().string();
-  if (extension == ".pt" || extension == ".pth" || extension == ".bin" || extension == ".pkl") {
-    throw FileError(fmt::format(
-        "{}: pickled files can run code when they are read, so they never are; save the tensors as "
-        "safetensors first (safetensors.torch.save_file(torch.load(...), 'sae.safetensors'))",
-        given.string()));
-  }
-  const SafeTensors file = SafeTensors::open(weights_file(given));
-  const auto has = [&](const char* name) { return file.contains(name); };
-  const auto tensor = [&](const char* name) { return file.at(name).to(DType::f32).contiguous(); };
-  Sae sae{.name = given.string()};
-  Parameters& w = sae.weights;
-  if (has("encoder.weight") && has("decoder.weight") && has("latent_bias")) {  // openai
-    w = {{"W_enc", transposed(tensor("encoder.weight"))},
-         {"W_dec", transposed(tensor("decoder.weight"))},
-         {"b_enc", tensor("latent_bias")},
-         {"b_dec", tensor("pre_bias")}};
-  } else if (has("encoder.weight") && has("W_dec")) {  // sparsify
-    w = {{"W_enc", transposed(tensor("encoder.weight"))},
-         {"W_dec", tensor("W_dec")},
-         {"b_enc", tensor("encoder.bias")},
-         {"b_dec", tensor("b_dec")}};
-  } else if (has("encoder.weight") && has("decoder.weight")) {  // dictionary_learning
-    w = {{"W_enc", transposed(tensor("encoder.weight"))},
-         {"W_dec", transposed(tensor("decoder.weight"))},
-         {"b_enc", tensor("encoder.bias")},
-         {"b_dec", tensor("bias")}};
-  } else {
-    throw CheckpointError(fmt::format(
-        "{}: its tensors ({}) are those of no library that is known: dictionary_learning "
-        "(encoder.weight, encoder.bias, decoder.weight, bias), OpenAI (encoder.weight, "
-        "decoder.weight, pre_bias, latent_bias), sparsify (encoder.weight, encoder.bias, W_dec, "
-        "b_dec); a SAELens folder has a cfg.json",
-        file.file(), fmt::join(file.names(), ", ")));
-  }
-  Config& c = sae.config;
-  if (w["W_enc"].rank() != 2)
-    throw CheckpointError(fmt::format("{}: the encoder is no matrix", file.file()));
-  c.d_in = c.d_out = w["W_enc"].dim(0);
-  c.d_sae = w["W_enc"].dim(1);
-  if (has("threshold") && k == 0) {
-    c.architecture = Architecture::jumprelu;
-    w["threshold"] = tensor("threshold");
-  }
-  if (k > 0) {
-    c.architecture = Architecture::topk;
-    c.k = k;
-  }
-  check_weights(c, w, file.file());
-  return sae;
 }
 
 Sae fold_decoder_norm(const Sae& sae) {

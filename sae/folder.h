@@ -1,4 +1,4 @@
-// SAEs in files: SAELens's folders, read and written, and the layouts of other libraries, read.
+// SAEs in SAELens's folders, read and written. Those of other libraries: other_libraries.h.
 #pragma once
 
 #include <filesystem>
@@ -15,22 +15,14 @@ namespace vitrine::sae {
 // ConfigError for an architecture or setting that is not supported (named, with what is),
 // CheckpointError for weights that do not fit, NumericError for those that are not finite.
 Sae load(const std::filesystem::path& folder);
+// Whether there is a cfg.json of SAELens in it, well formed or not.
+bool is_saelens_folder(const std::filesystem::path& folder);
 // The configuration alone.
 Config load_config(const std::filesystem::path& folder);
 
 // SAELens's SAE.load_from_disk reads what this writes; weights are stored as `stored` (f32, f16 or
 // bf16) and computed with in f32. Throws SaveError; files that were there stay then.
 void save(const Sae& sae, const std::filesystem::path& folder, DType stored = DType::f32);
-
-// A safetensors file of another library, or a folder with one:
-//   dictionary_learning  encoder.weight [d_sae, d_in], encoder.bias, decoder.weight [d_in, d_sae],
-//   bias openai               encoder.weight, decoder.weight, pre_bias, latent_bias sparsify
-//   encoder.weight, encoder.bias, W_dec [d_sae, d_in], b_dec
-// Which one is told by the names. They do not say what the activation is: k > 0 makes it topk, else
-// it is standard (or, with a `threshold`, jumprelu). What else is to be known, such as the site, is
-// for the caller to fill in. Throws FileError, also for a pickle (.pt, .pth, .bin), which is never
-// read, and CheckpointError for a file of none of these kinds.
-Sae import_weights(const std::filesystem::path& file, std::int64_t k);
 
 // Moves the decoder's norms into the encoder, so that every decoder row has norm 1 and features
 // give their true size: W_enc[:, j] n_j, b_enc n_j, threshold n_j, W_dec[j] / n_j. Of rows with

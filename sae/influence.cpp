@@ -48,8 +48,8 @@ class Machine {
     nn::check_prompts({prompt}, model.config());
     const std::string &from = site_of(source, "source"), &to = site_of(target, "target");
     const Graph plain = model.build(nn::batch_size({prompt}));
-    plain.site(from);
-    plain.site(to);
+    check_site(source, plain, from);
+    check_site(target, plain, to);
     const Graph linear = linearise(plain, policies);
     feeds_ = nn::batch_feeds({prompt});
     if (policies.norm == Policy::hold || policies.attention == Policy::hold ||

@@ -78,8 +78,7 @@ class Emission {
     centred_ = r.apply_b_dec_to_input && !r.transcoder ? x_ - w("b_dec") : x_;
     if (r.rescale_by_decoder_norm || r.kind == Kind::standard || r.kind == Kind::jumprelu ||
         r.kind == Kind::gated)
-      // A transcoder's decoder begins at 0, where a norm has no gradient; 0 is taken for it, as PyTorch does.
-      norms_ = sqrt(maximum(sum(square(w("W_dec")), {1}), b.scalar(1e-30, DType::f32)));
+      norms_ = safe_sqrt(sum(square(w("W_dec")), {1}));
   }
 
   Loss run() {
@@ -106,15 +105,19 @@ class Emission {
   const Value& w(const char* name) const { return weights_.at(name); }
   Value number(double x) { return b_.scalar(x, DType::f32); }
 
+  // A transcoder's decoder begins at 0, where a norm has no gradient; 0 is taken for it, as PyTorch
+  // does. A row of zeros is not divided by 0.
+  Value safe_sqrt(const Value& squares) { return sqrt(maximum(squares, number(1e-30))); }
+
   void normalise() {
     const auto width = static_cast<double>(r_.d_in);
     if (r_.normalise == Normalisation::layer_norm) {
       mean_ = mean(x_, {1}, true);
       x_ = x_ - mean_;
-      scale_ = sqrt(sum(square(x_), {1}, true) / (width - 1));
+      scale_ = safe_sqrt(sum(square(x_), {1}, true) / (width - 1));
       x_ = x_ / (scale_ + 1e-5);
     } else if (r_.normalise == Normalisation::constant_norm_rescale) {
-      scale_ = sqrt(sum(square(x_), {1}, true)) / std::sqrt(width);
+      scale_ = safe_sqrt(sum(square(x_), {1}, true)) / std::sqrt(width);
       x_ = x_ / scale_;
     }
   }

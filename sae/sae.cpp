@@ -82,40 +82,91 @@ Value Nodes::weight(Builder& b, const char* weight) const {
 
 namespace {
 
-// [.., head, e] as [.., head * e]
+// [.., head, e] as [.., head * e], if its last axes, but not the first, are `width` together; else
+// as it is.
 Value joined(const Value& x, std::int64_t width) {
   Shape shape;
   std::int64_t last = 1;
   int axis = x.rank();
-  while (axis > 0 && last < width) last *= x.dim(--axis);
+  while (axis > 1 && last < width) last *= x.dim(--axis);
+  if (last != width || axis + 1 >= x.rank()) return x;
   for (int a = 0; a < axis; ++a) shape.push_back(x.dim(a));
   shape.push_back(last);
   return reshape(x, shape);
 }
 
+// A norm has no gradient at 0; 0 is taken for it, as PyTorch does, and 0 / 0 is 0.
+Value safe_sqrt(const Value& squares) {
+  return sqrt(maximum(squares, squares.builder().scalar(1e-30, squares.dtype())));
+}
+
 }  // namespace
+
+Value what_is_read(const Config& c, const std::string& name, const Value& site) {
+  const std::string at = c.hook_name.empty() ? "" : " (it was trained at " + c.hook_name + ")";
+  if (c.head) {
+    if (site.rank() < 2 || site.dim(-1) != c.d_in || *c.head >= site.dim(-2)) {
+      throw ShapeError(fmt::format(
+          "the SAE '{}' reads head {} of values [.., head, {}]{}, not {}; its cfg.json says so by "
+          "hook_head_index",
+          name, *c.head, c.d_in, at, to_string(site.shape())));
+    }
+    const int axis = site.rank() - 2;
+    Shape shape;
+    for (int a = 0; a < site.rank(); ++a) {
+      if (a != axis) shape.push_back(site.dim(a));
+    }
+    return reshape(slice(site, axis, *c.head, *c.head + 1), shape);
+  }
+  Value x = joined(site, c.d_in);
+  if (x.rank() == 0 || x.dim(-1) != c.d_in) {
+    throw ShapeError(fmt::format("the SAE '{}' reads values of width {}{}, not {}", name, c.d_in,
+                                 at, to_string(site.shape())));
+  }
+  return x;
+}
+
+Value written_back(const Config& c, const Value& site, const Value& y) {
+  if (!c.head) {
+    const bool joined = !(y.shape() == site.shape()) && numel(y.shape()) == numel(site.shape());
+    return joined ? reshape(y, site.shape()) : y;
+  }
+  const int axis = site.rank() - 2;
+  Shape one = site.shape();
+  one[axis] = 1;
+  std::vector<Value> parts;
+  if (*c.head > 0) parts.push_back(slice(site, axis, 0, *c.head));
+  parts.push_back(reshape(y, one));
+  if (*c.head + 1 < site.dim(axis)) parts.push_back(slice(site, axis, *c.head + 1, site.dim(axis)));
+  return parts.size() == 1 ? parts[0] : concat(parts, axis);
+}
+
+void check_site(const Sae& sae, const Graph& graph, const std::string& name) {
+  const SiteEntry& site = graph.site(name);
+  const auto head = std::find(site.axes.begin(), site.axes.end(), Axis::head);
+  if (sae.config.head || head == site.axes.end()) return;
+  const Shape& shape = site.type.shape;
+  if (shape.back() != sae.config.d_in) return;
+  throw ConfigError(fmt::format(
+      "{}: it reads {} numbers, as many as one head has at '{}' {}, and its cfg.json does not say "
+      "which head (hook_head_index)",
+      sae.name, sae.config.d_in, name, to_string(shape)));
+}
 
 Value Nodes::pre(const Value& given) {
   Builder& b = given.builder();
-  shape_ = given.shape();
-  Value x = config_.join_heads ? joined(given, config_.d_in) : given;
-  if (x.rank() == 0 || x.dim(-1) != config_.d_in) {
-    throw ShapeError(fmt::format(
-        "the SAE '{}' reads values of width {}{}, not {}", name_, config_.d_in,
-        config_.hook_name.empty() ? "" : fmt::format(" (it was trained at {})", config_.hook_name),
-        to_string(given.shape())));
-  }
+  site_ = given;
+  Value x = x_ = what_is_read(config_, name_, given);
   const auto width = static_cast<double>(config_.d_in);
   if (config_.normalise == Normalisation::layer_norm) {
     mean_ = mean(x, {x.rank() - 1}, true);
     x = x - mean_;
-    scale_ = sqrt(sum(square(x), {x.rank() - 1}, true) / (width - 1));  // as torch's std
+    scale_ = safe_sqrt(sum(square(x), {x.rank() - 1}, true) / (width - 1));  // as torch's std
     x = x / (scale_ + 1e-5);
   } else if (config_.normalise == Normalisation::constant_norm_rescale) {
-    scale_ = sqrt(sum(square(x), {x.rank() - 1}, true)) / std::sqrt(width);
+    scale_ = safe_sqrt(sum(square(x), {x.rank() - 1}, true)) / std::sqrt(width);
     x = x / scale_;
   }
-  x_ = x;
   if (config_.apply_b_dec_to_input && !config_.transcoder) x = x - weight(b, "b_dec");
   Value w = weight(b, "W_enc");
   if (config_.architecture != Architecture::gated) return linear(x, w, weight(b, "b_enc"));
@@ -123,7 +174,12 @@ Value Nodes::pre(const Value& given) {
 }
 
 namespace {
-Value norms(const Value& w_dec) { return sqrt(sum(square(w_dec), {1})); }
+// To divide by; and as they are, so that a row of zeros ranks by 0.
+Value divisors(const Value& w_dec) { return safe_sqrt(sum(square(w_dec), {1})); }
+Value norms(const Value& w_dec) {
+  const Value zero = w_dec.builder().scalar(0, w_dec.dtype());
+  return select(less(zero, sum(square(w_dec), {1})), divisors(w_dec), zero);
+}
 }  // namespace
 
 Value Nodes::features(const Value& h) const {
@@ -152,14 +208,14 @@ Value Nodes::decode(const Value& given) const {
   Builder& b = given.builder();
   const Value w = weight(b, "W_dec");
   const Value f = config_.architecture == Architecture::topk && config_.rescale_by_decoder_norm
-                      ? given / norms(w)
+                      ? given / divisors(w)
                       : given;
   Value y = linear(f, w, weight(b, "b_dec"));
   if (config_.skip) y = y + matmul(x_, transpose(weight(b, "W_skip")));
   if (config_.transcoder) return y;
   if (config_.normalise == Normalisation::layer_norm) y = y * scale_ + mean_;
   if (config_.normalise == Normalisation::constant_norm_rescale) y = y * scale_;
-  return config_.join_heads ? reshape(y, shape_) : y;
+  return written_back(config_, site_, y);
 }
 
 Codec codec(const Sae& sae, const std::string& name) {
@@ -194,7 +250,7 @@ Plan Encoder::plan(std::int64_t rows) const {
   if (is_new) {
     Builder b;
     Config flat = sae_.config;
-    flat.join_heads = false;  // they are joined already where activations are a matrix
+    flat.head.reset();  // it was chosen already where activations are a matrix
     Nodes nodes(flat, "sae");
     const Value f = nodes.features(nodes.pre(b.input("x", {DType::f32, {rows, sae_.config.d_in}})));
     b.output("features", f);
@@ -204,24 +260,34 @@ Plan Encoder::plan(std::int64_t rows) const {
   return it->second;
 }
 
-Encoder::Encoded Encoder::encode(const Tensor& given) const {
+Tensor Encoder::rows_of(const Tensor& given) const {
   const Config& c = sae_.config;
+  // Of an SAE of one head, more axes could be heads: which rows are meant is not known.
   const bool fits = given.rank() >= 1 && given.numel() % std::max<std::int64_t>(1, c.d_in) == 0 &&
-                    (given.dim(-1) == c.d_in || (c.join_heads && given.rank() >= 2 &&
-                                                 given.dim(-1) * given.dim(-2) == c.d_in));
+                    (given.dim(-1) == c.d_in ? !c.head || given.rank() <= 2
+                                             : given.rank() >= (c.join_heads ? 2 : 3) &&
+                                                   given.dim(-1) * given.dim(-2) == c.d_in);
   if (!fits) {
     throw ShapeError(fmt::format(
         "{}: this SAE reads activations of width {}{}, but these are {}", sae_.name, c.d_in,
-        c.hook_name.empty() ? "" : fmt::format(" (of {})", c.hook_name), to_string(given.shape())));
+        c.head                ? fmt::format(" (rows of head {} of {})", *c.head, c.hook_name)
+        : c.hook_name.empty() ? ""
+                              : fmt::format(" (of {})", c.hook_name),
+        to_string(given.shape())));
   }
-  const Tensor x = given.to(DType::f32).contiguous().reshape({given.numel() / c.d_in, c.d_in});
+  return given.reshape({given.numel() / c.d_in, c.d_in});
+}
+
+Encoder::Encoded Encoder::encode(const Tensor& given, std::int64_t first) const {
+  const Config& c = sae_.config;
+  const Tensor x = rows_of(given).to(DType::f32).contiguous();
   const std::int64_t n = x.dim(0);
   Encoded out{Tensor::empty({n, c.d_sae}, DType::f32), Tensor::empty({n, c.d_out}, DType::f32)};
   const float* data = x.data<float>();
   for (std::int64_t i = 0; i < x.numel(); ++i) {
     if (std::isfinite(data[i])) continue;
-    throw NumericError(fmt::format("row {} of the activations has {} at place {}", i / c.d_in,
-                                   data[i], i % c.d_in));
+    throw NumericError(fmt::format("row {} of the activations has {} at place {}",
+                                   first + i / c.d_in, data[i], i % c.d_in));
   }
   for (std::int64_t begin = 0; begin < n; begin += kRows) {
     const std::int64_t rows = std::min(kRows, n - begin);

@@ -44,7 +44,8 @@ struct Config {
   bool transcoder = false, skip = false;  // skip: x W_skip^T is added to what is decoded
   bool apply_b_dec_to_input = true;       // never for a transcoder
   Normalisation normalise = Normalisation::none;
-  bool join_heads = false;               // the site is [.., head, e]: hook_z
+  bool join_heads = false;               // the site is [.., head, e]: hook_z; see what_is_read
+  std::optional<std::int64_t> head;      // of a site [.., head, d_in], this one alone
   std::int64_t k = 0;                    // topk
   bool rescale_by_decoder_norm = false;  // topk: features are ranked, and given, as h_j |W_dec[j]|
   // Where it was trained, as far as known.
@@ -76,8 +77,19 @@ const std::string& trained_site(const Sae& sae);
 // first and counting the rest), and NumericError for one that is not finite.
 void check_weights(const Config& config, const Parameters& weights, const std::string& where);
 
+// What an SAE reads of a site's value: [.., d_in]. Of [.., head, e] that is all heads, joined, when
+// they are d_in together, or the one head of an SAE of one. Throws ShapeError for a value that it
+// does not fit; `name` is the SAE's.
+Value what_is_read(const Config& config, const std::string& name, const Value& site);
+// The site's value with y [.., width] in place of what is read; of an SAE of one head, the other
+// heads stay.
+Value written_back(const Config& config, const Value& site, const Value& y);
+// Throws ConfigError for an SAE that would be applied to each head of this site by itself: it is of
+// one head, and does not say which.
+void check_site(const Sae& sae, const Graph& graph, const std::string& site);
+
 // The functions of an SAE over a graph. Its weights are parameters NAME.W_enc, ...; nothing is
-// computed here. x is [.., d_in], or [.., head, e] with join_heads; h and f are [.., d_sae].
+// computed here. x is a site's value, of which `what_is_read` is read; h and f are [.., d_sae].
 class Nodes {
  public:
   Nodes(Config config, std::string name) : config_(std::move(config)), name_(std::move(name)) {}
@@ -93,8 +105,7 @@ class Nodes {
 
   Config config_;
   std::string name_;
-  Value x_, mean_, scale_;  // of the last call of pre
-  Shape shape_;
+  Value site_, x_, mean_, scale_;  // of the last call of pre: x before it was normalised
 };
 
 // For splice. Throws ConfigError for a transcoder, which does not reconstruct the site it reads.
@@ -110,9 +121,13 @@ class Encoder {
     Tensor features;        // f32 [n, d_sae]
     Tensor reconstruction;  // f32 [n, d_out]
   };
-  // x [n, d_in] of any float type, or [.., d_in], whose leading axes are joined. Throws ShapeError
-  // for another width, saying whose it is, and NumericError for NaN, naming the first row.
-  Encoded encode(const Tensor& x) const;
+  // x [n, d_in] of any float type, or [.., d_in], whose leading axes are joined; or [.., head, e],
+  // when heads are d_in together. Throws ShapeError for another width, saying whose it is, and
+  // NumericError for NaN, naming the first row.
+  // In what is said of a row, the first one has the number `first`.
+  Encoded encode(const Tensor& x, std::int64_t first = 0) const;
+  // x as a view [n, d_in]; throws ShapeError as encode does.
+  Tensor rows_of(const Tensor& x) const;
 
  private:
   Plan plan(std::int64_t rows) const;

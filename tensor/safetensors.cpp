@@ -17,6 +17,7 @@
 #include "tensor/json_text.h"
 #include "tensor/nearest.h"
 #include "tensor/safetensors_header.h"
+#include "tensor/safetensors_stream.h"
 
 namespace vitrine {
 namespace {
@@ -279,36 +280,51 @@ Tensor SafeTensors::at(std::string_view name) const {
 
 void save_safetensors(const std::filesystem::path& file, const NamedTensors& tensors,
                       const std::map<std::string, std::string>& metadata) {
+  std::vector<StreamedTensor> streamed;
+  for (const auto& [name, tensor] : tensors) {
+    if (!tensor.defined()) {
+      throw SaveError(fmt::format("cannot write '{}': tensor {} is undefined; no file was changed",
+                                  file.string(), printable(name)));
+    }
+    streamed.push_back({name, tensor.dtype(), tensor.shape(), [tensor](const Sink& sink) {
+                          const Tensor copy = tensor.contiguous();
+                          sink({copy.view().data, static_cast<std::size_t>(copy.bytes())});
+                        }});
+  }
+  stream_safetensors(file, streamed, metadata);
+}
+
+void stream_safetensors(const std::filesystem::path& file,
+                        const std::vector<StreamedTensor>& tensors,
+                        const std::map<std::string, std::string>& metadata) {
   const auto refuse = [&](const std::string& what) {
     throw SaveError(fmt::format("cannot write '{}': {}; no file was changed", file.string(), what));
   };
   // Entries may not leave holes, so the only way to align each is to put the larger elements first.
-  std::vector<const std::pair<std::string, Tensor>*> order;
+  std::vector<const StreamedTensor*> order;
   std::set<std::string_view> names;
-  for (const auto& named : tensors) {
-    const std::string name = printable(named.first);
-    if (!named.second.defined()) refuse(fmt::format("tensor {} is undefined", name));
-    if (named.first == "__metadata__")
+  for (const StreamedTensor& t : tensors) {
+    if (t.name == "__metadata__")
       refuse("a tensor cannot be called '__metadata__', a word of the format");
-    if (!names.insert(named.first).second)
-      refuse(fmt::format("there are two tensors called {}", name));
-    order.push_back(&named);
+    if (!names.insert(t.name).second)
+      refuse(fmt::format("there are two tensors called {}", printable(t.name)));
+    order.push_back(&t);
   }
   std::stable_sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
-    return size_of(a->second.dtype()) > size_of(b->second.dtype());
+    return size_of(a->dtype) > size_of(b->dtype);
   });
+  const auto bytes_of = [](const StreamedTensor& t) { return numel(t.shape) * size_of(t.dtype); };
 
   std::string header = "{";
   try {
     if (!metadata.empty()) header += "\"__metadata__\":" + nlohmann::json(metadata).dump() + ",";
     std::int64_t offset = 0;
-    for (const auto* named : order) {
-      const Tensor& tensor = named->second;
+    for (const StreamedTensor* t : order) {
       header += fmt::format("{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}},",
-                            nlohmann::json(named->first).dump(), stored_name(tensor.dtype()),
-                            fmt::join(tensor.shape().begin(), tensor.shape().end(), ","), offset,
-                            offset + tensor.bytes());
-      offset += tensor.bytes();
+                            nlohmann::json(t->name).dump(), stored_name(t->dtype),
+                            fmt::join(t->shape.begin(), t->shape.end(), ","), offset,
+                            offset + bytes_of(*t));
+      offset += bytes_of(*t);
     }
   } catch (const nlohmann::json::exception&) {
     refuse("a name or a metadata text is not valid UTF-8");
@@ -325,9 +341,16 @@ void save_safetensors(const std::filesystem::path& file, const NamedTensors& ten
     const std::uint64_t length = header.size();
     sink(std::as_bytes(std::span(&length, 1)));
     sink(std::as_bytes(std::span(header)));
-    for (const auto* named : order) {
-      const Tensor copy = named->second.contiguous();
-      sink({copy.view().data, static_cast<std::size_t>(copy.bytes())});
+    for (const StreamedTensor* t : order) {
+      std::int64_t given = 0;
+      t->write([&](std::span<const std::byte> bytes) {
+        given += std::ssize(bytes);
+        sink(bytes);
+      });
+      if (given != bytes_of(*t)) {
+        refuse(fmt::format("tensor {} gave {} bytes of {}", printable(t->name), given,
+                           bytes_of(*t)));
+      }
     }
   });
 }

@@ -319,7 +319,7 @@ TEST_F(SaeVerbs, WhatIsWrongIsSaid) {
   save_safetensors(folder_ / "wide.safetensors", {{"x", wide}});
   expect_failure({"sae", "encode", "--sae", sae, "--activations", folder_ / "wide.safetensors",
                   "--tensor", "x", "--out", folder_ / "y.safetensors"},
-                 1,
+                 3,
                  "reads activations of width 48 (of blocks.1.hook_mlp_out), but these are [3, 5]");
   const Tensor nan = Tensor::full({3, 48}, DType::f32, 0);
   nan.data<float>()[50] = std::nanf("");
@@ -330,6 +330,113 @@ TEST_F(SaeVerbs, WhatIsWrongIsSaid) {
   expect_failure({"sae", "train", "--activations", folder_ / "nan.safetensors", "--tensor", "x",
                   "--batch", "3", "--out", folder_ / "z"},
                  4, "row 1 of 'x': the activation has nan at place 2");
+}
+
+// Rows go through some at a time, densely or by what is active: the same numbers.
+TEST_F(SaeVerbs, EncodeIsTheSameInPiecesAndSparsely) {
+  run(train("run", {"--vectors", "256"}));
+  const std::int64_t rows = 20'000;
+  Tensor x = Tensor::empty({rows, 48}, DType::f32);
+  for (std::int64_t i = 0; i < x.numel(); ++i)
+    x.data<float>()[i] = static_cast<float>((i * 7919) % 1009) / 500.0F - 1.0F;
+  save_safetensors(folder_ / "x.safetensors", {{"x", x}});
+  const auto encode = [&](const std::string& out, const Words& more = {}) {
+    return run(Words{"sae", "encode", "--sae", folder_ / "run", "--activations",
+                     folder_ / "x.safetensors", "--tensor", "x", "--out", folder_ / out, "--format",
+                     "json"} +
+               more)
+        .json();
+  };
+  const auto whole = encode("dense.safetensors"), few = encode("sparse.safetensors", {"--sparse"});
+  EXPECT_EQ(whole["l0"], few["l0"]);
+  EXPECT_EQ(few["rows"], rows);
+  const SafeTensors dense = SafeTensors::open(folder_ / "dense.safetensors"),
+                    sparse = SafeTensors::open(folder_ / "sparse.safetensors");
+  EXPECT_EQ(max_abs_difference(dense.at("reconstruction"), sparse.at("reconstruction")), 0);
+  const auto pointers = sparse.at("feature_acts.row_pointers").to_vector<std::int64_t>();
+  const auto indices = sparse.at("feature_acts.indices").to_vector<std::int64_t>();
+  const auto values = sparse.at("feature_acts.values").to_vector<float>();
+  ASSERT_EQ(std::ssize(pointers), rows + 1);
+  ASSERT_EQ(pointers.back(), std::ssize(values));
+  const Tensor f = dense.at("feature_acts");
+  std::vector<float> again(static_cast<std::size_t>(f.numel()), 0);
+  for (std::int64_t i = 0; i < rows; ++i) {
+    for (std::int64_t p = pointers[static_cast<std::size_t>(i)];
+         p < pointers[static_cast<std::size_t>(i + 1)]; ++p)
+      again[static_cast<std::size_t>(i * 64 + indices[static_cast<std::size_t>(p)])] =
+          values[static_cast<std::size_t>(p)];
+  }
+  EXPECT_EQ(again, f.to_vector<float>());
+  // A row far on is named by its number, and nothing is left of the file.
+  x.data<float>()[15'000 * 48 + 3] = std::nanf("");
+  save_safetensors(folder_ / "x.safetensors", {{"x", x}});
+  expect_failure({"sae", "encode", "--sae", folder_ / "run", "--activations",
+                  folder_ / "x.safetensors", "--tensor", "x", "--out", folder_ / "bad.safetensors"},
+                 4, "row 15000 of the activations has nan at place 3");
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "bad.safetensors"));
+  expect_failure(
+      {"sae", "encode", "--sae", folder_ / "run", "--activations", folder_ / "dense.safetensors",
+       "--tensor", "feature_act", "--out", folder_ / "y.safetensors"},
+      3,
+      "there is no tensor 'feature_act' (did you mean feature_acts?); there are "
+      "feature_acts, reconstruction");
+}
+
+TEST_F(SaeVerbs, ConvertWritesOverNothing) {
+  run(train("run", {"--vectors", "256"}));
+  std::filesystem::create_directory(folder_ / "mine");
+  std::ofstream(folder_ / "mine" / "cfg.json") << "my settings";
+  const Words convert = {"sae", "convert", "--from", folder_ / "run", "--out", folder_ / "mine"};
+  expect_failure(convert, 3, "is not empty (it holds 'cfg.json')");
+  EXPECT_EQ(read_text(folder_ / "mine" / "cfg.json"), "my settings");
+  run(convert + Words{"--overwrite"});
+  EXPECT_THAT(read_text(folder_ / "mine" / "cfg.json"), HasSubstr("architecture"));
+  run({"sae", "convert", "--from", folder_ / "run" / "sae_weights.safetensors", "--out",
+       folder_ / "other"});
+  EXPECT_EQ(read_text(folder_ / "other" / "cfg.json"), read_text(folder_ / "mine" / "cfg.json"));
+}
+
+TEST_F(SaeVerbs, WhatIsRecordedIsTheRunsOwn) {
+  run(train("run", {"--vectors", "512", "--stop-after", "1"}));
+  const auto resumed =
+      run({"sae", "train", "--resume", "--quiet", "--out", folder_ / "run", "--format", "json"})
+          .json();
+  EXPECT_EQ(resumed["meta"]["model"], tiny_model().string());
+  EXPECT_THAT(resumed["meta"]["command"].get<std::string>(),
+              ::testing::StartsWith("vitrine sae train --resume"));
+  const Outcome one =
+      run({"sae", "eval", "--sae", folder_ / "run", "--model", tiny_model().string(), "--data",
+           folder_ / "text.jsonl", "--context", "1", "--format", "json"});
+  EXPECT_TRUE(one.json()["model"].is_null()) << one.out;
+  EXPECT_THAT(one.err, HasSubstr("no token of these texts is predicted"));
+  const Outcome text =
+      run({"sae", "eval", "--sae", folder_ / "run", "--model", tiny_model().string(), "--data",
+           folder_ / "text.jsonl", "--context", "1"});
+  EXPECT_EQ(text.out.find("nan"), std::string::npos) << text.out;
+}
+
+// What is trained at a site of heads is evaluated and looked at there.
+TEST_F(SaeVerbs, SitesOfHeadsFromTrainingToFeatures) {
+  const std::string model = tiny_model().string(), text = folder_ / "text.jsonl";
+  for (const std::string site : {"hook_q", "hook_result"}) {
+    const std::string early = "blocks.0.attn." + site, late = "blocks.1.attn." + site;
+    run({"sae",     "train", "--model",     model, "--site",    early + "," + late,
+         "--data",  text,    "--features",  "64",  "--k",       "4",
+         "--batch", "128",   "--buffer",    "500", "--vectors", "512",
+         "--quiet", "--out", folder_ / site});
+    const std::string sae = folder_ / site / late;
+    const auto e =
+        run({"sae", "eval", "--sae", sae, "--model", model, "--data", text, "--format", "json"})
+            .json();
+    EXPECT_TRUE(e["model"]["ce_sae"].is_number()) << e;
+    const auto f = run({"sae", "features", "--sae", sae, "--model", model, "--tokens", "1,2,3",
+                        "--format", "json"})
+                       .json();
+    EXPECT_GT(f["active"].size(), 2U);
+    EXPECT_TRUE(f["active"][0]["raised"].is_null());  // it is not written into the stream
+    run({"influence", "--source-sae", folder_ / site / early, "--target-sae", sae, "--model", model,
+         "--tokens", "1,2,3", "--verify", "1"});
+  }
 }
 
 // Every sub-verb explains itself, and its example works.

@@ -320,6 +320,74 @@ TEST(FeatureContexts, NeighboursAreNearestByCosine) {
   EXPECT_EQ(near.back().feature, 9);
 }
 
+// What is trained at a site can be measured there.
+TEST(SaeEvaluation, SitesWithHeadsAreRead) {
+  const nn::Model m = tiny();
+  const TemporaryFolder folder;
+  const auto file = write(folder, lines(8));
+  const auto width = m.config().d_model, each = width / m.config().heads;
+  for (const char* name : {"blocks.1.attn.hook_q", "blocks.1.attn.hook_k", "blocks.1.attn.hook_v",
+                           "blocks.1.attn.hook_z", "blocks.1.attn.hook_result"}) {
+    sae::Config config;
+    const Graph graph = m.build(nn::Model::Uniform{1, 1});
+    config.d_in = numel(graph.site(name).type.shape);
+    config.d_sae = 70;
+    config.hook_name = name;
+    const sae::Sae s = small_sae(config);
+    const sae::Evaluation e = sae::evaluate(m, s, {.files = {file}});
+    ASSERT_TRUE(e.fidelity) << name;
+    EXPECT_TRUE(std::isfinite(e.fidelity->ce_sae)) << name;
+    const Tensor f = sae::features_of(m, s, {lines(2)[1]});
+    EXPECT_EQ(f.shape(), (Shape{std::ssize(lines(2)[1]), 70})) << name;
+    // The same as those of the site's values, which were fetched.
+    const auto got = m.run(std::vector<nn::Tokens>{lines(2)[1]}, Site{name});
+    expect_close(f, sae::Encoder(s).encode(got[name].reshape({f.dim(0), config.d_in})).features,
+                 1e-4, name);
+  }
+  // Of one head: what it does to the model is what it does to that head.
+  sae::Config config;
+  config.d_in = each;
+  config.d_sae = 70;
+  config.hook_name = "blocks.1.attn.hook_z";
+  EXPECT_ERROR(ConfigError, "does not say which head (hook_head_index)",
+               sae::evaluate(m, small_sae(config), {.files = {file}}));
+  EXPECT_ERROR(ConfigError, "does not say which head",
+               sae::features_of(m, small_sae(config), lines(1)));
+  config.head = 1;
+  const sae::Sae one = small_sae(config);
+  const sae::Evaluation e = sae::evaluate(m, one, {.files = {file}});
+  ASSERT_TRUE(e.fidelity);
+  sae::Config all = config;
+  all.d_in = width;
+  all.head.reset();
+  const sae::Evaluation whole = sae::evaluate(m, small_sae(all), {.files = {file}});
+  EXPECT_NEAR(e.fidelity->ce_clean, whole.fidelity->ce_clean, 1e-6);
+  EXPECT_LT(std::abs(e.fidelity->ce_zero - e.fidelity->ce_clean),
+            std::abs(whole.fidelity->ce_zero - whole.fidelity->ce_clean));
+  const auto got = m.run(std::vector<nn::Tokens>{lines(2)[1]}, Site{config.hook_name});
+  const Tensor f = sae::features_of(m, one, {lines(2)[1]});
+  const Tensor heads = got[config.hook_name].reshape({f.dim(0), m.config().heads, each});
+  expect_close(f, sae::Encoder(one).encode(heads.select(1, 1).contiguous()).features, 1e-4,
+               "of one head");
+}
+
+TEST(SaeEvaluation, WhatHasNoValueIsNotANumber) {
+  const sae::Sae s = small_sae({});
+  const TemporaryFolder folder;
+  save_safetensors(folder.path() / "x.safetensors", {{"x", draw("x", {1, 12})}});
+  const auto source = sae::file_source({(folder.path() / "x.safetensors").string()}, {"x"});
+  ThreadPool pool;
+  const sae::Reconstruction r = sae::evaluate(s, *source, pool);
+  EXPECT_TRUE(std::isnan(r.explained_variance));
+  EXPECT_TRUE(std::isnan(r.explained_variance_legacy));
+  EXPECT_GT(r.mse, 0);
+  // Pieces of one token predict nothing.
+  const nn::Model m = tiny();
+  const auto file = write(folder, lines(3));
+  EXPECT_FALSE(sae::evaluate(m, sae_of(m, "blocks.1.hook_mlp_out"), {.files = {file}, .context = 1})
+                   .fidelity);
+}
+
 TEST(SaeEvaluation, AnSaeThatDoesNotSayItsSiteIsNamed) {
   const nn::Model m = tiny();
   const sae::Sae s = small_sae({});

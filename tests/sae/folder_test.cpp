@@ -7,6 +7,7 @@
 #include <fstream>
 #include <regex>
 
+#include "sae/other_libraries.h"
 #include "tensor/error.h"
 #include "tensor/file.h"
 #include "tensor/safetensors.h"
@@ -83,6 +84,25 @@ TEST_F(SaeFolder, KeepsMetadataThatItDoesNotKnow) {
   EXPECT_NE(read_text(folder_ / "again" / "cfg.json").find("\"a corpus\""), std::string::npos);
 }
 
+TEST_F(SaeFolder, AnSaeOfOneHeadKeepsItsHead) {
+  write_edited("\"metadata\": {", "\"metadata\": {\"hook_head_index\": 2, ");
+  const sae::Sae s = sae::load(folder_);
+  EXPECT_EQ(s.config.head, 2);
+  sae::save(s, folder_ / "again");
+  EXPECT_EQ(sae::load(folder_ / "again").config.head, 2);
+}
+
+// A sparsity of the SAE that was there before is not that of the new one.
+TEST_F(SaeFolder, ASparsityThatIsNotKnownIsNotLeftThere) {
+  sae::Sae s = small_sae({});
+  s.sparsity = draw("sparsity", {20});
+  sae::save(s, folder_);
+  EXPECT_TRUE(sae::load(folder_).sparsity);
+  s.sparsity.reset();
+  sae::save(s, folder_);
+  EXPECT_FALSE(sae::load(folder_).sparsity);
+}
+
 TEST_F(SaeFolder, TranscodersKeepTheirKind) {
   const sae::Sae s = small_sae({.transcoder = true, .skip = true});
   sae::save(s, folder_);
@@ -114,14 +134,41 @@ TEST_F(SaeFolder, SettingsThatAreNotSupportedAreRejectedByName) {
   write_edited("\"normalize_activations\": \"none\"",
                "\"normalize_activations\": \"covariance_whitening\"");
   expect_said<ConfigError>("'normalize_activations' is \"covariance_whitening\"");
-  write_edited("\"device\"", "\"jumprelu_ste_to_input\": true, \"device\"");
-  expect_said<ConfigError>("'jumprelu_ste_to_input' is true");
-  write_edited("\"device\"", "\"jumprelu_sparsity_loss_mode\": \"quadratic\", \"device\"");
-  expect_said<ConfigError>("'jumprelu_sparsity_loss_mode' is \"quadratic\"");
-  write_edited("\"device\"", "\"target_l0\": 20, \"device\"");
-  expect_said<ConfigError>("'target_l0' is 20");
   write_edited("\"device\"", "\"something_else\": 1, \"device\"");
-  expect_said<ConfigError>("something_else");
+  expect_said<ConfigError>(
+      "the setting 'something_else' is not known, so it cannot be honoured; remove it if what the "
+      "SAE computes does not depend on it");
+  write_edited("\"device\"", "\"d_out\": 13, \"device\"");
+  expect_said<ConfigError>("'d_out' is 13; an SAE gives back its 12 inputs");
+  write_edited("\"topk\"", "\"standard\"");
+  expect_said<ConfigError>("'k' is 3; it belongs to topk, and this is a standard SAE");
+  for (const char* name : {"temporal", "matching_pursuit", "abstopk"}) {
+    write_edited("\"topk\"", std::string("\"") + name + "\"");
+    expect_said<ConfigError>(std::string("'architecture' is \"") + name +
+                             "\"; it is not supported");
+  }
+  write_edited("\"topk\"", "\"batchtopk\"");
+  expect_said<ConfigError>("'architecture' is \"batchtopk\"; this is a checkpoint of a training");
+  write_edited("\"metadata\": {", "\"metadata\": {\"hook_head_index\": -1, ");
+  expect_said<ConfigError>("'hook_head_index' is -1; it must be the number of a head");
+  write_edited("\"metadata\": {", "\"metadata\": {\"hook_head_index_out\": 1, ");
+  expect_said<ConfigError>("'hook_head_index_out' is 1");
+  sae::save(small_sae({.transcoder = true}), folder_);
+  std::string text = read_text(folder_ / "cfg.json");
+  text = std::regex_replace(text, std::regex("\"apply_b_dec_to_input\": false"),
+                            "\"apply_b_dec_to_input\": true");
+  write_text(folder_ / "cfg.json", text);
+  expect_said<ConfigError>("'apply_b_dec_to_input' is true; b_dec of a transcoder");
+}
+// How it was trained does not change what it computes.
+TEST_F(SaeFolder, SettingsOfTrainingArePassedOver) {
+  for (const char* setting :
+       {"\"jumprelu_ste_to_input\": true", "\"jumprelu_sparsity_loss_mode\": \"quadratic\"",
+        "\"target_l0\": 20", "\"l1_coefficient\": 3", "\"aux_loss_coefficient\": 0.5",
+        "\"use_sparse_activations\": true"}) {
+    write_edited("\"device\"", std::string(setting) + ", \"device\"");
+    EXPECT_EQ(sae::load(folder_).config.k, 3) << setting;
+  }
 }
 TEST_F(SaeFolder, FilesThatAreMissingAreNamed) {
   expect_said<FileError>("there is no cfg.json in it");
@@ -175,7 +222,9 @@ TEST_F(SaeFolder, ReadsOtherLibrariesByTheirNames) {
                                                  {"b_dec", w("b_dec")}});
   expect_same(sae::import_weights(folder_ / "learned.safetensors", 0), s);
   expect_same(sae::import_weights(folder_ / "openai.safetensors", 0), s);
-  expect_same(sae::import_weights(folder_, 0), s);  // a folder with sae.safetensors
+  // A folder with sae.safetensors. What is kept of sparsify's features must be said.
+  EXPECT_ERROR(ConfigError, "keeps its k largest features, and there is no cfg.json beside it",
+               sae::import_weights(folder_, 0));
   sae::Sae top = s;
   top.config.architecture = Architecture::topk;
   top.config.k = 3;

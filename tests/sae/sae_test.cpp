@@ -1,10 +1,13 @@
 // What an SAE computes, beside loops, and spliced into a graph.
 #include "sae/sae.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
+#include "autograd/gradient.h"
 #include "autograd/intervention.h"
 #include "autograd/ops.h"
 #include "tensor/error.h"
@@ -165,6 +168,93 @@ TEST(Sae, JoinsTheHeadsOfASite) {
   EXPECT_EQ(r["y"].shape(), (Shape{5, 3, 4}));
   expect_close(r["y"].reshape({5, 12}), alone.reconstruction, 1e-6, "y");
   expect_close(r[g.acts], alone.features, 1e-6, "features");
+}
+
+// Without being told, as SAELens leaves it for all sites but hook_z.
+TEST(Sae, JoinsTheHeadsOfASiteThatAreItsWidthTogether) {
+  const sae::Sae s = small_sae({});
+  Builder b;
+  const Value x = b.input("x", {DType::f32, {5, 3, 4}});
+  b.output("y", b.site("q", x, {Axis::row, Axis::head, Axis::other}));
+  const Graph graph = std::move(b).finish();
+  const Tensor given = draw("x", {5, 12});
+  for (const ErrorTerm error : {ErrorTerm::drop, ErrorTerm::keep}) {
+    const Spliced g = splice(graph, Site{"q"}, sae::codec(s, "sae"), error);
+    const Results r =
+        compile(g.graph, fetch(value("y"), g.acts))
+            .run({{"x", given.reshape({5, 3, 4})}}, sae::with_parameters({}, s, "sae"));
+    const auto alone = sae::Encoder(s).encode(given);
+    expect_close(r["y"].reshape({5, 12}), error == ErrorTerm::keep ? given : alone.reconstruction,
+                 1e-5, "y");
+    expect_close(r[g.acts], alone.features, 1e-6, "features");
+  }
+  expect_close(sae::Encoder(s).encode(given.reshape({5, 3, 4})).features,
+               sae::Encoder(s).encode(given).features, 0, "of a tensor");
+  // The rows are not heads.
+  Builder rows;
+  const Value y = rows.input("x", {DType::f32, {3, 4}});
+  EXPECT_THROW(sae::what_is_read(s.config, "sae", y), ShapeError);
+}
+
+TEST(Sae, OfOneHeadReadsAndWritesThatHead) {
+  for (const std::int64_t head : {0, 1, 2}) {
+    sae::Config config{.d_in = 4};
+    config.head = head;
+    const sae::Sae s = small_sae(config);
+    Builder b;
+    const Value x = b.input("x", {DType::f32, {5, 3, 4}});
+    b.output("y", b.site("z", x, {Axis::row, Axis::head, Axis::other}));
+    const Spliced g =
+        splice(std::move(b).finish(), Site{"z"}, sae::codec(s, "sae"), ErrorTerm::drop);
+    const Tensor given = draw("x", {5, 3, 4});
+    const Results r = compile(g.graph, fetch(value("y"), g.acts))
+                          .run({{"x", given}}, sae::with_parameters({}, s, "sae"));
+    const auto alone = sae::Encoder(s).encode(given.select(1, head).contiguous());
+    expect_close(r[g.acts], alone.features, 1e-6, "features");
+    for (std::int64_t h = 0; h < 3; ++h) {
+      expect_close(r["y"].select(1, h).contiguous(),
+                   h == head ? alone.reconstruction : given.select(1, h).contiguous(), 1e-6, "y");
+    }
+    // Which rows of a tensor are meant is not known.
+    EXPECT_THROW(sae::Encoder(s).encode(given), ShapeError);
+  }
+  sae::Config config{.d_in = 4};
+  config.head = 3;
+  const sae::Sae s = small_sae(config);
+  Builder b;
+  const Value x = b.input("x", {DType::f32, {5, 3, 4}});
+  EXPECT_THAT(message_of<ShapeError>([&] { sae::what_is_read(s.config, "sae", x); }),
+              ::testing::HasSubstr("reads head 3 of values [.., head, 4], not [5, 3, 4]"));
+}
+
+// A decoder row of 0 has no direction and no norm to rank by; what else there is stays finite, as
+// do gradients.
+TEST(Sae, ADecoderRowOfZerosGivesNothing) {
+  sae::Sae s =
+      small_sae({.architecture = Architecture::topk, .k = 20, .rescale_by_decoder_norm = true});
+  std::fill_n(s.weights["W_dec"].data<float>() + 4 * 12, 12, 0.0F);
+  const Tensor x = draw("x", {7, 12});
+  const auto found = sae::Encoder(s).encode(x);
+  EXPECT_TRUE(all_finite(found.reconstruction));
+  for (int i = 0; i < 7; ++i) EXPECT_EQ(found.features.at<float>({i, 4}), 0);
+  Builder b;
+  sae::Nodes nodes(s.config, "sae");
+  const Value y = nodes.decode(nodes.features(nodes.pre(b.input("x", {DType::f32, {7, 12}}))));
+  b.output("y", sum(y * y));
+  const LeafSet weights = leaves("sae.W_dec,sae.W_enc");
+  const Graph g = gradient(std::move(b).finish(), "y", weights);
+  const Results r =
+      compile(g, fetch(grad(weights))).run({{"x", x}}, sae::with_parameters({}, s, "sae"));
+  EXPECT_TRUE(all_finite(r.grad("sae.W_dec")));
+  EXPECT_TRUE(all_finite(r.grad("sae.W_enc")));
+}
+
+TEST(Sae, ARowOfZerosIsNotDividedByItsNorm) {
+  for (const Normalisation n : {Normalisation::constant_norm_rescale, Normalisation::layer_norm}) {
+    const auto found =
+        sae::Encoder(small_sae({.normalise = n})).encode(Tensor::zeros({2, 12}, DType::f32));
+    EXPECT_TRUE(all_finite(found.features) && all_finite(found.reconstruction));
+  }
 }
 
 TEST(Sae, AnotherWidthIsNamed) {

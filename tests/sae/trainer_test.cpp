@@ -415,6 +415,29 @@ TEST(SaeTrainingStep, TranscodersGiveAnotherActivation) {
   EXPECT_EQ(sae::Encoder(sae).encode(draw("x", {3, 32})).reconstruction.shape(), (Shape{3, 24}));
 }
 
+// Their decoders begin at 0, where a norm has no gradient.
+TEST(SaeTrainingStep, TranscodersWhosePenaltyHasNormsTrain) {
+  for (const Kind kind : {Kind::standard, Kind::jumprelu}) {
+    sae::TrainingRules rules = rules_of(kind);
+    rules.transcoder = true;
+    rules.apply_b_dec_to_input = rules.rescale_by_decoder_norm = false;
+    rules.penalty = sae::Penalty::tanh;
+    rules.sparsity = 0.001;
+    sae::TrainingStep step(rules, sae::initial_weights(rules, random::Key{1}));
+    ThreadPool pool;
+    double first = 0, last = 0;
+    for (int i = 0; i < 60; ++i) {
+      const Tensor x = draw("x" + std::to_string(i), {512, 32}), y = x.clone();
+      for (std::int64_t j = 0; j < y.numel(); ++j)
+        y.data<float>()[j] = std::max(0.0F, y.data<float>()[j]);
+      last = step.step({x, y}, pool, 4e-3).explained_variance;
+      if (i == 0) first = last;
+    }
+    EXPECT_LT(first, 0.05) << sae::name_of(kind);
+    EXPECT_GT(last, 0.3) << sae::name_of(kind);
+  }
+}
+
 TEST(SaeRules, ContradictionsAreNamed) {
   const auto said = [](const std::function<void(sae::TrainingRules&)>& change) {
     sae::TrainingRules r = rules_of(Kind::topk);
