@@ -60,10 +60,14 @@ TEST_F(SlowFolder, NewTokensGetTheNextFreeIds) {
   write("tokenizer_config.json", R"({"bos_token": "<s>", "eos_token": {"__type": "AddedToken",
       "content": "</s>", "lstrip": false, "normalized": true, "rstrip": false,
       "single_word": false}, "unk_token": null, "pad_token": "<pad>", "image_token": "<img>",
-      "additional_special_tokens": ["<x>", "<s>"]})");
+      "additional_special_tokens": ["<x>", "<s>",
+      {"__type": "AddedToken", "content": "<y>"}]})");
   // In the order pad_token, image_token, then the list.
-  EXPECT_THAT(ids("<s></s><pad><img><x>"), ElementsAre(0, 1, 9, 10, 11));
-  EXPECT_EQ(load().vocabulary_size(), 12);
+  EXPECT_THAT(ids("<s></s><pad><img><x><y>"), ElementsAre(0, 1, 9, 10, 11, 12));
+  EXPECT_EQ(load().vocabulary_size(), 13);
+  EXPECT_TRUE(load().added_tokens()[4].special);
+  EXPECT_FALSE(load().added_tokens()[5].special);
+  EXPECT_TRUE(load().added_tokens()[5].normalized);
 }
 
 TEST_F(SlowFolder, TheMapAndAddedTokensOfOlderFolders) {
