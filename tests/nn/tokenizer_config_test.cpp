@@ -77,7 +77,8 @@ TEST_F(SlowFolder, TheMapAndAddedTokensOfOlderFolders) {
       "image_token": {"content": "<i>"}})");
   write("added_tokens.json", R"({"<new>": 10, "word": 9})");
   EXPECT_THAT(ids("<s>ab<new>word</s><i>"), ElementsAre(0, 8, 10, 9, 1, 11));
-  for (const AddedToken& token : load().added_tokens()) {
+  const Tokenizer tokenizer = load();
+  for (const AddedToken& token : tokenizer.added_tokens()) {
     EXPECT_EQ(token.special, token.content != "word") << token.content;
     EXPECT_EQ(token.normalized, token.content == "word" || token.content == "</s>")
         << token.content;
