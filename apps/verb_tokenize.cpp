@@ -58,7 +58,7 @@ std::string table(const nn::Tokenizer& tokenizer, const nn::Tokens& ids, const S
   Table table({{"position", Align::right}, {"id", Align::right}, {"token", Align::left}});
   for (std::size_t i = 0; i < ids.size(); ++i) {
     table.row({style.dim(fmt::format("{}", i)), fmt::format("{}", ids[i]),
-               token_label(&tokenizer, ids[i])});
+               nn::quote(tokenizer.token_bytes(ids[i]))});
   }
   return table.text(style);
 }

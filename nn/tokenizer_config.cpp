@@ -174,17 +174,16 @@ class ConfigReader {
     if (!more.is_array() && !more.is_object())
       throw FileError(fmt::format("{} must be a list of tokens", where));
     for (const auto& [key, value] : more.items()) {
-      auto token = named(value, where);
+      auto token = named(value, where, more.is_object() || is_map);
       if (!token) continue;
-      if (value.is_object() && !more.is_object() && !is_map)
-        token->token.special = flag(value, "special", false, where);
       if (more.is_object()) others_.insert_or_assign(key, std::move(*token));
       else extra_.push_back(std::move(*token));
     }
   }
 
-  // A token that has a role is special. None for null and the empty text.
-  static std::optional<NamedToken> named(const Json& value, const std::string& where) {
+  // A token with a role is special, and so is every text. None for null and the empty text.
+  static std::optional<NamedToken> named(const Json& value, const std::string& where,
+                                         bool special = true) {
     if (value.is_null() || value == "") return std::nullopt;
     if (value.is_string()) return NamedToken{{kNoId, value.get<std::string>()}, where};
     if (!value.is_object()) {
@@ -192,8 +191,10 @@ class ConfigReader {
                                   where, quote_json(value)));
     }
     NamedToken token{read_added_token(value, where), where};
-    token.token.special = true;
-    token.token.normalized = flag(value, "normalized", false, where);
+    if (special) {
+      token.token.special = true;
+      token.token.normalized = flag(value, "normalized", false, where);
+    }
     return token;
   }
 

@@ -125,7 +125,8 @@ TEST(Tokenizers, IdsBeyondThemAreShownAsPlaceholders) {
        {m.with("predict", {"--prompt", "ab"}), m.with("generate", {"--prompt", "ab"}),
         m.with("lens", {"--prompt", "ab"}), m.with("neurons", {"--tokens", "0,10"}),
         m.with("decompose", {"--prompt", "ab", "--answer-token", "10"}),
-        m.with("attention", {"--tokens", "10,0"}), m.with("heads", {"--explain", "0.1"})}) {
+        m.with("attention", {"--tokens", "10,0", "--layer", "0"}),
+        m.with("heads", {"--explain", "0.1"})}) {
     const Outcome o = vitrine(words);
     EXPECT_EQ(o.exit, 0) << words[0] << o.err;
     EXPECT_THAT(o.out, HasSubstr("<id 10>")) << words[0];
@@ -152,13 +153,14 @@ TEST(Tokenizers, LargerOnesWorkUntilATokenHasNoEmbedding) {
   expect_failure(m.with("lens", {"--prompt", "a", "--answer", "m"}), 3, said);
   write_text(m.file("pairs.jsonl"),
              R"({"clean": "ab", "corrupt": "am", "answer": "a", "wrong": "b"})");
-  expect_failure(m.with("patch", {"--pairs", m.file("pairs.jsonl")}), 3, said);
+  expect_failure(m.with("patch", {"--pairs", m.file("pairs.jsonl"), "--site", "resid_pre"}), 3,
+                 said);
   write_text(m.file("lines.txt"), "abc\n\nam\n");
   expect_failure(m.with("evaluate", {"--split", "line", m.file("lines.txt")}), 3,
                  std::string("lines.txt, line 3: ") + said);
   expect_failure(m.with("neurons", {"--corpus", m.file("lines.txt")}), 3,
                  std::string("lines.txt, line 3: ") + said);
-  write_text(m.file("lines.txt"), "abc\n");
+  write_text(m.file("lines.txt"), "abc");
   EXPECT_EQ(m.answer("evaluate", {m.file("lines.txt")})["documents"], 1);
 }
 
@@ -179,7 +181,8 @@ TEST(Tokenizers, OnesThatCannotBeUsedLeaveTheModelUsable) {
   for (const Words& words :
        {m.with("predict", {"--prompt", "ab"}), m.with("generate", {"--prompt", "ab"}),
         m.with("tokenize", {"--prompt", "ab"}), m.with("lens", {"--tokens", "0", "--answer", "a"}),
-        m.with("patch", {"--clean", "ab", "--corrupt", "bb", "--answer", "c", "--wrong", "d"}),
+        m.with("patch", {"--clean", "ab", "--corrupt", "bb", "--answer", "c", "--wrong", "d",
+                         "--site", "resid_pre"}),
         m.with("steer", {"--tokens", "0", "--plus", "a", "--minus", "b", "--layer", "0"})}) {
     expect_failure(words, 3, reason);
   }

@@ -151,7 +151,9 @@ TEST(SaveTokenizer, OtherAddedTokensAndUnusedIds) {
 }
 
 TEST(SaveTokenizer, WhatIsPutBeforeEveryText) {
-  Vocabulary vocabulary = train_tokenizer(WordCounts(), {.vocabulary = 257});
+  WordCounts counts;
+  counts.add("a b");
+  Vocabulary vocabulary = train_tokenizer(counts, {.vocabulary = 257});
   vocabulary.first = {*Tokenizer(vocabulary, "trained").end_of_text(), 3};
   const Tokenizer tokenizer(vocabulary, "trained");
   const test::TemporaryFolder folder;

@@ -60,10 +60,14 @@ TEST_F(SlowFolder, NewTokensGetTheNextFreeIds) {
   write("tokenizer_config.json", R"({"bos_token": "<s>", "eos_token": {"__type": "AddedToken",
       "content": "</s>", "lstrip": false, "normalized": true, "rstrip": false,
       "single_word": false}, "unk_token": null, "pad_token": "<pad>", "image_token": "<img>",
-      "additional_special_tokens": ["<x>", "<s>"]})");
+      "additional_special_tokens": ["<x>", "<s>",
+      {"__type": "AddedToken", "content": "<y>"}]})");
   // In the order pad_token, image_token, then the list.
-  EXPECT_THAT(ids("<s></s><pad><img><x>"), ElementsAre(0, 1, 9, 10, 11));
-  EXPECT_EQ(load().vocabulary_size(), 12);
+  EXPECT_THAT(ids("<s></s><pad><img><x><y>"), ElementsAre(0, 1, 9, 10, 11, 12));
+  EXPECT_EQ(load().vocabulary_size(), 13);
+  EXPECT_TRUE(load().added_tokens()[4].special);
+  EXPECT_FALSE(load().added_tokens()[5].special);
+  EXPECT_TRUE(load().added_tokens()[5].normalized);
 }
 
 TEST_F(SlowFolder, TheMapAndAddedTokensOfOlderFolders) {
@@ -73,7 +77,8 @@ TEST_F(SlowFolder, TheMapAndAddedTokensOfOlderFolders) {
       "image_token": {"content": "<i>"}})");
   write("added_tokens.json", R"({"<new>": 10, "word": 9})");
   EXPECT_THAT(ids("<s>ab<new>word</s><i>"), ElementsAre(0, 8, 10, 9, 1, 11));
-  for (const AddedToken& token : load().added_tokens()) {
+  const Tokenizer tokenizer = load();
+  for (const AddedToken& token : tokenizer.added_tokens()) {
     EXPECT_EQ(token.special, token.content != "word") << token.content;
     EXPECT_EQ(token.normalized, token.content == "word" || token.content == "</s>")
         << token.content;
