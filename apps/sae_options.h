@@ -23,6 +23,7 @@ class ActivationOptions {
   void require(const CommandLine& line) const;
   bool from_files() const { return !patterns_.empty(); }
   const std::vector<std::string>& files() const { return files_; }
+  const std::vector<std::string>& patterns() const { return patterns_; }
   const std::vector<std::string>& tensors() const { return tensors_; }
   // `model` is null for files. The tokens whose rows are left out, and the one before every piece.
   std::unique_ptr<sae::Source> source(const nn::Model* model, const std::vector<std::string>& sites,

@@ -132,7 +132,10 @@ void verb_sae_eval(const Arguments& arguments) {
   sae::Evaluation found;
   if (activations.from_files()) {
     ThreadPool pool(common.threads);
-    const auto source = activations.source(nullptr, {}, common.seed);
+    const sae::Config& c = sae.config;
+    const auto source =
+        sae::file_source(activations.patterns(), activations.tensors(),
+                         {.widths = {c.d_in, c.d_out}, .matrices = c.head.has_value()});
     try {
       found.reconstruction = sae::evaluate(sae, *source, pool, spec);
     } catch (const ShapeError& error) {  // the files are another SAE's

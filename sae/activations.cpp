@@ -102,8 +102,9 @@ class TextActivations : public Source {
 // ---- rows in files ------------------------------------------------------------------------------
 class FileActivations : public Source {
  public:
-  FileActivations(const std::vector<std::string>& patterns,
-                  const std::vector<std::string>& tensors) {
+  FileActivations(const std::vector<std::string>& patterns, const std::vector<std::string>& tensors,
+                  const FileLayout& layout)
+      : layout_(layout) {
     for (const std::string& pattern : patterns) {
       for (const fs::path& file : files_of(pattern)) open(file, tensors);
     }
@@ -164,7 +165,15 @@ class FileActivations : public Source {
                                     path.string(), tensors[c], name_of(t.dtype()),
                                     to_string(t.shape())));
       }
-      const std::int64_t width = t.dim(-1);
+      if (layout_.matrices && t.rank() != 2) {
+        throw FileError(
+            fmt::format("{}: '{}' is {}, and which of its rows are meant is not known: "
+                        "[rows, width] is read here, of one head",
+                        path.string(), tensors[c], to_string(t.shape())));
+      }
+      std::int64_t width = t.dim(-1);
+      if (c < layout_.widths.size() && t.rank() >= 3 && width * t.dim(-2) == layout_.widths[c])
+        width = layout_.widths[c];
       if (columns_.size() <= c) columns_.push_back({tensors[c], width});
       if (width != columns_[c].width) {
         throw ShapeError(fmt::format("{}: '{}' has rows of width {}, those before had {}",
@@ -183,6 +192,7 @@ class FileActivations : public Source {
     names_.push_back(path.string());
   }
 
+  FileLayout layout_;
   std::vector<Column> columns_;
   std::vector<std::vector<Tensor>> shards_;
   std::vector<std::string> names_;
@@ -195,8 +205,9 @@ std::unique_ptr<Source> text_source(const nn::Model& model, const TextSourceSpec
   return std::make_unique<TextActivations>(model, spec);
 }
 std::unique_ptr<Source> file_source(const std::vector<std::string>& patterns,
-                                    const std::vector<std::string>& tensors) {
-  return std::make_unique<FileActivations>(patterns, tensors);
+                                    const std::vector<std::string>& tensors,
+                                    const FileLayout& layout) {
+  return std::make_unique<FileActivations>(patterns, tensors, layout);
 }
 
 std::vector<fs::path> files_of(const std::string& pattern) {

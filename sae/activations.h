@@ -63,12 +63,21 @@ struct TextSourceSpec {
 // not have a row a token, ContextError for a context that is not the model's.
 std::unique_ptr<Source> text_source(const nn::Model& model, const TextSourceSpec& spec);
 
+// How rows lie in files.
+struct FileLayout {
+  // What rows are to have, for each tensor: the last two axes, [head, e], are joined where they are
+  // that wide together. None: the last axis.
+  std::vector<std::int64_t> widths = {};
+  bool matrices = false;  // only [rows, width]: of more axes, it is not known which are rows
+};
+
 // Rows of a tensor [rows, width] (or [.., width], joined) in safetensors files, one after the
 // other. Patterns with * in the last part stand for all files that match, in the order of their
 // names; f32, f16 and bf16 are read, from mapped memory. Throws FileError when there is no such
 // file or tensor, or there are no rows, and ShapeError when widths differ.
 std::unique_ptr<Source> file_source(const std::vector<std::string>& patterns,
-                                    const std::vector<std::string>& tensors);
+                                    const std::vector<std::string>& tensors,
+                                    const FileLayout& layout = {});
 std::vector<std::filesystem::path> files_of(const std::string& pattern);
 
 }  // namespace vitrine::sae

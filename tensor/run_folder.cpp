@@ -43,13 +43,14 @@ void require_unused(const fs::path& folder) {
   std::error_code error;
   if (!fs::exists(folder, error) && !error) return;
   if (!error && !fs::is_directory(folder, error) && !error)
-    throw FileError(fmt::format("'{}' is a file; give a folder for the run", folder.string()));
+    throw FileError(fmt::format("'{}' is a file; give a folder", folder.string()));
   fs::directory_iterator entries(folder, error);
   for (; !error && entries != fs::directory_iterator(); entries.increment(error)) {
     const std::string name = entries->path().filename().string();
     if (name.starts_with(kOurs) || is_left_over(name, {"training.safetensors"})) continue;
     throw FileError(
-        fmt::format("the folder '{}' is not empty (it holds '{}'), and a run would write over what is there; give a new "
+        fmt::format("the folder '{}' is not empty (it holds '{}'), and what is there would be "
+                    "written over; give a new "
                     "folder, or --overwrite to have files of the same names replaced",
                     folder.string(), name));
   }

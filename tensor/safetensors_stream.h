@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "tensor/dtype.h"
 #include "tensor/file.h"
 #include "tensor/layout.h"
 

@@ -327,6 +327,9 @@ TEST_F(SaeVerbs, WhatIsWrongIsSaid) {
   expect_failure({"sae", "encode", "--sae", sae, "--activations", folder_ / "nan.safetensors",
                   "--tensor", "x", "--out", folder_ / "y.safetensors"},
                  4, "row 1 of the activations has nan at place 2");
+  expect_failure(
+      {"sae", "eval", "--sae", sae, "--activations", folder_ / "wide.safetensors", "--tensor", "x"},
+      3, "it reads rows of width 48, but these are 5");
   expect_failure({"sae", "train", "--activations", folder_ / "nan.safetensors", "--tensor", "x",
                   "--batch", "3", "--out", folder_ / "z"},
                  4, "row 1 of 'x': the activation has nan at place 2");
@@ -429,6 +432,13 @@ TEST_F(SaeVerbs, SitesOfHeadsFromTrainingToFeatures) {
         run({"sae", "eval", "--sae", sae, "--model", model, "--data", text, "--format", "json"})
             .json();
     EXPECT_TRUE(e["model"]["ce_sae"].is_number()) << e;
+    // The same rows from a file, whose heads are joined.
+    run({"cache", "--model", model, "--tokens", "1,2,3", "--sites", late, "--out",
+         folder_ / "heads.safetensors"});
+    const auto of_file = run({"sae", "eval", "--sae", sae, "--activations",
+                              folder_ / "heads.safetensors", "--tensor", late, "--format", "json"})
+                             .json();
+    EXPECT_EQ(of_file["reconstruction"]["rows"], 3);
     const auto f = run({"sae", "features", "--sae", sae, "--model", model, "--tokens", "1,2,3",
                         "--format", "json"})
                        .json();

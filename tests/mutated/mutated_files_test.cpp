@@ -25,6 +25,7 @@
 #include "nn/trainer.h"
 #include "nn/utf8.h"
 #include "sae/folder.h"
+#include "sae/other_libraries.h"
 #include "sae/trainer.h"
 #include "tensor/error.h"
 #include "tensor/file.h"
@@ -213,6 +214,38 @@ std::vector<Reader> readers() {
     all.push_back({std::string("SaeConfig_") + kind, Format::text, "cfg.json", make, read_sae});
     all.push_back({std::string("SaeWeights_") + kind, Format::safetensors, "sae_weights.safetensors", make, read_sae});
   }
+  // SAEs of other libraries, and what stands beside them.
+  const auto read_import = [](const fs::path& folder) {
+    const sae::Sae found = sae::import_weights(folder, 0);
+    for (const auto& [name, tensor] : found.weights) every_element(tensor);
+  };
+  const auto of_sparsify = [](const fs::path& folder) {
+    save_safetensors(folder / "sae.safetensors", {{"encoder.weight", draw("e", {6, 4})},
+                                                  {"encoder.bias", draw("b", {6})},
+                                                  {"W_dec", draw("d", {6, 4})},
+                                                  {"b_dec", draw("c", {4})}});
+    write_bytes(folder / "cfg.json",
+                R"({"activation": "topk", "expansion_factor": 2, "normalize_decoder": true, )"
+                R"("num_latents": 6, "k": 2, "multi_topk": false, "transcode": true, "d_in": 4})");
+  };
+  const auto of_dictionaries = [](const fs::path& folder) {
+    save_safetensors(folder / "ae.safetensors", {{"encoder.weight", draw("e", {6, 4})},
+                                                 {"encoder.bias", draw("b", {6})},
+                                                 {"decoder.weight", draw("d", {4, 6})},
+                                                 {"b_dec", draw("c", {4})},
+                                                 {"k", Tensor::scalar<std::int32_t>(2)},
+                                                 {"threshold", Tensor::scalar<float>(0.5F)}});
+    write_bytes(
+        folder / "config.json",
+        R"({"trainer": {"dict_class": "BatchTopKSAE", "activation_dim": 4, "dict_size": 6, )"
+        R"("k": 2, "lm_name": "gpt2"}})");
+  };
+  all.push_back({"SparsifyConfig", Format::text, "cfg.json", of_sparsify, read_import});
+  all.push_back(
+      {"SparsifyWeights", Format::safetensors, "sae.safetensors", of_sparsify, read_import});
+  all.push_back({"DictionaryConfig", Format::text, "config.json", of_dictionaries, read_import});
+  all.push_back(
+      {"DictionaryWeights", Format::safetensors, "ae.safetensors", of_dictionaries, read_import});
   all.push_back({"Interventions", Format::text, "edits.json",
                  [](const fs::path& folder) {
                    const Interventions what = {

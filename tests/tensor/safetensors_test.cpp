@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "tensor/file.h"
+#include "tensor/safetensors_stream.h"
 #include "tests/tensor/expect_error.h"
 #include "tests/tensor/temporary_folder.h"
 
@@ -405,6 +406,34 @@ TEST(SaveSafeTensors, RefusesWhatTheFormatCannotHold) {
   EXPECT_ERROR(SaveError, "not valid UTF-8",
                save_safetensors(folder / "x", {{"a", x}}, {{"k", "\xff"}}));
   EXPECT_TRUE(folder.names().empty());
+}
+
+// The same bytes in pieces as at once; too many, too few, and a writer that gives up leave nothing.
+TEST(SaveSafeTensors, TensorsThatAreMadeWhileTheyAreWritten) {
+  const test::TemporaryFolder folder;
+  const Tensor x = Tensor::of<float>({3, 2}, {1, 2, 3, 4, 5, 6}),
+               n = Tensor::of<std::int64_t>({2}, {7, 8});
+  save_safetensors(folder / "whole", {{"x", x}, {"n", n}}, {{"k", "v"}});
+  const auto pieces = [](const Tensor& t, std::int64_t bytes) {
+    return [t, bytes](const Sink& sink) {
+      for (std::int64_t i = 0; i < bytes; i += 4) sink({t.view().data + i, 4});
+    };
+  };
+  stream_safetensors(
+      folder / "pieces",
+      {{"x", DType::f32, {3, 2}, pieces(x, 24)}, {"n", DType::i64, {2}, pieces(n, 16)}},
+      {{"k", "v"}});
+  EXPECT_EQ(read_text(folder / "pieces"), read_text(folder / "whole"));
+  const auto one = [&](const std::function<void(const Sink&)>& write) {
+    stream_safetensors(folder / "x", {{"x", DType::f32, {3, 2}, write}});
+  };
+  EXPECT_ERROR(SaveError, "tensor 'x' gave 20 bytes of 24", one(pieces(x, 20)));
+  EXPECT_ERROR(SaveError, "tensor 'x' gave 28 bytes of 24", one([&](const Sink& sink) {
+                 pieces(x, 24)(sink);
+                 pieces(x, 4)(sink);
+               }));
+  EXPECT_ERROR(NumericError, "a row", one([](const Sink&) { throw NumericError("a row"); }));
+  EXPECT_FALSE(std::filesystem::exists(folder / "x"));
 }
 
 TEST(SaveSafeTensors, AFailureLeavesTheOldFile) {
