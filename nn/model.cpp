@@ -50,7 +50,7 @@ const Tokenizer& Model::tokenizer() const {
   if (tokenizer_) return *tokenizer_;
   throw TokenError(fmt::format(
       "{}: this model has no tokenizer (tokenizer.json, or vocab.json and merges.txt); give token "
-      "ids instead of text (--tokens 1,2,3)",
+      "ids instead of text",
       name_.empty() ? "the model" : name_));
 }
 
