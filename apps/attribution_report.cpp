@@ -35,6 +35,7 @@ InLayer in_layer(std::string_view site) {
 struct Stacked {
   std::string name;
   std::vector<std::string> axes;  // "layer" first, where there are layers
+  std::vector<int> layers;        // along it
   Tensor values;
 };
 std::vector<Stacked> stacked(const interp::Attribution& a) {
@@ -48,7 +49,7 @@ std::vector<Stacked> stacked(const interp::Attribution& a) {
   std::vector<Stacked> all;
   for (const std::string& name : order) {
     const auto& group = groups[name];
-    Stacked s{name, group[0]->axes, group[0]->values};
+    Stacked s{name, group[0]->axes, {}, group[0]->values};
     if (in_layer(group[0]->site.name).layer >= 0) {
       s.axes.insert(s.axes.begin(), "layer");
       Shape shape{std::ssize(group)};
@@ -57,6 +58,7 @@ std::vector<Stacked> stacked(const interp::Attribution& a) {
       for (const interp::SiteScores* layer : group) {
         const auto x = layer->values.to_vector<double>();
         values.insert(values.end(), x.begin(), x.end());
+        s.layers.push_back(in_layer(layer->site.name).layer);
       }
       s.values = Tensor::of(shape, values);
     }
@@ -64,6 +66,9 @@ std::vector<Stacked> stacked(const interp::Attribution& a) {
   }
   return all;
 }
+
+// Why a place that was measured has no exact value.
+constexpr const char* kNotFinite = "the metric is not a finite number with zeros put in there";
 
 const char* base_of(Direction d) { return d == Direction::denoise ? "corrupt" : "clean"; }
 const char* other_of(Direction d) { return d == Direction::denoise ? "clean" : "corrupt"; }
@@ -110,7 +115,7 @@ std::string AttributionReport::text(const Style& style, int columns) const {
 
   for (const Stacked& s : stacked(attribution)) {
     if (s.axes.size() != 2 || s.axes[0] != "layer" || s.axes[1] == "feature") continue;
-    text += heatmap_text(s.axes, s.values.shape(), s.values.to_vector<double>(),
+    text += heatmap_text(s.axes, s.values.shape(), s.layers, s.values.to_vector<double>(),
                          titles(model, pair, s.axes[1], s.values.dim(1)), style.bold(s.name), style,
                          columns);
   }
@@ -124,19 +129,23 @@ std::string AttributionReport::text(const Style& style, int columns) const {
                {"score", Align::right},
                {"exact", Align::right}});
   for (std::size_t i = 0; i < nodes.size(); ++i) {
-    const std::string exact =
-        i < verified.size() ? fmt::format("{:+.3f}", verified[i].exact) : std::string("-");
+    std::string exact = "-";
+    if (i < verified.size())
+      exact = verified[i].exact ? fmt::format("{:+.3f}", *verified[i].exact) : "none";
     table.row({nodes[i].site.name, interp::to_text(nodes[i].place),
                token_at(model, pair, nodes[i].place.pos), fmt::format("{:+.3f}", nodes[i].score),
                exact});
   }
   text += fmt::format("the {} strongest\n", nodes.size()) + table.text(style);
   if (verified.empty()) return text;
-  return text + (patching
-                     ? fmt::format("exact: the change of the metric when the {} activation is "
-                                   "really put in ({}, one sweep)\n",
-                                   other_of(spec.direction), name_of(spec.direction))
-                     : std::string("exact: what the metric really loses to zeros (one sweep)\n"));
+  text += patching ? fmt::format(
+                         "exact: the change of the metric when the {} activation is "
+                         "really put in ({}, one sweep)\n",
+                         other_of(spec.direction), name_of(spec.direction))
+                   : std::string("exact: what the metric really loses to zeros (one sweep)\n");
+  if (std::any_of(verified.begin(), verified.end(), [](const auto& v) { return !v.exact; }))
+    text += fmt::format("none: {}\n", kNotFinite);
+  return text;
 }
 
 Json AttributionReport::json() const {
@@ -161,13 +170,20 @@ Json AttributionReport::json() const {
                              {"pos", index(n.place.pos)},
                              {"head", index(n.place.head)},
                              {"feature", index(n.place.feature)},
-                             {"score", n.score},
-                             {"exact", i < verified.size() ? Json(verified[i].exact) : Json()}});
+                             {"score", n.score}});
+    Json& node = json["nodes"].back();
+    const bool measured = i < verified.size();
+    node["exact"] = measured && verified[i].exact ? Json(*verified[i].exact) : Json();
+    node["why_not"] = !measured           ? Json("not measured")
+                      : verified[i].exact ? Json()
+                                          : Json(kNotFinite);
   }
   json["sites"] = Json::array();
   for (const Stacked& s : stacked(attribution)) {
-    json["sites"].push_back(
-        {{"name", s.name}, {"axes", s.axes}, {"shape", as_list(s.values.shape())}});
+    json["sites"].push_back({{"name", s.name},
+                             {"axes", s.axes},
+                             {"layers", s.layers.empty() ? Json() : Json(s.layers)},
+                             {"shape", as_list(s.values.shape())}});
   }
   return json;
 }

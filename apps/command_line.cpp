@@ -51,6 +51,7 @@ bool CommandLine::parse() {
   } catch (const CLI::ParseError& error) {
     fail(error.what());
   }
+  for (const auto& check : checks_) check();
   return true;
 }
 

@@ -11,15 +11,16 @@ void SamplingOptions::add_to(CommandLine& line) {
                        "how many new tokens at most (default: 40, or what the\n"
                        "context has room for)",
                        1, kMost);
-  temperature_ = line.option("--temperature", sampling_.temperature, "T",
-                             "0 takes the most probable token, 1 draws from the\n"
-                             "model's probabilities, more is wilder (default: 0;\n"
-                             "1 with --top-k or --top-p)");
+  temperature_ = line.real("--temperature", sampling_.temperature, "T",
+                           "0 takes the most probable token, 1 draws from the\n"
+                           "model's probabilities, more is wilder (default: 0;\n"
+                           "1 with --top-k or --top-p)",
+                           {.least = 0, .most = 1e6});
   top_k_ = line.number("--top-k", sampling_.top_k, "K",
                        "draw from the K most probable tokens (default: 0, all)", 0, kMost);
-  top_p_ =
-      line.option("--top-p", sampling_.top_p, "P",
-                  "draw from the fewest tokens whose probabilities reach P\n(default: 1, all)");
+  top_p_ = line.real("--top-p", sampling_.top_p, "P",
+                     "draw from the fewest tokens whose probabilities reach P\n(default: 1, all)",
+                     {.least = 0, .most = 1, .above = true});
 }
 
 void SamplingOptions::settle() {
@@ -29,8 +30,9 @@ void SamplingOptions::settle() {
 }
 
 int SamplingOptions::count(const nn::Model& model, const nn::Tokens& prompt) const {
-  const int room = model.config().context - static_cast<int>(prompt.size());
-  return count_->count() > 0 ? max_tokens_ : std::clamp(room, 1, max_tokens_);
+  if (count_->count() > 0) return max_tokens_;
+  const auto room = nn::most_new_tokens(model.config(), std::ssize(prompt));
+  return static_cast<int>(std::clamp<std::int64_t>(room, 1, max_tokens_));
 }
 
 Json Continuation::text(const nn::Model& model) const {

@@ -206,7 +206,7 @@ std::string HeadsReport::text(const Style& style) const {
 // ---- for programs: all heads --------------------------------------------------------------------
 namespace {
 
-Json number(double x) { return std::isfinite(x) ? Json(x) : Json(); }
+Json number(double x) { return std::isnan(x) ? Json() : Json(x); }  // no error of a single number
 Json head_json(const Head& h) { return {{"layer", h.layer}, {"head", h.head}}; }
 Json heads_json(const std::vector<Head>& heads) {
   Json list = Json::array();

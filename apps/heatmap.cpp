@@ -11,10 +11,11 @@ namespace {
 
 constexpr int kWidestTitle = 14;
 
-std::string cell_text(double cell) {
+std::string cell_text(double cell, bool signs) {
   if (cell == 0) return "·";
   const bool rounds_to_zero = std::abs(cell) < 0.005;  // of which the sign says nothing
-  return rounds_to_zero ? "0.00" : fmt::format("{:+.2f}", cell);
+  if (rounds_to_zero) return "0.00";
+  return signs ? fmt::format("{:+.2f}", cell) : fmt::format("{:.2f}", cell);
 }
 
 std::string padding(int width, std::string_view text) {
@@ -38,7 +39,7 @@ std::string Heatmap::text(const Style& style, int columns) const {
     for (const Titles& line : titles)
       width[c] = std::max(width[c], std::min(kWidestTitle, display_width(line.columns.at(c))));
     for (std::size_t r = 0; r < rows.size(); ++r) {
-      width[c] = std::max(width[c], display_width(cell_text(at(r, c))));
+      width[c] = std::max(width[c], display_width(cell_text(at(r, c), signs)));
       largest[c] = std::max(largest[c], std::abs(at(r, c)));
     }
   }
@@ -72,7 +73,7 @@ std::string Heatmap::text(const Style& style, int columns) const {
   for (std::size_t r = 0; r < rows.size(); ++r) {
     std::string row = style.dim(rows[r]) + padding(names, rows[r]);
     for (const std::size_t c : shown) {
-      const std::string cell = cell_text(at(r, c));
+      const std::string cell = cell_text(at(r, c), signs);
       row += style.heat(most == 0 ? 0 : at(r, c) / most,
                         fmt::format(" {}{} ", padding(width[c], cell), cell));
     }

@@ -1,4 +1,4 @@
-// A matrix of signed numbers for a terminal, coloured by size: what stands out is seen at once.
+// A matrix of numbers for a terminal, coloured by size: what stands out is seen at once.
 #pragma once
 
 #include <string>
@@ -16,6 +16,7 @@ struct Heatmap {
   std::vector<Titles> titles;     // lines above the columns
   std::vector<std::string> rows;  // what stands before each row
   std::vector<double> cells;      // [row, column]; exactly 0 is shown as a dot
+  bool signs = true;              // +0.50; false: 0.50, for what is never below 0
 
   // Less than 0 is blue, more is red, the largest of all in full colour; without colours the
   // signed numbers alone, which have no sign where they round to 0. What does not fit into

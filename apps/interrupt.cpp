@@ -19,7 +19,13 @@ static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_alw
 constexpr int kExitInterrupted = 130;
 
 void on_interrupt(int) {
-  if (orderly > 0 && !asked_to_stop.exchange(true)) return;
+  const int saved = errno;  // of the call that was interrupted
+  if (orderly > 0 && !asked_to_stop.exchange(true)) {
+    constexpr char kHeard[] = "\nvitrine: stopping; the next Ctrl-C ends it at once\n";
+    [[maybe_unused]] const auto written = ::write(STDERR_FILENO, kHeard, sizeof(kHeard) - 1);
+    errno = saved;
+    return;
+  }
   constexpr char kMessage[] = "\nvitrine: interrupted\n";
   [[maybe_unused]] const auto written = ::write(STDERR_FILENO, kMessage, sizeof(kMessage) - 1);
   ::_exit(kExitInterrupted);

@@ -3,8 +3,11 @@
 
 #include <algorithm>
 #include <exception>
+#include <filesystem>
 #include <new>
 #include <string>
+#include <string_view>
+#include <system_error>
 #include <vector>
 
 #include "apps/interrupt.h"
@@ -100,7 +103,20 @@ int exit_code(ErrorKind kind) {
   return 1;
 }
 
-int report(const char* message, ErrorKind kind) {
+// What the system said, in words.
+std::string in_words(const std::error_code& error) {
+  using std::errc;
+  if (error == errc::no_such_file_or_directory) return "there is no such file or folder";
+  if (error == errc::is_a_directory) return "it is a folder";
+  if (error == errc::not_a_directory) return "a part of the path is not a folder";
+  if (error == errc::permission_denied) return "you may not read it, or not enter its folder";
+  if (error == errc::too_many_symbolic_link_levels) return "its links lead in a circle";
+  if (error == errc::filename_too_long) return "the name is too long";
+  if (error == errc::not_supported) return "it is not a file of the usual kind";
+  return error.message();
+}
+
+int report(std::string_view message, ErrorKind kind) {
   log(fmt::format("vitrine: {}", message));
   return exit_code(kind);
 }
@@ -115,12 +131,31 @@ int main(int argc, char** argv) {
     app::handle_interrupts();
     app::run({argv + std::min(argc, 1), argv + argc});
     return 0;
+  } catch (const vitrine::SiteError& error) {
+    return app::report(fmt::format("{}; 'vitrine info --sites' lists all", error.what()),
+                       error.kind());
   } catch (const vitrine::Error& error) {
     return app::report(error.what(), error.kind());
   } catch (const std::bad_alloc&) {
-    return app::report("out of memory; try a shorter prompt or fewer sites",
+    return app::report("out of memory; try a shorter prompt, fewer sites, or smaller batches",
                        vitrine::ErrorKind::runtime);
+  } catch (const std::filesystem::filesystem_error& error) {
+    return app::report(
+        fmt::format("cannot read '{}': {}", error.path1().string(), app::in_words(error.code())),
+        vitrine::ErrorKind::input);
+  } catch (const std::system_error& error) {
+    return app::report(fmt::format("the system refused something that is needed here: {}",
+                                   app::in_words(error.code())),
+                       vitrine::ErrorKind::runtime);
+  } catch (const app::Json::exception&) {
+    return app::report(
+        "a JSON file that was read holds something else than it should (a text in the place of a "
+        "number, say); was one of the run's own files changed by hand?",
+        vitrine::ErrorKind::input);
   } catch (const std::exception& error) {
-    return app::report(error.what(), vitrine::ErrorKind::runtime);
+    return app::report(fmt::format("this is a mistake in the program ({}); please report the "
+                                   "command, and what it read",
+                                   error.what()),
+                       vitrine::ErrorKind::runtime);
   }
 }

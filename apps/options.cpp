@@ -7,36 +7,62 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
+#include <filesystem>
 #include <system_error>
 
+#include "apps/site_names.h"
 #include "nn/utf8.h"
 #include "tensor/error.h"
 #include "tensor/nearest.h"
+#include "tensor/run_folder.h"
 
 namespace vitrine::app {
 
 // ---- every verb ---------------------------------------------------------------------------------
-void CommonOptions::add_to(CommandLine& line, const std::string& out_doc) {
+namespace {
+
+constexpr const char* kOutDoc =
+    "write the result to FILE, all or nothing, and not to stdout; FILE.json is JSON";
+
+}  // namespace
+
+void CommonOptions::add_to(CommandLine& line) { add_to(line, kOutDoc, Out::text); }
+
+void CommonOptions::add_to(CommandLine& line, const std::string& out_doc, Out kind) {
   has_gauge_ = true;
-  add_without_gauge_to(line, out_doc);
+  add_model_to(line);
+  add_rest_to(line, out_doc, kind);
   line.option("--gauge", gauge, "raw|processed|REWRITE,...",
               "weights rewritten so that the model computes the same: fold_ln,\n"
               "center_writing_weights, center_unembed, fold_value_biases, or processed: all\n"
               "four, as TransformerLens does by default (default: raw)");
 }
 
-void CommonOptions::add_without_gauge_to(CommandLine& line, const std::string& out_doc) {
+void CommonOptions::add_without_gauge_to(CommandLine& line) {
+  add_model_to(line);
+  add_rest_to(line, kOutDoc, Out::other);
+}
+
+void CommonOptions::add_without_model_to(CommandLine& line) {
+  add_rest_to(line, kOutDoc, Out::text);
+}
+
+void CommonOptions::add_without_model_to(CommandLine& line, const std::string& out_doc) {
+  add_rest_to(line, out_doc, Out::other);
+}
+
+void CommonOptions::add_model_to(CommandLine& line) {
   line.heading("Common options");
   line.option("--model", model, "DIR",
               "HuggingFace GPT-2 folder, or gpt2 for the published one\n"
               "(default: the model that ships with Vitrine)");
-  add_without_model_to(line, out_doc);
 }
 
-void CommonOptions::add_without_model_to(CommandLine& line, const std::string& out_doc) {
+void CommonOptions::add_rest_to(CommandLine& line, const std::string& out_doc, Out kind) {
   line.heading("Common options");
-  line.option("--format", format, "table|json", "for people or for programs (default: table)")
-      ->check(CLI::IsMember({"table", "json"}));
+  format_option_ =
+      line.option("--format", format, "table|json", "for people or for programs (default: table)")
+          ->check(CLI::IsMember({"table", "json"}));
   line.option("--out", out, "FILE", out_doc);
   line.number("--threads", threads, "N", "worker threads (default: one per core)", 1, 1024);
   line.number("--seed", seed, "N", "of everything random (default: 0)", std::uint64_t{0},
@@ -45,6 +71,33 @@ void CommonOptions::add_without_model_to(CommandLine& line, const std::string& o
               "colours (default: auto, on a terminal unless NO_COLOR is set)")
       ->check(CLI::IsMember({"auto", "always", "never"}));
   line.flag("--quiet", quiet, "nothing on stderr but errors");
+  line.after_parsing([this, &line, kind] { settle_out(line, kind); });
+}
+
+void CommonOptions::settle_out(const CommandLine& line, Out kind, std::string_view also) {
+  const std::string extension = std::filesystem::path(out).extension().string();
+  if (kind == Out::other || extension.empty()) return;
+  const auto is_one_of = [&](std::initializer_list<std::string_view> known) {
+    return std::find(known.begin(), known.end(), extension) != known.end();
+  };
+  const bool tensors = extension == ".safetensors";
+  if (tensors && (kind == Out::tensors || kind == Out::text_or_tensors)) return;
+  const auto refuse = [&](std::string_view why, std::string_view wanted) {
+    line.fail(fmt::format("--out {}: {}; give {}", out, why, wanted));
+  };
+  if (kind == Out::tensors)
+    refuse("what is saved here is safetensors, whatever it is called", "a FILE.safetensors");
+  if (tensors) refuse("there are no tensors to save here", "a .txt or .json file");
+  if (is_one_of({".json", ".jsonl"})) {
+    if (format_option_->count() > 0 && !json())
+      refuse("that is JSON, and --format table is not", "one of the two");
+    format = "json";
+  } else if (!is_one_of({".txt", ".text", ".log", ".md"}) && extension != also) {
+    refuse(fmt::format("{} is not written here", extension),
+           fmt::format("a {} file, or one without an extension", kind == Out::text_or_tensors
+                                                                     ? ".txt, .json or .safetensors"
+                                                                     : ".txt or .json"));
+  }
 }
 
 Json CommonOptions::meta(const CommandLine& line) const {
@@ -59,14 +112,21 @@ Json CommonOptions::meta(const CommandLine& line) const {
 nn::Model CommonOptions::load() const {
   const nn::Gauge rewrites = nn::parse_gauge(gauge);
   check_folder_of(out);
-  nn::Model loaded = nn::load_gpt2(model, {.threads = threads, .gauge = rewrites});
-  if (loaded.has_tokenizer_fault() && !quiet)
-    log(fmt::format("note: {}; ids are shown instead of texts", loaded.why_no_tokenizer()));
-  return loaded;
+  try {
+    nn::Model loaded = nn::load_gpt2(model, {.threads = threads, .gauge = rewrites});
+    if (loaded.has_tokenizer_fault() && !quiet)
+      log(fmt::format("note: {}; ids are shown instead of texts", loaded.why_no_tokenizer()));
+    return loaded;
+  } catch (const FileError& error) {
+    if (!model.empty()) throw;
+    throw FileError(fmt::format("{} It is named by --model DIR.", error.what()));
+  }
 }
 
 void write_presentation(const CommonOptions& common, const Json& meta, const Presentation& shown) {
   const bool tensors = common.out.ends_with(".safetensors");
+  const Json found = shown.json();
+  require_finite(found);
   if (tensors) {
     Json metadata = meta;
     metadata.update(shown.metadata);
@@ -75,7 +135,7 @@ void write_presentation(const CommonOptions& common, const Json& meta, const Pre
   const std::string out = tensors ? "" : common.out;
   if (common.json()) {
     Json json = {{"meta", meta}};
-    json.update(shown.json());
+    json.update(found);
     json["file"] = tensors ? Json(json_text(common.out)) : Json();
     return write_result(out, to_line(json));
   }
@@ -90,11 +150,11 @@ void PromptOptions::add_to(CommandLine& line, const std::string& heading, const 
   const bool alone = name_ == "prompt";
   line.heading(!heading.empty() ? heading : alone ? "Prompt" : "Prompts");
   text_option_ =
-      line.option(text_flag(), text_, "TEXT",
-                  !doc.empty() ? doc
-                  : alone ? "the text; - reads it from stdin (one newline at its end is dropped)"
-                          : "the " + name_ + " prompt; - reads it from stdin");
-  ids_option_ = line.option(ids_flag(), list_, "1,2,3", "token ids instead of text");
+      line.text(text_flag(), text_, "TEXT",
+                !doc.empty() ? doc
+                : alone      ? "the text; - reads it from stdin (one newline at its end is dropped)"
+                             : "the " + name_ + " prompt; - reads it from stdin");
+  ids_option_ = line.text(ids_flag(), list_, "1,2,3", "token ids instead of text");
   if (like_ != nullptr) return line.heading("Options");
   line.flag("--prepend-bos", prepend_bos_, "put the beginning-of-text token in front");
   line.flag("--special", special_,
@@ -117,9 +177,13 @@ void PromptOptions::require(const CommandLine& line) {
 }
 
 nn::Tokens PromptOptions::tokens(const nn::Model& model) const {
-  const nn::Tokenizer* tokenizer = model.has_tokenizer() ? &model.tokenizer() : nullptr;
-  if (by_ids()) return with_bos(ids_, model.config().bos, tokenizer);
-  return encode(model, text_);
+  if (by_text()) require_tokenizer(model, text_flag(), ids_flag() + " 1,2,3");
+  const nn::Tokens tokens = by_ids() ? with_bos(ids_, model.config().bos, tokenizer_of(model))
+                                     : encode(model, text_);
+  if (!tokens.empty()) return tokens;
+  throw ContextError(
+      fmt::format("{} is empty; it needs at least one token (--prepend-bos adds one)",
+                  name_ == "prompt" ? "the prompt" : "the " + name_ + " prompt"));
 }
 
 nn::Tokens PromptOptions::tokens(const nn::Tokenizer& tokenizer, std::optional<int> bos) const {
@@ -183,6 +247,13 @@ void note_bare_lines(const nn::Model& model, bool prepend_bos, bool quiet) {
                   nn::quote(tokenizer->shown_text(tokenizer->first()))));
 }
 
+void require_tokenizer(const nn::Model& model, std::string_view option, std::string_view instead) {
+  if (model.has_tokenizer()) return;
+  throw TokenError(
+      fmt::format("{}: {}; give token ids instead of text: {}", option, model.why_no_tokenizer(),
+                  instead));
+}
+
 const nn::Tokenizer* tokenizer_of(const nn::Model& model) {
   return model.has_tokenizer() ? &model.tokenizer() : nullptr;
 }
@@ -202,6 +273,15 @@ std::string one_line(const nn::Tokenizer* tokenizer, const nn::Tokens& tokens) {
   return "…" + visible(std::string_view(text).substr(begin));
 }
 
+void require_unused_folder(const std::string& out) {
+  try {
+    require_unused(out);
+  } catch (const FolderInUse& error) {
+    throw FileError(
+        fmt::format("{}, or --overwrite to have files of the same names replaced", error.what()));
+  }
+}
+
 std::string read_stdin() {
   std::string text;
   char piece[1 << 16];
@@ -216,21 +296,8 @@ std::string read_stdin() {
 }
 
 // ---- a site -------------------------------------------------------------------------------------
-namespace {
-
-// The names under which a site of a block is known there: of "attn.hook_z" also "hook_z" and "z".
-bool is_called(std::string_view name, std::string_view wanted) {
-  for (const std::string_view prefix : {"attn.", "mlp.", "hook_"}) {
-    if (name == wanted) return true;
-    if (name.starts_with(prefix)) name.remove_prefix(prefix.size());
-  }
-  return name == wanted;
-}
-
-}  // namespace
-
 void SiteOptions::add_to(CommandLine& line, const std::string& doc) {
-  line.option("--site", site_, "S", doc);
+  site_option_ = line.option("--site", site_, "S", doc);
   layer_option_ =
       line.number("--layer", layer_, "L",
                   "the layer of a --site without one (default: the middle one)", 0, INT32_MAX);
@@ -238,36 +305,45 @@ void SiteOptions::add_to(CommandLine& line, const std::string& doc) {
 
 Site SiteOptions::site(const nn::Model& model) const {
   const Graph graph = model.build(nn::BatchSize{1, 1, 1});
-  std::string_view wanted = site_;
-  if (wanted.starts_with("blocks.*.")) wanted.remove_prefix(std::string_view("blocks.*.").size());
-  if (graph.find_site(wanted) != nullptr || wanted.starts_with("blocks.")) {
-    if (layer_option_->count() > 0) {
-      throw Error(ErrorKind::usage,
-                  fmt::format("--site {} says itself where it is; leave out --layer, or give a "
-                              "site without a layer, such as resid_post",
-                              wanted));
-    }
-    return {graph.site(wanted).name};
+  const SiteName named = site_name(site_);
+  const bool whole = graph.find_site(site_) != nullptr, layer_given = layer_option_->count() > 0;
+  if (layer_given && (whole || named.layer)) {
+    throw Error(ErrorKind::usage,
+                fmt::format("--site {} says itself where it is; leave out --layer, or give a "
+                            "site without a layer, such as resid_post",
+                            site_));
   }
+  if (whole) return {site_};
   const int layers = model.config().layers;
-  const int layer = layer_option_->count() > 0 ? layer_ : (layers - 1) / 2;
+  const int layer = layer_given ? layer_ : named.layer.value_or((layers - 1) / 2);
+  if (layer >= layers && !layer_given && site_.starts_with("blocks."))
+    return {graph.site(site_).name};  // throws, with the nearest names
   if (layer >= layers) {
     throw Error(ErrorKind::usage,
-                fmt::format("--layer {}: this model has layers 0 to {}", layer, layers - 1));
+                fmt::format("{}: this model has layers 0 to {}",
+                            layer_given ? fmt::format("--layer {}", layer) : "--site " + site_,
+                            layers - 1));
   }
   const std::string block = fmt::format("blocks.{}.", layer);
   std::vector<std::string> names;
   for (const std::string& name : graph.site_names()) {
     const bool inside = name.starts_with(block);
-    if (inside && is_called(std::string_view(name).substr(block.size()), wanted)) return {name};
+    if (inside && is_called(std::string_view(name).substr(block.size()), named.inside))
+      return {name};
     if (inside) names.push_back(name.substr(block.size()));
   }
-  throw SiteError(
-      fmt::format("there is no site '{}' in a layer{}; 'vitrine info --sites' lists all", wanted,
-                  did_you_mean(nearest(wanted, names))));
+  if (site_.starts_with("blocks.") && named.layer) return {graph.site(site_).name};  // throws
+  throw SiteError(fmt::format("there is no site '{}' in a layer{}", named.inside,
+                              did_you_mean(nearest(named.inside, names))));
 }
 
 // ---- a pair of prompts and their answers --------------------------------------------------------
+int TokenOptions::id(const nn::Model& model) const {
+  if (!by_text()) return id_;
+  require_tokenizer(model, "--" + name_, "--" + name_ + "-token ID");
+  return model.token(text_);
+}
+
 void TokenOptions::add_to(CommandLine& line, const std::string& doc) {
   text_option_ = line.option("--" + name_, text_, "TOKEN", doc);
   id_option_ = line.number("--" + name_ + "-token", id_, "ID", "its id instead", 0, INT32_MAX);

@@ -26,13 +26,19 @@ struct CommonOptions {
   std::uint64_t seed = 0;
   bool quiet = false;
 
-  static constexpr const char* kOutDoc =
-      "write the result to FILE, all or nothing, and not to stdout";
-  void add_to(CommandLine& line, const std::string& out_doc = kOutDoc);
+  // What --out names: a file of text or JSON, as its extension says; besides, or only, tensors; or
+  // whatever the verb says, which then looks at it itself.
+  enum class Out { text, text_or_tensors, tensors, other };
+  void add_to(CommandLine& line);
+  void add_to(CommandLine& line, const std::string& out_doc, Out kind = Out::other);
   // For a verb that reads a model's files, and not its weights.
-  void add_without_gauge_to(CommandLine& line, const std::string& out_doc = kOutDoc);
+  void add_without_gauge_to(CommandLine& line);
   // For a verb that is not about a model.
-  void add_without_model_to(CommandLine& line, const std::string& out_doc = kOutDoc);
+  void add_without_model_to(CommandLine& line);
+  void add_without_model_to(CommandLine& line, const std::string& out_doc);
+  // After parsing: .json makes the format JSON. Throws Error (usage) for an extension that is not
+  // written here, and for one that contradicts --format. `also` is another one that is text.
+  void settle_out(const CommandLine& line, Out kind, std::string_view also = {});
   bool json() const { return format == "json"; }
   Style style() const { return style_for(color, out); }
   std::string model_name() const { return model.empty() ? "default" : model; }
@@ -45,7 +51,11 @@ struct CommonOptions {
   nn::Model load() const;
 
  private:
+  void add_model_to(CommandLine& line);
+  void add_rest_to(CommandLine& line, const std::string& out_doc, Out kind);
+
   bool has_gauge_ = false;
+  const CLI::Option* format_option_ = nullptr;
 };
 
 // What a verb found, in each of its forms, made when it is asked for.
@@ -122,7 +132,7 @@ class TokenOptions {
   // Throws Error (usage) unless it is given once.
   void require(const CommandLine& line) const;
   // Throws TokenError for a text that is not one token, or when there is no tokenizer.
-  int id(const nn::Model& model) const { return by_text() ? model.token(text_) : id_; }
+  int id(const nn::Model& model) const;
 
  private:
   std::string name_, text_;
@@ -131,20 +141,22 @@ class TokenOptions {
   CLI::Option* id_option_ = nullptr;
 };
 
-// One site: --site, in full or without its layer, and --layer.
+// One site: --site, in full (blocks.2.attn.hook_z), short (2.z) or without its layer, and --layer.
 class SiteOptions {
  public:
   explicit SiteOptions(std::string site) : site_(std::move(site)) {}  // the default
 
   void add_to(CommandLine& line, const std::string& doc);
-  // blocks.2.hook_resid_post of "blocks.2.hook_resid_post", or of "resid_post" and layer 2; without
-  // a layer, the one in the middle. Throws SiteError, with the nearest names, and Error (usage) for
-  // a layer that is not there or is given twice.
+  bool given() const { return site_option_->count() + layer_option_->count() > 0; }
+  // blocks.2.hook_resid_post of "blocks.2.hook_resid_post", of "2.resid_post", or of "resid_post"
+  // and layer 2; without a layer, the one in the middle. Throws SiteError, with the nearest names,
+  // and Error (usage) for a layer that is not there or is given twice.
   Site site(const nn::Model& model) const;
 
  private:
   std::string site_;
   int layer_ = 0;
+  const CLI::Option* site_option_ = nullptr;
   const CLI::Option* layer_option_ = nullptr;
 };
 
@@ -188,9 +200,16 @@ std::optional<int> bos_of_lines(const nn::Model& model, bool prepend_bos);
 // Says on stderr that the lines of a text are read without the token that the tokenizer puts before
 // every prompt.
 void note_bare_lines(const nn::Model& model, bool prepend_bos, bool quiet);
+// Throws TokenError, saying what to give instead, when an option is text and the model came without
+// a tokenizer.
+void require_tokenizer(const nn::Model& model, std::string_view option, std::string_view instead);
 Json token_json(const nn::Model& model, int id);            // {id, token}
 // A prompt as one line, its end when it is long: `…capital of Texas is`.
 std::string one_line(const nn::Tokenizer* tokenizer, const nn::Tokens& tokens);
+
+// For a run that is not to write over anything: require_unused (tensor/run_folder.h), with the
+// option that allows it.
+void require_unused_folder(const std::string& out);
 
 // All of standard input. Throws FileError when it cannot be read.
 std::string read_stdin();

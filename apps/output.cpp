@@ -5,11 +5,13 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <span>
 #include <system_error>
 
+#include "apps/numbers.h"
 #include "nn/utf8.h"
 #include "tensor/error.h"
 #include "tensor/file.h"
@@ -69,11 +71,43 @@ Style style_for(const std::string& when, const std::string& out) {
 
 int terminal_columns(const std::string& out) {
   constexpr int kElsewhere = 100;
+  if (const char* set = std::getenv("COLUMNS"); set != nullptr) {
+    const auto columns = number_in<int>(set);
+    if (columns && Range<int>{1, 100'000}.contains(*columns)) return *columns;
+  }
   winsize size{};
   if (!(out.empty() || out == "-") || ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0)
     return kElsewhere;
   return size.ws_col > 0 ? size.ws_col : kElsewhere;
 }
+
+namespace {
+
+void require_finite(const Json& json, const std::string& path) {
+  if (json.is_number_float() && !std::isfinite(json.get<double>())) {
+    const double x = json.get<double>();
+    throw NumericError(
+        fmt::format("'{}' of the result is {}: numbers of the model, or of what was put into it, "
+                    "have become too large to compute with",
+                    path,
+                    std::isnan(x) ? "NaN"
+                    : x > 0       ? "inf"
+                                  : "-inf"));
+  }
+  if (json.is_object()) {
+    for (const auto& [key, entry] : json.items())
+      require_finite(entry, path.empty() ? key : path + "." + key);
+  } else if (json.is_array()) {
+    for (std::size_t i = 0; i < json.size(); ++i) {
+      if (json[i].is_structured() || json[i].is_number_float())
+        require_finite(json[i], fmt::format("{}[{}]", path, i));
+    }
+  }
+}
+
+}  // namespace
+
+void require_finite(const Json& result) { require_finite(result, ""); }
 
 std::string to_line(const Json& json) {
   return json_line(json) + "\n";
@@ -89,7 +123,9 @@ std::map<std::string, std::string> as_metadata(const Json& object) {
 }
 
 std::string lines_until(const std::filesystem::path& file, std::int64_t step) {
-  if (!std::filesystem::exists(file)) return "";
+  std::error_code absent;  // what is there and cannot be read is told by read_text
+  if (std::filesystem::status(file, absent).type() == std::filesystem::file_type::not_found)
+    return "";
   const std::string text = read_text(file);
   std::string kept;
   for (std::size_t begin = 0; begin < text.size();) {

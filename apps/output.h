@@ -35,13 +35,18 @@ void check_folder_of(const std::string& out);
 // Colours in what goes to `out`: `when` is always, never or auto (a terminal, and NO_COLOR unset).
 Style style_for(const std::string& when, const std::string& out);
 
-// Columns of the terminal that `out` goes to; 100 where it goes to a file or a pipe.
+// How wide tables may be: $COLUMNS where it is set, else the width of the terminal that `out` goes
+// to; 100 where it goes to a file or a pipe.
 int terminal_columns(const std::string& out);
 
 // The lines of a JSONL log up to a step, of lines that have one: what a run that was killed made
 // after its last save is dropped, and so is a line that was cut short. "" for a file that is not
 // there.
 std::string lines_until(const std::filesystem::path& file, std::int64_t step);
+
+// Throws NumericError, saying which, when a number of a result is NaN or infinite. A result for
+// people is looked at as the JSON that it would be.
+void require_finite(const Json& result);
 
 // JSON on one line. Strings that are not UTF-8 hold U+FFFD for what is not.
 std::string to_line(const Json& json);

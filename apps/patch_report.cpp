@@ -30,7 +30,8 @@ Json nested(const std::vector<Json>& values, const Shape& shape, int axis, std::
 
 }  // namespace
 
-std::vector<Strong> strongest(const std::vector<double>& changes, const Shape& shape, int most) {
+std::vector<Strong> strongest(const std::vector<double>& changes, const Shape& shape,
+                              const std::vector<int>& layers, int most) {
   std::vector<std::size_t> order(changes.size());
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
@@ -45,6 +46,7 @@ std::vector<Strong> strongest(const std::vector<double>& changes, const Shape& s
       s.place[static_cast<std::size_t>(a)] = rest % shape[a];
       rest /= shape[a];
     }
+    s.place[0] = layers[static_cast<std::size_t>(s.place[0])];
     places.push_back(std::move(s));
   }
   return places;
@@ -123,12 +125,13 @@ std::string runs_text(int runs, int passes, int without_effect) {
 }
 
 std::string heatmap_text(const std::vector<std::string>& axes, const Shape& shape,
-                         const std::vector<double>& changes, std::vector<Heatmap::Titles> titles,
-                         const std::string& what, const Style& style, int columns) {
-  const std::int64_t layers = shape[0], across = shape[1];
+                         const std::vector<int>& layers, const std::vector<double>& changes,
+                         std::vector<Heatmap::Titles> titles, const std::string& what,
+                         const Style& style, int columns) {
+  const std::int64_t across = shape[1];
   Heatmap map{std::move(titles), {}, {}};
-  for (std::int64_t l = 0; l < layers; ++l) map.rows.push_back(fmt::format("layer {}", l));
-  map.cells.assign(static_cast<std::size_t>(layers * across), 0);
+  for (const int l : layers) map.rows.push_back(fmt::format("layer {}", l));
+  map.cells.assign(static_cast<std::size_t>(shape[0] * across), 0);
   const std::size_t each = map.cells.empty() ? 1 : changes.size() / map.cells.size();
   for (std::size_t i = 0; i < changes.size(); ++i) {
     double& cell = map.cells[i / each];
@@ -212,7 +215,7 @@ std::optional<double> fraction(const interp::Sweep& s, double change) {
 }
 
 std::string strongest_table(const PatchReport& r, int most, const Style& style) {
-  const auto entries = strongest(changes(r.sweep), r.sweep.values.shape(), most);
+  const auto entries = strongest(changes(r.sweep), r.sweep.values.shape(), r.sweep.layers, most);
   if (entries.empty()) return "No edit changes the metric.\n";
   using Align = Table::Align;
   std::vector<Table::Column> columns;
@@ -246,7 +249,7 @@ std::string strongest_table(const PatchReport& r, int most, const Style& style) 
 std::string PatchReport::text(int most, const Style& style, int columns) const {
   const std::string base = metric_number(sweep.base(spec.direction));
   return how_it_was_done(*this, style) +
-         heatmap_text(sweep.axes, sweep.values.shape(), changes(sweep),
+         heatmap_text(sweep.axes, sweep.values.shape(), sweep.layers, changes(sweep),
                       titles(*this, sweep.axes[1], sweep.values.dim(1)),
                       "change of the metric from the base run's " + base, style, columns) +
          strongest_table(*this, most, style);
@@ -265,13 +268,14 @@ Json PatchReport::json(int most) const {
       {"passes", sweep.passes},
       {"without_effect", sweep.without_effect},
       {"axes", sweep.axes},
+      {"layers", sweep.layers},
       {"shape", as_list(sweep.values.shape())},
       {"values", nested(sweep.values)},
       {"tokens", tokens_json(pair)},
       {"str_tokens", str_tokens_json(model, pair)}};
   json["strongest"] = Json::array();
   const auto values = sweep.values.to_vector<double>();
-  for (const Strong& e : strongest(changes(sweep), sweep.values.shape(), most)) {
+  for (const Strong& e : strongest(changes(sweep), sweep.values.shape(), sweep.layers, most)) {
     Json entry;
     for (std::size_t a = 0; a < e.place.size(); ++a) entry[sweep.axes[a]] = e.place[a];
     const auto way = fraction(sweep, e.change);

@@ -32,6 +32,7 @@ struct PairsReport {
   const std::vector<PairOfFile>& pairs;
   const interp::SweepSpec& spec;
   const std::vector<interp::Sweep>& sweeps;
+  bool each = false;  // in the text: also a line for each pair
   const interp::SweepSummary summary = interp::summarise(sweeps);
 
   std::string text(int most, const Style& style, int columns) const;
@@ -49,8 +50,9 @@ struct Strong {
   std::vector<std::int64_t> place;  // along the axes
   double change = 0;
 };
-// The `most` largest changes, without those that are 0.
-std::vector<Strong> strongest(const std::vector<double>& changes, const Shape& shape, int most);
+// The `most` largest changes, without those that are 0; along the first axis lie `layers`.
+std::vector<Strong> strongest(const std::vector<double>& changes, const Shape& shape,
+                              const std::vector<int>& layers, int most);
 // The metric's change from the base run's.
 std::vector<double> changes(const interp::Sweep& sweep);
 
@@ -69,8 +71,9 @@ std::string gauge_text(const nn::Model& model, bool matters);
 std::string runs_text(int runs, int passes, int without_effect);
 // [layer, first axis] of changes; over further axes the largest of them.
 std::string heatmap_text(const std::vector<std::string>& axes, const Shape& shape,
-                         const std::vector<double>& changes, std::vector<Heatmap::Titles> titles,
-                         const std::string& what, const Style& style, int columns);
+                         const std::vector<int>& layers, const std::vector<double>& changes,
+                         std::vector<Heatmap::Titles> titles, const std::string& what,
+                         const Style& style, int columns);
 
 Json as_list(const Shape& shape);
 Json nested(const Tensor& values);  // lists within lists; null for NaN, whole numbers of i64

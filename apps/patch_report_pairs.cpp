@@ -95,7 +95,7 @@ std::vector<Heatmap::Titles> titles(const PairsReport& r, const std::string& axi
 
 std::string strongest_table(const PairsReport& r, int most, const Style& style) {
   const interp::SweepSummary& s = r.summary;
-  const auto entries = strongest(s.mean.to_vector<double>(), s.mean.shape(), most);
+  const auto entries = strongest(s.mean.to_vector<double>(), s.mean.shape(), s.layers, most);
   if (entries.empty()) return "No edit changes the mean of the metric.\n";
   std::vector<Table::Column> columns;
   for (const std::string& axis : s.axes) columns.push_back({axis, Align::right});
@@ -128,7 +128,7 @@ std::string pairs_table(const PairsReport& r, const Style& style) {
     const interp::Sweep& s = r.sweeps[p];
     std::vector<std::string> cells = {fmt::format("{}", r.pairs[p].line), metric_number(s.clean),
                                       metric_number(s.corrupt)};
-    const auto first = strongest(changes(s), s.values.shape(), 1);
+    const auto first = strongest(changes(s), s.values.shape(), s.layers, 1);
     for (std::size_t a = 0; a < s.axes.size(); ++a) {
       cells.push_back(first.empty() ? "-" : fmt::format("{}", first[0].place[a]));
       if (!is_position(s.axes[a])) continue;
@@ -145,10 +145,13 @@ std::string pairs_table(const PairsReport& r, const Style& style) {
 std::string PairsReport::text(int most, const Style& style, int columns) const {
   const interp::SweepSummary& s = summary;
   return how_it_was_done(*this, style) +
-         heatmap_text(s.axes, s.mean.shape(), s.mean.to_vector<double>(),
+         heatmap_text(s.axes, s.mean.shape(), s.layers, s.mean.to_vector<double>(),
                       titles(*this, s.axes[1], s.mean.dim(1)),
                       "mean change of the metric from the base runs'", style, columns) +
-         strongest_table(*this, most, style) + "\n" + pairs_table(*this, style);
+         strongest_table(*this, most, style) +
+         (each ? "\n" + pairs_table(*this, style)
+               : fmt::format("--each lists the {} pairs; --format json has all of each\n",
+                             pairs.size()));
 }
 
 // ---- for programs -------------------------------------------------------------------------------
@@ -164,6 +167,7 @@ Json PairsReport::json(int most) const {
       {"passes", s.passes},
       {"without_effect", s.without_effect},
       {"axes", s.axes},
+      {"layers", s.layers},
       {"shape", as_list(s.mean.shape())},
       {"mean", nested(s.mean)},
       {"standard_error", nested(s.standard_error)},
@@ -181,7 +185,7 @@ Json PairsReport::json(int most) const {
   json["strongest"] = Json::array();
   const auto error = s.standard_error.to_vector<double>(), count = s.count.to_vector<double>(),
              metric = s.metric.to_vector<double>();
-  for (const Strong& e : strongest(s.mean.to_vector<double>(), s.mean.shape(), most)) {
+  for (const Strong& e : strongest(s.mean.to_vector<double>(), s.mean.shape(), s.layers, most)) {
     Json entry;
     for (std::size_t a = 0; a < e.place.size(); ++a) entry[s.axes[a]] = e.place[a];
     entry["metric"] = metric[e.index];

@@ -4,14 +4,12 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <charconv>
 #include <set>
 
 #include "nn/find_model.h"
 #include "nn/saved_json.h"
 #include "tensor/json_text.h"
 #include "tensor/nearest.h"
-#include "tensor/run_folder.h"
 
 namespace vitrine::app {
 namespace {
@@ -153,25 +151,25 @@ void SaeTrainOptions::add_to(CommandLine& line) {
               "standard, topk (default), batchtopk, matryoshka, jumprelu or gated");
   line.number("--features", rules_.d_sae, "F", "how many (default: 8 for each input)",
               std::int64_t{1}, kMost);
-  line.option("--k", rules_.k, "K",
-              "topk, batchtopk, matryoshka: active features of a sample (default: 32)")
-      ->check(CLI::PositiveNumber);
-  line.option("--widths", widths_, "N,...",
-              "matryoshka: prefixes of features (default: a quarter, half, all)")
-      ->delimiter(',');
-  line.option("--sparsity", rules_.sparsity, "X",
-              "coefficient of the penalty: standard, gated (L1), jumprelu (L0) (default: 1)")
-      ->check(CLI::NonNegativeNumber);
+  line.real("--k", rules_.k, "K",
+            "topk, batchtopk, matryoshka: active features of a sample (default: 32)",
+            {.least = 0, .most = 1e9, .above = true});
+  line.numbers("--widths", widths_, "N,...",
+               "matryoshka: prefixes of features (default: a quarter, half, all)",
+               Range<std::int64_t>{1, kMost});
+  line.real("--sparsity", rules_.sparsity, "X",
+            "coefficient of the penalty: standard, gated (L1), jumprelu (L0) (default: 1)",
+            {.least = 0, .most = 1e9});
   line.number("--sparsity-warmup", rules_.sparsity_warmup, "N",
               "steps in which it rises (default: 0)", std::int64_t{0}, kMost);
   line.flag("--plain-l1", plain_l1_, "standard: the penalty is not weighted by decoder norms");
   line.option("--penalty", penalty_, "KIND", "jumprelu: step (default) or tanh");
-  line.option("--bandwidth", rules_.bandwidth, "X",
-              "jumprelu: of the step's gradient (default: 0.05)")
-      ->check(CLI::PositiveNumber);
-  line.option("--aux", rules_.aux, "X",
-              "coefficient of the dead features' auxiliary loss, topk kinds (default: 1)")
-      ->check(CLI::NonNegativeNumber);
+  line.real("--bandwidth", rules_.bandwidth, "X",
+            "jumprelu: of the step's gradient (default: 0.05)",
+            {.least = 0, .most = 1e9, .above = true});
+  line.real("--aux", rules_.aux, "X",
+            "coefficient of the dead features' auxiliary loss, topk kinds (default: 1)",
+            {.least = 0, .most = 1e9});
   line.option("--normalize", normalise_, "HOW",
               "none (default), expected_average_only_in, layer_norm or constant_norm_rescale");
   line.option("--bias", bias_, "WHAT",
@@ -186,17 +184,16 @@ void SaeTrainOptions::add_to(CommandLine& line) {
               kMost);
   line.number("--batch", rules_.batch, "N", "samples of a step (default: 4096)", std::int64_t{1},
               kMost);
-  line.option("--rate", rules_.schedule.peak, "RATE", "peak learning rate (default: 0.0003)")
-      ->check(CLI::PositiveNumber);
+  line.real("--rate", rules_.schedule.peak, "RATE", "peak learning rate (default: 0.0003)",
+            {.least = 0, .most = 1000, .above = true});
   line.number("--warmup", warmup_, "N", "steps in which it rises (default: 0)", std::int64_t{0},
               kMost);
   line.option("--schedule", shape_, "SHAPE", "how it falls: constant (default), linear or cosine")
       ->check(CLI::IsMember({"cosine", "linear", "constant"}));
-  line.option("--last-rate", rules_.schedule.last, "SHARE",
-              "of the peak, at the last step (default: 0)")
-      ->check(CLI::Range(0.0, 1.0));
-  line.option("--clip", rules_.clip, "X", "largest norm of the gradient (default: 1; 0: none)")
-      ->check(CLI::NonNegativeNumber);
+  line.real("--last-rate", rules_.schedule.last, "SHARE",
+            "of the peak, at the last step (default: 0)", {.least = 0, .most = 1});
+  line.real("--clip", rules_.clip, "X", "largest norm of the gradient (default: 1; 0: none)",
+            {.least = 0, .most = 1e9});
   line.number("--dead-after", rules_.dead_after, "N",
               "samples without firing that make a feature dead (default: 4096000)", std::int64_t{1},
               kMost);
@@ -211,7 +208,7 @@ void SaeTrainOptions::add_to(CommandLine& line) {
   line.number("--stop-after", stop_after, "N", "save and end after this step; --resume goes on",
               std::int64_t{1}, kMost);
   line.number("--log-every", log_every, "N", "steps (default: 20)", std::int64_t{1}, kMost);
-  line.option("--save-every", save_every, "SECONDS", "(default: 300)")->check(CLI::Range(0.0, 1e9));
+  line.real("--save-every", save_every, "SECONDS", "(default: 300)", {.least = 0, .most = 1e9});
   common.add_to(line, "the folder of the run (required)");
 }
 
@@ -236,12 +233,16 @@ void SaeTrainOptions::check(const CommandLine& line) const {
         fmt::format("{} holds a run already: add --resume to go on with it, or give another folder",
                     common.out));
   }
-  if (!overwrite) require_unused(common.out);
+  if (!overwrite) require_unused_folder(common.out);
   activations.require(line);
   if (activations.from_files()) {
     if (!sites_.empty()) line.fail("--site is about a model; --activations have --tensor");
   } else if (sites_.empty()) {
     line.fail("give --site, the activations to train on: blocks.1.hook_mlp_out, say");
+  }
+  sae::TrainingRules tried = rules_;  // values of a sweep are looked at before anything is read
+  for (const Swept& sweep : sweeps(line)) {
+    for (const std::string& value : sweep.values) set(line, tried, sweep.key, value);
   }
   if (normalise_ == "covariance_whitening") {
     line.fail(
@@ -292,23 +293,18 @@ std::vector<SaeTrainOptions::Swept> SaeTrainOptions::sweeps(const CommandLine& l
 
 void SaeTrainOptions::set(const CommandLine& line, sae::TrainingRules& rules,
                           const std::string& key, const std::string& value) const {
-  const auto number = [&] {
-    double x = 0;
-    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), x);
-    if (error != std::errc() || end != value.data() + value.size())
-      line.fail(fmt::format("--sweep {}: '{}' is not a number", key, value));
-    return x;
-  };
+  const std::string where = "--sweep " + key;
+  const auto real = [&](const char* option) { return line.value_of<double>(option, value, where); };
   const std::vector<std::string> keys = {"kind", "k",         "features", "sparsity", "rate",
                                          "lr",   "bandwidth", "aux",      "seed"};
   if (key == "kind") rules.kind = sae::parse_kind(value);
-  else if (key == "k") rules.k = number();
-  else if (key == "features") rules.d_sae = static_cast<std::int64_t>(number());
-  else if (key == "sparsity") rules.sparsity = number();
-  else if (key == "rate" || key == "lr") rules.schedule.peak = number();
-  else if (key == "bandwidth") rules.bandwidth = number();
-  else if (key == "aux") rules.aux = number();
-  else if (key == "seed") rules.seed = static_cast<std::uint64_t>(number());
+  else if (key == "k") rules.k = real("--k");
+  else if (key == "features") rules.d_sae = line.value_of<std::int64_t>("--features", value, where);
+  else if (key == "sparsity") rules.sparsity = real("--sparsity");
+  else if (key == "rate" || key == "lr") rules.schedule.peak = real("--rate");
+  else if (key == "bandwidth") rules.bandwidth = real("--bandwidth");
+  else if (key == "aux") rules.aux = real("--aux");
+  else if (key == "seed") rules.seed = line.value_of<std::uint64_t>("--seed", value, where);
   else
     line.fail(fmt::format("--sweep knows no '{}'{}; there are {}", key,
                           did_you_mean(nearest(key, keys, 1)), fmt::join(keys, ", ")));

@@ -21,11 +21,12 @@ constexpr int kSampleTokens = 24;
 
 }  // namespace
 
-Json as_json(const nn::Induction& i) {
-  return {{"first", i.first},
-          {"second", i.second},
-          {"score", i.score},
-          {"head", fmt::format("{}.{}", i.layer, i.head)}};
+Json as_json(const std::optional<nn::Induction>& i) {
+  if (!i) return {};
+  return {{"first", i->first},
+          {"second", i->second},
+          {"score", i->score},
+          {"head", fmt::format("{}.{}", i->layer, i->head)}};
 }
 
 TrainingLog::TrainingLog(const nn::Trainer& trainer, const std::filesystem::path& folder,
@@ -99,7 +100,7 @@ Evaluation TrainingLog::measure() const { return measure(trainer_.model(options_
 
 Evaluation TrainingLog::measure(const nn::Model& model) const {
   const nn::TokenizedText& text = trainer_.validation();
-  nn::TextLossMeter meter(model);
+  nn::TextLossMeter meter(model, {.cancel = options_.cancel});
   std::int64_t tokens = 0;
   for (const std::int64_t d : order_) {
     if (tokens >= kValidationTokens) break;
@@ -109,7 +110,11 @@ Evaluation TrainingLog::measure(const nn::Model& model) const {
     tokens += std::ssize(ids);
   }
   const int half = std::min(32, model.config().context / 2);
-  return {meter.finish(), nn::induction(model, random::Key{0}.fold("induction"), 8, half)};
+  Evaluation evaluation{meter.finish(), std::nullopt};
+  constexpr int kLeast = 2;
+  if (half >= kLeast)
+    evaluation.induction = nn::induction(model, random::Key{0}.fold("induction"), 8, half);
+  return evaluation;
 }
 
 Evaluation TrainingLog::evaluate() {
@@ -125,14 +130,18 @@ Evaluation TrainingLog::evaluate() {
                         loss.bits_per_byte());
   }
   json["induction"] = as_json(i);
-  show(line + fmt::format(" random tokens {:.2f}, again {:.2f} nats; induction {:.2f} (head {}.{})",
-                          i.first, i.second, i.score, i.layer, i.head));
+  if (i) {
+    line += fmt::format(" random tokens {:.2f}, again {:.2f} nats; induction {:.2f} (head {}.{})",
+                        i->first, i->second, i->score, i->layer, i->head);
+  }
+  show(line);
   json["samples"] = Json::array();
   for (const std::string& prompt : options_.samples) {
     const nn::Tokens ids = model.tokens(prompt);
-    const int room = model.config().context - static_cast<int>(ids.size());
+    const auto room = static_cast<int>(nn::most_new_tokens(model.config(), std::ssize(ids)));
     const nn::Tokens made =
-        nn::generate(model, ids, std::clamp(room, 0, kSampleTokens), {}, random::Key{0});
+        nn::generate(model, ids, std::clamp(room, 0, kSampleTokens), {}, random::Key{0},
+                      [&](int) { return options_.cancel == nullptr || !*options_.cancel; });
     const std::string continuation = model.tokenizer().shown_text(made);
     json["samples"].push_back({{"prompt", json_text(prompt)}, {"text", json_text(continuation)}});
     show(fmt::format("  {} → {}", visible(prompt), visible(continuation)));

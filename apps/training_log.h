@@ -1,8 +1,10 @@
 // What a training run says: progress on stderr, and log.jsonl in its folder.
 #pragma once
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,14 +19,16 @@ struct TrainingLogOptions {
   std::vector<std::string> samples;  // prompts
   bool quiet = false;
   int threads = 0;
+  const std::atomic<bool>* cancel = nullptr;  // ends an evaluation: InterruptedError
 };
 
 struct Evaluation {
   nn::TextLoss validation;  // of a part of the validation text; nothing when there is none
-  nn::Induction induction;
+  std::optional<nn::Induction>
+      induction;  // none where the context is too short to say things twice
 };
 
-Json as_json(const nn::Induction& induction);
+Json as_json(const std::optional<nn::Induction>& induction);
 
 // log.jsonl has a line for every `log_every` steps, {step, loss, rate, grad_norm,
 // tokens_per_second, seconds}: loss and norm are means over these steps, before each; and one for
@@ -40,7 +44,7 @@ class TrainingLog {
   void begin(const std::string& command);
   void step(const nn::TrainingStep::Outcome& outcome, double rate);
   Evaluation measure() const;
-  Evaluation evaluate();  // and says it
+  Evaluation evaluate();  // and says it; nothing of one that was ended
   void finish();
 
  private:

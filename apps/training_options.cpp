@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include "nn/utf8.h"
-#include "tensor/run_folder.h"
 
 namespace vitrine::app {
 namespace {
@@ -26,13 +25,13 @@ void TrainingOptions::add_to(CommandLine& line) {
   line.option("--tokenizer", tokenizer, "DIR",
               "a folder with a tokenizer's files, as 'vitrine tokenizer train' writes them\n"
               "(default: the default model's)");
-  line.option("--validation", given_.validation, "SHARE",
-              "share of each text that is kept for validation (default: 0.01)")
-      ->check(CLI::Range(0.0, 0.5));
-  begun_ = line.option("--begun", given_.begun, "SHARE",
-                       "share of documents that begin with <|endoftext|> (default: 0.5; 1 for a\n"
-                       "tokenizer that puts it before every prompt)")
-               ->check(CLI::Range(0.0, 1.0));
+  line.real("--validation", given_.validation, "SHARE",
+            "share of each text that is kept for validation (default: 0.01)",
+            {.least = 0, .most = 0.5});
+  begun_ = line.real("--begun", given_.begun, "SHARE",
+                     "share of documents that begin with <|endoftext|> (default: 0.5; 1 for a\n"
+                     "tokenizer that puts it before every prompt)",
+                     {.least = 0, .most = 1});
   line.heading("Model");
   line.option("--from", from, "DIR",
               "a model that learns on, with its shape and its tokenizer, instead of new weights");
@@ -47,10 +46,10 @@ void TrainingOptions::add_to(CommandLine& line) {
               "new weights as GPT-2 draws them (gpt2, default), or with positions and attention\n"
               "that can look at neighbours and copy from the first step (mimetic)")
       ->check(CLI::IsMember({"gpt2", "mimetic"}));
-  line.option("--initializer-range", given_.initializer_range, "X",
-              "standard deviation of new weights (default: 0.02, as in GPT-2); narrow\n"
-              "models can learn sooner with more")
-      ->check(CLI::Range(1e-6, 10.0));
+  line.real("--initializer-range", given_.initializer_range, "X",
+            "standard deviation of new weights (default: 0.02, as in GPT-2); narrow\n"
+            "models can learn sooner with more",
+            {.least = 1e-6, .most = 10});
   line.heading("Training");
   line.number("--steps", steps_, "N", "how many (default: 1000)", std::int64_t{1},
               std::int64_t{kMost});
@@ -58,38 +57,35 @@ void TrainingOptions::add_to(CommandLine& line) {
               std::int64_t{2}, std::int64_t{kMost});
   line.number("--accumulate", given_.rules.accumulate, "N",
               "batches whose gradients make one step (default: 1)", 1, kMost);
-  line.option("--rate", given_.schedule.peak, "RATE", "peak learning rate (default: 0.001)")
-      ->check(CLI::PositiveNumber);
+  line.real("--rate", given_.schedule.peak, "RATE", "peak learning rate (default: 0.001)",
+            {.least = 0, .most = 1000, .above = true});
   line.number("--warmup", warmup_, "N",
               "steps in which the rate rises (default: a fiftieth of all)", std::int64_t{0},
               std::int64_t{kMost});
   line.option("--schedule", shape_, "SHAPE",
               "how the rate falls: cosine (default), linear or constant")
       ->check(CLI::IsMember({"cosine", "linear", "constant"}));
-  line.option("--last-rate", given_.schedule.last, "SHARE",
-              "of the peak, at the last step (default: 0.1)")
-      ->check(CLI::Range(0.0, 1.0));
-  line.option("--beta2", given_.rules.adamw.beta2, "X",
-              "AdamW's memory of squared gradients (default: 0.95); 0.99 or more for batches of\n"
-              "few tokens")
-      ->check(CLI::Range(0.0, 0.999999));
-  line.option("--decay", given_.rules.adamw.decay, "X", "weight decay (default: 0.1)")
-      ->check(CLI::NonNegativeNumber);
-  line.option("--clip", given_.rules.adamw.clip, "X",
-              "largest norm of the gradient (default: 1; 0: none)")
-      ->check(CLI::NonNegativeNumber);
-  line.option("--dropout", dropout_, "X",
-              "share of the numbers that are left out of the embeddings and of what attention\n"
-              "and MLPs add (default: 0)")
-      ->check(CLI::Range(0.0, 0.95));
-  line.option("--attention-dropout", given_.rules.dropout.attention, "X",
-              "the same for attention patterns (default: 0)")
-      ->check(CLI::Range(0.0, 0.95));
+  line.real("--last-rate", given_.schedule.last, "SHARE",
+            "of the peak, at the last step (default: 0.1)", {.least = 0, .most = 1});
+  line.real("--beta2", given_.rules.adamw.beta2, "X",
+            "AdamW's memory of squared gradients (default: 0.95); 0.99 or more for batches of\n"
+            "few tokens",
+            {.least = 0, .most = 0.999999});
+  line.real("--decay", given_.rules.adamw.decay, "X", "weight decay (default: 0.1)",
+            {.least = 0, .most = 1e9});
+  line.real("--clip", given_.rules.adamw.clip, "X",
+            "largest norm of the gradient (default: 1; 0: none)", {.least = 0, .most = 1e9});
+  line.real("--dropout", dropout_, "X",
+            "share of the numbers that are left out of the embeddings and of what attention\n"
+            "and MLPs add (default: 0)",
+            {.least = 0, .most = 0.95});
+  line.real("--attention-dropout", given_.rules.dropout.attention, "X",
+            "the same for attention patterns (default: 0)", {.least = 0, .most = 0.95});
   line.flag("--recompute", given_.rules.recompute,
             "less memory: compute each block again for its gradient; the same weights");
-  line.option("--ema", given_.rules.ema, "X",
-              "save an average of the weights with this memory, such as 0.999 (default: 0, none)")
-      ->check(CLI::Range(0.0, 0.999999));
+  line.real("--ema", given_.rules.ema, "X",
+            "save an average of the weights with this memory, such as 0.999 (default: 0, none)",
+            {.least = 0, .most = 0.999999});
   line.heading("While it runs");
   line.number("--stop-after", stop_after, "N",
               "save and end after this step; --resume goes on (default: the last)", std::int64_t{1},
@@ -144,7 +140,7 @@ void TrainingOptions::check(const CommandLine& line) {
     line.fail(fmt::format(
         "{} holds a run already: add --resume to go on with it, or give another folder", out));
   }
-  require_unused(out);
+  require_unused_folder(out);
 }
 
 nn::TrainingSettings TrainingOptions::settings(const CommandLine& line,

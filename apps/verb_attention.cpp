@@ -65,6 +65,7 @@ std::string matrix(const Report& r, std::int64_t head, std::int64_t first, const
     for (std::int64_t k = 0; k < r.positions(); ++k)
       map.cells.push_back(k > q ? 0 : r.weight(head, q, k));
   }
+  map.signs = false;
   return map.text(style, columns) + "\n";
 }
 
@@ -148,7 +149,8 @@ void verb_attention(const Arguments& arguments) {
               kMost);
   common.add_to(line,
                 "FILE.safetensors: the tensor pattern [head, query, key], besides what goes to\n"
-                "stdout; any other FILE: the table or JSON, and not to stdout");
+                "stdout; any other FILE: the table or JSON, and not to stdout",
+                CommonOptions::Out::text_or_tensors);
   if (!line.parse()) return;
   prompt.require(line);
 

@@ -6,6 +6,7 @@
 #include "apps/interrupt.h"
 #include "apps/options.h"
 #include "apps/progress.h"
+#include "apps/site_names.h"
 #include "apps/verbs.h"
 
 namespace vitrine::app {
@@ -15,7 +16,8 @@ struct Options {
   CommonOptions common;
   PairOptions prompts;
   interp::AttributionSpec spec;
-  std::string method = "attribution-patching", site = interp::IntegratedSpec{}.site.name;
+  SiteOptions site{interp::IntegratedSpec{}.site.name};
+  std::string method = "attribution-patching";
   std::string metric = "logit_diff";
   int steps = 16, top = 20, verify = 10;
 };
@@ -43,7 +45,7 @@ void attribute(const nn::Model& model, const interp::Pair& pair, const Options& 
 void integrate(const nn::Model& model, const interp::Pair& pair, const Options& options,
                const Json& meta) {
   const Interruptible interruptible;
-  interp::IntegratedSpec spec{.site = {model.build(nn::BatchSize{1, 1, 1}).site(options.site).name},
+  interp::IntegratedSpec spec{.site = options.site.site(model),
                               .steps = options.steps,
                               .direction = options.spec.direction,
                               .measure = options.spec.measure,
@@ -73,8 +75,9 @@ void verb_attribute(const Arguments& arguments) {
       "  ig                    integrated gradients at one --site, on the line from the base\n"
       "                        run's value to the other's, with --steps\n\n"
       "json: {meta, method, direction, metric: {name, clean, corrupt}, tokens, str_tokens,\n"
-      "nodes: [{site, layer, pos, head, feature, score, exact}], sites: [{name, axes, shape}],\n"
-      "file}; exact is null where it was not measured. ig: {..., site, steps, axes, shape,\n"
+      "nodes: [{site, layer, pos, head, feature, score, exact, why_not}], sites: [{name, axes,\n"
+      "layers, shape}], file}; why_not says why exact is null. ig: {..., site, steps, axes, "
+      "shape,\n"
       "values, at_base, at_other, sum, completeness_error, file}\n",
       "vitrine attribute --clean 'The capital of Texas is' --corrupt 'The capital of California "
       "is' --answer ' Austin' --wrong ' Sacramento' --verify 5");
@@ -88,12 +91,14 @@ void verb_attribute(const Arguments& arguments) {
       ->check(CLI::IsMember({"attribution-patching", "grad-x-act", "ig"}));
   auto* sites =
       line.option("--sites", spec.sites.patterns, "GLOB,...",
-                  "which sites are scored, * stands for any characters ('*': all; default: the\n"
-                  "stream, what attention and MLPs write, heads' z and neurons)");
+                  "which sites are scored: z (in all layers), 2.z, blocks.2.attn.hook_z; * stands\n"
+                  "for any characters ('*': all; default: the stream, what attention and MLPs\n"
+                  "write, heads' z and neurons)");
   auto* by_position = line.flag("--by-pos", spec.by_position,
                                 "heads and neurons at each position, not over all positions");
-  auto* site = line.option("--site", options.site, "S",
-                           "of ig: where the line goes (default: blocks.0.hook_resid_pre)");
+  options.site.add_to(line,
+                      "of ig: where the line goes, in full or as 2.z, or z with --layer 2\n"
+                      "(default: blocks.0.hook_resid_pre)");
   auto* steps =
       line.number("--steps", options.steps, "N", "of ig: midpoints (default: 16)", 1, kMost);
   line.option("--metric", options.metric, "logit_diff|prob|log_prob|kl",
@@ -108,13 +113,14 @@ void verb_attribute(const Arguments& arguments) {
                 "FILE.safetensors: the tensors node/SITE ([layer, pos], [layer, head] or\n"
                 "[layer, neuron]), or ig/SITE [pos] and ig/target, with metric/clean and\n"
                 "metric/corrupt, besides what goes to stdout; any other FILE: the table or JSON,\n"
-                "and not to stdout");
+                "and not to stdout",
+                CommonOptions::Out::text_or_tensors);
   if (!line.parse()) return;
   const bool ig = options.method == "ig";
   if (ig && (sites->count() + by_position->count() + verify->count() > 0))
     line.fail("--method ig is about one --site; --sites, --by-pos and --verify go with the others");
-  if (!ig && site->count() + steps->count() > 0)
-    line.fail("--site and --steps go with --method ig; the others take --sites");
+  if (!ig && options.site.given() + steps->count() > 0)
+    line.fail("--site and --steps go with --method ig (as does --layer); the others take --sites");
   spec.method = options.method == "grad-x-act" ? interp::Method::grad_x_act
                                                : interp::Method::attribution_patching;
   spec.measure = interp::parse_measure(options.metric);
@@ -122,6 +128,8 @@ void verb_attribute(const Arguments& arguments) {
   spec.direction = options.prompts.direction();
 
   const nn::Model model = common.load();
+  spec.sites.patterns =
+      full_patterns(spec.sites.patterns, model.build(nn::BatchSize{1, 1, 1}).site_names());
   const interp::Pair pair = options.prompts.pair(model);
   const Json meta = common.meta(line);
   if (ig) integrate(model, pair, options, meta);

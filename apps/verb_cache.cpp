@@ -3,6 +3,7 @@
 
 #include "apps/options.h"
 #include "apps/run.h"
+#include "apps/site_names.h"
 #include "apps/verbs.h"
 #include "tensor/safetensors.h"
 
@@ -70,9 +71,11 @@ void verb_cache(const Arguments& arguments) {
   SiteSet wanted{"*"};
   prompt.add_to(line);
   line.option("--sites", wanted.patterns, "GLOB,...",
-              "which sites, * stands for any characters (default: '*', all;\n"
+              "which sites: z (in all layers), 2.z, blocks.2.attn.hook_z; * stands for any\n"
+              "characters (default: '*', all;\n"
               "'vitrine info --sites' lists them)");
-  common.add_to(line, "the safetensors file to write, all or nothing (required)");
+  common.add_to(line, "the safetensors file to write, all or nothing (required)",
+                CommonOptions::Out::tensors);
   if (!line.parse()) return;
   if (common.out.empty() || common.out == "-") {
     line.fail("activations go to a file; give --out FILE.safetensors");
@@ -82,6 +85,8 @@ void verb_cache(const Arguments& arguments) {
   const Interruptible interruptible;
   const nn::Model model = common.load();
   const nn::Tokens tokens = prompt.tokens(model);
+  wanted.patterns =
+      full_patterns(wanted.patterns, model.build(nn::BatchSize{1, 1, 1}).site_names());
   const Results results =
       run_model(model, tokens, fetch(wanted, value("logits")), interruptible, common.quiet);
   const NamedTensors tensors =

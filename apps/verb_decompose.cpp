@@ -199,10 +199,11 @@ void verb_decompose(const Arguments& arguments) {
   std::optional<interp::StreamUse> use;
   if (options.stream) use = interp::stream_use(model, q.prompt, q.position);
 
+  Json result = {{"meta", common.meta(line)}};
+  result.update(json(report));
+  result["stream"] = use ? stream_json(*use) : Json();
+  require_finite(result);
   if (common.json()) {
-    Json result = {{"meta", common.meta(line)}};
-    result.update(json(report));
-    result["stream"] = use ? stream_json(*use) : Json();
     write_result(common.out, to_line(result));
   } else {
     const Style style = common.style();

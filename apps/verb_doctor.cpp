@@ -155,12 +155,16 @@ std::string checks_text(const Findings& f, const Style& style) {
 
 std::string verdict(const Findings& f, const Style& style) {
   const auto failed = f.with(Check::Status::failed), warnings = f.with(Check::Status::warning);
+  constexpr const char* kMore =
+      "\n--threads says how many threads; 'vitrine doctor --json' prints all findings, for a "
+      "report.";
   if (!failed.empty()) {
-    return style.failure(counted(std::ssize(failed), "check") + " failed.");
+    return style.failure(counted(std::ssize(failed), "check") + " failed.") + kMore;
   }
   if (!warnings.empty()) {
     return style.warning(counted(std::ssize(warnings), "warning") +
-                         ": results are right, but see above.");
+                         ": results are right, but see above.") +
+           kMore;
   }
   return style.strong("All is well.");
 }

@@ -13,15 +13,21 @@
 namespace vitrine::app {
 namespace {
 
+// A perplexity, which may be too large for a number though the loss is not.
+std::string perplexity(double x, const char* digits) {
+  return std::isfinite(x) ? fmt::format(fmt::runtime(digits), x) : "more than 1e+308";
+}
+Json perplexity(double x) { return std::isfinite(x) ? Json(x) : Json(); }
+
 std::string table(const nn::TextLoss& loss, const Style& style) {
   using Align = Table::Align;
   Table table({{"", Align::left}, {"", Align::right}, {"", Align::left}});
   table.row({"documents", grouped(loss.documents), ""});
   table.row({"tokens", grouped(loss.tokens), "predicted"});
   table.row({"loss", style.strong(fmt::format("{:.4f}", loss.per_token())), "nats a token"});
-  table.row({"perplexity", fmt::format("{:.3f}", std::exp(loss.per_token())), "a token"});
+  table.row({"perplexity", perplexity(std::exp(loss.per_token()), "{:.3f}"), "a token"});
   if (loss.bytes > 0) {
-    table.row({"", fmt::format("{:.4f}", std::exp2(loss.bits_per_byte())), "a byte"});
+    table.row({"", perplexity(std::exp2(loss.bits_per_byte()), "{:.4f}"), "a byte"});
     table.row({"bits", fmt::format("{:.4f}", loss.bits_per_byte()), "a byte"});
   }
   return table.text(style);
@@ -48,7 +54,8 @@ void verb_evaluate(const Arguments& arguments) {
                    "that puts a token before every prompt puts it before every document.\n\n"
                    "FILE is text, or JSONL with {\"text\": ...} or {\"tokens\": [...]} a line.\n\n"
                    "json: {meta, documents, tokens, bytes, loss, ppl_token, ppl_byte,\n"
-                   "bits_per_byte}; what is per byte is null without a tokenizer.\n",
+                   "bits_per_byte}; what is per byte is null without a tokenizer, a\n"
+                   "perplexity where it is too large for a number.\n",
                    "vitrine evaluate /usr/share/common-licenses/GPL-3");
   CommonOptions common;
   std::string file;
@@ -73,6 +80,7 @@ void verb_evaluate(const Arguments& arguments) {
     throw TokenError("--prepend-bos: this model names no beginning-of-text token");
   Progress progress("evaluating", "bytes", common.quiet);
   windows.progress = [&](std::int64_t) { interruptible.check(); };
+  windows.cancel = &interruptible.requested();
   nn::TextLossMeter meter(model, windows);
   std::error_code unknown;  // of a pipe, say: then there is no bar
   const std::uintmax_t size = std::filesystem::file_size(file, unknown);
@@ -94,9 +102,9 @@ void verb_evaluate(const Arguments& arguments) {
   if (!common.json()) return write_result(common.out, table(loss, common.style()));
   Json json = {{"meta", common.meta(line)}, {"documents", loss.documents},
                {"tokens", loss.tokens},     {"bytes", loss.bytes > 0 ? Json(loss.bytes) : Json()},
-               {"loss", loss.per_token()},  {"ppl_token", std::exp(loss.per_token())}};
+               {"loss", loss.per_token()},  {"ppl_token", perplexity(std::exp(loss.per_token()))}};
   const double bits = loss.bits_per_byte();
-  json["ppl_byte"] = loss.bytes > 0 ? Json(std::exp2(bits)) : Json();
+  json["ppl_byte"] = loss.bytes > 0 ? perplexity(std::exp2(bits)) : Json();
   json["bits_per_byte"] = loss.bytes > 0 ? Json(bits) : Json();
   write_result(common.out, to_line(json));
 }

@@ -5,7 +5,6 @@
 
 #include "apps/answer_options.h"
 #include "apps/heads_report.h"
-#include "apps/interrupt.h"
 #include "apps/progress.h"
 #include "apps/verbs.h"
 
@@ -36,10 +35,10 @@ void explain(const Options& o, const CommandLine& line) {
     e.prompt = &prompt;
     e.on_prompt = &*on_prompt;
   }
-  if (!o.common.json()) return write_result(o.common.out, e.text(o.common.style()));
   Json result = {{"meta", o.common.meta(line)}};
   result.update(e.json());
-  write_result(o.common.out, to_line(result));
+  require_finite(result);
+  write_result(o.common.out, o.common.json() ? to_line(result) : e.text(o.common.style()));
 }
 
 // ---- all heads ----------------------------------------------------------------------------------
@@ -61,13 +60,11 @@ void study_all(const Options& o, const CommandLine& line) {
   const nn::Model model = o.common.load();
   const random::Key key{o.common.seed};
   const auto prompts = interp::repeated_tokens(model.config(), key, o.sequences, o.half);
-  const Interruptible interruptible;
   interp::InductionStudy study;
   std::vector<interp::PathEffect> paths;
   {
     Progress progress("ablating heads", "runs", o.common.quiet);
     const SweepOptions options{
-        .cancel = &interruptible.requested(),
         .progress = [&](int done, int total) { progress.update(done, total); }};
     study = interp::study_induction(model, prompts, key.fold("values"), {}, options);
     const auto named = named_for_attention(study);
@@ -81,7 +78,6 @@ void study_all(const Options& o, const CommandLine& line) {
     if (earlier.size() > 1) groups.push_back(earlier);
     paths = interp::paths_to(model, prompts, groups, later, options);
   }
-  interruptible.check();
 
   std::vector<Head> moved_heads;
   for (int h = 0; h < model.config().heads; ++h) {
@@ -144,7 +140,8 @@ void verb_heads(const Arguments& arguments) {
                   "FILE.safetensors: the tensors previous, duplicate, induction [layer, head],\n"
                   "composition_q, composition_k, composition_v [layer, head, layer, head], and\n"
                   "copying/swap, ablation/change with their standard errors, besides what goes to\n"
-                  "stdout; any other FILE: the table or JSON, and not to stdout");
+                  "stdout; any other FILE: the table or JSON, and not to stdout",
+                  CommonOptions::Out::text_or_tensors);
   if (!line.parse()) return;
   if (explained->count() == 0) {
     if (o.prompt.given() || position->count() > 0)

@@ -119,15 +119,14 @@ void verb_influence(const Arguments& arguments) {
       ->required();
   line.option("--target-sae", target_name, "DIR", "whose features are caused")->required();
   prompt.add_to(line);
-  line.option("--source-pos", spec.source_positions, "P,...", "positions of causes (default: all)")
-      ->delimiter(',');
-  line.option("--target-pos", spec.target_positions, "P,...", "positions of targets (default: all)")
-      ->delimiter(',');
-  line.option("--source-feature", spec.source_features, "J,...", "these causes alone")
-      ->delimiter(',');
-  line.option("--target-feature", spec.target_features, "J,...",
-              "these targets (default: the strongest at the positions)")
-      ->delimiter(',');
+  constexpr Range<std::int64_t> kPlaces{0, INT32_MAX};
+  line.numbers("--source-pos", spec.source_positions, "P,...", "positions of causes (default: all)",
+               kPlaces);
+  line.numbers("--target-pos", spec.target_positions, "P,...",
+               "positions of targets (default: all)", kPlaces);
+  line.numbers("--source-feature", spec.source_features, "J,...", "these causes alone", kPlaces);
+  line.numbers("--target-feature", spec.target_features, "J,...",
+               "these targets (default: the strongest at the positions)", kPlaces);
   line.number("--targets", spec.targets, "K", "how many targets (default: 5)", 1, kMost);
   line.number("--top", spec.causes, "K", "causes of each (default: 10)", 1, kMost);
   line.number("--verify", spec.verify, "K", "of these, computed exactly (default: 10)", 0, kMost);
@@ -145,6 +144,8 @@ void verb_influence(const Arguments& arguments) {
     note_its_model(*sae, prompt.prepends_bos(), common.gauge);
   const nn::Tokens tokens = prompt.tokens(model);
   const sae::Influence found = sae::influence(model, source, target, tokens, spec);
+  const Json targets = as_json(found);
+  require_finite({{"targets", targets}});
   if (!common.json())
     return write_result(common.out, as_text(model, tokens, source, target, found,
                                             spec.policies.attention, common.style()));
@@ -156,7 +157,7 @@ void verb_influence(const Arguments& arguments) {
                                     {"attention", attention},
                                     {"norm", norm},
                                     {"tokens", tokens},
-                                    {"targets", as_json(found)}}));
+                                    {"targets", targets}}));
 }
 
 }  // namespace vitrine::app

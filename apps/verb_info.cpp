@@ -175,24 +175,31 @@ void verb_info(const Arguments& arguments) {
                    "A model's configuration, parameters and sites, what a forward pass costs in\n"
                    "memory and FLOPs, and what this machine runs it on.\n\n"
                    "json: {meta, config, parameters, tokenizer, sites: [{name, shape}], forward,\n"
-                   "machine}\n",
+                   "machine}; with --sites {meta, sites: [NAME]}\n",
                    "vitrine info --length 20");
   CommonOptions common;
   std::int64_t length = 10;
   bool site_names = false;
   std::string graph_format;
-  line.number("--length", length, "N", "shapes and costs for a prompt of N tokens (default: 10)",
-              std::int64_t{1}, std::int64_t{INT32_MAX});
+  const auto* given_length =
+      line.number("--length", length, "N",
+                  "shapes and costs for a prompt of N tokens (default: 10, or the context\n"
+                  "where that is less)",
+                  std::int64_t{1}, std::int64_t{INT32_MAX});
   CLI::Option* names = line.flag("--sites", site_names, "only the names of all sites, one a line");
   line.option("--graph", graph_format, "text|dot",
               "only the model's graph: one line a node, or for Graphviz\n"
               "(vitrine info --graph dot | dot -Tsvg > model.svg)")
       ->check(CLI::IsMember({"text", "dot"}))
       ->excludes(names);
-  common.add_to(line);
+  common.add_to(line, "write the result to FILE, all or nothing, and not to stdout");
   if (!line.parse()) return;
+  common.settle_out(line, CommonOptions::Out::text, graph_format == "dot" ? ".dot" : "");
+  if (!graph_format.empty() && common.json())
+    line.fail("--graph is text, and has no JSON; --format json is about the rest");
 
   const nn::Model model = common.load();
+  if (given_length->count() == 0) length = std::min<std::int64_t>(length, model.config().context);
   if (length > model.config().context) {
     throw ContextError(fmt::format("--length {}: this model's context is {} tokens", length,
                                    model.config().context));
@@ -200,6 +207,10 @@ void verb_info(const Arguments& arguments) {
   const Graph graph = model.build(nn::Model::Uniform{.batch = 1, .tokens = length});
   if (graph_format == "text") return write_result(common.out, graph.to_text());
   if (graph_format == "dot") return write_result(common.out, graph.to_dot());
+  if (site_names && common.json()) {
+    return write_result(common.out,
+                        to_line({{"meta", common.meta(line)}, {"sites", graph.site_names()}}));
+  }
   if (site_names) {
     std::string text;
     for (const SiteEntry& site : graph.sites()) text += site.name + "\n";

@@ -159,7 +159,8 @@ void verb_lens(const Arguments& arguments) {
   common.add_to(line,
                 "FILE.safetensors: the tensors raw, ln [1 + layers] (with --pos all [1 + layers,\n"
                 "position]), besides what goes to stdout; any other FILE: the table or JSON, and\n"
-                "not to stdout");
+                "not to stdout",
+                CommonOptions::Out::text_or_tensors);
   if (!line.parse()) return;
   options.require(line);
 

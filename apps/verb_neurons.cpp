@@ -33,10 +33,10 @@ void on_prompt(const CommandLine& line, const Options& o) {
   if (o.wrong.given()) spec.wrong = o.wrong.id(model);
   const interp::StrongNeurons found = interp::strong_neurons(model, prompt, spec);
   const StrongNeuronsReport report{model, prompt, spec, found};
-  if (!o.common.json()) return write_result(o.common.out, report.text(o.common.style()));
   Json json = {{"meta", o.common.meta(line)}};
   json.update(report.json());
-  write_result(o.common.out, to_line(json));
+  require_finite(json);
+  write_result(o.common.out, o.common.json() ? to_line(json) : report.text(o.common.style()));
 }
 
 // ---- over a text --------------------------------------------------------------------------------
@@ -222,8 +222,8 @@ void verb_neurons(const Arguments& arguments) {
   line.option("--checkpoint", o.checkpoint, "FILE",
               "what was found so far, for all neurons: if FILE is there the pass goes on from\n"
               "it, and when it was complete, other neurons are shown at once");
-  line.option("--save-every", o.save_every, "SECONDS", "write it that often (default: 30)")
-      ->check(CLI::Range(0.0, 1e9));
+  line.real("--save-every", o.save_every, "SECONDS", "write it that often (default: 30)",
+            {.least = 0, .most = 1e9});
   o.common.add_to(line);
   if (!line.parse()) return;
   check(line, o);

@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <map>
 
-#include "apps/interrupt.h"
 #include "apps/options.h"
 #include "apps/patch_report.h"
 #include "apps/progress.h"
+#include "apps/site_names.h"
 #include "apps/verbs.h"
 #include "tensor/safetensors.h"
 
@@ -17,12 +17,12 @@ namespace {
 
 using interp::Replacement;
 
-// resid_pre of "resid_pre", "hook_resid_pre" or "blocks.*.hook_resid_pre"; z of "attn.hook_z".
-std::string short_name(std::string_view site) {
-  for (const std::string_view prefix : {"blocks.*.", "attn.", "hook_"}) {
-    if (site.starts_with(prefix)) site.remove_prefix(prefix.size());
-  }
-  return std::string(site);
+// What is swept: resid_pre of "resid_pre", "hook_resid_pre" or "blocks.*.hook_resid_pre"; z of
+// "attn.hook_z"; in layer 2 alone of "2.z" or "blocks.2.attn.hook_z".
+void set_site(interp::SweepSpec& spec, std::string_view typed) {
+  const SiteName name = site_name(typed);
+  if (name.layer) spec.layers = {*name.layer};
+  spec.site = short_name(name.inside);
 }
 
 struct Options {
@@ -30,22 +30,15 @@ struct Options {
   PairOptions prompts;
   interp::SweepSpec spec;
   int top = 5;
-  bool explain = false;
+  bool explain = false, each = false;
 };
 
 // ---- running ------------------------------------------------------------------------------------
 std::vector<interp::Sweep> sweeps_of(const nn::Model& model, std::span<const interp::Pair> pairs,
                                      Options& options) {
-  const Interruptible interruptible;
-  std::vector<interp::Sweep> sweeps;
-  {
-    Progress progress("patching", "runs", options.common.quiet);
-    options.spec.cancel = &interruptible.requested();
-    options.spec.progress = [&](int done, int total) { progress.update(done, total); };
-    sweeps = interp::patch_sweeps(model, pairs, options.spec);
-  }
-  interruptible.check();
-  return sweeps;
+  Progress progress("patching", "runs", options.common.quiet);
+  options.spec.progress = [&](int done, int total) { progress.update(done, total); };
+  return interp::patch_sweeps(model, pairs, options.spec);
 }
 
 // Throws Error (input), naming the line, for a pair that has no other of its length.
@@ -99,8 +92,10 @@ void verb_patch(const Arguments& arguments) {
       "the other prompt's activation (or zero, a mean, another pair's) put in there. The metric\n"
       "of each such run, after the last token, says what the place carries.\n\n"
       "json: {meta, site, by, action, direction, metric: {name, clean, corrupt}, runs,\n"
-      "passes, without_effect, axes, shape, values, tokens, str_tokens, strongest: [{layer, ...,\n"
-      "metric, change, fraction}], explanation, file}; values are lists within lists, along axes.\n"
+      "passes, without_effect, axes, layers, shape, values, tokens, str_tokens, strongest: "
+      "[{layer,\n"
+      "..., metric, change, fraction}], explanation, file}; values are lists within lists, along "
+      "axes.\n"
       "With --pairs, instead of values, tokens and str_tokens: mean, standard_error (null for a\n"
       "single pair), count, pairs: [{line, tokens, str_tokens, metric: {clean, corrupt}, shape,\n"
       "values}]; and strongest: [{layer, ..., metric, change, standard_error, count}]\n",
@@ -115,7 +110,8 @@ void verb_patch(const Arguments& arguments) {
   options.prompts.add_file_to(line);
   line.option("--site", spec.site, "S",
               "what is patched: resid_pre, resid_mid, resid_post, attn_out, mlp_out (the\n"
-              "stream and what is added to it), z, q, k, v, pattern (of heads)")
+              "stream and what is added to it), z, q, k, v, pattern (of heads), in all layers;\n"
+              "2.z or blocks.2.attn.hook_z in one")
       ->required();
   line.option("--by", by, "pos|head|head,pos|head,dest|head,dest,src",
               "what one run changes: pos, a position (the stream's sites, and all heads of\n"
@@ -134,15 +130,18 @@ void verb_patch(const Arguments& arguments) {
       ->check(CLI::IsMember({"logit_diff", "prob", "log_prob", "kl"}));
   line.number("--top", options.top, "K", "how many of the strongest are listed (default: 5)", 1,
               kMost);
+  auto* each = line.flag("--each", options.each,
+                         "with --pairs: also a line for each pair (JSON has them always)");
   line.flag("--explain", options.explain,
             "also say how the runs were made: passes, work and memory avoided");
   common.add_to(line,
                 "FILE.safetensors: the tensors sweep, metric/clean, metric/corrupt (f32), besides\n"
                 "what goes to stdout, with --pairs also sweep/change, sweep/standard_error,\n"
                 "sweep/count and pair/N/sweep, pair/N/clean, pair/N/corrupt; any other FILE: the\n"
-                "table or JSON, and not to stdout");
+                "table or JSON, and not to stdout",
+                CommonOptions::Out::text_or_tensors);
   if (!line.parse()) return;
-  spec.site = short_name(spec.site);
+  set_site(spec, std::string(spec.site));
   const auto ways = interp::ways_to_sweep(spec.site);
   spec.by = by.empty() ? ways.front() : interp::parse_by(by);
   interp::check_sweep(spec.site, spec.by);
@@ -153,6 +152,8 @@ void verb_patch(const Arguments& arguments) {
   if (spec.replacement == Replacement::resample && !options.prompts.from_file())
     line.fail("--action resample takes values from other pairs; give several with --pairs FILE");
   options.prompts.require(line);
+  if (each->count() > 0 && !options.prompts.from_file())
+    line.fail("--each is about the pairs of a file; give --pairs FILE");
 
   const nn::Model model = common.load();
   const Json meta = common.meta(line);
@@ -168,7 +169,7 @@ void verb_patch(const Arguments& arguments) {
   alone.reserve(pairs.size());
   for (const PairOfFile& p : pairs) alone.push_back(p.pair);
   const std::vector<interp::Sweep> sweeps = sweeps_of(model, alone, options);
-  const PairsReport report{model, pairs, spec, sweeps};
+  const PairsReport report{model, pairs, spec, sweeps, options.each};
   write(report, options, meta, report.summary.axes, report.summary.mean.shape(),
         report.summary.explanation);
 }

@@ -40,7 +40,7 @@ void verb_sae_convert(const Arguments& arguments) {
   if (!line.parse()) return;
   if (common.out.empty() || common.out == "-")
     line.fail("there is no folder to write; give --out DIR");
-  if (!overwrite) require_unused(common.out);
+  if (!overwrite) require_unused_folder(common.out);
   namespace fs = std::filesystem;
   // The weights of a SAELens folder stand for the folder.
   const fs::path given(from), parent = given.parent_path().empty() ? "." : given.parent_path();

@@ -311,11 +311,10 @@ void verb_steer(const Arguments& arguments) {
   options.site.add_to(line,
                       "where it is added: a name in full, or that of a site in a layer, such\n"
                       "as resid_pre, mlp_out or z (default: resid_post)");
-  line.option("--scale", options.scales, "X",
-              "how much of it; several, repeated or X,Y,Z, are shown one after the other\n"
-              "(default: 1)")
-      ->delimiter(',')
-      ->allow_extra_args(false);
+  line.numbers("--scale", options.scales, "X",
+               "how much of it; several, repeated or X,Y,Z, are shown one after the other\n"
+               "(default: 1)",
+               Reals{-1e9, 1e9});
   line.flag("--normalize", options.normalize,
             "scale 1 is as long as what is there: the mean norm over the prompt's tokens");
   constexpr int kMost = 1'000'000;
@@ -325,9 +324,6 @@ void verb_steer(const Arguments& arguments) {
   options.common.add_to(line);
   if (!line.parse()) return;
   options.sampling.settle();
-  if (!std::all_of(options.scales.begin(), options.scales.end(),
-                   [](double x) { return std::isfinite(x); }))
-    line.fail("--scale must be a finite number");
   options.direction.require(line);
   options.prompt.require(line);
 
@@ -342,10 +338,10 @@ void verb_steer(const Arguments& arguments) {
   write_texts(report, options, interruptible);
 
   const CommonOptions& common = options.common;
-  if (!common.json()) return write_result(common.out, as_table(report, common.style()));
   Json json = {{"meta", common.meta(line)}};
   json.update(as_json(report));
-  write_result(common.out, to_line(json));
+  require_finite(json);
+  write_result(common.out, common.json() ? to_line(json) : as_table(report, common.style()));
 }
 
 }  // namespace vitrine::app

@@ -170,10 +170,11 @@ void verb_tokenize(const Arguments& arguments) {
               "--decode one {\"ids\": [...]} a line, which gives {\"text\": ...}");
   line.flag("--decode", options.decode,
             "ids (--tokens, or as arguments) back to text: the exact\nbytes, and nothing else");
-  line.option("ids", options.positional, "", "token ids for --decode, as 1 2 3 or 1,2,3");
+  line.text("ids", options.positional, "", "token ids for --decode, as 1 2 3 or 1,2,3");
   common.add_without_gauge_to(line);
   if (!line.parse()) return;
 
+  if (!options.decode) common.settle_out(line, CommonOptions::Out::text);  // --decode gives bytes
   const bool lines = !options.jsonl.empty();
   if (!options.positional.empty() && !options.decode) {
     line.fail(

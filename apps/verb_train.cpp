@@ -26,6 +26,11 @@ nn::Trainer begin(const CommandLine& line, const TrainingOptions& options, Threa
            : nn::Tokenizer::load(options.tokenizer.empty()
                                      ? nn::find_model("")
                                      : std::filesystem::path(options.tokenizer));
+  if (!tokenizer.end_of_text()) {
+    throw ConfigError(
+        "the tokenizer has no <|endoftext|>, which stands between documents; 'vitrine tokenizer "
+        "train' makes one that has");
+  }
   const nn::TrainingSettings settings =
       options.settings(line, tokenizer, from ? &from->config() : nullptr);
   Progress progress("reading", "bytes", options.common.quiet);
@@ -37,6 +42,17 @@ nn::Trainer begin(const CommandLine& line, const TrainingOptions& options, Threa
                             from ? &from->parameters() : nullptr);
 }
 
+// Said before training, not after the first evaluation.
+void check_samples(const std::vector<std::string>& samples, const nn::Trainer& trainer) {
+  for (const std::string& sample : samples) {
+    try {
+      nn::check_prompts({trainer.tokenizer().encode(sample)}, trainer.settings().model);
+    } catch (const Error& error) {
+      throw Error(error.kind(), fmt::format("--sample '{}': {}", sample, error.what()));
+    }
+  }
+}
+
 // One step, timed.
 nn::TrainingStep::Outcome step(nn::Trainer& trainer, ThreadPool& pool) {
   using Clock = std::chrono::steady_clock;
@@ -44,6 +60,15 @@ nn::TrainingStep::Outcome step(nn::Trainer& trainer, ThreadPool& pool) {
   const nn::TrainingStep::Outcome outcome = trainer.step(pool);
   trainer.add_seconds(std::chrono::duration<double>(Clock::now() - start).count());
   return outcome;
+}
+
+// None where Ctrl-C ended it.
+std::optional<Evaluation> evaluate(TrainingLog& log) {
+  try {
+    return log.evaluate();
+  } catch (const InterruptedError&) {
+    return std::nullopt;
+  }
 }
 
 void print_result(const CommandLine& line, const TrainingOptions& options,
@@ -74,8 +99,10 @@ void print_result(const CommandLine& line, const TrainingOptions& options,
         {"validation loss", style.strong(fmt::format("{:.4f}", loss.per_token())), "nats a token"});
     table.row({"", fmt::format("{:.4f}", loss.bits_per_byte()), "bits a byte"});
   }
-  table.row({"random tokens", fmt::format("{:.2f}", induction.first), "nats a token"});
-  table.row({"said again", fmt::format("{:.2f}", induction.second), "nats a token"});
+  if (induction) {
+    table.row({"random tokens", fmt::format("{:.2f}", induction->first), "nats a token"});
+    table.row({"said again", fmt::format("{:.2f}", induction->second), "nats a token"});
+  }
   write_stdout(table.text(style));
 }
 
@@ -91,7 +118,7 @@ void verb_train(const Arguments& arguments) {
       "kill too, and gives the weights that an uninterrupted run gives, bit for bit.\n\n"
       "json: {meta, folder, steps, seconds, loss, ppl_token, ppl_byte, bits_per_byte,\n"
       "induction: {first, second, score, head}}; the loss is that of the validation text, null\n"
-      "when there is none.\n",
+      "when there is none; induction is null where the context is less than 4 tokens.\n",
       "vitrine train --preset tiny --data /usr/share/common-licenses/GPL-3 --steps 20 --out run");
   TrainingOptions options;
   options.add_to(line);
@@ -104,26 +131,29 @@ void verb_train(const Arguments& arguments) {
   ThreadPool pool(options.common.threads);
   nn::Trainer trainer = options.resume ? nn::Trainer::resume(options.common.out)
                                        : begin(line, options, pool, interruptible);
+  check_samples(options.samples, trainer);
   TrainingLog log(trainer, options.common.out,
                   {.log_every = options.log_every,
                    .evaluate_every = options.evaluate_every,
                    .samples = options.samples,
                    .quiet = options.common.quiet,
-                   .threads = options.common.threads});
+                   .threads = options.common.threads,
+                   .cancel = &interruptible.requested()});
   log.begin(line.text());
   const auto stop = [&] { return trainer.done() || trainer.steps() >= options.stop_after; };
   std::optional<Evaluation> last;
   while (!stop()) {
     const double rate = trainer.rate();
     log.step(step(trainer, pool), rate);
+    last.reset();
+    if (!interruptible.requested() && (trainer.steps() % options.evaluate_every == 0 || stop()))
+      last = evaluate(log);
     if (interruptible.requested()) {
       trainer.save(options.stored);
       throw InterruptedError(fmt::format(
           "interrupted; saved after step {} of {}: 'vitrine train --resume --out {}' goes on",
           trainer.steps(), trainer.settings().schedule.steps, options.common.out));
     }
-    last.reset();
-    if (trainer.steps() % options.evaluate_every == 0 || stop()) last = log.evaluate();
     if (trainer.steps() % options.save_every == 0 && !stop()) trainer.save(options.stored);
   }
   trainer.save(options.stored);

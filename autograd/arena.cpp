@@ -1,8 +1,11 @@
 #include "autograd/arena.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
-#include <new>
+
+#include "tensor/error.h"
 
 namespace vitrine {
 namespace {
@@ -74,7 +77,13 @@ std::pair<Memory, std::int64_t> MemoryPool::block_for(std::int64_t bytes, std::i
     }
   }
   Memory memory = allocate_memory(bytes);
-  if (memory == nullptr) throw std::bad_alloc();
+  if (memory == nullptr) {
+    throw Error(
+        ErrorKind::runtime,
+        fmt::format("out of memory: a run needs {} bytes for what it computes or gives back; "
+                    "shorter prompts, fewer at a time or fewer sites need less",
+                    bytes));
+  }
   return {std::move(memory), bytes};
 }
 

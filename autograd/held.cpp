@@ -42,10 +42,10 @@ Feeds with_held(const Graph& graph, const Results& recorded, const Feeds& feeds)
     const Tensor value = recorded.raw(site);
     if (!(value.shape() == n.type.shape)) {
       throw ShapeError(
-          fmt::format("'{}' was recorded as {} (packed rows), and is held as {}: record a run of a "
-                      "batch of the "
-                      "same size",
-                      site, to_string(value.shape()), to_string(n.type.shape)));
+          fmt::format("'{}' was recorded as {}{}, and is held as {}: record a run of a batch of "
+                      "the same size",
+                      site, to_string(value.shape()), graph.rows() ? " (packed rows)" : "",
+                      to_string(n.type.shape)));
     }
     out[held_name(site)] = value.to(n.type.dtype).contiguous();
   }

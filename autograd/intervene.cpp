@@ -435,8 +435,9 @@ Tensor packed(const Graph& graph, const Edit& e, const Shape& wanted) {
       fits = fits && (x.shape()[a] == whole[a] || x.shape()[a] == 1);
     if (fits) return x.broadcast_to(whole).contiguous().reshape(rows);
   }
-  throw ShapeError(fmt::format("{}: a value {} does not fit the site, which is {} (packed rows)",
-                               e.to_text(), to_string(e.value.shape()), to_string(rows)));
+  throw ShapeError(fmt::format("{}: a value {} does not fit the site, which is {}{}", e.to_text(),
+                               to_string(e.value.shape()), to_string(rows),
+                               graph.rows() && by_row ? " (packed rows)" : ""));
 }
 
 }  // namespace

@@ -109,7 +109,7 @@ Tensor at_position(const Results& run, const Site& site, std::int64_t position) 
   const Axes& axes = run.axes(site.name);
   if (axes.empty() || axes[0] != Axis::row) {
     throw GraphError(fmt::format(
-        "'{}' has no packed rows; slice its value along its own position axis", site.name));
+        "'{}' has no axis of rows; slice its value along its own position axis", site.name));
   }
   Shape shape = rows.shape();
   std::int64_t inner = 1;

@@ -66,11 +66,9 @@ std::vector<std::string> select_sites(const SiteSet& set, std::span<const std::s
     if (found) continue;
     const auto near = nearest(pattern, names);
     if (pattern.find('*') != std::string_view::npos) {
-      throw SiteError(fmt::format("no site matches '{}'{}; `vitrine info --sites` lists them",
-                                  pattern, did_you_mean(near)));
+      throw SiteError(fmt::format("no site matches '{}'{}", pattern, did_you_mean(near)));
     }
-    throw SiteError(fmt::format("there is no site '{}'{}; `vitrine info --sites` lists them",
-                                pattern, did_you_mean(near)));
+    throw SiteError(fmt::format("there is no site '{}'{}", pattern, did_you_mean(near)));
   }
   std::vector<std::string> result;
   for (std::size_t i = 0; i < names.size(); ++i) {

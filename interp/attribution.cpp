@@ -297,12 +297,32 @@ std::vector<Verified> verify_top(const nn::Model& model, const Pair& pair,
                                : zero(n.site, where)});
   }
   const Metric metric = metric_of(model, {&pair, 1}, spec.measure);
-  const Swept swept = model.sweep({base}, worlds, metric, {metric.name});
-  const auto values = swept[metric.name].to_vector<double>();
-  const double before = swept.base(metric.name).item<double>();
   std::vector<Verified> verified;
-  for (std::size_t i = 0; i < nodes.size(); ++i)
-    verified.push_back({nodes[i], patching ? values[i] - before : before - values[i]});
+  const auto exact_of = [&](std::span<const Interventions> some) {
+    const Swept swept = model.sweep({base}, some, metric, {metric.name});
+    const double before = swept.base(metric.name).item<double>();
+    for (const double value : swept[metric.name].to_vector<double>()) {
+      const double exact = patching ? value - before : before - value;
+      verified.push_back(
+          {nodes[verified.size()], std::isfinite(exact) ? std::optional(exact) : std::nullopt});
+    }
+  };
+  if (patching) {
+    exact_of(worlds);
+    return verified;
+  }
+  try {
+    exact_of(worlds);
+  } catch (const NumericError&) {  // zeros in the place of a scale: which ones give no number?
+    model.run_batch({base}, fetch(value("logits")));  // throws when it is the model itself
+    for (const Interventions& world : worlds) {
+      try {
+        exact_of({&world, 1});
+      } catch (const NumericError&) {
+        verified.push_back({nodes[verified.size()], std::nullopt});
+      }
+    }
+  }
   return verified;
 }
 

@@ -14,6 +14,7 @@
 // gradient is that of the base run. grad-x-act needs no other run.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -80,8 +81,9 @@ std::vector<Scored> strongest(const Attribution& attribution, int count);
 struct Verified {
   Scored node;
   // The exact change of the metric from the base run, for attribution patching: with the other
-  // run's value put in; for grad-x-act: of the base run from the one with zeros put in.
-  double exact = 0;
+  // run's value put in; for grad-x-act: of the base run from the one with zeros put in. None where
+  // the metric is no finite number then: zeros in the place of a LayerNorm's scale, say.
+  std::optional<double> exact;
 };
 // The strongest again, by exact patching in the same direction: one sweep.
 std::vector<Verified> verify_top(const nn::Model& model, const Pair& pair,

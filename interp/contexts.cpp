@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <limits>
 #include <utility>
 
@@ -33,8 +34,10 @@ class Predictor {
     Builder b(model.build(nn::Model::Uniform{1, 1}));
     const nn::WeightValues w = nn::weights_of(b, model.config());
     const Value x = b.input("final", {w.w_u.dtype(), {kRows, model.config().d_model}});
-    b.output("predicted", argmax(nn::unembedded(w, x)));  // of [kRows, vocabulary]
-    plan_ = compile(std::move(b).finish(), fetch(value("predicted")));
+    const Value logits = nn::unembedded(w, x);  // [kRows, vocabulary]
+    b.output("predicted", argmax(logits));
+    b.output("largest", max(logits, {1}));
+    plan_ = compile(std::move(b).finish(), fetch(value("predicted"), value("largest")));
   }
 
   // `final` is unembed.hook_in of a batch, [rows, d_model]. Fills in predicted[row] for `rows`.
@@ -50,6 +53,8 @@ class Predictor {
       }
       const Results r = plan_.run({{"final", x}}, model_.parameters(), {.pool = &model_.pool()});
       const auto ids = r.raw("predicted").to_vector<std::int32_t>();
+      if (!all_finite(r.raw("largest")))
+        throw NumericError("a logit is infinite: numbers of the model have become too large");
       for (std::size_t i = 0; i < count; ++i)
         predicted[static_cast<std::size_t>(rows[begin + i])] = ids[i];
     }
@@ -160,8 +165,10 @@ class Pass {
     const Plan plan = compile(model_.build(nn::batch_size(prompts_)), wanted_);
     const Results r = plan.run(nn::batch_feeds(prompts_), model_.parameters(),
                                {.pool = &model_.pool(), .cancel = spec_.cancel});
-    for (int l = 0; l < found_.layers; ++l)
+    for (int l = 0; l < found_.layers; ++l) {
       add_layer(l, r.raw(site::mlp_post(l).name).to(DType::f32).contiguous());
+      check_sums(l);
+    }
     predict(r.raw(site::unembed_in().name).contiguous());
     for (const Piece& p : pieces_) found_.tokens += p.rows;
     found_.lines += std::exchange(new_lines_, 0);
@@ -186,6 +193,18 @@ class Pass {
         }
       }
     });
+  }
+
+  // A neuron that was infinite once has no mean, and peaks that say nothing.
+  void check_sums(int layer) const {
+    for (std::int64_t n = 0; n < found_.per_layer; ++n) {
+      const double sum = found_.sums[static_cast<std::size_t>(layer * found_.per_layer + n)];
+      if (std::isfinite(sum)) continue;
+      throw NumericError(
+          fmt::format("{}, lines {} to {}: an activation of neuron {} of layer {} is infinite: "
+                      "numbers of the model have become too large",
+                      file_.string(), pieces_.front().line, pieces_.back().line, n, layer));
+    }
   }
 
   // Neurons of different blocks share nothing, so this may happen on several threads.

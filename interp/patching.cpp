@@ -248,9 +248,24 @@ std::vector<std::size_t> partners(std::span<const Pair> pairs, std::uint64_t see
   return partner;
 }
 
-SiteSet sites_of(const Component& component, int layers) {
+std::vector<int> layers_of(const nn::Model& model, const SweepSpec& spec) {
+  const int count = model.config().layers;
+  std::vector<int> layers = spec.layers;
+  if (layers.empty()) {
+    for (int l = 0; l < count; ++l) layers.push_back(l);
+  }
+  for (const int l : layers) {
+    if (l >= 0 && l < count) continue;
+    throw Error(ErrorKind::usage, fmt::format("there is no layer {} to sweep {} in; this model has "
+                                              "layers 0 to {}",
+                                              l, spec.site, count - 1));
+  }
+  return layers;
+}
+
+SiteSet sites_of(const Component& component, const std::vector<int>& layers) {
   std::vector<std::string> names;
-  for (int l = 0; l < layers; ++l) names.push_back(component.site(l).name);
+  for (const int l : layers) names.push_back(component.site(l).name);
   return sites(fmt::format("{}", fmt::join(names, ",")));
 }
 
@@ -259,6 +274,7 @@ std::vector<Edit> edits_by_layer(const nn::Model& model, std::span<const Pair> p
                                  const SweepSpec& spec, const Component& component,
                                  const nn::Run* other) {
   const Sides s = sides(pairs, spec.direction);
+  const std::vector<int> layers = layers_of(model, spec);
   std::vector<Edit> edits;
   std::optional<nn::Run> reference;
   if (spec.replacement == Replacement::mean || spec.replacement == Replacement::resample) {
@@ -268,9 +284,9 @@ std::vector<Edit> edits_by_layer(const nn::Model& model, std::span<const Pair> p
     else
       for (std::size_t i = 0; const std::size_t from : partners(pairs, spec.seed))
         prompts[i++] = s.base[from];
-    reference = model.run(prompts, sites_of(component, model.config().layers));
+    reference = model.run(prompts, sites_of(component, layers));
   }
-  for (int l = 0; l < model.config().layers; ++l) {
+  for (const int l : layers) {
     const Site site = component.site(l);
     switch (spec.replacement) {
       case Replacement::patch:
@@ -296,7 +312,7 @@ std::vector<Sweep> sweep_together(const nn::Model& model, std::span<const Pair> 
                                   const SweepSpec& spec) {
   const Component& component = component_named(spec.site);
   const Sides prompts = sides(pairs, spec.direction);
-  const int layers = model.config().layers;
+  const std::vector<int> layers = layers_of(model, spec);
   const Metric metric = metric_of(model, pairs, spec.measure);
   const std::string each = nn::per_prompt_name(metric);
 
@@ -310,9 +326,9 @@ std::vector<Sweep> sweep_together(const nn::Model& model, std::span<const Pair> 
   std::vector<Grid> grids;
   for (std::size_t p = 0; p < pairs.size(); ++p) {
     grids.push_back(grid(spec.by, std::ssize(prompts.base[p]), model.config().heads));
-    for (int l = 0; l < layers; ++l) {
+    for (const Edit& edit : edits) {
       for (Where w : grids[p].places) {
-        Edit e = edits[static_cast<std::size_t>(l)];
+        Edit e = edit;
         if (pairs.size() > 1) w.prompt = {static_cast<std::int64_t>(p)};
         e.where = {std::move(w)};
         worlds.push_back(Interventions{std::move(e)});
@@ -336,7 +352,8 @@ std::vector<Sweep> sweep_together(const nn::Model& model, std::span<const Pair> 
     Sweep& s = sweeps.emplace_back();
     s.axes = {"layer"};
     s.axes.insert(s.axes.end(), grids[p].axes.begin(), grids[p].axes.end());
-    Shape shape{layers};
+    s.layers = layers;
+    Shape shape{std::ssize(layers)};
     for (const std::int64_t size : grids[p].shape) shape.push_back(size);
     s.values = Tensor::empty(shape, DType::f64);
     s.runs = static_cast<int>(s.values.numel());
@@ -361,6 +378,7 @@ std::vector<Sweep> sweep_together(const nn::Model& model, std::span<const Pair> 
 std::vector<Sweep> patch_sweeps(const nn::Model& model, std::span<const Pair> pairs,
                                 const SweepSpec& spec) {
   check_sweep(spec.site, spec.by);
+  layers_of(model, spec);
   for (std::size_t i = 0; i < pairs.size(); ++i) {
     try {
       check_pair(model, pairs[i]);

@@ -84,6 +84,7 @@ struct SweepSpec {
   // head,pos), pattern (by head, head,dest or head,dest,src).
   std::string site = "resid_pre";
   By by = By::pos;
+  std::vector<int> layers;  // which are swept, in this order; none: all
   Replacement replacement = Replacement::patch;
   Direction direction = Direction::denoise;
   Measure measure = Measure::logit_diff;
@@ -97,6 +98,7 @@ struct SweepSpec {
 
 struct Sweep {
   std::vector<std::string> axes;  // of values: "layer", "pos", ...
+  std::vector<int> layers;        // along the first axis
   Tensor values;                  // f64: the metric of each edited run
   double clean = 0, corrupt = 0;  // the metric of the unedited runs
   // Edited runs asked for; forward passes that gave them. Of pairs that are swept together, the
@@ -112,7 +114,7 @@ struct Sweep {
 };
 
 // One edited run for each layer and each place of `by`. Throws what check_pair and check_sweep
-// throw.
+// throw, and Error (usage) for a layer that is not there.
 Sweep patch_sweep(const nn::Model& model, const Pair& pair, const SweepSpec& spec = {});
 // The same of many pairs, which may differ in length: they lie in one batch, without padding.
 // Throws the same, naming the pair, counted from 0; and Error (input) for a pair to resample that
@@ -124,6 +126,7 @@ std::vector<Sweep> patch_sweeps(const nn::Model& model, std::span<const Pair> pa
 // from the first position; those that only some pairs have are the mean over these.
 struct SweepSummary {
   std::vector<std::string> axes;
+  std::vector<int> layers;             // along the first axis
   Tensor mean, standard_error, count;  // f64, of the largest shape; NaN where there is too little
   Tensor metric;                       // f64: the mean metric of the edited runs themselves
   double clean = 0, corrupt = 0;       // the mean metric of the unedited runs, over all pairs

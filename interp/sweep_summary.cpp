@@ -11,6 +11,7 @@ SweepSummary summarise(std::span<const Sweep> sweeps) {
   SweepSummary sum;
   if (sweeps.empty()) return sum;
   sum.axes = sweeps[0].axes;
+  sum.layers = sweeps[0].layers;
   Shape shape = sweeps[0].values.shape();
   for (const Sweep& s : sweeps) {
     for (int a = 0; a < shape.size(); ++a) shape[a] = std::max(shape[a], s.values.dim(a));

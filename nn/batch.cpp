@@ -56,8 +56,7 @@ void check_prompts(const std::vector<Tokens>& prompts, const Config& config) {
     const Tokens& t = prompts[i];
     const std::string which = prompts.size() == 1 ? "the prompt" : fmt::format("prompt {}", i);
     if (t.empty())
-      throw ContextError(
-          fmt::format("{} is empty; it needs at least one token (--prepend-bos adds one)", which));
+      throw ContextError(fmt::format("{} is empty; it needs at least one token", which));
     if (static_cast<std::int64_t>(t.size()) > config.context) {
       throw ContextError(fmt::format(
           "{} has {} tokens, but this model's context is {}; shorten it by {}", which, t.size(),

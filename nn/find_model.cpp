@@ -39,7 +39,7 @@ fs::path default_model() {
     if (fs::exists(p / "config.json")) return p;
   }
   throw FileError(fmt::format(
-      "the model that ships with Vitrine is not there; tried{}\nGive a model folder (--model DIR).",
+      "the model that ships with Vitrine is not there; tried{}\nGive a folder that holds a model.",
       listed(tried)));
 }
 

@@ -49,7 +49,7 @@ std::string Model::why_no_tokenizer() const {
 
 const Tokenizer& Model::tokenizer() const {
   if (tokenizer_) return *tokenizer_;
-  throw TokenError(fmt::format("{}: {}; give token ids instead of text (--tokens 1,2,3)",
+  throw TokenError(fmt::format("{}: {}; give token ids instead of text",
                                name_.empty() ? "the model" : name_, why_no_tokenizer()));
 }
 

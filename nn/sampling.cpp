@@ -26,6 +26,20 @@ std::vector<int> ranking(std::span<const float> logits, std::size_t count) {
   return ids;
 }
 
+// Throws NumericError for logits that give no probabilities.
+void check_finite(std::span<const float> logits) {
+  const auto bad =
+      std::find_if_not(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); });
+  if (bad == logits.end()) return;
+  throw NumericError(fmt::format(
+      "the logit of token {} is {}, so there are no probabilities: numbers of the model "
+      "have become too large; its weights, or what is added to it, must be smaller",
+      bad - logits.begin(),
+      std::isnan(*bad) ? "NaN"
+      : *bad > 0       ? "inf"
+                       : "-inf"));
+}
+
 // A value for a text that grows must be the same at every position: [1, ...] or without the axis.
 void check_value(const Edit& e, const SiteEntry& site) {
   if (!e.value.defined()) return;
@@ -78,8 +92,13 @@ class CachedRun {
     }
     const Feeds fed = with_interventions(graph_, what_, feeds(fresh, length_), Text::part);
     length_ += rows;
-    const Results r = plan_.run(fed, bound_, {.pool = &model_.pool()});
-    return r.raw("logits").select(0, rows - 1).to(DType::f32).contiguous();
+    text_.insert(text_.end(), fresh.begin(), fresh.end());
+    // This plan has moved on when NaN is seen; one of the whole text can say where it arises.
+    const Results r = plan_.run(fed, bound_, {.pool = &model_.pool(), .find_nan = false});
+    const Tensor logits = r.raw("logits").select(0, rows - 1).to(DType::f32).contiguous();
+    if (has_nan(logits)) model_.run_edited({text_}, what_, fetch(value("logits")));
+    check_finite({logits.data<float>(), static_cast<std::size_t>(logits.numel())});
+    return logits;
   }
 
  private:
@@ -105,6 +124,7 @@ class CachedRun {
   const Model& model_;
   const Interventions& what_;
   std::int64_t capacity_, length_ = 0, planned_rows_ = 0;
+  Tokens text_;       // so far
   Parameters bound_;  // the weights, and the caches
   Graph graph_;
   Plan plan_;
@@ -124,6 +144,7 @@ void check_sampling(const Sampling& s) {
 
 int choose(std::span<const float> logits, const Sampling& s, double draw) {
   check_sampling(s);
+  check_finite(logits);
   if (s.temperature == 0) return ranking(logits, 1)[0];
   const bool all = s.top_k == 0 && s.top_p == 1;
   std::vector<int> ids =
@@ -149,6 +170,7 @@ int choose(std::span<const float> logits, const Sampling& s, double draw) {
 }
 
 std::vector<Candidate> top_tokens(std::span<const float> logits, int k) {
+  check_finite(logits);
   const float best = *std::max_element(logits.begin(), logits.end());
   double total = 0;
   for (const float x : logits) total += std::exp(static_cast<double>(x) - best);
@@ -160,21 +182,26 @@ std::vector<Candidate> top_tokens(std::span<const float> logits, int k) {
   return top;
 }
 
+std::int64_t most_new_tokens(const Config& config, std::int64_t prompt) {
+  return std::max<std::int64_t>(0, config.context - prompt + 1);
+}
+
 Tokens generate(const Model& model, const Tokens& prompt, int count, const Sampling& sampling,
                 random::Key key, const std::function<bool(int id)>& on_token,
                 const Interventions& what) {
   check_sampling(sampling);
   check_prompts({prompt}, model.config());
-  const std::int64_t wanted = static_cast<std::int64_t>(prompt.size()) + count;
-  if (wanted > model.config().context) {
+  // Nothing is read after the last new token, so it takes no place in the context.
+  const std::int64_t given = std::ssize(prompt), read = given + std::max(0, count - 1);
+  if (count > most_new_tokens(model.config(), given)) {
     throw ContextError(fmt::format(
-        "a prompt of {} tokens and {} new ones make {}, but this model's context is {}; ask for at "
-        "most {}",
-        prompt.size(), count, wanted, model.config().context,
-        model.config().context - static_cast<std::int64_t>(prompt.size())));
+        "a prompt of {} tokens and {} new ones take {} places (the last new one takes none), but "
+        "this "
+        "model's context is {}; ask for at most {}",
+        given, count, read, model.config().context, most_new_tokens(model.config(), given)));
   }
-  CachedRun run(model, wanted, what);
-  if (count > 0) run.check_edits(wanted - 1);  // the last token is not run
+  CachedRun run(model, read, what);
+  if (count > 0) run.check_edits(read);
   Tokens fresh, next = prompt;
   for (int i = 0; i < count; ++i) {
     const Tensor last = run.next_logits(next);

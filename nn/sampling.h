@@ -20,19 +20,23 @@ struct Sampling {
 void check_sampling(const Sampling& sampling);
 
 // The id chosen from logits [vocabulary]. `draw` in [0, 1) decides when temperature > 0. Ties go to
-// the lower id.
+// the lower id. Throws NumericError for a logit that is not finite.
 int choose(std::span<const float> logits, const Sampling& sampling, double draw);
 
-// The k largest entries, best first, ties by id.
+// The k largest entries, best first, ties by id. Throws NumericError for one that is not finite.
 struct Candidate {
   int id;
   double logit, probability;  // softmax over the whole vocabulary
 };
 std::vector<Candidate> top_tokens(std::span<const float> logits, int k);
 
+// How many new tokens can follow a prompt of so many: one more than there are free places, since
+// the last new token is not read.
+std::int64_t most_new_tokens(const Config& config, std::int64_t prompt);
+
 // `count` tokens after the prompt, fewer when the end-of-text token comes. Token i is drawn with
 // draw i of `key`'s stream. Each is passed to `on_token` as it comes, if given; false from it
-// stops. Throws ContextError when prompt and text together would exceed the context.
+// stops. Throws ContextError for more than most_new_tokens.
 //
 // `what` is changed while the text is made: an edit without positions at every token, of the prompt
 // and generated, one with positions at those alone, counted from the start of the prompt. The text

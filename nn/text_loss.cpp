@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <numbers>
 #include <utility>
 
@@ -62,11 +63,16 @@ TextLoss TextLossMeter::finish() {
 void TextLossMeter::run() {
   if (windows_.empty()) return;
   check_prompts(windows_, model_.config());
-  const Graph graph =
-      with_metric(model_.build(batch_size(windows_)), training_loss(next_tokens(windows_)));
-  const Tensor each =
-      model_.run_graph(graph, windows_, fetch(value("loss_per_token")))["loss_per_token"];
+  const Metric loss = training_loss(next_tokens(windows_));
+  const Tensor each = model_.run_edited(windows_, {}, fetch(value("loss_per_token")), &loss,
+                                        {.cancel = options_.cancel})["loss_per_token"];
   const std::vector<double> losses = each.to_vector<double>();
+  const auto bad =
+      std::find_if_not(losses.begin(), losses.end(), [](double x) { return std::isfinite(x); });
+  if (bad != losses.end()) {
+    throw NumericError(
+        fmt::format("the loss of a token is {}: numbers of the model have become too large", *bad));
+  }
   auto at = losses.begin();
   for (std::size_t w = 0; w < windows_.size(); ++w) {
     const Tokens& window = windows_[w];

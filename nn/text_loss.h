@@ -2,6 +2,7 @@
 // tokens.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -29,6 +30,7 @@ struct WindowOptions {
   std::int64_t rows = 2048;  // tokens that are run together
   // Called with the tokens of the document that have been read, after every run. What it throws ends add().
   std::function<void(std::int64_t)> progress = {};
+  const std::atomic<bool>* cancel = nullptr;  // looked at within a run: InterruptedError when set
 };
 
 // Adds up the loss of documents. Every token is predicted once, but the first of each document,

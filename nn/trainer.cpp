@@ -55,8 +55,8 @@ void check_tokenizer(const Tokenizer& tokenizer, const Config& model) {
   }
   if (!tokenizer.end_of_text()) {
     throw ConfigError(
-        "the tokenizer has no <|endoftext|>, which stands between documents; 'vitrine tokenizer "
-        "train' makes one that has");
+        "the tokenizer has no <|endoftext|>, which stands between documents; use one that has "
+        "(train_tokenizer makes such)");
   }
 }
 

@@ -11,7 +11,7 @@ namespace {
 
 using Status = Check::Status;
 
-constexpr const char* kReport = "please report it with the output of 'vitrine doctor --json'";
+constexpr const char* kReport = "please report it with all findings";
 
 Check ok(std::string name, std::string finding) {
   return {std::move(name), Status::ok, std::move(finding), ""};
@@ -34,11 +34,11 @@ Check threads(const Machine& m) {
   if (m.cpu_quota > 0 && m.threads > std::ceil(m.cpu_quota)) {
     return {"threads", Status::warning,
             fmt::format("{}, but this container may only use {:.1f} CPUs", count, m.cpu_quota),
-            fmt::format("give --threads {:.0f}", std::ceil(m.cpu_quota))};
+            fmt::format("use {}", counted(static_cast<int>(std::ceil(m.cpu_quota)), "thread"))};
   }
   if (m.logical_cores > 0 && m.threads > m.logical_cores) {
     return {"threads", Status::warning, fmt::format("{}, but {} to run them", count, cpus),
-            fmt::format("leave out --threads, or give --threads {}", m.logical_cores)};
+            fmt::format("use {}", counted(m.logical_cores, "thread"))};
   }
   if (m.logical_cores == 0) return ok("threads", count);
   return ok("threads", fmt::format("{} for {}", count, cpus));

@@ -48,10 +48,9 @@ void require_unused(const fs::path& folder) {
   for (; !error && entries != fs::directory_iterator(); entries.increment(error)) {
     const std::string name = entries->path().filename().string();
     if (name.starts_with(kOurs) || is_left_over(name, {"training.safetensors"})) continue;
-    throw FileError(
+    throw FolderInUse(
         fmt::format("the folder '{}' is not empty (it holds '{}'), and what is there would be "
-                    "written over; give a new "
-                    "folder, or --overwrite to have files of the same names replaced",
+                    "written over; give a new folder",
                     folder.string(), name));
   }
   if (error) throw FileError(fmt::format("the folder '{}' cannot be read: {}", folder.string(), error.message()));

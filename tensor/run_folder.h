@@ -5,10 +5,19 @@
 #include <initializer_list>
 #include <string_view>
 
+#include "tensor/error.h"
+
 namespace vitrine {
 
-// Throws FileError unless `folder` is absent, empty, or holds nothing but what an unfinished beginning of a run leaves:
-// names that begin with "vitrine-". What people have put there is theirs.
+// A folder that holds what a run would write over.
+class FolderInUse : public FileError {
+ public:
+  using FileError::FileError;
+};
+
+// Throws FolderInUse unless `folder` is absent, empty, or holds nothing but what an unfinished
+// beginning of a run leaves: names that begin with "vitrine-". What people have put there is
+// theirs. FileError for a file, and for what cannot be read.
 void require_unused(const std::filesystem::path& folder);
 
 // Throws CheckpointError unless `name` stays inside a folder that it is appended to: names stand in files that may

@@ -92,6 +92,38 @@ TEST(Attention, LongPromptsStayReadable) {
   EXPECT_LT(std::count(o.out.begin(), o.out.end(), '\n'), 100);
 }
 
+TEST(Attention, WeightsHaveNoSign) {
+  const Outcome o = vitrine(kTexas + Words{"--head", "2"});
+  EXPECT_THAT(o.out, HasSubstr(" 1.00"));
+  EXPECT_THAT(o.out, Not(HasSubstr("+")));
+}
+
+// As many columns as there is room for: COLUMNS says so where there is no terminal.
+TEST(Attention, AsWideAsColumnsSays) {
+  std::string text = "The";
+  for (int i = 0; i < 6; ++i) text += " capital of Texas";
+  const Words command = {"attention", "--prompt", text, "--layer", "0", "--head", "1"};
+  const auto widest = [&](const char* columns) {
+    const Outcome o = vitrine(command, {.environment = {{"COLUMNS", columns}}});
+    EXPECT_EQ(o.exit, 0) << o.err;
+    std::string matrix = o.out.substr(0, o.out.find("what each token looks at most"));
+    matrix.erase(0, matrix.find("\nfrom"));  // sentences have lines of their own length
+    std::size_t most = 0, width = 0;
+    for (const char c : matrix) {
+      width = c == '\n' ? 0 : width + ((static_cast<unsigned char>(c) & 0xC0) != 0x80 ? 1 : 0);
+      most = std::max(most, width);
+    }
+    return std::pair(most, matrix.find("those with the largest numbers") != std::string::npos);
+  };
+  EXPECT_TRUE(widest("").second);  // not set: 100
+  EXPECT_EQ(widest("nonsense"), widest(""));
+  const auto [most, cut] = widest("400");
+  EXPECT_FALSE(cut);
+  EXPECT_GT(most, 150u);
+  EXPECT_LE(widest("60").first, 60u);
+  EXPECT_TRUE(widest("60").second);
+}
+
 TEST(Attention, Errors) {
   expect_failure(kTexas + Words{"--head", "4"}, 2, "--head 4: each layer has heads 0 to 3");
   expect_failure({"attention", "--prompt", "a", "--layer", "6"}, 2,

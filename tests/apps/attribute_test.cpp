@@ -110,6 +110,32 @@ TEST(Attribute, GradientTimesActivationNeedsOnePrompt) {
                     Not(HasSubstr("corrupt"))));
 }
 
+// With zeros in the place of a LayerNorm's scale there is no number to compare with.
+TEST(Attribute, APlaceWithoutAnExactValueSaysWhy) {
+  const Words clean = {
+      "attribute", "--method", "grad-x-act", "--clean",     "The capital of Texas is",
+      "--answer",  " Austin",  "--wrong",    " Sacramento", "--verify",
+      "8"};
+  for (const std::string sites : {"*", "*.ln1.hook_scale,*.hook_mlp_out"}) {
+    const Outcome o = vitrine(clean + Words{"--sites", sites, "--format", "json"});
+    ASSERT_EQ(o.exit, 0) << o.err;
+    int without = 0, with = 0;
+    const json j = o.json();
+    for (const json& n : j["nodes"]) {
+      if (n["why_not"] == "not measured") continue;
+      EXPECT_EQ(n["exact"].is_null(), !n["why_not"].is_null()) << n;
+      if (!n["exact"].is_null()) ++with;
+      else if (n["site"].get<std::string>().ends_with("hook_scale")) ++without;
+      else ADD_FAILURE() << n;
+    }
+    EXPECT_GT(without, 0) << sites;
+    EXPECT_GT(with, 0) << sites;
+  }
+  EXPECT_THAT(vitrine(clean + Words{"--sites", "*.ln1.hook_scale"}).out,
+              AllOf(HasSubstr("  none\n"),
+                    HasSubstr("none: the metric is not a finite number with zeros put in there")));
+}
+
 TEST(Attribute, HeadsAndNeuronsByPosition) {
   const json j = vitrine(kCapitals + Words{"--by-pos", "--sites", "*.hook_z,*.mlp.hook_post",
                                            "--top", "5", "--verify", "5", "--format", "json"})
@@ -120,6 +146,36 @@ TEST(Attribute, HeadsAndNeuronsByPosition) {
     EXPECT_FALSE(n["pos"].is_null());
     EXPECT_FALSE(n["exact"].is_null());
   }
+}
+
+// The same sites under all of their names, as for patch.
+TEST(Attribute, ASiteHasSeveralSpellings) {
+  const auto nodes = [&](const char* sites) {
+    const Outcome o =
+        vitrine(kCapitals + Words{"--sites", sites, "--verify", "2", "--format", "json"});
+    EXPECT_EQ(o.exit, 0) << sites << o.err;
+    return o.json();
+  };
+  const json all = nodes("blocks.*.attn.hook_z");
+  for (const char* name : {"z", "attn.hook_z", "hook_z", "*.hook_z"})
+    EXPECT_EQ(nodes(name)["nodes"], all["nodes"]) << name;
+  EXPECT_EQ(nodes("z,mlp_out")["sites"].size(), 2u);
+  const json one = nodes("blocks.1.attn.hook_z");
+  EXPECT_EQ(nodes("1.z")["nodes"], one["nodes"]);
+  EXPECT_EQ(one["sites"][0]["layers"], json({1}));
+  EXPECT_EQ(one["nodes"][0]["layer"], 1);
+  EXPECT_THAT(vitrine(kCapitals + Words{"--sites", "1.z"}).out,
+              AllOf(HasSubstr("\nlayer 1 "), Not(HasSubstr("layer 0"))));  // the heatmap's row
+  const auto ig = [&](const Words& site) {
+    const Outcome o =
+        vitrine(kCapitals + Words{"--method", "ig", "--steps", "2", "--format", "json"} + site);
+    EXPECT_EQ(o.exit, 0) << o.err;
+    return o.json()["site"];
+  };
+  EXPECT_EQ(ig({"--site", "1.resid_pre"}), "blocks.1.hook_resid_pre");
+  EXPECT_EQ(ig({"--site", "resid_pre", "--layer", "3"}), "blocks.3.hook_resid_pre");
+  EXPECT_EQ(ig({"--site", "blocks.2.attn.hook_z"}), "blocks.2.attn.hook_z");
+  EXPECT_EQ(ig({}), "blocks.0.hook_resid_pre");
 }
 
 TEST(Attribute, TheSamePromptTwice) {

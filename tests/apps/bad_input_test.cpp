@@ -1,4 +1,6 @@
 // Bad models and prompts: exit code 3 (4 for NaN), and a message that says what is wrong and where.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -78,6 +80,18 @@ TEST(BadInput, CorruptCheckpoint) {
   EXPECT_THAT(failure_of(model), HasSubstr(file));
   write_text(file, std::string(64, '\xff'));  // a header of 2^64 - 1 bytes
   EXPECT_THAT(failure_of(model), HasSubstr(file));
+}
+
+// What the system says is put into words, with the name of the file.
+TEST(BadInput, LinksInACircle) {
+  const test::TemporaryFolder folder;
+  std::filesystem::create_symlink(folder / "loop", folder / "loop");
+  const std::string said =
+      "cannot read '" + (folder / "loop").string() + "': its links lead in a circle";
+  const std::string message =
+      failure(3, {"sae", "features", "--sae", folder / "loop", "--tokens", "1"});
+  EXPECT_THAT(message, HasSubstr(said));
+  EXPECT_THAT(message, ::testing::Not(HasSubstr("filesystem error")));
 }
 
 // ---- config.json --------------------------------------------------------------------------------
@@ -180,6 +194,64 @@ TEST(BadInput, NanThatArisesNamesTheOpAndTheSite) {
               AllOf(HasSubstr("NaN"), HasSubstr("op '"), HasSubstr("blocks.1")));
 }
 
+// Numbers that are too large are an error of each verb, never a row of a table.
+TEST(BadInput, OverflowIsNoResult) {
+  const test::TemporaryFolder folder;
+  write_text(folder / "ids.jsonl", "{\"tokens\": [1, 2, 3, 4, 5]}\n{\"tokens\": [5, 4, 3]}\n");
+  using Words = std::vector<std::string>;
+  const Words pair = {"--clean-tokens", "1,2", "--corrupt-tokens", "1,3",
+                      "--answer-token", "4",   "--wrong-token",    "5"};
+  const auto of_pair = [&](Words words) {
+    words.insert(words.end(), pair.begin(), pair.end());
+    return words;
+  };
+  const std::vector<Words> commands = {
+      {"predict", "--tokens", "1,2,3"},
+      {"generate", "--tokens", "1,2,3", "--max-tokens", "3"},
+      {"generate", "--tokens", "1,2,3", "--max-tokens", "3", "--temperature", "1", "--top-k", "3"},
+      {"lens", "--tokens", "1,2,3"},
+      {"lens", "--tokens", "1,2,3", "--pos", "all", "--answer-token", "2"},
+      {"decompose", "--tokens", "1,2,3"},
+      {"decompose", "--tokens", "1,2,3", "--stream"},
+      {"neurons", "--tokens", "1,2,3", "--answer-token", "2"},
+      {"neurons", "--corpus", folder / "ids.jsonl"},
+      {"steer", "--tokens", "1,2,3", "--toward-token", "3", "--max-tokens", "2"},
+      {"evaluate", folder / "ids.jsonl"},
+      {"heads"},
+      of_pair({"patch", "--site", "z", "--metric", "prob"}),
+      of_pair({"attribute"}),
+      of_pair({"attribute", "--method", "grad-x-act"})};
+  // A difference of two logits may be a number where others are not.
+  const std::vector<Words> of_stream = {of_pair({"patch", "--site", "resid_pre"}),
+                                        of_pair({"attribute", "--method", "ig"}),
+                                        {"attention", "--layer", "1", "--tokens", "1,2,3"}};
+  ModelFolder logits;  // the logits alone become infinite
+  logits.tensor("ln_f.weight") = Tensor::full({8}, DType::f32, 1.5e38);
+  logits.save_tensors();
+  ModelFolder stream;  // the stream does, and LayerNorm makes NaN of that
+  for (const char* name : {"h.0.mlp.c_fc.weight", "h.0.mlp.c_proj.weight"}) {
+    Tensor& w = stream.tensor(name);
+    w = Tensor::full(w.shape(), DType::f32, 1e30);
+  }
+  stream.save_tensors();
+  for (const ModelFolder* model : {&logits, &stream}) {
+    std::vector<Words> all = commands;
+    if (model == &stream) all.insert(all.end(), of_stream.begin(), of_stream.end());
+    for (Words words : all) {
+      words.insert(words.end(), {"--model", model->path()});
+      for (const char* format : {"table", "json"}) {
+        Words command = words;
+        command.insert(command.end(), {"--format", format});
+        SCOPED_TRACE(
+            fmt::format("{} {}", model == &logits ? "logits" : "stream", fmt::join(command, " ")));
+        const std::string said = failure(4, command);
+        EXPECT_THAT(said, ::testing::ContainsRegex("NaN|inf"));
+        EXPECT_THAT(said, ::testing::Not(HasSubstr("a plan without updates")));
+      }
+    }
+  }
+}
+
 // ---- prompts ------------------------------------------------------------------------------------
 TEST(BadInput, TokenIdsOutOfRange) {
   EXPECT_THAT(failure(3, {"predict", "--tokens", "1,6000"}),
@@ -209,6 +281,11 @@ TEST(BadInput, EmptyPrompt) {
   EXPECT_THAT(failure(3, {"predict", "--prompt", ""}), HasSubstr("the prompt is empty"));
   EXPECT_THAT(failure(3, {"predict", "--tokens", ""}), HasSubstr("the prompt is empty"));
   EXPECT_THAT(failure(3, {"generate", "--prompt", ""}), HasSubstr("the prompt is empty"));
+  EXPECT_THAT(failure(3, {"predict", "--prompt", ""}), HasSubstr("(--prepend-bos adds one)"));
+  EXPECT_EQ(vitrine({"predict", "--prompt", "", "--prepend-bos"}).exit, 0);
+  EXPECT_THAT(failure(3, {"patch", "--clean", "a", "--corrupt", "", "--answer", " b", "--wrong",
+                          " c", "--site", "z"}),
+              HasSubstr("the corrupt prompt is empty"));
 }
 
 TEST(BadInput, NoBeginningOfText) {

@@ -81,13 +81,13 @@ TEST(Generate, TheDefaultCountGivesWayToTheContext) {
   std::string ids = "1";
   for (int i = 1; i < 30; ++i) ids += ",1";  // of a context of 32
   const json j = generate({"--model", tiny_model(), "--tokens", ids});
-  EXPECT_EQ(j["tokens"].size(), 2u);
+  EXPECT_EQ(j["tokens"].size(), 3u);  // the last is not read, so it needs no place
   EXPECT_EQ(j["stopped"], "length");
   EXPECT_TRUE(j["text"].is_null());  // no tokenizer
   const Outcome o =
-      vitrine({"generate", "--model", tiny_model(), "--tokens", ids, "--max-tokens", "3"});
+      vitrine({"generate", "--model", tiny_model(), "--tokens", ids, "--max-tokens", "4"});
   EXPECT_EQ(o.exit, 3);
-  EXPECT_THAT(o.err, HasSubstr("context is 32"));
+  EXPECT_THAT(o.err, HasSubstr("context is 32; ask for at most 3"));
   EXPECT_EQ(o.out, "");
 }
 

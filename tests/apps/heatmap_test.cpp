@@ -33,6 +33,13 @@ TEST(Heatmap, WhatRoundsToZeroHasNoSign) {
             "a    0.00  0.00  -0.01\n");
 }
 
+TEST(Heatmap, SharesHaveNoSign) {
+  const Heatmap map{{{"from", {"0", "1", "2"}}}, {"a"}, {0.25, 0, 0.754}, false};
+  EXPECT_EQ(map.text({}, 100),
+            "from    0  1     2\n"
+            "a    0.25  ·  0.75\n");
+}
+
 TEST(Heatmap, NothingAtAllHasNoColour) {
   EXPECT_THAT((Heatmap{{{"", {"0"}}}, {"a"}, {0}}).text({true}, 100), Not(HasSubstr("48;5")));
 }

@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/apps/model_folder.h"
 #include "tests/apps/program.h"
 #include "tests/support.h"
 #include "tests/tensor/temporary_folder.h"
@@ -87,6 +88,23 @@ TEST(Info, Graph) {
   EXPECT_TRUE(dot.out.starts_with("digraph ")) << dot.err;
   EXPECT_TRUE(dot.out.ends_with("}\n"));
   EXPECT_THAT(dot.out, HasSubstr("blocks.2.hook_resid_post"));
+}
+
+TEST(Info, AContextShorterThanTheDefaultLength) {
+  const ModelFolder model(1, 3);
+  const json j = vitrine({"info", "--model", model.path(), "--format", "json"}).json();
+  EXPECT_EQ(j["forward"]["tokens"], 3);
+  const Outcome o = vitrine({"info", "--model", model.path()});
+  EXPECT_EQ(o.exit, 0) << o.err;
+  EXPECT_THAT(o.out, HasSubstr("a forward pass of 3 tokens"));
+  EXPECT_EQ(vitrine({"info", "--model", model.path(), "--length", "4"}).exit, 3);
+}
+
+TEST(Info, SitesAsJson) {
+  const json j = vitrine({"info", "--sites", "--format", "json"}).json();
+  EXPECT_EQ(j["sites"][0], "hook_embed");
+  EXPECT_EQ(j["meta"]["model"], "default");
+  EXPECT_EQ(vitrine({"info", "--graph", "dot", "--format", "json"}).exit, 2);
 }
 
 TEST(Info, LengthBeyondTheContext) {

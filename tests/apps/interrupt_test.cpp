@@ -1,6 +1,9 @@
 // Ctrl-C ends the program with exit code 130.
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <thread>
+
 #include "tests/apps/model_folder.h"
 #include "tests/apps/program.h"
 
@@ -15,6 +18,17 @@ TEST(Interrupt, WhileTextIsGenerated) {
   const Outcome o = run.finish();
   EXPECT_EQ(o.exit, 130);
   EXPECT_TRUE(o.out.ends_with("\n"));  // what was generated so far is a whole line
+}
+
+// Where there is nothing to save, nothing is waited for.
+TEST(Interrupt, StudiesOfHeadsEndAtOnce) {
+  using Clock = std::chrono::steady_clock;
+  Running run({"heads", "--sequences", "64", "--half", "128"});  // for half a minute
+  std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+  const Clock::time_point asked = Clock::now();
+  run.interrupt();
+  EXPECT_EQ(run.finish().exit, 130);
+  EXPECT_LT(std::chrono::duration<double>(Clock::now() - asked).count(), 2);
 }
 
 TEST(Interrupt, WhileItWaitsForInput) {

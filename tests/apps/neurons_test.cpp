@@ -339,7 +339,8 @@ TEST_F(NeuronsOfText, Mistakes) {
   fails(2, command() + Words{"--answer", " Austin"},
         "--pos, --answer and --wrong are about a prompt");
   fails(1, command() + Words{"--checkpoint", folder_ / "none/c"}, "there is no folder");
-  fails(2, command() + Words{"--checkpoint", file_ + "c", "--out", file_ + "c"}, "two names");
+  fails(2, command() + Words{"--checkpoint", file_ + ".json", "--out", file_ + ".json"},
+        "two names");
   fails(3, command() + Words{"--checkpoint", file_}, "text.txt");
 }
 

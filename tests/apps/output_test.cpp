@@ -70,6 +70,65 @@ TEST(Output, AFailedRunLeavesTheOldFile) {
   EXPECT_EQ(folder.names().size(), 1u);
 }
 
+// What a name's extension says is what is written, or it is refused.
+TEST(Output, TheExtensionSaysWhatIsWritten) {
+  const test::TemporaryFolder folder;
+  const auto run = [&](std::vector<std::string> words, const std::string& name) {
+    words.insert(words.end(), {"--out", folder / name});
+    const Outcome o = vitrine(words);
+    EXPECT_EQ(o.exit, 0) << o.err;
+    return read_text(folder / name);
+  };
+  const std::vector<std::string> patch = {
+      "patch",     "--model",          tiny_model(), "--clean-tokens", "1,2", "--site",
+      "resid_mid", "--corrupt-tokens", "1,3",        "--answer-token", "4",   "--wrong-token",
+      "5"};
+  const std::vector<std::vector<std::string>> commands = {
+      kPredict,
+      {"generate", "--tokens", "1", "--max-tokens", "2"},
+      {"info"},
+      {"info", "--sites"},
+      {"lens", "--tokens", "1,2"},
+      {"decompose", "--tokens", "1,2"},
+      {"neurons", "--tokens", "1,2"},
+      {"tokenize", "--prompt", "a"},
+      {"steer", "--tokens", "1", "--toward-token", "5", "--max-tokens", "1"},
+      patch};
+  for (const auto& command : commands) {
+    SCOPED_TRACE(command[0]);
+    const std::string json = run(command, "x.json");
+    EXPECT_TRUE(nlohmann::json::parse(json, nullptr, false).is_object()) << json;
+    EXPECT_TRUE(nlohmann::json::parse(run(command, "x.jsonl"), nullptr, false).is_object());
+    for (const char* name : {"x.txt", "x"})
+      EXPECT_FALSE(nlohmann::json::parse(run(command, name), nullptr, false).is_object()) << name;
+  }
+  for (const std::string name : {"x.npz", "x.npy", "x.csv", "x.html", "x.JSON"}) {
+    const std::string extension = name.substr(1);
+    for (const auto& command : commands) {
+      auto words = command;
+      words.insert(words.end(), {"--out", folder / name});
+      const Outcome o = vitrine(words);
+      EXPECT_EQ(o.exit, 2) << command[0];
+      EXPECT_THAT(o.err, HasSubstr(name + ": " + extension + " is not written here; give a .txt"));
+    }
+    EXPECT_FALSE(std::filesystem::exists(folder / name));
+  }
+  const auto refused = [&](std::vector<std::string> words, const std::string& why) {
+    const Outcome o = vitrine(words);
+    EXPECT_EQ(o.exit, 2) << o.err;
+    EXPECT_THAT(o.err, HasSubstr(why));
+  };
+  refused(predict_with({"--out", folder / "x.safetensors"}), "there are no tensors to save here");
+  refused(predict_with({"--out", folder / "x.json", "--format", "table"}),
+          "that is JSON, and --format table is not");
+  refused({"cache", "--tokens", "1", "--out", folder / "x.json"},
+          "what is saved here is safetensors, whatever it is called");
+  EXPECT_EQ(run({"info", "--graph", "dot"}, "model.dot").substr(0, 7), "digraph");
+  refused({"info", "--out", folder / "model.dot"}, ".dot is not written here");
+  EXPECT_EQ(run({"tokenize", "--decode", "--tokens", "300"}, "x.bin"),
+            vitrine({"tokenize", "--decode", "--tokens", "300"}).out);
+}
+
 TEST(Output, ColoursOnlyWhenWanted) {
   const std::string escape = "\x1b[";
   EXPECT_THAT(vitrine(kPredict).out, Not(HasSubstr(escape)));  // not a terminal

@@ -79,9 +79,9 @@ TEST(PatchPairs, JsonHoldsEachPairAndTheirMean) {
   std::set<std::string> keys;
   for (const auto& [key, value] : j.items()) keys.insert(key);
   EXPECT_EQ(keys, (std::set<std::string>{"meta", "site", "by", "action", "direction", "metric",
-                                         "runs", "passes", "without_effect", "axes", "shape",
-                                         "mean", "standard_error", "count", "pairs", "strongest",
-                                         "explanation", "file"}));
+                                         "runs", "passes", "without_effect", "axes", "layers",
+                                         "shape", "mean", "standard_error", "count", "pairs",
+                                         "strongest", "explanation", "file"}));
   EXPECT_EQ(j["shape"], json({6, 6}));
   EXPECT_EQ(j["axes"], json({"layer", "pos"}));
   EXPECT_EQ(j["passes"], 1);
@@ -205,9 +205,12 @@ TEST(PatchPairs, TheTableHasTheMeanAndEachPair) {
   EXPECT_THAT(o.out, HasSubstr("layer  pos  mean change  standard error  pairs\n    0    3  "));
   EXPECT_THAT(vitrine(patch + Words{"--top", "20"}).out,
               HasSubstr("               -      1\n"));  // no error of a single pair
-  EXPECT_THAT(o.out, HasSubstr("\nline   clean  corrupt  layer  pos  token"));
-  EXPECT_THAT(o.out, HasSubstr("      0    3  \" Ohio\" / \" Texas\""));
-  EXPECT_THAT(o.out, HasSubstr("\n   4  "));
+  EXPECT_THAT(o.out, HasSubstr("\n--each lists the 3 pairs; --format json has all of each\n"));
+  EXPECT_THAT(o.out, Not(HasSubstr("\nline   clean")));
+  const Outcome each = vitrine(patch + Words{"--each"});
+  EXPECT_THAT(each.out, HasSubstr("\nline   clean  corrupt  layer  pos  token"));
+  EXPECT_THAT(each.out, HasSubstr("      0    3  \" Ohio\" / \" Texas\""));
+  EXPECT_THAT(each.out, HasSubstr("\n   4  "));
   EXPECT_THAT(o.out, Not(HasSubstr("sweep:")));
   EXPECT_THAT(vitrine(patch + Words{"--explain"}).out, HasSubstr("\nsweep: 96 edited runs by "));
   EXPECT_THAT(vitrine(patch + Words{"--metric", "prob"}).out,
@@ -221,7 +224,8 @@ TEST(PatchPairs, PairsWithoutAnyEffect) {
   const std::string same =
       "{\"clean_tokens\": [1, 2], \"corrupt_tokens\": [1, 2], \"answer_token\": 3, "
       "\"wrong_token\": 4}";
-  const Words patch = {"patch", "--model", tiny_model(), "--pairs", "-", "--site", "resid_mid"};
+  const Words patch = {"patch", "--model", tiny_model(), "--pairs",
+                       "-",     "--site",  "resid_mid",  "--each"};
   const Outcome o = vitrine(patch, {.input = same});
   EXPECT_THAT(o.out, HasSubstr("1 pair of 2 tokens\n"));
   EXPECT_THAT(o.out, HasSubstr("No edit changes the mean of the metric.\n"));

@@ -313,6 +313,32 @@ TEST(Patch, WithoutATokenizerThereAreIds) {
   EXPECT_TRUE(vitrine(by_ids + Words{"--format", "json"}).json()["str_tokens"].is_null());
 }
 
+// The same site under all of its names; with a layer, that layer alone.
+TEST(Patch, ASiteHasSeveralSpellings) {
+  const json all = vitrine(kCapitals + Words{"--site", "z", "--format", "json"}).json();
+  EXPECT_EQ(all["layers"], json({0, 1, 2, 3, 4, 5}));
+  for (const char* name : {"attn.hook_z", "hook_z", "blocks.*.attn.hook_z", "blocks.*.z"}) {
+    const json j = vitrine(kCapitals + Words{"--site", name, "--format", "json"}).json();
+    EXPECT_EQ(j["values"], all["values"]) << name;
+  }
+  for (const char* name : {"1.z", "blocks.1.attn.hook_z", "1.hook_z"}) {
+    const Outcome o = vitrine(kCapitals + Words{"--site", name, "--format", "json"});
+    ASSERT_EQ(o.exit, 0) << name << o.err;
+    const json j = o.json();
+    EXPECT_EQ(j["site"], "z");
+    EXPECT_EQ(j["layers"], json({1}));
+    EXPECT_EQ(j["shape"], json({1, 4}));
+    for (int h = 0; h < 4; ++h)
+      EXPECT_NEAR(j["values"][0][h].get<double>(), all["values"][1][h].get<double>(), 1e-4);
+    EXPECT_EQ(j["strongest"][0]["layer"], 1);
+  }
+  const Outcome table = vitrine(kCapitals + Words{"--site", "1.z"});
+  EXPECT_THAT(table.out, AllOf(HasSubstr("\nlayer 1 "), Not(HasSubstr("layer 0"))));
+  expect_error(kCapitals + Words{"--site", "6.z"}, 2,
+               "there is no layer 6 to sweep z in; this model has layers 0 to 5");
+  expect_error(kCapitals + Words{"--site", "blocks.1.attn.hook_zz"}, 2, "no sweep over 'zz'");
+}
+
 TEST(Patch, OnePromptMayComeFromStdinAndBothTakeABos) {
   const Outcome o = vitrine(
       {"patch", "--clean", "-", "--corrupt", "The capital of California is", "--answer", " Austin",

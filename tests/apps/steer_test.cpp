@@ -231,9 +231,11 @@ TEST(Steer, MistakesAreExplained) {
   expect_error(paris + Words{"--toward-token", "3"}, 2, "give --toward or --toward-token");
   expect_error(paris + Words{"--positions", "mean"}, 2, "--positions is about the prompts");
   expect_error(paris + Words{"--tensor", "d"}, 2, "give --direction FILE too");
-  expect_error(paris + Words{"--scale", "inf"}, 2, "--scale must be a finite number");
+  expect_error(paris + Words{"--scale", "inf"}, 2,
+               "--scale: 'inf' is not a number from -1e+09 to 1e+09");
   expect_error(paris + Words{"--scale", "much"}, 2, "--scale");
-  expect_error(paris + Words{"--temperature", "-1"}, 2, "the temperature must be 0");
+  expect_error(paris + Words{"--temperature", "-1"}, 2,
+               "--temperature: '-1' is not a number from 0 to 1e+06");
   expect_error(paris + Words{"--layer", "6"}, 2, "--layer 6: this model has layers 0 to 5");
   expect_error(paris + Words{"--layer", "1", "--site", "blocks.1.hook_resid_post"}, 2,
                "says itself where it is; leave out --layer");

@@ -70,6 +70,86 @@ TEST(Usage, ValuesOutOfRange) {
   expect_usage_error({"info", "--graph", "svg"}, "{text,dot}");
 }
 
+// NaN, infinities, what is no number and nothing at all are refused alike wherever a number is
+// taken, and the range is said.
+TEST(Usage, NumbersAreFinite) {
+  struct Option {
+    std::vector<std::string> verb;
+    std::string name, range;
+  };
+  const std::vector<Option> options = {
+      {{"generate"}, "--temperature", "a number from 0 to 1e+06"},
+      {{"generate"}, "--top-p", "a number above 0, at most 1"},
+      {{"steer"}, "--scale", "a number from -1e+09 to 1e+09"},
+      {{"steer"}, "--temperature", "a number from 0 to 1e+06"},
+      {{"neurons"}, "--save-every", "a number from 0 to 1e+09"},
+      {{"train"}, "--rate", "a number above 0, at most 1000"},
+      {{"train"}, "--last-rate", "a number from 0 to 1"},
+      {{"train"}, "--beta2", "a number from 0 to 0.999999"},
+      {{"train"}, "--decay", "a number from 0 to 1e+09"},
+      {{"train"}, "--clip", "a number from 0 to 1e+09"},
+      {{"train"}, "--dropout", "a number from 0 to 0.95"},
+      {{"train"}, "--attention-dropout", "a number from 0 to 0.95"},
+      {{"train"}, "--ema", "a number from 0 to 0.999999"},
+      {{"train"}, "--validation", "a number from 0 to 0.5"},
+      {{"train"}, "--begun", "a number from 0 to 1"},
+      {{"train"}, "--initializer-range", "a number from 1e-06 to 10"},
+      {{"sae", "train"}, "--rate", "a number above 0, at most 1000"},
+      {{"sae", "train"}, "--k", "a number above 0, at most 1e+09"},
+      {{"sae", "train"}, "--sparsity", "a number from 0 to 1e+09"},
+      {{"sae", "train"}, "--bandwidth", "a number above 0, at most 1e+09"},
+      {{"sae", "train"}, "--aux", "a number from 0 to 1e+09"},
+      {{"sae", "train"}, "--last-rate", "a number from 0 to 1"},
+      {{"sae", "train"}, "--clip", "a number from 0 to 1e+09"},
+      {{"sae", "train"}, "--save-every", "a number from 0 to 1e+09"},
+      {{"sae", "train"}, "--widths", "a whole number from 1 to"},
+      {{"influence"}, "--source-pos", "a whole number from 0 to"},
+      {{"predict"}, "--top", "a whole number from 1 to"},
+      {{"predict"}, "--seed", "a whole number from 0 to 18446744073709551615"},
+  };
+  for (const Option& option : options) {
+    for (const std::string value :
+         {"nan", "-nan", "inf", "-inf", "1e309", "-1e30", "", "x", "1x"}) {
+      auto arguments = option.verb;
+      if (value.empty()) arguments.insert(arguments.end(), {option.name, ""});
+      else arguments.push_back(option.name + "=" + value);
+      expect_usage_error(arguments, option.name + ": '" + value + "' is not " + option.range);
+    }
+  }
+}
+
+TEST(Usage, ASweepTakesWhatTheOptionTakes) {
+  const auto sweep = [](const std::string& what) {
+    return std::vector<std::string>{"sae", "train",    "--out", "none/such", "--activations",
+                                    "x",   "--tensor", "x",     "--sweep",   what};
+  };
+  for (const std::string value : {"nan", "inf", "-1", "0", "1e309", "", "x"}) {
+    expect_usage_error(sweep("rate=0.1," + value),
+                       "--sweep rate: '" + value + "' is not a number above 0, at most 1000");
+  }
+  expect_usage_error(sweep("k=nan"), "--sweep k: 'nan' is not a number above 0");
+  expect_usage_error(sweep("sparsity=-1"), "--sweep sparsity: '-1' is not a number from 0");
+  expect_usage_error(sweep("aux=inf"), "--sweep aux: 'inf' is not a number from 0");
+  expect_usage_error(sweep("bandwidth=0"), "--sweep bandwidth: '0' is not a number above 0");
+  expect_usage_error(sweep("features=1e30"),
+                     "--sweep features: '1e30' is not a whole number from 1");
+  expect_usage_error(sweep("features=2.5"), "--sweep features: '2.5' is not a whole number from 1");
+  expect_usage_error(sweep("seed=-1"), "--sweep seed: '-1' is not a whole number from 0");
+  expect_usage_error(sweep("kk=1"), "--sweep knows no 'kk'");
+}
+
+TEST(Usage, AnEmptyValueIsRefused) {
+  for (const char* option : {"--out", "--model", "--format", "--gauge", "--color"})
+    expect_usage_error({"predict", "--tokens", "1", option, ""},
+                       std::string(option) + ": '' is no value; give ");
+  expect_usage_error({"lens", "--tokens", "1", "--pos", ""}, "--pos: '' is no value; give P|all");
+  expect_usage_error({"patch", "--site", ""}, "--site: '' is no value; give S");
+  expect_usage_error({"steer", "--site", ""}, "--site: '' is no value; give S");
+  expect_usage_error({"cache", "--tokens", "1", "--sites", ""}, "--sites: '' is no value");
+  expect_usage_error({"train", "--data", ""}, "--data: '' is no value; give FILE");
+  expect_usage_error({"neurons", "--corpus", ""}, "--corpus: '' is no value; give FILE");
+}
+
 TEST(Usage, OptionsThatDoNotGoTogether) {
   expect_usage_error({"info", "--graph", "dot", "--sites"}, "--sites");
   expect_usage_error({"tokenize", "hello"},

@@ -293,7 +293,7 @@ TEST(Linearise, MistakesAreExplained) {
   c.output("y", c.site("s", c.input("x", {DType::f64, {3}}), {Axis::feature}));
   const Results three = compile(std::move(c).finish(), fetch(Site{"s"}))
                             .run({{"x", Tensor::zeros({3}, DType::f64)}}, {});
-  EXPECT_ERROR(ShapeError, "'s' was recorded as [3] (packed rows), and is held as [2]",
+  EXPECT_ERROR(ShapeError, "'s' was recorded as [3], and is held as [2]",
                with_held(other, three, {}));
 }
 

@@ -98,7 +98,8 @@ TEST_P(AttributionGolden, TheStrongestAreVerified) {
     for (const Verified& v : verified) {
       int layer = -1;
       ASSERT_EQ(std::sscanf(v.node.site.name.c_str(), "blocks.%d.", &layer), 1);
-      EXPECT_NEAR(v.exact, sweep.values.at<double>({layer, v.node.place.pos}) - a.base(), 1e-4);
+      EXPECT_NEAR(v.exact.value(), sweep.values.at<double>({layer, v.node.place.pos}) - a.base(),
+                  1e-4);
       EXPECT_LE(std::abs(v.node.score), last);
       last = std::abs(v.node.score);
     }

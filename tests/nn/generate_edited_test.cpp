@@ -125,6 +125,24 @@ TEST(GenerateEdited, NoStrengthIsThePlainText) {
   }
 }
 
+// The last new token is not read, so it needs no place: as in HuggingFace.
+TEST(GenerateEdited, TheContextCanBeFilled) {
+  const Interventions what = {add(site::resid_post(1), noise({48}, 3))};
+  for (const int given : {1, 26, 31, 32}) {
+    Tokens prompt;
+    for (int i = 0; i < given; ++i) prompt.push_back((7 * i + 3) % 97);
+    const int most = 32 - given + 1;
+    EXPECT_EQ(most_new_tokens(tiny().config(), given), most);
+    for (const Interventions& edits : {Interventions{}, what}) {
+      const Tokens fresh = generate(tiny(), prompt, most, {}, {}, {}, edits);
+      EXPECT_EQ(std::ssize(fresh), most);
+      EXPECT_EQ(fresh, naive(tiny(), prompt, most, {}, {}, edits)) << given;
+      EXPECT_ERROR(ContextError, "ask for at most " + std::to_string(most),
+                   generate(tiny(), prompt, most + 1, {}, {}, {}, edits));
+    }
+  }
+}
+
 // The first token changes only with what is edited before it, and an edit at the position of
 // token i only what comes after that.
 TEST(GenerateEdited, APositionHasNoEffectBeforeIt) {

@@ -113,8 +113,8 @@ TEST(Generate, StopsWhenAskedAndAtTheContext) {
   int seen = 0;
   EXPECT_EQ(generate(model, {5}, 10, {}, {}, [&](int) { return ++seen < 3; }).size(), 3u);
   EXPECT_ERROR(ContextError,
-               "a prompt of 250 tokens and 10 new ones make 260, but this model's context is 256; "
-               "ask for at most 6",
+               "a prompt of 250 tokens and 10 new ones take 259 places (the last new one takes "
+               "none), but this model's context is 256; ask for at most 7",
                generate(model, Tokens(250, 5), 10, {}, {}));
 }
 
