@@ -31,6 +31,21 @@ void on_interrupt(int) {
   ::_exit(kExitInterrupted);
 }
 
+// Files are mapped: what was cut off one of them since, or cannot be read from its disk, is missed
+// at any instruction.
+void on_bus_error(int, siginfo_t* what, void*) {
+  if (what->si_code != BUS_ADRERR && what->si_code != BUS_OBJERR) {
+    ::signal(SIGBUS, SIG_DFL);  // another fault: it comes again
+    return;
+  }
+  constexpr char kMessage[] =
+      "\nvitrine: a file that was being read became shorter, or its disk failed; files must stay "
+      "as they are while they are "
+      "used. The last save of a run is whole\n";
+  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, kMessage, sizeof(kMessage) - 1);
+  ::_exit(1);
+}
+
 }  // namespace
 
 void open_standard_streams() {
@@ -52,8 +67,13 @@ void handle_interrupts() {
     action.sa_flags = SA_RESTART;
     ::sigaction(signal, &action, nullptr);
   }
-  ::signal(SIGXFSZ,
-           SIG_IGN);  // a file that may not grow is an error of the write, told like a full disk
+  // Errors of the write, told where it is made: a file that may not grow, like a full disk; a
+  // reader that is gone, which ends a result (ReaderGone) but not progress on stderr.
+  for (const int signal : {SIGXFSZ, SIGPIPE}) ::signal(signal, SIG_IGN);
+  struct sigaction bus {};
+  bus.sa_sigaction = on_bus_error;
+  bus.sa_flags = SA_SIGINFO;
+  ::sigaction(SIGBUS, &bus, nullptr);
 }
 
 Interruptible::Interruptible() { ++orderly; }

@@ -9,8 +9,10 @@ namespace vitrine::app {
 // their place and gets its messages.
 void open_standard_streams();
 
-// From now on Ctrl-C (and what a closed terminal, a container or a cluster sends: SIGHUP, SIGTERM) ends the program at once, unless an Interruptible part is running, and a file
-// that reaches the largest size allowed (ulimit -f) is a failed write, not the end.
+// From now on Ctrl-C (and what a closed terminal, a container or a cluster sends: SIGHUP, SIGTERM)
+// ends the program at once, unless an Interruptible part is running; a file that reaches the
+// largest size allowed (ulimit -f) and a reader that has gone are failed writes, not the end; and a
+// mapped file that became shorter ends the program with a message.
 void handle_interrupts();
 
 // While one lives, the first Ctrl-C only asks to stop, so that the work can be ended in an orderly

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <csignal>
 #include <exception>
 #include <filesystem>
 #include <new>
@@ -12,6 +13,7 @@
 
 #include "apps/interrupt.h"
 #include "apps/output.h"
+#include "apps/reader_gone.h"
 #include "apps/verbs.h"
 #include "tensor/error.h"
 #include "tensor/nearest.h"
@@ -116,6 +118,13 @@ std::string in_words(const std::error_code& error) {
   return error.message();
 }
 
+// As programs end whose reader has gone: quietly, by the signal that says so.
+int end_without_reader() {
+  ::signal(SIGPIPE, SIG_DFL);
+  ::raise(SIGPIPE);
+  return 128 + SIGPIPE;
+}
+
 int report(std::string_view message, ErrorKind kind) {
   log(fmt::format("vitrine: {}", message));
   return exit_code(kind);
@@ -131,6 +140,8 @@ int main(int argc, char** argv) {
     app::handle_interrupts();
     app::run({argv + std::min(argc, 1), argv + argc});
     return 0;
+  } catch (const app::ReaderGone&) {
+    return app::end_without_reader();
   } catch (const vitrine::SiteError& error) {
     return app::report(fmt::format("{}; 'vitrine info --sites' lists all", error.what()),
                        error.kind());

@@ -273,9 +273,9 @@ std::string one_line(const nn::Tokenizer* tokenizer, const nn::Tokens& tokens) {
   return "…" + visible(std::string_view(text).substr(begin));
 }
 
-void require_unused_folder(const std::string& out) {
+void require_unused_folder(const std::string& out, std::initializer_list<std::string_view> files) {
   try {
-    require_unused(out);
+    require_unused(out, files);
   } catch (const FolderInUse& error) {
     throw FileError(
         fmt::format("{}, or --overwrite to have files of the same names replaced", error.what()));

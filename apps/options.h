@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -209,7 +210,8 @@ std::string one_line(const nn::Tokenizer* tokenizer, const nn::Tokens& tokens);
 
 // For a run that is not to write over anything: require_unused (tensor/run_folder.h), with the
 // option that allows it.
-void require_unused_folder(const std::string& out);
+void require_unused_folder(const std::string& out,
+                           std::initializer_list<std::string_view> files = {});
 
 // All of standard input. Throws FileError when it cannot be read.
 std::string read_stdin();

@@ -12,6 +12,7 @@
 #include <system_error>
 
 #include "apps/numbers.h"
+#include "apps/reader_gone.h"
 #include "nn/utf8.h"
 #include "tensor/error.h"
 #include "tensor/file.h"
@@ -22,6 +23,7 @@ namespace vitrine::app {
 void write_stdout(std::string_view text) {
   const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
   if (written && std::fflush(stdout) == 0) return;
+  if (errno == EPIPE) throw ReaderGone();
   throw SaveError(
       fmt::format("cannot write to standard output: {}", std::generic_category().message(errno)));
 }

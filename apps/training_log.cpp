@@ -10,8 +10,6 @@
 #include "apps/output.h"
 #include "nn/sampling.h"
 #include "nn/text_loss.h"
-#include "tensor/error.h"
-#include "tensor/file.h"
 
 namespace vitrine::app {
 namespace {
@@ -31,22 +29,14 @@ Json as_json(const std::optional<nn::Induction>& i) {
 
 TrainingLog::TrainingLog(const nn::Trainer& trainer, const std::filesystem::path& folder,
                          const TrainingLogOptions& options)
-    : trainer_(trainer), file_(folder / "log.jsonl"), options_(options), since_(trainer.seconds()) {
-  write_text(file_, lines_until(file_, trainer.steps()));
+    : trainer_(trainer),
+      folder_(folder.string()),
+      options_(options),
+      out_(folder / "log.jsonl", options.resumed ? std::optional(trainer.steps()) : std::nullopt),
+      since_(trainer.seconds()) {
   order_.resize(static_cast<std::size_t>(trainer.validation().documents()));
   std::iota(order_.begin(), order_.end(), 0);
   random::shuffle(random::Key{0}.fold("validation"), order_);
-  out_.open(file_, std::ios::app);
-}
-
-void TrainingLog::write(const std::string& line) {
-  out_ << line << std::flush;  // a whole line
-  if (!out_) {
-    throw SaveError(
-        fmt::format("{}: the log cannot be written (is the disk full?); the last save "
-                    "is whole: --resume goes on from there",
-                    file_.string()));
-  }
 }
 
 void TrainingLog::show(const std::string& line) const {
@@ -65,11 +55,11 @@ void TrainingLog::begin(const std::string& command) {
       grouped(s.schedule.steps), grouped(trainer_.tokens_of_step()),
       grouped(s.schedule.steps * trainer_.tokens_of_step()),
       trainer_.steps() > 0 ? fmt::format("; going on after step {}", trainer_.steps()) : ""));
-  write(to_line({{"step", trainer_.steps()},
-                 {"command", json_text(command)},
-                 {"version", VITRINE_VERSION},
-                 {"seed", s.seed},
-                 {"parameters", s.model.parameter_count()}}));
+  out_.write(to_line({{"step", trainer_.steps()},
+                      {"command", json_text(command)},
+                      {"version", VITRINE_VERSION},
+                      {"seed", s.seed},
+                      {"parameters", s.model.parameter_count()}}));
 }
 
 void TrainingLog::step(const nn::TrainingStep::Outcome& outcome, double rate) {
@@ -85,12 +75,12 @@ void TrainingLog::step(const nn::TrainingStep::Outcome& outcome, double rate) {
   show(fmt::format("step {:>6} of {}  loss {:.4f}  norm {:.2f}  rate {:.2e}  {} tokens/s  {} left",
                    trainer_.steps(), all, loss_ / n, norm_ / n, rate, grouped(std::llround(tokens)),
                    duration(left)));
-  write(to_line({{"step", trainer_.steps()},
-                 {"loss", loss_ / n},
-                 {"grad_norm", norm_ / n},
-                 {"rate", rate},
-                 {"tokens_per_second", tokens},
-                 {"seconds", trainer_.seconds()}}));
+  out_.write(to_line({{"step", trainer_.steps()},
+                      {"loss", loss_ / n},
+                      {"grad_norm", norm_ / n},
+                      {"rate", rate},
+                      {"tokens_per_second", tokens},
+                      {"seconds", trainer_.seconds()}}));
   loss_ = norm_ = 0;
   since_ = trainer_.seconds();
   count_ = 0;
@@ -109,10 +99,8 @@ Evaluation TrainingLog::measure(const nn::Model& model) const {
     meter.add(ids);
     tokens += std::ssize(ids);
   }
-  const int half = std::min(32, model.config().context / 2);
-  Evaluation evaluation{meter.finish(), std::nullopt};
-  constexpr int kLeast = 2;
-  if (half >= kLeast)
+  Evaluation evaluation{meter.finish(), {}};
+  if (const int half = std::min(32, model.config().context / 2); half >= 2)
     evaluation.induction = nn::induction(model, random::Key{0}.fold("induction"), 8, half);
   return evaluation;
 }
@@ -125,9 +113,12 @@ Evaluation TrainingLog::evaluate() {
   std::string line = fmt::format("step {:>6}:", trainer_.steps());
   if (loss.tokens > 0) {
     json["validation_loss"] = loss.per_token();
-    json["bits_per_byte"] = loss.bits_per_byte();
-    line += fmt::format(" validation loss {:.4f}, {:.3f} bits a byte;", loss.per_token(),
-                        loss.bits_per_byte());
+    line += fmt::format(" validation loss {:.4f}", loss.per_token());
+    if (loss.bytes > 0) {
+      json["bits_per_byte"] = loss.bits_per_byte();
+      line += fmt::format(", {:.3f} bits a byte", loss.bits_per_byte());
+    }
+    line += ";";
   }
   json["induction"] = as_json(i);
   if (i) {
@@ -146,18 +137,17 @@ Evaluation TrainingLog::evaluate() {
     json["samples"].push_back({{"prompt", json_text(prompt)}, {"text", json_text(continuation)}});
     show(fmt::format("  {} → {}", visible(prompt), visible(continuation)));
   }
-  write(to_line(json));
+  out_.write(to_line(json));
   return evaluation;
 }
 
 void TrainingLog::finish() {
-  const std::string folder = file_.parent_path().string();
   const std::int64_t all = trainer_.settings().schedule.steps;
   show(trainer_.done()
            ? fmt::format("done: {} steps in {}; the model is in {}", all,
-                         duration(trainer_.seconds()), folder)
+                         duration(trainer_.seconds()), folder_)
            : fmt::format("saved after step {} of {}: 'vitrine train --resume --out {}' goes on",
-                         trainer_.steps(), all, folder));
+                         trainer_.steps(), all, folder_));
 }
 
 }  // namespace vitrine::app

@@ -3,11 +3,11 @@
 
 #include <atomic>
 #include <filesystem>
-#include <fstream>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "apps/log_file.h"
 #include "apps/output.h"
 #include "nn/text_loss.h"
 #include "nn/trainer.h"
@@ -17,18 +17,17 @@ namespace vitrine::app {
 struct TrainingLogOptions {
   std::int64_t log_every = 10, evaluate_every = 500;
   std::vector<std::string> samples;  // prompts
-  bool quiet = false;
+  bool quiet = false, resumed = false;
   int threads = 0;
   const std::atomic<bool>* cancel = nullptr;  // ends an evaluation: InterruptedError
 };
 
 struct Evaluation {
   nn::TextLoss validation;  // of a part of the validation text; nothing when there is none
-  std::optional<nn::Induction>
-      induction;  // none where the context is too short to say things twice
+  std::optional<nn::Induction> induction;  // not of a context that is too short for it
 };
 
-Json as_json(const std::optional<nn::Induction>& induction);
+Json as_json(const std::optional<nn::Induction>& induction);  // null
 
 // log.jsonl has a line for every `log_every` steps, {step, loss, rate, grad_norm,
 // tokens_per_second, seconds}: loss and norm are means over these steps, before each; and one for
@@ -36,8 +35,6 @@ Json as_json(const std::optional<nn::Induction>& induction);
 // samples}.
 class TrainingLog {
  public:
-  // Drops lines of steps after the trainer's: those that a killed run made after its last save.
-  // Throws SaveError when the log cannot be written.
   TrainingLog(const nn::Trainer& trainer, const std::filesystem::path& folder,
               const TrainingLogOptions& options);
 
@@ -49,13 +46,12 @@ class TrainingLog {
 
  private:
   Evaluation measure(const nn::Model& model) const;
-  void write(const std::string& line);
   void show(const std::string& line) const;
 
   const nn::Trainer& trainer_;
-  std::filesystem::path file_;
+  std::string folder_;
   TrainingLogOptions options_;
-  std::ofstream out_;
+  LogFile out_;
   std::vector<std::int64_t> order_;  // of the validation documents, mixed
   double loss_ = 0, norm_ = 0;       // sums since the last line
   double since_ = 0;                 // the trainer's seconds then

@@ -19,9 +19,10 @@ void TrainingOptions::add_to(CommandLine& line) {
   line.flag("--overwrite", overwrite,
             "begin in a folder that is not empty: files of the run's names are replaced, others stay");
   line.heading("Text");
-  data_.add_to(line,
-               "Lines {\"tokens\": [ids]} will do, too. Each file gives the share of the tokens\n"
-               "that its WEIGHT is of all weights (default: 1)");
+  data_.add_to(
+      line,
+      "Lines {\"tokens\": [ids]} will do, too; a model without a tokenizer takes no others.\n"
+      "Each file gives the share of the tokens that its WEIGHT is of all weights (default: 1)");
   line.option("--tokenizer", tokenizer, "DIR",
               "a folder with a tokenizer's files, as 'vitrine tokenizer train' writes them\n"
               "(default: the default model's)");
@@ -33,8 +34,10 @@ void TrainingOptions::add_to(CommandLine& line) {
                      "tokenizer that puts it before every prompt)",
                      {.least = 0, .most = 1});
   line.heading("Model");
-  line.option("--from", from, "DIR",
-              "a model that learns on, with its shape and its tokenizer, instead of new weights");
+  line.option(
+      "--from", from, "DIR",
+      "a model that learns on, with its shape and its tokenizer, if it has one, instead of\n"
+      "new weights");
   line.option("--preset", preset_, "NAME",
               "tiny (2 layers of width 64), atlas (4 of 256; default) or gpt2-small");
   line.number("--layers", layers_, "N", "instead of the preset's", 1, 1000);
@@ -135,19 +138,22 @@ void TrainingOptions::check(const CommandLine& line) {
     if (!tokenizer.empty())
       line.fail("--tokenizer cannot be given with --from, which has a tokenizer");
   }
-  if (overwrite) return;
+  if (overwrite) {
+    return require_absent(out, {"generation_config.json", "adapter_config.json",
+                                "tokenizer_config.json", "special_tokens_map.json"});
+  }
   if (nn::Trainer::exists(out)) {
     line.fail(fmt::format(
         "{} holds a run already: add --resume to go on with it, or give another folder", out));
   }
-  require_unused_folder(out);
+  require_unused_folder(out, kRunFiles);
 }
 
 nn::TrainingSettings TrainingOptions::settings(const CommandLine& line,
-                                               const nn::Tokenizer& tokenizer,
+                                               const std::optional<nn::Tokenizer>& tokenizer,
                                                const nn::Config* from) const {
   nn::TrainingSettings s = given_;
-  s.model = from != nullptr ? *from : nn::preset(preset_, tokenizer.vocabulary_size());
+  s.model = from != nullptr ? *from : nn::preset(preset_, tokenizer->vocabulary_size());
   if (layers_ > 0) s.model.layers = layers_;
   if (heads_ > 0) s.model.heads = heads_;
   if (context_ > 0) s.model.context = context_;
@@ -161,13 +167,18 @@ nn::TrainingSettings TrainingOptions::settings(const CommandLine& line,
   }
   s.rules.dropout.embedding = s.rules.dropout.residual = dropout_;
   s.seed = common.seed;
-  s.model.bos = s.model.eos = tokenizer.end_of_text();
-  const bool ends_first = tokenizer.first() == std::vector<int>{tokenizer.end_of_text().value_or(-1)};
-  if (ends_first && begun_->count() == 0) s.begun = 1;
-  if (!ends_first && !tokenizer.first().empty() && !common.quiet) {
-    log(fmt::format("note: this tokenizer puts {} before every prompt; the documents that are "
-                    "trained on do not get it",
-                    nn::quote(tokenizer.shown_text(tokenizer.first()))));
+  if (tokenizer && !s.model.eos) s.model.eos = tokenizer->end_of_text();
+  if (tokenizer && !s.model.bos) s.model.bos = tokenizer->end_of_text();
+  if (tokenizer) {
+    const bool ends_first =
+        tokenizer->first() == std::vector<int>{tokenizer->end_of_text().value_or(-1)};
+    if (ends_first && begun_->count() == 0) s.begun = 1;
+    if (!ends_first && !tokenizer->first().empty() && !common.quiet) {
+      log(
+          fmt::format("note: this tokenizer puts {} before every prompt; the documents that are "
+                      "trained on do not get it",
+                      nn::quote(tokenizer->shown_text(tokenizer->first()))));
+    }
   }
   s.schedule.steps = steps_;
   s.schedule.warmup = warmup_ < 0 ? steps_ / 50 : warmup_;

@@ -2,8 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <limits>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "apps/data_files.h"
@@ -11,6 +14,11 @@
 #include "nn/trainer.h"
 
 namespace vitrine::app {
+
+// What `train` writes into the folder of a run, beside what begins with "vitrine-".
+inline const std::initializer_list<std::string_view> kRunFiles = {
+    "config.json",    "model.safetensors", "training.safetensors", "log.jsonl",
+    "tokenizer.json", "vocab.json",        "merges.txt",           "added_tokens.json"};
 
 struct TrainingOptions {
   CommonOptions common;  // common.out is the folder of the run
@@ -25,7 +33,8 @@ struct TrainingOptions {
   // Throws Error (usage) for what is missing, and for settings given with --resume.
   void check(const CommandLine& line);
   // `from` is the configuration of the model that learns on, if there is one.
-  nn::TrainingSettings settings(const CommandLine& line, const nn::Tokenizer& tokenizer,
+  nn::TrainingSettings settings(const CommandLine& line,
+                                const std::optional<nn::Tokenizer>& tokenizer,
                                 const nn::Config* from) const;
 
  private:

@@ -3,10 +3,10 @@
 
 #include <chrono>
 #include <cmath>
-#include <fstream>
 #include <optional>
 
 #include "apps/interrupt.h"
+#include "apps/log_file.h"
 #include "apps/sae_options.h"
 #include "apps/verbs.h"
 #include "nn/saved_json.h"
@@ -91,11 +91,11 @@ sae::Trainer resume(SaeTrainOptions& o, Input& input) {
 class Log {
  public:
   Log(const sae::Trainer& trainer, const SaeTrainOptions& o)
-      : trainer_(trainer), o_(o), since_(trainer.seconds()) {
-    const auto file = std::filesystem::path(o.common.out) / "log.jsonl";
-    write_text(file, lines_until(file, trainer.steps()));
-    out_.open(file, std::ios::app);
-  }
+      : trainer_(trainer),
+        o_(o),
+        out_(std::filesystem::path(o.common.out) / "log.jsonl",
+             o.resume ? std::optional(trainer.steps()) : std::nullopt),
+        since_(trainer.seconds()) {}
 
   void begin() const {
     if (o_.common.quiet) return;
@@ -135,7 +135,7 @@ class Log {
                    {"rate", rate},
                    {"vectors_per_second", speed}};
       json.update(as_json(o));
-      out_ << to_line(json) << std::flush;
+      out_.write(to_line(json));
     }
     since_ = trainer_.seconds();
     count_ = 0;
@@ -144,7 +144,7 @@ class Log {
  private:
   const sae::Trainer& trainer_;
   const SaeTrainOptions& o_;
-  std::ofstream out_;
+  LogFile out_;
   double since_;
   std::int64_t count_ = 0;
 };

@@ -18,6 +18,7 @@
 #include "nn/save_tokenizer.h"
 #include "nn/train_tokenizer.h"
 #include "tensor/error.h"
+#include "tensor/run_folder.h"
 
 namespace vitrine::app {
 namespace {
@@ -122,12 +123,16 @@ std::string table(const std::vector<FileRead>& files, const Amounts& total, cons
   return table.text(style);
 }
 
-void check_folder(const std::string& folder) {
+void check_folder(const std::string& folder, bool overwrite) {
   std::error_code ignored;
   if (std::filesystem::exists(folder, ignored) && !std::filesystem::is_directory(folder, ignored)) {
     throw SaveError(fmt::format(
         "cannot write the tokenizer to '{}': it is a file; --out names a folder", folder));
   }
+  if (overwrite)
+    return require_absent(
+        folder, {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"});
+  require_unused_folder(folder);
 }
 
 }  // namespace
@@ -147,6 +152,7 @@ void verb_tokenizer(const Arguments& arguments) {
   DataOptions data;
   CommonOptions common;
   nn::TrainTokenizerOptions options;
+  bool overwrite = false;
   line.option("train", what, " ", "the one thing this verb does");
   data.add_to(line, "A text of WEIGHT 2 or 0.5 counts twice or half (default: 1)");
   line.number("--vocabulary", options.vocabulary, "N",
@@ -155,6 +161,9 @@ void verb_tokenizer(const Arguments& arguments) {
   line.number("--min-count", options.min_count, "N",
               "pairs that occur less often make no token (default: 2)", std::int64_t{1},
               INT64_MAX / nn::WordCounts::kOne);
+  line.flag(
+      "--overwrite", overwrite,
+      "write into a folder that is not empty: a tokenizer's files there are replaced, others stay");
   common.add_without_model_to(line,
                               "the folder for the tokenizer's files; made if it is not there");
   if (!line.parse()) return;
@@ -168,7 +177,7 @@ void verb_tokenizer(const Arguments& arguments) {
   }
   const std::vector<DataFile> files =
       data.files(line, nn::WordCounts::kLeastWeight, nn::WordCounts::kMostWeight);
-  check_folder(common.out);
+  check_folder(common.out, overwrite);
 
   const auto start = std::chrono::steady_clock::now();
   const Interruptible interruptible;

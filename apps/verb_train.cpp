@@ -12,45 +12,78 @@
 #include "apps/training_options.h"
 #include "apps/verbs.h"
 #include "nn/find_model.h"
+#include "tensor/error.h"
 #include "tensor/run_folder.h"
 
 namespace vitrine::app {
 namespace {
 
+// Texts being read: a bar, and Ctrl-C.
+class Reading {
+ public:
+  Reading(const char* what, const TrainingOptions& options, const Interruptible& interruptible)
+      : bar_(what, "bytes", options.common.quiet), interruptible_(interruptible) {}
+  nn::Trainer::Progress progress() {
+    return [this](std::int64_t done, std::int64_t total) {
+      bar_.update(static_cast<double>(done), static_cast<double>(total));
+      return !interruptible_.requested();
+    };
+  }
+
+ private:
+  Progress bar_;
+  const Interruptible& interruptible_;
+};
+
+[[noreturn]] void reject_samples() {
+  throw TokenError(
+      "--sample is a text, and the model has no tokenizer to read it with; leave it out");
+}
+
 nn::Trainer begin(const CommandLine& line, const TrainingOptions& options, ThreadPool& pool,
                   const Interruptible& interruptible) {
   std::optional<nn::Model> from;
   if (!options.from.empty()) from = nn::load_gpt2(options.from);
-  const nn::Tokenizer tokenizer =
-      from ? from->tokenizer()
-           : nn::Tokenizer::load(options.tokenizer.empty()
-                                     ? nn::find_model("")
-                                     : std::filesystem::path(options.tokenizer));
-  if (!tokenizer.end_of_text()) {
-    throw ConfigError(
-        "the tokenizer has no <|endoftext|>, which stands between documents; 'vitrine tokenizer "
-        "train' makes one that has");
+  std::optional<nn::Tokenizer> tokenizer;
+  if (!from) {
+    tokenizer = nn::Tokenizer::load(
+        options.tokenizer.empty() ? nn::find_model("") : std::filesystem::path(options.tokenizer));
+  } else if (from->has_tokenizer()) {
+    tokenizer = from->tokenizer();
   }
+  if (!tokenizer && from->has_tokenizer_fault() && !options.common.quiet)
+    log(fmt::format("note: {}; the run is one of token ids", from->why_no_tokenizer()));
+  if (!tokenizer && !options.samples.empty()) reject_samples();
   const nn::TrainingSettings settings =
       options.settings(line, tokenizer, from ? &from->config() : nullptr);
-  Progress progress("reading", "bytes", options.common.quiet);
-  const auto advance = [&](std::int64_t done, std::int64_t total) {
-    progress.update(static_cast<double>(done), static_cast<double>(total));
-    return !interruptible.requested();
-  };
-  return nn::Trainer::begin(settings, tokenizer, options.common.out, pool, advance,
+  Reading reading("reading", options, interruptible);
+  return nn::Trainer::begin(settings, tokenizer, options.common.out, pool, reading.progress(),
                             from ? &from->parameters() : nullptr);
 }
 
 // Said before training, not after the first evaluation.
 void check_samples(const std::vector<std::string>& samples, const nn::Trainer& trainer) {
+  if (!trainer.has_tokenizer() && !samples.empty()) reject_samples();
   for (const std::string& sample : samples) {
     try {
-      nn::check_prompts({trainer.tokenizer().encode(sample)}, trainer.settings().model);
+      nn::check_prompts({trainer.tokenizer().encode_prompt(sample)}, trainer.settings().model);
     } catch (const Error& error) {
       throw Error(error.kind(), fmt::format("--sample '{}': {}", sample, error.what()));
     }
   }
+}
+
+nn::Trainer resume(const TrainingOptions& options, const Interruptible& interruptible) {
+  Reading reading("checking the texts", options, interruptible);
+  nn::Trainer trainer = nn::Trainer::resume(options.common.out, reading.progress());
+  if (!trainer.texts_known() && !options.common.quiet) {
+    log(
+        fmt::format("vitrine: {}: this run was saved by an earlier version, which did not note "
+                    "what its texts and its tokenizer were: "
+                    "whether they are still the same cannot be told. Its next save notes it",
+                    visible(options.common.out)));
+  }
+  return trainer;
 }
 
 // One step, timed.
@@ -85,8 +118,8 @@ void print_result(const CommandLine& line, const TrainingOptions& options,
     json["seconds"] = trainer.seconds();
     json["loss"] = or_null(loss.per_token());
     json["ppl_token"] = or_null(std::exp(loss.per_token()));
-    json["ppl_byte"] = or_null(std::exp2(loss.bits_per_byte()));
-    json["bits_per_byte"] = or_null(loss.bits_per_byte());
+    json["ppl_byte"] = loss.bytes > 0 ? Json(std::exp2(loss.bits_per_byte())) : Json();
+    json["bits_per_byte"] = loss.bytes > 0 ? Json(loss.bits_per_byte()) : Json();
     json["induction"] = as_json(induction);
     return write_stdout(to_line(json));
   }
@@ -97,7 +130,7 @@ void print_result(const CommandLine& line, const TrainingOptions& options,
   if (validated) {
     table.row(
         {"validation loss", style.strong(fmt::format("{:.4f}", loss.per_token())), "nats a token"});
-    table.row({"", fmt::format("{:.4f}", loss.bits_per_byte()), "bits a byte"});
+    if (loss.bytes > 0) table.row({"", fmt::format("{:.4f}", loss.bits_per_byte()), "bits a byte"});
   }
   if (induction) {
     table.row({"random tokens", fmt::format("{:.2f}", induction->first), "nats a token"});
@@ -118,7 +151,8 @@ void verb_train(const Arguments& arguments) {
       "kill too, and gives the weights that an uninterrupted run gives, bit for bit.\n\n"
       "json: {meta, folder, steps, seconds, loss, ppl_token, ppl_byte, bits_per_byte,\n"
       "induction: {first, second, score, head}}; the loss is that of the validation text, null\n"
-      "when there is none; induction is null where the context is less than 4 tokens.\n",
+      "when there is none, and null per byte without a tokenizer; induction is null where the\n"
+      "context is less than 4 tokens.\n",
       "vitrine train --preset tiny --data /usr/share/common-licenses/GPL-3 --steps 20 --out run");
   TrainingOptions options;
   options.add_to(line);
@@ -126,19 +160,19 @@ void verb_train(const Arguments& arguments) {
   options.check(line);
 
   const Interruptible interruptible;
-  const RunFolder folder(options.common.out, {"config.json", "model.safetensors", "training.safetensors", "log.jsonl",
-                                              "tokenizer.json", "vocab.json", "merges.txt"});
+  const RunFolder folder(options.common.out, kRunFiles);
   ThreadPool pool(options.common.threads);
-  nn::Trainer trainer = options.resume ? nn::Trainer::resume(options.common.out)
-                                       : begin(line, options, pool, interruptible);
+  nn::Trainer trainer =
+      options.resume ? resume(options, interruptible) : begin(line, options, pool, interruptible);
   check_samples(options.samples, trainer);
   TrainingLog log(trainer, options.common.out,
                   {.log_every = options.log_every,
                    .evaluate_every = options.evaluate_every,
                    .samples = options.samples,
                    .quiet = options.common.quiet,
-                   .threads = options.common.threads,
-                   .cancel = &interruptible.requested()});
+                    .resumed = options.resume,
+                    .threads = options.common.threads,
+                    .cancel = &interruptible.requested()});
   log.begin(line.text());
   const auto stop = [&] { return trainer.done() || trainer.steps() >= options.stop_after; };
   std::optional<Evaluation> last;

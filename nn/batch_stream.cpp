@@ -14,18 +14,18 @@ namespace {
 // A document as the model reads it: maybe end-of-text, its tokens, end-of-text.
 class Rows {
  public:
-  Rows(std::span<const int> tokens, bool begun, int end_of_text)
+  Rows(std::span<const int> tokens, bool begun, std::optional<int> end_of_text)
       : tokens_(tokens), begun_(begun ? 1 : 0), end_of_text_(end_of_text) {}
   int operator[](std::int64_t i) const {
     const std::int64_t at = i - begun_;
-    return at < 0 || at >= std::ssize(tokens_) ? end_of_text_
+    return at < 0 || at >= std::ssize(tokens_) ? end_of_text_.value()
                                                : tokens_[static_cast<std::size_t>(at)];
   }
 
  private:
   std::span<const int> tokens_;
   std::int64_t begun_;
-  int end_of_text_;
+  std::optional<int> end_of_text_;
 };
 
 // The tables of a batch, filled row by row.
@@ -94,7 +94,15 @@ BatchStream::BatchStream(std::vector<Source> sources, const StreamRules& rules) 
     }
     readers_.push_back({std::move(sources[i]), {}, {}});
   }
-  for (std::size_t i = 0; i < readers_.size(); ++i) start_epoch(i, 0);
+  for (std::size_t i = 0; i < readers_.size(); ++i) {
+    start_epoch(i, 0);
+    if (readers_[i].order.empty()) {
+      throw FileError(
+          fmt::format("source {} has nothing to predict: each of its documents is a single token, "
+                      "and no end-of-text follows",
+                      i));
+    }
+  }
 }
 
 std::vector<BatchStream::Piece> BatchStream::order_of(std::size_t source,
@@ -105,8 +113,9 @@ std::vector<BatchStream::Piece> BatchStream::order_of(std::size_t source,
   const random::Key begun = key.fold("begun"), cut = key.fold("cut"), order = key.fold("order");
   for (std::int64_t d = 0; d < text.documents(); ++d) {
     const auto draw = static_cast<std::uint64_t>(d);
-    const bool with = random::uniform(begun, draw) < rules_.begun;
-    const std::int64_t rows = std::ssize(text.document(d)) + (with ? 1 : 0);
+    const bool ended = rules_.end_of_text.has_value();
+    const bool with = ended && random::uniform(begun, draw) < rules_.begun;
+    const std::int64_t rows = std::ssize(text.document(d)) + (with ? 1 : 0) - (ended ? 0 : 1);
     std::int64_t begin = 0, end = rows;
     if (rows > rules_.context) end = 1 + random::below(cut, draw, rules_.context);
     while (begin < rows) {
@@ -172,6 +181,21 @@ std::vector<SourcePosition> BatchStream::positions() const {
   return all;
 }
 
+// Rows that a source has served where it stands at `p`. Only the number of documents of earlier
+// epochs that begin with end-of-text is not known here.
+bool BatchStream::served_fits(const Reader& r, const std::vector<Piece>& order,
+                              const SourcePosition& p) const {
+  std::int64_t in_epoch = p.offset;
+  for (std::int64_t i = 0; i < p.piece; ++i)
+    in_epoch += order[static_cast<std::size_t>(i)].end - order[static_cast<std::size_t>(i)].begin;
+  const bool ended = rules_.end_of_text.has_value();
+  const auto documents = static_cast<double>(r.source.text.documents()),
+             epochs = static_cast<double>(p.epoch);
+  const double least = static_cast<double>(r.source.text.tokens()) - (ended ? 0 : documents);
+  const auto before = static_cast<double>(p.served - in_epoch);
+  return before >= epochs * least && before <= epochs * (least + (ended ? documents : 0));
+}
+
 void BatchStream::seek(const std::vector<SourcePosition>& positions) {
   if (positions.size() != readers_.size()) {
     throw CheckpointError(fmt::format("the checkpoint stands in {} sources of text, not {}",
@@ -188,6 +212,12 @@ void BatchStream::seek(const std::vector<SourcePosition>& positions) {
           fmt::format("the checkpoint stands at row {} of piece {} of epoch {} of source {}, which "
                       "has no such place; is its text another one?",
                       p.offset, p.piece, p.epoch, i));
+    }
+    if (!served_fits(readers_[i], order, p)) {
+      throw CheckpointError(
+          fmt::format("the checkpoint says that source {} has served {} rows, which it has not at "
+                      "row {} of piece {} of epoch {}",
+                      i, p.served, p.offset, p.piece, p.epoch));
     }
   }
   for (std::size_t i = 0; i < readers_.size(); ++i) {

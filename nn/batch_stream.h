@@ -3,8 +3,8 @@
 // A batch has a fixed number of rows and no padding. It is packed from pieces of documents; each
 // piece is a sequence of its own, so attention never crosses from one document into another, and
 // positions count from the beginning of the piece. Every row predicts the token that follows it in
-// its document, the last one end-of-text. What does not fit into a batch is a sequence of its own
-// in a later one.
+// its document, the last one end-of-text; without an end-of-text the last token is only predicted.
+// What does not fit into a batch is a sequence of its own in a later one.
 //
 // Each source is read in epochs. For an epoch every document is cut into pieces of at most a
 // context (the first at random, so that a token stands at other positions each time) and all pieces
@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "nn/batch.h"
@@ -39,9 +40,9 @@ struct Source {
 struct StreamRules {
   std::int64_t rows = 2048;  // tokens of a batch
   int context = 256;         // longest piece
-  int end_of_text = 0;       // follows every document
+  std::optional<int> end_of_text = 0;  // follows every document, where there is one
   // The share of documents that also begin with end-of-text, drawn anew for each epoch: models are
-  // used both with and without it.
+  // used both with and without it. Not used without an end-of-text.
   double begun = 0.5;
   random::Key key;
 };
@@ -57,8 +58,8 @@ struct SourcePosition {
 
 class BatchStream {
  public:
-  // Throws FileError when there is no source or one has no token, Error (usage) for a weight that
-  // is not a positive number and for rules without rows or context.
+  // Throws FileError when there is no source or one has nothing to predict, Error (usage) for a
+  // weight that is not a positive number and for rules without rows or context.
   BatchStream(std::vector<Source> sources, const StreamRules& rules);
 
   TrainingBatch next();
@@ -83,6 +84,7 @@ class BatchStream {
     std::vector<Piece> order;  // of the epoch `at` is in
   };
   std::vector<Piece> order_of(std::size_t source, std::int64_t epoch) const;
+  bool served_fits(const Reader& r, const std::vector<Piece>& order, const SourcePosition& p) const;
   void start_epoch(std::size_t source, std::int64_t epoch);
   std::size_t furthest_behind() const;
 

@@ -38,7 +38,7 @@ bool is_another_head(std::string_view name) {
 }
 
 // `others` gets the names of what is passed over.
-void add_tensors(const fs::path& file, Tensors& into, std::set<std::string>* others = nullptr) {
+void add_tensors(const fs::path& file, Tensors& into, std::set<std::string>& others) {
   const SafeTensors tensors = SafeTensors::open(file);
   for (const std::string& name : tensors.names()) {
     const std::string own = without_prefix(name);
@@ -49,7 +49,7 @@ void add_tensors(const fs::path& file, Tensors& into, std::set<std::string>* oth
           tensors.file(), name));
     }
     if (is_another_head(name)) {
-      if (others != nullptr) others->insert(name);
+      others.insert(name);
       continue;
     }
     const auto [at, fresh] = into.emplace(own, Found{tensors.at(name), tensors.file()});
@@ -63,7 +63,7 @@ void add_tensors(const fs::path& file, Tensors& into, std::set<std::string>* oth
 
 // The shards of an index: the distinct files of its weight_map. Each tensor must be in the shard it
 // is said to be in.
-Tensors read_shards(const fs::path& index) {
+Tensors read_shards(const fs::path& index, std::set<std::string>& others) {
   const nlohmann::json json = parse_json(read_text(index), index.string());
   if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object()) {
     throw FileError(
@@ -85,8 +85,7 @@ Tensors read_shards(const fs::path& index) {
   }
   Tensors tensors;
   for (const auto& [file, names] : names_by_file) {
-    std::set<std::string> others;
-    add_tensors(index.parent_path() / file, tensors, &others);
+    add_tensors(index.parent_path() / file, tensors, others);
     for (const std::string& name : names) {
       if (others.contains(name)) continue;
       const auto it = tensors.find(without_prefix(name));
@@ -100,14 +99,21 @@ Tensors read_shards(const fs::path& index) {
   return tensors;
 }
 
-Tensors read_folder(const fs::path& folder) {
+Tensors read_folder(const fs::path& folder, std::set<std::string>& others) {
+  if (fs::exists(folder / "adapter_config.json")) {
+    throw FileError(
+        fmt::format("{}: adapter_config.json says that an adapter changes these weights, which is "
+                    "not supported; merge it into them (in "
+                    "Python: model.merge_and_unload().save_pretrained(another_folder))",
+                    folder.string()));
+  }
   if (fs::exists(folder / "model.safetensors")) {
     Tensors tensors;
-    add_tensors(folder / "model.safetensors", tensors);
+    add_tensors(folder / "model.safetensors", tensors, others);
     return tensors;
   }
   if (fs::exists(folder / "model.safetensors.index.json"))
-    return read_shards(folder / "model.safetensors.index.json");
+    return read_shards(folder / "model.safetensors.index.json", others);
   for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
     if (!fs::exists(folder / name)) continue;
     throw FileError(fmt::format(
@@ -120,6 +126,13 @@ Tensors read_folder(const fs::path& folder) {
                   "a HuggingFace "
                   "GPT-2 folder",
                   folder.string()));
+}
+
+std::string name_that_ends_with(const std::string& name, const std::set<std::string>& names) {
+  for (const std::string& other : names) {
+    if (other.ends_with("." + name)) return other;
+  }
+  return "";
 }
 
 // Causal masks that old checkpoints carry along.
@@ -160,11 +173,13 @@ std::vector<std::pair<std::string, Shape>> parameter_shapes(const Config& c) {
 }
 
 Parameters load_checkpoint(const fs::path& folder, const Config& config, DType dtype) {
-  Tensors tensors = read_folder(folder);
+  std::set<std::string> others;
+  Tensors tensors = read_folder(folder, others);
   // Before anything is made for each layer that config.json claims.
-  if (static_cast<std::size_t>(config.layers) > tensors.size()) {
-    throw CheckpointError(fmt::format("{}: config.json asks for {} layers, but there are only {} tensors",
-                                      folder.string(), config.layers, tensors.size()));
+  if (static_cast<std::size_t>(config.layers) > tensors.size() + others.size()) {
+    throw CheckpointError(
+        fmt::format("{}: config.json asks for {} layers, but there are only {} tensors",
+                    folder.string(), config.layers, tensors.size() + others.size()));
   }
   const auto shapes = parameter_shapes(config);
   // Tied weights may be saved under either name.
@@ -186,9 +201,14 @@ Parameters load_checkpoint(const fs::path& folder, const Config& config, DType d
     }
   }
   if (!missing.empty()) {
+    const std::string wrapped = name_that_ends_with(missing[0], others);
     throw CheckpointError(fmt::format(
-        "{}: tensor '{}' is missing{}; config.json asks for {} layers of width {}", folder.string(),
-        missing[0], and_more(missing.size()), config.layers, config.d_model));
+        "{}: tensor '{}' is missing{}; {}", folder.string(), missing[0], and_more(missing.size()),
+        wrapped.empty()
+            ? fmt::format("config.json asks for {} layers of width {}", config.layers,
+                          config.d_model)
+            : fmt::format("there is a '{}': save the model itself, not what it is wrapped in",
+                          wrapped)));
   }
   if (!misshapen.empty()) {
     throw CheckpointError(

@@ -72,6 +72,9 @@ class Reader {
   }
   bool boolean(std::string_view field, bool otherwise) const {
     const Json* value = find(field);
+    // null is false for some versions of transformers, and an error for others.
+    if (value == nullptr && otherwise && json_.contains(field))
+      reject(field, "it must be true or false");
     if (value == nullptr) return otherwise;
     if (!value->is_boolean()) reject(field, "it must be true or false");
     return value->get<bool>();
@@ -108,6 +111,10 @@ class Reader {
   void must_be_off(std::string_view field, std::string_view why) const {
     const Json* value = find(field);
     if (value != nullptr && !(value->is_boolean() && !value->get<bool>())) reject(field, why);
+  }
+  void must_be_empty(std::string_view field, std::string_view why) const {
+    const Json* value = find(field);
+    if (value != nullptr && !(value->is_structured() && value->empty())) reject(field, why);
   }
   void must_be(std::string_view field, std::string_view text, std::string_view why) const {
     const Json* value = find(field);
@@ -183,6 +190,13 @@ Config parse_config(std::string_view text, std::string_view name) {
     r.reject("quantization_config",
              "quantised weights are not supported: export the model in f32, f16 or bf16");
   }
+  if (!r.boolean("is_causal", true)) {
+    r.reject("is_causal", "attention that also looks at later tokens is not supported");
+  }
+  r.must_be_empty("pruned_heads", "layers with fewer heads than others are not supported");
+  r.must_be_empty("per_layer_config", "layers that differ in their settings are not supported");
+  r.must_be("transformers_weights", "model.safetensors",
+            "weights are read from model.safetensors alone");
   Config c;
   c.layers = r.positive_by("n_layer", "num_hidden_layers");
   c.heads = r.positive_by("n_head", "num_attention_heads");

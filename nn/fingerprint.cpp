@@ -2,15 +2,21 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 
 namespace vitrine::nn {
 
-void Hash::add(std::span<const std::byte> bytes) {
+void Hash::add(std::span<const std::byte> bytes, const Tick& tick) {
+  constexpr std::size_t kPiece = std::size_t{1} << 24;  // a hundredth of a second
   std::size_t i = 0;
-  for (std::uint64_t word = 0; i + 8 <= bytes.size(); i += 8) {
-    std::memcpy(&word, bytes.data() + i, 8);
-    add(word);
+  while (i + 8 <= bytes.size()) {
+    const std::size_t begin = i, end = std::min(bytes.size(), begin + kPiece);
+    for (std::uint64_t word = 0; i + 8 <= end; i += 8) {
+      std::memcpy(&word, bytes.data() + i, 8);
+      add(word);
+    }
+    if (tick) tick(static_cast<std::int64_t>(i - begin));
   }
   std::uint64_t rest = 0;
   if (i < bytes.size()) std::memcpy(&rest, bytes.data() + i, bytes.size() - i);

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -19,7 +20,11 @@ class Hash {
     state_ = (state_ ^ word) * 0x9E3779B97F4A7C15U;
     state_ ^= state_ >> 32U;
   }
-  void add(std::span<const std::byte> bytes);
+  void add(std::span<const std::byte> bytes) { add(bytes, nullptr); }
+  // `tick` is called now and then with how many more bytes have been read; what it throws ends
+  // this.
+  using Tick = std::function<void(std::int64_t bytes)>;
+  void add(std::span<const std::byte> bytes, const Tick& tick);
   void add(std::string_view text) { add(std::as_bytes(std::span(text))); }
   std::string text() const;  // 16 hexadecimal digits
 

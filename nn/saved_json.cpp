@@ -24,11 +24,12 @@ std::string shown(const Json& value) {
 
 }  // namespace
 
-SavedJson::SavedJson(Json json, std::string where, std::string what)
+SavedJson::SavedJson(Json json, std::string where, std::string what, std::string advice)
     : root_(std::make_shared<const Json>(std::move(json))),
       value_(root_.get()),
       where_(std::move(where)),
-      what_(std::move(what)) {
+      what_(std::move(what)),
+      advice_(std::move(advice)) {
   if (!value_->is_object()) fail(fmt::format("it is {}; it must be an object", shown(*value_)));
 }
 
@@ -38,6 +39,7 @@ SavedJson::SavedJson(const SavedJson& parent, const Json* value, std::string ins
       value_(value),
       where_(parent.where_),
       what_(parent.what_),
+      advice_(parent.advice_),
       inside_(std::move(inside)),
       name_(std::move(name)) {}
 
@@ -47,9 +49,8 @@ std::string SavedJson::path() const {
 }
 
 void SavedJson::fail(const std::string& mistake) const {
-  throw CheckpointError(fmt::format(
-      "{}: {} cannot be read: {}; the file is damaged: take a copy of it, or begin anew", where_,
-      what_, mistake));
+  throw CheckpointError(
+      fmt::format("{}: {} cannot be read: {}{}", where_, what_, mistake, advice_));
 }
 
 void SavedJson::reject(const std::string& expected) const {
@@ -71,6 +72,15 @@ bool SavedJson::has(std::string_view key) const {
   if (value_ == nullptr || !value_->is_object()) reject("it must be an object");
   const auto found = value_->find(key);
   return found != value_->end() && !found->is_null();
+}
+
+void SavedJson::only(std::initializer_list<std::string_view> fields) const {
+  if (value_ == nullptr || !value_->is_object()) reject("it must be an object");
+  for (const auto& [name, value] : value_->items()) {
+    if (std::find(fields.begin(), fields.end(), name) != fields.end()) continue;
+    fail(fmt::format("'{}'{} is not known; was the run begun by a later version?", name,
+                     path().empty() ? "" : " in " + path()));
+  }
 }
 
 std::vector<SavedJson> SavedJson::list(std::int64_t size) const {

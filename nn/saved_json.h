@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <limits>
 #include <memory>
 #include <span>
@@ -23,11 +24,15 @@ namespace vitrine::nn {
 // All of these throw CheckpointError.
 class SavedJson {
  public:
-  // `what` cannot be read when something is wrong. The value must be an object.
-  SavedJson(Json json, std::string where, std::string what);
+  // `what` cannot be read when something is wrong; `advice` ends the message. The value must be an
+  // object.
+  SavedJson(Json json, std::string where, std::string what,
+            std::string advice = "; the file is damaged: take a copy of it, or begin anew");
 
   SavedJson at(std::string_view key) const;  // of an object
   bool has(std::string_view key) const;      // and is not null
+  // Of an object: what is not among these fields is not known, and so cannot be honoured.
+  void only(std::initializer_list<std::string_view> fields) const;
   // Of a list, which has `size` items if that is given.
   std::vector<SavedJson> list(std::int64_t size = -1) const;
 
@@ -53,7 +58,8 @@ class SavedJson {
 
   std::shared_ptr<const Json> root_;
   const Json* value_;
-  std::string where_, what_, inside_, name_;  // inside_: the path of what has the field `name_`
+  std::string where_, what_, advice_;
+  std::string inside_, name_;  // inside_: the path of what has the field `name_`
 };
 
 }  // namespace vitrine::nn

@@ -17,6 +17,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "nn/model.h"
 #include "nn/training_settings.h"
@@ -25,25 +26,31 @@ namespace vitrine::nn {
 
 class Trainer {
  public:
-  // How far the preparation of the texts is, in bytes read; false stops it (InterruptedError).
+  // How far reading the texts is, in bytes; false stops it (InterruptedError).
   using Progress = std::function<bool(std::int64_t done, std::int64_t total)>;
 
   // Turns the texts into token ids, and draws the first weights unless `from` gives them: a model
-  // that is to learn on. Replaces the run that was in the folder, once the texts are read: before
-  // that, an error leaves it as it was. Throws FileError when a text is missing or empty,
-  // TokenError for token ids of a text that the tokenizer does not have, ConfigError when the
-  // tokenizer does not fit the model or has no <|endoftext|>, and SaveError when the folder cannot
-  // be written.
-  static Trainer begin(const TrainingSettings& settings, const Tokenizer& tokenizer,
+  // that is to learn on. Without a tokenizer the texts must be token ids already; the model's end
+  // of text, where it names one, then stands between documents. Replaces the run that was in the
+  // folder, once the texts are read: before that, an error leaves it as it was. Throws FileError
+  // when a text is missing or empty, TokenError for token ids of a text that the tokenizer (or the
+  // model) does not have, ConfigError when the tokenizer does not fit the model or there is no end
+  // of text, and SaveError when the folder cannot be written.
+  static Trainer begin(const TrainingSettings& settings, const std::optional<Tokenizer>& tokenizer,
                        const std::filesystem::path& folder, ThreadPool& pool,
                        const Progress& progress = {}, const Parameters* from = nullptr);
-  // Goes on from the last save. Throws FileError when there is none, CheckpointError when its parts
-  // do not belong together, ConfigError when the tokenizer does not fit the model.
-  static Trainer resume(const std::filesystem::path& folder);
+  // Goes on from the last save, of which everything is checked before any of it is used. Throws
+  // FileError when there is none, CheckpointError when it says what cannot be or its parts do not
+  // belong together, ConfigError when the tokenizer does not fit the model.
+  static Trainer resume(const std::filesystem::path& folder, const Progress& progress = {});
   static bool exists(const std::filesystem::path& folder);  // whether there is a save to go on from
 
   const TrainingSettings& settings() const { return settings_; }
-  const Tokenizer& tokenizer() const { return tokenizer_; }
+  // False after resuming a run whose save does not say what its texts and tokenizer were, as
+  // earlier versions made them: whether they are still the same is not known. The next save says
+  // it.
+  bool texts_known() const { return texts_known_; }
+  bool has_tokenizer() const { return tokenizer_.has_value(); }
   const TokenizedText& validation() const { return validation_; }
   std::int64_t training_tokens() const { return stream_.tokens(); }  // of all sources, once through
 
@@ -66,16 +73,17 @@ class Trainer {
   void save(DType stored = DType::f32) const;
 
  private:
-  Trainer(TrainingSettings settings, Tokenizer tokenizer, std::filesystem::path folder,
-          const Parameters& weights);
+  Trainer(TrainingSettings settings, std::optional<Tokenizer> tokenizer,
+          std::filesystem::path folder, const Parameters& weights, std::string texts);
 
   TrainingSettings settings_;
-  Tokenizer tokenizer_;
+  std::optional<Tokenizer> tokenizer_;
   std::filesystem::path folder_;
+  std::string texts_;  // a fingerprint
+  bool texts_known_ = true;
   TokenizedText validation_;
   BatchStream stream_;
   TrainingStep step_;
-  std::string texts_;  // a fingerprint
   double seconds_ = 0;
 };
 

@@ -1,6 +1,7 @@
 #include "nn/training_settings.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -15,6 +16,69 @@ namespace {
 constexpr std::string_view kSplits[] = {"none", "blank-line", "line"};
 constexpr std::string_view kInitializers[] = {"gpt2", "mimetic"};
 constexpr std::string_view kShapes[] = {"cosine", "linear", "constant"};
+
+double positive(const SavedJson& field) {
+  const double number = field.number(0);
+  if (number == 0) field.reject("it must be more than 0");
+  return number;
+}
+double less_than_one(const SavedJson& field) {
+  const double number = field.number(0, 1);
+  if (number == 1) field.reject("it must be less than 1");
+  return number;
+}
+
+TrainingRules read_rules(const SavedJson& json) {
+  TrainingRules rules;
+  const SavedJson a = json.at("adamw");
+  a.only({"beta1", "beta2", "eps", "decay", "clip"});
+  rules.adamw.beta1 = less_than_one(a.at("beta1"));
+  rules.adamw.beta2 = less_than_one(a.at("beta2"));
+  rules.adamw.eps = positive(a.at("eps"));
+  rules.adamw.decay = a.at("decay").number(0);
+  rules.adamw.clip = a.at("clip").number(0);
+  rules.accumulate = static_cast<int>(json.at("accumulate").whole(1, 1 << 30));
+  rules.ema = less_than_one(json.at("ema"));
+  const SavedJson dropout = json.at("dropout");
+  dropout.only({"embedding", "attention", "residual"});
+  rules.dropout = {less_than_one(dropout.at("embedding")), less_than_one(dropout.at("attention")),
+                   less_than_one(dropout.at("residual"))};
+  rules.recompute = json.at("recompute").flag();
+  return rules;
+}
+
+Schedule read_schedule(const SavedJson& json) {
+  constexpr std::int64_t kMost = 1'000'000'000'000'000;  // steps
+  json.only({"shape", "peak", "warmup", "steps", "last"});
+  Schedule s;
+  s.shape = static_cast<Schedule::Shape>(json.at("shape").one_of(kShapes));
+  s.peak = positive(json.at("peak"));
+  s.steps = json.at("steps").whole(1, kMost);
+  s.warmup = json.at("warmup").whole(0, s.steps);
+  s.last = json.at("last").number(0, 1);
+  return s;
+}
+
+TrainingSettings read_settings(const SavedJson& json, const std::string& where) {
+  json.only({"model", "initializer", "initializer_range", "adamw", "accumulate", "ema", "dropout",
+             "recompute", "schedule", "rows", "begun", "seed", "sources", "split", "validation"});
+  TrainingSettings s;
+  s.model = parse_config(json.at("model").object(), where);
+  s.initializer = static_cast<Initializer>(json.at("initializer").one_of(kInitializers));
+  s.initializer_range = positive(json.at("initializer_range"));
+  s.rules = read_rules(json);
+  s.schedule = read_schedule(json.at("schedule"));
+  s.rows = json.at("rows").whole(1, std::numeric_limits<std::int32_t>::max());
+  s.begun = json.at("begun").number(0, 1);
+  s.seed = json.at("seed").seed();
+  for (const SavedJson& t : json.at("sources").list()) {
+    t.only({"file", "weight"});
+    s.sources.push_back({t.at("file").text(), positive(t.at("weight"))});
+  }
+  s.split = static_cast<Split>(json.at("split").one_of(kSplits));
+  s.validation = less_than_one(json.at("validation"));
+  return s;
+}
 
 }  // namespace
 
@@ -78,40 +142,17 @@ std::string to_json(const TrainingSettings& s) {
   return json_line(json);
 }
 
-TrainingSettings parse_settings(std::string_view text, const std::string& where) {
-  const SavedJson json(parse_json(text, where), where, "the settings of the run");
-  constexpr int kMost = std::numeric_limits<int>::max();
-  TrainingSettings s;
-  s.model = parse_config(json.at("model").object(), where);
-  s.initializer = static_cast<Initializer>(json.at("initializer").one_of(kInitializers));
-  s.initializer_range = json.at("initializer_range").number();
-  const SavedJson a = json.at("adamw");
-  s.rules.adamw.beta1 = a.at("beta1").number(0, 1);
-  s.rules.adamw.beta2 = a.at("beta2").number(0, 1);
-  s.rules.adamw.eps = a.at("eps").number(0);
-  s.rules.adamw.decay = a.at("decay").number();
-  s.rules.adamw.clip = a.at("clip").number(0);
-  s.rules.accumulate = static_cast<int>(json.at("accumulate").whole(1, kMost));
-  s.rules.ema = json.at("ema").number(0, 1);
-  if (s.rules.ema == 1) json.at("ema").reject("it must be less than 1");
-  const SavedJson dropout = json.at("dropout");
-  s.rules.dropout = {dropout.at("embedding").number(0, 1), dropout.at("attention").number(0, 1),
-                     dropout.at("residual").number(0, 1)};
-  s.rules.recompute = json.at("recompute").flag();
-  const SavedJson schedule = json.at("schedule");
-  s.schedule = {static_cast<Schedule::Shape>(schedule.at("shape").one_of(kShapes)),
-                schedule.at("peak").number(0), schedule.at("warmup").whole(0),
-                schedule.at("steps").whole(0), schedule.at("last").number(0)};
-  s.rows = json.at("rows").whole(1);
-  s.begun = json.at("begun").number(0, 1);
-  s.seed = json.at("seed").seed();
-  for (const SavedJson& t : json.at("sources").list()) {
-    s.sources.push_back({t.at("file").text(), t.at("weight").number(0)});
-    if (s.sources.back().weight == 0) t.at("weight").reject("it must be more than 0");
+void check_settings(const TrainingSettings& settings) {
+  const std::string where = "the run cannot be begun";
+  try {
+    read_settings({parse_json(to_json(settings), where), where, "its settings", ""}, where);
+  } catch (const CheckpointError& error) {
+    throw Error(ErrorKind::usage, error.what());
   }
-  s.split = static_cast<Split>(json.at("split").one_of(kSplits));
-  s.validation = json.at("validation").number(0, 1);
-  return s;
+}
+
+TrainingSettings parse_settings(std::string_view text, const std::string& where) {
+  return read_settings({parse_json(text, where), where, "the settings of the run"}, where);
 }
 
 }  // namespace vitrine::nn

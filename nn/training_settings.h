@@ -44,6 +44,8 @@ std::vector<std::string> preset_names();
 // JSON, as checkpoints hold it. Reading it names `where` in what it throws: FileError for what is
 // not JSON, ConfigError for a model that cannot be, CheckpointError for everything else.
 std::string to_json(const TrainingSettings& settings);
+// Throws Error (usage) for settings that parse_settings would refuse.
+void check_settings(const TrainingSettings& settings);
 TrainingSettings parse_settings(std::string_view json, const std::string& where);
 
 }  // namespace vitrine::nn

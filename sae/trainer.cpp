@@ -156,6 +156,19 @@ Trainer::Trainer(TrainSettings settings, Source& source, fs::path folder)
   }
 }
 
+// Nothing of a run's names may lead out of its folder, and what a kill left in the folders of its
+// SAEs goes.
+void Trainer::claim_files() const {
+  require_no_link(folder_, kState);
+  for (const Job& job : settings_.jobs) {
+    for (const char* file : {"cfg.json", "sae_weights.safetensors", "sparsity.safetensors"})
+      require_no_link(folder_, fs::path(job.name) / file);
+    if (!job.name.empty())
+      remove_left_overs(folder_ / job.name,
+                        {"cfg.json", "sae_weights.safetensors", "sparsity.safetensors"});
+  }
+}
+
 std::size_t Trainer::column(const std::string& name) const {
   std::vector<std::string> names;
   for (const Source::Column& c : source_->columns()) {
@@ -172,6 +185,7 @@ Trainer Trainer::begin(const TrainSettings& settings, Source& source, const fs::
   if (error)
     throw SaveError(fmt::format("{}: it cannot be used: {}", folder.string(), error.message()));
   Trainer t(settings, source, folder);
+  t.claim_files();
   std::vector<Tensor> sample = t.rows_->sample(kSample);
   for (const Job& job : settings.jobs) {
     if (job.rules.normalise != Normalisation::expected_average_only_in) continue;
@@ -220,6 +234,7 @@ Trainer Trainer::resume(Source& source, const fs::path& folder) {
   // Wherever the buffer was: a name in a file is not followed out of the folder.
   if (!settings.buffer.file.empty()) settings.buffer.file = folder / "vitrine-buffer";
   Trainer t(std::move(settings), source, folder);
+  t.claim_files();
   for (std::size_t i = 0; i < t.settings_.jobs.size(); ++i) {
     const TrainingRules& rules = t.settings_.jobs[i].rules;
     const std::string prefix = fmt::format("{}.", i);

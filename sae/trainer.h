@@ -77,6 +77,7 @@ class Trainer {
 
  private:
   Trainer(TrainSettings settings, Source& source, std::filesystem::path folder);
+  void claim_files() const;
   std::size_t column(const std::string& name) const;
   Batch batch_of(const Job& job, const std::vector<Tensor>& rows) const;
 

@@ -5,6 +5,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <string>
 #include <system_error>
@@ -17,11 +18,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kOurs = "vitrine-", kLock = "vitrine-lock";
+constexpr std::string_view kOurs = "vitrine-", kLock = "vitrine-lock", kBuffer = "vitrine-buffer";
 
 std::string reason(int error) { return std::generic_category().message(error); }
 
-// "NAME.tmp.PID-XXXXXXXX" for one of `names`, as write_atomically makes them.
+}  // namespace
+
 bool is_left_over(std::string_view file, std::initializer_list<std::string_view> names) {
   for (const std::string_view name : names) {
     if (!file.starts_with(name) || !file.substr(name.size()).starts_with(".tmp.")) continue;
@@ -37,23 +39,39 @@ bool is_left_over(std::string_view file, std::initializer_list<std::string_view>
   return false;
 }
 
-}  // namespace
-
-void require_unused(const fs::path& folder) {
+void require_unused(const fs::path& folder, std::initializer_list<std::string_view> files) {
   std::error_code error;
   if (!fs::exists(folder, error) && !error) return;
   if (!error && !fs::is_directory(folder, error) && !error)
     throw FileError(fmt::format("'{}' is a file; give a folder", folder.string()));
+  const bool begun = fs::exists(folder / kBeginning, error);
+  const auto ours = [&](const std::string& name) {
+    return name.starts_with(kOurs) || is_left_over(name, {"training.safetensors"}) ||
+           (begun && (std::find(files.begin(), files.end(), name) != files.end() ||
+                      is_left_over(name, files)));
+  };
   fs::directory_iterator entries(folder, error);
   for (; !error && entries != fs::directory_iterator(); entries.increment(error)) {
     const std::string name = entries->path().filename().string();
-    if (name.starts_with(kOurs) || is_left_over(name, {"training.safetensors"})) continue;
+    if (ours(name)) continue;
     throw FolderInUse(
         fmt::format("the folder '{}' is not empty (it holds '{}'), and what is there would be "
                     "written over; give a new folder",
                     folder.string(), name));
   }
   if (error) throw FileError(fmt::format("the folder '{}' cannot be read: {}", folder.string(), error.message()));
+}
+
+void require_absent(const fs::path& folder, std::initializer_list<std::string_view> names) {
+  std::error_code error;
+  for (const std::string_view name : names) {
+    if (!fs::exists(fs::symlink_status(folder / name, error))) continue;
+    throw FileError(
+        fmt::format("'{}' is of something else, and would change how the new files beside it are "
+                    "read; move it elsewhere, or give another "
+                    "folder",
+                    (folder / name).string()));
+  }
 }
 
 void require_inside(std::string_view name, std::string_view where) {
@@ -65,10 +83,66 @@ void require_inside(std::string_view name, std::string_view where) {
   }
 }
 
+void require_no_link(const fs::path& folder, const fs::path& name) {
+  fs::path at = folder;
+  for (const fs::path& part : name) {
+    at /= part;
+    std::error_code error;
+    if (!fs::is_symlink(fs::symlink_status(at, error))) continue;
+    throw FileError(
+        fmt::format("'{}' is a symbolic link, and a run writes in its own folder alone; remove the "
+                    "link, or put what it leads to in its "
+                    "place",
+                    at.string()));
+  }
+}
+
+namespace {
+
+template <class F>
+void remove_all_of(const fs::path& folder, const F& unwanted) {
+  std::error_code error;
+  std::vector<fs::path> files;
+  fs::directory_iterator entries(folder, error);
+  for (; !error && entries != fs::directory_iterator(); entries.increment(error)) {
+    if (unwanted(*entries)) files.push_back(entries->path());
+  }
+  for (const fs::path& file : files) fs::remove(file, error);
+}
+
+// Nothing of a run's names may lead elsewhere: what is written would land there.
+void require_own(const fs::path& folder, std::initializer_list<std::string_view> files) {
+  std::error_code error;
+  fs::directory_iterator entries(folder, error);
+  for (; !error && entries != fs::directory_iterator(); entries.increment(error)) {
+    const std::string name = entries->path().filename().string();
+    if (!name.starts_with(kOurs) && std::find(files.begin(), files.end(), name) == files.end())
+      continue;
+    require_no_link(folder, name);
+    const fs::file_status status = entries->symlink_status(error);
+    if (!fs::is_regular_file(status) && !fs::is_directory(status)) {
+      throw FileError(fmt::format(
+          "'{}' is no ordinary file; move it elsewhere, or give another folder for the run",
+          entries->path().string()));
+    }
+  }
+}
+
+}  // namespace
+
+void remove_left_overs(const fs::path& folder, std::initializer_list<std::string_view> files) {
+  std::error_code error;
+  if (fs::exists(folder / kLock, error)) return;
+  remove_all_of(folder, [&](const fs::directory_entry& entry) {
+    return is_left_over(entry.path().filename().string(), files);
+  });
+}
+
 RunFolder::RunFolder(const fs::path& folder, std::initializer_list<std::string_view> files) {
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) throw SaveError(fmt::format("{}: it cannot be used: {}", folder.string(), error.message()));
+  require_own(folder, files);
   lock_ = ::open((folder / kLock).c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
   if (lock_ < 0) throw SaveError(fmt::format("{}: it cannot be used: {}", folder.string(), reason(errno)));
   if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
@@ -81,12 +155,11 @@ RunFolder::RunFolder(const fs::path& folder, std::initializer_list<std::string_v
     throw SaveError(fmt::format("{}: it cannot be locked: {}", folder.string(), reason(why)));
   }
   // In the folder itself: in one below it another process may be working.
-  std::vector<fs::path> left;
-  fs::directory_iterator entries(folder, error);
-  for (; !error && entries != fs::directory_iterator(); entries.increment(error)) {
-    if (is_left_over(entries->path().filename().string(), files)) left.push_back(entries->path());
-  }
-  for (const fs::path& file : left) fs::remove(file, error);
+  remove_all_of(folder, [&](const fs::directory_entry& entry) {
+    const std::string name = entry.path().filename().string();
+    std::error_code ignored;
+    return is_left_over(name, files) || (name == kBuffer && entry.is_regular_file(ignored));
+  });
 }
 
 RunFolder::~RunFolder() { ::close(lock_); }

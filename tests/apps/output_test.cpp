@@ -52,6 +52,25 @@ TEST(Output, AFullDiskIsSaid) {
   EXPECT_THAT(o.err, HasSubstr("cannot write to standard output: No space left on device"));
 }
 
+// As programs end whose reader has gone: quietly, by SIGPIPE.
+TEST(Output, AReaderThatGoesEndsItQuietly) {
+  const test::TemporaryFolder folder;
+  const std::string code = folder / "code", closed = folder / "closed";
+  for (const char* words :
+       {"info --sites", "--help", "predict --help", "predict --tokens 1 --top 1000",
+        "generate --tokens 1 --max-tokens 3", "tokenize --prompt a",
+        "lens --tokens 1,2 --answer-token 3", "sae --help", "cache --tokens 1 --out /dev/null"}) {
+    const Outcome o =
+        shell("{ while [ ! -e '" + closed + "' ]; do sleep 0.02; done; vitrine " +
+              std::string(words) + "; echo \"exit $?\" > '" + code + "'; } | { exec <&-; : > '" +
+              closed + "'; while [ ! -e '" + code + "' ]; do sleep 0.05; done; }");
+    EXPECT_EQ(read_text(code), "exit 141\n") << words;
+    EXPECT_EQ(o.err, "") << words;
+    std::filesystem::remove(code);
+    std::filesystem::remove(closed);
+  }
+}
+
 TEST(Output, AFolderIsNoFile) {
   const test::TemporaryFolder folder;
   const Outcome o = vitrine(predict_with({"--out", folder.path()}));

@@ -239,6 +239,31 @@ TEST_F(SaeVerbs, FilesOfOthersAreLeftAlone) {
   EXPECT_EQ(text_of(victim), "a key");
 }
 
+// Nor is anything written through links in a run's folder, or in the folders of its SAEs.
+TEST_F(SaeVerbs, LinksInARunAreNotFollowed) {
+  namespace fs = std::filesystem;
+  run(train("run", {"--vectors", "512", "--stop-after", "1", "--sweep", "k=2,4"}));
+  const Words resume = {"sae", "train", "--resume", "--quiet", "--out", folder_ / "run"};
+  for (const char* name : {"log.jsonl", "training.safetensors", "k-2", "k-4/cfg.json"}) {
+    const fs::path file = folder_ / "run" / name, elsewhere = folder_ / "elsewhere";
+    fs::rename(file, elsewhere);
+    fs::create_symlink(elsewhere, file);
+    const bool is_file = fs::is_regular_file(elsewhere);
+    const std::string before = is_file ? read_text(elsewhere) : "";
+    const Outcome o = vitrine(resume);
+    EXPECT_EQ(o.exit, 3) << name;
+    EXPECT_THAT(o.err, testing::AllOf(HasSubstr(name), HasSubstr("is a symbolic link")));
+    EXPECT_EQ(is_file ? read_text(elsewhere) : "", before) << name;
+    fs::remove(file);
+    fs::rename(elsewhere, file);
+  }
+  write_text(folder_ / "run/k-2/cfg.json.tmp.4711-0123abcd", "left by a kill");
+  write_text(folder_ / "run/vitrine-buffer", "left by a kill");
+  run(resume);
+  EXPECT_FALSE(fs::exists(folder_ / "run/k-2/cfg.json.tmp.4711-0123abcd"));
+  EXPECT_FALSE(fs::exists(folder_ / "run/vitrine-buffer"));
+}
+
 // A damaged state is refused by what it says; it is never used.
 TEST_F(SaeVerbs, ADamagedStateIsRefused) {
   run(train("run", {"--vectors", "512", "--stop-after", "1"}));

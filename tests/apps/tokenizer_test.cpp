@@ -41,8 +41,9 @@ class TokenizerTrain : public ::testing::Test {
     return folder_ / name;
   }
   std::string out() const { return folder_ / "out"; }
+  // Again and again into one folder.
   Outcome train(const std::vector<std::string>& data, std::vector<std::string> options = {}) const {
-    std::vector<std::string> words = {"tokenizer", "train", "--out", out()};
+    std::vector<std::string> words = {"tokenizer", "train", "--out", out(), "--overwrite"};
     for (const std::string& value : data) words.insert(words.end(), {"--data", value});
     words.insert(words.end(), options.begin(), options.end());
     return vitrine(words);
@@ -207,6 +208,35 @@ TEST_F(TokenizerTrain, AFileStandsWhereTheFolderShould) {
   EXPECT_EQ(o.exit, 1);
   EXPECT_THAT(o.err, HasSubstr("it is a file; --out names a folder"));
   EXPECT_EQ(read_text(folder_ / "taken"), "mine");
+}
+
+// What people have put into a folder stays as it was, unless they say otherwise.
+TEST_F(TokenizerTrain, AFolderThatIsInUseIsLeftAlone) {
+  const std::string a = file("a.txt", some_text());
+  std::filesystem::create_directories(out());
+  const auto train_plain = [&] {
+    return vitrine({"tokenizer", "train", "--data", a, "--vocabulary", "300", "--out", out()});
+  };
+  EXPECT_EQ(train_plain().exit, 0) << "an empty folder";
+  const std::string mine = file("out/vocab.json", "{\"mine\": 0}");
+  Outcome o = train_plain();
+  EXPECT_EQ(o.exit, 3);
+  EXPECT_THAT(o.err, AllOf(HasSubstr("out' is not empty"), HasSubstr("--overwrite")));
+  EXPECT_EQ(read_text(mine), "{\"mine\": 0}");
+  file("out/notes.txt", "mine");
+  EXPECT_EQ(train_300({a}).exit, 0);
+  EXPECT_NE(read_text(mine), "{\"mine\": 0}");
+  EXPECT_EQ(read_text(folder_ / "out/notes.txt"), "mine");
+  // It would be read with the new files.
+  for (const char* other :
+       {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}) {
+    const std::string before = read_text(mine), there = file(std::string("out/") + other, "{}");
+    o = train({a}, {"--vocabulary", "290"});
+    EXPECT_EQ(o.exit, 3);
+    EXPECT_THAT(o.err, AllOf(HasSubstr(other), HasSubstr("is of something else")));
+    EXPECT_EQ(read_text(mine), before);
+    std::filesystem::remove(there);
+  }
 }
 
 TEST_F(TokenizerTrain, CtrlCLeavesNothing) {

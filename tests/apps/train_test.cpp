@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "tensor/file.h"
+#include "tensor/safetensors.h"
 #include "tests/apps/program.h"
 #include "tests/tensor/temporary_folder.h"
 
@@ -20,6 +21,7 @@ namespace {
 using nlohmann::json;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 std::string words(int count) {
   std::string text;
@@ -244,6 +246,46 @@ TEST_F(Train, FromAModelAndInParts) {
   EXPECT_TRUE(weights("part") == weights("whole"));
 }
 
+TEST_F(Train, AModelWithoutATokenizerLearnsFromIds) {
+  std::string lines;
+  for (int i = 0; i < 60; ++i) lines += "{\"tokens\": [1, 2, 3, 4, 5, 6, 7, 8]}\n";
+  write_text(folder_ / "ids.jsonl", lines);
+  const std::string ids = folder_ / "ids.jsonl", out = folder_ / "ids";
+  const std::vector<std::string> from = {
+      "train", "--from", tiny_model().string(), "--out", out, "--batch-tokens", "96"};
+  const auto train = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), from.begin(), from.end());
+    return vitrine(more);
+  };
+  Outcome o = train({"--data", folder_ / "text.txt"});
+  EXPECT_EQ(o.exit, 3);
+  EXPECT_THAT(o.err,
+              AllOf(HasSubstr("text.txt, line 1: this is text, and the model has no tokenizer"),
+                    HasSubstr("{\"tokens\": [1, 2, 3]}")));
+  o = train({"--data", ids, "--sample", "the"});
+  EXPECT_EQ(o.exit, 3);
+  EXPECT_THAT(o.err, HasSubstr("--sample is a text, and the model has no tokenizer"));
+  o = train({"--data", ids, "--steps", "4", "--stop-after", "2", "--validation", "0.3", "--format",
+             "json"});
+  ASSERT_EQ(o.exit, 0) << o.err;
+  EXPECT_GT(o.json()["loss"].get<double>(), 0);
+  EXPECT_TRUE(o.json()["bits_per_byte"].is_null());
+  EXPECT_TRUE(o.json()["ppl_byte"].is_null());
+  EXPECT_THAT(o.err, Not(HasSubstr("bits a byte")));
+  o = vitrine({"train", "--resume", "--out", out});
+  ASSERT_EQ(o.exit, 0) << o.err;
+  EXPECT_THAT(o.out, Not(HasSubstr("bits a byte")));
+  EXPECT_EQ(vitrine({"predict", "--model", out, "--tokens", "1,2,3"}).exit, 0);
+}
+
+TEST_F(Train, AContextTooShortForInduction) {
+  std::vector<std::string> c = command("short", 2);
+  c.insert(c.end(), {"--context", "3", "--format", "json"});
+  const Outcome o = vitrine(c);
+  ASSERT_EQ(o.exit, 0) << o.err;
+  EXPECT_TRUE(o.json()["induction"].is_null());
+}
+
 TEST_F(Train, BadInput) {
   const std::string text = folder_ / "text.txt", tokenizer = folder_ / "tokenizer",
                     out = folder_ / "out";
@@ -307,10 +349,39 @@ TEST_F(Train, AFolderThatIsInUseIsLeftAlone) {
   EXPECT_EQ(o.exit, 0) << o.err;
   EXPECT_EQ(read_text(folder_ / "project/data/raw/notes.txt"), "notes");
   EXPECT_EQ(resume("project", {"--overwrite"}).exit, 2);
+  // The new model would be read with it.
+  write_text(folder_ / "project/generation_config.json", "{\"eos_token_id\": 7}");
+  o = vitrine(overwrite);
+  EXPECT_EQ(o.exit, 3);
+  EXPECT_THAT(o.err, AllOf(HasSubstr("project/generation_config.json' is of something else")));
   write_text(folder_ / "file", "mine");
   o = vitrine(command("file", 2));
   EXPECT_EQ(o.exit, 3);
   EXPECT_EQ(read_text(folder_ / "file"), "mine");
+}
+
+// Killed before its first save, a run leaves names of its own, and is begun anew.
+TEST_F(Train, ABeginningThatWasKilledIsNotInTheWay) {
+  namespace fs = std::filesystem;
+  const fs::path run = folder_ / "run";
+  fs::create_directories(run / "vitrine-data");
+  for (const char* name : {"tokenizer.json", "vocab.json", "merges.txt", "vitrine-lock",
+                           "tokenizer.json.tmp.4711-0123abcd"})
+    write_text(run / name, "half");
+  Outcome o = vitrine(command("run", 2));
+  EXPECT_EQ(o.exit, 3) << "whose are they?";
+  write_text(run / "vitrine-beginning", "");
+  write_text(run / "notes.txt", "mine");
+  o = vitrine(command("run", 2));
+  EXPECT_EQ(o.exit, 3);
+  EXPECT_THAT(o.err, HasSubstr("it holds 'notes.txt'"));
+  fs::remove(run / "notes.txt");
+  o = vitrine(command("run", 2));
+  EXPECT_EQ(o.exit, 0) << o.err;
+  EXPECT_FALSE(fs::exists(run / "vitrine-beginning"));
+  EXPECT_FALSE(fs::exists(run / "tokenizer.json.tmp.4711-0123abcd"));
+  fs::remove(run / "training.safetensors");  // a model now
+  EXPECT_EQ(vitrine(command("run", 2)).exit, 3);
 }
 
 TEST_F(Train, TwoProcessesAreNotInOneFolder) {
@@ -332,6 +403,26 @@ TEST_F(Train, TwoProcessesAreNotInOneFolder) {
 }
 
 // With other texts, or another tokenizer, the same state would go on to something else.
+TEST_F(Train, SaysWhenTheTextsOfARunAreNotKnown) {
+  std::vector<std::string> part = command("run", 8);
+  part.insert(part.end(), {"--stop-after", "4"});
+  ASSERT_EQ(vitrine(part).exit, 0);
+  const auto file = folder_ / "run" / "training.safetensors";
+  const SafeTensors state = SafeTensors::open(file);
+  NamedTensors tensors;
+  for (const std::string& name : state.names()) tensors.emplace_back(name, state.at(name).clone());
+  auto metadata = state.metadata();
+  metadata.erase("texts");
+  save_safetensors(file, tensors, metadata);
+  Outcome o = resume("run", {"--stop-after", "5"});
+  EXPECT_EQ(o.exit, 0);
+  EXPECT_THAT(o.err, AllOf(HasSubstr("was saved by an earlier version"),
+                           HasSubstr("whether they are still the same")));
+  o = resume("run");
+  EXPECT_EQ(o.exit, 0);
+  EXPECT_THAT(o.err, Not(HasSubstr("earlier version")));
+}
+
 TEST_F(Train, ARunGoesOnWithItsOwnTextsAlone) {
   namespace fs = std::filesystem;
   write_text(folder_ / "other.txt", words(2000) + "!!");
@@ -379,6 +470,69 @@ TEST_F(Train, StderrThatIsGoneEndsNothing) {
   for (std::size_t at = 0; at < log.size(); at = log.find('\n', at) + 1)
     EXPECT_FALSE(json::parse(log.substr(at, log.find('\n', at) - at), nullptr, false).is_discarded());
   EXPECT_EQ(shell("vitrine predict --prompt a >&-").exit, 1);
+}
+
+TEST_F(Train, ALogThatCannotBeWrittenEndsNothing) {
+  namespace fs = std::filesystem;
+  std::vector<std::string> part = command("run", 8);
+  part.insert(part.end(), {"--stop-after", "4", "--quiet"});
+  ASSERT_EQ(vitrine(part).exit, 0);
+  fs::rename(folder_ / "run/log.jsonl", folder_ / "log");
+  fs::create_directories(folder_ / "run/log.jsonl");
+  const Outcome o = resume("run", {"--format", "json", "--quiet"});
+  EXPECT_EQ(o.exit, 0);
+  EXPECT_THAT(o.err, HasSubstr("run/log.jsonl: the log cannot be written: "));
+  EXPECT_EQ(o.err.find("the log cannot"), o.err.rfind("the log cannot")) << "once";
+  EXPECT_EQ(o.json()["steps"], 8);
+  ASSERT_EQ(vitrine(command("whole", 8)).exit, 0);
+  EXPECT_TRUE(weights("run") == weights("whole"));
+}
+
+// `vitrine train 2>&1 | head -1`: the run goes on to its end.
+TEST_F(Train, AReaderThatGoesEndsNothing) {
+  std::string line = "vitrine";
+  for (const std::string& word : command("run", 6)) line += " '" + word + "'";
+  const std::string closed = folder_ / "closed";
+  const Outcome o = shell("{ while [ ! -e '" + closed + "' ]; do sleep 0.02; done; " + line +
+                          " 2>&1; echo \"exit $?\" > '" + (folder_ / "code").string() +
+                          "'; } | { exec <&-; : > '" + closed + "'; sleep 1; }");
+  EXPECT_EQ(o.exit, 0);
+  for (int i = 0; i < 200 && !std::filesystem::exists(folder_ / "code"); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_EQ(read_text(folder_ / "code"), "exit 141\n") << "of the result, at the end";
+  EXPECT_EQ(resume("run", {"--format", "json"}).json()["steps"], 6);
+}
+
+TEST_F(Train, LinksInARunAreNotFollowed) {
+  namespace fs = std::filesystem;
+  std::vector<std::string> part = command("run", 8);
+  part.insert(part.end(), {"--stop-after", "4"});
+  ASSERT_EQ(vitrine(part).exit, 0);
+  for (const char* name :
+       {"log.jsonl", "config.json", "training.safetensors", "vitrine-lock", "vitrine-data"}) {
+    const fs::path file = folder_ / "run" / name, elsewhere = folder_ / "elsewhere";
+    fs::rename(file, elsewhere);
+    fs::create_symlink(elsewhere, file);
+    const Outcome o = resume("run");
+    EXPECT_EQ(o.exit, 3) << name;
+    EXPECT_THAT(o.err, AllOf(HasSubstr(name), HasSubstr("is a symbolic link")));
+    fs::remove(file);
+    fs::rename(elsewhere, file);
+  }
+  EXPECT_EQ(resume("run").exit, 0);
+}
+
+// Texts are mapped: what is cut off them is missed at any instruction.
+TEST_F(Train, ATextThatIsCutOffMeanwhileIsSaid) {
+  std::string line = "vitrine";
+  for (const std::string& word : command("run", 100000)) line += " '" + word + "'";
+  const std::string run = folder_ / "run";
+  const Outcome o =
+      shell(line + " --quiet & p=$!; while [ ! -e '" + run +
+            "/training.safetensors' ]; do sleep 0.05; done; " + "sleep 0.3; truncate -s 0 '" + run +
+            "/vitrine-data/source-0-00000.safetensors'; wait $p");
+  EXPECT_EQ(o.exit, 1);
+  EXPECT_THAT(o.err, HasSubstr("a file that was being read became shorter"));
 }
 
 // A gauge changes weights and not what the model says.

@@ -144,6 +144,30 @@ TEST(BatchStream, AnEpochHasEveryTokenOnce) {
   }
 }
 
+// Then the last token of a document is only predicted, and a document of one token is nothing.
+TEST(BatchStream, WithoutAnEndOfText) {
+  StreamRules without = rules(0, 1);
+  without.end_of_text = std::nullopt;
+  Predictions expected;
+  for (std::size_t d = 0; d < kLengths.size(); ++d) {
+    const int first = static_cast<int>(d) * 100 + 1;
+    for (int i = 0; i + 1 < kLengths[d]; ++i) expected.emplace_back(first + i, first + i + 1);
+  }
+  std::sort(expected.begin(), expected.end());
+  without.rows = std::ssize(expected);
+  BatchStream stream = stream_of(kLengths, without);
+  for (int e = 0; e < 5; ++e) {
+    EXPECT_EQ(stream.positions()[0], (SourcePosition{e, 0, 0, e * without.rows}));
+    Predictions one = predictions(stream, without.rows);
+    std::sort(one.begin(), one.end());
+    EXPECT_EQ(one, expected) << "epoch " << e;
+  }
+  stream.seek(stream.positions());
+  EXPECT_ERROR(FileError,
+               "source 0 has nothing to predict: each of its documents is a single token",
+               stream_of({1, 1}, without));
+}
+
 TEST(BatchStream, AShareOfDocumentsBeginsWithEndOfText) {
   const std::vector<int> lengths(300, 3);
   BatchStream stream = stream_of(lengths, rules(1, 0.25));
@@ -270,6 +294,11 @@ TEST(BatchStream, RefusesWrongPositionsAndStaysWhereItIs) {
                                              {0, 0, -1, 0}, {0, 0, 16, 0}, {0, 0, 0, -1}};
   for (const SourcePosition& p : wrong) {
     EXPECT_ERROR(CheckpointError, "of source 1, which has no such place", stream.seek({{}, p}));
+    EXPECT_EQ(stream.positions(), here);
+  }
+  for (const SourcePosition& p :
+       std::vector<SourcePosition>{{0, 0, 1, 0}, {0, 0, 0, 1}, {0, 0, 0, 1000}, {1, 0, 0, 1}}) {
+    EXPECT_ERROR(CheckpointError, "rows, which it has not at row", stream.seek({{}, p}));
     EXPECT_EQ(stream.positions(), here);
   }
   BatchStream twin(two_sources(), rules(20));

@@ -225,6 +225,18 @@ TEST(Checkpoint, NamesWhatPeopleHaveInstead) {
   for (auto& [name, tensor] : compiled.tensors) name = "_orig_mod." + name;
   compiled.save();
   EXPECT_ERROR(CheckpointError, "begin with '_orig_mod.'", compiled.load());
+  Checkpoint wrapped;
+  for (auto& [name, tensor] : wrapped.tensors) name = "module." + name;
+  wrapped.save();
+  EXPECT_ERROR(CheckpointError,
+               "'wte.weight' is missing, and 27 more are like it; there is a "
+               "'module.transformer.wte.weight': save the model itself",
+               wrapped.load());
+  Checkpoint adapter;
+  adapter.save();
+  write_text(adapter.folder / "adapter_config.json", "{}");
+  EXPECT_ERROR(FileError, "adapter_config.json says that an adapter changes these weights",
+               adapter.load());
   Checkpoint pointer;
   write_text(pointer.folder / "model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n");
   EXPECT_ERROR(FileError, "it is a git-lfs pointer", pointer.load());

@@ -103,6 +103,19 @@ TEST(Config, RejectsWhatWouldChangeTheMaths) {
   EXPECT_ERROR(ConfigError, "cross-attention", with(R"(, "add_cross_attention": true)"));
   EXPECT_ERROR(ConfigError, "quantised weights are not supported",
                with(R"(, "quantization_config": {"bits": 4})"));
+  EXPECT_ERROR(ConfigError, "'is_causal' is false; attention that also looks at later tokens",
+               with(R"(, "is_causal": false)"));
+  EXPECT_ERROR(ConfigError, "'pruned_heads'", with(R"(, "pruned_heads": {"0": [1]})"));
+  EXPECT_ERROR(ConfigError, "'per_layer_config'",
+               with(R"(, "per_layer_config": {"0": {"n_inner": 3}})"));
+  EXPECT_ERROR(ConfigError, R"('transformers_weights' is "other.safetensors")",
+               with(R"(, "transformers_weights": "other.safetensors")"));
+  EXPECT_ERROR(ConfigError, "'scale_attn_weights' is null",
+               with(R"(, "scale_attn_weights": null)"));
+  EXPECT_EQ(
+      with(
+          R"(, "is_causal": true, "pruned_heads": {}, "per_layer_config": null, "reorder_and_upcast_attn": null)"),
+      with(""));
   EXPECT_ERROR(ConfigError, R"('model_type' is "llama"; only GPT-2)",
                with(R"(, "model_type": "llama")"));
 }

@@ -190,6 +190,59 @@ TEST(Trainer, KeepsValidationApart) {
   EXPECT_EQ(trainer.validation().tokens() + trainer.training_tokens(), tokens);
 }
 
+// Of token ids, for a model that knows no text: with an end of text, which stands between
+// documents, and without.
+TEST(Trainer, NeedsNoTokenizer) {
+  for (const std::optional<int> end :
+       {std::optional<int>(3), std::optional<int>(50256), std::optional<int>()}) {
+    TrainingRun run;
+    run.settings.model = small_config(40);
+    run.settings.model.eos = end;
+    write_text(run.folder / "ids.jsonl",
+               "{\"tokens\": [5, 6, 7, 8, 9]}\n{\"tokens\": [10, 11, 12]}\n");
+    run.settings.sources = {{(run.folder / "ids.jsonl").string(), 1}};
+    run.settings.validation = 0;
+    const auto begin = [&](const std::string& name) {
+      return Trainer::begin(run.settings, std::nullopt, run.out(name), run.pool);
+    };
+    Trainer trainer = begin("run");
+    EXPECT_FALSE(trainer.has_tokenizer());
+    EXPECT_FALSE(fs::exists(run.out() / "tokenizer.json"));
+    for (int i = 0; i < 4; ++i) trainer.step(run.pool);
+    trainer.save();
+    Trainer again = Trainer::resume(run.out());
+    EXPECT_EQ(again.steps(), 4);
+    train(again, run.pool);
+    Trainer whole = begin("whole");
+    EXPECT_NEAR(whole.step(run.pool).loss, std::log(40), 0.1);
+    train(whole, run.pool);
+    expect_same_bits(saved(run.out()).tensors, saved(run.out("whole")).tensors);
+    const Model model = load_gpt2(run.out().string(), {.threads = 1});
+    EXPECT_FALSE(model.has_tokenizer());
+    EXPECT_EQ(model.config(), run.settings.model);
+  }
+}
+
+// Models that people have: more embeddings than tokens, and an end of text of another name.
+TEST(Trainer, TakesThePaddedVocabularyOfAModel) {
+  TrainingRun run;
+  WordCounts counts;
+  counts.add("the the");
+  const Tokenizer tokenizer(train_tokenizer(counts, {.vocabulary = 257, .special = {}}), "none");
+  run.settings.model = small_config(260);
+  run.settings.model.eos = 2;
+  write_text(run.folder / "facts.jsonl", "{\"text\": \"the rat is that\"}\n");
+  const Parameters from = lively_weights(run.settings.model, 1);
+  const auto begin = [&](const Parameters* weights) {
+    return Trainer::begin(run.settings, tokenizer, run.out(), run.pool, {}, weights);
+  };
+  EXPECT_ERROR(ConfigError, "the tokenizer has 257 tokens, the model 260", begin(nullptr));
+  Trainer trainer = begin(&from);
+  trainer.step(run.pool);
+  trainer.save();
+  EXPECT_EQ(Trainer::resume(run.out()).steps(), 1);
+}
+
 TEST(Trainer, RefusesTokenizersThatDoNotFit) {
   TrainingRun run;
   run.settings.model.vocabulary = 500;
@@ -199,6 +252,16 @@ TEST(Trainer, RefusesTokenizersThatDoNotFit) {
   run.tokenizer = Tokenizer(train_tokenizer(counts, {.vocabulary = 257, .special = {}}), "none");
   run.settings.model.vocabulary = 257;
   EXPECT_ERROR(ConfigError, "no <|endoftext|>", run.begin());
+  EXPECT_FALSE(fs::exists(run.out()));
+}
+
+TEST(Trainer, RefusesSettingsThatItCouldNotGoOnWith) {
+  TrainingRun run;
+  run.settings.rules.adamw.decay = std::nan("");
+  EXPECT_ERROR(Error, "'decay'", run.begin());
+  run.settings.rules.adamw.decay = 0.1;
+  run.settings.validation = -1;
+  EXPECT_ERROR(Error, "'validation' is -1.0", run.begin());
   EXPECT_FALSE(fs::exists(run.out()));
 }
 
@@ -305,6 +368,149 @@ TEST(Trainer, ResumesOnlyWhatBelongsTogether) {
   shorter.add(std::vector<int>{1});
   shorter.finish();
   EXPECT_ERROR(CheckpointError, "are not those that the run was begun with", resume());
+}
+
+// Changes one entry of a run's state, and gives back what it was.
+class Spoiled {
+ public:
+  explicit Spoiled(fs::path file) : file_(std::move(file)), whole_(read_text(file_)) {}
+  ~Spoiled() { write_text(file_, whole_); }
+  template <class F>
+  void change(const F& f) {
+    const SafeTensors from = SafeTensors::open(file_);
+    NamedTensors tensors;
+    for (const std::string& name : from.names()) tensors.emplace_back(name, from.at(name).clone());
+    auto metadata = from.metadata();
+    f(tensors, metadata);
+    save_safetensors(file_, tensors, metadata);
+  }
+  void progress(const std::string& pointer, const nlohmann::json& value) {
+    change([&](auto&, auto& metadata) {
+      auto json = nlohmann::json::parse(metadata.at("progress"));
+      json[nlohmann::json::json_pointer(pointer)] = value;
+      metadata["progress"] = json.dump();
+    });
+  }
+  void settings(const std::string& pointer, const nlohmann::json& value) {
+    change([&](auto&, auto& metadata) {
+      auto json = nlohmann::json::parse(metadata.at("settings"));
+      json[nlohmann::json::json_pointer(pointer)] = value;
+      metadata["settings"] = json.dump();
+    });
+  }
+
+ private:
+  fs::path file_;
+  std::string whole_;
+};
+
+TEST(Trainer, ChecksItsStateInFull) {
+  TrainingRun run({.ema = 0.5});
+  Trainer trainer = run.begin();
+  for (int i = 0; i < 3; ++i) trainer.step(run.pool);
+  trainer.save();
+  const fs::path file = run.out() / "training.safetensors";
+  const auto expect = [&](const std::string& what, const auto& spoil) {
+    Spoiled spoiled(file);
+    spoil(spoiled);
+    EXPECT_THAT(message_of<Error>([&] { (void)Trainer::resume(run.out()); }), HasSubstr(what));
+  };
+  for (const nlohmann::json& step : std::vector<nlohmann::json>{-1, 10, 2.5, "3"})
+    expect("step", [&](Spoiled& s) { s.progress("/step", step); });
+  expect("its 4 steps have taken 192 tokens", [](Spoiled& s) { s.progress("/step", 4); });
+  expect("seconds", [](Spoiled& s) { s.progress("/seconds", -1); });
+  expect("'seconds' is \"NaN\"; it must be a number",
+         [](Spoiled& s) { s.progress("/seconds", "NaN"); });
+  expect("'positions[0][2]' is 0.5; it must be a whole number",
+         [](Spoiled& s) { s.progress("/positions/0/2", 0.5); });
+  expect("'positions[0]' is a list of 2 items", [](Spoiled& s) {
+    s.progress("/positions/0", {1, 2});
+  });
+  expect("which it has not at row", [](Spoiled& s) { s.progress("/positions/0/3", 100000); });
+  expect("'positions[1][1]' is -1", [](Spoiled& s) { s.progress("/positions/1/1", -1); });
+  expect("has no such place", [](Spoiled& s) { s.progress("/positions/1/1", 1000); });
+  expect("stands in 3 sources of text, not 2", [](Spoiled& s) {
+    s.progress("/positions/2", {0, 0, 0, 0});
+  });
+  // Of sizes that would need all memory, before anything is made of them.
+  expect("its settings say 1073741824 layers",
+         [](Spoiled& s) { s.settings("/model/n_layer", 1 << 30); });
+  expect("'adamw.wte.weight' must be f32[3, 17179869184], but is f32[3, 4272]",
+         [](Spoiled& s) { s.settings("/model/vocab_size", 1 << 30); });
+  expect("'ema' is 1", [](Spoiled& s) { s.settings("/ema", 1); });
+  expect("'average.h.0.attn.c_attn.bias' has no place in this run",
+         [](Spoiled& s) { s.settings("/ema", 0); });
+  using Metadata = std::map<std::string, std::string>;
+  const auto tensor = [](Spoiled& s, std::int64_t row, float value) {
+    s.change([&](NamedTensors& tensors, Metadata&) {
+      for (auto& [name, t] : tensors) {
+        if (name == "adamw.ln_f.bias") t.select(0, row).data<float>()[1] = value;
+      }
+    });
+  };
+  expect("'adamw.ln_f.bias' holds NaN", [&](Spoiled& s) { tensor(s, 1, std::nanf("")); });
+  expect("'adamw.ln_f.bias' holds a mean of squares below 0",
+         [&](Spoiled& s) { tensor(s, 2, -1); });
+  expect("'extra' has no place in this run", [&](Spoiled& s) {
+    s.change([](NamedTensors& tensors, Metadata&) {
+      tensors.emplace_back("extra", Tensor::zeros({1}, DType::f32));
+    });
+  });
+  EXPECT_EQ(Trainer::resume(run.out()).steps(), 3);
+}
+
+// Saves of earlier versions do not say what their texts were, and have them in data/.
+TEST(Trainer, GoesOnWithRunsOfEarlierVersions) {
+  TrainingRun run;
+  Trainer trainer = run.begin();
+  for (int i = 0; i < 3; ++i) trainer.step(run.pool);
+  trainer.save();
+  EXPECT_TRUE(Trainer::resume(run.out()).texts_known());
+  Parameters state = saved(run.out()).tensors;
+  auto metadata = SafeTensors::open(run.out() / "training.safetensors").metadata();
+  metadata.erase("texts");
+  save_safetensors(run.out() / "training.safetensors", {state.begin(), state.end()}, metadata);
+  fs::rename(run.out() / "vitrine-data", run.out() / "data");
+  Trainer again = Trainer::resume(run.out());
+  EXPECT_FALSE(again.texts_known());
+  train(again, run.pool);
+  while (!trainer.done()) trainer.step(run.pool);
+  expect_same_bits(again.model(1).parameters(), trainer.model(1).parameters());
+  EXPECT_TRUE(Trainer::resume(run.out()).texts_known());
+}
+
+TEST(Trainer, CheckingTheTextsCanBeInterrupted) {
+  TrainingRun run;
+  run.begin();
+  int calls = 0;
+  EXPECT_ERROR(InterruptedError, "interrupted",
+               Trainer::resume(run.out(), [&](std::int64_t done, std::int64_t total) {
+                 EXPECT_LE(done, total);
+                 return ++calls < 3;
+               }));
+  EXPECT_EQ(calls, 3);
+  EXPECT_EQ(Trainer::resume(run.out(), [](std::int64_t, std::int64_t) { return true; }).steps(), 0);
+}
+
+TEST(Trainer, WritesNothingThroughLinks) {
+  TrainingRun run;
+  const test::TemporaryFolder elsewhere;
+  Trainer trainer = run.begin();
+  trainer.step(run.pool);
+  trainer.save();
+  for (const char* name : {"training.safetensors", "model.safetensors", "vitrine-data"}) {
+    fs::rename(run.out() / name, elsewhere / name);
+    fs::create_symlink(elsewhere / name, run.out() / name);
+    EXPECT_THAT(message_of<FileError>([&] { (void)Trainer::resume(run.out()); }),
+                testing::AllOf(HasSubstr(name), HasSubstr("is a symbolic link")));
+    EXPECT_ERROR(FileError, "is a symbolic link", run.begin());
+    fs::remove(run.out() / name);
+    fs::rename(elsewhere / name, run.out() / name);
+  }
+  EXPECT_EQ(Trainer::resume(run.out()).steps(), 1);
+  write_text(run.out() / "vitrine-data" / "notes.txt", "mine");
+  EXPECT_ERROR(FileError, "holds 'notes.txt', which is none of a run's texts", run.begin());
+  EXPECT_EQ(Trainer::resume(run.out()).steps(), 1) << "the run is still there";
 }
 
 // The folder of the run becomes a file: the last save cannot be replaced.

@@ -103,6 +103,53 @@ TEST(TrainingSettings, SayWhatIsWrongWithJson) {
                parse(changed([](auto& json) { json["model"]["n_layer"] = 0; })));
 }
 
+// Every number of a run has a range, and every name is known.
+TEST(TrainingSettings, AreCheckedInFull) {
+  const nlohmann::json whole = nlohmann::json::parse(to_json(settings()));
+  const auto expect = [&](const char* pointer, const nlohmann::json& value,
+                          const std::string& field) {
+    nlohmann::json json = whole;
+    json[nlohmann::json::json_pointer(pointer)] = value;
+    EXPECT_THAT(
+        message_of<CheckpointError>([&] { (void)parse_settings(json.dump(), "run/state"); }),
+        AllOf(HasSubstr("run/state: the settings of the run"), HasSubstr("'" + field + "'")))
+        << pointer << " " << value;
+  };
+  const auto all = [&](const std::string& pointer, const std::vector<nlohmann::json>& values) {
+    for (const nlohmann::json& value : values)
+      expect(pointer.c_str(), value, pointer.substr(pointer.rfind('/') + 1));
+    for (const nlohmann::json& value :
+         std::vector<nlohmann::json>{"NaN", nullptr, nlohmann::json::array({1})})
+      expect(pointer.c_str(), value, pointer.substr(pointer.rfind('/') + 1));
+  };
+  all("/initializer_range", {0, -1});
+  all("/adamw/beta1", {-0.1, 1, 1.5});
+  all("/adamw/beta2", {-0.1, 1});
+  all("/adamw/eps", {0, -1e-8});
+  all("/adamw/decay", {-1});
+  all("/adamw/clip", {-1});
+  all("/accumulate", {0, -1, 1.5, 1e12, UINT64_MAX});
+  all("/ema", {-0.1, 1});
+  for (const char* rate : {"/dropout/embedding", "/dropout/attention", "/dropout/residual"})
+    all(rate, {-0.1, 1});
+  all("/recompute", {1});
+  all("/schedule/peak", {0, -1});
+  all("/schedule/steps", {0, -1, 2.5, INT64_MAX});
+  all("/schedule/warmup", {-1, 12345678902});
+  all("/schedule/last", {-0.1, 1.1});
+  expect("/schedule/shape", 0, "shape");
+  all("/rows", {0, -1, 1e10, 0.5});
+  all("/begun", {-0.1, 1.1});
+  all("/seed", {-1, 0.5});
+  all("/validation", {-0.1, 1});
+  all("/sources/0/weight", {0, -1});
+  expect("/sources/0/file", 3, "file");
+  expect("/sources", "a.txt", "sources");
+  for (const char* pointer :
+       {"/rate", "/adamw/rate", "/dropout/mlp", "/schedule/shapes", "/sources/1/share"})
+    expect(pointer, 1, std::string(pointer).substr(std::string(pointer).rfind('/') + 1));
+}
+
 TEST(TrainingSettings, Presets) {
   EXPECT_THAT(preset_names(), ElementsAre("tiny", "atlas", "gpt2-small"));
   for (const std::string& name : preset_names()) {

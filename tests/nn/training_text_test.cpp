@@ -128,6 +128,21 @@ TEST(TrainingText, ReadsTokens) {
               AllOf(HasSubstr("b.jsonl, line 3"), HasSubstr("no token 267; its ids are 0 to 266")));
 }
 
+TEST(TrainingText, WithoutATokenizerTakesIdsOfTheModel) {
+  Texts t(0);
+  t.settings.model.vocabulary = 300;
+  t.add("a.jsonl", "{\"tokens\": [0, 299, 5]}\n");
+  prepare_text(t.settings, std::nullopt, t.data());
+  EXPECT_EQ(document(t.training(), 0), (std::vector<int>{0, 299, 5}));
+  t.add("b.jsonl", "{\"tokens\": [1, 300]}\n");
+  EXPECT_ERROR(TokenError, "b.jsonl, line 1: the model has no token 300; its ids are 0 to 299",
+               prepare_text(t.settings, std::nullopt, t.data()));
+  t.settings.sources.pop_back();
+  t.add("c.jsonl", "{\"tokens\": [1]}\n{\"text\": \"the\"}\n");
+  EXPECT_ERROR(FileError, "c.jsonl, line 2: this is text, and the model has no tokenizer",
+               prepare_text(t.settings, std::nullopt, t.data()));
+}
+
 TEST(TrainingText, RefusesTextsThatAreNone) {
   Texts t;
   t.add("a.txt", "some text");
@@ -152,6 +167,33 @@ TEST(TrainingText, ReplacesWhatWasThere) {
   t.settings.sources.pop_back();
   t.prepare();
   EXPECT_ERROR(FileError, source_name(1), t.training(1));
+}
+
+// What is not a text of a run is somebody's own.
+TEST(TrainingText, RemovesNothingElse) {
+  Texts t;
+  t.add("a.txt", "first");
+  t.prepare();
+  write_text(t.data() / "source-0-00000.safetensors.tmp.12-0123abcd", "left by a kill");
+  t.prepare();
+  EXPECT_FALSE(std::filesystem::exists(t.data() / "source-0-00000.safetensors.tmp.12-0123abcd"));
+  for (const char* name : {"notes.txt", "source-0.safetensors", "source-x-00000.safetensors",
+                           "validation-00000.safetensors.mine"}) {
+    write_text(t.data() / name, "mine");
+    EXPECT_THAT(
+        message_of<FileError>([&] { t.prepare(); }),
+        AllOf(HasSubstr("run/data' holds"), HasSubstr(name), HasSubstr("move it elsewhere")));
+    EXPECT_EQ(t.training().documents(), 1);
+    std::filesystem::remove(t.data() / name);
+  }
+  std::filesystem::create_directories(t.data() / "source-1-00000.safetensors");
+  EXPECT_ERROR(FileError, "holds 'source-1-00000.safetensors'", t.prepare());
+  const test::TemporaryFolder elsewhere;
+  std::filesystem::rename(t.data(), elsewhere / "data");
+  std::filesystem::remove_all(elsewhere / "data/source-1-00000.safetensors");
+  std::filesystem::create_directory_symlink(elsewhere / "data", t.data());
+  EXPECT_ERROR(FileError, "is a symbolic link", t.prepare());
+  EXPECT_EQ(t.training().documents(), 1);
 }
 
 TEST(TrainingText, NeedsAFolder) {

@@ -1,0 +1,11 @@
+// Standard output whose reader has gone, as in `vitrine info --sites | head -1`.
+#pragma once
+
+#include <exception>
+
+namespace vitrine::app {
+
+// Thrown by write_stdout: nothing more is wanted, and nothing is wrong.
+class ReaderGone : public std::exception {};
+
+}  // namespace vitrine::app
