@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "nn/utf8.h"
+#include "tensor/run_folder.h"
 
 namespace vitrine::app {
 namespace {
