@@ -143,6 +143,7 @@ void verb_sae_eval(const Arguments& arguments) {
     }
   } else {
     const nn::Model model = common.load();
+    require_fits(sae, model);
     note_its_model(sae, activations.prepends_bos(), common.gauge);
     found = sae::evaluate(model, sae, activations.spec(model, {}, common.seed), spec);
     if (!found.fidelity)

@@ -357,6 +357,7 @@ void verb_sae_features(const Arguments& arguments) {
   if (o.position >= 0 && !o.prompt.given()) line.fail("--pos is about a prompt; give --prompt too");
   const nn::Model model = o.common.load();
   const sae::Sae sae = load_sae(o.sae, o.common.model);
+  if (o.prompt.given() || !o.corpus.empty()) require_fits(sae, model);
   note_its_model(sae, o.prompt.prepends_bos(), o.common.gauge);
   for (const std::int64_t j : o.features) {
     if (j < 0 || j >= sae.config.d_sae)
