@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <set>
 
+#include "autograd/gradient.h"
 #include "nn/find_model.h"
 #include "nn/saved_json.h"
+#include "tensor/error.h"
 #include "tensor/json_text.h"
 #include "tensor/nearest.h"
 
@@ -402,6 +404,18 @@ void note_its_model(const sae::Sae& sae, bool prepends_bos, const std::string& g
     const auto wanted = loading->find(name);
     if (wanted != loading->end() && *wanted == true && !given)
       log(fmt::format("note: this SAE was trained on a model with {}; --gauge {} makes the same activations", name, name));
+  }
+}
+
+void require_fits(const sae::Sae& sae, const nn::Model& model) {
+  const std::string& site = sae::trained_site(sae);
+  const Graph graph = model.build(nn::Model::Uniform{1, 1});
+  sae::check_site(sae, graph, site);
+  Builder b(expand_sites(graph, {site}));
+  try {
+    (void)sae::what_is_read(sae.config, sae.name, b.at(Site{site}));
+  } catch (const ShapeError& error) {
+    throw CheckpointError(fmt::format("{}; is it another model's?", error.what()));
   }
 }
 

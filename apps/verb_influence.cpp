@@ -140,8 +140,10 @@ void verb_influence(const Arguments& arguments) {
   const nn::Model model = common.load();
   const sae::Sae source = load_sae(source_name, common.model),
                  target = load_sae(target_name, common.model);
-  for (const sae::Sae* sae : {&source, &target})
+  for (const sae::Sae* sae : {&source, &target}) {
+    require_fits(*sae, model);
     note_its_model(*sae, prompt.prepends_bos(), common.gauge);
+  }
   const nn::Tokens tokens = prompt.tokens(model);
   const sae::Influence found = sae::influence(model, source, target, tokens, spec);
   const Json targets = as_json(found);

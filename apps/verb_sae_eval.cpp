@@ -143,6 +143,7 @@ void verb_sae_eval(const Arguments& arguments) {
     }
   } else {
     const nn::Model model = common.load();
+    require_fits(sae, model);
     note_its_model(sae, activations.prepends_bos(), common.gauge);
     note_bare_lines(model, activations.prepends_bos(), common.quiet);
     found = sae::evaluate(model, sae, activations.spec(model, {}, common.seed), spec);

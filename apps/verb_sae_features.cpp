@@ -357,6 +357,7 @@ void verb_sae_features(const Arguments& arguments) {
   if (o.position >= 0 && !o.prompt.given()) line.fail("--pos is about a prompt; give --prompt too");
   const nn::Model model = o.common.load();
   const sae::Sae sae = load_sae(o.sae, o.common.model);
+  if (o.prompt.given() || !o.corpus.empty()) require_fits(sae, model);
   const nn::Tokenizer* tokenizer = tokenizer_of(model);
   const bool by_tokenizer =
       o.prompt.by_text() && tokenizer != nullptr && !tokenizer->first().empty();

@@ -337,6 +337,19 @@ TEST_F(SaeVerbs, WhatIsWrongIsSaid) {
                  3, "there is no token in it");
   expect_failure({"sae", "eval", "--sae", folder_ / "nothing", "--data", folder_ / "text.jsonl"}, 3,
                  "those that came with the model are blocks.1.hook_mlp_out, blocks.4.hook_mlp_out");
+  const std::string other =
+      (std::filesystem::path(VITRINE_DEFAULT_MODEL) / "sae/blocks.1.hook_mlp_out").string();
+  const std::string another =
+      "reads values of width 256 (it was trained at blocks.1.hook_mlp_out), not [1, 48]; is it "
+      "another model's?";
+  expect_failure(
+      {"sae", "eval", "--sae", other, "--model", model, "--data", folder_ / "text.jsonl"}, 3,
+      another);
+  expect_failure({"sae", "features", "--sae", other, "--model", model, "--tokens", "1,2"}, 3,
+                 another);
+  expect_failure({"influence", "--source-sae", other, "--target-sae", sae, "--model", model,
+                  "--tokens", "1,2"},
+                 3, another);
   expect_failure({"sae", "what"}, 2, "there is no 'sae what'");
   expect_failure({"sae"}, 2, "say what to do");
 
