@@ -25,7 +25,10 @@ void for_each_wanted(const Model& model, const std::filesystem::path& file, bool
       throw TokenError(fmt::format(
           "{}, line {}: this is text, and {}; give a .jsonl file with {{\"tokens\": [1, 2, 3]}} a "
           "line",
-          file.string(), document.line, model.why_no_tokenizer()));
+          file.string(), document.line,
+          model.has_tokenizer_fault()
+              ? model.why_no_tokenizer()
+              : "the model has no tokenizer (tokenizer.json, or vocab.json and merges.txt)"));
     }
     const Tokens tokens = tokens_of(model, document, special);
     for (const int id : tokens) {
