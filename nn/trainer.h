@@ -51,6 +51,7 @@ class Trainer {
   // it.
   bool texts_known() const { return texts_known_; }
   bool has_tokenizer() const { return tokenizer_.has_value(); }
+  const Tokenizer& tokenizer() const { return tokenizer_.value(); }  // there must be one
   const TokenizedText& validation() const { return validation_; }
   std::int64_t training_tokens() const { return stream_.tokens(); }  // of all sources, once through
 
