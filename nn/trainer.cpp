@@ -216,6 +216,8 @@ Trainer Trainer::begin(const TrainingSettings& settings, const MaybeTokenizer& t
   check_settings(settings);
   check_tokenizer(tokenizer, settings.model, from != nullptr);
   require_own_files(folder);
+  // It would be taken for the run's.
+  if (!tokenizer) require_absent(folder, {"tokenizer.json", "vocab.json", "merges.txt"});
   texts_in(folder / kData);  // before hours of reading: they will be replaced
   prepare_text(settings, tokenizer, folder / kNewData, progress);
   std::string texts =

@@ -68,7 +68,9 @@ TrainingSettings read_settings(const SavedJson& json, const std::string& where) 
   s.initializer_range = positive(json.at("initializer_range"));
   s.rules = read_rules(json);
   s.schedule = read_schedule(json.at("schedule"));
-  s.rows = json.at("rows").whole(1, std::numeric_limits<std::int32_t>::max());
+  s.rows = json.at("rows").whole(1);
+  if (s.rows > std::numeric_limits<std::int32_t>::max())
+    json.at("rows").reject("a batch of so many tokens cannot be");
   s.begun = json.at("begun").number(0, 1);
   s.seed = json.at("seed").seed();
   for (const SavedJson& t : json.at("sources").list()) {

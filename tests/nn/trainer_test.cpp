@@ -220,6 +220,8 @@ TEST(Trainer, NeedsNoTokenizer) {
     const Model model = load_gpt2(run.out().string(), {.threads = 1});
     EXPECT_FALSE(model.has_tokenizer());
     EXPECT_EQ(model.config(), run.settings.model);
+    write_text(run.out("whole") / "vocab.json", "{}");
+    EXPECT_ERROR(FileError, "vocab.json' is of something else", begin("whole"));
   }
 }
 
