@@ -250,6 +250,11 @@ void Plan::Program::note_uses_of_leaves() {
 // ---- compile ----------------------------------------------------------------------------------
 Plan compile(const Graph& graph, const Fetch& wanted, const Updates& updates) {
   auto program = std::make_shared<Plan::Program>();
+  for (const Node& n : graph.nodes()) {
+    const auto* leaf = std::get_if<LeafName>(&n.attributes);
+    if (leaf != nullptr && n.op->name != "parameter") program->inputs.push_back(leaf->name);
+  }
+  std::sort(program->inputs.begin(), program->inputs.end());
   program->graph = expand_sites(graph, wanted_sites(graph, wanted));
   if (auto narrowed = narrow_columns(program->graph, ids_of(program->graph, wanted, updates))) {
     program->graph = std::move(narrowed->graph);

@@ -2,6 +2,7 @@
 #include "autograd/plan.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <chrono>
@@ -13,6 +14,7 @@
 #include "tensor/error.h"
 #include "tensor/gemm.h"
 #include "tensor/kernels.h"
+#include "tensor/nearest.h"
 
 namespace vitrine {
 
@@ -36,6 +38,17 @@ void add_times(Timing& timing, const std::vector<std::int64_t>& spent) {
     timing.steps[i] += spent[2 * i];
     timing.products[i] += spent[2 * i + 1];
     timing.nanoseconds += spent[2 * i];
+  }
+}
+
+// A feed that the graph has no input for has a wrong name. The tables of a batch are fed together,
+// and each graph reads some of them.
+void check_names(const Feeds& feeds, const std::vector<std::string>& inputs) {
+  for (const auto& [name, tensor] : feeds) {
+    const bool table = name.starts_with("rows.") || name.starts_with("next.");
+    if (table || std::binary_search(inputs.begin(), inputs.end(), name)) continue;
+    throw GraphError(fmt::format("the graph has no input '{}'{}; its inputs are {}", name,
+                                 did_you_mean(nearest(name, inputs)), fmt::join(inputs, ", ")));
   }
 }
 
@@ -193,6 +206,7 @@ Results Plan::run(const Feeds& feeds, const Parameters& parameters,
                   const RunOptions& options) const {
   if (program_ == nullptr) throw GraphError("this Plan is empty: compile a graph first");
   const Program& p = *program_;
+  check_names(feeds, p.inputs);
   const std::vector<Tensor> fed = bind_leaves(p.feeds, p.feed_written, feeds, "input"),
                             weights = bind_leaves(p.parameters, p.parameter_written, parameters,
                                                   "parameter");
@@ -331,6 +345,15 @@ Results Plan::run(const Feeds& feeds, const Parameters& parameters,
     }
   }
   return results;
+}
+
+Feeds Plan::taken(const Feeds& feeds) const {
+  Feeds some;
+  for (const auto& [name, tensor] : feeds) {
+    if (std::binary_search(program_->inputs.begin(), program_->inputs.end(), name))
+      some.emplace(name, tensor);
+  }
+  return some;
 }
 
 const Plan::Stats& Plan::stats() const { return program_->stats; }

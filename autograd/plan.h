@@ -108,9 +108,13 @@ class Plan {
  public:
   Plan() = default;
   // const and re-entrant: each run has its own arena. Throws GraphError for a feed or parameter
-  // that is missing or of another type, naming it and what was expected.
+  // that is missing or of another type, naming it and what was expected, and for a feed that the
+  // graph has no input for (see taken), but for tables of a batch (rows.*, next.*).
   Results run(const Feeds& feeds, const Parameters& parameters,
               const RunOptions& options = {}) const;
+
+  // Those of the feeds that the graph has inputs for: one set may serve several plans.
+  Feeds taken(const Feeds& feeds) const;
 
   // Ops, bytes, FLOPs, what was removed and why; after a run also where the time went, per kind of
   // op (the mean of this plan's runs), and how much of it inside matrix products.

@@ -64,6 +64,8 @@ struct Plan::Program {
   std::vector<Copy> copies;                           // updates that could not be made in place
   std::vector<bool> feed_written, parameter_written;  // leaves that a run writes
   std::vector<NamedLeaf> feeds, parameters;
+  std::vector<std::string>
+      inputs;  // of the graph as it was given, sorted, those that no step reads too
   std::vector<Tensor> constants;
   std::vector<Type> result_buffers;  // one owned tensor each, flat
   std::vector<NamedResult> results;

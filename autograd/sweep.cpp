@@ -106,7 +106,7 @@ Results run_pass(BaseRun& base, const LiftedProgram& program, const Plan& plan, 
                  const Parameters& parameters, const SweepOptions& options, int first, int count,
                  int total) {
   base.want(program.base);
-  Feeds all = feeds;
+  Feeds all = plan.taken(feeds);
   for (const auto& [name, value] : program.feeds) all[name] = value;
   for (const NodeId id : program.base) all[base_name(id)] = base.value(id);
   RunOptions run{.pool = options.pool, .cancel = options.cancel};

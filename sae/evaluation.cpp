@@ -225,7 +225,8 @@ class FidelityMeter {
 
  private:
   Results run(const Graph& graph, const Feeds& feeds, const Fetch& wanted) const {
-    return compile(graph, wanted).run(feeds, parameters_, {.pool = &model_.pool()});
+    const Plan plan = compile(graph, wanted);
+    return plan.run(plan.taken(feeds), parameters_, {.pool = &model_.pool()});
   }
 
   // For each row that counts another one, in an order drawn for this batch.

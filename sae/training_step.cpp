@@ -151,7 +151,8 @@ TrainingStep::Ran TrainingStep::run(const Batch& batch, ThreadPool& pool, const 
     std::erase_if(bound_, [](const auto& entry) { return entry.first.starts_with("sum."); });
     feeds["x"] = batch.x;
     if (rules_.transcoder) feeds["y"] = batch.y;
-    const Results r = plan(view, true).run(feeds, bound_, options);
+    const Plan step = plan(view, true);
+    const Results r = step.run(step.taken(feeds), bound_, options);
     add_part(o, r, samples);
     o.grad_norm = r.scalar("grad_norm");
     ran.fires = r.raw("fires");
@@ -168,15 +169,18 @@ TrainingStep::Ran TrainingStep::run(const Batch& batch, ThreadPool& pool, const 
   for (std::int64_t begin = 0; begin < rules_.batch; begin += rows) {
     feeds["x"] = batch.x.slice(0, begin, begin + rows);
     if (rules_.transcoder) feeds["y"] = batch.y.slice(0, begin, begin + rows);
-    const Results r = plan(view, begin == 0).run(feeds, bound_, options);
+    const Plan step = plan(view, begin == 0);
+    const Results r = step.run(step.taken(feeds), bound_, options);
     add_part(o, r, samples);
     const Tensor some = r.raw("fires");
     for (std::int64_t j = 0; j < rules_.d_sae; ++j)
       ran.fires.data<float>()[j] += some.data<float>()[j];
     copy_into(r.raw("errors"), ran.errors.slice(0, begin, begin + rows));
   }
-  o.grad_norm = std::isfinite(o.loss) ? apply_plan().run(feeds, bound_, options).scalar("grad_norm")
-                                      : std::numeric_limits<double>::quiet_NaN();
+  o.grad_norm = std::numeric_limits<double>::quiet_NaN();
+  if (!std::isfinite(o.loss)) return ran;
+  const Plan apply = apply_plan();
+  o.grad_norm = apply.run(apply.taken(feeds), bound_, options).scalar("grad_norm");
   return ran;
 }
 
@@ -345,7 +349,7 @@ TrainingStep::Gradients TrainingStep::gradients(const Batch& batch, ThreadPool& 
     feeds["y"] = batch.y;
     feeds["y.weight"] = Tensor::scalar<float>(static_cast<float>(1 / total_variance(batch.y)));
   }
-  const Results r = p.run(feeds, bound_, {.pool = &pool});
+  const Results r = p.run(p.taken(feeds), bound_, {.pool = &pool});
   Gradients out;
   add_part(out.outcome, r, static_cast<double>(rules_.batch));
   for (const auto& [name, shape] : trained_shapes(rules_))

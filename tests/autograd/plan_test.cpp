@@ -39,6 +39,25 @@ TEST(Plan, GivesBackAFedViewAsItIs) {
   EXPECT_EQ(r["half"].to_vector<float>(), (std::vector<float>{3}));
 }
 
+TEST(Plan, AFeedThatIsNoInputIsNamed) {
+  Builder b;
+  const Value x = b.input("tokens", f32({2})), w = b.parameter("w", f32({2}));
+  b.output("y", x * 2.0);
+  b.output("z", b.input("other", f32({2})) + w);
+  const Plan plan = compile(std::move(b).finish(), fetch(value("y")));
+  const Tensor two = numbers({2});
+  EXPECT_ERROR(
+      GraphError,
+      "the graph has no input 'tokns' (did you mean tokens?); its inputs are other, tokens",
+      plan.run({{"tokens", two}, {"tokns", two}}, {}));
+  EXPECT_ERROR(GraphError, "did you mean tokens?", plan.run({{"tokns", two}}, {}));
+  EXPECT_ERROR(GraphError, "the graph has no input 'w'",
+               plan.run({{"tokens", two}, {"w", two}}, {}));
+  // Inputs that nothing wanted reads, parameters, and tables that other graphs of a batch read.
+  plan.run({{"tokens", two}, {"other", two}}, {{"w", two}, {"v", two}});
+  plan.run({{"tokens", two}, {"rows.last", two}, {"next.token", two}}, {});
+}
+
 // The entries of a LayerNorm of one row are features: none can be left out.
 TEST(Plan, ALayerNormOfOneRowIsNotNarrowed) {
   Builder b;

@@ -123,13 +123,13 @@ TEST(SparseProducts, GradientsOfColumns) {
   EXPECT_EQ(plan.stats().sparse_products, 1);
   Feeds f = feeds();
   f["v"] = Tensor::of<double>({2, kOut}, {1, -2, 0.5, 3, 0.25, -1});
-  const std::vector<double> slope = plan.run(f, {}).grad("x").to_vector<double>();
+  const std::vector<double> slope = plan.run(plan.taken(f), {}).grad("x").to_vector<double>();
   for (std::size_t i = 0; i < slope.size(); ++i) {
     const auto energy = [&](double step) {
       Feeds moved = f;
       moved["x"] = f["x"].clone();
       moved["x"].data<double>()[i] += step;
-      return plan.run(moved, {}).scalar("energy");
+      return plan.run(plan.taken(moved), {}).scalar("energy");
     };
     EXPECT_NEAR((energy(1e-5) - energy(-1e-5)) / 2e-5, slope[i],
                 1e-6 * std::max(1.0, std::abs(slope[i])));
