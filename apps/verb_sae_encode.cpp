@@ -215,7 +215,8 @@ void verb_sae_encode(const Arguments& arguments) {
   line.option("--activations", file, "FILE", "a safetensors file")->required();
   line.option("--tensor", tensor, "NAME", "of the activations in it")->required();
   line.flag("--sparse", sparse, "write only the features that are not 0, by row");
-  common.add_to(line, "the safetensors file to write, all or nothing (required)");
+  common.add_to(line, "the safetensors file to write, all or nothing (required)",
+                CommonOptions::Out::tensors);
   if (!line.parse()) return;
   if (common.out.empty() || common.out == "-")
     line.fail("features go to a file; give --out FILE.safetensors");
