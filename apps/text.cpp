@@ -109,7 +109,7 @@ std::string bar(double fraction, int width) {
 }
 
 std::string percent(double fraction) {
-  return fraction < 0.00005 ? "<0.01%" : fmt::format("{:.2f}%", 100 * fraction);
+  return fraction > 0 && fraction < 0.00005 ? "<0.01%" : fmt::format("{:.2f}%", 100 * fraction);
 }
 
 std::string byte_size(std::int64_t bytes) {

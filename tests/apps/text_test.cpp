@@ -60,6 +60,7 @@ TEST(Text, BarsGrowInEighths) {
 TEST(Text, NumbersForPeople) {
   EXPECT_EQ(percent(0.97994), "97.99%");
   EXPECT_EQ(percent(0.00001), "<0.01%");
+  EXPECT_EQ(percent(0), "0.00%");  // exactly none
   EXPECT_EQ(percent(1), "100.00%");
   EXPECT_EQ(byte_size(999), "999 B");
   EXPECT_EQ(byte_size(18'020'352), "18.0 MB");
