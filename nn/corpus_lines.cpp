@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <system_error>
+
 #include "nn/documents.h"
 #include "tensor/error.h"
 #include "tensor/file.h"
@@ -14,10 +16,24 @@ Tokens tokens_of(const Model& model, const Document& document, bool special) {
   return model.tokenizer().encode(document.text, special ? Special::as_tokens : Special::as_text);
 }
 
+// A pipe is empty when it is read for the second time.
+void require_rereadable(const std::filesystem::path& file) {
+  std::error_code error;
+  const std::filesystem::file_status status = std::filesystem::status(file, error);
+  if (error || !std::filesystem::exists(status) || std::filesystem::is_regular_file(status) ||
+      std::filesystem::is_directory(status))
+    return;  // what is wrong with the others is said where they are read
+  throw FileError(fmt::format(
+      "{}: this is no ordinary file (a pipe, perhaps), and the text is read more than once; write "
+      "it to a file, and give that",
+      file.string()));
+}
+
 using Visit = std::function<void(const CorpusLine&)>;
 
 void for_each_wanted(const Model& model, const std::filesystem::path& file, bool special,
                      const std::function<bool(std::int64_t)>& wanted, const Visit& visit) {
+  require_rereadable(file);
   const auto total = static_cast<std::int64_t>(map_file(file).bytes.size());
   for_each_document(file, Split::line, [&](const Document& document) {
     if (!wanted(document.line)) return;

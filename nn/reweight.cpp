@@ -204,6 +204,11 @@ Gauge parse_gauge(std::string_view text) {
     if (!known) {
       std::vector<std::string_view> names;
       for (const Rewrite& r : kRewrites) names.push_back(r.name);
+      if (word == "raw" || word == "processed") {
+        throw Error(ErrorKind::usage,
+                    fmt::format("there is no gauge '{}': '{}' stands alone; a list is of {}", text,
+                                word, fmt::join(names, ", ")));
+      }
       throw Error(ErrorKind::usage,
                   fmt::format("there is no gauge '{}'; there are raw, processed (all of these), "
                               "or some of {}, separated by commas",

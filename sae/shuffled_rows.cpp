@@ -28,6 +28,12 @@ struct ShuffledRows::Memory {
       throw SaveError(
           fmt::format("{}: a buffer of {} bytes cannot be {}: {}", file.string(), size, what, why));
     };
+    if (descriptor < 0 && errno == EEXIST) {
+      throw FileError(fmt::format(
+          "{}: there is a file of this name already, and the buffer takes the place of none; name one "
+          "that is not there",
+          file.string()));
+    }
     if (descriptor < 0) fail("made");
     if (const int error = ::posix_fallocate(descriptor, 0, static_cast<off_t>(size)); error != 0) {
       errno = error;

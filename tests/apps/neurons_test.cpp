@@ -344,5 +344,13 @@ TEST_F(NeuronsOfText, Mistakes) {
   fails(3, command() + Words{"--checkpoint", file_}, "text.txt");
 }
 
+// A pipe is empty when it is read again.
+TEST_F(NeuronsOfText, APipeIsToldFromAnEmptyFile) {
+  const Outcome o =
+      shell("echo The capital of Texas is Austin. | vitrine neurons --corpus /dev/stdin --quiet");
+  EXPECT_EQ(o.exit, 3);
+  EXPECT_THAT(o.err, HasSubstr("this is no ordinary file"));
+}
+
 }  // namespace
 }  // namespace vitrine::test

@@ -212,8 +212,9 @@ TEST_F(SaeVerbs, FilesOfOthersAreLeftAlone) {
   fs::create_symlink(folder_ / "thesis.txt", folder_ / "link");
   for (const char* name : {"thesis.txt", "link"}) {
     const Outcome o = vitrine(train("x", {"--vectors", "256", "--buffer-file", folder_ / name}));
-    EXPECT_NE(o.exit, 0);
+    EXPECT_EQ(o.exit, 3);
     EXPECT_NE(o.err.find(name), std::string::npos) << o.err;
+    EXPECT_NE(o.err.find("there is a file of this name already"), std::string::npos) << o.err;
     EXPECT_EQ(text_of(folder_ / "thesis.txt"), "my thesis");
   }
   run(train("run", {"--vectors", "512", "--stop-after", "1", "--buffer-file", folder_ / "buffer"}));
