@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <span>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -18,17 +19,6 @@ namespace vitrine::app {
 namespace {
 
 std::string reason(int error) { return std::generic_category().message(error); }
-
-// 0, or the error.
-int write_fully(int descriptor, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t written = ::write(descriptor, text.data(), text.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return errno;
-    text.remove_prefix(static_cast<std::size_t>(written));
-  }
-  return 0;
-}
 
 }  // namespace
 
@@ -52,7 +42,7 @@ void LogFile::write(std::string_view line) {
   if (descriptor_ < 0) return;
   struct stat before {};
   if (::fstat(descriptor_, &before) != 0) return complain(reason(errno));
-  const int error = write_fully(descriptor_, line);
+  const int error = write_fully(descriptor_, std::as_bytes(std::span(line)));
   if (error == 0) return;
   [[maybe_unused]] const int cut = ::ftruncate(descriptor_, before.st_size);
   complain(reason(error));

@@ -432,11 +432,7 @@ nn::Tokens parse_token_list(const CommandLine& line, std::string_view option,
   nn::Tokens ids;
   constexpr std::string_view kSpace = " \t\r\n";
   if (list.find_first_not_of(kSpace) == std::string_view::npos) return ids;
-  for (std::size_t begin = 0; begin <= list.size();) {
-    const std::size_t end = std::min(list.find(',', begin), list.size());
-    std::string_view item = list.substr(begin, end - begin);
-    item.remove_prefix(std::min(item.find_first_not_of(kSpace), item.size()));
-    item = item.substr(0, item.find_last_not_of(kSpace) + 1);
+  for (const std::string& item : items_of(list)) {
     int id = 0;
     const auto [stop, error] = std::from_chars(item.data(), item.data() + item.size(), id);
     if (error != std::errc() || stop != item.data() + item.size()) {
@@ -446,7 +442,6 @@ nn::Tokens parse_token_list(const CommandLine& line, std::string_view option,
                       option, ids.size() + 1, item));
     }
     ids.push_back(id);
-    begin = end + 1;
   }
   return ids;
 }

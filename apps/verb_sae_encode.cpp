@@ -12,6 +12,7 @@
 #include "apps/sae_options.h"
 #include "apps/verbs.h"
 #include "tensor/error.h"
+#include "tensor/file.h"
 #include "tensor/nearest.h"
 #include "tensor/safetensors.h"
 #include "tensor/safetensors_stream.h"
@@ -32,7 +33,7 @@ class Scratch {
     const fs::path folder = beside ? output.parent_path() : fs::temp_directory_path(error);
     std::string name = ((folder.empty() ? fs::path(".") : folder) / ".vitrine-XXXXXX").string();
     descriptor_ = ::mkstemp(name.data());
-    if (descriptor_ < 0) fail();
+    if (descriptor_ < 0) fail(errno);
     ::unlink(name.c_str());
   }
   ~Scratch() { ::close(descriptor_); }
@@ -40,12 +41,7 @@ class Scratch {
   Scratch& operator=(const Scratch&) = delete;
 
   void add(std::span<const std::byte> bytes) {
-    while (!bytes.empty()) {
-      const ::ssize_t n = ::write(descriptor_, bytes.data(), bytes.size());
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) fail();
-      bytes = bytes.subspan(static_cast<std::size_t>(n));
-    }
+    if (const int error = write_fully(descriptor_, bytes); error != 0) fail(error);
   }
   void copy_to(const Sink& sink) {
     std::vector<std::byte> piece(1 << 20);
@@ -53,7 +49,7 @@ class Scratch {
     for (;;) {
       const ::ssize_t n = ::pread(descriptor_, piece.data(), piece.size(), at);
       if (n < 0 && errno == EINTR) continue;
-      if (n < 0) fail();
+      if (n < 0) fail(errno);
       if (n == 0) return;
       sink(std::span(piece).first(static_cast<std::size_t>(n)));
       at += n;
@@ -61,9 +57,9 @@ class Scratch {
   }
 
  private:
-  [[noreturn]] void fail() const {
+  [[noreturn]] void fail(int error) const {
     throw SaveError(fmt::format("cannot write '{}': the scratch file beside it: {}", output_,
-                                std::strerror(errno)));
+                                std::strerror(error)));
   }
   int descriptor_ = -1;
   std::string output_;

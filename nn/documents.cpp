@@ -133,11 +133,7 @@ class LineParser : public nlohmann::json_sax<Json> {
 
   bool parse_error(std::size_t position, const std::string&,
                    const nlohmann::detail::exception& error) override {
-    std::string what = json_mistake(error);  // "parse error at line 1, column 9: " of this line
-    if (const auto place = what.find(": ");
-        what.starts_with("parse error at ") && place != what.npos) {
-      what.erase(0, place + 2);
-    }
+    const std::string what = json_mistake_alone(error);
     const bool not_utf8 = what.find("UTF-8") != what.npos;
     fail(fmt::format("not valid JSON at byte {} of the line: {}; {}", position, what,
                      not_utf8 ? "JSON must be UTF-8: convert the file, or give it as plain text "

@@ -20,8 +20,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kEndOfText = "<|endoftext|>";
-
 // The items with commas between, each on a line of its own after `indent`.
 std::string joined(const std::vector<std::string>& items, std::string_view indent) {
   std::string text;

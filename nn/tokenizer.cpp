@@ -270,7 +270,7 @@ std::optional<int> Tokenizer::find(std::string_view bytes) const {
 }
 
 std::optional<int> Tokenizer::end_of_text() const {
-  const auto id = added_ids_.find(std::string_view("<|endoftext|>"));
+  const auto id = added_ids_.find(kEndOfText);
   return id == added_ids_.end() ? std::nullopt : std::optional(id->second);
 }
 

@@ -45,6 +45,9 @@ struct Vocabulary {
   std::vector<int> first;      // put before every prompt: a beginning-of-text token, or nothing
 };
 
+// What GPT-2 was trained to see between texts.
+inline constexpr std::string_view kEndOfText = "<|endoftext|>";
+
 // What encode makes of the text of an added token that occurs in the input.
 enum class Special {
   as_text,    // plain bytes: input from strangers cannot end the text

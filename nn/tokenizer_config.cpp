@@ -26,7 +26,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kEndOfText = "<|endoftext|>";
 // In the order in which those that are new get their ids.
 constexpr const char* kRoles[] = {"bos_token", "eos_token", "unk_token", "sep_token",
                                   "pad_token", "cls_token", "mask_token"};
@@ -203,7 +202,7 @@ class ConfigReader {
     if (beside_json_ && type != "GPT2Tokenizer" && type != "GPT2TokenizerFast") return;
     for (const char* role : {"bos_token", "eos_token", "unk_token"}) {
       roles_.try_emplace(
-          role, NamedToken{{kNoId, kEndOfText},
+          role, NamedToken{{kNoId, std::string(kEndOfText)},
                            fmt::format("{}: {}, which is not given", folder_.string(), role),
                            true});
     }

@@ -321,8 +321,8 @@ Tokenizer Tokenizer::parse(std::string_view vocab_json, std::string_view merges_
   const std::string vocab_file = in_folder(name, "vocab.json");
   const Json vocab = parse_json(vocab_json, vocab_file);
   expect_object(vocab, vocab_file);
-  const std::string end_of_text = "<|endoftext|>";
-  if (vocab.contains(end_of_text)) config.tokens.push_back({{kNoId, end_of_text}, vocab_file});
+  if (vocab.contains(kEndOfText))
+    config.tokens.push_back({{kNoId, std::string(kEndOfText)}, vocab_file});
   return {read_vocabulary_and_merges(vocab, merges_txt, name, config), name};
 }
 

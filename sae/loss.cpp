@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "autograd/ops.h"
+#include "sae/sae.h"
 
 namespace vitrine::sae {
 
@@ -104,10 +105,6 @@ class Emission {
  private:
   const Value& w(const char* name) const { return weights_.at(name); }
   Value number(double x) { return b_.scalar(x, DType::f32); }
-
-  // A transcoder's decoder begins at 0, where a norm has no gradient; 0 is taken for it, as PyTorch
-  // does. A row of zeros is not divided by 0.
-  Value safe_sqrt(const Value& squares) { return sqrt(maximum(squares, number(1e-30))); }
 
   void normalise() {
     const auto width = static_cast<double>(r_.d_in);

@@ -140,12 +140,17 @@ class Import {
         file_.file(), fmt::join(file_.names(), ", ")));
   }
 
-  // Neither says what the activation is: k, or a threshold for each feature.
-  void plain(const char* encoder_bias, const char* decoder_bias) {
+  // Those of two torch.nn.Linear, whose matrices are [out, in].
+  void linear_weights(const char* encoder_bias, const char* decoder_bias) {
     sae_.weights = {{"W_enc", taken_transposed("encoder.weight")},
                     {"W_dec", taken_transposed("decoder.weight")},
                     {"b_enc", take(encoder_bias)},
                     {"b_dec", take(decoder_bias)}};
+  }
+
+  // Neither says what the activation is: k, or a threshold for each feature.
+  void plain(const char* encoder_bias, const char* decoder_bias) {
+    linear_weights(encoder_bias, decoder_bias);
     if (has("threshold") && given_k_ == 0) {
       sae_.config.architecture = Architecture::jumprelu;
       sae_.weights["threshold"] = take("threshold");
@@ -301,10 +306,7 @@ class Import {
 
   void top_or_batch(const std::string& found) {
     const std::int64_t k = trained_k();
-    sae_.weights = {{"W_enc", taken_transposed("encoder.weight")},
-                    {"W_dec", taken_transposed("decoder.weight")},
-                    {"b_enc", take("encoder.bias")},
-                    {"b_dec", take("b_dec")}};
+    linear_weights("encoder.bias", "b_dec");
     if (found == "BatchTopKSAE") return threshold_for_all();
     if (has("threshold"))
       take("threshold");  // for another way of choosing, which is not the default

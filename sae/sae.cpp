@@ -95,12 +95,11 @@ Value joined(const Value& x, std::int64_t width) {
   return reshape(x, shape);
 }
 
-// A norm has no gradient at 0; 0 is taken for it, as PyTorch does, and 0 / 0 is 0.
+}  // namespace
+
 Value safe_sqrt(const Value& squares) {
   return sqrt(maximum(squares, squares.builder().scalar(1e-30, squares.dtype())));
 }
-
-}  // namespace
 
 Value what_is_read(const Config& c, const std::string& name, const Value& site) {
   const std::string at = c.hook_name.empty() ? "" : " (it was trained at " + c.hook_name + ")";

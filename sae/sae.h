@@ -84,6 +84,8 @@ Value what_is_read(const Config& config, const std::string& name, const Value& s
 // The site's value with y [.., width] in place of what is read; of an SAE of one head, the other
 // heads stay.
 Value written_back(const Config& config, const Value& site, const Value& y);
+// A norm has no gradient at 0; 0 is taken for it, as PyTorch does, and 0 / 0 is 0.
+Value safe_sqrt(const Value& squares);
 // Throws ConfigError for an SAE that would be applied to each head of this site by itself: it is of
 // one head, and does not say which.
 void check_site(const Sae& sae, const Graph& graph, const std::string& site);

@@ -125,13 +125,9 @@ std::string read_to_end(const Descriptor& fd, const fs::path& file, std::size_t 
                   existed ? "the file that was there is untouched" : "no file was made"));
 }
 
-void write_fully(int fd, std::span<const std::byte> bytes, const fs::path& file, bool existed) {
-  while (!bytes.empty()) {
-    const ssize_t written = ::write(fd, bytes.data(), std::min(bytes.size(), kPiece));
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) throw_unsaved(file, reason(errno), existed);
-    bytes = bytes.subspan(static_cast<std::size_t>(written));
-  }
+void write_or_throw(int fd, std::span<const std::byte> bytes, const fs::path& file, bool existed) {
+  if (const int error = write_fully(fd, bytes); error != 0)
+    throw_unsaved(file, reason(error), existed);
 }
 
 // Follows symbolic links to the place that a rename has to replace, which need not exist yet.
@@ -241,7 +237,7 @@ void write_atomically(const fs::path& file, const std::function<void(const Sink&
           status.st_mode)) {  // a pipe or a device takes bytes as they come: nothing to replace
     Descriptor fd(open_retrying(file, O_WRONLY));
     if (fd.get() < 0) throw_unsaved(file, reason(errno), true);
-    write([&](std::span<const std::byte> bytes) { write_fully(fd.get(), bytes, file, true); });
+    write([&](std::span<const std::byte> bytes) { write_or_throw(fd.get(), bytes, file, true); });
     if (::close(fd.release()) != 0) throw_unsaved(file, reason(errno), true);
     return;
   }
@@ -257,7 +253,7 @@ void write_atomically(const fs::path& file, const std::function<void(const Sink&
       throw_unsaved(file, reason(errno), true);
   }
   write([&](std::span<const std::byte> bytes) {
-    write_fully(temporary.descriptor(), bytes, file, existed);
+    write_or_throw(temporary.descriptor(), bytes, file, existed);
   });
   temporary.replace_target();
   sync_folder(target);
@@ -266,6 +262,16 @@ void write_atomically(const fs::path& file, const std::function<void(const Sink&
 void write_text(const fs::path& file, std::string_view text) {
   write_atomically(
       file, [&](const Sink& sink) { sink(std::as_bytes(std::span(text.data(), text.size()))); });
+}
+
+int write_fully(int descriptor, std::span<const std::byte> bytes) noexcept {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(descriptor, bytes.data(), std::min(bytes.size(), kPiece));
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return errno;
+    bytes = bytes.subspan(static_cast<std::size_t>(written));
+  }
+  return 0;
 }
 
 }  // namespace vitrine

@@ -30,4 +30,7 @@ void write_atomically(const std::filesystem::path& file,
                       const std::function<void(const Sink&)>& write);
 void write_text(const std::filesystem::path& file, std::string_view text);
 
+// All of the bytes to an open file, in as many writes as that takes: 0, or the system's error.
+int write_fully(int descriptor, std::span<const std::byte> bytes) noexcept;
+
 }  // namespace vitrine

@@ -115,6 +115,13 @@ std::string json_mistake(const nlohmann::detail::exception& error) {
   return valid_utf8(what);
 }
 
+std::string json_mistake_alone(const nlohmann::detail::exception& error) {
+  std::string what = json_mistake(error);  // "parse error at line 1, column 9: what happened"
+  if (const auto place = what.find(": "); what.starts_with("parse error at ") && place != what.npos)
+    what.erase(0, place + 2);
+  return what;
+}
+
 std::string json_line(const Json& value) {
   return value.dump(-1, ' ', false, Json::error_handler_t::replace);
 }

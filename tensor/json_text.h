@@ -39,6 +39,9 @@ nlohmann::json parse_json(std::string_view text, const std::string& where);
 // What the parser says is wrong with a text, without its own name for the error; valid UTF-8.
 std::string json_mistake(const nlohmann::detail::exception& error);
 
+// The same without the parser's words for the place, where the caller names a better one.
+std::string json_mistake_alone(const nlohmann::detail::exception& error);
+
 // The value as JSON on one line. What is not UTF-8, as file names may be, becomes U+FFFD.
 std::string json_line(const nlohmann::json& value);
 std::string json_indented(const nlohmann::json& value);  // the same over many lines, for files

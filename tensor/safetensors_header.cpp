@@ -126,13 +126,8 @@ class Reader : public nlohmann::json_sax<nlohmann::json> {
 
   bool parse_error(std::size_t position, const std::string&,
                    const nlohmann::detail::exception& error) override {
-    std::string what = json_mistake(error);  // "parse error at line 1, column 9: what happened"
-    if (const auto place = what.find(": ");
-        what.starts_with("parse error at ") && place != what.npos) {
-      what.erase(0, place + 2);
-    }
     fail(fmt::format("the header is not valid JSON near byte {} of it: {}", position,
-                     printable(what)));
+                     printable(json_mistake_alone(error))));
   }
 
  private:

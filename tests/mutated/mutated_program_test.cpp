@@ -8,9 +8,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <functional>
-#include <iterator>
 #include <string>
 #include <vector>
 
@@ -30,11 +28,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using Words = std::vector<std::string>;
-
-std::string read_bytes(const fs::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
 
 // A verb, the good files that it reads, and the one of them that is changed.
 struct Verb {
@@ -193,7 +186,7 @@ TEST_P(MutatedProgram, SaysWhatIsWrongOrGivesAResult) {
   const TemporaryFolder good;
   verb.make(good.path());
   if (HasFatalFailure()) return;
-  const std::string original = read_bytes(good / verb.file);
+  const std::string original = read_text(good / verb.file);
   {
     const TemporaryFolder folder;
     fs::copy(good.path(), folder.path(), fs::copy_options::recursive);
