@@ -1,6 +1,5 @@
 // intervene and with_interventions: edits written into a graph, and what is fed to it.
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -9,11 +8,10 @@
 
 #include "autograd/intervention.h"
 #include "autograd/ops.h"
+#include "autograd/selection.h"
 #include "tensor/error.h"
 
 namespace vitrine {
-
-// ---- the transformation -----------------------------------------------------------------------
 namespace {
 
 std::string where_name(int n) { return fmt::format("edit.{}.where", n); }
@@ -24,75 +22,6 @@ bool has_factor(Edit::Action a) { return a == Edit::Action::add || a == Edit::Ac
 
 // Nothing of what arrives is kept, so nothing that only leads there is computed.
 bool replaces_all(const Edit& e) { return e.action == Edit::Action::replace && e.where.empty(); }
-
-// Calls f(edit, number) in order.
-template <class F>
-void for_each_edit(const Interventions& what, const F& f) {
-  int n = 0;
-  for (const auto& stage : what.stages()) {
-    for (const Edit& e : stage) f(e, n++);
-  }
-}
-
-using Indices = std::vector<std::int64_t> Where::*;
-
-// The lists of a Where that speak of an axis: of a row axis, two.
-std::vector<Indices> lists_of(Axis axis) {
-  switch (axis) {
-    case Axis::row:
-      return {&Where::prompt, &Where::pos};
-    case Axis::batch:
-      return {&Where::prompt};
-    case Axis::pos:
-    case Axis::query:
-      return {&Where::pos};
-    case Axis::head:
-      return {&Where::head};
-    case Axis::key:
-      return {&Where::key};
-    case Axis::feature:
-      return {&Where::feature};
-    case Axis::other:
-      return {};
-  }
-  return {};
-}
-
-bool speaks_of(const Edit& e, Axis axis) {
-  for (const Indices list : lists_of(axis)) {
-    for (const Where& w : e.where) {
-      if (!(w.*list).empty()) return true;
-    }
-  }
-  return false;
-}
-
-// An axis that no selection speaks of has size 1 in the mask.
-Shape mask_shape(const Edit& e, const Axes& axes, const Shape& shape) {
-  Shape mask = shape;
-  for (int a = 0; a < shape.size(); ++a) {
-    if (!speaks_of(e, axes[static_cast<std::size_t>(a)])) mask[a] = 1;
-  }
-  return mask;
-}
-
-void check_axes(const Edit& e, const Axes& axes) {
-  const auto known = [&](const WhereList& l) {
-    return std::any_of(axes.begin(), axes.end(), [&](Axis axis) {
-      const std::vector<Indices> lists = lists_of(axis);
-      return std::find(lists.begin(), lists.end(), l.indices) != lists.end();
-    });
-  };
-  for (const Where& w : e.where) {
-    for (const WhereList& l : kWhereLists) {
-      if ((w.*l.indices).empty() || known(l)) continue;
-      std::vector<std::string_view> names;
-      for (const Axis a : axes) names.push_back(name_of(a));
-      throw GraphError(fmt::format("{}: the site has no axis for '{}'; its axes are [{}]",
-                                   e.to_text(), l.word, fmt::join(names, ", ")));
-    }
-  }
-}
 
 // The packed type of the value feed: broadcastable ones keep their own shape.
 Shape feed_shape(const Edit& e, const Shape& site) {
@@ -114,20 +43,98 @@ void check_direction(const Edit& e, int rank) {
     throw ShapeError(fmt::format("{}: the value must have the site's feature axis", e.to_text()));
 }
 
-Value edited(Builder& b, const Edit& e, int n, const Value& x, const Axes& axes) {
-  check_axes(e, axes);
-  if (replaces_all(e)) {
-    return broadcast_to(b.input(value_name(n), {x.dtype(), feed_shape(e, x.shape())}), x.shape());
+// ---- groups -----------------------------------------------------------------------------------
+// Edits of one stage that do the same to different elements of one site are written as one edit,
+// whose value is a table with a number for each element of the site. A thousand edits then cost
+// what one costs, and another thousand of the same site are served by the same plan.
+struct Group {
+  int number = 0;  // of its first edit: in the names of its inputs
+  Edit::Action action = Edit::Action::zero;
+  std::vector<const Edit*> edits;
+  Shape mask;  // the site's shape with 1 for each axis along which none of them selects
+
+  bool alone() const { return edits.size() == 1; }
+  const Edit& first() const { return *edits.front(); }
+};
+struct Stage {
+  std::vector<Group> groups;  // in the order of their first edits
+  std::vector<int> group_of;  // of each edit
+};
+
+// Elements are projected out of the whole row that they are in, which must not change in between.
+bool reads_others(const Edit& e, const SiteEntry& site) {
+  return e.action == Edit::Action::project_out && !site.axes.empty() &&
+         selects_along(e, site.axes.back());
+}
+
+bool joins(const Edit& e, const SiteEntry& site) {
+  const bool real = site.type.dtype == DType::f32 || site.type.dtype == DType::f64;
+  return real && !replaces_all(e) && !reads_others(e, site);
+}
+
+void add_to(Group& g, const Edit& e, const SiteEntry& site) {
+  const Shape selected = selected_shape(e, site);
+  if (g.edits.empty()) {
+    g.action = e.action;
+    g.mask = selected;
+  } else if (e.action != g.action) {
+    g.action = Edit::Action::replace;  // some by a value, some by 0
   }
-  const Value where = b.input(where_name(n), {DType::boolean, mask_shape(e, axes, x.shape())});
+  for (int a = 0; a < selected.size(); ++a)
+    if (selected[a] != 1) g.mask[a] = selected[a];
+  g.edits.push_back(&e);
+}
+
+// `number`: of the stage's first edit.
+Stage grouped(const Graph& graph, const std::vector<Edit>& stage, int number) {
+  Stage s;
+  std::map<std::pair<std::string_view, Edit::Action>, int> open;
+  for (const Edit& e : stage) {
+    const SiteEntry& site = graph.site(e.site.name);  // throws for what is not there
+    const auto action = e.action == Edit::Action::zero ? Edit::Action::replace : e.action;
+    int group = static_cast<int>(s.groups.size());
+    if (reads_others(e, site)) {
+      std::erase_if(open, [&](const auto& g) { return g.first.first == e.site.name; });
+    } else if (joins(e, site)) {
+      group = open.try_emplace({e.site.name, action}, group).first->second;
+    }
+    if (group == std::ssize(s.groups)) s.groups.emplace_back().number = number;
+    add_to(s.groups[static_cast<std::size_t>(group)], e, site);
+    s.group_of.push_back(group);
+    ++number;
+  }
+  return s;
+}
+
+// ---- the transformation -----------------------------------------------------------------------
+Value edited_by_one(Builder& b, const Group& g, const Value& x) {
+  const Edit& e = g.first();
+  if (replaces_all(e)) {
+    return broadcast_to(b.input(value_name(g.number), {x.dtype(), feed_shape(e, x.shape())}),
+                        x.shape());
+  }
+  const Value where = b.input(where_name(g.number), {DType::boolean, g.mask});
   Value value;
   if (has_value(e.action)) {
-    value = b.input(value_name(n), {x.dtype(), feed_shape(e, x.shape())});
+    value = b.input(value_name(g.number), {x.dtype(), feed_shape(e, x.shape())});
     check_direction(e, value.rank());
   }
   Value factor;
-  if (has_factor(e.action)) factor = b.input(factor_name(n), {x.dtype(), {}});
-  const Value changed = action_on(b, e.action, x.type(), x, value, factor);
+  if (has_factor(e.action)) factor = b.input(factor_name(g.number), {x.dtype(), {}});
+  return select(where, action_on(b, e.action, x.type(), x, value, factor), x);
+}
+
+Value edited_by_all(Builder& b, const Group& g, const Value& x) {
+  for (const Edit* e : g.edits) {
+    if (has_value(e->action)) check_direction(*e, feed_shape(*e, x.shape()).size());
+  }
+  const Value where = b.input(where_name(g.number), {DType::boolean, g.mask});
+  Value table;
+  if (has_value(g.action)) table = b.input(value_name(g.number), x.type());
+  if (g.action == Edit::Action::scale) table = b.input(factor_name(g.number), {x.dtype(), g.mask});
+  const Value changed = g.action == Edit::Action::add
+                            ? x + table  // which has the factors in it
+                            : action_on(b, g.action, x.type(), x, table, table);
   return select(where, changed, x);
 }
 
@@ -165,207 +172,33 @@ Graph intervene(const Graph& graph, const Interventions& what) {
         "Interventions, in order with then()",
         used));
   }
+  std::vector<Stage> stages;
   std::vector<std::string> names;
-  for_each_edit(what, [&](const Edit& e, int) {
-    graph.site(e.site.name);  // throws for what is not there
-    names.push_back(e.site.name);
-  });
+  int number = 0;
+  for (const auto& stage : what.stages()) {
+    stages.push_back(grouped(graph, stage, number));
+    for (const Group& g : stages.back().groups) names.push_back(g.first().site.name);
+    number += static_cast<int>(stage.size());
+  }
   Builder b(expand_sites(graph, names));
-  for_each_edit(what, [&](const Edit& e, int n) {
-    const NodeId site = b.at(e.site).id();
-    const Value x = b.value(b.node(site).inputs[0]);
-    const Builder::Origin origin(b, b.node(site).scope, b.node(site).line);
-    b.edit_site(e.site.name, edited(b, e, n, x, graph.site(e.site.name).axes));
-  });
+  for (const Stage& stage : stages) {
+    for (const Group& g : stage.groups) {
+      const Site& at = g.first().site;
+      const SiteEntry& entry = graph.site(at.name);
+      for (const Edit* e : g.edits) {
+        for (const Where& w : e->where) check_axes(*e, w, entry);
+      }
+      const NodeId site = b.at(at).id();
+      const Value x = b.value(b.node(site).inputs[0]);
+      const Builder::Origin origin(b, b.node(site).scope, b.node(site).line);
+      b.edit_site(at.name, g.alone() ? edited_by_one(b, g, x) : edited_by_all(b, g, x));
+    }
+  }
   return std::move(b).finish();
 }
 
-// ---- feeds ------------------------------------------------------------------------------------
-RowPlaces row_places(const Graph& graph, const Feeds& feeds) {
-  if (!graph.rows()) return {};
-  const auto read = [&](NodeId id) {
-    const std::string& name = std::get<LeafName>(graph.node(id).attributes).name;
-    const auto it = feeds.find(name);
-    if (it == feeds.end()) throw GraphError(fmt::format("the feeds lack the row table '{}'", name));
-    return it->second.to_vector<std::int64_t>();
-  };
-  return {read(graph.rows()->sequence), read(graph.rows()->position)};
-}
-
+// ---- values -----------------------------------------------------------------------------------
 namespace {
-
-bool contains(const std::vector<std::int64_t>& list, std::int64_t i) {
-  return list.empty() || std::find(list.begin(), list.end(), i) != list.end();
-}
-
-// Whether index i of an axis is selected.
-bool selects(const Where& w, Axis axis, std::int64_t i, const RowPlaces& rows) {
-  switch (axis) {
-    case Axis::row:
-      return contains(w.prompt, rows.sequence[static_cast<std::size_t>(i)]) &&
-             contains(w.pos, rows.position[static_cast<std::size_t>(i)]);
-    case Axis::batch:
-      return contains(w.prompt, i);
-    case Axis::pos:
-    case Axis::query:
-      return contains(w.pos, i);
-    case Axis::head:
-      return contains(w.head, i);
-    case Axis::key:
-      return contains(w.key, i);
-    case Axis::feature:
-      return contains(w.feature, i);
-    case Axis::other:
-      return true;
-  }
-  return true;
-}
-
-void check_indices(const Edit& e, const Where& w, const Axes& axes, const Shape& shape,
-                   const RowPlaces& rows, Text text = Text::whole) {
-  const auto check = [&](const char* word, const std::vector<std::int64_t>& indices,
-                         std::int64_t size) {
-    for (const std::int64_t i : indices) {
-      if (i >= 0 && i < size) continue;
-      throw GraphError(fmt::format("{}: {} {} is outside 0 to {}", e.to_text(), word, i, size - 1));
-    }
-  };
-  const auto count = [](const std::vector<std::int64_t>& v) {
-    return v.empty() ? 0 : *std::max_element(v.begin(), v.end()) + 1;
-  };
-  for (int a = 0; a < shape.size(); ++a) {
-    switch (axes[static_cast<std::size_t>(a)]) {
-      case Axis::row:
-        check("prompt", w.prompt, count(rows.sequence));
-        check("pos", w.pos, text == Text::whole ? count(rows.position) : INT64_MAX);
-        break;
-      case Axis::batch:
-        check("prompt", w.prompt, shape[a]);
-        break;
-      case Axis::pos:
-      case Axis::query:
-        check("pos", w.pos, shape[a]);
-        break;
-      case Axis::head:
-        check("head", w.head, shape[a]);
-        break;
-      case Axis::key:
-        check("key", w.key, shape[a]);
-        break;
-      case Axis::feature:
-        check("feature", w.feature, shape[a]);
-        break;
-      case Axis::other:
-        break;
-    }
-  }
-}
-
-// What a Where selects along each axis of `shape`, the site's shape, or one with 1 along axes that
-// are not spoken of.
-std::vector<Along> along_axes(const Where& w, const Axes& axes, const Shape& shape,
-                              const RowPlaces& rows) {
-  std::vector<Along> along;
-  for (int a = 0; a < shape.size(); ++a) {
-    const Axis axis = axes[static_cast<std::size_t>(a)];
-    const std::vector<Indices> lists = lists_of(axis);
-    Along& on = along.emplace_back();
-    on.all = std::all_of(lists.begin(), lists.end(),
-                         [&](const Indices list) { return (w.*list).empty(); });
-    for (std::int64_t i = 0; i < shape[a] && !on.all; ++i) {
-      if (selects(w, axis, i, rows)) on.indices.push_back(i);
-    }
-  }
-  return along;
-}
-
-// The same of each Where of an edit; an edit without any selects everything.
-std::vector<std::vector<Along>> parts_of(const Edit& e, const Axes& axes, const Shape& shape,
-                                         const RowPlaces& rows) {
-  if (e.where.empty()) return {along_axes({}, axes, shape, rows)};
-  std::vector<std::vector<Along>> parts;
-  for (const Where& w : e.where) parts.push_back(along_axes(w, axes, shape, rows));
-  return parts;
-}
-
-// Calls f(index) for each selected element of `shape`, row-major. An axis of which everything is
-// selected may have size 1.
-template <class F>
-void each_selected(const std::vector<Along>& along, const Shape& shape, const F& f, int axis = 0,
-                   std::int64_t before = 0) {
-  if (axis == shape.size()) return f(before);
-  const Along& on = along[static_cast<std::size_t>(axis)];
-  const std::int64_t first = before * shape[axis];
-  for (std::int64_t i = 0; i < shape[axis] && on.all; ++i)
-    each_selected(along, shape, f, axis + 1, first + i);
-  for (const std::int64_t i : on.indices) each_selected(along, shape, f, axis + 1, first + i);
-}
-
-// Sets what is selected to 1; whether that is anything.
-bool mark(const std::vector<std::vector<Along>>& parts, const Shape& shape, std::uint8_t* mask) {
-  bool any = false;
-  for (const std::vector<Along>& along : parts) {
-    each_selected(along, shape, [&](std::int64_t i) {
-      mask[i] = 1;
-      any = true;
-    });
-  }
-  return any;
-}
-
-// Who changes which element in one stage: for each site that has more than one edit, the first edit
-// of each element, so that what is new is compared with one other and not with all before it.
-class Owners {
- public:
-  Owners(const Graph& graph, const std::vector<Edit>& stage) : stage_(stage) {
-    std::map<std::string_view, int> edits;
-    for (const Edit& e : stage) ++edits[e.site.name];
-    for (const Edit& e : stage) {
-      if (edits[e.site.name] < 2) continue;
-      const SiteEntry& site = graph.site(e.site.name);
-      const auto [it, fresh] = sites_.try_emplace(e.site.name);
-      Shape& shape = it->second.shape;  // 1 along axes that no edit of the site speaks of
-      const Shape spoken = mask_shape(e, site.axes, site.type.shape);
-      if (fresh) shape = spoken;
-      for (int a = 0; a < shape.size(); ++a)
-        if (spoken[a] != 1) shape[a] = spoken[a];
-    }
-  }
-
-  bool counts(const Edit& e) const { return sites_.contains(e.site.name); }
-
-  // Throws when edit `number` of the stage, with what it selects, changes what another has changed.
-  void claim(int number, const std::vector<std::vector<Along>>& parts) {
-    const Edit& e = stage_[static_cast<std::size_t>(number)];
-    const auto at = sites_.find(e.site.name);
-    if (at == sites_.end()) return;
-    auto& [shape, owner] = at->second;
-    if (owner.empty()) owner.assign(static_cast<std::size_t>(numel(shape)), -1);
-    int first = number;  // the first edit that this one overlaps
-    for (const std::vector<Along>& along : parts) {
-      each_selected(along, shape, [&](std::int64_t i) {
-        int& o = owner[static_cast<std::size_t>(i)];
-        if (o < 0) o = number;
-        else if (o != number && !(adds(number) && adds(o))) first = std::min(first, o);
-      });
-    }
-    if (first == number) return;
-    throw GraphError(
-        fmt::format("'{}' and '{}' change the same element; say which comes first with then()",
-                    stage_[static_cast<std::size_t>(first)].to_text(), e.to_text()));
-  }
-
- private:
-  struct Site {
-    Shape shape;
-    std::vector<int> owner;  // of each element: the number of its first edit; -1: none
-  };
-  bool adds(int number) const {
-    return stage_[static_cast<std::size_t>(number)].action == Edit::Action::add;
-  }
-  const std::vector<Edit>& stage_;
-  std::map<std::string, Site, std::less<>> sites_;
-};
 
 // Projecting out divides by the direction's length, which is computed in its own type.
 void check_length(const Edit& e, const Tensor& direction) {
@@ -442,39 +275,6 @@ Tensor packed(const Graph& graph, const Edit& e, const Shape& wanted) {
 
 }  // namespace
 
-std::vector<std::uint8_t> selection(const Graph& graph, const Edit& edit, const Feeds& feeds) {
-  const SiteEntry& site = graph.site(edit.site.name);
-  const RowPlaces rows = row_places(graph, feeds);
-  check_axes(edit, site.axes);
-  for (const Where& w : edit.where) check_indices(edit, w, site.axes, site.type.shape, rows);
-  const Shape& shape = site.type.shape;
-  std::vector<std::uint8_t> mask(static_cast<std::size_t>(numel(shape)), 0);
-  mark(parts_of(edit, site.axes, shape, rows), shape, mask.data());
-  return mask;
-}
-
-void check_overlaps(const Graph& graph, const Interventions& what, const RowPlaces& rows) {
-  for (const auto& stage : what.stages()) {
-    Owners owners(graph, stage);
-    for (std::size_t i = 0; i < stage.size(); ++i) {
-      const Edit& e = stage[i];
-      if (!owners.counts(e)) continue;
-      std::vector<std::vector<Along>> parts;
-      for (const Where& where : e.where.empty() ? std::vector<Where>{{}} : e.where)
-        parts.push_back(selected_along(graph, e, where, rows));
-      owners.claim(static_cast<int>(i), parts);
-    }
-  }
-}
-
-std::vector<Along> selected_along(const Graph& graph, const Edit& edit, const Where& where,
-                                  const RowPlaces& rows) {
-  const SiteEntry& site = graph.site(edit.site.name);
-  check_axes(edit, site.axes);
-  check_indices(edit, where, site.axes, site.type.shape, rows);
-  return along_axes(where, site.axes, site.type.shape, rows);
-}
-
 Tensor packed_value(const Graph& graph, const Edit& edit) {
   if (!has_value(edit.action))
     throw GraphError(fmt::format("{}: '{}' has no value", edit.to_text(), name_of(edit.action)));
@@ -486,35 +286,169 @@ Tensor packed_value(const Graph& graph, const Edit& edit) {
   return value;
 }
 
+// ---- feeds ------------------------------------------------------------------------------------
+namespace {
+
+using Parts = std::vector<Selected>;
+
+// Strides of a shape that broadcasts to `whole`: 0 along what is repeated.
+Dims strides_in(const Shape& shape, const Shape& whole) {
+  Dims strides = whole;
+  std::int64_t step = 1;
+  for (int a = whole.size() - 1; a >= 0; --a) {
+    const int from = a - (whole.size() - shape.size());
+    const std::int64_t size = from < 0 ? 1 : shape[from];
+    strides[a] = size == 1 ? 0 : step;
+    step *= size;
+  }
+  return strides;
+}
+
+// Calls f(element of the site, of the mask, of the value) for each selected element.
+struct Places {
+  Shape site;
+  Dims mask, value;  // strides
+};
+template <class F>
+void each_place(const Selected& along, const Places& in, const F& f, int axis = 0,
+                std::int64_t site = 0, std::int64_t mask = 0, std::int64_t value = 0) {
+  if (axis == in.site.size()) return f(site, mask, value);
+  const Along& on = along[static_cast<std::size_t>(axis)];
+  const auto at = [&](std::int64_t i) {
+    each_place(along, in, f, axis + 1, site * in.site[axis] + i, mask + i * in.mask[axis],
+               value + i * in.value[axis]);
+  };
+  for (std::int64_t i = 0; i < in.site[axis] && on.all; ++i) at(i);
+  for (const std::int64_t i : on.indices) at(i);
+}
+
+// Sets what is selected to 1; whether that is anything.
+bool mark(const Parts& parts, const Shape& shape, std::uint8_t* mask) {
+  bool any = false;
+  for (const Selected& along : parts) {
+    each_selected(along, shape, [&](std::int64_t i) {
+      mask[i] = 1;
+      any = true;
+    });
+  }
+  return any;
+}
+
+// What is fed to one group.
+class GroupFeeds {
+ public:
+  GroupFeeds(const Graph& graph, const Group& group)
+      : graph_(graph), group_(group), site_(graph.site(group.first().site.name)) {}
+
+  // Whether the edit selects anything.
+  bool mark_selected(const Parts& parts) {
+    if (replaces_all(group_.first())) return true;
+    if (!mask_.defined()) mask_ = Tensor::zeros(group_.mask, DType::boolean);
+    return mark(parts, group_.mask, reinterpret_cast<std::uint8_t*>(mask_.view().data));
+  }
+
+  void set(const Edit& e, const Parts& parts) {
+    if (group_.alone()) {
+      if (has_value(e.action)) value_ = packed_as(e, feed_shape(e, site_.type.shape));
+      if (has_factor(e.action)) factor_ = Tensor::full({}, site_.type.dtype, e.factor);
+      if (has_value(e.action)) check_lengths(e, value_, site_.type.shape, parts);
+    } else if (site_.type.dtype == DType::f32) {
+      write<float>(e, parts);
+    } else {
+      write<double>(e, parts);
+    }
+  }
+
+  void put_into(Feeds& feeds) && {
+    if (mask_.defined()) feeds.insert_or_assign(where_name(group_.number), std::move(mask_));
+    if (value_.defined()) feeds.insert_or_assign(value_name(group_.number), std::move(value_));
+    if (factor_.defined()) feeds.insert_or_assign(factor_name(group_.number), std::move(factor_));
+  }
+
+ private:
+  // Many edits take pieces of one value, which is then packed once.
+  const Tensor& packed_as(const Edit& e, const Shape& wanted) {
+    const bool same = packed_from_.defined() && e.value.shape() == packed_from_.shape() &&
+                      e.value.strides() == packed_from_.strides() &&
+                      e.value.dtype() == packed_from_.dtype() &&
+                      e.value.view().data == packed_from_.view().data;
+    if (!same) packed_ = packed(graph_, e, wanted);
+    packed_from_ = e.value;
+    return packed_;
+  }
+
+  // The numbers of one edit among many, into the table.
+  template <class T>
+  void write(const Edit& e, const Parts& parts) {
+    const Shape& shape = site_.type.shape;
+    Places places = {shape, strides_in(group_.mask, shape), strides_in({}, shape)};
+    const auto each = [&](const auto& f) {
+      for (const Selected& along : parts) each_place(along, places, f);
+    };
+    const T factor = static_cast<T>(e.factor);
+    if (group_.action == Edit::Action::scale) {
+      T* table = table_of<T>(factor_, group_.mask, 1);
+      each([&](std::int64_t, std::int64_t at, std::int64_t) { table[at] = factor; });
+    } else if (has_value(e.action)) {
+      const Tensor& value = packed_as(e, feed_shape(e, shape));
+      check_lengths(e, value, shape, parts);
+      places.value = strides_in(value.shape(), shape);
+      const T* v = value.data<T>();
+      const bool adds = e.action == Edit::Action::add;
+      // An element without an edit has a direction of some length: its row is computed too.
+      T* table = table_of<T>(value_, shape, e.action == Edit::Action::project_out ? 1 : 0);
+      each([&](std::int64_t at, std::int64_t, std::int64_t from) {
+        if (adds) table[at] += v[from] * factor;
+        else table[at] = v[from];
+      });
+    } else if (e.action == Edit::Action::zero && has_value(group_.action)) {
+      table_of<T>(value_, shape, 0);  // elements are 0 until they are given a value
+    }
+  }
+
+  template <class T>
+  static T* table_of(Tensor& t, const Shape& shape, double filled) {
+    if (!t.defined())
+      t = Tensor::full(shape, std::is_same_v<T, float> ? DType::f32 : DType::f64, filled);
+    return reinterpret_cast<T*>(t.view().data);
+  }
+
+  const Graph& graph_;
+  const Group& group_;
+  const SiteEntry& site_;
+  Tensor mask_, value_, factor_;
+  Tensor packed_from_, packed_;
+};
+
+void feed_stage(const Graph& graph, const std::vector<Edit>& edits, int number,
+                const RowPlaces& rows, Text text, Feeds& feeds) {
+  const Stage stage = grouped(graph, edits, number);
+  std::vector<GroupFeeds> fed;
+  fed.reserve(stage.groups.size());
+  for (const Group& g : stage.groups) fed.emplace_back(graph, g);
+  Owners owners(graph, edits);
+  for (std::size_t i = 0; i < edits.size(); ++i) {
+    const Edit& e = edits[i];
+    GroupFeeds& group = fed[static_cast<std::size_t>(stage.group_of[i])];
+    const Parts parts = selected(graph, e, rows, text);
+    if (!group.mark_selected(parts) && text == Text::whole)
+      throw GraphError(fmt::format("{}: the selection is empty", e.to_text()));
+    owners.claim(static_cast<int>(i), parts);
+    group.set(e, parts);
+  }
+  for (GroupFeeds& group : fed) std::move(group).put_into(feeds);
+}
+
+}  // namespace
+
 Feeds with_interventions(const Graph& graph, const Interventions& what, const Feeds& feeds,
                          Text text) {
   Feeds out = feeds;
   const RowPlaces rows = row_places(graph, feeds);
-  int n = 0;
+  int number = 0;
   for (const auto& stage : what.stages()) {
-    Owners owners(graph, stage);
-    int number = 0;
-    for (const Edit& e : stage) {
-      const SiteEntry& site = graph.site(e.site.name);
-      for (const Where& w : e.where) check_indices(e, w, site.axes, site.type.shape, rows, text);
-      const std::vector<std::vector<Along>> parts = parts_of(e, site.axes, site.type.shape, rows);
-      if (!replaces_all(e)) {
-        const Shape& shape = graph.node(graph.leaf(where_name(n))).type.shape;
-        Tensor chosen = Tensor::zeros(shape, DType::boolean);
-        const bool any = mark(parts, shape, reinterpret_cast<std::uint8_t*>(chosen.view().data));
-        if (text == Text::whole && !any)
-          throw GraphError(fmt::format("{}: the selection is empty", e.to_text()));
-        out.insert_or_assign(where_name(n), std::move(chosen));
-      }
-      owners.claim(number++, parts);
-      if (has_value(e.action)) {
-        const Tensor value = packed(graph, e, graph.node(graph.leaf(value_name(n))).type.shape);
-        check_lengths(e, value, site.type.shape, parts);
-        out[value_name(n)] = value;
-      }
-      if (has_factor(e.action)) out[factor_name(n)] = Tensor::full({}, site.type.dtype, e.factor);
-      ++n;
-    }
+    feed_stage(graph, stage, number, rows, text, out);
+    number += static_cast<int>(stage.size());
   }
   return out;
 }

@@ -101,10 +101,12 @@ class Interventions {
 
 // The graph with every edit in it. Edits add inputs: edit.N.where (boolean) and, where the action
 // has one, edit.N.value and edit.N.factor, N counting through all stages: graphs of edits that
-// differ in their numbers alone are equal. Sites inside composites are expanded.
-// Throws SiteError for a site that is not there, ShapeError for a value that does not fit, and
-// GraphError for a selection along an axis that the site does not have, and for a graph with edits:
-// all are made at once.
+// differ in their numbers alone are equal. Edits of one stage that do the same to different
+// elements of one site share the inputs of the first of them, whose value is a table with the shape
+// of the site: a thousand edits of a site cost what one costs. Sites inside composites are
+// expanded. Throws SiteError for a site that is not there, ShapeError for a value that does not fit,
+// and GraphError for a selection along an axis that the site does not have, and for a graph with
+// edits: all are made at once.
 Graph intervene(const Graph& graph, const Interventions& what);
 
 // What the rows of the feeds are: whole texts, or a part of a longer one whose other rows are
@@ -114,8 +116,8 @@ enum class Text { whole, part };
 // `feeds` with those inputs filled in; it must have the row tables already. Throws GraphError for
 // an index outside the batch, a selection of nothing, and two edits of one stage that change the
 // same element (unless both add), and NumericError for a direction to be projected out, of an
-// element that is selected, that has no length. In a part of a text, a position that is not among the rows is not
-// an error: it is another run's.
+// element that is selected, that has no length. In a part of a text, a position that is not among
+// the rows is not an error: it is another run's.
 Feeds with_interventions(const Graph& edited, const Interventions& what, const Feeds& feeds,
                          Text text = Text::whole);
 
@@ -124,30 +126,6 @@ Feeds with_interventions(const Graph& edited, const Interventions& what, const F
 // not read it), `value` broadcasts to it, `factor` multiplies (add, scale).
 Value action_on(Builder& b, Edit::Action action, const Type& type, const Value& x,
                 const Value& value, const Value& factor);
-
-// ---- what one edit touches --------------------------------------------------------------------
-// For each element of the site's whole value, packed and row-major: 1 where the edit changes it.
-// `graph` has the site (edited or not), `feeds` its row tables. Throws SiteError for a site that is
-// not there, and GraphError for an axis that the site does not have and an index outside the batch;
-// a selection of nothing is all 0.
-std::vector<std::uint8_t> selection(const Graph& graph, const Edit& edit, const Feeds& feeds);
-
-// The same of one selection, an axis at a time: a Where is the product of what it selects along
-// each. `rows` is what row_places(graph, feeds) gives, read once for many edits.
-struct RowPlaces {
-  std::vector<std::int64_t> sequence, position;  // of each packed row; empty: there are none
-};
-RowPlaces row_places(const Graph& graph, const Feeds& feeds);
-struct Along {
-  bool all = true;
-  std::vector<std::int64_t> indices;  // not all: increasing
-};
-std::vector<Along> selected_along(const Graph& graph, const Edit& edit, const Where& where,
-                                  const RowPlaces& rows);
-
-// Throws GraphError when two edits of one stage change the same element, unless both add, and what
-// selected_along throws. Takes time in proportion to what is selected.
-void check_overlaps(const Graph& graph, const Interventions& what, const RowPlaces& rows);
 
 // The value of a replace, add or project_out in the site's dtype, contiguous: as it was given when
 // that broadcasts to the packed shape, and otherwise packed into it. Throws ShapeError when it does

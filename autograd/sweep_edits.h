@@ -9,6 +9,7 @@
 #include <tuple>
 #include <vector>
 
+#include "autograd/selection.h"
 #include "autograd/sweep_matrix.h"
 
 namespace vitrine {

@@ -5,8 +5,10 @@
 
 #include <chrono>
 
+#include "autograd/gradient.h"
 #include "autograd/ops.h"
 #include "autograd/plan_cache.h"
+#include "autograd/selection.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"
 
@@ -201,19 +203,17 @@ TEST(Intervention, SelectionsAndValuesOfOneEditCanBeAskedFor) {
 }
 
 TEST(Intervention, OneNumberMayBeAddedToEverything) {
-  EXPECT_EQ(run({add(kS, Tensor::full({}, DType::f64, 2), 0.5, {.head = {1}})}),
-            by_hand([](int, int head, int) { return head == 1; },
-                    [](double v, int) { return v + 1; }));
-  EXPECT_THAT(message_of<ShapeError>([] {
-                run({project_out(kS, Tensor::full({}, DType::f64, 2))});
-              }),
-              HasSubstr("the value must have the site's feature axis"));
+  EXPECT_EQ(
+      run({add(kS, Tensor::full({}, DType::f64, 2), 0.5, {.head = {1}})}),
+      by_hand([](int, int head, int) { return head == 1; }, [](double v, int) { return v + 1; }));
+  EXPECT_THAT(
+      message_of<ShapeError>([] { run({project_out(kS, Tensor::full({}, DType::f64, 2))}); }),
+      HasSubstr("the value must have the site's feature axis"));
 }
 
 TEST(Intervention, ADirectionWithoutLengthIsNotProjectedOut) {
-  EXPECT_THAT(message_of<NumericError>([] {
-                run({project_out(kS, Tensor::zeros({3}, DType::f64), {}, "nothing")});
-              }),
+  EXPECT_THAT(message_of<NumericError>(
+                  [] { run({project_out(kS, Tensor::zeros({3}, DType::f64), {}, "nothing")}); }),
               HasSubstr("the direction 'nothing' has no length that can be divided by"));
   // One for each element, of which only those that are selected count.
   Tensor many = Tensor::full({5, 2, 3}, DType::f64, 1);
@@ -255,6 +255,77 @@ TEST(Intervention, OverlapsNameTheFirstOfThose) {
                        scale(kS, 2, {.pos = {1, 2}})}));
 }
 
+// Edits of one stage are written into the graph together where they can be. One by one, in order,
+// they give the same bits.
+TEST(Intervention, ManyEditsOfASiteAreAsIfMadeOneByOne) {
+  const Tensor one = Tensor::of<double>({}, {0.7}), row = Tensor::of<double>({3}, {1.5, -2, 0.25});
+  const Tensor whole = Tensor::of<double>({5, 2, 1}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10});
+  const Site flat{"flat"};
+  const std::vector<std::vector<Edit>> cases = {
+      {replace(kS, row, {.pos = {0}}), zero(kS, {.pos = {1}, .head = {1}}),
+       replace(kS, whole, {.prompt = {1}, .pos = {1}, .feature = {0, 2}})},
+      {zero(kS, {.prompt = {0}, .pos = {2}}),
+       zero(kS, {.prompt = {1}, .head = {0}, .feature = {1}})},
+      {add(kS, row, 0.3, {.pos = {0}}), add(kS, one, -2, {.pos = {1}, .head = {0}}),
+       add(kS, whole, 1.1, {.prompt = {0}, .pos = {2}})},
+      {scale(kS, 3, {.pos = {0}, .head = {1}}), scale(kS, -0.1, {.pos = {1}}),
+       scale(kS, 7, {.pos = {2}, .feature = {2}})},
+      {project_out(kS, row, {.pos = {0}}), project_out(kS, whole, {.pos = {1}, .head = {1}})},
+      // What is projected out of one feature reads the others of its row, which must keep the
+      // order.
+      {zero(kS, {.pos = {0}, .feature = {0}}), project_out(kS, row, {.pos = {0}, .feature = {1}}),
+       zero(kS, {.pos = {0}, .feature = {2}})},
+      {detach(kS, {.pos = {0}}), detach(kS, {.pos = {1}, .head = {0}})},
+      {replace(kS, row, {.pos = {0}}), add(kS, row, 2, {.pos = {1}}), scale(kS, 2, {.pos = {2}}),
+       replace(flat, row, {.pos = {1}}), zero(flat, {.pos = {0}}), add(flat, row, 2, {.pos = {2}})},
+  };
+  const Model m = model();
+  for (std::size_t c = 0; c < cases.size(); ++c) {
+    const Interventions together(cases[c]);
+    Interventions in_order;
+    for (const Edit& e : cases[c]) in_order = in_order.then({e});
+    const auto run_with_gradient = [&](const Interventions& what) {
+      const Graph edited = intervene(m.graph, what);
+      const Graph g = gradient(edited, "total", sites("s,flat"));
+      const Results r = compile(g, fetch(kS, flat, value("y"), grad(kS), grad(flat)))
+                            .run(with_interventions(edited, what, m.feeds), {});
+      std::vector<std::vector<double>> all;
+      for (const char* name : {"s", "flat", "y"}) all.push_back(r.raw(name).to_vector<double>());
+      for (const char* name : {"s", "flat"})
+        all.push_back(r.raw(grad_name(name)).to_vector<double>());
+      return all;
+    };
+    EXPECT_EQ(run_with_gradient(together), run_with_gradient(in_order)) << "case " << c;
+  }
+}
+
+TEST(Intervention, AddsThatOverlapAreSummed) {
+  const Tensor d = Tensor::of<double>({3}, {1, 2, 4});
+  std::vector<double> wanted = by_hand(kEverything, [](double x, int) { return x; });
+  for (int i = 0; i < 30; ++i) {
+    const int r = i / 6, head = i / 3 % 2;
+    const double by = (r == 0 || r == 3 ? 2 : 0) - (head == 0 ? 0.5 : 0) + (r > 2 ? 0.25 : 0);
+    wanted[static_cast<std::size_t>(i)] += by * (1 << i % 3);
+  }
+  EXPECT_EQ(run({add(kS, d, 2, {.pos = {0}}), add(kS, d, -0.5, {.head = {0}}),
+                 add(kS, d, 0.25, {.prompt = {1}})}),
+            wanted);
+}
+
+TEST(Intervention, MoreEditsOfASiteAreServedByTheSamePlan) {
+  const Model m = model();
+  PlanCache plans;
+  const Tensor d = Tensor::of<double>({3}, {1, 2, 2});
+  for (const std::vector<std::int64_t>& positions : {std::vector<std::int64_t>{0, 1}, {0, 1, 2}}) {
+    std::vector<Edit> edits;
+    for (const std::int64_t p : positions) edits.push_back(replace(kS, d, {.pos = {p}}));
+    const Interventions what(edits);
+    const Graph edited = intervene(m.graph, what);
+    plans.get(edited, fetch(kS)).run(with_interventions(edited, what, m.feeds), {});
+  }
+  EXPECT_EQ(plans.size(), 1u);
+}
+
 // Bookkeeping is in proportion to what is edited: four times as many edits take about four times as
 // long, and a thousand of them no time that anybody notices.
 TEST(Intervention, AThousandEditsTakeNoTime) {
@@ -283,7 +354,7 @@ TEST(Intervention, AThousandEditsTakeNoTime) {
   const auto start = std::chrono::steady_clock::now();
   const Feeds fed = with_interventions(edited, what, feeds);
   const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
-  EXPECT_EQ(fed.size(), feeds.size() + 2 * edits.size());
+  EXPECT_EQ(fed.size(), feeds.size() + 2);  // one mask, one table
   EXPECT_LT(spent.count(), 0.25);
 }
 
