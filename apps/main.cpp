@@ -11,10 +11,10 @@
 #include <system_error>
 #include <vector>
 
-#include "apps/interrupt.h"
-#include "apps/output.h"
-#include "apps/reader_gone.h"
-#include "apps/verbs.h"
+#include "apps/terminal/interrupt.h"
+#include "apps/terminal/output.h"
+#include "apps/terminal/reader_gone.h"
+#include "apps/verbs/verbs.h"
 #include "tensor/error.h"
 #include "tensor/nearest.h"
 

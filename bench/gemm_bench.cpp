@@ -11,7 +11,7 @@
 
 #include "bench/peer_openblas.h"
 #include "bench/program.h"
-#include "tensor/gemm.h"
+#include "tensor/gemm/gemm.h"
 #include "tensor/random.h"
 
 namespace vitrine::bench {

@@ -13,8 +13,8 @@
 
 #include "bench/program.h"
 #include "bench/random_gpt2.h"
-#include "nn/sampling.h"
-#include "nn/training_step.h"
+#include "nn/model/sampling.h"
+#include "nn/training/training_step.h"
 #include "tensor/random.h"
 
 namespace vitrine::bench {

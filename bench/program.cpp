@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "tensor/error.h"
-#include "tensor/machine.h"
+#include "tensor/machine/machine.h"
 
 namespace vitrine::bench {
 namespace {

@@ -1,8 +1,8 @@
 // GPT-2 of any shape with random weights: how long the arithmetic takes does not depend on them.
 #pragma once
 
-#include "nn/checkpoint.h"
-#include "nn/model.h"
+#include "nn/model/checkpoint.h"
+#include "nn/model/model.h"
 #include "tensor/random.h"
 
 namespace vitrine::bench {

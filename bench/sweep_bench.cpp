@@ -11,7 +11,7 @@
 #include "bench/random_gpt2.h"
 #include "interp/attribution.h"
 #include "interp/patching.h"
-#include "nn/sites.h"
+#include "nn/model/sites.h"
 
 namespace vitrine::bench {
 namespace {

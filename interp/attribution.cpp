@@ -8,8 +8,8 @@
 #include <map>
 #include <set>
 
-#include "autograd/ops.h"
-#include "nn/batch.h"
+#include "autograd/ops/ops.h"
+#include "nn/model/batch.h"
 #include "tensor/error.h"
 
 namespace vitrine::interp {

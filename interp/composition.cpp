@@ -3,8 +3,8 @@
 #include <array>
 #include <cmath>
 
-#include "autograd/ops.h"
-#include "nn/weights.h"
+#include "autograd/ops/ops.h"
+#include "nn/model/weights.h"
 
 namespace vitrine::interp {
 namespace {

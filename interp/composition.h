@@ -12,7 +12,7 @@
 // are folded in (Gauge::processed()).
 #pragma once
 
-#include "nn/model.h"
+#include "nn/model/model.h"
 #include "tensor/random.h"
 
 namespace vitrine::interp {

@@ -8,11 +8,11 @@
 #include <limits>
 #include <utility>
 
-#include "autograd/ops.h"
+#include "autograd/ops/ops.h"
 #include "interp/contexts_checkpoint.h"
-#include "nn/corpus_lines.h"
-#include "nn/sites.h"
-#include "nn/weights.h"
+#include "nn/text/corpus_lines.h"
+#include "nn/model/sites.h"
+#include "nn/model/weights.h"
 #include "tensor/error.h"
 
 namespace vitrine::interp {

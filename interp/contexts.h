@@ -20,8 +20,8 @@
 #include <vector>
 
 #include "interp/neurons.h"
-#include "nn/peaks.h"
-#include "nn/model.h"
+#include "nn/text/peaks.h"
+#include "nn/model/model.h"
 
 namespace vitrine::interp {
 
@@ -64,7 +64,7 @@ struct Contexts {
 };
 
 // `file` is text, whose bytes may be any, or .jsonl with {"text": ...} or {"tokens": [...]} a line
-// (nn/documents.h). Throws FileError for a file that cannot be read, has no token in it, or is
+// (nn/text/documents.h). Throws FileError for a file that cannot be read, has no token in it, or is
 // another one than that of the checkpoint, as for another model or spec; TokenError for ids outside
 // the vocabulary and for text without a tokenizer; Error (usage) for a spec out of range;
 // NumericError for activations that are NaN; SaveError for a checkpoint that cannot be written.

@@ -7,10 +7,10 @@
 #include <cmath>
 #include <string_view>
 
-#include "nn/fingerprint.h"
+#include "nn/model/fingerprint.h"
 #include "tensor/error.h"
-#include "tensor/file.h"
-#include "tensor/safetensors.h"
+#include "tensor/files/file.h"
+#include "tensor/files/safetensors.h"
 
 namespace vitrine::interp {
 namespace {

@@ -9,7 +9,7 @@
 #include <string>
 
 #include "interp/contexts.h"
-#include "nn/model.h"
+#include "nn/model/model.h"
 
 namespace vitrine::interp {
 

@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <cmath>
 
-#include "autograd/ops.h"
+#include "autograd/ops/ops.h"
 #include "interp/lens.h"
-#include "nn/sites.h"
-#include "nn/weights.h"
+#include "nn/model/sites.h"
+#include "nn/model/weights.h"
 
 namespace vitrine::interp {
 namespace {

@@ -4,11 +4,11 @@
 #include <cmath>
 #include <numeric>
 
-#include "autograd/ops.h"
+#include "autograd/ops/ops.h"
 #include "interp/lens.h"
-#include "nn/sites.h"
-#include "nn/weights.h"
-#include "tensor/svd.h"
+#include "nn/model/sites.h"
+#include "nn/model/weights.h"
+#include "tensor/linalg/svd.h"
 
 namespace vitrine::interp {
 namespace {

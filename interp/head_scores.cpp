@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <charconv>
 
-#include "autograd/ops.h"
-#include "nn/sites.h"
+#include "autograd/ops/ops.h"
+#include "nn/model/sites.h"
 #include "tensor/error.h"
 
 namespace vitrine::interp {

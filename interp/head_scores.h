@@ -16,7 +16,7 @@
 
 #include <vector>
 
-#include "nn/model.h"
+#include "nn/model/model.h"
 #include "tensor/random.h"
 
 namespace vitrine::interp {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "autograd/recorded.h"
-#include "nn/sites.h"
+#include "autograd/transform/recorded.h"
+#include "nn/model/sites.h"
 
 namespace vitrine::interp {
 namespace {

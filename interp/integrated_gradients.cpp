@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "autograd/ops.h"
+#include "autograd/ops/ops.h"
 #include "tensor/error.h"
 
 namespace vitrine::interp {

@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "autograd/ops.h"
-#include "nn/sites.h"
-#include "nn/weights.h"
+#include "autograd/ops/ops.h"
+#include "nn/model/sites.h"
+#include "nn/model/weights.h"
 #include "tensor/error.h"
 
 namespace vitrine::interp {

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "interp/induction_heads.h"
-#include "nn/sites.h"
-#include "nn/weights.h"
+#include "nn/model/sites.h"
+#include "nn/model/weights.h"
 #include "tensor/error.h"
 
 namespace vitrine::interp {

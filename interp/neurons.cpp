@@ -6,12 +6,12 @@
 #include <cmath>
 #include <string>
 
-#include "autograd/gradient.h"
-#include "autograd/linearise.h"
-#include "autograd/ops.h"
-#include "nn/metrics.h"
-#include "nn/sites.h"
-#include "nn/weights.h"
+#include "autograd/transform/gradient.h"
+#include "autograd/transform/linearise.h"
+#include "autograd/ops/ops.h"
+#include "nn/model/metrics.h"
+#include "nn/model/sites.h"
+#include "nn/model/weights.h"
 #include "tensor/error.h"
 
 namespace vitrine::interp {

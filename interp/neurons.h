@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "interp/readout.h"
-#include "nn/model.h"
+#include "nn/model/model.h"
 
 namespace vitrine::interp {
 

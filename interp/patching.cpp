@@ -8,9 +8,9 @@
 #include <map>
 #include <optional>
 
-#include "autograd/recorded.h"
-#include "nn/sites.h"
-#include "nn/utf8.h"
+#include "autograd/transform/recorded.h"
+#include "nn/model/sites.h"
+#include "tensor/files/utf8.h"
 #include "tensor/error.h"
 
 namespace vitrine::interp {

@@ -16,7 +16,7 @@
 #include <string_view>
 #include <vector>
 
-#include "nn/model.h"
+#include "nn/model/model.h"
 
 namespace vitrine::interp {
 
@@ -65,7 +65,7 @@ std::string_view name_of(Direction direction);
 const nn::Tokens& base_prompt(const Pair& pair, Direction direction);
 const nn::Tokens& other_prompt(const Pair& pair, Direction direction);
 
-// What is measured after the last position (nn/metrics.h).
+// What is measured after the last position (nn/model/metrics.h).
 enum class Measure {
   logit_diff,  // logit[answer] - logit[wrong]
   prob,        // of the answer
@@ -92,7 +92,7 @@ struct SweepSpec {
   std::int64_t memory = std::int64_t{1} << 30;        // bytes of intermediate values at a time
   const std::atomic<bool>* cancel = nullptr;          // InterruptedError when set
   std::function<void(int done, int total)> progress;  // runs
-  // What the work is reduced by, see SweepOptions (autograd/sweep.h).
+  // What the work is reduced by, see SweepOptions (autograd/sweep/sweep.h).
   bool by_row = true, by_head = true, by_difference = true, by_demand = true;
 };
 
@@ -107,7 +107,7 @@ struct Sweep {
   // Where an edit cannot reach the metric, or replaces nothing but equal values, the effect is
   // exactly 0 and nothing is run.
   int without_effect = 0;
-  std::string explanation;  // what the sweep was compiled into (autograd/sweep.h)
+  std::string explanation;  // what the sweep was compiled into (autograd/sweep/sweep.h)
 
   Direction direction = Direction::denoise;
   double base(Direction d) const { return d == Direction::denoise ? corrupt : clean; }

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <numeric>
 
-#include "autograd/ops.h"
-#include "nn/weights.h"
+#include "autograd/ops/ops.h"
+#include "nn/model/weights.h"
 #include "tensor/error.h"
 
 namespace vitrine::interp {

@@ -8,7 +8,7 @@
 #include <optional>
 #include <vector>
 
-#include "nn/model.h"
+#include "nn/model/model.h"
 
 namespace vitrine::interp {
 

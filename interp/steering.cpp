@@ -7,10 +7,10 @@
 #include <cmath>
 #include <numeric>
 
-#include "nn/weights.h"
+#include "nn/model/weights.h"
 #include "tensor/error.h"
-#include "tensor/npy.h"
-#include "tensor/safetensors.h"
+#include "tensor/files/npy.h"
+#include "tensor/files/safetensors.h"
 
 namespace vitrine::interp {
 namespace {

@@ -14,7 +14,7 @@
 #include <filesystem>
 #include <string_view>
 
-#include "nn/model.h"
+#include "nn/model/model.h"
 
 namespace vitrine::interp {
 

@@ -2,11 +2,11 @@
 
 #include <fmt/format.h>
 
-#include "autograd/ops.h"
+#include "autograd/ops/ops.h"
 #include "interp/decomposition.h"
 #include "interp/lens.h"
-#include "nn/sites.h"
-#include "nn/weights.h"
+#include "nn/model/sites.h"
+#include "nn/model/weights.h"
 
 namespace vitrine::interp {
 namespace {

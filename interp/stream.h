@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 
-#include "nn/model.h"
+#include "nn/model/model.h"
 
 namespace vitrine::interp {
 

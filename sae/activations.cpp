@@ -7,11 +7,11 @@
 #include <cmath>
 #include <functional>
 
-#include "autograd/plan.h"
-#include "nn/fingerprint.h"
+#include "autograd/compile/plan.h"
+#include "nn/model/fingerprint.h"
 #include "sae/text_batches.h"
 #include "tensor/error.h"
-#include "tensor/safetensors.h"
+#include "tensor/files/safetensors.h"
 
 namespace vitrine::sae {
 namespace {

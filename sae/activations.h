@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "nn/model.h"
+#include "nn/model/model.h"
 
 namespace vitrine::sae {
 
@@ -46,7 +46,7 @@ class Source {
 };
 
 struct TextSourceSpec {
-  std::vector<std::filesystem::path> files;  // text, a document a line, or .jsonl (nn/documents.h)
+  std::vector<std::filesystem::path> files;  // text, a document a line, or .jsonl (nn/text/documents.h)
   std::vector<std::string> sites;            // activations that have a row a token
   int context = 0;                      // longest piece of a document that is run; 0: the model's
   std::optional<int> bos;               // put before every piece; it has no row

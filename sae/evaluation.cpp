@@ -6,8 +6,8 @@
 #include <cmath>
 #include <limits>
 
-#include "autograd/ops.h"
-#include "nn/metrics.h"
+#include "autograd/ops/ops.h"
+#include "nn/model/metrics.h"
 #include "sae/text_batches.h"
 #include "tensor/error.h"
 #include "tensor/random.h"

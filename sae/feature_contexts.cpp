@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "autograd/gradient.h"
+#include "autograd/transform/gradient.h"
 #include "sae/text_batches.h"
 #include "tensor/error.h"
 #include "tensor/random.h"

@@ -16,7 +16,7 @@
 #include <span>
 #include <vector>
 
-#include "nn/peaks.h"
+#include "nn/text/peaks.h"
 #include "sae/activations.h"
 #include "sae/sae.h"
 

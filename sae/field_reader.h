@@ -12,7 +12,7 @@
 #include <string_view>
 #include <vector>
 
-#include "nn/strict_json.h"
+#include "tensor/files/strict_json.h"
 #include "sae/sae.h"
 #include "tensor/error.h"
 

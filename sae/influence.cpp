@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "autograd/gradient.h"
-#include "autograd/intervention.h"
-#include "autograd/ops.h"
+#include "autograd/transform/gradient.h"
+#include "autograd/transform/intervention.h"
+#include "autograd/ops/ops.h"
 #include "tensor/error.h"
 
 namespace vitrine::sae {

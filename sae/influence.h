@@ -13,8 +13,8 @@
 
 #include <vector>
 
-#include "autograd/linearise.h"
-#include "nn/model.h"
+#include "autograd/transform/linearise.h"
+#include "nn/model/model.h"
 #include "sae/sae.h"
 
 namespace vitrine::sae {

@@ -1,7 +1,7 @@
 // What the training of an SAE begins with.
 #pragma once
 
-#include "autograd/plan.h"
+#include "autograd/compile/plan.h"
 #include "sae/rules.h"
 #include "tensor/random.h"
 

@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "autograd/ops.h"
+#include "autograd/ops/ops.h"
 #include "sae/sae.h"
 
 namespace vitrine::sae {

@@ -9,7 +9,7 @@
 #include <map>
 #include <string>
 
-#include "autograd/builder.h"
+#include "autograd/graph/builder.h"
 #include "sae/rules.h"
 
 namespace vitrine::sae {

@@ -9,8 +9,8 @@
 
 #include "sae/field_reader.h"
 #include "tensor/error.h"
-#include "tensor/file.h"
-#include "tensor/safetensors.h"
+#include "tensor/files/file.h"
+#include "tensor/files/safetensors.h"
 
 namespace vitrine::sae {
 namespace {

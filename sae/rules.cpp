@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "nn/saved_json.h"
+#include "tensor/files/saved_json.h"
 #include "tensor/error.h"
 #include "tensor/nearest.h"
 

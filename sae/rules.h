@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "nn/schedule.h"
+#include "nn/training/schedule.h"
 #include "sae/sae.h"
 
 namespace vitrine::sae {

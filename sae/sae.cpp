@@ -6,7 +6,7 @@
 #include <cmath>
 #include <memory>
 
-#include "autograd/ops.h"
+#include "autograd/ops/ops.h"
 #include "tensor/error.h"
 
 namespace vitrine::sae {

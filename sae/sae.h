@@ -18,8 +18,8 @@
 #include <string_view>
 #include <vector>
 
-#include "autograd/plan.h"
-#include "autograd/splice.h"
+#include "autograd/compile/plan.h"
+#include "autograd/transform/splice.h"
 
 namespace vitrine::sae {
 

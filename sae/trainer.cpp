@@ -6,11 +6,11 @@
 #include <algorithm>
 #include <cmath>
 
-#include "nn/saved_json.h"
+#include "tensor/files/saved_json.h"
 #include "sae/folder.h"
 #include "tensor/error.h"
-#include "tensor/run_folder.h"
-#include "tensor/safetensors.h"
+#include "tensor/files/run_folder.h"
+#include "tensor/files/safetensors.h"
 
 namespace vitrine::sae {
 namespace {

@@ -2,8 +2,8 @@
 
 #include <limits>
 
-#include "autograd/gradient.h"
-#include "autograd/ops.h"
+#include "autograd/transform/gradient.h"
+#include "autograd/ops/ops.h"
 
 namespace vitrine::sae {
 namespace {

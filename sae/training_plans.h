@@ -6,7 +6,7 @@
 
 #include <string>
 
-#include "autograd/plan.h"
+#include "autograd/compile/plan.h"
 #include "sae/loss.h"
 
 namespace vitrine::sae {

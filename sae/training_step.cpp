@@ -6,7 +6,7 @@
 #include <cmath>
 #include <limits>
 
-#include "autograd/gradient.h"
+#include "autograd/transform/gradient.h"
 #include "sae/folder.h"
 #include "sae/training_plans.h"
 #include "tensor/error.h"

@@ -17,7 +17,7 @@
 #include <string>
 #include <vector>
 
-#include "autograd/plan.h"
+#include "autograd/compile/plan.h"
 #include "sae/initial_weights.h"
 #include "sae/loss.h"
 

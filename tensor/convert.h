@@ -1,5 +1,5 @@
 // From a dtype to a C++ type, and from elements of one dtype to another. Serial and simple;
-// kernels.h has the parallel copy for plans.
+// kernels/kernels.h has the parallel copy for plans.
 #pragma once
 
 #include <cstdint>

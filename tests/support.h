@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <string>
 
-#include "tensor/safetensors.h"
+#include "tensor/files/safetensors.h"
 #include "tensor/tensor.h"
 
 namespace vitrine::test {

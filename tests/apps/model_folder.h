@@ -6,10 +6,10 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "nn/checkpoint.h"
-#include "nn/config.h"
-#include "tensor/file.h"
-#include "tensor/safetensors.h"
+#include "nn/model/checkpoint.h"
+#include "nn/model/config.h"
+#include "tensor/files/file.h"
+#include "tensor/files/safetensors.h"
 #include "tests/tensor/temporary_folder.h"
 
 namespace vitrine::test {

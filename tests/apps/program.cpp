@@ -12,7 +12,7 @@
 #include <stdexcept>
 #include <thread>
 
-#include "tensor/file.h"
+#include "tensor/files/file.h"
 #include "tests/support.h"
 #include "tests/tensor/temporary_folder.h"
 

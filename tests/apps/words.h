@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "tensor/safetensors.h"
+#include "tensor/files/safetensors.h"
 #include "tests/apps/program.h"
 
 namespace vitrine::test {

@@ -4,8 +4,8 @@
 
 #include <string>
 
-#include "autograd/ops.h"
-#include "autograd/plan.h"
+#include "autograd/ops/ops.h"
+#include "autograd/compile/plan.h"
 
 namespace vitrine::test {
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "tensor/error.h"
-#include "tensor/safetensors.h"
+#include "tensor/files/safetensors.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace vitrine;

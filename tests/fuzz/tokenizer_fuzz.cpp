@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "nn/tokenizer.h"
+#include "nn/tokenizer/tokenizer.h"
 #include "tensor/error.h"
 
 namespace {

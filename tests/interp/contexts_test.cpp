@@ -9,9 +9,9 @@
 #include <atomic>
 #include <random>
 
-#include "nn/context_windows.h"
-#include "nn/sites.h"
-#include "tensor/file.h"
+#include "nn/text/context_windows.h"
+#include "nn/model/sites.h"
+#include "tensor/files/file.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"
 #include "tests/tensor/temporary_folder.h"

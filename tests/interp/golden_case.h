@@ -9,7 +9,7 @@
 #include <string>
 
 #include "interp/patching.h"
-#include "nn/model.h"
+#include "nn/model/model.h"
 #include "tests/support.h"
 
 namespace vitrine::test {

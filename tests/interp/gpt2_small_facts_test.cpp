@@ -6,9 +6,9 @@
 #include "interp/decomposition.h"
 #include "interp/head_scores.h"
 #include "interp/neurons.h"
-#include "nn/find_model.h"
-#include "nn/metrics.h"
-#include "nn/sites.h"
+#include "nn/model/find_model.h"
+#include "nn/model/metrics.h"
+#include "nn/model/sites.h"
 #include "tensor/error.h"
 #include "tests/support.h"
 

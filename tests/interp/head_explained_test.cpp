@@ -3,8 +3,8 @@
 
 #include <cmath>
 
-#include "nn/sites.h"
-#include "nn/weights.h"
+#include "nn/model/sites.h"
+#include "nn/model/weights.h"
 #include "tensor/error.h"
 #include "tests/support.h"
 

@@ -5,8 +5,8 @@
 
 #include <cmath>
 
-#include "nn/sites.h"
-#include "nn/weights.h"
+#include "nn/model/sites.h"
+#include "nn/model/weights.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"
 

@@ -6,7 +6,7 @@
 #include <set>
 
 #include "interp/patching.h"
-#include "nn/sites.h"
+#include "nn/model/sites.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"
 

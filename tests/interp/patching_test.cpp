@@ -5,7 +5,7 @@
 
 #include <cmath>
 
-#include "nn/sites.h"
+#include "nn/model/sites.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"
 

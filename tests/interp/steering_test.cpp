@@ -3,9 +3,9 @@
 
 #include <gmock/gmock.h>
 
-#include "nn/sampling.h"
-#include "nn/sites.h"
-#include "tensor/npy.h"
+#include "nn/model/sampling.h"
+#include "nn/model/sites.h"
+#include "tensor/files/npy.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"
 #include "tests/tensor/temporary_folder.h"

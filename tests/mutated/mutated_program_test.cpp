@@ -12,14 +12,14 @@
 #include <string>
 #include <vector>
 
-#include "nn/save_tokenizer.h"
-#include "nn/train_tokenizer.h"
-#include "nn/utf8.h"
-#include "tensor/file.h"
-#include "tensor/safetensors.h"
+#include "nn/tokenizer/save_tokenizer.h"
+#include "nn/tokenizer/train_tokenizer.h"
+#include "tensor/files/utf8.h"
+#include "tensor/files/file.h"
+#include "tensor/files/safetensors.h"
 #include "tests/apps/program.h"
 #include "tests/mutated/mutate.h"
-#include "tests/nn/small_training.h"
+#include "tests/nn/training/small_training.h"
 #include "tests/support.h"
 #include "tests/tensor/temporary_folder.h"
 

@@ -9,7 +9,7 @@
 
 #include "sae/shuffled_rows.h"
 #include "tensor/error.h"
-#include "tensor/safetensors.h"
+#include "tensor/files/safetensors.h"
 #include "tests/sae/small_sae.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"

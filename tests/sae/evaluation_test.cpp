@@ -6,12 +6,12 @@
 #include <cmath>
 #include <fstream>
 
-#include "autograd/intervention.h"
-#include "autograd/sweep.h"
-#include "nn/metrics.h"
+#include "autograd/transform/intervention.h"
+#include "autograd/sweep/sweep.h"
+#include "nn/model/metrics.h"
 #include "sae/feature_contexts.h"
 #include "tensor/error.h"
-#include "tensor/safetensors.h"
+#include "tensor/files/safetensors.h"
 #include "tests/sae/small_sae.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"

@@ -9,8 +9,8 @@
 
 #include "sae/other_libraries.h"
 #include "tensor/error.h"
-#include "tensor/file.h"
-#include "tensor/safetensors.h"
+#include "tensor/files/file.h"
+#include "tensor/files/safetensors.h"
 #include "tests/sae/small_sae.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"

@@ -5,8 +5,8 @@
 
 #include <cmath>
 
-#include "nn/checkpoint.h"
-#include "nn/weights.h"
+#include "nn/model/checkpoint.h"
+#include "nn/model/weights.h"
 #include "sae/folder.h"
 #include "tensor/error.h"
 #include "tests/sae/small_sae.h"

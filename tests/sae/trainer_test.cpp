@@ -8,7 +8,7 @@
 
 #include "sae/folder.h"
 #include "tensor/error.h"
-#include "tensor/safetensors.h"
+#include "tensor/files/safetensors.h"
 #include "tests/sae/small_sae.h"
 #include "tests/sae/synthetic.h"
 #include "tests/support.h"

@@ -4,13 +4,13 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "autograd/builder.h"
-#include "autograd/gradient.h"
-#include "autograd/ops.h"
-#include "autograd/plan.h"
+#include "autograd/graph/builder.h"
+#include "autograd/transform/gradient.h"
+#include "autograd/ops/ops.h"
+#include "autograd/compile/plan.h"
 #include "interp/patching.h"
-#include "nn/model.h"
-#include "nn/sampling.h"
+#include "nn/model/model.h"
+#include "nn/model/sampling.h"
 #include "sae/folder.h"
 #include "tensor/tensor.h"
 

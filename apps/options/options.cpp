@@ -1,0 +1,449 @@
+#include "apps/options/options.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <filesystem>
+#include <system_error>
+
+#include "apps/options/site_names.h"
+#include "tensor/files/utf8.h"
+#include "tensor/error.h"
+#include "tensor/nearest.h"
+#include "tensor/files/run_folder.h"
+
+namespace vitrine::app {
+
+// ---- every verb ---------------------------------------------------------------------------------
+namespace {
+
+constexpr const char* kOutDoc =
+    "write the result to FILE, all or nothing, and not to stdout; FILE.json is JSON";
+
+}  // namespace
+
+void CommonOptions::add_to(CommandLine& line) { add_to(line, kOutDoc, Out::text); }
+
+void CommonOptions::add_to(CommandLine& line, const std::string& out_doc, Out kind) {
+  has_gauge_ = true;
+  add_model_to(line);
+  add_rest_to(line, out_doc, kind);
+  line.option("--gauge", gauge, "raw|processed|REWRITE,...",
+              "weights rewritten so that the model computes the same: fold_ln,\n"
+              "center_writing_weights, center_unembed, fold_value_biases, or processed: all\n"
+              "four, as TransformerLens does by default (default: raw)");
+}
+
+void CommonOptions::add_without_gauge_to(CommandLine& line) {
+  add_model_to(line);
+  add_rest_to(line, kOutDoc, Out::other);
+}
+
+void CommonOptions::add_without_model_to(CommandLine& line) {
+  add_rest_to(line, kOutDoc, Out::text);
+}
+
+void CommonOptions::add_without_model_to(CommandLine& line, const std::string& out_doc) {
+  add_rest_to(line, out_doc, Out::other);
+}
+
+void CommonOptions::add_model_to(CommandLine& line) {
+  line.heading("Common options");
+  line.option("--model", model, "DIR",
+              "HuggingFace GPT-2 folder, or gpt2 for the published one\n"
+              "(default: the model that ships with Vitrine)");
+}
+
+void CommonOptions::add_rest_to(CommandLine& line, const std::string& out_doc, Out kind) {
+  line.heading("Common options");
+  format_option_ =
+      line.option("--format", format, "table|json", "for people or for programs (default: table)")
+          ->check(CLI::IsMember({"table", "json"}));
+  line.option("--out", out, "FILE", out_doc);
+  line.number("--threads", threads, "N", "worker threads (default: one per core)", 1, 1024);
+  line.number("--seed", seed, "N", "of everything random (default: 0)", std::uint64_t{0},
+              UINT64_MAX);
+  line.option("--color", color, "auto|always|never",
+              "colours (default: auto, on a terminal unless NO_COLOR is set)")
+      ->check(CLI::IsMember({"auto", "always", "never"}));
+  line.flag("--quiet", quiet, "nothing on stderr but errors");
+  line.after_parsing([this, &line, kind] { settle_out(line, kind); });
+}
+
+void CommonOptions::settle_out(const CommandLine& line, Out kind, std::string_view also) {
+  const std::string extension = std::filesystem::path(out).extension().string();
+  if (kind == Out::other || extension.empty()) return;
+  const auto is_one_of = [&](std::initializer_list<std::string_view> known) {
+    return std::find(known.begin(), known.end(), extension) != known.end();
+  };
+  const bool tensors = extension == ".safetensors";
+  if (tensors && (kind == Out::tensors || kind == Out::text_or_tensors)) return;
+  const auto refuse = [&](std::string_view why, std::string_view wanted) {
+    line.fail(fmt::format("--out {}: {}; give {}", out, why, wanted));
+  };
+  if (kind == Out::tensors)
+    refuse("what is saved here is safetensors, whatever it is called", "a FILE.safetensors");
+  if (tensors) refuse("there are no tensors to save here", "a .txt or .json file");
+  if (is_one_of({".json", ".jsonl"})) {
+    if (format_option_->count() > 0 && !json())
+      refuse("that is JSON, and --format table is not", "one of the two");
+    format = "json";
+  } else if (!is_one_of({".txt", ".text", ".log", ".md"}) && extension != also) {
+    refuse(fmt::format("{} is not written here", extension),
+           fmt::format("a {} file, or one without an extension", kind == Out::text_or_tensors
+                                                                     ? ".txt, .json or .safetensors"
+                                                                     : ".txt or .json"));
+  }
+}
+
+Json CommonOptions::meta(const CommandLine& line) const {
+  Json meta = {{"model", json_text(model_name())}};
+  if (has_gauge_) meta["gauge"] = nn::name_of(nn::parse_gauge(gauge));
+  meta["command"] = json_text(line.text());
+  meta["version"] = VITRINE_VERSION;
+  meta["seed"] = seed;
+  return meta;
+}
+
+nn::Model CommonOptions::load() const {
+  const nn::Gauge rewrites = nn::parse_gauge(gauge);
+  check_folder_of(out);
+  try {
+    nn::Model loaded = nn::load_gpt2(model, {.threads = threads, .gauge = rewrites});
+    if (loaded.has_tokenizer_fault() && !quiet)
+      log(fmt::format("note: {}; ids are shown instead of texts", loaded.why_no_tokenizer()));
+    return loaded;
+  } catch (const FileError& error) {
+    if (!model.empty()) throw;
+    throw FileError(fmt::format("{} It is named by --model DIR.", error.what()));
+  }
+}
+
+void write_presentation(const CommonOptions& common, const Json& meta, const Presentation& shown) {
+  const bool tensors = common.out.ends_with(".safetensors");
+  const Json found = shown.json();
+  require_finite(found);
+  if (tensors) {
+    Json metadata = meta;
+    metadata.update(shown.metadata);
+    save_safetensors(common.out, shown.tensors(), as_metadata(metadata));
+  }
+  const std::string out = tensors ? "" : common.out;
+  if (common.json()) {
+    Json json = {{"meta", meta}};
+    json.update(found);
+    json["file"] = tensors ? Json(json_text(common.out)) : Json();
+    return write_result(out, to_line(json));
+  }
+  const Style style = style_for(common.color, out);
+  std::string text = shown.text(style, terminal_columns(out));
+  if (tensors) text += fmt::format("\n{} written to {}\n", shown.written, style.bold(common.out));
+  write_result(out, text);
+}
+
+// ---- a prompt -----------------------------------------------------------------------------------
+void PromptOptions::add_to(CommandLine& line, const std::string& heading, const std::string& doc) {
+  const bool alone = name_ == "prompt";
+  line.heading(!heading.empty() ? heading : alone ? "Prompt" : "Prompts");
+  text_option_ =
+      line.text(text_flag(), text_, "TEXT",
+                !doc.empty() ? doc
+                : alone      ? "the text; - reads it from stdin (one newline at its end is dropped)"
+                             : "the " + name_ + " prompt; - reads it from stdin");
+  ids_option_ = line.text(ids_flag(), list_, "1,2,3", "token ids instead of text");
+  if (like_ != nullptr) return line.heading("Options");
+  line.flag("--prepend-bos", prepend_bos_, "put the beginning-of-text token in front");
+  line.flag("--special", special_,
+            "the text of an added token, such as <|endoftext|>,\nbecomes its one id");
+  line.heading("Options");
+}
+
+void PromptOptions::require(const CommandLine& line) {
+  if (!given()) {
+    line.fail(fmt::format("there is no {0}; give {1} TEXT, {1} - (stdin) or {2} 1,2,3",
+                          name_ == "prompt" ? name_ : name_ + " prompt", text_flag(), ids_flag()));
+  }
+  if (by_text() && by_ids())
+    line.fail(fmt::format("give {} or {}, not both", text_flag(), ids_flag()));
+  if (by_ids()) ids_ = parse_token_list(line, ids_flag(), list_);
+  if (from_stdin()) {
+    text_ = read_stdin();
+    if (text_.ends_with("\n")) text_.pop_back();
+  }
+}
+
+nn::Tokens PromptOptions::tokens(const nn::Model& model) const {
+  if (by_text()) require_tokenizer(model, text_flag(), ids_flag() + " 1,2,3");
+  const nn::Tokens tokens = by_ids() ? with_bos(ids_, model.config().bos, tokenizer_of(model))
+                                     : encode(model, text_);
+  if (!tokens.empty()) return tokens;
+  throw ContextError(
+      fmt::format("{} is empty; it needs at least one token (--prepend-bos adds one)",
+                  name_ == "prompt" ? "the prompt" : "the " + name_ + " prompt"));
+}
+
+nn::Tokens PromptOptions::tokens(const nn::Tokenizer& tokenizer, std::optional<int> bos) const {
+  return by_ids() ? with_bos(ids_, bos, &tokenizer) : encode(tokenizer, bos, text_);
+}
+
+nn::Tokens PromptOptions::encode(const nn::Model& model, std::string_view text) const {
+  nn::Tokens tokens = encode(model.tokenizer(), model.config().bos, text);
+  model.check_embedded(tokens);
+  return tokens;
+}
+
+nn::Tokens PromptOptions::encode(const nn::Tokenizer& tokenizer, std::optional<int> bos,
+                                 std::string_view text) const {
+  const bool wanted = like_ == nullptr ? special_ : like_->special_;
+  const auto special = wanted ? nn::Special::as_tokens : nn::Special::as_text;
+  nn::Tokens tokens = tokenizer.encode_prompt(text, special);
+  return tokenizer.first().empty() ? with_bos(std::move(tokens), bos, &tokenizer) : tokens;
+}
+
+nn::Tokens PromptOptions::with_bos(nn::Tokens tokens, std::optional<int> bos,
+                                   const nn::Tokenizer* tokenizer) const {
+  if (!(like_ == nullptr ? prepend_bos_ : like_->prepend_bos_)) return tokens;
+  const nn::Tokens before = beginning_of_text(tokenizer, bos);
+  if (before.empty()) {
+    throw TokenError(
+        "--prepend-bos: this model has no beginning-of-text token: config.json has no bos_token_id "
+        "and the tokenizer no <|endoftext|>; put the id you want first with " +
+        ids_flag());
+  }
+  tokens.insert(tokens.begin(), before.begin(), before.end());
+  return tokens;
+}
+
+nn::Tokens beginning_of_text(const nn::Tokenizer* tokenizer, std::optional<int> bos) {
+  if (tokenizer != nullptr && !tokenizer->first().empty()) return tokenizer->first();
+  if (!bos && tokenizer != nullptr) bos = tokenizer->end_of_text();
+  return bos ? nn::Tokens{*bos} : nn::Tokens{};
+}
+
+std::optional<int> bos_of_lines(const nn::Model& model, bool prepend_bos) {
+  if (!prepend_bos) return std::nullopt;
+  const nn::Tokens before = beginning_of_text(tokenizer_of(model), model.config().bos);
+  if (before.size() == 1) return before[0];
+  throw TokenError(
+      before.empty()
+          ? "--prepend-bos: this model has no beginning-of-text token: config.json has no "
+            "bos_token_id and the tokenizer no <|endoftext|>"
+          : fmt::format("--prepend-bos: the tokenizer puts {} tokens before every text, and the "
+                        "lines of a text can have only one; give them as ids, one "
+                        "{{\"tokens\": [1, 2, 3]}} a line of a .jsonl file",
+                        before.size()));
+}
+
+void note_bare_lines(const nn::Model& model, bool prepend_bos, bool quiet) {
+  const nn::Tokenizer* tokenizer = tokenizer_of(model);
+  if (quiet || prepend_bos || tokenizer == nullptr || tokenizer->first().empty()) return;
+  log(
+      fmt::format("note: this tokenizer puts {} before every prompt; the lines of a text are read "
+                  "without it, unless --prepend-bos is given",
+                  nn::quote(tokenizer->shown_text(tokenizer->first()))));
+}
+
+void require_tokenizer(const nn::Model& model, std::string_view option, std::string_view instead) {
+  if (model.has_tokenizer()) return;
+  throw TokenError(
+      fmt::format("{}: {}; give token ids instead of text: {}", option, model.why_no_tokenizer(),
+                  instead));
+}
+
+const nn::Tokenizer* tokenizer_of(const nn::Model& model) {
+  return model.has_tokenizer() ? &model.tokenizer() : nullptr;
+}
+
+Json token_json(const nn::Model& model, int id) {
+  const nn::Tokenizer* t = tokenizer_of(model);
+  return {{"id", id}, {"token", t == nullptr ? Json() : Json(json_text(t->shown(id)))}};
+}
+
+std::string one_line(const nn::Tokenizer* tokenizer, const nn::Tokens& tokens) {
+  if (tokenizer == nullptr) return fmt::format("{}", fmt::join(tokens, " "));
+  constexpr std::size_t kLongest = 72;
+  std::string text = tokenizer->shown_text(tokens);
+  if (text.size() <= kLongest) return visible(text);
+  std::size_t begin = text.size() - kLongest;
+  while (begin < text.size() && (static_cast<unsigned char>(text[begin]) & 0xC0) == 0x80) ++begin;
+  return "…" + visible(std::string_view(text).substr(begin));
+}
+
+void require_unused_folder(const std::string& out, std::initializer_list<std::string_view> files) {
+  try {
+    require_unused(out, files);
+  } catch (const FolderInUse& error) {
+    throw FileError(
+        fmt::format("{}, or --overwrite to have files of the same names replaced", error.what()));
+  }
+}
+
+std::string read_stdin() {
+  std::string text;
+  char piece[1 << 16];
+  for (std::size_t got; (got = std::fread(piece, 1, sizeof(piece), stdin)) > 0;) {
+    text.append(piece, got);
+  }
+  if (std::ferror(stdin) != 0) {
+    throw FileError(
+        fmt::format("cannot read standard input: {}", std::generic_category().message(errno)));
+  }
+  return text;
+}
+
+// ---- a site -------------------------------------------------------------------------------------
+void SiteOptions::add_to(CommandLine& line, const std::string& doc) {
+  site_option_ = line.option("--site", site_, "S", doc);
+  layer_option_ =
+      line.number("--layer", layer_, "L",
+                  "the layer of a --site without one (default: the middle one)", 0, INT32_MAX);
+}
+
+Site SiteOptions::site(const nn::Model& model) const {
+  const Graph graph = model.build(nn::BatchSize{1, 1, 1});
+  const SiteName named = site_name(site_);
+  const bool whole = graph.find_site(site_) != nullptr, layer_given = layer_option_->count() > 0;
+  if (layer_given && (whole || named.layer)) {
+    throw Error(ErrorKind::usage,
+                fmt::format("--site {} says itself where it is; leave out --layer, or give a "
+                            "site without a layer, such as resid_post",
+                            site_));
+  }
+  if (whole) return {site_};
+  const int layers = model.config().layers;
+  const int layer = layer_given ? layer_ : named.layer.value_or((layers - 1) / 2);
+  if (layer >= layers && !layer_given && site_.starts_with("blocks."))
+    return {graph.site(site_).name};  // throws, with the nearest names
+  if (layer >= layers) {
+    throw Error(ErrorKind::usage,
+                fmt::format("{}: this model has layers 0 to {}",
+                            layer_given ? fmt::format("--layer {}", layer) : "--site " + site_,
+                            layers - 1));
+  }
+  const std::string block = fmt::format("blocks.{}.", layer);
+  std::vector<std::string> names;
+  for (const std::string& name : graph.site_names()) {
+    const bool inside = name.starts_with(block);
+    if (inside && is_called(std::string_view(name).substr(block.size()), named.inside))
+      return {name};
+    if (inside) names.push_back(name.substr(block.size()));
+  }
+  if (site_.starts_with("blocks.") && named.layer) return {graph.site(site_).name};  // throws
+  throw SiteError(fmt::format("there is no site '{}' in a layer{}", named.inside,
+                              did_you_mean(nearest(named.inside, names))));
+}
+
+// ---- a pair of prompts and their answers --------------------------------------------------------
+int TokenOptions::id(const nn::Model& model) const {
+  if (!by_text()) return id_;
+  require_tokenizer(model, "--" + name_, "--" + name_ + "-token ID");
+  return model.token(text_);
+}
+
+void TokenOptions::add_to(CommandLine& line, const std::string& doc) {
+  text_option_ = line.option("--" + name_, text_, "TOKEN", doc);
+  id_option_ = line.number("--" + name_ + "-token", id_, "ID", "its id instead", 0, INT32_MAX);
+}
+
+void TokenOptions::require(const CommandLine& line) const {
+  const auto given = text_option_->count() + id_option_->count();
+  if (given == 0) {
+    line.fail(
+        fmt::format("give --{0} TOKEN (its leading space counts: ' Austin') or --{0}-token "
+                    "ID",
+                    name_));
+  }
+  if (text_option_->count() > 0 && id_option_->count() > 0)
+    line.fail(fmt::format("give --{0} or --{0}-token, not both", name_));
+}
+
+void PairOptions::add_to(CommandLine& line) {
+  clean_.add_to(line);
+  corrupt_.add_to(line);
+  line.heading("Prompts");
+  answer_.add_to(line, "what should follow the clean prompt: one token, with its\nleading space");
+  wrong_.add_to(line, "what should follow the corrupt prompt");
+  line.heading("Options");
+  line.option("--direction", direction_, "denoise|noise",
+              "denoise: the base run is corrupt; what restores the answer?\n"
+              "noise: the base run is clean; what breaks it? (default: denoise)")
+      ->check(CLI::IsMember({"denoise", "noise"}));
+}
+
+void PairOptions::add_file_to(CommandLine& line) {
+  line.heading("Prompts");
+  file_option_ = line.option(
+      "--pairs", file_, "FILE",
+      "instead of these: many pairs, one {\"clean\": ..., \"corrupt\": ...,\n"
+      "\"answer\": ..., \"wrong\": ...} a line (- reads stdin); or by ids: clean_tokens,\n"
+      "corrupt_tokens ([1, 2, 3]), answer_token, wrong_token (4)");
+  line.heading("Options");
+}
+
+void PairOptions::require(const CommandLine& line, bool one_is_enough) {
+  if (from_file()) {
+    if (clean_.given() || corrupt_.given() || answer_.given() || wrong_.given()) {
+      line.fail(
+          "give --pairs, or one pair by --clean, --corrupt, --answer and --wrong (or their ids), "
+          "not both");
+    }
+    lines_.emplace(file_);
+    return;
+  }
+  if (clean_.from_stdin() && corrupt_.from_stdin())
+    line.fail("only one of --clean and --corrupt can come from stdin");
+  answer_.require(line);  // before anything waits for stdin
+  wrong_.require(line);
+  clean_.require(line);
+  clean_alone_ = one_is_enough && !corrupt_.given();
+  if (clean_alone_) direction_ = "noise";
+  else corrupt_.require(line);
+}
+
+interp::Pair PairOptions::pair(const nn::Model& model) const {
+  const bool text = clean_.by_text() || corrupt_.by_text() || answer_.by_text() || wrong_.by_text();
+  if (text && !model.has_tokenizer()) {
+    throw TokenError(model.why_no_tokenizer() +
+                     "; give ids: --clean-tokens, --corrupt-tokens, --answer-token and "
+                     "--wrong-token");
+  }
+  const nn::Tokens clean = clean_.tokens(model);
+  interp::Pair pair{clean, clean_alone_ ? clean : corrupt_.tokens(model), answer_.id(model),
+                    wrong_.id(model)};
+  check_answers(pair);
+  return pair;
+}
+
+std::vector<PairOfFile> PairOptions::pairs(const nn::Model& model) {
+  return read_pairs(*lines_, model, clean_);
+}
+
+interp::Direction PairOptions::direction() const {
+  return direction_ == "noise" ? interp::Direction::noise : interp::Direction::denoise;
+}
+
+// ---- lists of ids -------------------------------------------------------------------------------
+nn::Tokens parse_token_list(const CommandLine& line, std::string_view option,
+                            std::string_view list) {
+  nn::Tokens ids;
+  constexpr std::string_view kSpace = " \t\r\n";
+  if (list.find_first_not_of(kSpace) == std::string_view::npos) return ids;
+  for (const std::string& item : items_of(list)) {
+    int id = 0;
+    const auto [stop, error] = std::from_chars(item.data(), item.data() + item.size(), id);
+    if (error != std::errc() || stop != item.data() + item.size()) {
+      line.fail(
+          fmt::format("{}: item {} is '{}', which is not a token id; expected whole numbers "
+                      "such as 1,2,3",
+                      option, ids.size() + 1, item));
+    }
+    ids.push_back(id);
+  }
+  return ids;
+}
+
+}  // namespace vitrine::app

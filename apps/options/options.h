@@ -1,0 +1,223 @@
+// The options that verbs share: the model, the prompt, and what becomes of the output.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "apps/options/command_line.h"
+#include "apps/options/json_lines.h"
+#include "apps/terminal/output.h"
+#include "apps/options/pairs_file.h"
+#include "interp/patching.h"
+#include "nn/model/model.h"
+#include "tensor/files/safetensors.h"
+
+namespace vitrine::app {
+
+// Every verb has these (`doctor` and `tokenizer` all but the model).
+struct CommonOptions {
+  std::string model;
+  std::string format = "table", out, color = "auto";
+  std::string gauge = "raw";
+  int threads = 0;
+  std::uint64_t seed = 0;
+  bool quiet = false;
+
+  // What --out names: a file of text or JSON, as its extension says; besides, or only, tensors; or
+  // whatever the verb says, which then looks at it itself.
+  enum class Out { text, text_or_tensors, tensors, other };
+  void add_to(CommandLine& line);
+  void add_to(CommandLine& line, const std::string& out_doc, Out kind = Out::other);
+  // For a verb that reads a model's files, and not its weights.
+  void add_without_gauge_to(CommandLine& line);
+  // For a verb that is not about a model.
+  void add_without_model_to(CommandLine& line);
+  void add_without_model_to(CommandLine& line, const std::string& out_doc);
+  // After parsing: .json makes the format JSON. Throws Error (usage) for an extension that is not
+  // written here, and for one that contradicts --format. `also` is another one that is text.
+  void settle_out(const CommandLine& line, Out kind, std::string_view also = {});
+  bool json() const { return format == "json"; }
+  Style style() const { return style_for(color, out); }
+  std::string model_name() const { return model.empty() ? "default" : model; }
+
+  // Says where an output came from: {model, gauge, command, version, seed}; the gauge where the
+  // verb has one.
+  Json meta(const CommandLine& line) const;
+  // In the gauge that was asked for. Throws what nn::load_gpt2 and nn::parse_gauge throw, and
+  // SaveError when there is no folder for `out`.
+  nn::Model load() const;
+
+ private:
+  void add_model_to(CommandLine& line);
+  void add_rest_to(CommandLine& line, const std::string& out_doc, Out kind);
+
+  bool has_gauge_ = false;
+  const CLI::Option* format_option_ = nullptr;
+};
+
+// What a verb found, in each of its forms, made when it is asked for.
+struct Presentation {
+  std::function<std::string(const Style&, int columns)> text;
+  std::function<Json()> json;             // without meta and file
+  std::function<NamedTensors()> tensors;  // of --out FILE.safetensors
+  Json metadata = Json::object();         // of that file, besides meta
+  std::string written = "tensors";        // what is in it, for people
+};
+// With --out FILE.safetensors the tensors go there and the text or JSON to stdout; with any other
+// FILE text or JSON go there.
+void write_presentation(const CommonOptions& common, const Json& meta, const Presentation& shown);
+
+// One prompt: --prompt or --tokens, as --NAME and --NAME-tokens in verbs with several.
+class PromptOptions {
+ public:
+  PromptOptions() = default;
+  // `like` is another prompt of the same command line, which outlives this one: its --prepend-bos
+  // and --special hold for this one too.
+  explicit PromptOptions(std::string name, const PromptOptions* like = nullptr)
+      : name_(std::move(name)), like_(like) {}
+
+  // The heading and the words of the help, unless the usual ones do.
+  void add_to(CommandLine& line, const std::string& heading = "", const std::string& doc = "");
+  bool given() const { return text_option_->count() > 0 || ids_option_->count() > 0; }
+  bool by_text() const { return text_option_->count() > 0; }
+  bool by_ids() const { return ids_option_->count() > 0; }
+  bool from_stdin() const { return by_text() && text_ == "-"; }
+  bool changes_encoding() const { return prepend_bos_ || special_; }
+  bool special() const { return special_; }
+  bool prepends_bos() const { return prepend_bos_; }
+  // Throws Error (usage) when there is none, or a list of ids that is not one. Reads stdin if that
+  // is where the text is.
+  void require(const CommandLine& line);
+
+  // The ids of the prompt. Throws TokenError for text without a tokenizer, and for --prepend-bos
+  // when neither the configuration nor the tokenizer names a beginning-of-text token.
+  nn::Tokens tokens(const nn::Model& model) const;
+  // The same for a tokenizer alone; `bos` is what the configuration says, if there is one.
+  nn::Tokens tokens(const nn::Tokenizer& tokenizer, std::optional<int> bos) const;
+  // Of another text, under the same options: as Tokenizer::encode_prompt gives them. A tokenizer
+  // that puts a token before every prompt has done what --prepend-bos asks for.
+  nn::Tokens encode(const nn::Tokenizer& tokenizer, std::optional<int> bos,
+                    std::string_view text) const;
+  // Throws TokenError, too, for a token that the model has no embedding for.
+  nn::Tokens encode(const nn::Model& model, std::string_view text) const;
+  // Of other ids: with the beginning-of-text token in front, if that is wanted. Throws TokenError
+  // when there is none.
+  nn::Tokens with_bos(nn::Tokens tokens, std::optional<int> bos,
+                      const nn::Tokenizer* tokenizer) const;
+
+ private:
+  std::string text_flag() const { return "--" + name_; }
+  std::string ids_flag() const { return name_ == "prompt" ? "--tokens" : "--" + name_ + "-tokens"; }
+
+  std::string name_ = "prompt";
+  const PromptOptions* like_ = nullptr;
+  std::string text_, list_;
+  nn::Tokens ids_;
+  bool prepend_bos_ = false, special_ = false;
+  CLI::Option* text_option_ = nullptr;
+  CLI::Option* ids_option_ = nullptr;
+};
+
+// One token: --NAME TEXT or --NAME-token ID.
+class TokenOptions {
+ public:
+  explicit TokenOptions(std::string name) : name_(std::move(name)) {}
+
+  void add_to(CommandLine& line, const std::string& doc);
+  bool given() const { return text_option_->count() + id_option_->count() > 0; }
+  bool by_text() const { return text_option_->count() > 0; }
+  // Throws Error (usage) unless it is given once.
+  void require(const CommandLine& line) const;
+  // Throws TokenError for a text that is not one token, or when there is no tokenizer.
+  int id(const nn::Model& model) const;
+
+ private:
+  std::string name_, text_;
+  int id_ = 0;
+  CLI::Option* text_option_ = nullptr;
+  CLI::Option* id_option_ = nullptr;
+};
+
+// One site: --site, in full (blocks.2.attn.hook_z), short (2.z) or without its layer, and --layer.
+class SiteOptions {
+ public:
+  explicit SiteOptions(std::string site) : site_(std::move(site)) {}  // the default
+
+  void add_to(CommandLine& line, const std::string& doc);
+  bool given() const { return site_option_->count() + layer_option_->count() > 0; }
+  // blocks.2.hook_resid_post of "blocks.2.hook_resid_post", of "2.resid_post", or of "resid_post"
+  // and layer 2; without a layer, the one in the middle. Throws SiteError, with the nearest names,
+  // and Error (usage) for a layer that is not there or is given twice.
+  Site site(const nn::Model& model) const;
+
+ private:
+  std::string site_;
+  int layer_ = 0;
+  const CLI::Option* site_option_ = nullptr;
+  const CLI::Option* layer_option_ = nullptr;
+};
+
+// Two prompts that differ in what decides between two answers, and the direction between them: for
+// the verbs that explain the difference. Or many such pairs, from a file.
+class PairOptions {
+ public:
+  PairOptions() = default;
+  PairOptions(const PairOptions&) = delete;
+  PairOptions& operator=(const PairOptions&) = delete;
+
+  void add_to(CommandLine& line);
+  void add_file_to(CommandLine& line);  // --pairs
+  // Throws Error (usage) for what is missing or given twice. Reads stdin if that is wanted, and
+  // the file. `one_is_enough`: without a corrupt prompt the clean one stands for both, and is the
+  // base run.
+  void require(const CommandLine& line, bool one_is_enough = false);
+  bool from_file() const { return file_option_ != nullptr && file_option_->count() > 0; }
+  // Throws TokenError for an answer that is not one token, and for answers that are the same.
+  interp::Pair pair(const nn::Model& model) const;
+  // Those of the file, once. Throws what read_pairs throws (options/pairs_file.h).
+  std::vector<PairOfFile> pairs(const nn::Model& model);
+  interp::Direction direction() const;
+
+ private:
+  PromptOptions clean_{"clean", &corrupt_}, corrupt_{"corrupt"};
+  TokenOptions answer_{"answer"}, wrong_{"wrong"};
+  std::string direction_ = "denoise", file_;
+  bool clean_alone_ = false;
+  std::optional<JsonLines> lines_;
+  const CLI::Option* file_option_ = nullptr;
+};
+
+const nn::Tokenizer* tokenizer_of(const nn::Model& model);  // null when there is none
+// What stands before a text: the tokens that the tokenizer puts there, or else the one that the
+// configuration names, or else <|endoftext|>. Empty when there is none.
+nn::Tokens beginning_of_text(const nn::Tokenizer* tokenizer, std::optional<int> bos);
+// The token that --prepend-bos puts before the lines of a text, if it was given. Throws TokenError
+// when there is none, or not just one.
+std::optional<int> bos_of_lines(const nn::Model& model, bool prepend_bos);
+// Says on stderr that the lines of a text are read without the token that the tokenizer puts before
+// every prompt.
+void note_bare_lines(const nn::Model& model, bool prepend_bos, bool quiet);
+// Throws TokenError, saying what to give instead, when an option is text and the model came without
+// a tokenizer.
+void require_tokenizer(const nn::Model& model, std::string_view option, std::string_view instead);
+Json token_json(const nn::Model& model, int id);            // {id, token}
+// A prompt as one line, its end when it is long: `…capital of Texas is`.
+std::string one_line(const nn::Tokenizer* tokenizer, const nn::Tokens& tokens);
+
+// For a run that is not to write over anything: require_unused (tensor/files/run_folder.h), with the
+// option that allows it.
+void require_unused_folder(const std::string& out,
+                           std::initializer_list<std::string_view> files = {});
+
+// All of standard input. Throws FileError when it cannot be read.
+std::string read_stdin();
+
+// Token ids from "1,2,3" (or "1, 2, 3"). Calls line.fail for an item that is not a whole number.
+nn::Tokens parse_token_list(const CommandLine& line, std::string_view option,
+                            std::string_view list);
+
+}  // namespace vitrine::app

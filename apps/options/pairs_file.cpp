@@ -1,0 +1,123 @@
+#include "apps/options/pairs_file.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <string>
+
+#include "apps/options/options.h"
+#include "tensor/files/strict_json.h"
+#include "tensor/files/utf8.h"
+#include "tensor/error.h"
+
+namespace vitrine::app {
+namespace {
+
+constexpr std::array<std::string_view, 8> kKeys = {"clean",        "corrupt",      "answer",
+                                                   "wrong",        "clean_tokens", "corrupt_tokens",
+                                                   "answer_token", "wrong_token"};
+constexpr const char* kWanted =
+    "one {\"clean\": \"...\", \"corrupt\": \"...\", \"answer\": \"...\", \"wrong\": \"...\"} a "
+    "line, or clean_tokens, corrupt_tokens (lists of ids), answer_token and wrong_token (ids)";
+
+// One line's object.
+class PairReader {
+ public:
+  PairReader(const nn::Json& object, const nn::Model& model, const PromptOptions& options)
+      : object_(object), model_(model), options_(options) {}
+
+  interp::Pair pair() const {
+    if (!object_.is_object())
+      refuse(fmt::format("a pair must be a JSON object, but this is {}", nn::quote_json(object_)));
+    for (const auto& [key, value] : object_.items()) {
+      if (std::find(kKeys.begin(), kKeys.end(), key) == kKeys.end())
+        refuse(fmt::format("the key {} is not known", nn::quote(key)));
+    }
+    return {prompt("clean", "clean_tokens"), prompt("corrupt", "corrupt_tokens"),
+            token("answer", "answer_token"), token("wrong", "wrong_token")};
+  }
+
+ private:
+  [[noreturn]] void refuse(const std::string& what) const {
+    throw FileError(fmt::format("{}; expected {}", what, kWanted));
+  }
+
+  // Whether it is given as text, and not by ids.
+  bool by_text(const char* text, const char* ids) const {
+    if (object_.contains(text) && object_.contains(ids))
+      refuse(fmt::format("there are both \"{}\" and \"{}\"", text, ids));
+    if (!object_.contains(text) && !object_.contains(ids))
+      refuse(fmt::format("there is neither \"{}\" nor \"{}\"", text, ids));
+    return object_.contains(text);
+  }
+  const std::string& text_of(const char* key) const {
+    const nn::Json& value = object_[key];
+    if (!value.is_string())
+      refuse(fmt::format("\"{}\" must be a string, but is {}", key, nn::quote_json(value)));
+    if (model_.has_tokenizer()) return value.get_ref<const std::string&>();
+    throw TokenError(fmt::format(
+        "\"{}\" is text, but {}; give ids: clean_tokens, corrupt_tokens, answer_token, wrong_token",
+        key, model_.why_no_tokenizer()));
+  }
+  int id_of(const nn::Json& value, const char* key) const {
+    if (!value.is_number_integer() || value.get<double>() < 0 || value.get<double>() > INT32_MAX)
+      refuse(fmt::format("\"{}\": {} is not a token id", key, nn::quote_json(value)));
+    return value.get<int>();
+  }
+
+  nn::Tokens prompt(const char* text, const char* ids) const {
+    if (by_text(text, ids)) {
+      const std::string& written = text_of(text);
+      return options_.encode(model_, written);
+    }
+    const nn::Json& list = object_[ids];
+    if (!list.is_array())
+      refuse(fmt::format("\"{}\" must be a list of ids, but is {}", ids, nn::quote_json(list)));
+    nn::Tokens tokens;
+    for (const nn::Json& id : list) tokens.push_back(id_of(id, ids));
+    return options_.with_bos(std::move(tokens), model_.config().bos, tokenizer_of(model_));
+  }
+  int token(const char* text, const char* id) const {
+    if (!by_text(text, id)) return id_of(object_[id], id);
+    const std::string& written = text_of(text);
+    return model_.token(written);
+  }
+
+  const nn::Json& object_;
+  const nn::Model& model_;
+  const PromptOptions& options_;
+};
+
+}  // namespace
+
+std::vector<PairOfFile> read_pairs(JsonLines& lines, const nn::Model& model,
+                                   const PromptOptions& options) {
+  std::vector<PairOfFile> pairs;
+  while (lines.next()) {
+    const nn::Json object = nn::parse_json(lines.line(), lines.where());
+    interp::Pair pair;
+    try {
+      pair = PairReader(object, model, options).pair();
+      check_pair(model, pair);
+      check_answers(pair);
+    } catch (const Error& error) {
+      throw Error(error.kind(), fmt::format("{}: {}", lines.where(), error.what()));
+    }
+    pairs.push_back({std::move(pair), lines.number()});
+  }
+  if (pairs.empty())
+    throw FileError(fmt::format("{}: there are no pairs; expected {}", lines.name(), kWanted));
+  return pairs;
+}
+
+void check_answers(const interp::Pair& pair) {
+  if (pair.answer != pair.wrong) return;
+  throw TokenError(
+      fmt::format("the answer and the wrong answer are the same token (id {}): there "
+                  "is no difference between their logits to explain",
+                  pair.answer));
+}
+
+}  // namespace vitrine::app

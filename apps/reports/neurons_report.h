@@ -1,0 +1,53 @@
+// What the strongest neurons are, on a prompt and over a text: for people and for programs.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "apps/terminal/output.h"
+#include "nn/text/context_windows.h"
+#include "interp/contexts.h"
+#include "interp/neurons.h"
+#include "nn/model/model.h"
+
+namespace vitrine::app {
+
+struct StrongNeuronsReport {
+  const nn::Model& model;
+  const nn::Tokens& prompt;
+  const interp::NeuronSpec& spec;
+  const interp::StrongNeurons& found;
+
+  std::string text(const Style& style) const;
+  Json json() const;
+};
+
+// Contexts of the neurons of `rows` (of Contexts), with the text around the peaks.
+struct ContextsReport {
+  const nn::Model& model;
+  const std::string& file;
+  const interp::ContextsSpec& spec;
+  const interp::Contexts& found;
+  int layer;  // whose neurons they are, -1 for all
+  std::vector<std::int64_t> rows;
+  std::vector<nn::Window> windows;       // of all peaks of these, one after the other
+  std::vector<interp::NeuronTokens> tokens;  // of these; none: not asked for
+
+  std::string overview(std::string_view order, const Style& style) const;  // a line for each neuron
+  std::string one(const Style& style) const;  // of a single neuron all that is known
+  // Without the closing of the object; a piece for each neuron.
+  void write_json(const Json& meta, const std::function<void(std::string_view)>& write) const;
+};
+
+// ---- what both are made of ----------------------------------------------------------------------
+// " Austin" +2.41, " Dallas" +1.90
+std::string token_list(const nn::Model& model, const std::vector<interp::TokenValue>& tokens);
+// [{id, token, value}]; token is null without a tokenizer.
+Json tokens_json(const nn::Model& model, const std::vector<interp::TokenValue>& tokens);
+// One line of text with the peak in bold, or in brackets; "…" where the line goes on.
+std::string context_text(const nn::Model& model, const nn::Window& w, const Style& style);
+Json token_text(const nn::Model& model, int id);  // null without a tokenizer
+
+}  // namespace vitrine::app

@@ -1,0 +1,296 @@
+#include "apps/reports/patch_report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <optional>
+
+#include "apps/options/options.h"
+
+namespace vitrine::app {
+
+using interp::Direction;
+using interp::Measure;
+using interp::Replacement;
+
+// ---- what both reports are made of --------------------------------------------------------------
+namespace {
+
+// From `values` in row-major order, the next of them first.
+Json nested(const std::vector<Json>& values, const Shape& shape, int axis, std::size_t& next) {
+  Json list = Json::array();
+  for (std::int64_t i = 0; i < shape[axis]; ++i) {
+    list.push_back(axis + 1 == shape.size() ? values[next++]
+                                            : nested(values, shape, axis + 1, next));
+  }
+  return list;
+}
+
+}  // namespace
+
+std::vector<Strong> strongest(const std::vector<double>& changes, const Shape& shape,
+                              const std::vector<int>& layers, int most) {
+  std::vector<std::size_t> order(changes.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return std::abs(changes[a]) > std::abs(changes[b]);
+  });
+  std::vector<Strong> places;
+  for (const std::size_t i : order) {
+    if (static_cast<int>(places.size()) == most || changes[i] == 0) break;
+    Strong s{i, std::vector<std::int64_t>(static_cast<std::size_t>(shape.size())), changes[i]};
+    auto rest = static_cast<std::int64_t>(i);
+    for (int a = shape.size() - 1; a >= 0; --a) {
+      s.place[static_cast<std::size_t>(a)] = rest % shape[a];
+      rest /= shape[a];
+    }
+    s.place[0] = layers[static_cast<std::size_t>(s.place[0])];
+    places.push_back(std::move(s));
+  }
+  return places;
+}
+
+std::vector<double> changes(const interp::Sweep& sweep) {
+  auto values = sweep.values.to_vector<double>();
+  for (double& v : values) v -= sweep.base(sweep.direction);
+  return values;
+}
+
+bool is_position(std::string_view axis) { return axis == "pos" || axis == "dest" || axis == "src"; }
+
+std::string base_name(const interp::SweepSpec& spec) {
+  return spec.direction == Direction::denoise ? "corrupt" : "clean";
+}
+std::string other_name(const interp::SweepSpec& spec) {
+  return spec.direction == Direction::denoise ? "clean" : "corrupt";
+}
+
+std::string metric_number(double x) {  // a divergence of nothing may be rounded to a little below 0
+  const std::string text = fmt::format("{:.3f}", x);
+  return text == "-0.000" ? "0.000" : text;
+}
+
+std::string tokens_at(const nn::Model& model, const interp::Pair& pair, std::int64_t position) {
+  const int a = pair.clean[static_cast<std::size_t>(position)],
+            b = pair.corrupt[static_cast<std::size_t>(position)];
+  const std::string label = token_label(tokenizer_of(model), a);
+  return a == b ? label : label + " / " + token_label(tokenizer_of(model), b);
+}
+
+std::string put_in(const interp::SweepSpec& spec, bool many) {
+  switch (spec.replacement) {
+    case Replacement::patch:
+      return fmt::format("{} activations are put in", other_name(spec));
+    case Replacement::zero:
+      return fmt::format("{} activations are set to zero", many ? "their" : "its");
+    case Replacement::mean:
+      return fmt::format("the mean over all positions of {} prompts is put in",
+                         many ? "all" : "both");
+    case Replacement::resample:
+      return fmt::format("another pair's {} activations are put in", base_name(spec));
+  }
+  return {};
+}
+
+std::string metric_text(const nn::Model& model, const interp::Pair& pair, Measure measure) {
+  const std::string answer = token_label(tokenizer_of(model), pair.answer);
+  switch (measure) {
+    case Measure::prob:
+      return "probability of " + answer;
+    case Measure::log_prob:
+      return fmt::format("log probability of {} (nats)", answer);
+    case Measure::kl:
+      return "KL(clean || edited) (nats)";
+    case Measure::logit_diff:
+      break;
+  }
+  return fmt::format("logit {} - logit {}", answer, token_label(tokenizer_of(model), pair.wrong));
+}
+
+std::string gauge_text(const nn::Model& model, bool matters) {
+  if (!matters && model.gauge().is_raw()) return {};
+  return fmt::format("gauge: {}\n", nn::name_of(model.gauge()));
+}
+
+std::string runs_text(int runs, int passes, int without_effect) {
+  std::string text = fmt::format("{} edited runs: {} from {} forward pass{}", grouped(runs),
+                                 grouped(runs - without_effect), passes, passes == 1 ? "" : "es");
+  if (without_effect > 0) {
+    text += fmt::format(", {} not run, since they change nothing that the metric depends on",
+                        grouped(without_effect));
+  }
+  return text + "\n";
+}
+
+std::string heatmap_text(const std::vector<std::string>& axes, const Shape& shape,
+                         const std::vector<int>& layers, const std::vector<double>& changes,
+                         std::vector<Heatmap::Titles> titles, const std::string& what,
+                         const Style& style, int columns) {
+  const std::int64_t across = shape[1];
+  Heatmap map{std::move(titles), {}, {}};
+  for (const int l : layers) map.rows.push_back(fmt::format("layer {}", l));
+  map.cells.assign(static_cast<std::size_t>(shape[0] * across), 0);
+  const std::size_t each = map.cells.empty() ? 1 : changes.size() / map.cells.size();
+  for (std::size_t i = 0; i < changes.size(); ++i) {
+    double& cell = map.cells[i / each];
+    if (std::abs(changes[i]) > std::abs(cell)) cell = changes[i];
+  }
+  std::string text = what;
+  if (axes.size() > 2) {
+    text += fmt::format("; each cell has the largest over {}", axes[2]);
+    if (axes.size() > 3) text += " and " + axes[3];
+  }
+  if (style.colour) {
+    text += fmt::format(" ({} less, {} more)", style.heat(-1, " blue "), style.heat(1, " red "));
+  }
+  return text + "\n" + map.text(style, columns) + "\n";
+}
+
+Json as_list(const Shape& shape) { return std::vector<std::int64_t>(shape.begin(), shape.end()); }
+
+Json nested(const Tensor& values) {
+  std::vector<Json> each;
+  const bool whole = values.dtype() == DType::i64;
+  for (const double x : values.to_vector<double>()) {
+    if (std::isnan(x)) each.emplace_back();
+    else each.push_back(whole ? Json(static_cast<std::int64_t>(x)) : Json(x));
+  }
+  std::size_t next = 0;
+  return nested(each, values.shape(), 0, next);
+}
+
+Json tokens_json(const interp::Pair& pair) {
+  return {{"clean", pair.clean},
+          {"corrupt", pair.corrupt},
+          {"answer", pair.answer},
+          {"wrong", pair.wrong}};
+}
+
+Json str_tokens_json(const nn::Model& model, const interp::Pair& pair) {
+  const nn::Tokenizer* t = tokenizer_of(model);
+  if (t == nullptr) return {};
+  return {{"clean", t->shown_tokens(pair.clean)},
+          {"corrupt", t->shown_tokens(pair.corrupt)},
+          {"answer", json_text(t->shown(pair.answer))},
+          {"wrong", json_text(t->shown(pair.wrong))}};
+}
+
+// ---- one pair, for people -----------------------------------------------------------------------
+namespace {
+
+std::string how_it_was_done(const PatchReport& r, const Style& style) {
+  const interp::Sweep& s = r.sweep;
+  std::string text = fmt::format("{} by {}, {}: the base run is {}; {}.\n", style.bold(r.spec.site),
+                                 name_of(r.spec.by), name_of(r.spec.direction), base_name(r.spec),
+                                 put_in(r.spec, false));
+  text += gauge_text(r.model, r.spec.replacement != Replacement::patch);
+  text += fmt::format("metric: {}, clean {}, corrupt {}\n",
+                      metric_text(r.model, r.pair, r.spec.measure), metric_number(s.clean),
+                      metric_number(s.corrupt));
+  return text + runs_text(s.runs, s.passes, s.without_effect) + "\n";
+}
+
+// The places along the axis; positions with the tokens of both prompts, of the corrupt one those
+// that differ.
+std::vector<Heatmap::Titles> titles(const PatchReport& r, const std::string& axis,
+                                    std::int64_t size) {
+  Heatmap::Titles numbers{axis, {}}, clean{"clean", {}}, corrupt{"corrupt", {}};
+  for (std::int64_t i = 0; i < size; ++i) numbers.columns.push_back(fmt::format("{}", i));
+  if (!is_position(axis)) return {numbers};
+  for (std::size_t i = 0; i < r.pair.clean.size(); ++i) {
+    const int a = r.pair.clean[i], b = r.pair.corrupt[i];
+    clean.columns.push_back(token_label(tokenizer_of(r.model), a));
+    corrupt.columns.push_back(a == b ? "" : token_label(tokenizer_of(r.model), b));
+  }
+  return {numbers, clean, corrupt};
+}
+
+// How much of the way from the base run's metric to the other's; none when there is no way.
+std::optional<double> fraction(const interp::Sweep& s, double change) {
+  const double across = s.clean - s.corrupt,
+               way = s.direction == Direction::denoise ? across : -across;
+  return way == 0 ? std::nullopt : std::optional(change / way);
+}
+
+std::string strongest_table(const PatchReport& r, int most, const Style& style) {
+  const auto entries = strongest(changes(r.sweep), r.sweep.values.shape(), r.sweep.layers, most);
+  if (entries.empty()) return "No edit changes the metric.\n";
+  using Align = Table::Align;
+  std::vector<Table::Column> columns;
+  for (const std::string& axis : r.sweep.axes) {
+    columns.push_back({axis, Align::right});
+    if (is_position(axis)) columns.push_back({"token", Align::left});
+  }
+  for (const char* title : {"metric", "change", "fraction"})
+    columns.push_back({title, Align::right});
+  Table table(columns);
+  const auto values = r.sweep.values.to_vector<double>();
+  for (const Strong& e : entries) {
+    std::vector<std::string> cells;
+    for (std::size_t a = 0; a < e.place.size(); ++a) {
+      cells.push_back(fmt::format("{}", e.place[a]));
+      if (is_position(r.sweep.axes[a])) cells.push_back(tokens_at(r.model, r.pair, e.place[a]));
+    }
+    const auto way = fraction(r.sweep, e.change);
+    cells.push_back(metric_number(values[e.index]));
+    cells.push_back(fmt::format("{:+.3f}", e.change));
+    cells.push_back(way ? fmt::format("{:.3f}", *way) : "-");
+    table.row(std::move(cells));
+  }
+  return fmt::format("the strongest; fraction is 0 for the {} run's metric, 1 for the {} run's\n",
+                     base_name(r.spec), other_name(r.spec)) +
+         table.text(style);
+}
+
+}  // namespace
+
+std::string PatchReport::text(int most, const Style& style, int columns) const {
+  const std::string base = metric_number(sweep.base(spec.direction));
+  return how_it_was_done(*this, style) +
+         heatmap_text(sweep.axes, sweep.values.shape(), sweep.layers, changes(sweep),
+                      titles(*this, sweep.axes[1], sweep.values.dim(1)),
+                      "change of the metric from the base run's " + base, style, columns) +
+         strongest_table(*this, most, style);
+}
+
+// ---- one pair, for programs ---------------------------------------------------------------------
+Json PatchReport::json(int most) const {
+  Json json = {
+      {"site", spec.site},
+      {"by", name_of(spec.by)},
+      {"action", name_of(spec.replacement)},
+      {"direction", name_of(spec.direction)},
+      {"metric",
+       {{"name", name_of(spec.measure)}, {"clean", sweep.clean}, {"corrupt", sweep.corrupt}}},
+      {"runs", sweep.runs},
+      {"passes", sweep.passes},
+      {"without_effect", sweep.without_effect},
+      {"axes", sweep.axes},
+      {"layers", sweep.layers},
+      {"shape", as_list(sweep.values.shape())},
+      {"values", nested(sweep.values)},
+      {"tokens", tokens_json(pair)},
+      {"str_tokens", str_tokens_json(model, pair)}};
+  json["strongest"] = Json::array();
+  const auto values = sweep.values.to_vector<double>();
+  for (const Strong& e : strongest(changes(sweep), sweep.values.shape(), sweep.layers, most)) {
+    Json entry;
+    for (std::size_t a = 0; a < e.place.size(); ++a) entry[sweep.axes[a]] = e.place[a];
+    const auto way = fraction(sweep, e.change);
+    entry["metric"] = values[e.index];
+    entry["change"] = e.change;
+    entry["fraction"] = way ? Json(*way) : Json();
+    json["strongest"].push_back(entry);
+  }
+  return json;
+}
+
+NamedTensors PatchReport::tensors() const {
+  return {{"sweep", sweep.values.to(DType::f32)},
+          {"metric/clean", Tensor::full({}, DType::f32, sweep.clean)},
+          {"metric/corrupt", Tensor::full({}, DType::f32, sweep.corrupt)}};
+}
+
+}  // namespace vitrine::app

@@ -1,0 +1,83 @@
+// What patching sweeps found, for people, for programs and as tensors: of one pair, and of many.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "apps/terminal/heatmap.h"
+#include "apps/terminal/output.h"
+#include "apps/options/pairs_file.h"
+#include "interp/patching.h"
+#include "nn/model/model.h"
+#include "tensor/files/safetensors.h"
+
+namespace vitrine::app {
+
+// `most`: how many of the strongest places are listed. `columns`: of the terminal.
+struct PatchReport {
+  const nn::Model& model;
+  const interp::Pair& pair;
+  const interp::SweepSpec& spec;
+  const interp::Sweep& sweep;
+
+  std::string text(int most, const Style& style, int columns) const;
+  Json json(int most) const;
+  NamedTensors tensors() const;  // sweep, metric/clean, metric/corrupt
+};
+
+struct PairsReport {
+  const nn::Model& model;
+  const std::vector<PairOfFile>& pairs;
+  const interp::SweepSpec& spec;
+  const std::vector<interp::Sweep>& sweeps;
+  bool each = false;  // in the text: also a line for each pair
+  const interp::SweepSummary summary = interp::summarise(sweeps);
+
+  std::string text(int most, const Style& style, int columns) const;
+  Json json(int most) const;
+  // Those of one pair, as means; sweep/change, sweep/standard_error, sweep/count; and for each pair
+  // pair/N/sweep, pair/N/clean, pair/N/corrupt.
+  NamedTensors tensors() const;
+};
+
+// ---- what both are made of ----------------------------------------------------------------------
+
+// A place of a sweep where the metric changes.
+struct Strong {
+  std::size_t index = 0;            // in row-major order
+  std::vector<std::int64_t> place;  // along the axes
+  double change = 0;
+};
+// The `most` largest changes, without those that are 0; along the first axis lie `layers`.
+std::vector<Strong> strongest(const std::vector<double>& changes, const Shape& shape,
+                              const std::vector<int>& layers, int most);
+// The metric's change from the base run's.
+std::vector<double> changes(const interp::Sweep& sweep);
+
+bool is_position(std::string_view axis);
+std::string base_name(const interp::SweepSpec& spec);   // corrupt, when denoising
+std::string other_name(const interp::SweepSpec& spec);  // clean
+std::string metric_number(double x);
+// What is measured of one pair: `logit " Austin" - logit " Dallas"`.
+std::string metric_text(const nn::Model& model, const interp::Pair& pair, interp::Measure measure);
+// " Texas" / " California": the tokens at a position.
+std::string tokens_at(const nn::Model& model, const interp::Pair& pair, std::int64_t position);
+// What is put in the place of the base run's values.
+std::string put_in(const interp::SweepSpec& spec, bool many);
+// The line that says in which gauge the weights are: where that matters, or is not the usual one.
+std::string gauge_text(const nn::Model& model, bool matters);
+std::string runs_text(int runs, int passes, int without_effect);
+// [layer, first axis] of changes; over further axes the largest of them.
+std::string heatmap_text(const std::vector<std::string>& axes, const Shape& shape,
+                         const std::vector<int>& layers, const std::vector<double>& changes,
+                         std::vector<Heatmap::Titles> titles, const std::string& what,
+                         const Style& style, int columns);
+
+Json as_list(const Shape& shape);
+Json nested(const Tensor& values);  // lists within lists; null for NaN, whole numbers of i64
+Json tokens_json(const interp::Pair& pair);
+Json str_tokens_json(const nn::Model& model, const interp::Pair& pair);  // null without a tokenizer
+
+}  // namespace vitrine::app

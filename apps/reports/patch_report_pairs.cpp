@@ -1,0 +1,217 @@
+// The report of many pairs: means over them, and each on its own.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <cmath>
+#include <map>
+#include <optional>
+
+#include "apps/reports/patch_report.h"
+
+namespace vitrine::app {
+namespace {
+
+using interp::Measure;
+using Align = Table::Align;
+
+// ---- for people ---------------------------------------------------------------------------------
+const char* metric_text(Measure measure) {
+  switch (measure) {
+    case Measure::prob:
+      return "probability of the answer";
+    case Measure::log_prob:
+      return "log probability of the answer (nats)";
+    case Measure::kl:
+      return "KL(clean || edited) (nats)";
+    case Measure::logit_diff:
+      break;
+  }
+  return "logit of the answer - logit of the wrong one";
+}
+
+// "3 pairs of 5 tokens", "5 pairs: 3 of 5 tokens, 2 of 6".
+std::string lengths_text(const std::vector<PairOfFile>& pairs) {
+  std::map<std::size_t, int> count;
+  for (const PairOfFile& p : pairs) ++count[p.pair.clean.size()];
+  std::string text = fmt::format("{} pair{}", pairs.size(), pairs.size() == 1 ? "" : "s");
+  const char* between = ": ";
+  for (const auto& [length, n] : count) {
+    if (count.size() == 1) return text + fmt::format(" of {} tokens", length);
+    text += fmt::format("{}{} of {}", between, n, length);
+    if (between[0] == ':') text += " tokens";
+    between = ", ";
+  }
+  return text;
+}
+
+std::string how_it_was_done(const PairsReport& r, const Style& style) {
+  const interp::SweepSummary& s = r.summary;
+  std::string text = fmt::format(
+      "{} by {}, {}: the base runs are {}; {}.\n", style.bold(r.spec.site), name_of(r.spec.by),
+      name_of(r.spec.direction), base_name(r.spec), put_in(r.spec, true));
+  text += gauge_text(r.model, r.spec.replacement != interp::Replacement::patch);
+  text += lengths_text(r.pairs) + "\n";
+  text += fmt::format("metric: {}, mean clean {}, mean corrupt {}\n", metric_text(r.spec.measure),
+                      metric_number(s.clean), metric_number(s.corrupt));
+  return text + runs_text(s.runs, s.passes, s.without_effect) + "\n";
+}
+
+// The token that all prompts of all pairs have at a position, if there is one.
+std::optional<int> token_of_all(const std::vector<PairOfFile>& pairs, std::size_t position) {
+  std::optional<int> token;
+  for (const PairOfFile& p : pairs) {
+    for (const nn::Tokens* tokens : {&p.pair.clean, &p.pair.corrupt}) {
+      if (position >= tokens->size()) continue;
+      if (token.value_or((*tokens)[position]) != (*tokens)[position]) return std::nullopt;
+      token = (*tokens)[position];
+    }
+  }
+  return token;
+}
+
+// The places along the axis. Positions with the tokens that all have there, and, where lengths
+// differ, with the number of pairs that reach so far.
+std::vector<Heatmap::Titles> titles(const PairsReport& r, const std::string& axis,
+                                    std::int64_t size) {
+  Heatmap::Titles numbers{axis, {}}, tokens{"in all", {}}, count{"pairs", {}};
+  bool shared = false, differ = false;
+  for (std::int64_t i = 0; i < size; ++i) {
+    const auto position = static_cast<std::size_t>(i);
+    numbers.columns.push_back(fmt::format("{}", i));
+    const nn::Tokenizer* tokenizer = r.model.has_tokenizer() ? &r.model.tokenizer() : nullptr;
+    const auto token = token_of_all(r.pairs, position);
+    shared |= token.has_value();
+    tokens.columns.push_back(token ? token_label(tokenizer, *token) : "");
+    std::size_t with = 0;
+    for (const PairOfFile& p : r.pairs) with += position < p.pair.clean.size() ? 1 : 0;
+    differ |= with < r.pairs.size();
+    count.columns.push_back(fmt::format("{}", with));
+  }
+  std::vector<Heatmap::Titles> lines = {numbers};
+  if (is_position(axis) && shared) lines.push_back(tokens);
+  if (is_position(axis) && differ) lines.push_back(count);
+  return lines;
+}
+
+std::string strongest_table(const PairsReport& r, int most, const Style& style) {
+  const interp::SweepSummary& s = r.summary;
+  const auto entries = strongest(s.mean.to_vector<double>(), s.mean.shape(), s.layers, most);
+  if (entries.empty()) return "No edit changes the mean of the metric.\n";
+  std::vector<Table::Column> columns;
+  for (const std::string& axis : s.axes) columns.push_back({axis, Align::right});
+  for (const char* title : {"mean change", "standard error", "pairs"})
+    columns.push_back({title, Align::right});
+  Table table(columns);
+  const auto error = s.standard_error.to_vector<double>(), count = s.count.to_vector<double>();
+  for (const Strong& e : entries) {
+    std::vector<std::string> cells;
+    for (const std::int64_t at : e.place) cells.push_back(fmt::format("{}", at));
+    cells.push_back(fmt::format("{:+.3f}", e.change));
+    const double deviation = error[e.index];
+    cells.push_back(std::isnan(deviation) ? "-" : metric_number(deviation));
+    cells.push_back(fmt::format("{}", count[e.index]));
+    table.row(std::move(cells));
+  }
+  return "the strongest, over the pairs that have the place\n" + table.text(style);
+}
+
+std::string pairs_table(const PairsReport& r, const Style& style) {
+  std::vector<Table::Column> columns = {
+      {"line", Align::right}, {"clean", Align::right}, {"corrupt", Align::right}};
+  for (const std::string& axis : r.summary.axes) {
+    columns.push_back({axis, Align::right});
+    if (is_position(axis)) columns.push_back({"token", Align::left});
+  }
+  columns.push_back({"change", Align::right});
+  Table table(columns);
+  for (std::size_t p = 0; p < r.pairs.size(); ++p) {
+    const interp::Sweep& s = r.sweeps[p];
+    std::vector<std::string> cells = {fmt::format("{}", r.pairs[p].line), metric_number(s.clean),
+                                      metric_number(s.corrupt)};
+    const auto first = strongest(changes(s), s.values.shape(), s.layers, 1);
+    for (std::size_t a = 0; a < s.axes.size(); ++a) {
+      cells.push_back(first.empty() ? "-" : fmt::format("{}", first[0].place[a]));
+      if (!is_position(s.axes[a])) continue;
+      cells.push_back(first.empty() ? "-" : tokens_at(r.model, r.pairs[p].pair, first[0].place[a]));
+    }
+    cells.push_back(first.empty() ? "-" : fmt::format("{:+.3f}", first[0].change));
+    table.row(std::move(cells));
+  }
+  return "each pair: its metric, and its strongest place\n" + table.text(style);
+}
+
+}  // namespace
+
+std::string PairsReport::text(int most, const Style& style, int columns) const {
+  const interp::SweepSummary& s = summary;
+  return how_it_was_done(*this, style) +
+         heatmap_text(s.axes, s.mean.shape(), s.layers, s.mean.to_vector<double>(),
+                      titles(*this, s.axes[1], s.mean.dim(1)),
+                      "mean change of the metric from the base runs'", style, columns) +
+         strongest_table(*this, most, style) +
+         (each ? "\n" + pairs_table(*this, style)
+               : fmt::format("--each lists the {} pairs; --format json has all of each\n",
+                             pairs.size()));
+}
+
+// ---- for programs -------------------------------------------------------------------------------
+Json PairsReport::json(int most) const {
+  const interp::SweepSummary& s = summary;
+  Json json = {
+      {"site", spec.site},
+      {"by", name_of(spec.by)},
+      {"action", name_of(spec.replacement)},
+      {"direction", name_of(spec.direction)},
+      {"metric", {{"name", name_of(spec.measure)}, {"clean", s.clean}, {"corrupt", s.corrupt}}},
+      {"runs", s.runs},
+      {"passes", s.passes},
+      {"without_effect", s.without_effect},
+      {"axes", s.axes},
+      {"layers", s.layers},
+      {"shape", as_list(s.mean.shape())},
+      {"mean", nested(s.mean)},
+      {"standard_error", nested(s.standard_error)},
+      {"count", nested(s.count.to(DType::i64))}};
+  json["pairs"] = Json::array();
+  for (std::size_t p = 0; p < pairs.size(); ++p) {
+    json["pairs"].push_back(
+        {{"line", pairs[p].line},
+         {"tokens", tokens_json(pairs[p].pair)},
+         {"str_tokens", str_tokens_json(model, pairs[p].pair)},
+         {"metric", {{"clean", sweeps[p].clean}, {"corrupt", sweeps[p].corrupt}}},
+         {"shape", as_list(sweeps[p].values.shape())},
+         {"values", nested(sweeps[p].values)}});
+  }
+  json["strongest"] = Json::array();
+  const auto error = s.standard_error.to_vector<double>(), count = s.count.to_vector<double>(),
+             metric = s.metric.to_vector<double>();
+  for (const Strong& e : strongest(s.mean.to_vector<double>(), s.mean.shape(), s.layers, most)) {
+    Json entry;
+    for (std::size_t a = 0; a < e.place.size(); ++a) entry[s.axes[a]] = e.place[a];
+    entry["metric"] = metric[e.index];
+    entry["change"] = e.change;
+    entry["standard_error"] = std::isnan(error[e.index]) ? Json() : Json(error[e.index]);
+    entry["count"] = static_cast<std::int64_t>(count[e.index]);
+    json["strongest"].push_back(entry);
+  }
+  return json;
+}
+
+NamedTensors PairsReport::tensors() const {
+  const auto scalar = [](double x) { return Tensor::full({}, DType::f32, x); };
+  NamedTensors tensors = {{"sweep", summary.metric.to(DType::f32)},
+                          {"metric/clean", scalar(summary.clean)},
+                          {"metric/corrupt", scalar(summary.corrupt)},
+                          {"sweep/change", summary.mean.to(DType::f32)},
+                          {"sweep/standard_error", summary.standard_error.to(DType::f32)},
+                          {"sweep/count", summary.count.to(DType::f32)}};
+  for (std::size_t p = 0; p < sweeps.size(); ++p) {
+    const std::string name = fmt::format("pair/{}/", p);
+    tensors.emplace_back(name + "sweep", sweeps[p].values.to(DType::f32));
+    tensors.emplace_back(name + "clean", scalar(sweeps[p].clean));
+    tensors.emplace_back(name + "corrupt", scalar(sweeps[p].corrupt));
+  }
+  return tensors;
+}
+
+}  // namespace vitrine::app

@@ -1,0 +1,59 @@
+#include "apps/terminal/log_file.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <span>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include "apps/terminal/output.h"
+#include "tensor/error.h"
+#include "tensor/files/file.h"
+
+namespace vitrine::app {
+namespace {
+
+std::string reason(int error) { return std::generic_category().message(error); }
+
+}  // namespace
+
+LogFile::LogFile(std::filesystem::path file, std::optional<std::int64_t> step)
+    : file_(std::move(file)) {
+  try {
+    write_text(file_, step ? lines_until(file_, *step) : "");
+  } catch (const Error& error) {
+    complain(error.what());  // lines that should have gone would stand before the new ones
+    return;
+  }
+  descriptor_ = ::open(file_.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+  if (descriptor_ < 0) complain(reason(errno));
+}
+
+LogFile::~LogFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+void LogFile::write(std::string_view line) {
+  if (descriptor_ < 0) return;
+  struct stat before {};
+  if (::fstat(descriptor_, &before) != 0) return complain(reason(errno));
+  const int error = write_fully(descriptor_, std::as_bytes(std::span(line)));
+  if (error == 0) return;
+  [[maybe_unused]] const int cut = ::ftruncate(descriptor_, before.st_size);
+  complain(reason(error));
+}
+
+void LogFile::complain(std::string_view why) {
+  if (std::exchange(complained_, true)) return;
+  log(
+      fmt::format("vitrine: {}: the log cannot be written: {}; the run goes on, but lines of its "
+                  "log are missing",
+                  visible(file_.string()), why));
+}
+
+}  // namespace vitrine::app

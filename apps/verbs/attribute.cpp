@@ -1,0 +1,139 @@
+// vitrine attribute: which activations matter, by gradients, and by exact patching of the
+// strongest.
+#include <fmt/format.h>
+
+#include "apps/reports/attribution_report.h"
+#include "apps/terminal/interrupt.h"
+#include "apps/options/options.h"
+#include "apps/terminal/progress.h"
+#include "apps/options/site_names.h"
+#include "apps/verbs/verbs.h"
+
+namespace vitrine::app {
+namespace {
+
+struct Options {
+  CommonOptions common;
+  PairOptions prompts;
+  interp::AttributionSpec spec;
+  SiteOptions site{interp::IntegratedSpec{}.site.name};
+  std::string method = "attribution-patching";
+  std::string metric = "logit_diff";
+  int steps = 16, top = 20, verify = 10;
+};
+
+template <class Report>
+void write(const Report& report, const Options& options, const Json& meta) {
+  write_presentation(
+      options.common, meta,
+      {.text = [&](const Style& style, int columns) { return report.text(style, columns); },
+       .json = [&] { return report.json(); },
+       .tensors = [&] { return report.tensors(); },
+       .metadata = {{"method", options.method},
+                    {"direction", name_of(options.spec.direction)},
+                    {"metric", name_of(options.spec.measure)}}});
+}
+
+void attribute(const nn::Model& model, const interp::Pair& pair, const Options& options,
+               const Json& meta) {
+  const interp::Attribution a = interp::attribute(model, pair, options.spec);
+  const auto verified = interp::verify_top(model, pair, a, options.verify);
+  write(AttributionReport{model, pair, a, verified, std::max(options.top, options.verify)}, options,
+        meta);
+}
+
+void integrate(const nn::Model& model, const interp::Pair& pair, const Options& options,
+               const Json& meta) {
+  const Interruptible interruptible;
+  interp::IntegratedSpec spec{.site = options.site.site(model),
+                              .steps = options.steps,
+                              .direction = options.spec.direction,
+                              .measure = options.spec.measure,
+                              .cancel = &interruptible.requested()};
+  interp::Integrated ig;
+  {
+    Progress progress("integrating", "steps", options.common.quiet);
+    spec.progress = [&](int done, int total) { progress.update(done, total); };
+    ig = interp::integrated_gradients(model, pair, spec);
+  }
+  interruptible.check();
+  write(IntegratedReport{model, pair, spec, ig}, options, meta);
+}
+
+}  // namespace
+
+void verb_attribute(const Arguments& arguments) {
+  CommandLine line(
+      arguments,
+      "Gradient attribution: what would each activation do to the metric, to first order? The\n"
+      "strongest are measured again by exact patching in the same direction, and both are "
+      "shown.\n\n"
+      "  attribution-patching  (other run - base run) . gradient at the base run: approximates\n"
+      "                        'vitrine patch' at every place at once\n"
+      "  grad-x-act            activation . gradient of the base run: approximates zeros; without\n"
+      "                        --corrupt the base run is the clean one\n"
+      "  ig                    integrated gradients at one --site, on the line from the base\n"
+      "                        run's value to the other's, with --steps\n\n"
+      "json: {meta, method, direction, metric: {name, clean, corrupt}, tokens, str_tokens,\n"
+      "nodes: [{site, layer, pos, head, feature, score, exact, why_not}], sites: [{name, axes,\n"
+      "layers, shape}], file}; why_not says why exact is null. ig: {..., site, steps, axes, "
+      "shape,\n"
+      "values, at_base, at_other, sum, completeness_error, file}\n",
+      "vitrine attribute --clean 'The capital of Texas is' --corrupt 'The capital of California "
+      "is' --answer ' Austin' --wrong ' Sacramento' --verify 5");
+  Options options;
+  CommonOptions& common = options.common;
+  interp::AttributionSpec& spec = options.spec;
+  constexpr int kMost = 1'000'000;
+  options.prompts.add_to(line);
+  line.option("--method", options.method, "attribution-patching|grad-x-act|ig",
+              "see above (default: attribution-patching)")
+      ->check(CLI::IsMember({"attribution-patching", "grad-x-act", "ig"}));
+  auto* sites =
+      line.option("--sites", spec.sites.patterns, "GLOB,...",
+                  "which sites are scored: z (in all layers), 2.z, blocks.2.attn.hook_z; * stands\n"
+                  "for any characters ('*': all; default: the stream, what attention and MLPs\n"
+                  "write, heads' z and neurons)");
+  auto* by_position = line.flag("--by-pos", spec.by_position,
+                                "heads and neurons at each position, not over all positions");
+  options.site.add_to(line,
+                      "of ig: where the line goes, in full or as 2.z, or z with --layer 2\n"
+                      "(default: blocks.0.hook_resid_pre)");
+  auto* steps =
+      line.number("--steps", options.steps, "N", "of ig: midpoints (default: 16)", 1, kMost);
+  line.option("--metric", options.metric, "logit_diff|prob|log_prob|kl",
+              "what is measured after the last token, as in 'vitrine patch'\n"
+              "(default: logit_diff)")
+      ->check(CLI::IsMember({"logit_diff", "prob", "log_prob", "kl"}));
+  line.number("--top", options.top, "K", "how many of the strongest are listed (default: 20)", 1,
+              kMost);
+  auto* verify = line.number("--verify", options.verify, "K",
+                             "how many of them are measured exactly (default: 10)", 0, kMost);
+  common.add_to(line,
+                "FILE.safetensors: the tensors node/SITE ([layer, pos], [layer, head] or\n"
+                "[layer, neuron]), or ig/SITE [pos] and ig/target, with metric/clean and\n"
+                "metric/corrupt, besides what goes to stdout; any other FILE: the table or JSON,\n"
+                "and not to stdout",
+                CommonOptions::Out::text_or_tensors);
+  if (!line.parse()) return;
+  const bool ig = options.method == "ig";
+  if (ig && (sites->count() + by_position->count() + verify->count() > 0))
+    line.fail("--method ig is about one --site; --sites, --by-pos and --verify go with the others");
+  if (!ig && options.site.given() + steps->count() > 0)
+    line.fail("--site and --steps go with --method ig (as does --layer); the others take --sites");
+  spec.method = options.method == "grad-x-act" ? interp::Method::grad_x_act
+                                               : interp::Method::attribution_patching;
+  spec.measure = interp::parse_measure(options.metric);
+  options.prompts.require(line, spec.method == interp::Method::grad_x_act);
+  spec.direction = options.prompts.direction();
+
+  const nn::Model model = common.load();
+  spec.sites.patterns =
+      full_patterns(spec.sites.patterns, model.build(nn::BatchSize{1, 1, 1}).site_names());
+  const interp::Pair pair = options.prompts.pair(model);
+  const Json meta = common.meta(line);
+  if (ig) integrate(model, pair, options, meta);
+  else attribute(model, pair, options, meta);
+}
+
+}  // namespace vitrine::app

@@ -1,0 +1,217 @@
+// vitrine doctor: does this machine compute right, and as fast as it could?
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "apps/options/options.h"
+#include "apps/verbs/verbs.h"
+#include "tensor/error.h"
+#include "tensor/machine/machine.h"
+#include "tensor/machine/checks.h"
+#include "tensor/machine/rates.h"
+
+namespace vitrine::app {
+namespace {
+
+struct Findings {
+  Machine machine;
+  MachineRates rates;
+  std::vector<Check> checks;
+
+  std::vector<std::string> with(Check::Status status) const {
+    std::vector<std::string> names;
+    for (const Check& check : checks) {
+      if (check.status == status) names.push_back(check.name);
+    }
+    return names;
+  }
+};
+
+// ---- as JSON ------------------------------------------------------------------------------------
+Json machine_json(const Machine& m) {
+  Json json = {{"processor", json_text(m.processor.name)},
+               {"features", m.processor.features},
+               {"threads", m.threads}};
+  json["logical_cores"] = m.logical_cores;
+  json["physical_cores"] = m.physical_cores > 0 ? Json(m.physical_cores) : Json();
+  json["cpu_quota"] = m.cpu_quota > 0 ? Json(m.cpu_quota) : Json();
+  json["memory_bytes"] = m.memory_bytes;
+  json["simd_target"] = m.simd_target;
+  json["product_block"] = {{"rows", m.product_block.rows}, {"columns", m.product_block.columns}};
+  json["optimised"] = m.optimised;
+  return json;
+}
+
+Json rates_json(const MachineRates& rates) {
+  Json products = Json::array();
+  for (const ProductRate& p : rates.products) {
+    products.push_back({{"m", p.m},
+                        {"n", p.n},
+                        {"k", p.k},
+                        {"what", p.what},
+                        {"seconds", p.seconds},
+                        {"gflops", p.gflops()},
+                        {"gigabytes_per_second", p.gigabytes_per_second()},
+                        {"bound_by", p.bound_by_memory() ? "memory" : "peak"},
+                        {"fraction", rates.fraction(p)},
+                        {"error", p.error},
+                        {"error_bound", product_error_bound(p.k)},
+                        {"same_bits", p.same_bits}});
+  }
+  return {{"peak_gflops", rates.peak_gflops()},
+          {"other_cpus", rates.other_cpus},
+          {"memory_gigabytes_per_second", rates.memory_gigabytes_per_second},
+          {"products", products}};
+}
+
+Json as_json(const Findings& f) {
+  Json checks = Json::array();
+  for (const Check& check : f.checks) {
+    checks.push_back({{"name", check.name},
+                      {"status", name_of(check.status)},
+                      {"finding", json_text(check.finding)},
+                      {"remedy", check.remedy.empty() ? Json() : Json(json_text(check.remedy))}});
+  }
+  return {{"machine", machine_json(f.machine)}, {"rates", rates_json(f.rates)}, {"checks", checks}};
+}
+
+// ---- as text ------------------------------------------------------------------------------------
+std::string counted(std::int64_t n, const char* noun) {
+  return fmt::format("{} {}{}", n, noun, n == 1 ? "" : "s");
+}
+
+std::string cores_text(const Machine& m) {
+  std::string text = counted(m.threads, "thread");
+  if (m.logical_cores > 0) text += fmt::format(" on {}", counted(m.logical_cores, "CPU"));
+  if (m.physical_cores > 0 && m.physical_cores < m.logical_cores) {
+    text += fmt::format(" of {}", counted(m.physical_cores, "core"));
+  }
+  return m.cpu_quota > 0 ? fmt::format("{}, limited to {:.1f}", text, m.cpu_quota) : text;
+}
+
+std::string machine_text(const Machine& m, const Style& style) {
+  Table table({{}, {}});
+  const auto line = [&](const char* name, const std::string& value) {
+    table.row({fmt::format("  {}", name), value.empty() ? "unknown" : value});
+  };
+  line("processor", visible(m.processor.name));
+  line("", cores_text(m));
+  line("features", fmt::format("{}", fmt::join(m.processor.features, " ")));
+  line("memory", m.memory_bytes > 0 ? byte_size(m.memory_bytes) : "");
+  line("own loops", fmt::format("{} (Highway's name)", m.simd_target));
+  line("products", fmt::format("own kernels, {}, blocks of {} x {}", m.simd_target,
+                               m.product_block.rows, m.product_block.columns));
+  return style.bold("this machine") + "\n" + table.text(style);
+}
+
+std::string rates_text(const MachineRates& rates, const Style& style) {
+  Table limits({{}, {}, {}});
+  limits.row({"  multiply-adds in registers", fmt::format("{:.1f} GFLOP/s", rates.peak_gflops()),
+              fmt::format("f32, {}: the peak", counted(rates.threads, "thread"))});
+  limits.row({"  reading memory", fmt::format("{:.1f} GB/s", rates.memory_gigabytes_per_second),
+              counted(rates.threads, "thread")});
+  std::string text = style.bold("what it can do at most") + "\n" + limits.text(style);
+
+  Table table({{"  m x n x k"},
+               {"such as"},
+               {"rate", Table::Align::right},
+               {"reached", Table::Align::right},
+               {}});
+  for (const ProductRate& p : rates.products) {
+    const double fraction = rates.fraction(p);
+    const std::string rate = p.bound_by_memory()
+                                 ? fmt::format("{:.1f} GB/s   ", p.gigabytes_per_second())
+                                 : fmt::format("{:.1f} GFLOP/s", p.gflops());
+    table.row({fmt::format("  {} x {} x {}", p.m, p.n, p.k), p.what, rate,
+               fmt::format("{:.0f}%", 100 * fraction), style.bar(bar(fraction, 20))});
+  }
+  return text + "\n" + style.bold("what matrix products do") + "\n" + table.text(style);
+}
+
+std::string status_text(Check::Status status, const Style& style) {
+  const std::string_view name = name_of(status);
+  switch (status) {
+    case Check::Status::ok:
+      return style.strong(name);
+    case Check::Status::warning:
+      return style.warning(name);
+    case Check::Status::failed:
+      return style.failure(name);
+  }
+  return "";
+}
+
+std::string checks_text(const Findings& f, const Style& style) {
+  Table table({{}, {}, {}});
+  for (const Check& check : f.checks) {
+    std::string name = check.name;
+    std::replace(name.begin(), name.end(), '_', ' ');
+    table.row({"  " + status_text(check.status, style), name, visible(check.finding)});
+    if (!check.remedy.empty()) table.row({"", "", style.bold("→ " + visible(check.remedy))});
+  }
+  return style.bold("checks") + "\n" + table.text(style);
+}
+
+std::string verdict(const Findings& f, const Style& style) {
+  const auto failed = f.with(Check::Status::failed), warnings = f.with(Check::Status::warning);
+  constexpr const char* kMore =
+      "\n--threads says how many threads; 'vitrine doctor --json' prints all findings, for a "
+      "report.";
+  if (!failed.empty()) {
+    return style.failure(counted(std::ssize(failed), "check") + " failed.") + kMore;
+  }
+  if (!warnings.empty()) {
+    return style.warning(counted(std::ssize(warnings), "warning") +
+                         ": results are right, but see above.") +
+           kMore;
+  }
+  return style.strong("All is well.");
+}
+
+std::string as_text(const Findings& f, const Style& style) {
+  return machine_text(f.machine, style) + "\n" + rates_text(f.rates, style) + "\n" +
+         checks_text(f, style) + "\n" + verdict(f, style) + "\n";
+}
+
+}  // namespace
+
+void verb_doctor(const Arguments& arguments) {
+  CommandLine line(
+      arguments,
+      "Checks this machine: what it can do at most, how near matrix products come to\n"
+      "that, and whether they are right and the same for any number of threads. The\n"
+      "exit code is 4 when a check failed; a warning is about speed.\n\n"
+      "json: {meta, machine, rates: {peak_gflops, other_cpus,\n"
+      "memory_gigabytes_per_second, products}, checks: [{name, status, finding, remedy}]}\n",
+      "vitrine doctor --quick");
+  CommonOptions common;
+  bool quick = false, json = false;
+  line.flag("--quick", quick, "shorter measurements, which wander more");
+  line.flag("--json", json, "short for --format json");
+  common.add_without_model_to(line);
+  if (!line.parse()) return;
+  check_folder_of(common.out);
+
+  Findings findings;
+  ThreadPool pool(common.threads);
+  findings.machine = describe_machine(pool);
+  findings.rates =
+      measure_machine(pool, findings.machine, quick ? Effort::quick : Effort::thorough);
+  findings.checks = check_machine(findings.machine, findings.rates);
+  if (json || common.json()) {
+    Json result = {{"meta", common.meta(line)}};
+    result["meta"]["model"] = nullptr;
+    result.update(as_json(findings));
+    write_result(common.out, to_line(result));
+  } else {
+    write_result(common.out, as_text(findings, common.style()));
+  }
+  const auto failed = findings.with(Check::Status::failed);
+  if (!failed.empty()) {
+    throw NumericError(fmt::format("{} of {} checks failed: {}", failed.size(),
+                                   findings.checks.size(), fmt::join(failed, ", ")));
+  }
+}
+
+}  // namespace vitrine::app

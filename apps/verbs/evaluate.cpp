@@ -1,0 +1,112 @@
+// vitrine evaluate FILE: how well a model predicts a text.
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "apps/options/data_files.h"
+#include "apps/terminal/interrupt.h"
+#include "apps/options/options.h"
+#include "apps/terminal/progress.h"
+#include "apps/verbs/verbs.h"
+#include "nn/text/text_loss.h"
+
+namespace vitrine::app {
+namespace {
+
+// A perplexity, which may be too large for a number though the loss is not.
+std::string perplexity(double x, const char* digits) {
+  return std::isfinite(x) ? fmt::format(fmt::runtime(digits), x) : "more than 1e+308";
+}
+Json perplexity(double x) { return std::isfinite(x) ? Json(x) : Json(); }
+
+std::string table(const nn::TextLoss& loss, const Style& style) {
+  using Align = Table::Align;
+  Table table({{"", Align::left}, {"", Align::right}, {"", Align::left}});
+  table.row({"documents", grouped(loss.documents), ""});
+  table.row({"tokens", grouped(loss.tokens), "predicted"});
+  table.row({"loss", style.strong(fmt::format("{:.4f}", loss.per_token())), "nats a token"});
+  table.row({"perplexity", perplexity(std::exp(loss.per_token()), "{:.3f}"), "a token"});
+  if (loss.bytes > 0) {
+    table.row({"", perplexity(std::exp2(loss.bits_per_byte()), "{:.4f}"), "a byte"});
+    table.row({"bits", fmt::format("{:.4f}", loss.bits_per_byte()), "a byte"});
+  }
+  return table.text(style);
+}
+
+// A text begins with what the tokenizer puts before a prompt.
+nn::Tokens tokens_of(const nn::Model& model, const nn::Document& document,
+                     const std::string& file) {
+  if (document.is_tokens) return {document.tokens.begin(), document.tokens.end()};
+  try {
+    return model.encode_prompt(document.text);
+  } catch (const TokenError& error) {
+    throw TokenError(fmt::format("{}, line {}: {}", file, document.line, error.what()));
+  }
+}
+
+}  // namespace
+
+void verb_evaluate(const Arguments& arguments) {
+  CommandLine line(arguments,
+                   "How well a model predicts a text: loss and perplexity, per token and per byte\n"
+                   "(which does not depend on the tokenizer). Long documents are read in windows;\n"
+                   "the first token of a document follows nothing and is not counted. A tokenizer\n"
+                   "that puts a token before every prompt puts it before every document.\n\n"
+                   "FILE is text, or JSONL with {\"text\": ...} or {\"tokens\": [...]} a line.\n\n"
+                   "json: {meta, documents, tokens, bytes, loss, ppl_token, ppl_byte,\n"
+                   "bits_per_byte}; what is per byte is null without a tokenizer, a\n"
+                   "perplexity where it is too large for a number.\n",
+                   "vitrine evaluate /usr/share/common-licenses/GPL-3");
+  CommonOptions common;
+  std::string file;
+  DataOptions data;
+  bool prepend_bos = false;
+  nn::WindowOptions windows;
+  constexpr int kMost = 1 << 30;
+  line.option("file,--file", file, "FILE", "the text")->required();
+  data.add_split_to(line);
+  line.number("--window", windows.window, "N", "tokens read at a time (default: the context)", 2,
+              kMost);
+  line.number("--overlap", windows.overlap, "N",
+              "tokens that windows share (default: half a window)", 0, kMost);
+  line.flag("--prepend-bos", prepend_bos, "put the beginning-of-text token before every document");
+  common.add_to(line);
+  if (!line.parse()) return;
+  const Interruptible interruptible;
+  const nn::Model model = common.load();
+  nn::Tokens before;
+  if (prepend_bos) before = beginning_of_text(tokenizer_of(model), model.config().bos);
+  if (prepend_bos && before.empty())
+    throw TokenError("--prepend-bos: this model names no beginning-of-text token");
+  Progress progress("evaluating", "bytes", common.quiet);
+  windows.progress = [&](std::int64_t) { interruptible.check(); };
+  windows.cancel = &interruptible.requested();
+  nn::TextLossMeter meter(model, windows);
+  std::error_code unknown;  // of a pipe, say: then there is no bar
+  const std::uintmax_t size = std::filesystem::file_size(file, unknown);
+  const double total = unknown ? 0.0 : static_cast<double>(size);
+  nn::for_each_document(file, data.split(), [&](const nn::Document& d) {
+    nn::Tokens tokens = tokens_of(model, d, file);
+    // Of a text, the tokenizer's own are there already.
+    if (d.is_tokens || model.tokenizer().first().empty())
+      tokens.insert(tokens.begin(), before.begin(), before.end());
+    meter.add(tokens);
+    interruptible.check();
+    progress.update(static_cast<double>(d.end), total);
+  });
+  const nn::TextLoss loss = meter.finish();
+  if (loss.tokens == 0) {
+    throw ContextError(
+        fmt::format("{}: nothing to predict: it has no document of at least two tokens", file));
+  }
+  if (!common.json()) return write_result(common.out, table(loss, common.style()));
+  Json json = {{"meta", common.meta(line)}, {"documents", loss.documents},
+               {"tokens", loss.tokens},     {"bytes", loss.bytes > 0 ? Json(loss.bytes) : Json()},
+               {"loss", loss.per_token()},  {"ppl_token", perplexity(std::exp(loss.per_token()))}};
+  const double bits = loss.bits_per_byte();
+  json["ppl_byte"] = loss.bytes > 0 ? perplexity(std::exp2(bits)) : Json();
+  json["bits_per_byte"] = loss.bytes > 0 ? Json(bits) : Json();
+  write_result(common.out, to_line(json));
+}
+
+}  // namespace vitrine::app

@@ -1,0 +1,158 @@
+// vitrine heads: what does every attention head do?
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "apps/options/answer_options.h"
+#include "apps/reports/heads_report.h"
+#include "apps/terminal/progress.h"
+#include "apps/verbs/verbs.h"
+
+namespace vitrine::app {
+namespace {
+
+using interp::Head;
+
+struct Options {
+  CommonOptions common;
+  PromptOptions prompt;
+  std::string explained;
+  int half = 32, sequences = 8, top = 5, position = -1;
+};
+
+// ---- one head -----------------------------------------------------------------------------------
+void explain(const Options& o, const CommandLine& line) {
+  const nn::Model model = o.common.load();
+  const Head head = interp::parse_head(o.explained, model.config());
+  HeadExplanation e{model, interp::explain_weights(model, head, 3, o.top)};
+  nn::Tokens prompt;
+  std::optional<interp::HeadOnPrompt> on_prompt;
+  if (o.prompt.given()) {
+    prompt = o.prompt.tokens(model);
+    on_prompt = interp::explain_on_prompt(
+        model, prompt, head,
+        o.position < 0 ? std::nullopt : std::optional<std::int64_t>(o.position), o.top, o.top);
+    e.prompt = &prompt;
+    e.on_prompt = &*on_prompt;
+  }
+  Json result = {{"meta", o.common.meta(line)}};
+  result.update(e.json());
+  require_finite(result);
+  write_result(o.common.out, o.common.json() ? to_line(result) : e.text(o.common.style()));
+}
+
+// ---- all heads ----------------------------------------------------------------------------------
+// The heads that are named for looking at the token before or at the same token.
+std::vector<Head> named_for_attention(const interp::InductionStudy& study) {
+  std::vector<Head> found;
+  for (int l = 0; l < study.scores.previous.dim(0); ++l) {
+    for (int h = 0; h < study.scores.previous.dim(1); ++h) {
+      const auto score = [&](const Tensor& t) { return t.at<double>({l, h}); };
+      if (std::max(score(study.scores.previous), score(study.scores.duplicate)) >=
+          study.criteria.attends)
+        found.push_back({l, h});
+    }
+  }
+  return found;
+}
+
+void study_all(const Options& o, const CommandLine& line) {
+  const nn::Model model = o.common.load();
+  const random::Key key{o.common.seed};
+  const auto prompts = interp::repeated_tokens(model.config(), key, o.sequences, o.half);
+  interp::InductionStudy study;
+  std::vector<interp::PathEffect> paths;
+  {
+    Progress progress("ablating heads", "runs", o.common.quiet);
+    const SweepOptions options{
+        .progress = [&](int done, int total) { progress.update(done, total); }};
+    study = interp::study_induction(model, prompts, key.fold("values"), {}, options);
+    const auto named = named_for_attention(study);
+    std::vector<std::vector<Head>> groups;
+    for (const Head& h : named) groups.push_back({h});
+    const auto later = study.induction_heads();
+    std::vector<Head> earlier;  // than every induction head
+    for (const Head& h : named) {
+      if (!later.empty() && h.layer < later[0].layer) earlier.push_back(h);
+    }
+    if (earlier.size() > 1) groups.push_back(earlier);
+    paths = interp::paths_to(model, prompts, groups, later, options);
+  }
+
+  std::vector<Head> moved_heads;
+  for (int h = 0; h < model.config().heads; ++h) {
+    if (study.scores.duplicate.at<double>({0, h}) >= study.criteria.attends)
+      moved_heads.push_back({0, h});
+  }
+  std::optional<interp::MovedPositions> moved;
+  if (!moved_heads.empty() && !study.induction_heads().empty())
+    moved = interp::move_positions(model, prompts, moved_heads, study.induction_heads(), 1);
+  const interp::CopyRanks in_context =
+                              interp::copying_in_context(model, prompts, key.fold("sources")),
+                          of_weights = interp::copying_of_weights(model, key.fold("tokens"));
+  const interp::Composition composition = interp::composition(model);
+  const interp::CompositionBaseline baseline =
+      interp::composition_baseline(model, key.fold("baseline"));
+  const HeadsReport report{model,    prompts, study,       in_context, of_weights, composition,
+                           baseline, paths,   moved_heads, moved,      o.top};
+  write_presentation(o.common, o.common.meta(line),
+                     {.text = [&](const Style& style, int) { return report.text(style); },
+                      .json = [&] { return report.json(); },
+                      .tensors = [&] { return report.tensors(); }});
+}
+
+}  // namespace
+
+void verb_heads(const Arguments& arguments) {
+  CommandLine line(
+      arguments,
+      "What every head does, on random tokens said twice: previous-token, duplicate-token and\n"
+      "induction scores, which are about attention alone; whether it copies, and whether it is\n"
+      "needed. A head is called an induction head only when it attends, copies and is needed.\n"
+      "For these: what their attention depends on, by ablation, and which earlier heads they\n"
+      "compose with, by the weights. With --explain L.H one head: what it attends to, looks for\n"
+      "and writes, from the weights alone and, with a prompt, there.\n\n"
+      "json: {meta, sequences, half, loss, criteria, controls, chance, heads: [{layer, head,\n"
+      "previous, duplicate, induction, copies: {change, standard_error, context_top,\n"
+      "context_rank, weights_top, weights_rank}, ablated: {change, standard_error}, verdict:\n"
+      "{attends, copies, needed}, called}], paths: [{ablated, to, before, after, by_query,\n"
+      "by_keys}], moved: {heads, unedited, moved}, composition: {baseline, with: [{to, from:\n"
+      "[{layer, head, q, k, v}]}]}, file}. --explain: {meta, layer, head, prompt: {tokens,\n"
+      "str_tokens, position, sources: [{pos, weight, length, raised}], length, raised, lowered,\n"
+      "looks_for, avoids}, weights: {qk, ov: [{value, share, in_high, out_high, in_low,\n"
+      "out_low}]}}; tokens with values are {id, token, value}\n",
+      "vitrine heads --explain 1.2 --prompt 'The capital of Texas is'\n  vitrine heads");
+  Options o;
+  constexpr int kMost = 1'000'000;
+  line.number("--sequences", o.sequences, "N", "random sequences (default: 8)", 1, kMost);
+  line.number("--half", o.half, "T",
+              "tokens in each half, as far as the context goes (default: 32)", 3, kMost);
+  auto* explained =
+      line.option("--explain", o.explained, "L.H", "one head instead, by layer and head: 1.0");
+  o.prompt.add_to(line, "With --explain",
+                  "a prompt on which it is explained (- reads it from stdin)");
+  line.heading("With --explain");
+  auto* position = line.number("--pos", o.position, "P",
+                               "at which position of it, from 0 (default: the last)", 0, kMost);
+  line.heading("Options");
+  line.number("--top", o.top, "K", "how many heads or tokens are listed (default: 5)", 1, kMost);
+  o.common.add_to(line,
+                  "FILE.safetensors: the tensors previous, duplicate, induction [layer, head],\n"
+                  "composition_q, composition_k, composition_v [layer, head, layer, head], and\n"
+                  "copying/swap, ablation/change with their standard errors, besides what goes to\n"
+                  "stdout; any other FILE: the table or JSON, and not to stdout",
+                  CommonOptions::Out::text_or_tensors);
+  if (!line.parse()) return;
+  if (explained->count() == 0) {
+    if (o.prompt.given() || position->count() > 0)
+      line.fail("a prompt goes with --explain L.H; without it, heads are studied on random tokens");
+    return study_all(o, line);
+  }
+  if (o.common.out.ends_with(".safetensors"))
+    line.fail("--explain has no tensors; give --out another name, or leave out --explain");
+  if (o.prompt.given()) o.prompt.require(line);
+  else if (position->count() > 0) line.fail("--pos is a position of a prompt; give --prompt too");
+  explain(o, line);
+}
+
+}  // namespace vitrine::app

@@ -1,0 +1,189 @@
+// vitrine lens: what would the model say if it stopped after a layer?
+#include <fmt/format.h>
+
+#include <numeric>
+
+#include "apps/options/answer_options.h"
+#include "apps/terminal/heatmap.h"
+#include "apps/reports/patch_report.h"
+#include "apps/verbs/verbs.h"
+#include "interp/lens.h"
+#include "tensor/files/safetensors.h"
+
+namespace vitrine::app {
+namespace {
+
+struct Report {
+  const nn::Model& model;
+  const Question& question;
+  const interp::Lens& lens;
+  const std::vector<interp::LensTokens>& top;  // of one position, or of all
+
+  std::int64_t stages() const { return lens.raw.dim(0); }
+  static std::string stage(std::int64_t s) {
+    return s == 0 ? "embedding" : fmt::format("layer {}", s - 1);
+  }
+  // [1 + layers] at the position, or [1 + layers, position].
+  Tensor shown(const Tensor& values) const {
+    return question.all_positions ? values : values.select(1, question.position).contiguous();
+  }
+};
+
+// Of each stage from the one before; NaN for the first.
+Tensor changes(const Tensor& values) {
+  const Tensor out = Tensor::full(values.shape(), DType::f64, std::nan(""));
+  const std::int64_t across = values.rank() == 1 ? 1 : values.dim(1);
+  const auto x = values.to_vector<double>();
+  for (std::int64_t i = across; i < values.numel(); ++i) {
+    const auto k = static_cast<std::size_t>(i);
+    out.data<double>()[i] = x[k] - x[k - static_cast<std::size_t>(across)];
+  }
+  return out;
+}
+
+std::string signed_number(double x) { return std::isnan(x) ? "" : fmt::format("{:+.3f}", x); }
+
+std::string one_position(const Report& r, const Style& style) {
+  const nn::Tokenizer* tokenizer = tokenizer_of(r.model);
+  const auto raw = r.shown(r.lens.raw), ln = r.shown(r.lens.ln);
+  const auto raw_change = changes(raw).to_vector<double>(),
+             ln_change = changes(ln).to_vector<double>();
+  using Align = Table::Align;
+  Table table({{"after", Align::left},
+               {"raw", Align::right},
+               {"change", Align::right},
+               {"ln", Align::right},
+               {"change", Align::right},
+               {"most probable next", Align::left}});
+  for (std::int64_t s = 0; s < r.stages(); ++s) {
+    const auto i = static_cast<std::size_t>(s);
+    std::string words;
+    for (const interp::LensToken& t : r.top[0][i]) {
+      const std::string label = token_label(tokenizer, t.id);
+      words += fmt::format("{}{} {}", words.empty() ? "" : "  ",
+                           t.id == r.question.answer ? style.strong(label) : label,
+                           style.dim(percent(t.probability)));
+    }
+    table.row({Report::stage(s), fmt::format("{:.3f}", raw.at<double>({s})),
+               signed_number(raw_change[i]), fmt::format("{:.3f}", ln.at<double>({s})),
+               signed_number(ln_change[i]), words});
+  }
+  return table.text(style);
+}
+
+std::string all_positions(const Report& r, const Style& style, int columns) {
+  const nn::Tokenizer* tokenizer = tokenizer_of(r.model);
+  Heatmap map{{{"pos", {}}, {"token", {}}}, {}, r.lens.ln.to_vector<double>()};
+  Heatmap words{map.titles, {}, {}};
+  const auto positions = std::ssize(r.question.prompt);
+  for (std::int64_t p = 0; p < positions; ++p) {
+    map.titles[0].columns.push_back(fmt::format("{}", p));
+    map.titles[1].columns.push_back(
+        token_label(tokenizer, r.question.prompt[static_cast<std::size_t>(p)]));
+  }
+  for (std::int64_t s = 0; s < r.stages(); ++s) map.rows.push_back(Report::stage(s));
+  std::string text = "logit through the final LayerNorm\n" + map.text(style, columns) + "\n";
+
+  text += "most probable next token\n";
+  std::vector<Table::Column> titles = {{"pos", Table::Align::right}, {"token", Table::Align::left}};
+  for (std::int64_t s = 0; s < r.stages(); ++s)
+    titles.push_back({s == 0 ? "embedding" : fmt::format("{}", s - 1), Table::Align::left});
+  Table table(titles);
+  for (std::int64_t p = 0; p < positions; ++p) {
+    const auto i = static_cast<std::size_t>(p);
+    std::vector<std::string> row = {fmt::format("{}", p), map.titles[1].columns[i]};
+    for (const auto& stage : r.top[i]) row.push_back(token_label(tokenizer, stage[0].id));
+    table.row(std::move(row));
+  }
+  return text + table.text(style);
+}
+
+std::string text(const Report& r, const Style& style, int columns) {
+  std::string text = fmt::format("`{}` → logit {}\n", style.bold(r.question.prompt_text(r.model)),
+                                 style.strong(r.question.answer_text(r.model)));
+  text += gauge_text(r.model, true) +
+          "raw: the stream times W_U, whose changes add up; ln: through the final LayerNorm with\n"
+          "the scale of that layer, as the model would say it, whose changes do not\n\n";
+  return text +
+         (r.question.all_positions ? all_positions(r, style, columns) : one_position(r, style));
+}
+
+Json top_json(const Report& r, const interp::LensTokens& stages) {
+  Json list = Json::array();
+  for (const auto& stage : stages) {
+    Json tokens = Json::array();
+    for (const interp::LensToken& t : stage) {
+      Json token = token_json(r.model, t.id);
+      token["logit"] = t.logit;
+      token["prob"] = t.probability;
+      tokens.push_back(std::move(token));
+    }
+    list.push_back(std::move(tokens));
+  }
+  return list;
+}
+
+Json json(const Report& r) {
+  Json json = r.question.json(r.model);
+  json["stages"] = Json::array();
+  for (std::int64_t s = 0; s < r.stages(); ++s) json["stages"].push_back(Report::stage(s));
+  const Tensor raw = r.shown(r.lens.raw), ln = r.shown(r.lens.ln);
+  json["raw"] = nested(raw);
+  json["raw_change"] = nested(changes(raw));
+  json["ln"] = nested(ln);
+  json["ln_change"] = nested(changes(ln));
+  Json top = Json::array();
+  for (const auto& stages : r.top) top.push_back(top_json(r, stages));
+  json["top"] = r.question.all_positions ? top : top[0];
+  return json;
+}
+
+}  // namespace
+
+void verb_lens(const Arguments& arguments) {
+  CommandLine line(
+      arguments,
+      "The logit lens: the answer's logit, read from the residual stream after the embedding\n"
+      "and after every layer, and what would be said there.\n\n"
+      "json: {meta, tokens, str_tokens, position, answer: {id, token}, wrong, stages, raw,\n"
+      "raw_change, ln, ln_change, top, file}: raw and ln have a number for each stage, the\n"
+      "embedding first (its change is null); top: [stage][{id, token, logit, prob}]. With\n"
+      "--pos all: raw, ln [stage][position], top [position][stage].\n",
+      "vitrine lens --prompt 'The capital of Texas is' --answer ' Austin'");
+  CommonOptions common;
+  AnswerOptions options;
+  int top = 3;
+  options.add_to(line, true);
+  line.number("--top", top, "K", "how many of the most probable tokens at each stage (default: 3)",
+              1, 1'000'000);
+  common.add_to(line,
+                "FILE.safetensors: the tensors raw, ln [1 + layers] (with --pos all [1 + layers,\n"
+                "position]), besides what goes to stdout; any other FILE: the table or JSON, and\n"
+                "not to stdout",
+                CommonOptions::Out::text_or_tensors);
+  if (!line.parse()) return;
+  options.require(line);
+
+  const nn::Model model = common.load();
+  const Question question = options.question(model);
+  const interp::Lens lens =
+      interp::logit_lens(model, question.prompt, question.answer, question.wrong);
+  std::vector<std::int64_t> positions = {question.position};
+  if (question.all_positions) {
+    positions.resize(question.prompt.size());
+    std::iota(positions.begin(), positions.end(), 0);
+  }
+  const auto tokens = interp::lens_tokens(model, question.prompt, positions, top);
+  const Report report{model, question, lens, tokens};
+
+  write_presentation(
+      common, common.meta(line),
+      {.text = [&](const Style& style, int columns) { return text(report, style, columns); },
+       .json = [&] { return json(report); },
+       .tensors = [&]() -> NamedTensors {
+         return {{"raw", report.shown(lens.raw).to(DType::f32)},
+                 {"ln", report.shown(lens.ln).to(DType::f32)}};
+       }});
+}
+
+}  // namespace vitrine::app

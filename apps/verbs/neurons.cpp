@@ -1,0 +1,234 @@
+// vitrine neurons: the strongest neurons on a prompt, and what each neuron responds to in a text.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "apps/terminal/interrupt.h"
+#include "apps/reports/neurons_report.h"
+#include "apps/options/options.h"
+#include "apps/terminal/progress.h"
+#include "apps/verbs/verbs.h"
+
+namespace vitrine::app {
+namespace {
+
+struct Options {
+  CommonOptions common;
+  PromptOptions prompt;
+  TokenOptions answer{"answer"}, wrong{"wrong"};
+  int position = -1, layer = -1, neuron = -1, top = 10;
+  std::string corpus, sort = "peak", checkpoint;
+  int contexts = 10, window = 8;
+  double save_every = 30;
+};
+
+// ---- on a prompt --------------------------------------------------------------------------------
+void on_prompt(const CommandLine& line, const Options& o) {
+  const nn::Model model = o.common.load();
+  const nn::Tokens prompt = o.prompt.tokens(model);
+  interp::NeuronSpec spec{.position = o.position, .neurons = o.top};
+  if (o.layer >= 0) spec.layer = o.layer;
+  if (o.answer.given()) spec.answer = o.answer.id(model);
+  if (o.wrong.given()) spec.wrong = o.wrong.id(model);
+  const interp::StrongNeurons found = interp::strong_neurons(model, prompt, spec);
+  const StrongNeuronsReport report{model, prompt, spec, found};
+  Json json = {{"meta", o.common.meta(line)}};
+  json.update(report.json());
+  require_finite(json);
+  write_result(o.common.out, o.common.json() ? to_line(json) : report.text(o.common.style()));
+}
+
+// ---- over a text --------------------------------------------------------------------------------
+// Rows of the neurons that were asked for, in the order of the layers.
+std::vector<std::int64_t> asked_for(const interp::Contexts& c, const Options& o) {
+  if (o.neuron >= 0) return {c.row({o.layer, o.neuron})};
+  std::vector<std::int64_t> rows(static_cast<std::size_t>(o.layer < 0 ? c.neurons() : c.per_layer));
+  std::iota(rows.begin(), rows.end(), c.row({std::max(o.layer, 0), 0}));
+  return rows;
+}
+
+// The windows of some neurons, one after the other.
+std::vector<nn::Window> windows_of(const nn::Model& model, const interp::Contexts& c,
+                                       const std::vector<std::int64_t>& rows, const Options& o,
+                                       bool special, int around) {
+  std::vector<nn::Peak> peaks;
+  for (const std::int64_t row : rows) {
+    const auto of_row = c.peaks.of(row);
+    peaks.insert(peaks.end(), of_row.begin(), of_row.end());
+  }
+  return nn::windows_around(model, o.corpus, special, peaks, around);
+}
+
+// The first of --top, in the order of --sort.
+void keep_first(const nn::Model& model, const interp::Contexts& c, std::vector<std::int64_t>& rows,
+                const Options& o, bool special) {
+  struct Sorted {
+    std::int64_t row;
+    nn::Variety variety;
+    float peak;
+  };
+  std::vector<Sorted> all;
+  all.reserve(rows.size());
+  for (const std::int64_t row : rows) all.push_back({row, {}, c.peaks.of(row)[0].activation});
+  if (o.sort != "peak") {
+    const auto windows = windows_of(model, c, rows, o, special, 0);
+    std::size_t begin = 0;
+    for (Sorted& s : all) {
+      const auto peaks = c.peaks.of(s.row);
+      s.variety = nn::variety(peaks, std::span(windows).subspan(begin, peaks.size()));
+      begin += peaks.size();
+    }
+  }
+  const int sign = o.sort == "mixed" ? -1 : 1;
+  std::stable_sort(all.begin(), all.end(), [&](const Sorted& a, const Sorted& b) {
+    const auto key = [&](const Sorted& s) {
+      return std::tuple(sign * s.variety.tokens, sign * s.variety.predicted, -s.peak);
+    };
+    return key(a) < key(b);
+  });
+  all.resize(std::min(all.size(), static_cast<std::size_t>(o.top)));
+  rows.clear();
+  for (const Sorted& s : all) rows.push_back(s.row);
+}
+
+interp::Contexts collect(const nn::Model& model, const Options& o,
+                         const interp::ContextsSpec& common) {
+  const Interruptible interruptible;
+  Progress progress("reading", "bytes", o.common.quiet);
+  interp::ContextsSpec spec = common;
+  spec.cancel = &interruptible.requested();
+  spec.progress = [&](std::int64_t bytes, std::int64_t total) {
+    progress.update(static_cast<double>(bytes), static_cast<double>(total));
+  };
+  try {
+    return interp::collect_contexts(model, o.corpus, spec);
+  } catch (const InterruptedError&) {
+    if (o.checkpoint.empty()) throw;
+    throw InterruptedError(
+        fmt::format("interrupted; {} has what was found so far: the same "
+                    "command goes on from there",
+                    o.checkpoint));
+  }
+}
+
+void over_corpus(const CommandLine& line, const Options& o) {
+  if (!o.checkpoint.empty()) check_folder_of(o.checkpoint);
+  const nn::Model model = o.common.load();
+  // Said before a long run, not after it.
+  if (o.layer >= 0) interp::check_neuron(model, {o.layer, std::max(o.neuron, 0)});
+  interp::ContextsSpec spec{.contexts = o.contexts,
+                            .special = o.prompt.special(),
+                            .checkpoint = o.checkpoint,
+                            .save_every = o.save_every};
+  spec.bos = bos_of_lines(model, o.prompt.prepends_bos());
+  note_bare_lines(model, o.prompt.prepends_bos(), o.common.quiet);
+  const interp::Contexts found = collect(model, o, spec);
+  if (found.resumed > 0 && !o.common.quiet) {
+    log(fmt::format("{} of {} lines had been read before: {}", grouped(found.resumed),
+                    grouped(found.lines), o.checkpoint));
+  }
+
+  std::vector<std::int64_t> rows = asked_for(found, o);
+  if (!o.common.json() && o.neuron < 0) keep_first(model, found, rows, o, spec.special);
+  ContextsReport report{model, o.corpus, spec, found, o.layer, rows, {}, {}};
+  report.windows = windows_of(model, found, rows, o, spec.special, o.window);
+  if (o.neuron >= 0) {
+    const interp::NeuronId id{o.layer, o.neuron};
+    constexpr int kTokens = 8;
+    report.tokens = interp::tokens_of(model, {&id, 1}, kTokens);
+  }
+  const Style style = o.common.style();
+  if (o.common.json()) {
+    return write_result_in_pieces(
+        o.common.out, [&](const auto& write) { report.write_json(o.common.meta(line), write); });
+  }
+  const char* order = o.sort == "peak"    ? "the strongest first"
+                      : o.sort == "mixed" ? "those with the most different tokens first"
+                                          : "those with the fewest different tokens first";
+  write_result(o.common.out, o.neuron >= 0 ? report.one(style) : report.overview(order, style));
+}
+
+// Throws Error (usage) for options that do not go together.
+void check(const CommandLine& line, Options& o) {
+  const bool corpus = !o.corpus.empty();
+  if (corpus && o.prompt.given())
+    line.fail("give a prompt or --corpus, not both: these are two different questions");
+  if (o.neuron >= 0 && !corpus) {
+    line.fail("--neuron shows the contexts of one neuron in a text; give --corpus FILE too");
+  }
+  if (o.neuron >= 0 && o.layer < 0) line.fail("--neuron is one of a layer's; give --layer L too");
+  if (!corpus) {
+    if (!line.given("Corpus").empty())
+      line.fail(fmt::format("{} is about a text; give --corpus FILE", line.given("Corpus")[0]));
+    o.prompt.require(line);
+    if (o.answer.given()) o.answer.require(line);
+    if (o.wrong.given()) o.wrong.require(line);
+    if (o.wrong.given() && !o.answer.given())
+      line.fail("--wrong without --answer: effects are on the answer's logit; give --answer too");
+    return;
+  }
+  if (o.answer.given() || o.wrong.given() || o.position >= 0) {
+    line.fail(
+        "--pos, --answer and --wrong are about a prompt; with --corpus they mean nothing: leave "
+        "them out");
+  }
+  if (!o.checkpoint.empty() && !o.common.out.empty() && o.checkpoint == o.common.out)
+    line.fail("--checkpoint and --out name the same file; give them two names");
+}
+
+}  // namespace
+
+void verb_neurons(const Arguments& arguments) {
+  CommandLine line(
+      arguments,
+      "The strongest MLP neurons at one position of a prompt: by activation (mlp.hook_post), or,\n"
+      "with --answer, by their direct effect on its logit: what the neuron writes to the stream\n"
+      "along the direction that the logit reads, with the scale of the final LayerNorm held.\n\n"
+      "With --corpus, the contexts in which neurons are most active, in a text of any length: in\n"
+      "each line the token where the neuron is strongest. All neurons of all layers are done in\n"
+      "one pass. A line longer than the context is read in pieces. FILE is text, or JSONL with\n"
+      "{\"text\": ...} or {\"tokens\": [...]} a line.\n\n"
+      "json: {meta, tokens, str_tokens, pos, layer, answer, wrong, metric, neurons: [{layer,\n"
+      "neuron, activation, effect, raised: [{id, token, value}], lowered}], stream: {layer,\n"
+      "dimensions: [{dimension, value, effect}]}}; effect and metric are null without --answer.\n"
+      "With --corpus, of all neurons or those of --layer: {meta, file, lines, tokens, long_lines,\n"
+      "bos, neurons: [{layer, neuron, mean, active, distinct_tokens, distinct_predicted, raised,\n"
+      "lowered, contexts: [{line, pos, activation, tokens, str_tokens, peak, predicted: {id,\n"
+      "token}}]}]}; tokens[peak] is where the neuron is strongest; raised and lowered are null\n"
+      "without --neuron\n",
+      "vitrine neurons --prompt 'The capital of Texas is' --answer ' Austin' "
+      "--wrong ' Sacramento'");
+  Options o;
+  constexpr int kMost = 1'000'000, kMostContexts = 10'000;
+  o.prompt.add_to(line);
+  line.number("--pos", o.position, "P", "the position, from 0 (default: the last)", 0, kMost);
+  o.answer.add_to(line, "order neurons by their effect on this token's logit ...");
+  o.wrong.add_to(line, "... less its effect on this one's");
+  line.number("--layer", o.layer, "L", "neurons of this layer alone (default: all layers)", 0,
+              kMost);
+  line.number("--top", o.top, "K", "how many neurons the table lists (default: 10)", 1, kMost);
+  line.heading("Corpus");
+  line.option("--corpus", o.corpus, "FILE", "a text, each line of which is read on its own");
+  line.number("--neuron", o.neuron, "I", "all contexts of this neuron of --layer", 0, kMost);
+  line.number("--contexts", o.contexts, "K", "kept of each neuron (default: 10)", 1, kMostContexts);
+  line.number("--window", o.window, "N", "tokens shown on either side of the peak (default: 8)", 0,
+              kMost);
+  line.option("--sort", o.sort, "peak|mixed|clean",
+              "which neurons the table lists: those with the strongest peaks; those whose\n"
+              "contexts have the most different tokens at the peak; or the fewest\n"
+              "(default: peak)")
+      ->check(CLI::IsMember({"peak", "mixed", "clean"}));
+  line.option("--checkpoint", o.checkpoint, "FILE",
+              "what was found so far, for all neurons: if FILE is there the pass goes on from\n"
+              "it, and when it was complete, other neurons are shown at once");
+  line.real("--save-every", o.save_every, "SECONDS", "write it that often (default: 30)",
+            {.least = 0, .most = 1e9});
+  o.common.add_to(line);
+  if (!line.parse()) return;
+  check(line, o);
+  if (o.corpus.empty()) return on_prompt(line, o);
+  over_corpus(line, o);
+}
+
+}  // namespace vitrine::app

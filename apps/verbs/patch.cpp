@@ -1,0 +1,177 @@
+// vitrine patch: which activations make the answer differ between two prompts?
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <map>
+
+#include "apps/options/options.h"
+#include "apps/reports/patch_report.h"
+#include "apps/terminal/progress.h"
+#include "apps/options/site_names.h"
+#include "apps/verbs/verbs.h"
+#include "tensor/files/safetensors.h"
+
+namespace vitrine::app {
+namespace {
+
+using interp::Replacement;
+
+// What is swept: resid_pre of "resid_pre", "hook_resid_pre" or "blocks.*.hook_resid_pre"; z of
+// "attn.hook_z"; in layer 2 alone of "2.z" or "blocks.2.attn.hook_z".
+void set_site(interp::SweepSpec& spec, std::string_view typed) {
+  const SiteName name = site_name(typed);
+  if (name.layer) spec.layers = {*name.layer};
+  spec.site = short_name(name.inside);
+}
+
+struct Options {
+  CommonOptions common;
+  PairOptions prompts;
+  interp::SweepSpec spec;
+  int top = 5;
+  bool explain = false, each = false;
+};
+
+// ---- running ------------------------------------------------------------------------------------
+std::vector<interp::Sweep> sweeps_of(const nn::Model& model, std::span<const interp::Pair> pairs,
+                                     Options& options) {
+  Progress progress("patching", "runs", options.common.quiet);
+  options.spec.progress = [&](int done, int total) { progress.update(done, total); };
+  return interp::patch_sweeps(model, pairs, options.spec);
+}
+
+// Throws Error (input), naming the line, for a pair that has no other of its length.
+void check_resampling(const std::vector<PairOfFile>& pairs) {
+  std::map<std::size_t, int> count;
+  for (const PairOfFile& p : pairs) ++count[p.pair.clean.size()];
+  for (const PairOfFile& p : pairs) {
+    const std::size_t length = p.pair.clean.size();
+    if (count[length] > 1) continue;
+    throw Error(ErrorKind::input,
+                fmt::format("--action resample takes values from another pair with as many tokens, "
+                            "but the one of line {} is the only one with {}; give more pairs of "
+                            "that length",
+                            p.line, length));
+  }
+}
+
+// ---- what becomes of it -------------------------------------------------------------------------
+template <class Report>
+void write(const Report& report, const Options& options, const Json& meta,
+           const std::vector<std::string>& axes, const Shape& shape,
+           const std::string& explanation) {
+  const auto text = [&](const Style& style, int columns) {
+    const std::string found = report.text(options.top, style, columns);
+    return options.explain ? found + "\n" + explanation : found;
+  };
+  const auto json = [&] {
+    Json found = report.json(options.top);
+    found["explanation"] = options.explain ? Json(explanation) : Json();
+    return found;
+  };
+  write_presentation(options.common, meta,
+                     {.text = text,
+                      .json = json,
+                      .tensors = [&] { return report.tensors(); },
+                      .metadata = {{"site", options.spec.site},
+                                   {"by", name_of(options.spec.by)},
+                                   {"action", name_of(options.spec.replacement)},
+                                   {"direction", name_of(options.spec.direction)},
+                                   {"metric", name_of(options.spec.measure)},
+                                   {"axes", fmt::format("{}", fmt::join(axes, ","))}},
+                      .written = "sweep " + to_string(shape)});
+}
+
+}  // namespace
+
+void verb_patch(const Arguments& arguments) {
+  CommandLine line(
+      arguments,
+      "Activation patching: the base prompt is run once for each layer and place, with\n"
+      "the other prompt's activation (or zero, a mean, another pair's) put in there. The metric\n"
+      "of each such run, after the last token, says what the place carries.\n\n"
+      "json: {meta, site, by, action, direction, metric: {name, clean, corrupt}, runs,\n"
+      "passes, without_effect, axes, layers, shape, values, tokens, str_tokens, strongest: "
+      "[{layer,\n"
+      "..., metric, change, fraction}], explanation, file}; values are lists within lists, along "
+      "axes.\n"
+      "With --pairs, instead of values, tokens and str_tokens: mean, standard_error (null for a\n"
+      "single pair), count, pairs: [{line, tokens, str_tokens, metric: {clean, corrupt}, shape,\n"
+      "values}]; and strongest: [{layer, ..., metric, change, standard_error, count}]\n",
+      "vitrine patch --clean 'The capital of Texas is' --corrupt 'The capital of California is' "
+      "--answer ' Austin' --wrong ' Sacramento' --site resid_pre");
+  Options options;
+  CommonOptions& common = options.common;
+  interp::SweepSpec& spec = options.spec;
+  std::string by, action = "patch", metric = "logit_diff";
+  constexpr int kMost = 1'000'000;
+  options.prompts.add_to(line);
+  options.prompts.add_file_to(line);
+  line.option("--site", spec.site, "S",
+              "what is patched: resid_pre, resid_mid, resid_post, attn_out, mlp_out (the\n"
+              "stream and what is added to it), z, q, k, v, pattern (of heads), in all layers;\n"
+              "2.z or blocks.2.attn.hook_z in one")
+      ->required();
+  line.option("--by", by, "pos|head|head,pos|head,dest|head,dest,src",
+              "what one run changes: pos, a position (the stream's sites, and all heads of\n"
+              "z, q, k, v together); head; head,pos (z, q, k, v); head,dest and head,dest,src,\n"
+              "a row and an entry of a pattern (default: pos for the stream, else head)");
+  line.option("--action", action, "patch|zero|mean|resample",
+              "what is put in: patch, the other run's values; zero; mean, the mean over all\n"
+              "positions of all prompts; resample, the values of another pair's base run,\n"
+              "which --seed chooses among those of the same length (default: patch)")
+      ->check(CLI::IsMember({"patch", "zero", "mean", "resample"}));
+  line.option(
+          "--metric", metric, "logit_diff|prob|log_prob|kl",
+          "what is measured: logit_diff, logit[answer] - logit[wrong]; prob and log_prob of\n"
+          "the answer; kl, how far the prediction is from the clean run's, KL(clean || edited)\n"
+          "(default: logit_diff)")
+      ->check(CLI::IsMember({"logit_diff", "prob", "log_prob", "kl"}));
+  line.number("--top", options.top, "K", "how many of the strongest are listed (default: 5)", 1,
+              kMost);
+  auto* each = line.flag("--each", options.each,
+                         "with --pairs: also a line for each pair (JSON has them always)");
+  line.flag("--explain", options.explain,
+            "also say how the runs were made: passes, work and memory avoided");
+  common.add_to(line,
+                "FILE.safetensors: the tensors sweep, metric/clean, metric/corrupt (f32), besides\n"
+                "what goes to stdout, with --pairs also sweep/change, sweep/standard_error,\n"
+                "sweep/count and pair/N/sweep, pair/N/clean, pair/N/corrupt; any other FILE: the\n"
+                "table or JSON, and not to stdout",
+                CommonOptions::Out::text_or_tensors);
+  if (!line.parse()) return;
+  set_site(spec, std::string(spec.site));
+  const auto ways = interp::ways_to_sweep(spec.site);
+  spec.by = by.empty() ? ways.front() : interp::parse_by(by);
+  interp::check_sweep(spec.site, spec.by);
+  spec.replacement = interp::parse_replacement(action);
+  spec.direction = options.prompts.direction();
+  spec.measure = interp::parse_measure(metric);
+  spec.seed = common.seed;
+  if (spec.replacement == Replacement::resample && !options.prompts.from_file())
+    line.fail("--action resample takes values from other pairs; give several with --pairs FILE");
+  options.prompts.require(line);
+  if (each->count() > 0 && !options.prompts.from_file())
+    line.fail("--each is about the pairs of a file; give --pairs FILE");
+
+  const nn::Model model = common.load();
+  const Json meta = common.meta(line);
+  if (!options.prompts.from_file()) {
+    const interp::Pair pair = options.prompts.pair(model);
+    const interp::Sweep sweep = sweeps_of(model, {&pair, 1}, options)[0];
+    return write(PatchReport{model, pair, spec, sweep}, options, meta, sweep.axes,
+                 sweep.values.shape(), sweep.explanation);
+  }
+  const std::vector<PairOfFile> pairs = options.prompts.pairs(model);
+  if (spec.replacement == Replacement::resample) check_resampling(pairs);
+  std::vector<interp::Pair> alone;
+  alone.reserve(pairs.size());
+  for (const PairOfFile& p : pairs) alone.push_back(p.pair);
+  const std::vector<interp::Sweep> sweeps = sweeps_of(model, alone, options);
+  const PairsReport report{model, pairs, spec, sweeps, options.each};
+  write(report, options, meta, report.summary.axes, report.summary.mean.shape(),
+        report.summary.explanation);
+}
+
+}  // namespace vitrine::app

@@ -1,0 +1,374 @@
+// vitrine sae features: what an SAE's features respond to and write.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "apps/terminal/interrupt.h"
+#include "apps/reports/neurons_report.h"
+#include "apps/terminal/progress.h"
+#include "apps/options/sae_options.h"
+#include "apps/verbs/verbs.h"
+#include "interp/readout.h"
+#include "sae/feature_contexts.h"
+
+namespace vitrine::app {
+namespace {
+
+struct Options {
+  CommonOptions common;
+  PromptOptions prompt;
+  std::string sae, corpus, sort = "peak";
+  std::vector<std::int64_t> features;
+  int position = -1, top = 10, contexts = 20, window = 8, words = 8;
+};
+
+// What one feature writes: which tokens it raises and lowers, read straight by the unembedding.
+// Only of sites that are added to the residual stream, or are it.
+struct Writes {
+  std::vector<interp::TokenValue> raised, lowered;
+};
+bool writes_to_stream(const nn::Model& model, const sae::Sae& sae) {
+  if (sae.config.d_out != model.config().d_model || sae.config.join_heads || sae.config.head)
+    return false;
+  const Graph graph = model.build(nn::Model::Uniform{1, 1});
+  const SiteEntry* site = graph.find_site(sae.config.hook_name);
+  return site == nullptr ||
+         std::find(site->axes.begin(), site->axes.end(), Axis::head) == site->axes.end();
+}
+std::vector<Writes> writes_of(const nn::Model& model, const sae::Sae& sae,
+                              const std::vector<std::int64_t>& features, int count) {
+  std::vector<Writes> out;
+  if (features.empty() || !writes_to_stream(model, sae)) return out;
+  const Tensor w = sae.weights.at("W_dec").contiguous();
+  Tensor rows = Tensor::empty({std::ssize(features), w.dim(1)}, DType::f32);
+  for (std::size_t i = 0; i < features.size(); ++i)
+    std::copy_n(w.data<float>() + features[i] * w.dim(1), w.dim(1),
+                rows.data<float>() + static_cast<std::int64_t>(i) * w.dim(1));
+  const Tensor logits = interp::to_logits(model, rows);
+  for (std::int64_t i = 0; i < logits.dim(0); ++i)
+    out.push_back(
+        {interp::highest(logits.select(0, i), count), interp::lowest(logits.select(0, i), count)});
+  return out;
+}
+
+// ---- on a prompt --------------------------------------------------------------------------------
+struct Active {
+  std::int64_t position, feature;
+  float activation;
+};
+
+void on_prompt(const CommandLine& line, const Options& o, const nn::Model& model,
+               const sae::Sae& sae) {
+  const nn::Tokens prompt = o.prompt.tokens(model);
+  const auto n = std::ssize(prompt);
+  if (o.position >= n)
+    line.fail(fmt::format("--pos {}: the prompt has {} tokens, from 0", o.position, n));
+  const Tensor f = sae::features_of(model, sae, {prompt});
+  std::vector<Active> active;
+  for (std::int64_t t = 0; t < n; ++t) {
+    if (o.position >= 0 && t != o.position) continue;
+    std::vector<Active> here;
+    for (std::int64_t j = 0; j < f.dim(1); ++j) {
+      const float a = f.data<float>()[t * f.dim(1) + j];
+      const bool asked = o.features.empty() ||
+                         std::find(o.features.begin(), o.features.end(), j) != o.features.end();
+      if (a > 0 && asked) here.push_back({t, j, a});
+    }
+    std::stable_sort(here.begin(), here.end(),
+                     [](const Active& a, const Active& b) { return a.activation > b.activation; });
+    const std::size_t most = static_cast<std::size_t>(o.position >= 0 ? o.top : std::min(o.top, 4));
+    if (here.size() > most && !o.common.json()) here.resize(most);
+    active.insert(active.end(), here.begin(), here.end());
+  }
+  std::vector<std::int64_t> numbers;
+  for (const Active& a : active) numbers.push_back(a.feature);
+  const auto writes = writes_of(model, sae, numbers, o.words);
+  const Style style = o.common.style();
+  if (o.common.json()) {
+    Json list = Json::array();
+    for (std::size_t i = 0; i < active.size(); ++i) {
+      list.push_back(
+          {{"position", active[i].position},
+           {"feature", active[i].feature},
+           {"activation", active[i].activation},
+           {"raised", writes.empty() ? Json() : tokens_json(model, writes[i].raised)},
+           {"lowered", writes.empty() ? Json() : tokens_json(model, writes[i].lowered)}});
+    }
+    return write_result(o.common.out, to_line({{"meta", o.common.meta(line)},
+                                               {"sae", json_text(sae.name)},
+                                               {"site", sae.config.hook_name},
+                                               {"tokens", prompt},
+                                               {"active", list}}));
+  }
+  using Align = Table::Align;
+  Table table({{"pos", Align::right},
+               {"token", Align::left},
+               {"feature", Align::right},
+               {"activation", Align::right},
+               {writes.empty() ? "" : "raises", Align::left}});
+  for (std::size_t i = 0; i < active.size(); ++i) {
+    const Active& a = active[i];
+    const bool first = i == 0 || active[i - 1].position != a.position;
+    table.row(
+        {first ? fmt::format("{}", a.position) : "",
+         first ? token_label(tokenizer_of(model), prompt[static_cast<std::size_t>(a.position)])
+               : "",
+         fmt::format("{}", a.feature), fmt::format("{:.3f}", a.activation),
+         writes.empty()
+             ? ""
+             : token_list(model, {writes[i].raised.begin(),
+                                  writes[i].raised.begin() +
+                                      std::min<std::ptrdiff_t>(4, std::ssize(writes[i].raised))})});
+  }
+  write_result(o.common.out,
+               fmt::format("features of {} ({})\n\n", sae.config.hook_name, visible(sae.name)) +
+                   table.text(style));
+}
+
+// ---- over a text, or of the weights alone -------------------------------------------------------
+Json feature_json(const nn::Model& model, const sae::Sae& sae, std::int64_t j, const Writes* writes,
+                  const sae::FeatureContexts* c, std::span<const nn::Window> windows, bool detail) {
+  Json json = {{"feature", j},
+               {"raised", writes ? tokens_json(model, writes->raised) : Json()},
+               {"lowered", writes ? tokens_json(model, writes->lowered) : Json()}};
+  if (c != nullptr) {
+    json["density"] = c->density(j);
+    json["mean"] = c->mean(j);
+    Json contexts = Json::array();
+    const auto peaks = c->peaks.of(j);
+    for (std::size_t k = 0; k < peaks.size(); ++k) {
+      const nn::Window& w = windows[k];
+      contexts.push_back(
+          {{"line", peaks[k].line},
+           {"pos", peaks[k].position},
+           {"activation", peaks[k].activation},
+           {"tokens", w.tokens},
+           {"str_tokens",
+            model.has_tokenizer() ? Json(model.tokenizer().shown_tokens(w.tokens)) : Json()},
+           {"peak", w.peak}});
+    }
+    json["contexts"] = contexts;
+    Json bins = Json::array();
+    for (const sae::Interval& in : sae::intervals(*c, j, 8))
+      bins.push_back({{"from", in.from}, {"to", in.to}, {"share", in.share}});
+    json["intervals"] = bins;
+  }
+  if (detail) {
+    Json near = Json::array();
+    for (const sae::Neighbour& nb : sae::neighbours(sae, j, 8))
+      near.push_back({{"feature", nb.feature}, {"cosine", nb.cosine}});
+    json["neighbours"] = near;
+  }
+  return json;
+}
+
+// Dimensions of the site along which a feature's decoder row is longest: |w_i| / |w|.
+std::string alignment(const sae::Sae& sae, std::int64_t j) {
+  const Tensor w = sae.weights.at("W_dec").contiguous();
+  const std::int64_t d = w.dim(1);
+  const float* row = w.data<float>() + j * d;
+  std::vector<std::int64_t> order(static_cast<std::size_t>(d));
+  std::iota(order.begin(), order.end(), std::int64_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
+    return std::abs(row[a]) > std::abs(row[b]);
+  });
+  double squares = 0;
+  for (std::int64_t i = 0; i < d; ++i) squares += static_cast<double>(row[i]) * row[i];
+  std::vector<std::string> parts;
+  for (std::size_t i = 0; i < std::min<std::size_t>(4, order.size()); ++i)
+    parts.push_back(
+        fmt::format("{} {:+.2f}", order[i], row[order[i]] / std::sqrt(std::max(squares, 1e-30))));
+  return fmt::format("{}", fmt::join(parts, ", "));
+}
+
+std::string detail_text(const nn::Model& model, const sae::Sae& sae, std::int64_t j,
+                        const Writes* writes, const sae::FeatureContexts* c,
+                        std::span<const nn::Window> windows, const Style& style) {
+  std::string text =
+      style.bold(fmt::format("feature {}", j)) + " of " + sae.config.hook_name + "\n";
+  if (c != nullptr)
+    text += fmt::format("  active at {} of the tokens, mean {:.3f} there\n", percent(c->density(j)),
+                        c->mean(j));
+  if (writes != nullptr)
+    text += fmt::format("  raises {}\n  lowers {}\n", token_list(model, writes->raised),
+                        token_list(model, writes->lowered));
+  std::vector<std::string> near;
+  for (const sae::Neighbour& nb : sae::neighbours(sae, j, 6))
+    near.push_back(fmt::format("{} ({:.2f})", nb.feature, nb.cosine));
+  text += fmt::format("  nearest decoder rows {}\n  strongest dimensions {}\n",
+                      fmt::join(near, ", "), alignment(sae, j));
+  if (c == nullptr) return text;
+  for (const sae::Interval& in : sae::intervals(*c, j, 8))
+    text += fmt::format("  {:>8.2f} to {:<8.2f} {:>6}  {}\n", in.from, in.to, percent(in.share),
+                        style.bar(bar(in.share, 30)));
+  using Align = Table::Align;
+  Table table({{"activation", Align::right}, {"line", Align::right}, {"context", Align::left}});
+  const auto peaks = c->peaks.of(j);
+  for (std::size_t k = 0; k < peaks.size(); ++k)
+    table.row({fmt::format("{:.3f}", peaks[k].activation), fmt::format("{}", peaks[k].line),
+               context_text(model, windows[k], style)});
+  return text + "\n" + table.text(style) + "\n";
+}
+
+void over_features(const CommandLine& line, const Options& o, const nn::Model& model,
+                   const sae::Sae& sae) {
+  std::optional<sae::FeatureContexts> found;
+  if (!o.corpus.empty()) {
+    const Interruptible interruptible;
+    Progress progress("reading", "tokens", o.common.quiet);
+    sae::FeatureSpec spec{.contexts = o.contexts, .special = o.prompt.special()};
+    spec.bos = bos_of_lines(model, o.prompt.prepends_bos());
+    note_bare_lines(model, o.prompt.prepends_bos(), o.common.quiet);
+    spec.cancel = &interruptible.requested();
+    spec.progress = [&](std::int64_t done, std::int64_t total) {
+      progress.update(static_cast<double>(done), static_cast<double>(total));
+    };
+    found = sae::collect_features(model, sae, o.corpus, spec);
+  }
+  std::vector<std::int64_t> shown = o.features;
+  const bool detail = !shown.empty();
+  if (shown.empty()) {
+    for (std::int64_t j = 0; j < sae.config.d_sae; ++j) {
+      if (found->fired[static_cast<std::size_t>(j)] > 0) shown.push_back(j);
+    }
+    const auto key = [&](std::int64_t j) {
+      return o.sort == "density" ? -found->density(j)
+                                 : -static_cast<double>(found->peaks.of(j)[0].activation);
+    };
+    std::stable_sort(shown.begin(), shown.end(),
+                     [&](std::int64_t a, std::int64_t b) { return key(a) < key(b); });
+    if (!o.common.json()) shown.resize(std::min(shown.size(), static_cast<std::size_t>(o.top)));
+  }
+  std::vector<nn::Peak> peaks;
+  for (const std::int64_t j : shown) {
+    if (!found) break;
+    const auto of = found->peaks.of(j);
+    peaks.insert(peaks.end(), of.begin(), of.end());
+  }
+  std::vector<nn::Window> windows;
+  if (found) windows = nn::windows_around(model, o.corpus, o.prompt.special(), peaks, o.window);
+  const auto writes = writes_of(model, sae, shown, o.words);
+  std::size_t at = 0;
+  const auto windows_of = [&](std::int64_t j) {
+    const std::size_t count = found ? found->peaks.of(j).size() : 0;
+    const auto part = std::span<const nn::Window>(windows).subspan(at, count);
+    at += count;
+    return part;
+  };
+  const sae::FeatureContexts* c = found ? &*found : nullptr;
+  const Style style = o.common.style();
+  if (o.common.json()) {
+    Json head = {{"meta", o.common.meta(line)},
+                 {"sae", json_text(sae.name)},
+                 {"site", sae.config.hook_name},
+                 {"file", o.corpus.empty() ? Json() : Json(json_text(o.corpus))},
+                 {"tokens", found ? Json(found->tokens) : Json()}};
+    return write_result_in_pieces(o.common.out, [&](const auto& write) {
+      std::string text = to_line(head);
+      text.resize(text.size() - 2);
+      write(text + ", \"features\": [");
+      for (std::size_t i = 0; i < shown.size(); ++i) {
+        std::string piece =
+            to_line(feature_json(model, sae, shown[i], writes.empty() ? nullptr : &writes[i], c,
+                                 windows_of(shown[i]), detail));
+        piece.pop_back();
+        write((i == 0 ? "" : ",\n") + piece);
+      }
+      write("]}\n");
+    });
+  }
+  if (detail) {
+    std::string text;
+    for (std::size_t i = 0; i < shown.size(); ++i)
+      text += detail_text(model, sae, shown[i], writes.empty() ? nullptr : &writes[i], c,
+                          windows_of(shown[i]), style);
+    return write_result(o.common.out, text);
+  }
+  std::string text = fmt::format(
+      "{}: {} tokens; {} of {} features fired; here {}\n\n", visible(o.corpus), grouped(c->tokens),
+      grouped(
+          std::count_if(c->fired.begin(), c->fired.end(), [](std::int64_t n) { return n > 0; })),
+      grouped(c->features()), o.sort == "density" ? "the most frequent" : "the strongest");
+  using Align = Table::Align;
+  Table table({{"feature", Align::right},
+               {"peak", Align::right},
+               {"density", Align::right},
+               {"context", Align::left},
+               {writes.empty() ? "" : "raises", Align::left}});
+  for (std::size_t i = 0; i < shown.size(); ++i) {
+    const auto w = windows_of(shown[i]);
+    table.row(
+        {fmt::format("{}", shown[i]), fmt::format("{:.2f}", c->peaks.of(shown[i])[0].activation),
+         percent(c->density(shown[i])), context_text(model, w[0], style),
+         writes.empty()
+             ? ""
+             : token_list(model, {writes[i].raised.begin(),
+                                  writes[i].raised.begin() +
+                                      std::min<std::ptrdiff_t>(3, std::ssize(writes[i].raised))})});
+  }
+  write_result(o.common.out, text + table.text(style));
+}
+
+}  // namespace
+
+void verb_sae_features(const Arguments& arguments) {
+  CommandLine line(
+      arguments,
+      "What an SAE's features respond to and write. With a prompt, the features that are active "
+      "at\n"
+      "its tokens. With --corpus, the contexts in which features are strongest, one for each line "
+      "of\n"
+      "the text, all features in one pass. With --feature, all that is known of these.\n\n"
+      "raises, lowers: the tokens whose logits the feature's decoder row raises most when the\n"
+      "unembedding reads it directly.\n\n"
+      "json: with a prompt {meta, sae, site, tokens, active: [{position, feature, activation,\n"
+      "raised: [{id, token, value}], lowered}]}; else {meta, sae, site, file, tokens, features:\n"
+      "[{feature, density, mean, raised, lowered, contexts: [{line, pos, activation, tokens,\n"
+      "str_tokens, peak}], intervals: [{from, to, share}], neighbours: [{feature, cosine}]}]};\n"
+      "neighbours with --feature only\n",
+      "vitrine sae features --sae blocks.4.hook_mlp_out --prompt 'The capital of Texas is'");
+  Options o;
+  constexpr int kMost = 1'000'000;
+  line.option("--sae", o.sae, "DIR",
+              "a SAELens folder, or the name of one that came with the model")
+      ->required();
+  o.prompt.add_to(line);
+  line.number("--pos", o.position, "P", "the position, from 0 (default: all)", 0, kMost);
+  line.heading("Features");
+  line.option("--feature", o.features, "J,...", "all that is known of these")->delimiter(',');
+  line.option("--corpus", o.corpus, "FILE", "a text, each line of which is read on its own");
+  line.number("--top", o.top, "K", "how many the table lists (default: 10)", 1, kMost);
+  line.number("--contexts", o.contexts, "K", "kept of each feature (default: 20)", 1, 10'000);
+  line.number("--window", o.window, "N", "tokens shown on either side of the peak (default: 8)", 0,
+              kMost);
+  line.number("--words", o.words, "K", "tokens raised and lowered (default: 8)", 1, 1000);
+  line.option("--sort", o.sort, "peak|density", "the order of the table (default: peak)")
+      ->check(CLI::IsMember({"peak", "density"}));
+  o.common.add_to(line);
+  if (!line.parse()) return;
+  if (o.prompt.given() && !o.corpus.empty())
+    line.fail("give a prompt or --corpus, not both: these are two different questions");
+  if (!o.prompt.given() && o.corpus.empty() && o.features.empty())
+    line.fail("say what to look at: --prompt TEXT, --corpus FILE, or --feature J");
+  if (o.prompt.given()) o.prompt.require(line);
+  if (o.position >= 0 && !o.prompt.given()) line.fail("--pos is about a prompt; give --prompt too");
+  const nn::Model model = o.common.load();
+  const sae::Sae sae = load_sae(o.sae, o.common.model);
+  if (o.prompt.given() || !o.corpus.empty()) require_fits(sae, model);
+  const nn::Tokenizer* tokenizer = tokenizer_of(model);
+  const bool by_tokenizer =
+      o.prompt.by_text() && tokenizer != nullptr && !tokenizer->first().empty();
+  note_its_model(sae, o.prompt.prepends_bos() || by_tokenizer, o.common.gauge);
+  for (const std::int64_t j : o.features) {
+    if (j < 0 || j >= sae.config.d_sae)
+      line.fail(
+          fmt::format("there is no feature {}; this SAE has 0 to {}", j, sae.config.d_sae - 1));
+  }
+  if (o.prompt.given()) return on_prompt(line, o, model, sae);
+  over_features(line, o, model, sae);
+}
+
+}  // namespace vitrine::app

@@ -1,0 +1,347 @@
+// vitrine steer: continues a prompt with a direction added, beside the plain text.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "apps/options/continuation.h"
+#include "apps/terminal/progress.h"
+#include "apps/verbs/verbs.h"
+#include "interp/steering.h"
+
+namespace vitrine::app {
+namespace {
+
+// ---- the direction ------------------------------------------------------------------------------
+struct SteeringDirection {
+  Tensor tensor;
+  std::string text;  // what people call it
+  Json json;         // {source, plus, minus, positions, file, tensor, token}
+};
+
+// Where the direction comes from: two prompts, a file, or a token.
+class DirectionOptions {
+ public:
+  explicit DirectionOptions(const PromptOptions& prompt)
+      : prompt_(prompt), plus_("plus", &prompt), minus_("minus", &prompt) {}
+  DirectionOptions(const DirectionOptions&) = delete;
+  DirectionOptions& operator=(const DirectionOptions&) = delete;
+
+  void add_to(CommandLine& line) {
+    const std::string heading = "Direction";
+    plus_.add_to(line, heading, "the direction is what the model holds after this text ...");
+    minus_.add_to(line, heading, "... less what it holds after this one");
+    line.heading(heading);
+    positions_option_ = line.option("--positions", positions_, "last|mean",
+                                    "compare the last tokens of the two, or the means over\n"
+                                    "all (default: last)")
+                            ->check(CLI::IsMember({"last", "mean"}));
+    file_option_ = line.option("--direction", file_, "FILE",
+                               "or: read the direction from a .safetensors or .npy file");
+    tensor_option_ = line.option("--tensor", tensor_, "NAME",
+                                 "which tensor of the file (default: the only one)");
+    toward_.add_to(line, "or: the unembedding vector of this token");
+    line.heading("Options");
+  }
+
+  // Throws Error (usage) unless there is one source, all of it.
+  void require(const CommandLine& line) {
+    const bool prompts = plus_.given() || minus_.given(), file = file_option_->count() > 0;
+    const int sources = int{prompts} + int{file} + int{toward_.given()};
+    if (sources == 0) {
+      line.fail(
+          "there is no direction; give --plus TEXT and --minus TEXT, --direction FILE, or "
+          "--toward TOKEN");
+    }
+    if (sources > 1)
+      line.fail("give one direction: --plus and --minus, or --direction, or --toward");
+    if (positions_option_->count() > 0 && !prompts)
+      line.fail("--positions is about the prompts of --plus and --minus");
+    if (tensor_option_->count() > 0 && !file)
+      line.fail("--tensor names a tensor of a file; give --direction FILE too");
+    if (toward_.given()) toward_.require(line);
+    if (!prompts) return;
+    for (const auto& [there, absent] : {std::pair{"plus", &minus_}, std::pair{"minus", &plus_}}) {
+      if (absent->given()) continue;
+      const char* name = absent == &minus_ ? "minus" : "plus";
+      line.fail(
+          fmt::format("--{0} without --{1}: the direction is the difference of two prompts; "
+                      "give --{1} too, the opposite of --{0}, or the same without what "
+                      "matters",
+                      there, name));
+    }
+    if (int{prompt_.from_stdin()} + int{plus_.from_stdin()} + int{minus_.from_stdin()} > 1)
+      line.fail("only one of the prompts can come from stdin");
+    plus_.require(line);
+    minus_.require(line);
+  }
+
+  // Throws what the directions of interp/steering.h throw, TokenError for text without a tokenizer,
+  // and Error (input) for a direction that is zero.
+  SteeringDirection make(const nn::Model& model, const Site& site) const {
+    if (!model.has_tokenizer() && (plus_.by_text() || minus_.by_text() || toward_.by_text())) {
+      throw TokenError(model.why_no_tokenizer() +
+                       "; give ids: --plus-tokens and --minus-tokens, or --toward-token");
+    }
+    SteeringDirection d;
+    d.json = {{"source", nullptr}, {"plus", nullptr},   {"minus", nullptr}, {"positions", nullptr},
+              {"file", nullptr},   {"tensor", nullptr}, {"token", nullptr}};
+    if (toward_.given()) {
+      const int id = toward_.id(model);
+      d.tensor = interp::direction_toward(model, site, id);
+      d.text = fmt::format("the unembedding vector of {}", token_label(tokenizer_of(model), id));
+      d.json["source"] = "token";
+      d.json["token"] = id;
+    } else if (file_option_->count() > 0) {
+      d.tensor = interp::direction_from(model, site, file_, tensor_);
+      d.text = tensor_.empty() ? visible(file_)
+                               : fmt::format("{} of {}", visible(tensor_), visible(file_));
+      d.json["source"] = "file";
+      d.json["file"] = json_text(file_);
+      if (!tensor_.empty()) d.json["tensor"] = json_text(tensor_);
+    } else {
+      make_of_prompts(model, site, d);
+    }
+    if (interp::norm(d.tensor) > 0) return d;
+    throw Error(ErrorKind::input,
+                fmt::format("the direction at {} is zero everywhere: {}", site.name,
+                            file_option_->count() > 0
+                                ? "the file holds nothing else"
+                                : "both prompts have the same activation there; take a later "
+                                  "site, other prompts, or --positions mean"));
+  }
+
+ private:
+  void make_of_prompts(const nn::Model& model, const Site& site, SteeringDirection& d) const {
+    const bool mean = positions_ == "mean";
+    const nn::Tokens plus = plus_.tokens(model), minus = minus_.tokens(model);
+    d.tensor = interp::direction(model, site, plus, minus,
+                                 mean ? interp::Positions::mean : interp::Positions::last);
+    const auto shown = [&](const nn::Tokens& tokens) {
+      constexpr int kWidest = 44;
+      return shortened(tokenizer_of(model) != nullptr ? nn::quote(model.tokenizer().shown_text(tokens))
+                                                      : fmt::format("[{}]", fmt::join(tokens, " ")),
+                       kWidest);
+    };
+    d.text = fmt::format("{} - {}, {}", shown(plus), shown(minus),
+                         mean ? "mean over positions" : "last position");
+    d.json["source"] = "prompts";
+    d.json["plus"] = plus;
+    d.json["minus"] = minus;
+    d.json["positions"] = positions_;
+  }
+
+  const PromptOptions& prompt_;
+  PromptOptions plus_, minus_;
+  TokenOptions toward_{"toward"};
+  std::string positions_ = "last", file_, tensor_;
+  const CLI::Option* positions_option_ = nullptr;
+  const CLI::Option* file_option_ = nullptr;
+  const CLI::Option* tensor_option_ = nullptr;
+};
+
+// ---- what was written ---------------------------------------------------------------------------
+struct Text {
+  double scale = 0;  // as asked for
+  double norm = 0;   // of what was added at each token
+  Continuation continuation;
+  std::vector<nn::Candidate> top;  // for the first token
+};
+
+struct Report {
+  const nn::Model& model;
+  const nn::Tokens& prompt;
+  const Site& site;
+  const SteeringDirection& direction;
+  bool normalize;
+  interp::Norms norms;  // of what is there when nothing is added
+  Text plain;
+  std::vector<Text> steered;
+};
+
+std::string as_text(const Report& r, const nn::Tokens& tokens) {
+  const nn::Tokenizer* tokenizer = tokenizer_of(r.model);
+  return tokenizer != nullptr ? nn::replace_invalid_utf8(tokenizer->shown_text(tokens))
+                              : fmt::format("{}", fmt::join(tokens, " "));
+}
+
+// The prompt and what comes after it. A character may have its bytes on both sides.
+std::string whole_text(const Report& r, const Text& t, const Style& style) {
+  const std::string prompt = as_text(r, r.prompt);
+  nn::Tokens tokens = r.prompt;
+  tokens.insert(tokens.end(), t.continuation.tokens.begin(), t.continuation.tokens.end());
+  const std::string whole = as_text(r, tokens);
+  if (!whole.starts_with(prompt)) return whole + "\n";
+  return style.dim(prompt) + whole.substr(prompt.size()) + "\n";
+}
+
+std::string introduction(const Report& r, const Style& style) {
+  const interp::Norms& n = r.norms;
+  const std::size_t count = r.prompt.size();
+  std::string text = fmt::format(
+      "steering {} at every token of prompt and text; scale 1 is {}\n", style.bold(r.site.name),
+      r.normalize ? "as long as what is there on average" : "the direction as it is");
+  text += fmt::format("direction: {}\n", r.direction.text);
+  text += fmt::format(
+      "norms: the direction {:.2f}; what is there, over the prompt's {} token{}: mean {:.2f}, "
+      "least {:.2f}, most {:.2f}, last {:.2f}\n\n",
+      interp::norm(r.direction.tensor), count, count == 1 ? "" : "s", n.mean, n.least, n.most,
+      n.last);
+  return text;
+}
+
+// One row for each text: the most probable first tokens.
+std::string first_tokens(const Report& r, const Style& style) {
+  using Align = Table::Align;
+  std::vector<Table::Column> columns = {{"next token", Align::left}};
+  for (std::size_t i = 0; i < r.plain.top.size(); ++i) {
+    columns.push_back({fmt::format("{}", i + 1), Align::left});
+    columns.push_back({"", Align::right});
+  }
+  Table table(columns);
+  const auto row = [&](const std::string& name, const Text& t) {
+    std::vector<std::string> cells = {name};
+    for (std::size_t i = 0; i < t.top.size(); ++i) {
+      const std::string label = token_label(tokenizer_of(r.model), t.top[i].id);
+      cells.push_back(i == 0 ? style.strong(label) : label);
+      cells.push_back(percent(t.top[i].probability));
+    }
+    table.row(std::move(cells));
+  };
+  row("plain", r.plain);
+  for (const Text& t : r.steered) row(fmt::format("scale {:g}", t.scale), t);
+  return table.text(style);
+}
+
+std::string as_table(const Report& r, const Style& style) {
+  std::string text = introduction(r, style);
+  text += style.bold("plain") + "\n" + whole_text(r, r.plain, style) + "\n";
+  for (const Text& t : r.steered) {
+    text += style.bold(fmt::format("scale {:g}", t.scale)) +
+            style.dim(fmt::format("  adds {:.2f}, {:.2f} of the mean norm", t.norm,
+                                  t.norm / r.norms.mean)) +
+            "\n" + whole_text(r, t, style) + "\n";
+  }
+  return text + first_tokens(r, style);
+}
+
+Json as_json(const Report& r) {
+  const auto entry = [&](const Text& t) {
+    return Json{{"tokens", t.continuation.tokens},
+                {"text", t.continuation.text(r.model)},
+                {"stopped", t.continuation.stopped()},
+                {"top", candidates_json(tokenizer_of(r.model), t.top)}};
+  };
+  Json json = {{"site", r.site.name},
+               {"direction", r.direction.json},
+               {"normalize", r.normalize},
+               {"norms",
+                {{"direction", interp::norm(r.direction.tensor)},
+                 {"site",
+                  {{"mean", r.norms.mean},
+                   {"least", r.norms.least},
+                   {"most", r.norms.most},
+                   {"last", r.norms.last}}}}},
+               {"prompt_tokens", r.prompt},
+               {"plain", entry(r.plain)},
+               {"steered", Json::array()}};
+  for (const Text& t : r.steered) {
+    Json steered = {{"scale", t.scale}, {"norm", t.norm}};
+    steered.update(entry(t));
+    json["steered"].push_back(steered);
+  }
+  return json;
+}
+
+// ---- the work -----------------------------------------------------------------------------------
+struct Options {
+  CommonOptions common;
+  PromptOptions prompt;
+  DirectionOptions direction{prompt};
+  SiteOptions site{"resid_post"};
+  SamplingOptions sampling;
+  std::vector<double> scales = {1};
+  bool normalize = false;
+  int top = 5;
+};
+
+void write_texts(Report& r, const Options& options, const Interruptible& interruptible) {
+  const auto texts = static_cast<double>(1 + r.steered.size());
+  const double count = options.sampling.count(r.model, r.prompt);
+  const double length = interp::norm(r.direction.tensor);
+  Progress progress("writing", "tokens", options.common.quiet);
+  double done = 0;
+  const auto write = [&](Text& t, const Interventions& what) {
+    const Tensor logits = nn::next_logits(r.model, r.prompt, what);
+    t.top = nn::top_tokens({logits.data<float>(), static_cast<std::size_t>(logits.numel())},
+                           options.top);
+    double written = 0;
+    t.continuation = continue_prompt(
+        r.model, r.prompt, options.sampling, options.common.seed, interruptible,
+        [&](int) { progress.update(done + ++written, texts * count); }, what);
+    interruptible.check();
+    done += count;
+  };
+  write(r.plain, {});
+  for (Text& t : r.steered) {
+    const double factor = r.normalize ? t.scale * r.norms.mean / length : t.scale;
+    t.norm = std::abs(factor) * length;
+    write(t, {add(r.site, r.direction.tensor, factor)});
+  }
+}
+
+}  // namespace
+
+void verb_steer(const Arguments& arguments) {
+  CommandLine line(
+      arguments,
+      "Continues a prompt with a direction added at a site, at every token of prompt and\n"
+      "text, beside the plain text. The direction is the difference of two prompts, comes\n"
+      "from a file, or is a token's unembedding vector.\n\n"
+      "json: {meta, site, direction: {source, plus, minus, positions, file, tensor, token},\n"
+      "normalize, norms: {direction, site: {mean, least, most, last}}, prompt_tokens,\n"
+      "plain: {tokens, text, stopped, top: [{id, token, logit, prob}]},\n"
+      "steered: [{scale, norm, tokens, text, stopped, top}]}\n",
+      "vitrine steer --prompt 'The capital of Texas is' --plus 'The capital of California is' "
+      "--minus 'The capital of Texas is' --scale 0.5 --scale 1 --max-tokens 12");
+  Options options;
+  options.prompt.add_to(line);
+  options.direction.add_to(line);
+  options.site.add_to(line,
+                      "where it is added: a name in full, or that of a site in a layer, such\n"
+                      "as resid_pre, mlp_out or z (default: resid_post)");
+  line.numbers("--scale", options.scales, "X",
+               "how much of it; several, repeated or X,Y,Z, are shown one after the other\n"
+               "(default: 1)",
+               Reals{-1e9, 1e9});
+  line.flag("--normalize", options.normalize,
+            "scale 1 is as long as what is there: the mean norm over the prompt's tokens");
+  constexpr int kMost = 1'000'000;
+  line.number("--top", options.top, "K", "how many candidates for the first token (default: 5)", 1,
+              kMost);
+  options.sampling.add_to(line);
+  options.common.add_to(line);
+  if (!line.parse()) return;
+  options.sampling.settle();
+  options.direction.require(line);
+  options.prompt.require(line);
+
+  const Interruptible interruptible;
+  const nn::Model model = options.common.load();
+  const Site site = options.site.site(model);
+  const nn::Tokens prompt = options.prompt.tokens(model);
+  const interp::Norms norms = interp::norms(model, site, prompt);
+  const SteeringDirection direction = options.direction.make(model, site);
+  Report report{model, prompt, site, direction, options.normalize, norms, {}, {}};
+  for (const double scale : options.scales) report.steered.push_back({.scale = scale});
+  write_texts(report, options, interruptible);
+
+  const CommonOptions& common = options.common;
+  Json json = {{"meta", common.meta(line)}};
+  json.update(as_json(report));
+  require_finite(json);
+  write_result(common.out, common.json() ? to_line(json) : as_table(report, common.style()));
+}
+
+}  // namespace vitrine::app

@@ -1,0 +1,34 @@
+// The verbs of the program. Each is one function in verb_NAME.cpp that reads its part of the
+// command line, does the work and writes the result; it throws when it cannot.
+#pragma once
+
+#include "apps/options/command_line.h"
+
+namespace vitrine::app {
+
+void verb_tokenize(const Arguments& arguments);
+void verb_tokenizer(const Arguments& arguments);
+void verb_predict(const Arguments& arguments);
+void verb_generate(const Arguments& arguments);
+void verb_cache(const Arguments& arguments);
+void verb_neurons(const Arguments& arguments);
+void verb_patch(const Arguments& arguments);
+void verb_attention(const Arguments& arguments);
+void verb_heads(const Arguments& arguments);
+void verb_lens(const Arguments& arguments);
+void verb_decompose(const Arguments& arguments);
+void verb_attribute(const Arguments& arguments);
+void verb_steer(const Arguments& arguments);
+void verb_train(const Arguments& arguments);
+void verb_influence(const Arguments& arguments);
+void verb_sae(const Arguments& arguments);
+void verb_sae_train(const Arguments& arguments);
+void verb_sae_eval(const Arguments& arguments);
+void verb_sae_features(const Arguments& arguments);
+void verb_sae_encode(const Arguments& arguments);
+void verb_sae_convert(const Arguments& arguments);
+void verb_evaluate(const Arguments& arguments);
+void verb_info(const Arguments& arguments);
+void verb_doctor(const Arguments& arguments);
+
+}  // namespace vitrine::app

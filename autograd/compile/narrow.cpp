@@ -1,0 +1,146 @@
+// Rows that nobody reads need not be computed: a selection of rows is made as early as possible.
+//
+//   gather_rows(linear(x, w, b), i)  =  linear(gather_rows(x, i), w, b)
+//
+// So a metric of the last position asks the last block for one row: of its queries, its MLP and the
+// unembedding; only keys and values need all.
+#include <algorithm>
+#include <map>
+
+#include "autograd/graph/builder.h"
+#include "autograd/ops/ops.h"
+#include "autograd/compile/optimise.h"
+#include "autograd/graph/parts.h"
+
+namespace vitrine {
+namespace {
+
+// Which inputs have the rows of the output as theirs, if a row of the output needs nothing else of
+// them; empty: another kind of op.
+std::vector<std::size_t> row_inputs(const Graph& g, const Node& n) {
+  std::vector<Type> in;
+  for (const NodeId i : n.inputs) in.push_back(g.node(i).type);
+  const std::vector<Fact> no_facts(in.size());
+  const auto parts = parts_of(*n.op, {in, n.type, n.attributes, no_facts, n.inputs}, 1);
+  std::vector<std::size_t> rows;
+  for (std::size_t i = 0; parts && i < parts->size(); ++i) {
+    if ((*parts)[i] == Part::same) rows.push_back(i);
+  }
+  return rows;
+}
+
+class Narrowing {
+ public:
+  Narrowing(const Graph& graph, std::span<const NodeId> wanted)
+      : g_(graph),
+        pruned_(prune(graph, wanted)),
+        others_(static_cast<std::size_t>(graph.next_id()), 0),
+        index_(others_.size(), kNoNode),
+        narrowed_(others_.size(), false) {
+    for (const NodeId id : wanted) ++others_[at(canonical(id))];
+    for (const Node* n : pruned_.nodes) {
+      for (std::size_t i = 0; i < n->inputs.size(); ++i) {
+        const NodeId in = canonical(n->inputs[i]);
+        if (is_gather(*n) && i == 0) gathered_by(in, canonical(n->inputs[1]));
+        else ++others_[at(in)];
+      }
+    }
+    for (auto n = pruned_.nodes.rbegin(); n != pruned_.nodes.rend(); ++n) decide(**n);
+  }
+
+  int count() const { return count_; }
+
+  Graph rewritten() {
+    Builder b(g_);
+    for (const Node* n : pruned_.nodes) {
+      if (!narrowed_[at(n->id)]) continue;
+      const Builder::Origin origin(b, n->scope, n->line);
+      const NodeId index = index_[at(n->id)];
+      const std::vector<std::size_t> rows = row_inputs(g_, *n);
+      std::vector<Value> inputs;
+      for (std::size_t i = 0; i < n->inputs.size(); ++i) {
+        const NodeId in = canonical(n->inputs[i]);
+        const bool has_rows = std::find(rows.begin(), rows.end(), i) != rows.end();
+        inputs.push_back(has_rows ? rows_of(b, in, index) : b.value(in));
+      }
+      const Attributes attributes =
+          packed_attributes(without_sites(n->attributes), 1, g_.node(index).type.shape[0]);
+      made_[{n->id, index}] = b.emit(*n->op, inputs, attributes, n->line);
+    }
+    // The selections that are made already.
+    for (const Node& n : g_.nodes()) {
+      const NodeId self = canonical(n.id);
+      if (self == kNoNode || !is_gather(n)) continue;
+      const auto made = made_.find({canonical(n.inputs[0]), canonical(n.inputs[1])});
+      if (made == made_.end() || !narrowed_[at(canonical(n.inputs[0]))]) continue;
+      const Builder::Origin origin(b, n.scope, n.line);
+      b.forward(n.id, zero_where_unselected(b, made->second, b.value(n.inputs[1])));
+    }
+    return std::move(b).finish();
+  }
+
+ private:
+  static std::size_t at(NodeId id) { return static_cast<std::size_t>(id); }
+  static bool is_gather(const Node& n) {
+    return n.op->name == "gather_rows" && n.type.shape.size() >= 1;
+  }
+  NodeId canonical(NodeId id) const { return pruned_.canonical[at(id)]; }
+
+  void gathered_by(NodeId id, NodeId index) {
+    NodeId& known = index_[at(id)];
+    if (known == kNoNode) known = index;
+    else if (known != index) ++others_[at(id)];  // two selections: computed whole
+  }
+
+  void decide(const Node& n) {
+    const NodeId index = index_[at(n.id)];
+    if (others_[at(n.id)] > 0 || index == kNoNode) return;
+    const Type& selection = g_.node(index).type;
+    if (selection.shape.size() != 1 || n.type.shape.size() == 0 ||
+        2 * selection.shape[0] > n.type.shape[0])  // moving rows costs something, too
+      return;
+    const std::vector<std::size_t> rows = row_inputs(g_, n);
+    if (rows.empty()) return;
+    narrowed_[at(n.id)] = true;
+    ++count_;
+    for (const std::size_t i : rows) {
+      const NodeId in = canonical(n.inputs[i]);
+      --others_[at(in)];
+      gathered_by(in, index);
+    }
+  }
+
+  Value rows_of(Builder& b, NodeId id, NodeId index) {
+    const auto [made, fresh] = made_.try_emplace({id, index});
+    if (fresh) made->second = gather_rows(b.value(id), b.value(index));
+    return made->second;
+  }
+
+  // gather_rows gives zeros for index -1, whatever an op makes of a row of zeros.
+  static Value zero_where_unselected(Builder& b, const Value& rows, const Value& index) {
+    const Value none = less(index, b.constant(Tensor::zeros({}, index.dtype())));
+    Shape mask = rows.shape();
+    for (int a = 1; a < mask.size(); ++a) mask[a] = 1;
+    return select(reshape(none, mask), broadcast_to(b.scalar(0, rows.dtype()), rows.shape()), rows);
+  }
+
+  const Graph& g_;
+  Pruned pruned_;
+  std::vector<int> others_;    // by id: readers that need all rows
+  std::vector<NodeId> index_;  // by id: the selection that its other readers make
+  std::vector<bool> narrowed_;
+  int count_ = 0;
+  std::map<std::pair<NodeId, NodeId>, Value> made_;  // by node and selection
+};
+
+}  // namespace
+
+std::optional<Narrowed> narrow_rows(const Graph& graph, std::span<const NodeId> wanted) {
+  const auto selects = [](const Node& n) { return n.op->name == "gather_rows"; };
+  if (std::none_of(graph.nodes().begin(), graph.nodes().end(), selects)) return {};
+  Narrowing narrowing(graph, wanted);
+  if (narrowing.count() == 0) return {};
+  return Narrowed{narrowing.rewritten(), narrowing.count()};
+}
+
+}  // namespace vitrine

@@ -1,0 +1,143 @@
+// Columns that nobody reads need not be computed. A logit difference reads two columns of the
+// unembedding, not one for each word of the vocabulary:
+//
+//   slice(x w)   = x slice(w)
+//   pick(x w, i) = sum(x * gather_rows(transpose(w), i)) over the last axis
+//
+// The same holds when rows of the product are selected first: gather_rows(x w, j) and slices.
+#include <algorithm>
+#include <map>
+
+#include "autograd/graph/builder.h"
+#include "autograd/ops/ops.h"
+#include "autograd/compile/optimise.h"
+
+namespace vitrine {
+namespace {
+
+class Narrowing {
+ public:
+  Narrowing(const Graph& graph, std::span<const NodeId> wanted)
+      : g_(graph),
+        pruned_(prune(graph, wanted)),
+        product_(static_cast<std::size_t>(graph.next_id()), kNoNode) {
+    for (const Node* n : pruned_.nodes) {
+      for (std::size_t i = 0; i < n->inputs.size(); ++i) read_by(*n, i);
+      if (is_product(*n)) {
+        product_[at(n->id)] = n->id;
+        readers_[n->id];
+      }
+    }
+    for (const NodeId id : wanted) needs_all(product_[at(canonical(id))]);
+    std::erase_if(readers_, [&](const auto& product) {
+      const Readers& r = product.second;
+      return r.nodes.empty() || 2 * r.columns > g_.node(product.first).type.shape[1];
+    });
+  }
+
+  int count() const { return static_cast<int>(readers_.size()); }
+
+  Graph rewritten() {
+    Builder b(g_);
+    for (const auto& [product, readers] : readers_) {
+      for (const Node* n : readers.nodes) {
+        const Builder::Origin origin(b, n->scope, n->line);
+        b.forward(n->id, n->op->name == "pick" ? picked(b, *n) : sliced(b, *n));
+      }
+    }
+    return std::move(b).finish();
+  }
+
+ private:
+  struct Readers {
+    std::vector<const Node*> nodes;  // slices of columns, and picks
+    std::int64_t columns = 0;        // what these cost
+  };
+
+  static std::size_t at(NodeId id) { return static_cast<std::size_t>(id); }
+  NodeId canonical(NodeId id) const { return pruned_.canonical[at(id)]; }
+  NodeId input(const Node& n, std::size_t i) const { return canonical(n.inputs[i]); }
+  int rank(NodeId id) const { return g_.node(id).type.shape.size(); }
+
+  bool is_product(const Node& n) const {
+    return (n.op->name == "matmul" || n.op->name == "linear") && rank(n.inputs[0]) == 2 &&
+           rank(n.inputs[1]) == 2;
+  }
+  bool selects_rows(const Node& n) const {
+    if (n.op->name == "slice") return std::get<Range>(n.attributes).axis == 0;
+    return n.op->name == "gather_rows" && rank(n.inputs[1]) == 1;
+  }
+
+  void read_by(const Node& n, std::size_t i) {
+    const NodeId product = product_[at(input(n, i))];
+    if (product == kNoNode || !readers_.contains(product)) return;
+    if (i == 0 && selects_rows(n)) {
+      product_[at(n.id)] = product;
+    } else if (i == 0 && (n.op->name == "slice" || n.op->name == "pick")) {
+      Readers& readers = readers_[product];
+      readers.nodes.push_back(&n);
+      readers.columns += n.op->name == "pick" ? kPickCost : n.type.shape[1];
+    } else {
+      needs_all(product);
+    }
+  }
+  void needs_all(NodeId product) { readers_.erase(product); }
+
+  // What n reads, selections of rows of a product, with `whole` in the place of the product.
+  Value rows_of(Builder& b, NodeId id, const Value& whole) const {
+    const Node& n = g_.node(id);
+    if (is_product(n)) return whole;
+    std::vector<Value> inputs{rows_of(b, input(n, 0), whole)};
+    for (std::size_t i = 1; i < n.inputs.size(); ++i) inputs.push_back(b.value(input(n, i)));
+    return b.emit(*n.op, inputs, n.attributes, n.line);
+  }
+
+  Value sliced(Builder& b, const Node& n) const {
+    const Range& r = std::get<Range>(n.attributes);
+    const Node& product = g_.node(product_[at(input(n, 0))]);
+    const Value x = b.value(input(product, 0));
+    const Value w = slice(b.value(input(product, 1)), 1, r.start, r.stop, r.step);
+    const Value columns =
+        product.op->name == "matmul"
+            ? matmul(x, w)
+            : linear(x, w, slice(b.value(input(product, 2)), 0, r.start, r.stop, r.step));
+    return rows_of(b, input(n, 0), columns);
+  }
+
+  Value picked(Builder& b, const Node& n) const {
+    const Node& product = g_.node(product_[at(input(n, 0))]);
+    const Value index = b.value(input(n, 1));  // [rows]
+    const Value x = rows_of(b, input(n, 0), b.value(input(product, 0)));
+    const Value each = sum(x * gather_rows(columns_as_rows(b, input(product, 1)), index), {1});
+    if (product.op->name == "matmul") return each;
+    const Value bias = gather_rows(b.value(input(product, 2)), index);
+    if (input(n, 0) == product.id) return each + bias;
+    // A selection of no row, index -1, has zeros, and no bias either.
+    const Value ones =
+        broadcast_to(b.scalar(1, n.type.dtype), {g_.node(product.inputs[0]).type.shape[0]});
+    return each + bias * rows_of(b, input(n, 0), ones);
+  }
+
+  // The transpose; of a transposed weight, as the unembedding is, the weight itself.
+  Value columns_as_rows(Builder& b, NodeId w) const {
+    const Node& n = g_.node(w);
+    return n.op->name == "permute" && std::get<AxisList>(n.attributes).axes == Dims{1, 0}
+               ? b.value(input(n, 0))
+               : transpose(b.value(w));
+  }
+
+  const Graph& g_;
+  Pruned pruned_;
+  std::vector<NodeId> product_;        // by id: whose value, or rows of whose value, this is
+  std::map<NodeId, Readers> readers_;  // by product; without those that something reads whole
+};
+
+}  // namespace
+
+std::optional<Narrowed> narrow_columns(const Graph& graph, std::span<const NodeId> wanted) {
+  Narrowing narrowing(graph, wanted);
+  if (narrowing.count() == 0) return {};
+  return Narrowed{narrowing.rewritten(), narrowing.count()};
+}
+
+}  // namespace vitrine

@@ -1,0 +1,485 @@
+// Attention over row tables. Queries, keys and values are packed rows [rows, head, e]; the tables
+// say which key row holds position c of a row's sequence, so one mechanism serves ragged batches,
+// the worlds of a sweep and cached keys.
+//
+// scores, mix and mix_transposed are one family: the gradient of each is written with the others.
+#include <limits>
+
+#include "autograd/ops/common.h"
+#include "autograd/graph/parts.h"
+#include "tensor/kernels/kernels.h"
+#include "tensor/kernels/dense.h"
+#include "tensor/kernels/place.h"
+
+namespace vitrine {
+
+extern const OpDef kMask;  // its own gradient emits it again
+extern const OpDef kAttentionGrad;
+
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+kernels::Tables tables(const EvalCall& c, std::size_t first) {
+  return {c.in[first], c.in[first + 1], c.in[first + 2]};
+}
+RowValues row_values(std::span<const Value> in, std::size_t first) {
+  return {in[first], in[first + 1], in[first + 2]};
+}
+
+void require_tables(const InferCall& c, std::size_t first, std::int64_t rows) {
+  for (std::size_t i = first; i < first + 3; ++i) {
+    require(c.in[i].dtype == DType::i32, "row tables must be i32, not {}", name_of(c.in[i].dtype));
+  }
+  for (std::size_t i = first; i < first + 2; ++i) {
+    require(c.in[i].shape == Shape{rows},
+            "the {} table must have one entry for each of the {} query rows, not {}",
+            i == first ? "sequence" : "position", rows, to_string(c.in[i].shape));
+  }
+  require(c.in[first + 2].shape.size() == 2,
+          "the keys table must be [sequences, key positions], not {}",
+          to_string(c.in[first + 2].shape));
+}
+void require_heads(const Type& t, std::string_view name) {
+  require_float(t, name);
+  require(t.shape.size() == 3, "{} must be [rows, head, e], not {}", name, to_string(t.shape));
+}
+
+// Inputs: q, k, sequence, position, keys -> [rows, head, key positions]
+Type infer_scores(const InferCall& c) {
+  const Type &q = c.in[0], &k = c.in[1];
+  require_heads(q, "q");
+  require_heads(k, "k");
+  require_same_dtype(q, k);
+  require(q.shape[1] == k.shape[1] && q.shape[2] == k.shape[2],
+          "q {} and k {} must have the same heads and width", to_string(q.shape),
+          to_string(k.shape));
+  require_tables(c, 2, q.shape[0]);
+  return {q.dtype, {q.shape[0], q.shape[1], c.in[4].shape[1]}};
+}
+void require_pattern(const InferCall& c) {  // p [rows, head, key positions], x [.., head, e]
+  const Type &p = c.in[0], &x = c.in[1];
+  require_heads(x, "the rows");
+  require_same_dtype(p, x);
+  require(p.shape.size() == 3 && p.shape[1] == x.shape[1],
+          "pattern {} and rows {} must have the same heads", to_string(p.shape),
+          to_string(x.shape));
+  require_tables(c, 2, p.shape[0]);
+  require(p.shape[2] == c.in[4].shape[1], "the pattern has {} key positions, the keys table {}",
+          p.shape[2], c.in[4].shape[1]);
+}
+Type infer_mix(const InferCall& c) {
+  require_pattern(c);
+  return {c.in[0].dtype, {c.in[0].shape[0], c.in[0].shape[1], c.in[1].shape[2]}};
+}
+Type infer_mix_transposed(const InferCall& c) {
+  require_pattern(c);
+  require(c.in[0].shape[0] == c.in[1].shape[0], "pattern {} and rows {} must have the same rows",
+          to_string(c.in[0].shape), to_string(c.in[1].shape));
+  return {c.in[0].dtype, {c.as<RowCount>().rows, c.in[0].shape[1], c.in[1].shape[2]}};
+}
+// Inputs: q, k, v, sequence, position, keys -> [rows, head, e]
+Type infer_attention(const InferCall& c) {
+  const Type in[] = {c.in[0], c.in[1], c.in[3], c.in[4], c.in[5]};
+  infer_scores({in, c.attributes});
+  const Type &k = c.in[1], &v = c.in[2];
+  require_heads(v, "v");
+  require_same_dtype(k, v);
+  require(v.shape[0] == k.shape[0] && v.shape[1] == k.shape[1],
+          "k {} and v {} must have the same rows and heads", to_string(k.shape),
+          to_string(v.shape));
+  return {v.dtype, {c.in[0].shape[0], v.shape[1], v.shape[2]}};
+}
+
+// ---- reach: key rows are found through the tables: their coordinates are sequence, position ---
+Link link(int in_axis, Coordinate in, int out_axis, Coordinate out,
+          Relation relation = Relation::same, std::int64_t offset = 0) {
+  return {.in_axis = in_axis,
+          .in = in,
+          .out_axis = out_axis,
+          .out = out,
+          .relation = relation,
+          .offset = offset};
+}
+Link same_sequence(int in_axis, int out_axis) {
+  return link(in_axis, Coordinate::sequence, out_axis, Coordinate::sequence);
+}
+Reach with_tables(Reach reach) {
+  for (int i = 0; i < 3; ++i) reach.push_back(reach_all());
+  return reach;
+}
+// The ops that find keys by sequence alone: where a query stands only matters to the mask.
+Reach with_unread_position(Reach reach) {
+  reach.insert(reach.end(), {reach_all(), no_reach(), reach_all()});
+  return reach;
+}
+Reach reach_scores(const ReachCall&) {
+  const InputReach q{.links = {same_axis(0, 0), same_axis(1, 1)}};
+  const InputReach k{.links = {same_sequence(0, 0),
+                               link(0, Coordinate::position, 2, Coordinate::index),
+                               same_axis(1, 1)}};
+  return with_unread_position({q, k});
+}
+// Whether the pattern has exact zeros beyond position + offset on [rows, head, keys], by the same
+// position table that this op's coordinates are read from.
+bool causal(const ReachCall& c) {
+  constexpr std::size_t kPosition = 3;
+  const Fact& f = c.facts[0];
+  const bool same_table = c.inputs.empty() || f.table == c.inputs[kPosition];
+  return f.kind == Fact::Kind::zero && f.query == Coordinate::position && f.query_axis == 0 &&
+         f.key_axis == 2 && same_table;
+}
+Reach reach_mix(const ReachCall& c) {
+  const InputReach p{.links = {same_axis(0, 0), same_axis(1, 1)}};
+  InputReach v{.links = {same_sequence(0, 0), same_axis(1, 1), same_axis(2, 2)}};
+  if (const Fact& f = c.facts[0]; causal(c)) {
+    v.links.push_back(
+        link(0, Coordinate::position, 0, Coordinate::position, Relation::at_most, f.offset));
+  }
+  return with_unread_position({p, v});
+}
+Reach reach_mix_transposed(const ReachCall& c) {
+  const InputReach p{.links = {same_sequence(0, 0),
+                               link(2, Coordinate::index, 0, Coordinate::position),
+                               same_axis(1, 1)}};
+  InputReach x{.links = {same_sequence(0, 0), same_axis(1, 1), same_axis(2, 2)}};
+  if (const Fact& f = c.facts[0]; causal(c)) {
+    x.links.push_back(
+        link(0, Coordinate::position, 0, Coordinate::position, Relation::at_least, -f.offset));
+  }
+  return with_unread_position({p, x});
+}
+Reach reach_attention(const ReachCall& c) {
+  const std::int64_t offset = c.as<AttentionRule>().offset;
+  const InputReach q{.links = {same_axis(0, 0), same_axis(1, 1)}};
+  InputReach k{
+      .links = {same_sequence(0, 0), same_axis(1, 1),
+                link(0, Coordinate::position, 0, Coordinate::position, Relation::at_most, offset)}};
+  InputReach v = k;
+  v.links.push_back(same_axis(2, 2));
+  return with_tables({q, k, v});
+}
+
+// A query, or a head of one, at a time; keys and values are found through the tables.
+template <int keyed>
+std::optional<Parts> parts_keyed(const ReachCall&, int lead) {
+  if (lead > 2) return std::nullopt;
+  Parts parts = {Part::same};
+  for (int i = 0; i < keyed; ++i) parts.push_back(Part::keyed);
+  parts.insert(parts.end(), {Part::same, Part::same, Part::whole});
+  return parts;
+}
+
+// ---- mask -------------------------------------------------------------------------------------
+Type infer_mask(const InferCall& c) {
+  const Visibility& rule = c.as<Visibility>();
+  require_float(c.in[0], "the scores");
+  require_axis(rule.query_axis, c.in[0]);
+  require_axis(rule.key_axis, c.in[0]);
+  require(rule.query_axis != rule.key_axis, "the query and key axes must differ");
+  if (c.in.size() > 1) {
+    require(c.in[1].dtype == DType::i32, "the position table must be i32, not {}",
+            name_of(c.in[1].dtype));
+    require(c.in[1].shape == Shape{c.in[0].shape[rule.query_axis]},
+            "the position table must have one entry for each of the {} queries, not {}",
+            c.in[0].shape[rule.query_axis], to_string(c.in[1].shape));
+  }
+  return c.in[0];
+}
+void eval_mask(const EvalCall& c) {
+  const Visibility& rule = c.as<Visibility>();
+  kernels::mask_keys(c.pool, c.in[0], c.in.size() > 1 ? c.in[1] : View{},
+                     {rule.query_axis, rule.key_axis, rule.offset, rule.zero ? 0.0 : -kInfinity},
+                     c.out);
+}
+Fact fact_mask(const ReachCall& c) {
+  const Visibility& rule = c.as<Visibility>();
+  return {rule.zero ? Fact::Kind::zero : Fact::Kind::masked,
+          rule.query_axis,
+          rule.key_axis,
+          c.in.size() > 1 ? Coordinate::position : Coordinate::index,
+          rule.offset,
+          c.in.size() > 1 && c.inputs.size() > 1 ? c.inputs[1] : -1};
+}
+Grads vjp_mask(const VjpCall& c) {  // nothing flows through what was replaced
+  Visibility rule = c.as<Visibility>();
+  rule.zero = true;
+  std::vector<Value> in(c.in.begin(), c.in.end());
+  in[0] = c.grad;
+  Grads grads{c.builder.emit(kMask, in, rule, SourceLine::here())};
+  if (in.size() > 1) grads.emplace_back();
+  return grads;
+}
+Reach reach_mask(const ReachCall& c) {  // what is replaced reads nothing: key <= query + offset
+  const Visibility& rule = c.as<Visibility>();
+  const bool by_table = c.in.size() > 1;
+  Reach reach = reach_elementwise({c.in.first(1), c.out, c.attributes, c.facts.first(1)});
+  reach[0].links.push_back(link(rule.key_axis, Coordinate::index, rule.query_axis,
+                                by_table ? Coordinate::position : Coordinate::index,
+                                Relation::at_most, rule.offset));
+  if (by_table) reach.push_back({.links = {same_axis(0, rule.query_axis)}});
+  return reach;
+}
+
+// Without a table a query's place is its index, which packing changes.
+std::optional<Parts> parts_mask(const ReachCall& c, int lead) {
+  const Visibility& rule = c.as<Visibility>();
+  if (c.in.size() < 2) {
+    if (rule.query_axis < lead || rule.key_axis < lead) return std::nullopt;
+    return Parts{Part::same};
+  }
+  if (rule.query_axis != 0 || rule.key_axis < lead) return std::nullopt;
+  return Parts{Part::same, Part::same};
+}
+
+// ---- the composite ----------------------------------------------------------------------------
+const Axes kPatternAxes = {Axis::row, Axis::head, Axis::key};
+
+// The three steps of attention: scores, what may be seen, and the pattern; each [rows, head, key
+// positions].
+Value pattern_of(Builder& b, const Value& q, const Value& k, const RowValues& rows,
+                 const AttentionRule& rule) {
+  Value scores = attention_scores(q, k, rows, rule.scale);
+  scores = mask(scores, rows.position, 0, 2, rule.offset);
+  if (!rule.prefix.empty())
+    scores = b.site(rule.prefix + ".hook_attn_scores", scores, kPatternAxes);
+  Value pattern = softmax(scores);
+  if (!rule.prefix.empty()) pattern = b.site(rule.prefix + ".hook_pattern", pattern, kPatternAxes);
+  return pattern;
+}
+Value expand_attention(const ExpandCall& c) {
+  const RowValues rows = row_values(c.in, 3);
+  return attention_mix(pattern_of(c.builder, c.in[0], c.in[1], rows, c.as<AttentionRule>()),
+                       c.in[2], rows);
+}
+// With P the pattern and S the scores: dP = dz v^T, dv = P^T dz, dS = P (dP - sum P dP), dq = scale
+// dS k, dk = scale dS^T q.
+struct AttentionGrads {
+  Value dq, dk, dv;
+};
+AttentionGrads grads_in_steps(Builder& b, const Value& q, const Value& k, const Value& v,
+                              const Value& dz, const RowValues& rows, const AttentionRule& rule) {
+  const Value pattern = pattern_of(b, q, k, rows, rule);
+  const Value dscores = softmax_grad(pattern, attention_outer(dz, v, rows)) * rule.scale;
+  return {attention_mix(dscores, k, rows), attention_mix_transposed(dscores, q, rows, k.dim(0)),
+          attention_mix_transposed(pattern, dz, rows, v.dim(0))};
+}
+// Where key rows are as many as query rows, as in training, one op gives the three side by side.
+Grads vjp_attention(const VjpCall& c) {
+  AttentionRule rule = c.as<AttentionRule>();
+  rule.prefix.clear();
+  const Value &q = c.in[0], &k = c.in[1], &v = c.in[2];
+  const RowValues rows = row_values(c.in, 3);
+  if (q.shape() == k.shape() && q.shape() == v.shape()) {
+    const Value all =
+        c.builder.emit(kAttentionGrad, {q, k, v, c.grad, rows.sequence, rows.position, rows.keys},
+                       rule, SourceLine::here());
+    const auto part = [&](int i) { return reshape(slice(all, 0, i, i + 1), q.shape()); };
+    return {part(0), part(1), part(2), Value(), Value(), Value()};
+  }
+  const AttentionGrads g = grads_in_steps(c.builder, q, k, v, c.grad, rows, rule);
+  return {g.dq, g.dk, g.dv, Value(), Value(), Value()};
+}
+// Inputs of attention_grad: q, k, v, dz, sequence, position, keys -> [3, rows, head, e]
+Type infer_attention_grad(const InferCall& c) {
+  const Type &q = c.in[0], &dz = c.in[3];
+  const Type in[] = {q, c.in[1], c.in[2], c.in[4], c.in[5], c.in[6]};
+  const Type z = infer_attention({in, c.attributes});
+  require(q == c.in[1] && q == c.in[2], "q {}, k {} and v {} must be alike", to_string(q),
+          to_string(c.in[1]), to_string(c.in[2]));
+  require(dz == z, "dz must be {}, not {}", to_string(z), to_string(dz));
+  return {q.dtype, {3, q.shape[0], q.shape[1], q.shape[2]}};
+}
+Value expand_attention_grad(const ExpandCall& c) {
+  const AttentionGrads g = grads_in_steps(c.builder, c.in[0], c.in[1], c.in[2], c.in[3],
+                                          row_values(c.in, 4), c.as<AttentionRule>());
+  const Value& q = c.in[0];
+  const auto one = [&](const Value& x) { return reshape(x, {1, q.dim(0), q.dim(1), q.dim(2)}); };
+  return concat({one(g.dq), one(g.dk), one(g.dv)}, 0);
+}
+// Only the head is kept apart: rows of dq are query rows, those of dk and dv key rows. The
+// expansion tells more.
+Reach reach_attention_grad(const ReachCall&) {
+  const InputReach head{.links = {same_axis(1, 2)}};
+  return with_tables({head, head, head, head});
+}
+std::vector<InteriorSite> attention_sites(const InferCall& c, const Type& out) {
+  const std::string& prefix = c.as<AttentionRule>().prefix;
+  if (prefix.empty()) return {};
+  const Type pattern{out.dtype, {out.shape[0], out.shape[1], c.in[5].shape[1]}};
+  return {{{prefix + ".hook_attn_scores", kPatternAxes}, pattern},
+          {{prefix + ".hook_pattern", kPatternAxes}, pattern}};
+}
+
+std::int64_t flops_pattern(const InferCall& c,
+                           const Type&) {  // a multiply and an add per (row, head, key, e)
+  return 2 * numel(c.in[0].shape) * c.in[4].shape[1];
+}
+std::int64_t flops_mix_family(const InferCall& c, const Type&) {
+  return 2 * numel(c.in[0].shape) * c.in[1].shape[2];
+}
+std::int64_t flops_attention(const InferCall& c, const Type& out) {
+  const std::int64_t keys = c.in[5].shape[1];
+  return 2 * keys * (numel(c.in[0].shape) + numel(out.shape)) +
+         8 * keys * out.shape[0] * out.shape[1];
+}
+std::int64_t flops_attention_grad(const InferCall& c, const Type&) {  // five products and a softmax
+  const std::int64_t keys = c.in[6].shape[1];
+  return 10 * keys * numel(c.in[0].shape) + 12 * keys * c.in[0].shape[0] * c.in[0].shape[1];
+}
+
+}  // namespace
+
+extern constinit const OpDef kMask = {
+    .name = "mask",
+    .doc = "y = x where key index <= query position + offset, else -inf (0 in gradients)",
+    .infer = infer_mask,
+    .eval = eval_mask,
+    .vjp = vjp_mask,
+    .reach = reach_mask,
+    .parts = parts_mask,
+    .fact = fact_mask};
+extern constinit const OpDef kAttentionScores = {
+    .name = "attention_scores",
+    .doc = "y[r, h, c] = scale q[r, h] . k[key row of position c, h], -inf without a key",
+    .infer = infer_scores,
+    .eval =
+        [](const EvalCall& c) {
+          kernels::attention_scores(c.pool, c.in[0], c.in[1], tables(c, 2),
+                                    c.as<ScoreScale>().scale, c.out);
+        },
+    .vjp =
+        [](const VjpCall& c) {
+          const Value g = c.grad * c.as<ScoreScale>().scale;
+          const RowValues rows = row_values(c.in, 2);
+          return Grads{attention_mix(g, c.in[1], rows),
+                       attention_mix_transposed(g, c.in[0], rows, c.in[1].dim(0)), Value(), Value(),
+                       Value()};
+        },
+    .reach = reach_scores,
+    .parts = parts_keyed<1>,
+    .flops = flops_pattern};
+extern constinit const OpDef kAttentionOuter = {
+    .name = "attention_outer",
+    .doc = "y[r, h, c] = x[r, h] . k[key row of position c, h], 0 without a key",
+    .infer = infer_scores,
+    .eval =
+        [](const EvalCall& c) {
+          kernels::attention_outer(c.pool, c.in[0], c.in[1], tables(c, 2), c.out);
+        },
+    .vjp =
+        [](const VjpCall& c) {
+          const RowValues rows = row_values(c.in, 2);
+          return Grads{attention_mix(c.grad, c.in[1], rows),
+                       attention_mix_transposed(c.grad, c.in[0], rows, c.in[1].dim(0)), Value(),
+                       Value(), Value()};
+        },
+    .reach = reach_scores,
+    .parts = parts_keyed<1>,
+    .flops = flops_pattern};
+extern constinit const OpDef kAttentionMix = {
+    .name = "attention_mix",
+    .doc = "y[r, h] = sum_c p[r, h, c] v[key row of position c, h]",
+    .infer = infer_mix,
+    .eval =
+        [](const EvalCall& c) {
+          kernels::attention_mix(c.pool, c.in[0], c.in[1], tables(c, 2), c.out);
+        },
+    .vjp =
+        [](const VjpCall& c) {
+          const RowValues rows = row_values(c.in, 2);
+          return Grads{attention_outer(c.grad, c.in[1], rows),
+                       attention_mix_transposed(c.in[0], c.grad, rows, c.in[1].dim(0)), Value(),
+                       Value(), Value()};
+        },
+    .reach = reach_mix,
+    .parts = parts_keyed<1>,
+    .flops = flops_mix_family};
+extern constinit const OpDef kAttentionMixTransposed = {
+    .name = "attention_mix_transposed",
+    .doc = "y[j, h] = the sum of p[r, h, c] x[r, h] where j is row r's key row at c",
+    .infer = infer_mix_transposed,
+    .eval =
+        [](const EvalCall& c) {
+          if (c.out.numel() == 0) return;
+          kernels::attention_mix_transposed(c.pool, c.in[0], c.in[1], tables(c, 2), c.out);
+        },
+    .vjp =
+        [](const VjpCall& c) {
+          const RowValues rows = row_values(c.in, 2);
+          return Grads{attention_outer(c.in[1], c.grad, rows), attention_mix(c.in[0], c.grad, rows),
+                       Value(), Value(), Value()};
+        },
+    .reach = reach_mix_transposed,
+    .flops = flops_mix_family};
+extern constinit const OpDef kAttention = {
+    .name = "attention",
+    .doc = "z = softmax(mask(q k^T scale)) v, per head  (Vaswani et al. 2017)",
+    .infer = infer_attention,
+    .eval =
+        [](const EvalCall& c) {
+          const AttentionRule& rule = c.as<AttentionRule>();
+          const auto attend = kernels::attention_is_dense(c.in[0], tables(c, 3))
+                                  ? kernels::attention_dense
+                                  : kernels::attention;
+          attend(c.pool, c.in[0], c.in[1], c.in[2], tables(c, 3), rule.scale, rule.offset, c.out);
+        },
+    .vjp = vjp_attention,
+    .reach = reach_attention,
+    .parts = parts_keyed<2>,
+    .flops = flops_attention,
+    .expand = expand_attention,
+    .interior = attention_sites};
+extern constinit const OpDef kAttentionGrad = {
+    .name = "attention_grad",
+    .doc =
+        "dq, dk and dv of attention side by side, given dz: dS = P (dz v^T - sum P dz v^T), dq = "
+        "scale dS k, dk = scale dS^T q, dv = P^T dz",
+    .infer = infer_attention_grad,
+    .eval =
+        [](const EvalCall& c) {
+          const AttentionRule& rule = c.as<AttentionRule>();
+          kernels::attention_grad(c.pool, c.in[0], c.in[1], c.in[2], c.in[3], tables(c, 4),
+                                  rule.scale, rule.offset, c.out);
+        },
+    .reach = reach_attention_grad,
+    .flops = flops_attention_grad,
+    .expand = expand_attention_grad};
+
+Value mask(const Value& scores, int query_axis, int key_axis, std::int64_t offset,
+           SourceLine line) {
+  const Visibility rule{axis_given(query_axis, scores.rank()), axis_given(key_axis, scores.rank()),
+                        offset};
+  return scores.builder().emit(kMask, {scores}, rule, line);
+}
+Value mask(const Value& scores, const Value& position, int query_axis, int key_axis,
+           std::int64_t offset, SourceLine line) {
+  const Visibility rule{axis_given(query_axis, scores.rank()), axis_given(key_axis, scores.rank()),
+                        offset};
+  return scores.builder().emit(kMask, {scores, position}, rule, line);
+}
+Value attention_scores(const Value& q, const Value& k, const RowValues& rows, double scale,
+                       SourceLine line) {
+  return q.builder().emit(kAttentionScores, {q, k, rows.sequence, rows.position, rows.keys},
+                          ScoreScale{scale}, line);
+}
+Value attention_outer(const Value& q, const Value& k, const RowValues& rows, SourceLine line) {
+  return q.builder().emit(kAttentionOuter, {q, k, rows.sequence, rows.position, rows.keys},
+                          NoAttributes{}, line);
+}
+Value attention_mix(const Value& p, const Value& v, const RowValues& rows, SourceLine line) {
+  return p.builder().emit(kAttentionMix, {p, v, rows.sequence, rows.position, rows.keys},
+                          NoAttributes{}, line);
+}
+Value attention_mix_transposed(const Value& p, const Value& x, const RowValues& rows,
+                               std::int64_t key_rows, SourceLine line) {
+  return p.builder().emit(kAttentionMixTransposed, {p, x, rows.sequence, rows.position, rows.keys},
+                          RowCount{key_rows}, line);
+}
+Value attention(const Value& q, const Value& k, const Value& v, const RowValues& rows, double scale,
+                std::string_view prefix, std::int64_t offset, SourceLine line) {
+  return q.builder().emit(kAttention, {q, k, v, rows.sequence, rows.position, rows.keys},
+                          AttentionRule{scale, offset, std::string(prefix)}, line);
+}
+
+}  // namespace vitrine

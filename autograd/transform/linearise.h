@@ -1,0 +1,51 @@
+// Which nonlinearities a gradient looks through: direct attribution, attribution patching, path
+// patching and attribution graphs differ in what they hold fixed, so it is said here.
+//
+//   Graph g = gradient(linearise(model, {.norm = Policy::detach, .attention = Policy::detach}),
+//                      metric, sites("blocks.*.hook_mlp_out"));
+//
+// `sg(v)` is v without its gradient, and v* the value of a recorded run, which is fed (transform/held.h).
+//
+//                recompute                 detach                      hold
+//   LayerNorm    (x - mean x) / s gain     s = sg(sqrt(var x + eps))   s = s*
+//                + bias
+//   attention    P v                       P = sg(softmax(scores))     P = P*
+//   activation   f(x)                      sg(f(x))                    f(x*) + f'(x*) (x - x*)
+//                                          + sg(f'(x)) (x - sg(x))
+//
+// - recompute: nothing changes.
+// - detach: every value stays as it is, whatever is edited; only gradients change. Of an activation
+//   the first gradient is the slope f'(x) with and without it: what differs is that the slope is a
+//   constant to second derivatives.
+// - hold: the value of the recorded run takes the place of the computed one, also when something
+//   before it is edited. Where everything is held, the logits are an affine function of the
+//   residual stream: mean(x) and all products are linear. At x = x* all values are the recorded
+//   ones.
+#pragma once
+
+#include "autograd/graph/builder.h"
+#include "autograd/transform/held.h"
+
+namespace vitrine {
+
+enum class Policy { recompute, detach, hold };
+std::string_view name_of(Policy policy);
+
+struct Policies {
+  Policy norm = Policy::recompute;        // the scales of layer_norm, also in heads_in
+  Policy attention = Policy::recompute;   // the patterns of attention
+  Policy activation = Policy::recompute;  // relu, gelu_tanh, gelu_erf, tanh, sigmoid
+};
+
+// The graph with these policies; made before gradient. LayerNorms and attention for which something
+// is said are expanded, and scales and patterns are known by their sites' names, *.hook_scale and
+// *.hook_pattern: those of a graph that has been expanded or edited count too. An edit of such a
+// site is made to what the policy gives. Holding adds the inputs held(SITE): the scale's site, the
+// pattern's, and the one that an activation reads, such as mlp.hook_pre.
+//
+// Throws GraphError for a graph that has gradients already, for a hold of what has no site to be
+// recorded under, and, where something is said about activations, for a function of single elements
+// that is none of those above: it would silently stay as it is.
+Graph linearise(const Graph& graph, const Policies& policies);
+
+}  // namespace vitrine

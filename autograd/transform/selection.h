@@ -1,0 +1,104 @@
+// What edits touch: the elements of a site's value that an edit selects, an axis at a time, and
+// whether two edits of one stage change the same element.
+#pragma once
+
+#include <map>
+
+#include "autograd/transform/intervention.h"
+
+namespace vitrine {
+
+// The sequence and position of each packed row, read once for many edits.
+class RowPlaces {
+ public:
+  RowPlaces() = default;  // there are none
+  RowPlaces(std::vector<std::int64_t> sequence, std::vector<std::int64_t> position);
+
+  std::int64_t sequences() const { return sequences_; }  // one more than the largest
+  std::int64_t positions() const { return positions_; }
+
+  // The rows of these sequences at these positions, increasing; an empty list takes all. Takes time
+  // in proportion to the rows that have a position (or, without positions, a sequence) of the list.
+  std::vector<std::int64_t> rows(const std::vector<std::int64_t>& sequences,
+                                 const std::vector<std::int64_t>& positions) const;
+
+ private:
+  std::vector<std::int64_t> sequence_, position_;
+  std::vector<std::int64_t> by_sequence_, by_position_;  // rows, in the order of each
+  std::int64_t sequences_ = 0, positions_ = 0;
+};
+// Of the row table that `feeds` has for the graph. Throws GraphError when it is not there.
+RowPlaces row_places(const Graph& graph, const Feeds& feeds);
+
+// What a selection takes along one axis: a Where is the product of what it takes along each.
+struct Along {
+  bool all = true;
+  std::vector<std::int64_t> indices;  // not all: increasing
+};
+using Selected = std::vector<Along>;  // of each axis
+
+// One selection of an edit, at its site in `graph` (edited or not). Throws SiteError for a site
+// that is not there, and GraphError for an axis that the site does not have and an index outside
+// the batch; in a part of a text, a position that is not among the rows is not an error.
+Selected selected_along(const Graph& graph, const Edit& edit, const Where& where,
+                        const RowPlaces& rows, Text text = Text::whole);
+
+// The same of each Where of an edit; an edit without any selects everything.
+std::vector<Selected> selected(const Graph& graph, const Edit& edit, const RowPlaces& rows,
+                               Text text = Text::whole);
+
+// For each element of the site's whole value, packed and row-major: 1 where the edit changes it.
+// `feeds` has the row tables. Throws what selected_along does; a selection of nothing is all 0.
+std::vector<std::uint8_t> selection(const Graph& graph, const Edit& edit, const Feeds& feeds);
+
+// Whether a Where of the edit selects along this axis.
+bool selects_along(const Edit& edit, Axis axis);
+
+// The site's shape with 1 for each axis along which no Where selects.
+Shape selected_shape(const Edit& edit, const SiteEntry& site);
+
+// Throws GraphError when `where`, of the edit, selects along an axis which the site does not have.
+void check_axes(const Edit& edit, const Where& where, const SiteEntry& site);
+
+// Calls f(index) for each selected element of `shape`, row-major. An axis of which everything is
+// selected may have size 1.
+template <class F>
+void each_selected(const Selected& along, const Shape& shape, const F& f, int axis = 0,
+                   std::int64_t before = 0) {
+  if (axis == shape.size()) return f(before);
+  const Along& on = along[static_cast<std::size_t>(axis)];
+  const std::int64_t first = before * shape[axis];
+  for (std::int64_t i = 0; i < shape[axis] && on.all; ++i)
+    each_selected(along, shape, f, axis + 1, first + i);
+  for (const std::int64_t i : on.indices) each_selected(along, shape, f, axis + 1, first + i);
+}
+
+// Who changes which element in one stage: for each site that has more than one edit, the first edit
+// of each element, so that what is new is compared with one other and not with all before it.
+class Owners {
+ public:
+  Owners(const Graph& graph, const std::vector<Edit>& stage);
+
+  bool counts(const Edit& e) const { return sites_.contains(e.site.name); }
+
+  // Throws GraphError when edit `number` of the stage, with what it selects, changes what another
+  // has changed, unless both add.
+  void claim(int number, const std::vector<Selected>& parts);
+
+ private:
+  struct Site {
+    Shape shape;             // 1 along axes that no edit of the site speaks of
+    std::vector<int> owner;  // of each element: the number of its first edit; -1: none
+  };
+  bool adds(int number) const {
+    return stage_[static_cast<std::size_t>(number)].action == Edit::Action::add;
+  }
+  const std::vector<Edit>& stage_;
+  std::map<std::string, Site, std::less<>> sites_;
+};
+
+// Throws GraphError when two edits of one stage change the same element, unless both add, and what
+// selected_along throws. Takes time in proportion to what is selected.
+void check_overlaps(const Graph& graph, const Interventions& what, const RowPlaces& rows);
+
+}  // namespace vitrine

@@ -1,0 +1,23 @@
+// Prompts packed into rows: what a model's graph is fed.
+#pragma once
+
+#include <vector>
+
+#include "autograd/compile/plan.h"
+#include "nn/model/gpt2.h"
+
+namespace vitrine::nn {
+
+using Tokens = std::vector<int>;
+
+// The sizes of a batch, and every table that build_gpt2 and its metrics read. Throws ContextError
+// for an empty batch, an empty prompt, or one longer than the context, and TokenError for an id
+// outside the vocabulary; both name the prompt.
+BatchSize batch_size(const std::vector<Tokens>& prompts);
+Feeds batch_feeds(const std::vector<Tokens>& prompts);
+void check_prompts(const std::vector<Tokens>& prompts, const Config& config);
+
+// How many tokens of the batch have a next token: the n of next_token_loss.
+std::int64_t next_tokens(const std::vector<Tokens>& prompts);
+
+}  // namespace vitrine::nn

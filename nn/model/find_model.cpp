@@ -1,0 +1,156 @@
+#include "nn/model/find_model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tensor/files/strict_json.h"
+#include "tensor/error.h"
+#include "tensor/files/file.h"
+
+namespace vitrine::nn {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+std::string listed(const std::vector<fs::path>& places) {
+  std::string text;
+  for (const fs::path& p : places) text += fmt::format("\n  {}", p.string());
+  return text;
+}
+
+fs::path default_model() {
+  std::vector<fs::path> tried;
+  std::error_code error;
+  const fs::path program = fs::read_symlink("/proc/self/exe", error);
+  if (!error)
+    tried.push_back(program.parent_path().parent_path() / "share/vitrine/model");  // installed
+  tried.emplace_back(VITRINE_DEFAULT_MODEL);  // in the source tree
+  for (const fs::path& p : tried) {
+    if (fs::exists(p / "config.json")) return p;
+  }
+  throw FileError(fmt::format(
+      "the model that ships with Vitrine is not there; tried{}\nGive a folder that holds a model.",
+      listed(tried)));
+}
+
+fs::path hub_cache() {
+  if (const auto dir = environment("HF_HUB_CACHE"); !dir.empty()) return dir;
+  if (const auto home = environment("HF_HOME"); !home.empty()) return fs::path(home) / "hub";
+  if (const auto cache = environment("XDG_CACHE_HOME"); !cache.empty())
+    return fs::path(cache) / "huggingface/hub";
+  return fs::path(environment("HOME")) / ".cache/huggingface/hub";
+}
+
+// The weights of a snapshot that are not there, for a message; "" when all are. A file that is
+// still being fetched is a link to nothing.
+std::string missing_weights(const fs::path& snapshot) {
+  std::error_code error;
+  if (fs::exists(snapshot / "model.safetensors", error)) return "";
+  const fs::path index = snapshot / "model.safetensors.index.json";
+  if (fs::exists(index, error)) {
+    try {
+      const Json map = member(parse_json(read_text(index), index.string()), "weight_map");
+      for (const Json& part : map) {
+        if (part.is_string() && !fs::exists(snapshot / part.get<std::string>(), error))
+          return part.get<std::string>();
+      }
+    } catch (const FileError&) {  // whoever reads the weights says what is wrong with it
+    }
+    return "";
+  }
+  for (const char* other : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
+    if (fs::exists(snapshot / other, error)) return "";  // there, but refused elsewhere
+  }
+  return "model.safetensors";
+}
+
+// A repository of the cache keeps its files under snapshots/REVISION; refs/main names the current
+// one. These are its snapshots with a configuration, the current one first.
+std::vector<fs::path> snapshots(const fs::path& repository) {
+  std::error_code error;
+  std::vector<fs::path> found;
+  for (const auto& entry : fs::directory_iterator(repository / "snapshots", error)) {
+    if (fs::exists(entry.path() / "config.json", error)) found.push_back(entry.path());
+  }
+  std::sort(found.begin(), found.end());
+  if (fs::exists(repository / "refs/main", error)) {
+    std::string revision = read_text(repository / "refs/main");
+    while (!revision.empty() && revision.back() <= ' ') revision.pop_back();
+    std::stable_partition(found.begin(), found.end(),
+                          [&](const fs::path& p) { return p.filename() == revision; });
+  }
+  return found;
+}
+
+fs::path published_gpt2() {
+  if (const auto dir = environment("VITRINE_GPT2"); !dir.empty()) {
+    if (fs::exists(fs::path(dir) / "config.json")) return dir;
+    throw FileError(fmt::format(
+        "VITRINE_GPT2 is '{}', but there is no config.json in it; it must name HuggingFace's gpt2 "
+        "folder (config.json, model.safetensors, vocab.json, merges.txt)",
+        dir));
+  }
+  std::vector<fs::path> tried, found;
+  for (const char* name : {"models--gpt2", "models--openai-community--gpt2"}) {
+    tried.push_back(hub_cache() / name);
+    for (fs::path& p : snapshots(tried.back())) found.push_back(std::move(p));
+  }
+  for (const fs::path& p : found) {
+    if (missing_weights(p).empty()) return p;
+  }
+  if (!found.empty()) return found.front();  // its tokenizer, say, may be there
+  throw FileError(fmt::format(
+      "gpt2 is not on this machine: VITRINE_GPT2 is not set, and HuggingFace's cache does not have "
+      "it; looked for{}\n"
+      "To fetch it (548 MB, once):\n"
+      "  pip install huggingface_hub\n"
+      "  hf download openai-community/gpt2 config.json model.safetensors vocab.json merges.txt\n"
+      "or copy these four files into a folder and set VITRINE_GPT2 to it.",
+      listed(tried)));
+}
+
+}  // namespace
+
+void require_whole_download(const fs::path& folder) {
+  if (folder.parent_path().filename() != "snapshots") return;
+  const std::string missing = missing_weights(folder);
+  if (missing.empty()) return;
+  throw FileError(
+      fmt::format("{}: this download is incomplete: {} is missing; fetch it with 'hf download', as "
+                  "what is there "
+                  "was fetched, or copy it into this folder",
+                  folder.string(), missing));
+}
+
+fs::path find_model(std::string_view name) {
+  if (name.empty()) return default_model();
+  const fs::path folder(name);
+  std::error_code error;
+  if (fs::is_directory(folder, error)) {
+    if (fs::exists(folder / "config.json", error)) return folder;
+    if (name == "gpt2") return published_gpt2();
+    throw FileError(fmt::format(
+        "{}: there is no config.json in this folder; expected a HuggingFace GPT-2 folder "
+        "(config.json, model.safetensors, vocab.json, merges.txt)",
+        folder.string()));
+  }
+  if (name == "gpt2" || name == "openai-community/gpt2") return published_gpt2();
+  if (fs::exists(folder, error))
+    throw FileError(
+        fmt::format("{}: not a folder; give the folder that holds config.json", folder.string()));
+  throw FileError(fmt::format(
+      "{}: there is no such folder; give a HuggingFace GPT-2 folder, or gpt2 for the published one",
+      folder.string()));
+}
+
+}  // namespace vitrine::nn

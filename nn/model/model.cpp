@@ -1,0 +1,196 @@
+#include "nn/model/model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "autograd/transform/fold.h"
+#include "nn/model/checkpoint.h"
+#include "nn/model/find_model.h"
+#include "tensor/files/utf8.h"
+#include "tensor/error.h"
+
+namespace vitrine::nn {
+
+Tensor Run::last_logits() const {
+  const Tensor rows = results.raw("logits");
+  const auto count = static_cast<std::int64_t>(prompts.size());
+  Tensor last = Tensor::empty({count, rows.dim(1)}, rows.dtype());
+  std::int64_t end = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    end += static_cast<std::int64_t>(prompts[static_cast<std::size_t>(i)].size());
+    const Tensor row = rows.select(0, end - 1);
+    std::copy_n(row.view().data, row.bytes(), last.select(0, i).view().data);
+  }
+  return last;
+}
+
+Model::Model(Config config, Parameters parameters, std::optional<Tokenizer> tokenizer,
+             const LoadOptions& options)
+    : config_(std::move(config)),
+      parameters_(std::move(parameters)),
+      tokenizer_(std::move(tokenizer)),
+      dtype_(options.dtype),
+      gauge_(options.gauge),
+      pool_(std::make_unique<ThreadPool>(options.threads)),
+      plans_(std::make_unique<PlanCache>(48, options.memory)),
+      graphs_(std::make_unique<Graphs>()) {
+  if (gauge_.is_raw()) return;
+  const Graph computed = reweight(build_gpt2(config_, {1, 1, 1}, dtype_), config_, gauge_);
+  parameters_.merge(folded_values(computed, reweighted_names(computed), parameters_, pool_.get()));
+}
+
+std::string Model::why_no_tokenizer() const {
+  if (tokenizer_) return "";
+  if (!tokenizer_fault_.empty())
+    return fmt::format("this model's tokenizer cannot be used: {}", tokenizer_fault_);
+  return "this model has no tokenizer (tokenizer.json, or vocab.json and merges.txt)";
+}
+
+const Tokenizer& Model::tokenizer() const {
+  if (tokenizer_) return *tokenizer_;
+  throw TokenError(fmt::format("{}: {}; give token ids instead of text",
+                               name_.empty() ? "the model" : name_, why_no_tokenizer()));
+}
+
+int Model::token(std::string_view text) const {
+  const int id = tokenizer().to_single_token(text);
+  check_embedded({&id, 1});
+  return id;
+}
+
+Tokens Model::tokens(const Prompt& prompt) const {
+  return prompt.text ? encode_prompt(*prompt.text) : prompt.tokens;
+}
+
+Tokens Model::encode_prompt(std::string_view text, Special special) const {
+  Tokens tokens = tokenizer().encode_prompt(text, special);
+  check_embedded(tokens);
+  return tokens;
+}
+
+void Model::check_embedded(std::span<const int> tokens) const {
+  for (const int id : tokens) {
+    if (id >= config_.vocabulary) throw TokenError(why_not_embedded(id));
+  }
+}
+
+std::string Model::why_not_embedded(int id) const {
+  return fmt::format(
+      "the token {} (id {}) has no embedding: the tokenizer has {} ids, the model {} (0 to {}); "
+      "leave it out of the text, or enlarge the model's vocabulary (in Python: "
+      "model.resize_token_embeddings(len(tokenizer)))",
+      quote(tokenizer().shown(id)), id, tokenizer().vocabulary_size(), config_.vocabulary,
+      config_.vocabulary - 1);
+}
+
+Graph Model::build(const BatchSize& size) const {
+  const Graph graph = build_gpt2(config_, size, dtype_);
+  if (gauge_.is_raw()) return graph;
+  const Graph computed = reweight(graph, config_, gauge_);
+  return fold(computed, reweighted_names(computed));
+}
+Graph Model::build(const Uniform& size) const {
+  return build({size.batch * size.tokens, size.batch, size.tokens});
+}
+
+std::shared_ptr<const Graph> Model::graph_for(const BatchSize& size) const {
+  const std::lock_guard lock(graphs_->mutex);
+  if (auto known = graphs_->by_size.find(size)) return known;
+  return graphs_->by_size.put(size, std::make_shared<const Graph>(build(size)));
+}
+
+std::shared_ptr<const Graph> Model::derived(const BatchSize& size, const How& how,
+                                            const std::function<Graph(const Graph&)>& make) const {
+  const std::pair key(size, how);
+  {
+    const std::lock_guard lock(graphs_->mutex);
+    if (auto known = graphs_->derived.find(key)) return known;
+  }
+  auto made = std::make_shared<const Graph>(make(*graph_for(size)));
+  const std::lock_guard lock(graphs_->mutex);
+  return graphs_->derived.put(key, std::move(made));
+}
+
+Run Model::run_batch(const std::vector<Tokens>& prompts, const Fetch& wanted) const {
+  check_prompts(prompts, config_);
+  return run_graph(*graph_for(batch_size(prompts)), prompts, wanted);
+}
+
+Run Model::run_graph(const Graph& graph, const std::vector<Tokens>& prompts, const Fetch& wanted,
+                     const Feeds& more) const {
+  check_prompts(prompts, config_);
+  const Plan plan = plans_->get(graph, wanted);
+  Feeds feeds = batch_feeds(prompts);
+  feeds.insert(more.begin(), more.end());
+  return {prompts, plan.run(feeds, parameters_, {.pool = pool_.get()})};
+}
+
+Run Model::run_edited(const std::vector<Tokens>& prompts, const Interventions& what,
+                      const Fetch& wanted, const Metric* metric, const RunOptions& options) const {
+  check_prompts(prompts, config_);
+  Graph graph = intervene(*graph_for(batch_size(prompts)), what);
+  Feeds feeds = batch_feeds(prompts);
+  if (metric != nullptr) {
+    graph = with_metric(graph, *metric);
+    feeds.insert(metric->feeds.begin(), metric->feeds.end());
+  }
+  const Plan plan = plans_->get(graph, wanted);
+  RunOptions with_pool = options;
+  with_pool.pool = pool_.get();
+  return {prompts, plan.run(with_interventions(graph, what, feeds), parameters_, with_pool)};
+}
+
+Swept Model::sweep(const std::vector<Tokens>& prompts, std::span<const Interventions> worlds,
+                   const Metric& metric, const std::vector<std::string>& outputs,
+                   const SweepOptions& options) const {
+  check_prompts(prompts, config_);
+  SweepOptions with_pool = options;
+  with_pool.pool = pool_.get();
+  with_pool.plans = plans_.get();
+  Feeds feeds = batch_feeds(prompts);
+  feeds.insert(metric.feeds.begin(), metric.feeds.end());
+  return vitrine::sweep(with_metric(*graph_for(batch_size(prompts)), metric), feeds, parameters_,
+                        worlds, outputs, with_pool);
+}
+
+GridValues Model::sweep(const Prompt& prompt, const SiteSet& sites, const std::vector<Axis>& by,
+                        const MakeEdit& edit, const Metric& metric,
+                        const SweepOptions& options) const {
+  const std::vector<Tokens> prompts = {tokens(prompt)};
+  check_prompts(prompts, config_);
+  const Grid g = grid(*graph_for(batch_size(prompts)), sites, by, edit);
+  return label(g, sweep(prompts, g.worlds, metric, {metric.name}, options)[metric.name]);
+}
+
+Model load_gpt2(std::string_view name, const LoadOptions& options) {
+  const auto folder = find_model(name);
+  require_whole_download(folder);
+  const Config config = load_config(folder);
+  std::optional<Tokenizer> tokenizer;
+  std::string fault;
+  try {
+    if (Tokenizer::exists(folder)) tokenizer = Tokenizer::load(folder);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::input) throw;
+    fault = error.what();
+  }
+  Model model(config, load_checkpoint(folder, config, options.dtype), std::move(tokenizer),
+              options);
+  model.set_name(name.empty() ? "default" : std::string(name));
+  model.set_tokenizer_fault(std::move(fault));
+  return model;
+}
+
+Loss loss(const Model& model, const std::vector<Tokens>& prompts) {
+  check_prompts(prompts, model.config());
+  const std::int64_t n = next_tokens(prompts);
+  if (n == 0)
+    throw ContextError(
+        "the loss needs a next token to predict: give a prompt of at least two tokens");
+  const Graph graph = with_metric(model.build(batch_size(prompts)), next_token_loss(n));
+  const Run run = model.run_graph(graph, prompts, fetch(value("loss"), value("loss_per_token")));
+  return {run.results.scalar("loss"), run["loss_per_token"]};
+}
+
+}  // namespace vitrine::nn

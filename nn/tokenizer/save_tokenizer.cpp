@@ -1,0 +1,194 @@
+#include "nn/tokenizer/save_tokenizer.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <unordered_set>
+#include <vector>
+
+#include "nn/tokenizer/byte_spelling.h"
+#include "tensor/files/utf8.h"
+#include "tensor/error.h"
+#include "tensor/files/file.h"
+
+namespace vitrine::nn {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The items with commas between, each on a line of its own after `indent`.
+std::string joined(const std::vector<std::string>& items, std::string_view indent) {
+  std::string text;
+  for (const std::string& item : items) {
+    if (!text.empty()) text += ',';
+    text += '\n';
+    text += indent;
+    text += item;
+  }
+  return text;
+}
+
+std::string in_json(const std::string& text) { return nlohmann::json(text).dump(); }
+
+// How the files spell each token: added tokens literally, all others byte by byte.
+class Spellings {
+ public:
+  Spellings(const Tokenizer& tokenizer, const fs::path& folder) {
+    for (const auto& token : tokenizer.tokens()) {
+      spellings_.push_back(token ? std::optional(spell_bytes(*token)) : std::nullopt);
+    }
+    for (const AddedToken& added : tokenizer.added_tokens()) {
+      if (replace_invalid_utf8(added.content) != added.content) {
+        throw SaveError(fmt::format(
+            "cannot write the tokenizer to '{}': the added token {} is not UTF-8, which JSON "
+            "cannot hold",
+            folder.string(), quote(added.content)));
+      }
+      spellings_[added.id] = added.content;
+      const bool literal = *tokenizer.tokens()[added.id] == added.content;
+      const auto bytes = bytes_of_spelling(added.content);
+      if (literal && bytes && *bytes != added.content) not_in_vocabulary_.insert(added.id);
+    }
+    std::unordered_set<std::string_view> seen;
+    for (const auto& spelling : spellings_) {
+      if (!spelling || seen.insert(*spelling).second) continue;
+      throw SaveError(
+          fmt::format("cannot write the tokenizer to '{}': two of its tokens are spelled {}, and "
+                      "the files could not tell them apart",
+                      folder.string(), quote(*spelling)));
+    }
+  }
+
+  const std::string& of(int id) const { return *spellings_[id]; }
+
+  // "spelling": id, of each token in order of id. Without added tokens that would be read as bytes
+  // there: they are among the added tokens alone.
+  std::vector<std::string> entries() const {
+    std::vector<std::string> entries;
+    for (std::size_t id = 0; id < spellings_.size(); ++id) {
+      if (spellings_[id] && !not_in_vocabulary_.contains(static_cast<int>(id)))
+        entries.push_back(fmt::format("{}: {}", in_json(*spellings_[id]), id));
+    }
+    return entries;
+  }
+
+ private:
+  std::vector<std::optional<std::string>> spellings_;
+  std::unordered_set<int> not_in_vocabulary_;
+};
+
+std::vector<std::string> merge_lines(const Tokenizer& tokenizer, const Spellings& spellings) {
+  std::vector<std::string> lines;
+  for (const Merge& merge : tokenizer.merges()) {
+    lines.push_back(fmt::format("{} {}", spellings.of(merge.left), spellings.of(merge.right)));
+  }
+  return lines;
+}
+
+std::string merges_txt(const std::vector<std::string>& lines) {
+  std::string text = "#version: 0.2\n";
+  for (const std::string& line : lines) text += line + "\n";
+  return text;
+}
+
+// What puts first() before a text; else the offsets of the text are all that it changes.
+std::string post_processor(const Tokenizer& tokenizer, const Spellings& spellings) {
+  if (tokenizer.first().empty()) {
+    return R"({
+    "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true
+  })";
+  }
+  nlohmann::ordered_json single = nlohmann::ordered_json::array(), pair = single;
+  nlohmann::ordered_json known = nlohmann::ordered_json::object();
+  for (const int type : {0, 1}) {
+    for (const int id : tokenizer.first()) {
+      const std::string& token = spellings.of(id);
+      pair.push_back({{"SpecialToken", {{"id", token}, {"type_id", type}}}});
+      known[token] = {{"id", token}, {"ids", {id}}, {"tokens", {token}}};
+    }
+    pair.push_back({{"Sequence", {{"id", type == 0 ? "A" : "B"}, {"type_id", type}}}});
+    if (type == 0) single = pair;
+  }
+  return nlohmann::ordered_json{
+      {"type", "TemplateProcessing"}, {"single", single}, {"pair", pair}, {"special_tokens", known}}
+      .dump();
+}
+
+// Merges are written as texts, not pairs: older versions of tokenizers read nothing else.
+std::string tokenizer_json(const Tokenizer& tokenizer, const Spellings& spellings,
+                           std::vector<std::string> merges) {
+  std::vector<std::string> added;
+  for (const AddedToken& token : tokenizer.added_tokens()) {
+    added.push_back(fmt::format(
+        R"({{"id": {}, "content": {}, "single_word": false, "lstrip": false, "rstrip": false, )"
+        R"("normalized": {}, "special": {}}})",
+        token.id, in_json(token.content), token.normalized, token.special));
+  }
+  for (std::string& merge : merges) merge = in_json(merge);
+  return fmt::format(R"({{
+  "version": "1.0",
+  "truncation": null,
+  "padding": null,
+  "added_tokens": [{}
+  ],
+  "normalizer": null,
+  "pre_tokenizer": {{
+    "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true
+  }},
+  "post_processor": {},
+  "decoder": {{
+    "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true
+  }},
+  "model": {{
+    "type": "BPE",
+    "dropout": null,
+    "unk_token": null,
+    "continuing_subword_prefix": null,
+    "end_of_word_suffix": null,
+    "fuse_unk": false,
+    "byte_fallback": false,
+    "ignore_merges": {},
+    "vocab": {{{}
+    }},
+    "merges": [{}
+    ]
+  }}
+}}
+)",
+                     joined(added, "    "), post_processor(tokenizer, spellings),
+                     tokenizer.ignore_merges(), joined(spellings.entries(), "      "),
+                     joined(merges, "      "));
+}
+
+}  // namespace
+
+void save_tokenizer(const Tokenizer& tokenizer, const fs::path& folder) {
+  const Spellings spellings(tokenizer, folder);
+  const std::vector<std::string> merges = merge_lines(tokenizer, spellings);
+
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) {
+    throw SaveError(
+        fmt::format("cannot make the folder '{}': {}", folder.string(), error.message()));
+  }
+  if (!tokenizer.ignore_merges() && tokenizer.first().empty()) {
+    std::vector<std::string> others;
+    for (const AddedToken& added : tokenizer.added_tokens()) {
+      if (added.content == kEndOfText) continue;
+      others.push_back(fmt::format("{}: {}", in_json(added.content), added.id));
+    }
+    if (!others.empty()) {
+      write_text(folder / "added_tokens.json", fmt::format("{{{}\n}}\n", joined(others, "  ")));
+    }
+    write_text(folder / "vocab.json", fmt::format("{{{}\n}}\n", joined(spellings.entries(), "  ")));
+    write_text(folder / "merges.txt", merges_txt(merges));
+  }
+  write_text(folder / "tokenizer.json", tokenizer_json(tokenizer, spellings, merges));
+}
+
+}  // namespace vitrine::nn

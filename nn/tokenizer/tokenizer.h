@@ -1,0 +1,162 @@
+// Text to token ids and back: GPT-2's byte-level byte-pair encoding.
+//
+//   const Tokenizer tokenizer = Tokenizer::load("apps/model");
+//   std::vector<int> ids = tokenizer.encode("The capital of Texas is");
+//   tokenizer.str_tokens(ids);             // {"The", " capital", " of", " Texas", " is"}
+//   tokenizer.to_single_token(" Austin");  // an id; "Austin" throws and suggests " Austin"
+//
+// A text is cut into pieces (nn/tokenizer/pretokenize.h), each piece into bytes, and neighbouring bytes merge
+// into tokens (nn/tokenizer/byte_pair_merges.h). Tokens are byte strings: any bytes can be encoded, UTF-8 or
+// not, and decode(encode(x)) == x for all of them. The ids are those of HuggingFace tokenizers.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "nn/tokenizer/byte_pair_merges.h"
+
+namespace vitrine::nn {
+
+// A token that stands outside the merges, such as <|endoftext|>: its text is taken literally. It
+// may be how a file spells another token: when "é" is added to a vocabulary in which it is the byte
+// 0xE9, HuggingFace gives the text "é" the id of that byte, and the token stays the byte.
+struct AddedToken {
+  int id;
+  std::string content;
+  bool special = true;      // a control token, rather than a word added later
+  bool normalized = false;  // HuggingFace looks for these in a second round, after the others
+};
+
+// Everything a tokenizer is made of. Tokenizer::load reads one from files.
+struct Vocabulary {
+  std::vector<std::optional<std::string>>
+      tokens;                     // the bytes of each id; nullopt: the id is unused
+  std::vector<Merge> merges;      // by rank
+  std::vector<AddedToken> added;  // their ids have their content, or what it spells, in `tokens`
+  bool ignore_merges = false;  // a piece that is a token itself is never split (HuggingFace's name)
+  std::vector<int> first;      // put before every prompt: a beginning-of-text token, or nothing
+};
+
+// What GPT-2 was trained to see between texts.
+inline constexpr std::string_view kEndOfText = "<|endoftext|>";
+
+// What encode makes of the text of an added token that occurs in the input.
+enum class Special {
+  as_text,    // plain bytes: input from strangers cannot end the text
+  as_tokens,  // its one id, as HuggingFace does by default
+};
+
+// Immutable: one instance may be used by any number of threads.
+class Tokenizer {
+ public:
+  // Reads FOLDER/tokenizer.json, or else vocab.json and merges.txt; then the tokens that
+  // tokenizer_config.json, special_tokens_map.json and added_tokens.json name besides, as
+  // HuggingFace does. Throws FileError when files are missing or malformed, ConfigError when they
+  // ask for something that would change the ids and is not supported (another model than BPE, a
+  // normalizer, a prefix space, a post-processor that adds tokens after a text): see
+  // tokenizer/tokenizer_files.cpp.
+  static Tokenizer load(const std::filesystem::path& folder);
+
+  // Whether `folder` has any of tokenizer.json, vocab.json and merges.txt. Of an incomplete set
+  // load says what is missing.
+  static bool exists(const std::filesystem::path& folder);
+
+  // The same from memory; `name` stands for the file (for parse: the folder) in messages. Without
+  // tokenizer.json an entry <|endoftext|> of the vocabulary is an added token, and so is every
+  // entry of added_tokens.json ({"text": id}, "" when there is none).
+  static Tokenizer parse(std::string_view vocab_json, std::string_view merges_txt,
+                         std::string_view name, std::string_view added_tokens_json = {});
+  static Tokenizer parse_tokenizer_json(std::string_view json, std::string_view name);
+
+  // From its parts; `name` appears in messages. Throws FileError when a merge or an added token
+  // does not fit the tokens.
+  Tokenizer(Vocabulary vocabulary, std::string_view name);
+
+  // The ids of a text; any bytes will do. Adds no token of its own (no beginning-of-text). Throws
+  // TokenError when a byte of the text has no token, which GPT-2's vocabulary cannot cause.
+  std::vector<int> encode(std::string_view text, Special special = Special::as_text) const;
+
+  // The ids of a text as HuggingFace gives them for a whole prompt: first(), then encode.
+  std::vector<int> encode_prompt(std::string_view text, Special special = Special::as_text) const;
+
+  // The bytes of the tokens, joined. They are UTF-8 only if the ids hold whole characters: use
+  // replace_invalid_utf8 (tensor/files/utf8.h) before printing. Throws TokenError for an id that is no token.
+  std::string decode(std::span<const int> ids) const;
+
+  // Each id as text, as TransformerLens's to_str_tokens does: bytes that are part of a character
+  // (an emoji spans several tokens) come as U+FFFD. Throws TokenError like decode.
+  std::vector<std::string> str_tokens(std::span<const int> ids) const;
+  std::vector<std::string> str_tokens(std::string_view text) const;
+
+  // The exact bytes of one token. Throws TokenError like decode.
+  const std::string& token_bytes(int id) const;
+
+  // For showing what a model says: like token_bytes, decode and str_tokens, but an id that is no
+  // token, as those that pad a model's vocabulary, comes as "<id 6015>".
+  std::string shown(int id) const;
+  std::string shown_text(std::span<const int> ids) const;
+  std::vector<std::string> shown_tokens(std::span<const int> ids) const;
+  bool has_token(int id) const { return in_use(id); }
+
+  // The id of a text that is one token; an added token counts. Throws TokenError otherwise: it
+  // shows the pieces, and names the text with (or without) a leading space if that is one token.
+  int to_single_token(std::string_view text) const;
+
+  // The id of the token with exactly these bytes, if there is one.
+  std::optional<int> find(std::string_view bytes) const;
+
+  // One more than the largest id. Compare it with the model's vocabulary.
+  int vocabulary_size() const { return static_cast<int>(tokens_.size()); }
+
+  // What it is made of, as in Vocabulary.
+  const std::vector<std::optional<std::string>>& tokens() const { return tokens_; }
+  const std::vector<Merge>& merges() const { return merges_.merges(); }
+  const std::vector<AddedToken>& added_tokens() const { return added_; }
+  bool ignore_merges() const { return ignore_merges_; }
+
+  // What the files ask to be put before a text (add_bos_token, or the template of tokenizer.json).
+  const std::vector<int>& first() const { return first_; }
+
+  // The id of <|endoftext|>, if it is an added token: what GPT-2 was trained to see before a text.
+  std::optional<int> end_of_text() const;
+
+ private:
+  class PieceCache;
+  // Lets a std::string_view be looked up without copying it.
+  struct Hash {
+    using is_transparent = void;
+    std::size_t operator()(std::string_view s) const { return std::hash<std::string_view>{}(s); }
+  };
+  using IdOf = std::unordered_map<std::string, int, Hash, std::equal_to<>>;
+
+  // These encode text[begin..], and count positions in messages from the beginning of text.
+  void encode_text(std::string_view text, std::size_t begin, PieceCache& cache,
+                   std::vector<int>& ids) const;
+  void encode_with_added(std::string_view text, std::size_t begin, bool normalized,
+                         PieceCache& cache, std::vector<int>& ids) const;
+  // And this text[begin..end).
+  void encode_piece(std::string_view text, std::size_t begin, std::size_t end,
+                    std::vector<int>& ids) const;
+  std::string no_such_token(int id) const;  // a message for an id that is not in use
+  bool in_use(int id) const { return id >= 0 && id < vocabulary_size() && tokens_[id]; }
+
+  std::vector<std::optional<std::string>> tokens_;  // the bytes of each id
+  std::vector<AddedToken> added_;
+  MergeTable merges_;
+  bool ignore_merges_;
+  std::vector<int> first_;
+  IdOf ids_;                       // the tokens that are not added ones
+  IdOf added_ids_;                 // the added tokens
+  std::array<int, 256> byte_ids_;  // the token of each byte, or -1
+  std::string name_;
+};
+
+}  // namespace vitrine::nn

@@ -1,0 +1,44 @@
+// What the files beside a vocabulary say of its tokens: tokenizer_config.json,
+// special_tokens_map.json and added_tokens.json, taken together as HuggingFace's GPT2Tokenizer
+// does.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tensor/files/strict_json.h"
+#include "nn/tokenizer/tokenizer.h"
+
+namespace vitrine::nn {
+
+inline constexpr int kNoId = -1;
+
+// A token that these files name.
+struct NamedToken {
+  AddedToken
+      token;  // kNoId where no file gives the id: it is the vocabulary's, or the next free one
+  std::string where;     // the file and the place in it
+  bool implied = false;  // no file names it: it is GPT2Tokenizer's default, and may be left out
+};
+
+struct TokenizerConfig {
+  std::vector<NamedToken> tokens;  // none twice, in the order in which they get ids
+  std::optional<std::string> first;  // the one of them that is put before every text
+};
+
+// Reads those of the files that `folder` has. `beside_json`: there is a tokenizer.json, which says
+// the rest. Throws FileError for what is malformed, ConfigError for what would change the ids and
+// is not supported.
+TokenizerConfig read_tokenizer_config(const std::filesystem::path& folder, bool beside_json);
+
+// The same from the text of an added_tokens.json, {"text": id}, alone.
+TokenizerConfig parse_added_tokens(std::string_view json, const std::string& file);
+
+// {"content": ..., "lstrip": ...}: what HuggingFace calls an AddedToken, without its id. Throws
+// ConfigError for a flag that is not supported.
+AddedToken read_added_token(const Json& entry, const std::string& where);
+
+}  // namespace vitrine::nn

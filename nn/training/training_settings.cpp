@@ -1,0 +1,160 @@
+#include "nn/training/training_settings.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "tensor/files/saved_json.h"
+#include "tensor/error.h"
+#include "tensor/nearest.h"
+
+namespace vitrine::nn {
+namespace {
+
+constexpr std::string_view kSplits[] = {"none", "blank-line", "line"};
+constexpr std::string_view kInitializers[] = {"gpt2", "mimetic"};
+constexpr std::string_view kShapes[] = {"cosine", "linear", "constant"};
+
+double positive(const SavedJson& field) {
+  const double number = field.number(0);
+  if (number == 0) field.reject("it must be more than 0");
+  return number;
+}
+double less_than_one(const SavedJson& field) {
+  const double number = field.number(0, 1);
+  if (number == 1) field.reject("it must be less than 1");
+  return number;
+}
+
+TrainingRules read_rules(const SavedJson& json) {
+  TrainingRules rules;
+  const SavedJson a = json.at("adamw");
+  a.only({"beta1", "beta2", "eps", "decay", "clip"});
+  rules.adamw.beta1 = less_than_one(a.at("beta1"));
+  rules.adamw.beta2 = less_than_one(a.at("beta2"));
+  rules.adamw.eps = positive(a.at("eps"));
+  rules.adamw.decay = a.at("decay").number(0);
+  rules.adamw.clip = a.at("clip").number(0);
+  rules.accumulate = static_cast<int>(json.at("accumulate").whole(1, 1 << 30));
+  rules.ema = less_than_one(json.at("ema"));
+  const SavedJson dropout = json.at("dropout");
+  dropout.only({"embedding", "attention", "residual"});
+  rules.dropout = {less_than_one(dropout.at("embedding")), less_than_one(dropout.at("attention")),
+                   less_than_one(dropout.at("residual"))};
+  rules.recompute = json.at("recompute").flag();
+  return rules;
+}
+
+Schedule read_schedule(const SavedJson& json) {
+  constexpr std::int64_t kMost = 1'000'000'000'000'000;  // steps
+  json.only({"shape", "peak", "warmup", "steps", "last"});
+  Schedule s;
+  s.shape = static_cast<Schedule::Shape>(json.at("shape").one_of(kShapes));
+  s.peak = positive(json.at("peak"));
+  s.steps = json.at("steps").whole(1, kMost);
+  s.warmup = json.at("warmup").whole(0, s.steps);
+  s.last = json.at("last").number(0, 1);
+  return s;
+}
+
+TrainingSettings read_settings(const SavedJson& json, const std::string& where) {
+  json.only({"model", "initializer", "initializer_range", "adamw", "accumulate", "ema", "dropout",
+             "recompute", "schedule", "rows", "begun", "seed", "sources", "split", "validation"});
+  TrainingSettings s;
+  s.model = parse_config(json.at("model").object(), where);
+  s.initializer = static_cast<Initializer>(json.at("initializer").one_of(kInitializers));
+  s.initializer_range = positive(json.at("initializer_range"));
+  s.rules = read_rules(json);
+  s.schedule = read_schedule(json.at("schedule"));
+  s.rows = json.at("rows").whole(1);
+  if (s.rows > std::numeric_limits<std::int32_t>::max())
+    json.at("rows").reject("a batch of so many tokens cannot be");
+  s.begun = json.at("begun").number(0, 1);
+  s.seed = json.at("seed").seed();
+  for (const SavedJson& t : json.at("sources").list()) {
+    t.only({"file", "weight"});
+    s.sources.push_back({t.at("file").text(), positive(t.at("weight"))});
+  }
+  s.split = static_cast<Split>(json.at("split").one_of(kSplits));
+  s.validation = less_than_one(json.at("validation"));
+  return s;
+}
+
+}  // namespace
+
+std::vector<std::string> preset_names() { return {"tiny", "atlas", "gpt2-small"}; }
+
+Config preset(std::string_view name, int vocabulary) {
+  Config c;
+  c.vocabulary = vocabulary;
+  const auto shape = [&](int layers, int heads, int width, int context) {
+    c.layers = layers;
+    c.heads = heads;
+    c.d_model = width;
+    c.d_mlp = 4 * width;
+    c.context = context;
+  };
+  if (name == "tiny") {
+    shape(2, 4, 64, 64);
+  } else if (name == "atlas") {
+    shape(4, 8, 256, 256);
+  } else if (name != "gpt2-small") {
+    throw Error(ErrorKind::usage,
+                fmt::format("there is no preset '{}'{}; there are {}", name,
+                            did_you_mean(nearest(std::string(name), preset_names(), 1)),
+                            fmt::join(preset_names(), ", ")));
+  }
+  return c;
+}
+
+std::string to_json(const TrainingSettings& s) {
+  Json sources = Json::array();
+  for (const TextSource& t : s.sources) sources.push_back({{"file", t.file}, {"weight", t.weight}});
+  const AdamW& a = s.rules.adamw;
+  const Json json = {{"model", Json::parse(config_json(s.model))},
+                     {"initializer", kInitializers[static_cast<int>(s.initializer)]},
+                     {"initializer_range", s.initializer_range},
+                     {"adamw",
+                      {{"beta1", a.beta1},
+                       {"beta2", a.beta2},
+                       {"eps", a.eps},
+                       {"decay", a.decay},
+                       {"clip", a.clip}}},
+                     {"accumulate", s.rules.accumulate},
+                     {"ema", s.rules.ema},
+                     {"dropout",
+                      {{"embedding", s.rules.dropout.embedding},
+                       {"attention", s.rules.dropout.attention},
+                       {"residual", s.rules.dropout.residual}}},
+                     {"recompute", s.rules.recompute},
+                     {"schedule",
+                      {{"shape", kShapes[static_cast<int>(s.schedule.shape)]},
+                       {"peak", s.schedule.peak},
+                       {"warmup", s.schedule.warmup},
+                       {"steps", s.schedule.steps},
+                       {"last", s.schedule.last}}},
+                     {"rows", s.rows},
+                     {"begun", s.begun},
+                     {"seed", s.seed},
+                     {"sources", sources},
+                     {"split", kSplits[static_cast<int>(s.split)]},
+                     {"validation", s.validation}};
+  return json_line(json);
+}
+
+void check_settings(const TrainingSettings& settings) {
+  const std::string where = "the run cannot be begun";
+  try {
+    read_settings({parse_json(to_json(settings), where), where, "its settings", ""}, where);
+  } catch (const CheckpointError& error) {
+    throw Error(ErrorKind::usage, error.what());
+  }
+}
+
+TrainingSettings parse_settings(std::string_view text, const std::string& where) {
+  return read_settings({parse_json(text, where), where, "the settings of the run"}, where);
+}
+
+}  // namespace vitrine::nn

@@ -1,0 +1,261 @@
+#include "tensor/files/npy.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <bit>
+#include <charconv>
+#include <cstring>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "tensor/error.h"
+#include "tensor/files/file.h"
+#include "tensor/files/json_text.h"
+
+namespace vitrine {
+namespace {
+
+static_assert(std::endian::native == std::endian::little,
+              "npy data is little-endian here and is used in place");
+
+constexpr std::string_view kMagic = "\x93NUMPY";
+constexpr std::size_t kHeaderAlignment = 64;
+
+[[noreturn]] void fail(const std::string& file, const std::string& what) {
+  throw FileError(fmt::format("'{}' is not an npy file that can be read: {}", file, what));
+}
+
+struct Description {
+  DType dtype = DType::f32;
+  bool fortran = false;
+  Shape shape;
+};
+
+DType dtype_of_descr(std::string_view descr, const std::string& file) {
+  if (descr == "<f4") return DType::f32;
+  if (descr == "<f8") return DType::f64;
+  if (descr == "<f2") return DType::f16;
+  if (descr == "<i4") return DType::i32;
+  if (descr == "<i8") return DType::i64;
+  if (descr == "|b1") return DType::boolean;
+  fail(file, fmt::format("its elements are {}; expected one of <f4 <f8 <f2 <i4 <i8 |b1 (convert "
+                         "it with astype())",
+                         printable(descr)));
+}
+
+std::string_view descr_of(DType dtype) {
+  switch (dtype) {
+    case DType::f64:
+      return "<f8";
+    case DType::f16:
+      return "<f2";
+    case DType::i32:
+      return "<i4";
+    case DType::i64:
+      return "<i8";
+    case DType::boolean:
+      return "|b1";
+    case DType::f32:
+    case DType::bf16:
+      break;  // bf16 is widened before
+  }
+  return "<f4";
+}
+
+// Reads the header, a Python dict literal: {'descr': '<f4', 'fortran_order': False, 'shape': (3,
+// 4), }.
+class HeaderParser {
+ public:
+  HeaderParser(std::string_view text, const std::string& file) : text_(text), file_(file) {}
+
+  Description parse() {
+    std::optional<DType> dtype;
+    std::optional<bool> fortran;
+    std::optional<Shape> shape;
+    expect('{');
+    while (!accept('}')) {
+      const std::string_view key = quoted_string();
+      expect(':');
+      if (key == "descr" && !dtype) {
+        if (peek() == '[') fail(file_, "its elements are records; save each field by itself");
+        dtype = dtype_of_descr(quoted_string(), file_);
+      } else if (key == "fortran_order" && !fortran) {
+        fortran = boolean();
+      } else if (key == "shape" && !shape) {
+        shape = tuple();
+      } else {
+        fail(file_, fmt::format("its header has an unexpected or repeated key {}", printable(key)));
+      }
+      if (!accept(',')) {
+        expect('}');
+        break;
+      }
+    }
+    skip_space();
+    if (at_ != text_.size()) malformed("nothing more");
+    if (!dtype || !fortran || !shape)
+      fail(file_, "its header lacks one of descr, fortran_order and shape");
+    return {*dtype, *fortran, *shape};
+  }
+
+ private:
+  [[noreturn]] void malformed(std::string_view expected) const {
+    fail(file_, fmt::format("its header is malformed at byte {}: expected {}", at_, expected));
+  }
+  void skip_space() {
+    while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\t'))
+      ++at_;
+  }
+  char peek() {
+    skip_space();
+    return at_ < text_.size() ? text_[at_] : '\0';
+  }
+  bool accept(char c) {
+    if (peek() != c || at_ == text_.size()) return false;
+    ++at_;
+    return true;
+  }
+  void expect(char c) {
+    if (!accept(c)) malformed(fmt::format("'{}'", c));
+  }
+  std::string_view quoted_string() {
+    const char quote = peek();
+    if (quote != '\'' && quote != '"') malformed("a quoted word");
+    const std::size_t begin = ++at_;
+    const std::size_t end = text_.find(quote, begin);
+    if (end == std::string_view::npos) malformed("a closing quote");
+    at_ = end + 1;
+    return text_.substr(begin, end - begin);
+  }
+  bool boolean() {
+    skip_space();
+    for (const bool value : {true, false}) {
+      const std::string_view word = value ? "True" : "False";
+      if (text_.substr(at_, word.size()) == word) {
+        at_ += word.size();
+        return value;
+      }
+    }
+    malformed("True or False");
+  }
+  Shape tuple() {
+    Shape shape;
+    expect('(');
+    while (!accept(')')) {
+      skip_space();
+      std::int64_t size = 0;
+      const auto [end, error] =
+          std::from_chars(text_.data() + at_, text_.data() + text_.size(), size);
+      if (error != std::errc{} || size < 0) malformed("a size, 0 or more");
+      if (shape.size() == kMaxRank) fail(file_, fmt::format("it has more than {} axes", kMaxRank));
+      shape.push_back(size);
+      at_ = static_cast<std::size_t>(end - text_.data());
+      if (!accept(',')) {
+        expect(')');
+        break;
+      }
+    }
+    return shape;
+  }
+
+  std::string_view text_;
+  const std::string& file_;
+  std::size_t at_ = 0;
+};
+
+Shape reversed(const Dims& dims) {
+  Shape out = dims;
+  for (int i = 0; i < dims.size(); ++i) out[i] = dims[dims.size() - 1 - i];
+  return out;
+}
+
+}  // namespace
+
+Tensor load_npy(const std::filesystem::path& path) {
+  const MappedFile mapped = map_file(path);
+  const std::string file = path.string();
+  const std::string_view all(reinterpret_cast<const char*>(mapped.bytes.data()),
+                             mapped.bytes.size());
+  if (all.substr(0, kMagic.size()) != kMagic || all.size() < kMagic.size() + 2) {
+    fail(file, "it does not begin with \\x93NUMPY and a version");
+  }
+  const int major = static_cast<unsigned char>(all[kMagic.size()]);
+  if (major < 1 || major > 3)
+    fail(file, fmt::format("its format version is {}; expected 1, 2 or 3", major));
+  const std::size_t length_at = kMagic.size() + 2;
+  const std::size_t length_bytes = major == 1 ? 2 : 4;
+  if (all.size() < length_at + length_bytes) fail(file, "it is truncated inside its header");
+  std::uint32_t length = 0;
+  std::memcpy(&length, all.data() + length_at, length_bytes);
+  const std::size_t data_at = length_at + length_bytes + length;
+  if (all.size() < data_at) fail(file, "it is truncated inside its header");
+  const Description d = HeaderParser(all.substr(length_at + length_bytes, length), file).parse();
+
+  std::int64_t expected = size_of(d.dtype);
+  for (const std::int64_t size : d.shape) {
+    if (__builtin_mul_overflow(expected, std::max<std::int64_t>(size, 1), &expected)) {
+      fail(file, fmt::format("the size of its shape {} overflows", to_string(d.shape)));
+    }
+  }
+  if (numel(d.shape) == 0) expected = 0;
+  const std::span<const std::byte> data = mapped.bytes.subspan(data_at);
+  if (data.size() != static_cast<std::size_t>(expected)) {
+    fail(file, fmt::format("{}{} takes {} bytes, but {} follow the header", name_of(d.dtype),
+                           to_string(d.shape), expected, data.size()));
+  }
+  if (d.dtype == DType::boolean) {  // any other byte in a C++ bool would be undefined behaviour
+    const auto bad =
+        std::find_if(data.begin(), data.end(), [](std::byte b) { return b > std::byte{1}; });
+    if (bad != data.end()) {
+      fail(file, fmt::format("its boolean element {} is the byte {}; expected 0 or 1",
+                             bad - data.begin(), std::to_integer<int>(*bad)));
+    }
+  }
+  // Fortran order is the row-major order of the reversed axes.
+  const Shape stored = d.fortran ? reversed(d.shape) : d.shape;
+  Tensor tensor;
+  if (reinterpret_cast<std::uintptr_t>(data.data()) %
+              static_cast<std::uintptr_t>(size_of(d.dtype)) ==
+          0 &&
+      !data.empty()) {
+    tensor = Tensor::wrap(mapped.owner, data.data(), stored, d.dtype).as_read_only();
+  } else {
+    tensor = Tensor::empty(stored, d.dtype);
+    if (!data.empty()) std::memcpy(tensor.view().data, data.data(), data.size());
+  }
+  if (!d.fortran) return tensor;
+  Dims axes;
+  for (int i = stored.size() - 1; i >= 0; --i) axes.push_back(i);
+  return tensor.permute(axes).contiguous();
+}
+
+void save_npy(const std::filesystem::path& file, const Tensor& tensor) {
+  if (!tensor.defined())
+    throw SaveError(fmt::format("cannot write '{}': the tensor is undefined", file.string()));
+  const Tensor stored =
+      (tensor.dtype() == DType::bf16 ? tensor.to(DType::f32) : tensor).contiguous();
+  std::string shape =
+      fmt::format("{}", fmt::join(stored.shape().begin(), stored.shape().end(), ", "));
+  if (stored.rank() == 1) shape += ',';  // as Python writes a tuple of one
+  std::string header = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}), }}",
+                                   descr_of(stored.dtype()), shape);
+  const std::size_t before = kMagic.size() + 2 + 2;
+  while ((before + header.size() + 1) % kHeaderAlignment != 0) header += ' ';
+  header += '\n';
+  const auto length = static_cast<std::uint16_t>(header.size());  // at most 8 axes: far below 65536
+
+  write_atomically(file, [&](const Sink& sink) {
+    sink(std::as_bytes(std::span(kMagic)));
+    constexpr std::string_view kVersion("\x01\x00", 2);
+    sink(std::as_bytes(std::span(kVersion)));
+    sink(std::as_bytes(std::span(&length, 1)));
+    sink(std::as_bytes(std::span(header)));
+    sink({stored.view().data, static_cast<std::size_t>(stored.bytes())});
+  });
+}
+
+}  // namespace vitrine

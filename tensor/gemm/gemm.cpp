@@ -1,0 +1,145 @@
+#include "tensor/gemm/gemm.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <utility>
+
+#include "tensor/gemm/product.h"
+#include "tensor/kernels/kernels.h"
+
+namespace vitrine {
+namespace {
+
+// Where matrix `batch` of the batch axes begins, in elements.
+std::int64_t batch_offset(const View& x, std::int64_t batch) {
+  std::int64_t at = 0;
+  for (int axis = x.rank() - 3; axis >= 0; --axis) {
+    at += batch % x.shape[axis] * x.strides[axis];
+    batch /= x.shape[axis];
+  }
+  return at;
+}
+
+// When every batch uses the same b and the rows of a continue from one batch to the next, the whole
+// is one product of [batch * m, k] and [k, n]: shortens a and out accordingly.
+void fold_batches(View& a, View& b, View& out) {
+  const int batch_axes = out.rank() - 2;
+  std::int64_t rows = a.shape[batch_axes], row_stride = a.strides[batch_axes];
+  for (int axis = batch_axes - 1; axis >= 0; --axis) {
+    const bool same_b = b.strides[axis] == 0 || b.shape[axis] == 1;
+    if (!same_b) return;
+    if (a.shape[axis] == 1) continue;
+    if (rows == 1) row_stride = a.strides[axis];  // the stride of a single row means nothing
+    if (a.strides[axis] != rows * row_stride) return;
+    rows *= a.shape[axis];
+  }
+  a = View{a.data, a.dtype, {rows, a.shape.back()}, {row_stride, a.strides.back()}};
+  b = View{b.data,
+           b.dtype,
+           {b.shape[batch_axes], b.shape.back()},
+           {b.strides[batch_axes], b.strides.back()}};
+  out = View{out.data, out.dtype, {rows, out.shape.back()}, {out.shape.back(), 1}};
+}
+
+// [..., m, k] as [..., k, m]
+View transposed(const View& x) {
+  View out = x;
+  const int r = x.rank() - 2, c = r + 1;
+  std::swap(out.shape[r], out.shape[c]);
+  std::swap(out.strides[r], out.strides[c]);
+  return out;
+}
+
+// ---- batches ------------------------------------------------------------------------------------
+template <class T>
+Matrix<T> matrix(const View& x, std::int64_t batch) {
+  const int last = x.rank() - 1;
+  return {x.as<const T>() + batch_offset(x, batch), x.strides[last - 1], x.strides[last]};
+}
+
+// f32 or f64; no size is 0.
+template <class T>
+void multiply(ThreadPool& pool, const View& a, const View& b, const View& out,
+              const Finish<T>& finish = {}) {
+  View left = a, right = b, result = out;
+  fold_batches(left, right, result);
+  // A column is a row: b^T times a^T, at the same place.
+  if (result.shape.back() == 1 && finish.bias == nullptr) {
+    std::swap(left, right);
+    left = transposed(left);
+    right = transposed(right);
+    std::swap(result.shape[result.rank() - 2], result.shape[result.rank() - 1]);
+    result.strides = contiguous_strides(result.shape);
+  }
+  const int last = result.rank() - 1;
+  const std::int64_t m = result.shape[last - 1], n = result.shape[last], k = left.shape.back();
+  const std::int64_t batches = result.numel() / (m * n), work = m * n * k;
+  const auto one = [&](std::int64_t batch) {
+    const Matrix<T> x = matrix<T>(left, batch), y = matrix<T>(right, batch);
+    T* to = result.as<T>() + batch * m * n;
+    Product<T>(x, y, m, n, k, to, n, finish).run(pool);
+  };
+  // Large products are shared by the threads one after the other, small ones are dealt out.
+  constexpr std::int64_t kLarge = 50'000'000, kWork = 500'000;
+  if (batches == 1 || work > kLarge) {
+    for (std::int64_t batch = 0; batch < batches; ++batch) one(batch);
+    return;
+  }
+  pool.parallel_for(batches, std::max<std::int64_t>(1, kWork / work),
+                    [&](std::int64_t begin, std::int64_t end) {
+                      for (std::int64_t batch = begin; batch < end; ++batch) one(batch);
+                    });
+}
+
+// ---- time ---------------------------------------------------------------------------------------
+// Adds its lifetime to this thread's account.
+thread_local std::int64_t spent = 0;
+class Spent {
+ public:
+  Spent() = default;
+  ~Spent() { spent += std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin_).count(); }
+  Spent(const Spent&) = delete;
+  Spent& operator=(const Spent&) = delete;
+
+ private:
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace
+
+std::int64_t matmul_nanoseconds() { return spent; }
+void add_matmul_nanoseconds(std::int64_t more) { spent += more; }
+
+void matmul(ThreadPool& pool, const View& a, const View& b, const View& out) {
+  if (out.numel() == 0) return;
+  const Spent time;
+  if (a.shape.back() == 0) return kernels::fill(pool, 0, out);
+  if (out.dtype == DType::f32) multiply<float>(pool, a, b, out);
+  else multiply<double>(pool, a, b, out);
+}
+
+void matmul_add(ThreadPool& pool, const View& a, const View& b, const View& out) {
+  if (out.numel() == 0 || a.shape.back() == 0) return;
+  const Spent time;
+  if (out.dtype == DType::f32) multiply<float>(pool, a, b, out, {.add = true});
+  else multiply<double>(pool, a, b, out, {.add = true});
+}
+
+void affine(ThreadPool& pool, const View& x, const View& w, const View& bias, const View& out,
+            std::optional<kernels::Unary> then) {
+  if (out.numel() == 0) return;
+  const Spent time;
+  if (x.shape.back() == 0) {
+    kernels::copy(pool, {bias.data, bias.dtype, out.shape, {0, bias.strides[0]}}, out);
+    if (then) kernels::unary(pool, *then, out, out);
+    return;
+  }
+  const Tensor row = Tensor::empty(bias.shape, bias.dtype);  // contiguous whatever bias is
+  kernels::copy(pool, bias, row.view());
+  if (out.dtype == DType::f32)
+    multiply<float>(pool, x, w, out, {.bias = row.view().as<float>(), .then = then});
+  else multiply<double>(pool, x, w, out, {.bias = row.view().as<double>(), .then = then});
+}
+
+}  // namespace vitrine

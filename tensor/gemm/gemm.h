@@ -1,0 +1,31 @@
+// Matrix products. The order of every sum is fixed by its length alone, so the bits depend neither
+// on the number of threads nor on the other rows and columns of a large product.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "tensor/kernels/kernels.h"
+#include "tensor/tensor.h"
+#include "tensor/thread_pool.h"
+
+namespace vitrine {
+
+// out[..., i, j] = sum_k a[..., i, k] b[..., k, j], f32 or f64. Batch axes of a and b already have
+// out's shape (stride 0 where broadcast). a and b may have any strides; out is contiguous. Sizes of
+// 0 are fine: k == 0 gives zeros.
+void matmul(ThreadPool& pool, const View& a, const View& b, const View& out);
+
+// out += a b.
+void matmul_add(ThreadPool& pool, const View& a, const View& b, const View& out);
+
+// out = then(x w + bias) for x [m, k], w [k, n], bias [n], out [m, n]: each tile is finished while
+// it is in the caches.
+void affine(ThreadPool& pool, const View& x, const View& w, const View& bias, const View& out,
+            std::optional<kernels::Unary> then = {});
+
+// Time that this thread has spent in the functions above, in nanoseconds since it began: what
+// `explain()` tells of a run is the difference of two readings.
+std::int64_t matmul_nanoseconds();
+
+}  // namespace vitrine

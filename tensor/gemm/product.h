@@ -1,0 +1,215 @@
+// One matrix product: what matmul and the attention kernels are made of.
+//
+// Both sides are packed. out = a b is cut along k into blocks that are summed one after the other,
+// the same for every thread, tile and shape: an element's bits depend on its row of a, its column
+// of b and k alone. Few rows are bound by reading b: loops that read it in place win over packing
+// it first; they have an order of their own.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <new>
+#include <optional>
+
+#include "tensor/kernels/kernels.h"
+#include "tensor/simd/simd.h"
+#include "tensor/memory.h"
+#include "tensor/thread_pool.h"
+
+namespace vitrine {
+
+// A matrix with any strides, in elements.
+template <class T>
+struct Matrix {
+  const T* data;
+  std::int64_t row_stride, column_stride;
+  const T* at(std::int64_t i, std::int64_t j) const {
+    return data + i * row_stride + j * column_stride;
+  }
+  Matrix transposed() const { return {data, column_stride, row_stride}; }
+};
+
+// What happens to a tile of the product while it is in the caches.
+template <class T>
+struct Finish {
+  bool add = false;         // to what out holds; else out is overwritten
+  const T* bias = nullptr;  // [n], added to each row
+  std::optional<kernels::Unary> then;
+};
+
+// Adds the bias and applies the function: columns [column, column + columns) of the product.
+template <class T>
+void finish_tile(const Finish<T>& finish, T* out, std::int64_t ldo, std::int64_t rows,
+                 std::int64_t column, std::int64_t columns) {
+  const auto& simd = simd::elementwise<T>();
+  for (std::int64_t i = 0; i < rows; ++i) {
+    T* row = out + i * ldo;
+    if (finish.bias != nullptr)
+      simd.binary(kernels::Binary::add, row, finish.bias + column, row, columns);
+    if (finish.then) simd.unary(*finish.then, row, row, columns);
+  }
+}
+
+// Memory that a thread keeps from one product to the next.
+template <class T>
+class Scratch {
+ public:
+  T* of(std::int64_t size) {
+    if (size > size_) {
+      memory_ = allocate_memory(size * static_cast<std::int64_t>(sizeof(T)));
+      if (memory_ == nullptr) throw std::bad_alloc();
+      size_ = size;
+    }
+    return reinterpret_cast<T*>(memory_.get());
+  }
+
+ private:
+  Memory memory_;
+  std::int64_t size_ = 0;
+};
+
+template <class T>
+class Product {  // [m, k] times [k, n] to out, whose rows are ldo elements apart
+ public:
+  Product(const Matrix<T>& a, const Matrix<T>& b, std::int64_t m, std::int64_t n, std::int64_t k,
+          T* out, std::int64_t ldo, const Finish<T>& finish = {})
+      : a_(a), b_(b), m_(m), n_(n), k_(k), out_(out), ldo_(ldo), finish_(finish) {}
+
+  // No size is 0.
+  void run(ThreadPool& pool) const {
+    run(pool.threads(), [&](std::int64_t count, std::int64_t grain, const auto& f) {
+      pool.parallel_for(count, grain, f);
+    });
+  }
+  void run_here() const {  // on this thread alone
+    run(1, [](std::int64_t count, std::int64_t, const auto& f) { f(0, count); });
+  }
+
+ private:
+  template <class ParallelFor>
+  void run(int threads, const ParallelFor& parallel_for) const {
+    if (few_rows()) run_in_place(parallel_for);
+    else run_packed(threads, parallel_for);
+  }
+
+  // ---- few rows -------------------------------------------------------------------------------
+  static constexpr std::int64_t kLongest = 8192;  // longer sums lose digits in one chain
+
+  bool few_rows() const {
+    const auto& simd = simd::skinny<T>();
+    return k_ <= kLongest && !finish_.add && a_.column_stride == 1 &&
+           ((b_.column_stride == 1 && m_ <= simd.most_rows) ||
+            (b_.row_stride == 1 && m_ <= simd.most_rows_dots));
+  }
+  template <class ParallelFor>
+  void run_in_place(const ParallelFor& parallel_for) const {
+    const auto& simd = simd::skinny<T>();
+    const bool side_by_side = b_.column_stride == 1 && m_ <= simd.most_rows;
+    const std::int64_t work = m_ * k_ * std::min(n_, kColumns);
+    parallel_for(divide_up(n_, kColumns), std::max<std::int64_t>(1, kWork / work),
+                 [&](std::int64_t begin, std::int64_t end) {
+                   for (std::int64_t tile = begin; tile < end; ++tile) {
+                     const std::int64_t j = tile * kColumns, columns = std::min(kColumns, n_ - j);
+                     (side_by_side ? simd.side_by_side : simd.dots)(
+                         a_.data, a_.row_stride, m_, b_.at(0, j),
+                         side_by_side ? b_.row_stride : b_.column_stride, k_, columns, out_ + j,
+                         ldo_);
+                     finish(out_ + j, m_, j, columns);
+                   }
+                 });
+  }
+
+  // ---- packed ---------------------------------------------------------------------------------
+  // One block of b: it stays in the second-level cache.
+  static constexpr std::int64_t kDepth = 384, kColumns = 192;
+  // a is packed in slabs of at most 16 MB of f32.
+  static constexpr std::int64_t kSlab = 4 << 20, kSlabRows = 8192;
+
+  struct Slab {
+    std::int64_t row, rows, depth, k;  // rows from `row`, indices from `depth`
+    const T* packed;
+    bool first() const { return depth == 0; }
+  };
+
+  template <class ParallelFor>
+  void run_packed(int threads, const ParallelFor& parallel_for) const {
+    thread_local Scratch<T> scratch;
+    const auto& simd = simd::gemm<T>();
+    for (std::int64_t row = 0; row < m_; row += kSlabRows) {
+      const std::int64_t rows = std::min(kSlabRows, m_ - row);
+      const std::int64_t step = std::max(kDepth, kSlab / simd.packed_rows(rows) / kDepth * kDepth);
+      for (std::int64_t depth = 0; depth < k_; depth += step) {
+        const std::int64_t k = std::min(step, k_ - depth);
+        T* packed = scratch.of(simd.packed_rows(rows) * k);
+        parallel_for(
+            simd.packed_rows(rows) / simd.rows, 8, [&](std::int64_t begin, std::int64_t end) {
+              const std::int64_t from = begin * simd.rows, to = std::min(rows, end * simd.rows);
+              simd.pack_a(a_.at(row + from, depth), a_.row_stride, a_.column_stride, to - from, k,
+                          packed + from * k);
+            });
+        run_tiles({row, rows, depth, k, packed}, threads, parallel_for);
+      }
+    }
+  }
+
+  // Tiles of kColumns columns and all rows; fewer rows where there would not be enough tiles for
+  // the threads to share. Bits do not depend on it.
+  template <class ParallelFor>
+  void run_tiles(const Slab& slab, int threads, const ParallelFor& parallel_for) const {
+    const auto& simd = simd::gemm<T>();
+    const std::int64_t across = divide_up(n_, kColumns);
+    const std::int64_t enough = threads == 1 ? 1 : 4 * threads;
+    const std::int64_t smallest = 64;  // rows: below, packing b shows
+    std::int64_t down =
+        std::clamp<std::int64_t>(divide_up(enough, across), 1, divide_up(slab.rows, smallest));
+    const std::int64_t height = simd.packed_rows(divide_up(slab.rows, down));
+    down = divide_up(slab.rows, height);
+    const std::int64_t work = height * std::min(n_, kColumns) * slab.k;
+    parallel_for(down * across, std::max<std::int64_t>(1, kWork / work),
+                 [&](std::int64_t begin, std::int64_t end) {
+                   for (std::int64_t tile = begin; tile < end; ++tile) {
+                     const std::int64_t row = tile / across * height,
+                                        column = tile % across * kColumns;
+                     run_tile(slab, row, std::min(height, slab.rows - row), column,
+                              std::min(kColumns, n_ - column));
+                   }
+                 });
+  }
+
+  void run_tile(const Slab& slab, std::int64_t row, std::int64_t rows, std::int64_t column,
+                std::int64_t columns) const {
+    thread_local Scratch<T> scratch;
+    const auto& simd = simd::gemm<T>();
+    T* packed = scratch.of(kDepth * simd.packed_columns(kColumns));
+    T* out = out_ + (slab.row + row) * ldo_ + column;
+    for (std::int64_t i = 0; i < slab.k; i += kDepth) {
+      const std::int64_t k = std::min(kDepth, slab.k - i);
+      simd.pack_b(b_.at(slab.depth + i, column), b_.column_stride, b_.row_stride, columns, k,
+                  packed);
+      simd.multiply(slab.packed + row * slab.k + i * simd.rows, slab.k, packed, rows, columns, k,
+                    finish_.add || !slab.first() || i > 0, out, ldo_);
+    }
+    if (slab.depth + slab.k == k_) finish(out, rows, column, columns);
+  }
+
+  void finish(T* out, std::int64_t rows, std::int64_t column, std::int64_t columns) const {
+    if (finish_.bias == nullptr && !finish_.then) return;
+    finish_tile(finish_, out, ldo_, rows, column, columns);
+  }
+
+  static constexpr std::int64_t kWork =
+      500'000;  // multiply-adds that are worth a task of their own
+  static std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+  Matrix<T> a_, b_;
+  std::int64_t m_, n_, k_;
+  T* out_;
+  std::int64_t ldo_;
+  Finish<T> finish_;
+};
+
+// Time that other threads spent in products for this one, as a part of its own time: see
+// matmul_nanoseconds.
+void add_matmul_nanoseconds(std::int64_t more);
+
+}  // namespace vitrine

@@ -1,0 +1,349 @@
+"""Random tokenizers, as HuggingFace writes them, against `vitrine tokenize`.
+
+    python tests/nn/tokenizer/random_tokenizers.py --program build/dev/apps/vitrine --count 300 --seed 1
+
+Needs transformers 5 and tokenizers; run by hand. Each tokenizer is a folder with a tokenizer.json, with
+vocab.json and merges.txt and what may stand beside them, or with what save_pretrained writes. Random
+texts must get the ids that HuggingFace gives, or the folder must be refused by the name of something
+that was put into it and is not supported. Prints how many were equal, how many were refused and for
+which field, and every one that was wrong; exits with 1 when there was one. --keep DIR keeps the folders
+of those.
+"""
+import argparse
+import collections
+import json
+import os
+import pathlib
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, GPT2Tokenizer
+from transformers.utils import logging
+
+logging.set_verbosity_error()
+
+GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+TIKTOKEN_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+OTHER_PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|\s+"
+WORDS = ("the cat sat on a mat and The capital of Texas is Austin we're don't I'll you've he'd naïve café 北京 東京 привет "
+         "été 123 2024 3.14 x1 -- ... !? (a) [b] {c} <d> \U0001F98A \U0001F469\u200D\U0001F4BB e\u0301 ﬁ Ⅷ ½ ٣").split()
+SPECIALS = ["<s>", "</s>", "<pad>", "<unk>", "<mask>", "<|im_start|>", "[CLS]", "<|endoftext|>"]
+ADDED = ["hello world", "é", "éa", "Ġthe", "the", "北", "<tool>", "<tool", " x", "\n\n", "ing", "Texas", "<s>x", "a b", "ĠĠ", "'s", "1"]
+SPACES = [" ", " ", " ", "  ", "   ", "\n", "\t", "\u00a0", "\u3000", "", "\r\n"]
+
+
+class Case:
+    """A folder, how HuggingFace reads it, and what in it may be refused."""
+
+    def __init__(self, rng, folder):
+        self.rng, self.folder, self.unsupported, self.contents = rng, folder, set(), []
+        folder.mkdir(parents=True)
+
+    def write(self, name, value):
+        (self.folder / name).write_text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1))
+
+    def maybe(self, chance, field):
+        """Whether to put in something that is not supported."""
+        if self.rng.random() >= chance:
+            return False
+        self.unsupported.add(field)
+        return True
+
+
+def random_text(rng, contents):
+    parts = []
+    for _ in range(rng.randint(0, 12)):
+        kind = rng.random()
+        if kind < 0.55:
+            parts.append(rng.choice(WORDS))
+        elif kind < 0.75 and contents:
+            content = rng.choice(contents)
+            parts.append(content if rng.random() < 0.8 else content[: rng.randint(0, len(content))])
+        elif kind < 0.85:
+            parts.append(chr(rng.choice([rng.randint(1, 0xD7FF), rng.randint(0xE000, 0x10FFFF), rng.randint(32, 126)])))
+        else:
+            parts.append(rng.choice(["'s", "'LL", "the", " ", "aaaa", "\u0000", "Ġ", "é", "ab" * 40]))
+        parts.append(rng.choice(SPACES))
+    return "".join(parts)
+
+
+def train(rng, specials):
+    """A byte-level BPE of a random size whose special tokens come first."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    texts = [" ".join(rng.choice(WORDS) for _ in range(30)) for _ in range(rng.randint(1, 40))]
+    alphabet = pre_tokenizers.ByteLevel.alphabet() if rng.random() < 0.93 else []
+    trainer = trainers.BpeTrainer(vocab_size=rng.randint(200, 700), min_frequency=rng.choice([1, 2]), special_tokens=specials,
+                                  show_progress=False, initial_alphabet=sorted(alphabet))
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer, bool(alphabet)
+
+
+def random_added(case, content, special=None):
+    """An AddedToken with flags, those that are not supported rarely."""
+    rng = case.rng
+    flags = {}
+    for flag in ("lstrip", "rstrip", "single_word"):
+        if case.maybe(0.02, flag):
+            flags[flag] = True
+    if rng.random() < 0.5:
+        flags["normalized"] = rng.random() < 0.5
+    case.contents.append(content)
+    return AddedToken(content, special=rng.random() < 0.5 if special is None else special, **flags)
+
+
+def some(rng, items, most):
+    return rng.sample(items, rng.randint(0, min(most, len(items))))
+
+
+def base(case):
+    """A trained tokenizer, its special tokens, and the fields of a vocabulary that lacks bytes."""
+    specials = some(case.rng, SPECIALS, 4)
+    tokenizer, whole = train(case.rng, specials)
+    case.contents += specials
+    if not whole:
+        case.unsupported |= {"no token in the vocabulary", "unk_token"}
+    return tokenizer, specials
+
+
+def template(case, tokenizer):
+    """A post-processor, or none."""
+    rng = case.rng
+    kind = rng.choice(["none", "none", "byte level", "bos", "bos", "two", "plain", "sequence", "eos", "roberta"])
+    names = [t for t in tokenizer.get_vocab() if t in SPECIALS]
+    bos = rng.choice(names) if names else None
+    if kind == "none" or (bos is None and kind not in ("byte level", "plain")):
+        return None
+    ids = [(t, tokenizer.token_to_id(t)) for t in names]
+    if kind == "byte level":
+        return processors.ByteLevel(trim_offsets=rng.random() < 0.5)
+    if kind == "plain":
+        return processors.TemplateProcessing(single="$A", pair="$A $B", special_tokens=[])
+    if kind == "sequence":
+        return processors.Sequence([processors.ByteLevel(trim_offsets=False),
+                                    processors.TemplateProcessing(single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=ids)])
+    if kind == "roberta":
+        case.unsupported.add("post_processor")
+        return processors.RobertaProcessing((bos, dict(ids)[bos]), (bos, dict(ids)[bos]))
+    single = {"bos": f"{bos} $A", "two": f"{bos} {rng.choice(names)} $A", "eos": f"{bos} $A {bos}"}[kind]
+    if kind == "eos":
+        case.unsupported.add("post_processor")
+    return processors.TemplateProcessing(single=single, pair=f"{bos} $A $B", special_tokens=ids)
+
+
+def tokenizer_json(case):
+    """A tokenizer.json alone, read by the tokenizers library."""
+    rng = case.rng
+    tokenizer, specials = base(case)
+    if case.maybe(0.05, "normalizer"):
+        tokenizer.normalizer = rng.choice([normalizers.NFC(), normalizers.Lowercase(), normalizers.Sequence([normalizers.NFKC()])])
+    split = lambda pattern, behavior="isolated", invert=False: pre_tokenizers.Split(Regex(pattern), behavior, invert)
+    plain = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    kind = rng.random()
+    if kind < 0.2:
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split(rng.choice([GPT2_PATTERN, TIKTOKEN_PATTERN])), plain])
+    elif kind < 0.25:
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    elif kind < 0.28 and case.maybe(1, "pattern"):
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split(OTHER_PATTERN), plain])
+    elif kind < 0.31 and case.maybe(1, "behavior"):
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split(GPT2_PATTERN, rng.choice(["removed", "merged_with_previous"])), plain])
+    elif kind < 0.33 and case.maybe(1, "use_regex"):
+        tokenizer.pre_tokenizer = plain
+    elif kind < 0.35 and case.maybe(1, "add_prefix_space"):
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    elif kind < 0.38 and case.maybe(1, "pre_tokenizer"):
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    for content in some(rng, ADDED, 5) + some(rng, SPECIALS, 2):
+        tokenizer.add_tokens([random_added(case, content)])
+    tokenizer.add_special_tokens([random_added(case, c, True) for c in some(rng, SPECIALS, 2)])
+    if (post := template(case, tokenizer)) is not None:
+        tokenizer.post_processor = post
+    if case.maybe(0.02, "decoder"):
+        tokenizer.decoder = decoders.WordPiece()
+    data = json.loads(tokenizer.to_str())
+    data["model"]["ignore_merges"] = rng.random() < 0.2
+    if rng.random() < 0.1:
+        data["model"]["unk_token"] = rng.choice(list(data["model"]["vocab"]))
+    if rng.random() < 0.3:
+        data["model"]["merges"] = [m if isinstance(m, str) else " ".join(m) for m in data["model"]["merges"]]
+    if case.maybe(0.02, "dropout"):
+        data["model"]["dropout"] = 1.0
+    if rng.random() < 0.1:
+        data["padding"] = None
+    case.write("tokenizer.json", data)
+    return lambda texts: [e.ids for e in Tokenizer.from_file(str(case.folder / "tokenizer.json")).encode_batch(texts)]
+
+
+def named_tokens(case, specials):
+    """Roles for special tokens, some of which may be new."""
+    rng = case.rng
+    roles = {}
+    for role in some(rng, ["bos_token", "eos_token", "unk_token", "pad_token", "cls_token", "sep_token", "mask_token"], 5):
+        roles[role] = rng.choice(specials + SPECIALS[:4]) if rng.random() < 0.9 else None
+    if rng.random() < 0.15:
+        roles["image_token"] = "<image>"
+    if rng.random() < 0.3:
+        roles[rng.choice(["additional_special_tokens", "extra_special_tokens"])] = some(rng, SPECIALS + ["<x>", "a b"], 3)
+    for value in roles.values():
+        case.contents += value if isinstance(value, list) else [value] if value else []
+    return roles
+
+
+def as_added_token(value):
+    """As a configuration writes an AddedToken object."""
+    return {"__type": "AddedToken", "content": value, "lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
+
+
+def slow_folder(case):
+    """vocab.json and merges.txt, and what older versions of transformers write beside them."""
+    rng = case.rng
+    tokenizer, specials = base(case)
+    tokenizer.model.save(str(case.folder))
+    vocab = json.loads((case.folder / "vocab.json").read_text())
+    config = {"tokenizer_class": rng.choice(["GPT2Tokenizer", "GPT2TokenizerFast"]), "model_max_length": 1024, "errors": "replace"}
+    roles = named_tokens(case, specials)
+    if rng.random() < 0.3:
+        roles = {k: as_added_token(v) if isinstance(v, str) else v for k, v in roles.items()}
+    new = [c for c in some(rng, ADDED + SPECIALS, 4)]
+    case.contents += new
+    fresh = [c for c in new if c not in vocab]
+    listed = {c: vocab[c] for c in some(rng, [s for s in specials if s in vocab], 4)}
+    listed.update({c: len(vocab) + i for i, c in enumerate(fresh)})
+    kind = rng.choice(["decoder", "decoder", "map", "config", "nothing"])
+    if kind == "decoder":
+        config.update(roles)
+        config["added_tokens_decoder"] = {
+            str(i): {k: v for k, v in random_added(case, c).__getstate__().items()} for c, i in listed.items()}
+    elif kind == "map":
+        case.write("special_tokens_map.json", {k: {f: x for f, x in v.items() if f != "__type"} if isinstance(v, dict) else v
+                                               for k, v in roles.items() if v is not None})
+        if fresh:
+            case.write("added_tokens.json", {c: listed[c] for c in fresh})
+    elif kind == "config":
+        config.update(roles)
+    if rng.random() < 0.3:
+        config["add_bos_token"] = rng.random() < 0.8
+    if rng.random() < 0.1:
+        config["add_eos_token"] = True
+        case.unsupported.add("add_eos_token")
+    if case.maybe(0.03, "add_prefix_space"):
+        config["add_prefix_space"] = True
+    if case.maybe(0.02, "split_special_tokens"):
+        config["split_special_tokens"] = True
+    if case.maybe(0.02, "tokenizer_class"):
+        config["tokenizer_class"] = "RobertaTokenizer"
+    if kind in ("nothing", "map") and rng.random() < 0.5 and not case.unsupported:
+        return lambda texts: GPT2Tokenizer.from_pretrained(case.folder)(texts)["input_ids"]
+    case.write("tokenizer_config.json", config)
+    return lambda texts: AutoTokenizer.from_pretrained(case.folder)(texts)["input_ids"]
+
+
+def saved_folder(case):
+    """What save_pretrained writes, with its tokenizer.json or the vocabulary and merges in its place."""
+    rng = case.rng
+    tokenizer, specials = base(case)
+    tokenizer.model.save(str(case.folder))
+    roles = {k: v for k, v in named_tokens(case, specials).items() if v is not None}
+    settings = {}
+    if rng.random() < 0.4:
+        settings["add_bos_token"] = True
+    if case.maybe(0.05, "post_processor"):
+        settings["add_eos_token"] = True
+        case.unsupported.add("add_eos_token")
+    if case.maybe(0.03, "add_prefix_space"):
+        settings["add_prefix_space"] = True
+    made = GPT2Tokenizer.from_pretrained(case.folder, **roles, **settings)
+    for content in some(rng, ADDED, 3):
+        made.add_tokens([random_added(case, content)])
+    if rng.random() < 0.4:
+        made.add_special_tokens({"pad_token": rng.choice(["<pad>", "[PAD]"])})
+        case.contents.append("[PAD]")
+    keep_json = rng.random() < 0.7
+    if keep_json:
+        for name in ("vocab.json", "merges.txt"):
+            (case.folder / name).unlink()
+    made.save_pretrained(case.folder)
+    if not keep_json:
+        data = json.loads((case.folder / "tokenizer.json").read_text())
+        (case.folder / "tokenizer.json").unlink()
+        added = {t["content"]: t["id"] for t in data["added_tokens"] if t["content"] not in data["model"]["vocab"]}
+        if added:
+            case.write("added_tokens.json", added)
+    elif rng.random() < 0.2:  # another token in the configuration alone
+        config = json.loads((case.folder / "tokenizer_config.json").read_text())
+        config["sep_token"] = "[SEP]"
+        case.contents.append("[SEP]")
+        case.write("tokenizer_config.json", config)
+    return lambda texts: AutoTokenizer.from_pretrained(case.folder)(texts)["input_ids"]
+
+
+def vitrine_ids(program, folder, texts):
+    """Lists of ids, or the message of a refusal."""
+    lines = "".join(json.dumps({"text": t}) + "\n" for t in texts)
+    done = subprocess.run([program, "tokenize", "--model", str(folder), "--special", "--jsonl", "-"], input=lines.encode(), capture_output=True)
+    if done.returncode == 0:
+        return [json.loads(line)["ids"] for line in done.stdout.decode().split("\n") if line], ""
+    return None, f"exit {done.returncode}: {done.stderr.decode().strip()}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--program", default="build/dev/apps/vitrine")
+    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--texts", type=int, default=25, help="for each tokenizer")
+    parser.add_argument("--only", type=int, help="the number of one tokenizer")
+    parser.add_argument("--keep", type=pathlib.Path)
+    options = parser.parse_args()
+    if options.keep and options.keep.exists() and any(options.keep.iterdir()):
+        sys.exit(f"{options.keep} is not empty")
+    equal, refused, wrong = collections.Counter(), collections.Counter(), []
+    with tempfile.TemporaryDirectory() as scratch:
+        for number in range(options.count) if options.only is None else [options.only]:
+            rng = random.Random(f"{options.seed} {number}")
+            case = Case(rng, pathlib.Path(scratch) / str(number))
+            make = rng.choice([tokenizer_json, slow_folder, saved_folder])
+            encode = make(case)
+            texts = ["", "The capital of Texas is"] + [random_text(rng, case.contents) for _ in range(options.texts)]
+            ids, message = vitrine_ids(options.program, case.folder, texts)
+            said = ""
+            if ids is None:
+                fields = sorted(f for f in case.unsupported if f in message)
+                if message.startswith("exit 3") and fields:
+                    refused[fields[0]] += 1
+                else:
+                    said = f"refused: {message}"
+            else:
+                try:
+                    expected = encode(texts)
+                except Exception as error:  # HuggingFace cannot read it either
+                    said, expected = f"HuggingFace: {error!r}", []
+                for text, got, want in zip(texts, ids, expected):
+                    if got != want:
+                        said = f"{text!r}: {got}, but HuggingFace gives {want}"
+                        break
+                if not said:
+                    equal[make.__name__] += 1
+            if said:
+                wrong.append(number)
+                print(f"tokenizer {number} ({make.__name__}): {said[:700]}")
+                if options.keep:
+                    shutil.copytree(case.folder, options.keep / str(number))
+            shutil.rmtree(case.folder)
+    print("equal:", sum(equal.values()), dict(equal))
+    print("refused:", sum(refused.values()), dict(refused))
+    print("wrong:", len(wrong), wrong)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
