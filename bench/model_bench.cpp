@@ -187,7 +187,8 @@ void add_plans() {
   });
   add("plan/training", [=](benchmark::State& state) {
     for (auto _ : state) {
-      benchmark::DoNotOptimize(nn::compile_training_step(gpt2_small(), size, size.rows - size.sequences));
+      benchmark::DoNotOptimize(
+          nn::compile_training_step(gpt2_small(), size, size.rows - size.sequences));
     }
   });
   add("plan/lookup", [=](benchmark::State& state) {

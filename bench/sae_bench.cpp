@@ -19,8 +19,8 @@
 #include "bench/program.h"
 #include "sae/shuffled_rows.h"
 #include "sae/training_step.h"
-#include "tensor/gemm/gemm.h"
 #include "tensor/files/safetensors.h"
+#include "tensor/gemm/gemm.h"
 
 namespace vitrine::bench {
 namespace {

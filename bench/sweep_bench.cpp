@@ -107,15 +107,16 @@ void add_loop(const std::shared_ptr<Subject>& subject) {
 // and the logits of every position.
 void add_attribution(const std::shared_ptr<Subject>& subject) {
   const auto add = [&](const char* name, auto&& work) {
-    benchmark::RegisterBenchmark(name,
-                                 [=, warm = std::make_shared<bool>(false)](benchmark::State& state) {
-                                   const nn::Model& model = subject->model();
-                                   const interp::Pair pair = subject->pair();
-                                   if (!*warm) work(model, pair);
-                                   *warm = true;
-                                   for (auto _ : state) work(model, pair);
-                                   report(state, 1);
-                                 })
+    benchmark::RegisterBenchmark(
+        name,
+        [=, warm = std::make_shared<bool>(false)](benchmark::State& state) {
+          const nn::Model& model = subject->model();
+          const interp::Pair pair = subject->pair();
+          if (!*warm) work(model, pair);
+          *warm = true;
+          for (auto _ : state) work(model, pair);
+          report(state, 1);
+        })
         ->UseRealTime()
         ->Unit(benchmark::kMillisecond)
         ->Iterations(4);

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "autograd/ops/ops.h"
+#include "autograd/transform/gradient.h"
 #include "nn/model/batch.h"
 #include "tensor/error.h"
 

@@ -10,9 +10,9 @@
 
 #include "autograd/ops/ops.h"
 #include "interp/contexts_checkpoint.h"
-#include "nn/text/corpus_lines.h"
 #include "nn/model/sites.h"
 #include "nn/model/weights.h"
+#include "nn/text/corpus_lines.h"
 #include "tensor/error.h"
 
 namespace vitrine::interp {

@@ -20,8 +20,8 @@
 #include <vector>
 
 #include "interp/neurons.h"
-#include "nn/text/peaks.h"
 #include "nn/model/model.h"
+#include "nn/text/peaks.h"
 
 namespace vitrine::interp {
 

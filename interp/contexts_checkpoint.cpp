@@ -110,13 +110,15 @@ void ContextsCheckpoint::load(Contexts& found, CorpusPlace& place) const {
   copy_out(saved, "positive", DType::i64, {neurons}, found.positives);
   place = {number(saved, "place.line"), number(saved, "place.position")};
   const auto damaged = [&](const std::string& what) {
-    throw FileError(fmt::format("{}: {}; the file is damaged: remove it to begin again", file_.string(), what));
+    throw FileError(
+        fmt::format("{}: {}; the file is damaged: remove it to begin again", file_.string(), what));
   };
   if (place.line < 0 || place.position < 0)
     damaged(fmt::format("it stands at position {} of line {}", place.position, place.line));
   for (std::int64_t n = 0; n < neurons; ++n) {
     const std::int64_t used = count[static_cast<std::size_t>(n)];
-    if (used < 0 || used > kept) damaged(fmt::format("neuron {} has {} contexts of {}", n, used, kept));
+    if (used < 0 || used > kept)
+      damaged(fmt::format("neuron {} has {} contexts of {}", n, used, kept));
     const double sum = found.sums[static_cast<std::size_t>(n)];
     if (!std::isfinite(sum) || found.positives[static_cast<std::size_t>(n)] < 0)
       damaged(fmt::format("neuron {} has a sum or count that cannot be", n));
@@ -126,8 +128,9 @@ void ContextsCheckpoint::load(Contexts& found, CorpusPlace& place) const {
       const bool known = predicted[i] >= 0 || line[i] == place.line;
       if (!std::isfinite(activation[i]) || position[i] < 0 || line[i] < 1 || line[i] > place.line ||
           predicted[i] < -1 || predicted[i] >= vocabulary_ || !known) {
-        damaged(fmt::format("context {} of neuron {} is at position {} of line {}, with {} predicted", k, n,
-                            position[i], line[i], predicted[i]));
+        damaged(
+            fmt::format("context {} of neuron {} is at position {} of line {}, with {} predicted",
+                        k, n, position[i], line[i], predicted[i]));
       }
       found.peaks.offer(n, {activation[i], position[i], line[i], predicted[i]});
     }

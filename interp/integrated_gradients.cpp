@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "autograd/ops/ops.h"
+#include "autograd/transform/gradient.h"
 #include "tensor/error.h"
 
 namespace vitrine::interp {

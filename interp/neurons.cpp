@@ -6,9 +6,9 @@
 #include <cmath>
 #include <string>
 
+#include "autograd/ops/ops.h"
 #include "autograd/transform/gradient.h"
 #include "autograd/transform/linearise.h"
-#include "autograd/ops/ops.h"
 #include "nn/model/metrics.h"
 #include "nn/model/sites.h"
 #include "nn/model/weights.h"

@@ -10,8 +10,8 @@
 
 #include "autograd/transform/recorded.h"
 #include "nn/model/sites.h"
-#include "tensor/files/utf8.h"
 #include "tensor/error.h"
+#include "tensor/files/utf8.h"
 
 namespace vitrine::interp {
 

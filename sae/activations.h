@@ -46,8 +46,9 @@ class Source {
 };
 
 struct TextSourceSpec {
-  std::vector<std::filesystem::path> files;  // text, a document a line, or .jsonl (nn/text/documents.h)
-  std::vector<std::string> sites;            // activations that have a row a token
+  std::vector<std::filesystem::path>
+      files;                            // text, a document a line, or .jsonl (nn/text/documents.h)
+  std::vector<std::string> sites;       // activations that have a row a token
   int context = 0;                      // longest piece of a document that is run; 0: the model's
   std::optional<int> bos;               // put before every piece; it has no row
   std::vector<int> excluded;            // tokens of which rows are left out

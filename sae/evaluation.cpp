@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "autograd/ops/ops.h"
+#include "autograd/transform/expand.h"
 #include "nn/model/metrics.h"
 #include "sae/text_batches.h"
 #include "tensor/error.h"

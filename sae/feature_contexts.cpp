@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "autograd/transform/expand.h"
 #include "autograd/transform/gradient.h"
 #include "sae/text_batches.h"
 #include "tensor/error.h"

@@ -12,9 +12,9 @@
 #include <string_view>
 #include <vector>
 
-#include "tensor/files/strict_json.h"
 #include "sae/sae.h"
 #include "tensor/error.h"
+#include "tensor/files/strict_json.h"
 
 namespace vitrine::sae {
 

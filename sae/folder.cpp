@@ -10,8 +10,8 @@
 #include "sae/field_reader.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
-#include "tensor/nearest.h"
 #include "tensor/files/safetensors.h"
+#include "tensor/nearest.h"
 
 namespace vitrine::sae {
 namespace {
@@ -176,11 +176,13 @@ Config parse_old(const FieldReader& r) {
     c.normalise = r.one_of("normalize_activations", kNormalisations, "none");
   }
   Json metadata = Json::object();
-  for (const char* key : {"model_name", "hook_name", "hook_name_out", "prepend_bos", "context_size", "dataset_path",
-                          "hook_head_index", "hook_head_index_out", "model_from_pretrained_kwargs"}) {
+  for (const char* key :
+       {"model_name", "hook_name", "hook_name_out", "prepend_bos", "context_size", "dataset_path",
+        "hook_head_index", "hook_head_index_out", "model_from_pretrained_kwargs"}) {
     if (const Json* v = r.find(key)) metadata[key] = *v;
   }
-  if (const Json* v = r.find("hook_point_head_index")) metadata["hook_head_index"] = *v;  // its older name
+  if (const Json* v = r.find("hook_point_head_index"))
+    metadata["hook_head_index"] = *v;  // its older name
   if (r.find("hook_name") == nullptr && r.find("hook_point") != nullptr)
     metadata["hook_name"] = r.text("hook_point");
   if (!metadata.contains("prepend_bos")) metadata["prepend_bos"] = true;
@@ -311,8 +313,10 @@ Sae load(const fs::path& folder) {
   if (const auto scale = sae.weights.find("scaling_factor"); scale != sae.weights.end()) {
     const std::vector<double> factors = scale->second.to_vector<double>();
     if (!std::all_of(factors.begin(), factors.end(), [](double f) { return f == 1; })) {
-      throw CheckpointError(fmt::format(
-          "{}: 'scaling_factor' is not 1 everywhere, and is not supported; fold it into the decoder", file.file()));
+      throw CheckpointError(
+          fmt::format("{}: 'scaling_factor' is not 1 everywhere, and is not supported; fold it "
+                      "into the decoder",
+                      file.file()));
     }
     sae.weights.erase(scale);
   }
@@ -354,10 +358,11 @@ void save(const Sae& sae, const fs::path& folder, DType stored) {
 
 Sae fold_decoder_norm(const Sae& sae) {
   if (sae.config.architecture == Architecture::topk && !sae.config.rescale_by_decoder_norm) {
-    throw ConfigError(fmt::format(
-        "{}: its {} largest features are chosen by the codes as they are (rescale_acts_by_decoder_norm is false); with the "
-        "decoder's norms folded in, others would be chosen",
-        sae.name, sae.config.k));
+    throw ConfigError(
+        fmt::format("{}: its {} largest features are chosen by the codes as they are "
+                    "(rescale_acts_by_decoder_norm is false); with the "
+                    "decoder's norms folded in, others would be chosen",
+                    sae.name, sae.config.k));
   }
   Sae out = sae;
   std::vector<double> norms = row_norms(sae.weights.at("W_dec")), inverse;

@@ -5,9 +5,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "autograd/ops/ops.h"
+#include "autograd/transform/expand.h"
 #include "autograd/transform/gradient.h"
 #include "autograd/transform/intervention.h"
-#include "autograd/ops/ops.h"
 #include "tensor/error.h"
 
 namespace vitrine::sae {

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "tensor/files/saved_json.h"
 #include "tensor/error.h"
+#include "tensor/files/saved_json.h"
 #include "tensor/nearest.h"
 
 namespace vitrine::sae {

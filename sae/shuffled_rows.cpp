@@ -21,7 +21,8 @@ struct ShuffledRows::Memory {
   std::byte* data = nullptr;
   std::size_t bytes = 0;
   Memory(const std::filesystem::path& file, std::size_t size) : bytes(size) {
-    const int descriptor = ::open(file.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);  // never a file that is there
+    const int descriptor = ::open(file.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
+                                  0600);  // never a file that is there
     const auto fail = [&](const char* what) {
       const std::string why = std::strerror(errno);
       if (descriptor >= 0) ::close(descriptor);
@@ -29,10 +30,11 @@ struct ShuffledRows::Memory {
           fmt::format("{}: a buffer of {} bytes cannot be {}: {}", file.string(), size, what, why));
     };
     if (descriptor < 0 && errno == EEXIST) {
-      throw FileError(fmt::format(
-          "{}: there is a file of this name already, and the buffer takes the place of none; name one "
-          "that is not there",
-          file.string()));
+      throw FileError(
+          fmt::format("{}: there is a file of this name already, and the buffer takes the place of "
+                      "none; name one "
+                      "that is not there",
+                      file.string()));
     }
     if (descriptor < 0) fail("made");
     if (const int error = ::posix_fallocate(descriptor, 0, static_cast<off_t>(size)); error != 0) {
@@ -82,12 +84,13 @@ ShuffledRows::~ShuffledRows() = default;
 
 void ShuffledRows::seek(const BufferPlace& place) {
   const auto& [source, skip, fill, row] = place;
-  if (source.epoch < 0 || source.item < 0 || source.item >= source_.items() || skip < 0 || fill < 0 || row < 0 ||
-      row > spec_.rows) {
-    throw CheckpointError(fmt::format(
-        "the checkpoint stands at item {} of epoch {} of its source, which has {}, and at row {} of a buffer of {}: "
-        "there is no such place",
-        source.item, source.epoch, source_.items(), row, spec_.rows));
+  if (source.epoch < 0 || source.item < 0 || source.item >= source_.items() || skip < 0 ||
+      fill < 0 || row < 0 || row > spec_.rows) {
+    throw CheckpointError(
+        fmt::format("the checkpoint stands at item {} of epoch {} of its source, which has {}, and "
+                    "at row {} of a buffer of {}: "
+                    "there is no such place",
+                    source.item, source.epoch, source_.items(), row, spec_.rows));
   }
   if (!(place.source == place_.source && place.skip == place_.skip && place.fill == place_.fill))
     filled_ = false;
@@ -101,8 +104,8 @@ void ShuffledRows::fill() {
     const Place from = at;
     const std::vector<Tensor> read = source_.read(at);
     if (skip >= read[0].dim(0))
-      throw CheckpointError(fmt::format("the checkpoint has read {} rows of {}: there is no such place", skip,
-                                        read[0].dim(0)));
+      throw CheckpointError(fmt::format(
+          "the checkpoint has read {} rows of {}: there is no such place", skip, read[0].dim(0)));
     const std::int64_t rows = read[0].dim(0), take = std::min(rows - skip, spec_.rows - have);
     for (std::size_t c = 0; c < read.size(); ++c) {
       const Tensor part = read[c].slice(0, skip, skip + take).to(spec_.dtype).contiguous();

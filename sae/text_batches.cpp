@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <numeric>
 
-#include "nn/text/corpus_lines.h"
 #include "nn/model/fingerprint.h"
+#include "nn/text/corpus_lines.h"
 #include "tensor/error.h"
 #include "tensor/random.h"
 

@@ -6,11 +6,11 @@
 #include <algorithm>
 #include <cmath>
 
-#include "tensor/files/saved_json.h"
 #include "sae/folder.h"
 #include "tensor/error.h"
 #include "tensor/files/run_folder.h"
 #include "tensor/files/safetensors.h"
+#include "tensor/files/saved_json.h"
 
 namespace vitrine::sae {
 namespace {

@@ -2,8 +2,8 @@
 
 #include <limits>
 
-#include "autograd/transform/gradient.h"
 #include "autograd/ops/ops.h"
+#include "autograd/transform/gradient.h"
 
 namespace vitrine::sae {
 namespace {

@@ -311,7 +311,8 @@ bool has_nan(const Tensor& a) {
 bool all_finite(const Tensor& a) {
   if (!is_float(a.dtype())) return true;
   const Tensor values = a.contiguous();
-  if (values.dtype() == DType::f32) {  // weights, of which there are many: their exponents' bits, without a branch
+  if (values.dtype() ==
+      DType::f32) {  // weights, of which there are many: their exponents' bits, without a branch
     const float* x = values.data<float>();
     std::uint32_t any = 0;
     for (std::int64_t i = 0; i < values.numel(); ++i)

@@ -44,5 +44,4 @@ class AnswerOptions {
   bool all_ = false;
 };
 
-
 }  // namespace vitrine::app

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "apps/terminal/interrupt.h"
 #include "apps/options/options.h"
+#include "apps/terminal/interrupt.h"
 #include "nn/model/sampling.h"
 
 namespace vitrine::app {

@@ -11,10 +11,10 @@
 #include <system_error>
 
 #include "apps/options/site_names.h"
-#include "tensor/files/utf8.h"
 #include "tensor/error.h"
-#include "tensor/nearest.h"
 #include "tensor/files/run_folder.h"
+#include "tensor/files/utf8.h"
+#include "tensor/nearest.h"
 
 namespace vitrine::app {
 
@@ -178,8 +178,8 @@ void PromptOptions::require(const CommandLine& line) {
 
 nn::Tokens PromptOptions::tokens(const nn::Model& model) const {
   if (by_text()) require_tokenizer(model, text_flag(), ids_flag() + " 1,2,3");
-  const nn::Tokens tokens = by_ids() ? with_bos(ids_, model.config().bos, tokenizer_of(model))
-                                     : encode(model, text_);
+  const nn::Tokens tokens =
+      by_ids() ? with_bos(ids_, model.config().bos, tokenizer_of(model)) : encode(model, text_);
   if (!tokens.empty()) return tokens;
   throw ContextError(
       fmt::format("{} is empty; it needs at least one token (--prepend-bos adds one)",
@@ -249,9 +249,8 @@ void note_bare_lines(const nn::Model& model, bool prepend_bos, bool quiet) {
 
 void require_tokenizer(const nn::Model& model, std::string_view option, std::string_view instead) {
   if (model.has_tokenizer()) return;
-  throw TokenError(
-      fmt::format("{}: {}; give token ids instead of text: {}", option, model.why_no_tokenizer(),
-                  instead));
+  throw TokenError(fmt::format("{}: {}; give token ids instead of text: {}", option,
+                               model.why_no_tokenizer(), instead));
 }
 
 const nn::Tokenizer* tokenizer_of(const nn::Model& model) {

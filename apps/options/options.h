@@ -10,8 +10,8 @@
 
 #include "apps/options/command_line.h"
 #include "apps/options/json_lines.h"
-#include "apps/terminal/output.h"
 #include "apps/options/pairs_file.h"
+#include "apps/terminal/output.h"
 #include "interp/patching.h"
 #include "nn/model/model.h"
 #include "tensor/files/safetensors.h"
@@ -204,7 +204,7 @@ void note_bare_lines(const nn::Model& model, bool prepend_bos, bool quiet);
 // Throws TokenError, saying what to give instead, when an option is text and the model came without
 // a tokenizer.
 void require_tokenizer(const nn::Model& model, std::string_view option, std::string_view instead);
-Json token_json(const nn::Model& model, int id);            // {id, token}
+Json token_json(const nn::Model& model, int id);  // {id, token}
 // A prompt as one line, its end when it is long: `…capital of Texas is`.
 std::string one_line(const nn::Tokenizer* tokenizer, const nn::Tokens& tokens);
 

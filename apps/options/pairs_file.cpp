@@ -8,9 +8,9 @@
 #include <string>
 
 #include "apps/options/options.h"
+#include "tensor/error.h"
 #include "tensor/files/strict_json.h"
 #include "tensor/files/utf8.h"
-#include "tensor/error.h"
 
 namespace vitrine::app {
 namespace {

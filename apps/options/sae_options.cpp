@@ -6,11 +6,12 @@
 #include <algorithm>
 #include <set>
 
+#include "autograd/transform/expand.h"
 #include "autograd/transform/gradient.h"
 #include "nn/model/find_model.h"
-#include "tensor/files/saved_json.h"
 #include "tensor/error.h"
 #include "tensor/files/json_text.h"
+#include "tensor/files/saved_json.h"
 #include "tensor/nearest.h"
 
 namespace vitrine::app {
@@ -133,8 +134,9 @@ ActivationOptions ActivationOptions::from_json(const nn::SavedJson& json) {
 void SaeTrainOptions::add_to(CommandLine& line) {
   constexpr std::int64_t kMost = std::int64_t{1} << 40;
   line.flag("--resume", resume, "go on from the last save in --out, with its settings");
-  line.flag("--overwrite", overwrite,
-            "begin in a folder that is not empty: files of the run's names are replaced, others stay");
+  line.flag(
+      "--overwrite", overwrite,
+      "begin in a folder that is not empty: files of the run's names are replaced, others stay");
   activations.add_to(line, "Activations");
   line.option("--site", sites_, "SITE,...",
               "where: blocks.1.hook_mlp_out, say; several sites are trained in one pass, as are\n"
@@ -218,7 +220,8 @@ void SaeTrainOptions::check(const CommandLine& line) const {
   if (common.out.empty() || common.out == "-")
     line.fail("there is no folder for the run; give --out DIR");
   const bool there = sae::Trainer::exists(common.out);
-  if (resume && overwrite) line.fail("--overwrite cannot be given with --resume, which replaces nothing");
+  if (resume && overwrite)
+    line.fail("--overwrite cannot be given with --resume, which replaces nothing");
   if (resume) {
     if (!there)
       line.fail(fmt::format("{} holds no run to go on with; leave --resume out to begin one",
@@ -391,19 +394,23 @@ sae::TrainSettings SaeTrainOptions::settings(
 
 void note_its_model(const sae::Sae& sae, bool prepends_bos, const std::string& gauge) {
   if (sae.config.prepend_bos == true && !prepends_bos)
-    log("note: this SAE was trained on texts that begin with a beginning-of-text token; --prepend-bos gives them one");
+    log("note: this SAE was trained on texts that begin with a beginning-of-text token; "
+        "--prepend-bos gives them one");
   const Json metadata = vitrine::parse_json(sae.config.metadata, "metadata");
   const auto loading = metadata.find("model_from_pretrained_kwargs");
   if (loading == metadata.end() || !loading->is_object()) return;
   const nn::Gauge asked = nn::parse_gauge(gauge);
-  const std::pair<const char*, bool> rewrites[] = {{"fold_ln", asked.fold_ln},
-                                                   {"center_writing_weights", asked.center_writing_weights},
-                                                   {"center_unembed", asked.center_unembed},
-                                                   {"fold_value_biases", asked.fold_value_biases}};
+  const std::pair<const char*, bool> rewrites[] = {
+      {"fold_ln", asked.fold_ln},
+      {"center_writing_weights", asked.center_writing_weights},
+      {"center_unembed", asked.center_unembed},
+      {"fold_value_biases", asked.fold_value_biases}};
   for (const auto& [name, given] : rewrites) {
     const auto wanted = loading->find(name);
     if (wanted != loading->end() && *wanted == true && !given)
-      log(fmt::format("note: this SAE was trained on a model with {}; --gauge {} makes the same activations", name, name));
+      log(fmt::format(
+          "note: this SAE was trained on a model with {}; --gauge {} makes the same activations",
+          name, name));
   }
 }
 

@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
-#include "tensor/files/utf8.h"
 #include "tensor/files/run_folder.h"
+#include "tensor/files/utf8.h"
 
 namespace vitrine::app {
 namespace {
@@ -17,8 +17,9 @@ constexpr const char* kHeadings[] = {"Text", "Model", "Training", "Common option
 void TrainingOptions::add_to(CommandLine& line) {
   constexpr int kMost = 1 << 30;
   line.flag("--resume", resume, "go on from the last save in --out, with its settings and texts");
-  line.flag("--overwrite", overwrite,
-            "begin in a folder that is not empty: files of the run's names are replaced, others stay");
+  line.flag(
+      "--overwrite", overwrite,
+      "begin in a folder that is not empty: files of the run's names are replaced, others stay");
   line.heading("Text");
   data_.add_to(
       line,
@@ -115,7 +116,8 @@ void TrainingOptions::check(const CommandLine& line) {
   const std::string& out = common.out;
   if (out.empty() || out == "-") line.fail("there is no folder for the run; give --out DIR");
   if (stored_ != "f32") stored = stored_ == "f16" ? DType::f16 : DType::bf16;
-  if (resume && overwrite) line.fail("--overwrite cannot be given with --resume, which replaces nothing");
+  if (resume && overwrite)
+    line.fail("--overwrite cannot be given with --resume, which replaces nothing");
   if (resume) {
     if (!nn::Trainer::exists(out)) {
       line.fail(fmt::format("{} holds no run to go on with; leave --resume out to begin one", out));

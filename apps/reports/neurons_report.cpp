@@ -82,7 +82,8 @@ std::string StrongNeuronsReport::text(const Style& style) const {
 
 Json StrongNeuronsReport::json() const {
   Json json = {{"tokens", prompt}};
-  json["str_tokens"] = model.has_tokenizer() ? Json(model.tokenizer().shown_tokens(prompt)) : Json();
+  json["str_tokens"] =
+      model.has_tokenizer() ? Json(model.tokenizer().shown_tokens(prompt)) : Json();
   json["pos"] = found.position;
   json["layer"] = spec.layer ? Json(*spec.layer) : Json();
   json["answer"] = spec.answer ? Json(*spec.answer) : Json();

@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "apps/terminal/output.h"
-#include "nn/text/context_windows.h"
 #include "interp/contexts.h"
 #include "interp/neurons.h"
 #include "nn/model/model.h"
+#include "nn/text/context_windows.h"
 
 namespace vitrine::app {
 
@@ -32,7 +32,7 @@ struct ContextsReport {
   const interp::Contexts& found;
   int layer;  // whose neurons they are, -1 for all
   std::vector<std::int64_t> rows;
-  std::vector<nn::Window> windows;       // of all peaks of these, one after the other
+  std::vector<nn::Window> windows;           // of all peaks of these, one after the other
   std::vector<interp::NeuronTokens> tokens;  // of these; none: not asked for
 
   std::string overview(std::string_view order, const Style& style) const;  // a line for each neuron

@@ -3,8 +3,8 @@
 
 #include <span>
 
-#include "apps/reports/neurons_report.h"
 #include "apps/options/options.h"
+#include "apps/reports/neurons_report.h"
 #include "apps/reports/patch_report.h"
 
 namespace vitrine::app {

@@ -6,9 +6,9 @@
 #include <string_view>
 #include <vector>
 
+#include "apps/options/pairs_file.h"
 #include "apps/terminal/heatmap.h"
 #include "apps/terminal/output.h"
-#include "apps/options/pairs_file.h"
 #include "interp/patching.h"
 #include "nn/model/model.h"
 #include "tensor/files/safetensors.h"

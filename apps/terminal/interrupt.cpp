@@ -52,7 +52,8 @@ void open_standard_streams() {
   // The lowest free descriptor is the one that is missing. Writing to one that is opened for reading fails, as it should
   // for results; on stderr that is passed over.
   for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
-    if (::fcntl(fd, F_GETFD) < 0 && errno == EBADF) [[maybe_unused]] const int opened = ::open("/dev/null", O_RDONLY);
+    if (::fcntl(fd, F_GETFD) < 0 && errno == EBADF) [[maybe_unused]]
+      const int opened = ::open("/dev/null", O_RDONLY);
   }
 }
 
@@ -60,7 +61,8 @@ void handle_interrupts() {
   struct sigaction action {};
   // What ends a session, a container or a job of a cluster asks as Ctrl-C does.
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
-    if (::sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN && signal == SIGHUP)
+    if (::sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN &&
+        signal == SIGHUP)
       continue;  // nohup: to go on is what was wanted
     action = {};
     action.sa_handler = on_interrupt;

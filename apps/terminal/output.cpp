@@ -13,10 +13,10 @@
 
 #include "apps/terminal/numbers.h"
 #include "apps/terminal/reader_gone.h"
-#include "tensor/files/utf8.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
 #include "tensor/files/json_text.h"
+#include "tensor/files/utf8.h"
 
 namespace vitrine::app {
 
@@ -111,9 +111,7 @@ void require_finite(const Json& json, const std::string& path) {
 
 void require_finite(const Json& result) { require_finite(result, ""); }
 
-std::string to_line(const Json& json) {
-  return json_line(json) + "\n";
-}
+std::string to_line(const Json& json) { return json_line(json) + "\n"; }
 
 std::string json_text(std::string_view bytes) { return nn::replace_invalid_utf8(bytes); }
 

@@ -39,9 +39,10 @@ void Progress::update(double done, double total) {
       rate > 0 ? fmt::format("{:.0f} s left", (total - done) / rate) : std::string("...");
   constexpr int kWidth = 24;
   const std::string filled = bar(done / total, kWidth);
-  print_progress(fmt::format("\r\x1b[K{} {}{} {:3.0f}%  {:.0f} {}/s  {}", label_, filled,
-                             std::string(static_cast<std::size_t>(kWidth - display_width(filled)), ' '),
-                             100 * done / total, rate, unit_, left));
+  print_progress(
+      fmt::format("\r\x1b[K{} {}{} {:3.0f}%  {:.0f} {}/s  {}", label_, filled,
+                  std::string(static_cast<std::size_t>(kWidth - display_width(filled)), ' '),
+                  100 * done / total, rate, unit_, left));
 }
 
 }  // namespace vitrine::app

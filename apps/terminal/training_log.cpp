@@ -132,7 +132,7 @@ Evaluation TrainingLog::evaluate() {
     const auto room = static_cast<int>(nn::most_new_tokens(model.config(), std::ssize(ids)));
     const nn::Tokens made =
         nn::generate(model, ids, std::clamp(room, 0, kSampleTokens), {}, random::Key{0},
-                      [&](int) { return options_.cancel == nullptr || !*options_.cancel; });
+                     [&](int) { return options_.cancel == nullptr || !*options_.cancel; });
     const std::string continuation = model.tokenizer().shown_text(made);
     json["samples"].push_back({{"prompt", json_text(prompt)}, {"text", json_text(continuation)}});
     show(fmt::format("  {} → {}", visible(prompt), visible(continuation)));

@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <numeric>
 
-#include "apps/terminal/heatmap.h"
 #include "apps/options/options.h"
 #include "apps/reports/patch_report.h"
+#include "apps/terminal/heatmap.h"
 #include "apps/terminal/run.h"
 #include "apps/verbs/verbs.h"
 #include "nn/model/sites.h"

@@ -2,11 +2,11 @@
 // strongest.
 #include <fmt/format.h>
 
+#include "apps/options/options.h"
+#include "apps/options/site_names.h"
 #include "apps/reports/attribution_report.h"
 #include "apps/terminal/interrupt.h"
-#include "apps/options/options.h"
 #include "apps/terminal/progress.h"
-#include "apps/options/site_names.h"
 #include "apps/verbs/verbs.h"
 
 namespace vitrine::app {

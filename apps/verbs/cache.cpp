@@ -2,8 +2,8 @@
 #include <fmt/format.h>
 
 #include "apps/options/options.h"
-#include "apps/terminal/run.h"
 #include "apps/options/site_names.h"
+#include "apps/terminal/run.h"
 #include "apps/verbs/verbs.h"
 #include "tensor/files/safetensors.h"
 

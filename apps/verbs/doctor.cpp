@@ -7,8 +7,8 @@
 #include "apps/options/options.h"
 #include "apps/verbs/verbs.h"
 #include "tensor/error.h"
-#include "tensor/machine/machine.h"
 #include "tensor/machine/checks.h"
+#include "tensor/machine/machine.h"
 #include "tensor/machine/rates.h"
 
 namespace vitrine::app {

@@ -4,8 +4,8 @@
 #include <cmath>
 
 #include "apps/options/data_files.h"
-#include "apps/terminal/interrupt.h"
 #include "apps/options/options.h"
+#include "apps/terminal/interrupt.h"
 #include "apps/terminal/progress.h"
 #include "apps/verbs/verbs.h"
 #include "nn/text/text_loss.h"

@@ -70,8 +70,9 @@ void print_text(const nn::Model& model, const nn::Tokens& prompt, const Options&
   bool begun = false;
   const auto begin = [&] {
     if (std::exchange(begun, true)) return;
-    output.add(style.dim(tokenizer != nullptr ? nn::replace_invalid_utf8(tokenizer->shown_text(prompt))
-                                              : fmt::format("{}", fmt::join(prompt, " "))));
+    output.add(style.dim(tokenizer != nullptr
+                             ? nn::replace_invalid_utf8(tokenizer->shown_text(prompt))
+                             : fmt::format("{}", fmt::join(prompt, " "))));
   };
   continue_prompt(model, prompt, options.sampling, common.seed, interruptible, [&](int id) {
     begin();

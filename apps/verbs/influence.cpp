@@ -1,4 +1,6 @@
 // vitrine influence: which features of one SAE cause which features of a later one.
+#include "sae/influence.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -7,7 +9,6 @@
 #include "apps/options/options.h"
 #include "apps/options/sae_options.h"
 #include "apps/verbs/verbs.h"
-#include "sae/influence.h"
 
 namespace vitrine::app {
 namespace {

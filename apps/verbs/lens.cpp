@@ -1,13 +1,14 @@
 // vitrine lens: what would the model say if it stopped after a layer?
+#include "interp/lens.h"
+
 #include <fmt/format.h>
 
 #include <numeric>
 
 #include "apps/options/answer_options.h"
-#include "apps/terminal/heatmap.h"
 #include "apps/reports/patch_report.h"
+#include "apps/terminal/heatmap.h"
 #include "apps/verbs/verbs.h"
-#include "interp/lens.h"
 #include "tensor/files/safetensors.h"
 
 namespace vitrine::app {

@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <numeric>
 
-#include "apps/terminal/interrupt.h"
-#include "apps/reports/neurons_report.h"
 #include "apps/options/options.h"
+#include "apps/reports/neurons_report.h"
+#include "apps/terminal/interrupt.h"
 #include "apps/terminal/progress.h"
 #include "apps/verbs/verbs.h"
 
@@ -50,8 +50,8 @@ std::vector<std::int64_t> asked_for(const interp::Contexts& c, const Options& o)
 
 // The windows of some neurons, one after the other.
 std::vector<nn::Window> windows_of(const nn::Model& model, const interp::Contexts& c,
-                                       const std::vector<std::int64_t>& rows, const Options& o,
-                                       bool special, int around) {
+                                   const std::vector<std::int64_t>& rows, const Options& o,
+                                   bool special, int around) {
   std::vector<nn::Peak> peaks;
   for (const std::int64_t row : rows) {
     const auto of_row = c.peaks.of(row);

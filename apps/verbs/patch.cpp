@@ -6,9 +6,9 @@
 #include <map>
 
 #include "apps/options/options.h"
+#include "apps/options/site_names.h"
 #include "apps/reports/patch_report.h"
 #include "apps/terminal/progress.h"
-#include "apps/options/site_names.h"
 #include "apps/verbs/verbs.h"
 #include "tensor/files/safetensors.h"
 

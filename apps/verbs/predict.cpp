@@ -23,8 +23,8 @@ std::string token_row(const nn::Tokenizer* tokenizer, const nn::Tokens& tokens,
 
 std::string table(const nn::Tokenizer* tokenizer, const nn::Tokens& tokens,
                   const std::vector<nn::Candidate>& top, const Style& style) {
-  const std::string best = tokenizer == nullptr ? fmt::format("{}", top[0].id)
-                                                : visible(tokenizer->shown(top[0].id));
+  const std::string best =
+      tokenizer == nullptr ? fmt::format("{}", top[0].id) : visible(tokenizer->shown(top[0].id));
   std::string text =
       fmt::format("`{}` → `{}`\n\n", style.bold(one_line(tokenizer, tokens)), style.strong(best));
   text += fmt::format(

@@ -7,15 +7,15 @@
 #include <cerrno>
 #include <cstring>
 
+#include "apps/options/sae_options.h"
 #include "apps/terminal/interrupt.h"
 #include "apps/terminal/progress.h"
-#include "apps/options/sae_options.h"
 #include "apps/verbs/verbs.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
-#include "tensor/nearest.h"
 #include "tensor/files/safetensors.h"
 #include "tensor/files/safetensors_stream.h"
+#include "tensor/nearest.h"
 
 namespace vitrine::app {
 namespace {

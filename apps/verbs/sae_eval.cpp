@@ -3,9 +3,9 @@
 
 #include <cmath>
 
+#include "apps/options/sae_options.h"
 #include "apps/terminal/interrupt.h"
 #include "apps/terminal/progress.h"
-#include "apps/options/sae_options.h"
 #include "apps/verbs/verbs.h"
 #include "sae/evaluation.h"
 #include "tensor/error.h"

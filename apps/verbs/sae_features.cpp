@@ -6,10 +6,10 @@
 #include <cmath>
 #include <numeric>
 
-#include "apps/terminal/interrupt.h"
-#include "apps/reports/neurons_report.h"
-#include "apps/terminal/progress.h"
 #include "apps/options/sae_options.h"
+#include "apps/reports/neurons_report.h"
+#include "apps/terminal/interrupt.h"
+#include "apps/terminal/progress.h"
 #include "apps/verbs/verbs.h"
 #include "interp/readout.h"
 #include "sae/feature_contexts.h"

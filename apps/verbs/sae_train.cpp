@@ -5,14 +5,14 @@
 #include <cmath>
 #include <optional>
 
+#include "apps/options/sae_options.h"
 #include "apps/terminal/interrupt.h"
 #include "apps/terminal/log_file.h"
-#include "apps/options/sae_options.h"
 #include "apps/verbs/verbs.h"
-#include "tensor/files/saved_json.h"
 #include "tensor/files/file.h"
 #include "tensor/files/json_text.h"
 #include "tensor/files/run_folder.h"
+#include "tensor/files/saved_json.h"
 
 namespace vitrine::app {
 namespace {
@@ -56,10 +56,10 @@ sae::Trainer begin(const CommandLine& line, const SaeTrainOptions& o, Input& inp
     s.context_size = o.activations.context(*model);
   }
   s.notes = json_line({{"activations", o.activations.json()},
-                  {"columns", columns},
-                  {"model", o.common.model},
-                  {"gauge", o.common.gauge},
-                  {"seed", o.common.seed}});
+                       {"columns", columns},
+                       {"model", o.common.model},
+                       {"gauge", o.common.gauge},
+                       {"seed", o.common.seed}});
   return sae::Trainer::begin(s, *input.source, o.common.out);
 }
 
@@ -200,8 +200,9 @@ void verb_sae_train(const Arguments& arguments) {
   o.check(line);
 
   const Interruptible interruptible;
-  const RunFolder folder(o.common.out, {"cfg.json", "sae_weights.safetensors", "sparsity.safetensors",
-                                        "training.safetensors", "log.jsonl"});
+  const RunFolder folder(o.common.out,
+                         {"cfg.json", "sae_weights.safetensors", "sparsity.safetensors",
+                          "training.safetensors", "log.jsonl"});
   Input input;
   sae::Trainer trainer = o.resume ? resume(o, input) : begin(line, o, input);
   std::optional<ThreadPool> own;

@@ -120,8 +120,9 @@ class DirectionOptions {
                                  mean ? interp::Positions::mean : interp::Positions::last);
     const auto shown = [&](const nn::Tokens& tokens) {
       constexpr int kWidest = 44;
-      return shortened(tokenizer_of(model) != nullptr ? nn::quote(model.tokenizer().shown_text(tokens))
-                                                      : fmt::format("[{}]", fmt::join(tokens, " ")),
+      return shortened(tokenizer_of(model) != nullptr
+                           ? nn::quote(model.tokenizer().shown_text(tokens))
+                           : fmt::format("[{}]", fmt::join(tokens, " ")),
                        kWidest);
     };
     d.text = fmt::format("{} - {}, {}", shown(plus), shown(minus),

@@ -5,15 +5,15 @@
 #include <optional>
 #include <span>
 
-#include "apps/terminal/interrupt.h"
 #include "apps/options/json_lines.h"
 #include "apps/options/options.h"
+#include "apps/terminal/interrupt.h"
 #include "apps/terminal/progress.h"
 #include "apps/verbs/verbs.h"
 #include "nn/model/find_model.h"
-#include "tensor/files/strict_json.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
+#include "tensor/files/strict_json.h"
 
 namespace vitrine::app {
 namespace {

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "apps/options/data_files.h"
-#include "apps/terminal/interrupt.h"
 #include "apps/options/options.h"
+#include "apps/terminal/interrupt.h"
 #include "apps/terminal/progress.h"
 #include "apps/verbs/verbs.h"
 #include "nn/text/documents.h"

@@ -6,10 +6,10 @@
 #include <filesystem>
 #include <optional>
 
+#include "apps/options/training_options.h"
 #include "apps/terminal/interrupt.h"
 #include "apps/terminal/progress.h"
 #include "apps/terminal/training_log.h"
-#include "apps/options/training_options.h"
 #include "apps/verbs/verbs.h"
 #include "nn/model/find_model.h"
 #include "tensor/error.h"
@@ -170,9 +170,9 @@ void verb_train(const Arguments& arguments) {
                    .evaluate_every = options.evaluate_every,
                    .samples = options.samples,
                    .quiet = options.common.quiet,
-                    .resumed = options.resume,
-                    .threads = options.common.threads,
-                    .cancel = &interruptible.requested()});
+                   .resumed = options.resume,
+                   .threads = options.common.threads,
+                   .cancel = &interruptible.requested()});
   log.begin(line.text());
   const auto stop = [&] { return trainer.done() || trainer.steps() >= options.stop_after; };
   std::optional<Evaluation> last;

@@ -1,4 +1,4 @@
-// The verbs of the program. Each is one function in verb_NAME.cpp that reads its part of the
+// The verbs of the program. Each is one function in NAME.cpp that reads its part of the
 // command line, does the work and writes the result; it throws when it cannot.
 #pragma once
 

@@ -67,8 +67,8 @@ class MemoryPool : public std::enable_shared_from_this<MemoryPool> {
   std::pair<Memory, std::int64_t> block_for(std::int64_t bytes, std::int64_t most);
   void give_back(Memory block, std::int64_t bytes);
   // Under the lock.
-  void trim_old();  // frees what was not used lately
-  void trim();      // frees what exceeds the limit
+  void trim_old();        // frees what was not used lately
+  void trim();            // frees what exceeds the limit
   bool much_was_freed();  // since it last said so
 
   mutable std::mutex mutex_;

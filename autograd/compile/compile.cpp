@@ -6,9 +6,11 @@
 #include <numeric>
 #include <optional>
 
-#include "autograd/ops/op_table.h"
 #include "autograd/compile/optimise.h"
 #include "autograd/compile/program.h"
+#include "autograd/ops/op_table.h"
+#include "autograd/transform/expand.h"
+#include "autograd/transform/gradient.h"
 #include "tensor/error.h"
 
 namespace vitrine {
@@ -265,7 +267,8 @@ Plan compile(const Graph& graph, const Fetch& wanted, const Updates& updates) {
     program->graph = std::move(narrowed->graph);
     program->stats.sparse_products = narrowed->nodes;
   }
-  if (auto narrowed = sum_before_products(program->graph, ids_of(program->graph, wanted, updates))) {
+  if (auto narrowed =
+          sum_before_products(program->graph, ids_of(program->graph, wanted, updates))) {
     program->graph = std::move(narrowed->graph);
     program->stats.summed_products = narrowed->nodes;
   }

@@ -7,10 +7,10 @@
 #include <algorithm>
 #include <map>
 
-#include "autograd/graph/builder.h"
-#include "autograd/ops/ops.h"
 #include "autograd/compile/optimise.h"
+#include "autograd/graph/builder.h"
 #include "autograd/graph/parts.h"
+#include "autograd/ops/ops.h"
 
 namespace vitrine {
 namespace {

@@ -6,10 +6,6 @@
 
 namespace vitrine {
 
-bool is_identity(const Node& node) {
-  return node.op->name == "site" || node.op->name == "identity" || node.op->name == "detach";
-}
-
 Pruned prune(const Graph& graph, std::span<const NodeId> wanted) {
   const auto n_ids = static_cast<std::size_t>(graph.next_id());
   std::vector<bool> needed(n_ids, false);

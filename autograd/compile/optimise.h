@@ -10,8 +10,6 @@
 
 namespace vitrine {
 
-bool is_identity(const Node& node);  // site, identity, detach: the value of its input
-
 struct Pruned {
   std::vector<const Node*> nodes;  // what is left, in order; pointers into the graph
   std::vector<NodeId> canonical;   // by id: the node whose value this one has, kNoNode when dead

@@ -73,9 +73,10 @@ std::vector<Tensor> bind_leaves(const std::vector<NamedLeaf>& leaves,
                                    what, leaf.name));
     }
     if (written[bound.size()] && it->second.is_read_only()) {
-      throw GraphError(fmt::format(
-          "the {} '{}' is updated by this plan, but its memory is read-only (mapped from a file): give a clone() of it",
-          what, leaf.name));
+      throw GraphError(
+          fmt::format("the {} '{}' is updated by this plan, but its memory is read-only (mapped "
+                      "from a file): give a clone() of it",
+                      what, leaf.name));
     }
     bound.push_back(it->second.contiguous());
   }
@@ -226,8 +227,7 @@ Results Plan::run(const Feeds& feeds, const Parameters& parameters,
     std::vector<Tensor> owned;
     for (std::size_t i = 0; i < p.result_buffers.size(); ++i) {
       const Type& t = p.result_buffers[i];
-      const std::shared_ptr<std::byte> memory =
-          memory_pool.take(numel(t.shape) * size_of(t.dtype));
+      const std::shared_ptr<std::byte> memory = memory_pool.take(numel(t.shape) * size_of(t.dtype));
       owned.push_back(Tensor::wrap(memory, memory.get(), t.shape, t.dtype));
     }
     std::vector<std::byte*> base;

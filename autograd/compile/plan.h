@@ -14,8 +14,9 @@
 #include <string_view>
 #include <vector>
 
-#include "autograd/transform/gradient.h"
 #include "autograd/graph/graph.h"
+#include "autograd/graph/metric.h"
+#include "autograd/graph/results.h"
 #include "tensor/thread_pool.h"
 
 namespace vitrine {
@@ -51,46 +52,7 @@ Fetch fetch(const W&... wants) {
 // are cached. All updates are of the values before the run, in whatever order they are made.
 using Updates = std::map<std::string, std::string, std::less<>>;
 
-// ---- what comes back --------------------------------------------------------------------------
-// Fetched values by name. Packed rows are given unpacked, in TransformerLens shapes: [batch,
-// position, ...], and [batch, head, query, key] for patterns.
-class Results {
- public:
-  // Throws GraphError for what was not fetched, ShapeError when the prompts of the batch differ in
-  // length (see sequence).
-  Tensor operator[](const Site& site) const { return at(site.name); }
-  Tensor operator[](std::string_view name) const { return at(name); }
-  Tensor at(std::string_view name) const;
-  Tensor grad(const Site& site) const { return at(grad_name(site.name)); }
-  Tensor grad(std::string_view leaf) const { return at(grad_name(leaf)); }
-  double scalar(std::string_view name) const { return at(name).item<double>(); }
-  // The part of prompt i alone: [1, its length, ...].
-  Tensor sequence(std::string_view name, int i) const;
-  Tensor raw(std::string_view name) const;  // as the graph has it: packed rows
-
-  // What the axes of raw(name) mean; for what is no site, as far as that is known.
-  const Axes& axes(std::string_view name) const { return entry(name).axes; }
-
-  bool contains(std::string_view name) const { return values_.contains(name); }
-  std::vector<std::string> names() const;
-  int sequences() const { return static_cast<int>(lengths_.size()); }
-  const std::vector<std::int64_t>& lengths() const { return lengths_; }
-
- private:
-  friend class Plan;
-  struct Entry {
-    Tensor tensor;
-    Axes axes;
-  };
-  const Entry& entry(std::string_view name) const;
-  std::map<std::string, Entry, std::less<>> values_;
-  std::vector<std::int64_t>
-      lengths_;  // of the batch's prompts, in packed order; empty: no row table
-};
-
 // ---- running ----------------------------------------------------------------------------------
-using Parameters = std::map<std::string, Tensor, std::less<>>;
-
 struct RunOptions {
   ThreadPool* pool = nullptr;  // null: on this thread alone
   // When a result holds NaN the run is repeated with every step checked, and NumericError names the
@@ -121,8 +83,8 @@ class Plan {
   std::string explain() const;
   struct Stats {
     int nodes = 0, steps = 0, views = 0, dead = 0, identities = 0, duplicates = 0, fused = 0,
-        narrowed = 0, narrowed_columns = 0, sparse_products = 0, summed_products = 0,
-        in_place = 0, update_copies = 0;
+        narrowed = 0, narrowed_columns = 0, sparse_products = 0, summed_products = 0, in_place = 0,
+        update_copies = 0;
     std::int64_t flops = 0, arena_bytes = 0, intermediate_bytes = 0, result_bytes = 0,
                  parameter_bytes = 0;
   };

@@ -60,8 +60,8 @@ struct Plan::Program {
   std::vector<Storage> storage;
   std::deque<Node> fused;  // nodes that stand for two of the graph
   std::vector<Step> steps;
-  std::vector<Copy> kept_aside;                       // before the first step: what updates would overwrite
-  std::vector<Copy> copies;                           // updates that could not be made in place
+  std::vector<Copy> kept_aside;  // before the first step: what updates would overwrite
+  std::vector<Copy> copies;      // updates that could not be made in place
   std::vector<bool> feed_written, parameter_written;  // leaves that a run writes
   std::vector<NamedLeaf> feeds, parameters;
   std::vector<std::string>
@@ -74,7 +74,8 @@ struct Plan::Program {
   mutable Timing timing;
 
   void note_uses_of_leaves();  // compile's last step: fills last_read and first_write
-  void check_shared_memory(const std::vector<Tensor>& fed, const std::vector<Tensor>& weights) const;
+  void check_shared_memory(const std::vector<Tensor>& fed,
+                           const std::vector<Tensor>& weights) const;
 };
 
 }  // namespace vitrine

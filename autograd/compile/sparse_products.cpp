@@ -8,9 +8,9 @@
 #include <algorithm>
 #include <map>
 
+#include "autograd/compile/optimise.h"
 #include "autograd/graph/builder.h"
 #include "autograd/ops/ops.h"
-#include "autograd/compile/optimise.h"
 
 namespace vitrine {
 namespace {

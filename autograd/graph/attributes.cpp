@@ -11,7 +11,8 @@ bool operator==(const ConstantValue& a, const ConstantValue& b) {
   if (a.value.dtype() != b.value.dtype() || !(a.value.shape() == b.value.shape())) return false;
   // The same elements: the same first one, by the same strides. Slices of one tensor, and tensors of one mapped file,
   // share their storage and differ in where they begin.
-  if (a.value.view().data == b.value.view().data && a.value.strides() == b.value.strides()) return true;
+  if (a.value.view().data == b.value.view().data && a.value.strides() == b.value.strides())
+    return true;
   if (a.value.numel() != 1) return false;
   const double x = a.value.item<double>(), y = b.value.item<double>();
   return x == y || (std::isnan(x) && std::isnan(y));
@@ -73,9 +74,11 @@ std::string to_string(const Attributes& attributes) {
           [](const DropoutRule& a) { return fmt::format("rate={:g} stream={}", a.rate, a.stream); },
           [](const ActiveFeatures& a) {
             const std::string most =
-                a.most < 0 ? "" : fmt::format("most={:g}{} ", a.most, a.whole_batch ? " a sample" : "");
-            return fmt::format("{}capacity={}{}", most, a.capacity,
-                               a.dead_capacity == 0 ? "" : fmt::format(" dead={}", a.dead_capacity));
+                a.most < 0 ? ""
+                           : fmt::format("most={:g}{} ", a.most, a.whole_batch ? " a sample" : "");
+            return fmt::format(
+                "{}capacity={}{}", most, a.capacity,
+                a.dead_capacity == 0 ? "" : fmt::format(" dead={}", a.dead_capacity));
           },
           [](const HeadsRule& a) {
             return fmt::format("heads={}{}", a.heads, a.detach_scale ? " scale=detached" : "");

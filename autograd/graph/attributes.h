@@ -103,9 +103,10 @@ struct ActiveFeatures {  // active_features, linear_active: see kernels::ActiveR
   friend bool operator==(const ActiveFeatures&, const ActiveFeatures&) = default;
 };
 
-using Attributes = std::variant<NoAttributes, LeafName, ConstantValue, SiteLabel, AxisList, OneAxis,
-                                TargetShape, TargetType, Range, RowCount, Visibility, ScoreScale,
-                                AttentionRule, NormRule, HeadsRule, AdamWRule, DropoutRule, ActiveFeatures>;
+using Attributes =
+    std::variant<NoAttributes, LeafName, ConstantValue, SiteLabel, AxisList, OneAxis, TargetShape,
+                 TargetType, Range, RowCount, Visibility, ScoreScale, AttentionRule, NormRule,
+                 HeadsRule, AdamWRule, DropoutRule, ActiveFeatures>;
 
 // "axes=[1] keepdims", for printing; "" when there is nothing to say.
 std::string to_string(const Attributes& attributes);

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include "autograd/ops/op_table.h"
 #include "tensor/error.h"
 #include "tensor/nearest.h"
 
@@ -51,6 +50,10 @@ NodeId Graph::output(std::string_view name) const {
 NodeId Graph::leaf(std::string_view name) const {
   const auto it = leaves_.find(name);
   return it == leaves_.end() ? kNoNode : it->second;
+}
+
+bool is_identity(const Node& node) {
+  return node.op->name == "site" || node.op->name == "identity" || node.op->name == "detach";
 }
 
 void verify(const Graph& graph) {

@@ -40,6 +40,8 @@ struct Node {
   SourceLine line;
 };
 
+bool is_identity(const Node& node);  // site, identity, detach: the value of its input
+
 // An entry of the graph's site table. Most sites are nodes; those inside a composite become nodes
 // when it is expanded.
 struct SiteEntry {

@@ -1,7 +1,7 @@
 // OpDef: everything the engine knows about one op, in one row.
 //
 // The table of all ops is ops/op_table.h. Shape tests, gradient checks, reach tests, the op
-// documentation and the benchmarks iterate over it. To add an op: write its row in an ops_*.cpp,
+// documentation and the benchmarks iterate over it. To add an op: write its row in a file of ops/,
 // its function in ops/ops.h, its line in ops/op_table.cpp, its samples in tests/autograd, and perhaps a
 // kernel.
 #pragma once
@@ -125,5 +125,8 @@ struct OpDef {
   std::int64_t (*scratch)(const InferCall&) = nullptr;  // bytes that the kernel works in
   bool integer_only = false;  // result never carries a gradient (comparisons, argmax)
 };
+
+// The op of this name, of the table in autograd/ops/; null when there is none.
+const OpDef* find_op(std::string_view name);
 
 }  // namespace vitrine

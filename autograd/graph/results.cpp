@@ -1,7 +1,8 @@
 // Results: packed rows back into the shapes that people know.
+#include "autograd/graph/results.h"
+
 #include <fmt/format.h>
 
-#include "autograd/compile/plan.h"
 #include "tensor/error.h"
 #include "tensor/nearest.h"
 

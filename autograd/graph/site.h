@@ -31,6 +31,18 @@ struct SiteSet {
 };
 inline SiteSet sites(std::string_view patterns) { return {std::string(patterns)}; }
 
+// Leaves (parameters and inputs) by comma-separated patterns.
+struct LeafSet {
+  std::string patterns;
+};
+inline LeafSet leaves(std::string_view patterns) { return {std::string(patterns)}; }
+
+// The names under which results are kept.
+inline std::string grad_name(std::string_view of) { return "grad(" + std::string(of) + ")"; }
+inline std::string before_name(std::string_view site) {
+  return "before(" + std::string(site) + ")";
+}
+
 bool matches(std::string_view pattern, std::string_view name);
 
 // The names that match, in the order of `names`. Throws SiteError for a pattern that matches

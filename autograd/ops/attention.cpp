@@ -5,10 +5,10 @@
 // scores, mix and mix_transposed are one family: the gradient of each is written with the others.
 #include <limits>
 
-#include "autograd/ops/common.h"
 #include "autograd/graph/parts.h"
-#include "tensor/kernels/kernels.h"
+#include "autograd/ops/common.h"
 #include "tensor/kernels/dense.h"
+#include "tensor/kernels/kernels.h"
 #include "tensor/kernels/place.h"
 
 namespace vitrine {

@@ -9,7 +9,6 @@
 namespace vitrine {
 
 std::span<const OpDef* const> all_ops();
-const OpDef* find_op(std::string_view name);  // null when there is none
 
 // The op that computes function(producer(...)) in one pass, with the inputs of the producer; null
 // when there is none.

@@ -1,6 +1,6 @@
 // Matrix products, and the projections of a transformer built on them.
-#include "autograd/ops/common.h"
 #include "autograd/graph/parts.h"
+#include "autograd/ops/common.h"
 #include "tensor/gemm/gemm.h"
 #include "tensor/kernels/kernels.h"
 

@@ -1,6 +1,6 @@
 // Ops that work along the last axis, row by row: softmax, LayerNorm, cross-entropy.
-#include "autograd/ops/common.h"
 #include "autograd/graph/parts.h"
+#include "autograd/ops/common.h"
 #include "tensor/kernels/kernels.h"
 
 namespace vitrine {

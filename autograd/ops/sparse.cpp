@@ -1,7 +1,8 @@
 // Ops of sparse codes: which features are active, and products with these alone. With all but a few
 // of a dictionary's features at zero, its reconstruction and every gradient cost what the few do.
-#include "autograd/ops/common.h"
 #include "tensor/kernels/sparse.h"
+
+#include "autograd/ops/common.h"
 
 namespace vitrine {
 namespace {

@@ -1,7 +1,7 @@
 // Ops of training and generation: the loss over a vocabulary, norms, the optimiser's step, rows
 // written into a cache, and dropout.
-#include "autograd/ops/common.h"
 #include "autograd/graph/parts.h"
+#include "autograd/ops/common.h"
 #include "tensor/kernels/dense.h"
 
 namespace vitrine {
@@ -136,7 +136,8 @@ Grads vjp_write_rows(const VjpCall& c) {
   Tensor count = Tensor::empty({n, 1}, DType::f64);
   for (std::int64_t i = 0; i < n; ++i) count.data<double>()[i] = static_cast<double>(i);
   const Value numbers = b.constant(count);
-  const Value writers = write_rows(b.constant(Tensor::zeros({rows, 1}, DType::f64)), numbers, c.in[2]);
+  const Value writers =
+      write_rows(b.constant(Tensor::zeros({rows, 1}, DType::f64)), numbers, c.in[2]);
   Shape line = written;  // [n, 1, ...]
   for (int axis = 1; axis < line.size(); ++axis) line[axis] = 1;
   const Value last = reshape(equal(gather_rows(writers, c.in[2]), numbers), line);
@@ -218,8 +219,10 @@ extern constinit const OpDef kAdamW = {
     .in_place = OpDef::InPlace::first_input};
 extern constinit const OpDef kWriteRows = {
     .name = "write_rows",
-    .doc = "y = table, then y[index[i]] = x[i], the last one where an index is said twice; dx = dy[index[i]], 0 for those "
-           "that were overwritten",
+    .doc =
+        "y = table, then y[index[i]] = x[i], the last one where an index is said twice; dx = "
+        "dy[index[i]], 0 for those "
+        "that were overwritten",
     .infer = infer_write_rows,
     .eval =
         [](const EvalCall& c) { kernels::write_rows(c.pool, c.in[0], c.in[1], c.in[2], c.out); },

@@ -5,8 +5,9 @@
 #include <algorithm>
 #include <chrono>
 
-#include "autograd/graph/builder.h"
 #include "autograd/compile/optimise.h"
+#include "autograd/graph/builder.h"
+#include "autograd/transform/expand.h"
 #include "tensor/error.h"
 
 namespace vitrine {

@@ -30,10 +30,7 @@ void naming_world(int number, const F& f) {
 
 SweepEdits::SweepEdits(BaseRun& base, const Feeds& feeds, std::span<const Interventions> worlds,
                        int first, const SweepOptions& options)
-    : base_(base),
-      g_(base.graph()),
-      rows_(row_places(g_, feeds)),
-      options_(options) {
+    : base_(base), g_(base.graph()), rows_(row_places(g_, feeds)), options_(options) {
   for (const Expanded& e : base_.expanded()) inside_[e.composite.id].assign(worlds.size(), false);
   for (std::size_t w = 0; w < worlds.size(); ++w) {
     std::map<NodeId, std::size_t> made;

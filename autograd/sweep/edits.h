@@ -9,8 +9,8 @@
 #include <tuple>
 #include <vector>
 
-#include "autograd/transform/selection.h"
 #include "autograd/sweep/matrix.h"
+#include "autograd/transform/selection.h"
 
 namespace vitrine {
 

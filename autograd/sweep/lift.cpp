@@ -6,8 +6,8 @@
 #include <map>
 #include <set>
 
-#include "autograd/ops/ops.h"
 #include "autograd/compile/optimise.h"
+#include "autograd/ops/ops.h"
 #include "autograd/sweep/edits.h"
 #include "autograd/sweep/matrix.h"
 #include "tensor/error.h"

@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "autograd/sweep/base.h"
 #include "autograd/sweep/cones.h"
 #include "autograd/sweep/sweep.h"
-#include "autograd/sweep/base.h"
 
 namespace vitrine {
 

@@ -19,9 +19,9 @@
 #include <string>
 #include <vector>
 
-#include "autograd/transform/intervention.h"
 #include "autograd/compile/plan.h"
 #include "autograd/compile/plan_cache.h"
+#include "autograd/transform/intervention.h"
 
 namespace vitrine {
 

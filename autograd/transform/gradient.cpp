@@ -6,6 +6,7 @@
 #include <set>
 
 #include "autograd/ops/ops.h"
+#include "autograd/transform/expand.h"
 #include "tensor/error.h"
 
 namespace vitrine {
@@ -200,28 +201,6 @@ Graph differentiate(const Graph& graph, std::string_view output,
 }
 
 }  // namespace
-
-Graph with_metric(const Graph& graph, const Metric& metric) {
-  Builder b(graph);
-  b.output(metric.name, metric.emit(b));
-  return std::move(b).finish();
-}
-
-Graph expand_sites(const Graph& graph, const std::vector<std::string>& names) {
-  Graph g = graph;
-  for (;;) {
-    std::vector<NodeId> hiding;
-    for (const std::string& name : names) {
-      const SiteEntry& s = g.site(name);
-      if (s.interior() && std::find(hiding.begin(), hiding.end(), s.node) == hiding.end())
-        hiding.push_back(s.node);
-    }
-    if (hiding.empty()) return g;
-    Builder b(g);
-    for (const NodeId id : hiding) b.expand(id);
-    g = std::move(b).finish();
-  }
-}
 
 Graph gradient(const Graph& graph, std::string_view output, const SiteSet& wrt) {
   return differentiate(graph, output, select_sites(wrt, graph.site_names()), {});

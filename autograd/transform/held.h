@@ -9,7 +9,9 @@
 #include <string>
 #include <string_view>
 
-#include "autograd/compile/plan.h"
+#include "autograd/graph/feeds.h"
+#include "autograd/graph/graph.h"
+#include "autograd/graph/results.h"
 
 namespace vitrine {
 

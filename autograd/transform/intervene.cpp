@@ -6,8 +6,9 @@
 #include <map>
 #include <optional>
 
-#include "autograd/transform/intervention.h"
 #include "autograd/ops/ops.h"
+#include "autograd/transform/expand.h"
+#include "autograd/transform/intervention.h"
 #include "autograd/transform/selection.h"
 #include "tensor/error.h"
 

@@ -17,7 +17,8 @@
 #include <string>
 #include <vector>
 
-#include "autograd/compile/plan.h"
+#include "autograd/graph/builder.h"
+#include "autograd/graph/feeds.h"
 
 namespace vitrine {
 

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <functional>
 
-#include "autograd/ops/ops.h"
 #include "autograd/ops/common.h"
+#include "autograd/ops/ops.h"
 #include "tensor/error.h"
 
 namespace vitrine {

@@ -4,9 +4,8 @@
 
 #include <algorithm>
 
-#include "autograd/ops/ops.h"
-#include "autograd/compile/optimise.h"
 #include "autograd/graph/parts.h"
+#include "autograd/ops/ops.h"
 #include "tensor/error.h"
 
 namespace vitrine {

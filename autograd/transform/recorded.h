@@ -8,6 +8,7 @@
 // gradient. The functions throw GraphError when the site was not fetched in that run.
 #pragma once
 
+#include "autograd/graph/results.h"
 #include "autograd/transform/intervention.h"
 #include "tensor/random.h"
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "autograd/transform/expand.h"
 #include "autograd/transform/gradient.h"
 #include "tensor/error.h"
 

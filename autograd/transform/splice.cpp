@@ -2,8 +2,9 @@
 
 #include <fmt/format.h>
 
-#include "autograd/transform/gradient.h"
 #include "autograd/ops/ops.h"
+#include "autograd/transform/expand.h"
+#include "autograd/transform/gradient.h"
 #include "tensor/error.h"
 
 namespace vitrine {

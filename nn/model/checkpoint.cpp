@@ -3,13 +3,13 @@
 #include <fmt/format.h>
 
 #include <map>
-#include <set>
 #include <nlohmann/json.hpp>
+#include <set>
 
-#include "tensor/files/strict_json.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
 #include "tensor/files/safetensors.h"
+#include "tensor/files/strict_json.h"
 
 namespace vitrine::nn {
 namespace {
@@ -43,10 +43,11 @@ void add_tensors(const fs::path& file, Tensors& into, std::set<std::string>& oth
   for (const std::string& name : tensors.names()) {
     const std::string own = without_prefix(name);
     if (name.starts_with("_orig_mod.")) {
-      throw CheckpointError(fmt::format(
-          "{}: its names begin with '_orig_mod.' ('{}'), as torch.compile leaves them; save the model that was compiled "
-          "(in Python: model._orig_mod.save_pretrained(folder))",
-          tensors.file(), name));
+      throw CheckpointError(
+          fmt::format("{}: its names begin with '_orig_mod.' ('{}'), as torch.compile leaves them; "
+                      "save the model that was compiled "
+                      "(in Python: model._orig_mod.save_pretrained(folder))",
+                      tensors.file(), name));
     }
     if (is_another_head(name)) {
       others.insert(name);
@@ -116,10 +117,11 @@ Tensors read_folder(const fs::path& folder, std::set<std::string>& others) {
     return read_shards(folder / "model.safetensors.index.json", others);
   for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
     if (!fs::exists(folder / name)) continue;
-    throw FileError(fmt::format(
-        "{}: its weights are in pytorch_model.bin or parts of it, a pickle, which can run code and is never read; save the "
-        "model as model.safetensors (in Python: model.save_pretrained(folder))",
-        folder.string()));
+    throw FileError(
+        fmt::format("{}: its weights are in pytorch_model.bin or parts of it, a pickle, which can "
+                    "run code and is never read; save the "
+                    "model as model.safetensors (in Python: model.save_pretrained(folder))",
+                    folder.string()));
   }
   throw FileError(
       fmt::format("{}: there is no model.safetensors and no model.safetensors.index.json; expected "

@@ -7,9 +7,9 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
-#include "tensor/files/strict_json.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
+#include "tensor/files/strict_json.h"
 
 namespace vitrine::nn {
 
@@ -105,7 +105,8 @@ class Reader {
     if (find(name) == nullptr && find(other) != nullptr) return positive(other);
     const int value = positive(name);
     if (positive(other, value) != value)
-      reject(other, fmt::format("{}, which means the same, is {}: the two must agree", name, value));
+      reject(other,
+             fmt::format("{}, which means the same, is {}: the two must agree", name, value));
     return value;
   }
   void must_be_off(std::string_view field, std::string_view why) const {
@@ -146,7 +147,8 @@ Activation activation_of(const Reader& r) {
   if (name == "gelu" || name == "gelu_python") return Activation::gelu_erf;
   if (name == "relu") return Activation::relu;
   r.reject("activation_function",
-           "supported are gelu_new, gelu_pytorch_tanh, gelu_fast and gelu_accurate (the same), gelu, gelu_python (the same) "
+           "supported are gelu_new, gelu_pytorch_tanh, gelu_fast and gelu_accurate (the same), "
+           "gelu, gelu_python (the same) "
            "and relu");
 }
 

@@ -8,9 +8,9 @@
 #include <utility>
 #include <vector>
 
-#include "tensor/files/strict_json.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
+#include "tensor/files/strict_json.h"
 
 namespace vitrine::nn {
 namespace {

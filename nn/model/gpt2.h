@@ -2,8 +2,8 @@
 // bottom.
 #pragma once
 
-#include "autograd/graph/graph.h"
 #include "autograd/compile/plan.h"
+#include "autograd/graph/graph.h"
 #include "nn/model/config.h"
 
 namespace vitrine::nn {

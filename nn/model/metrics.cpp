@@ -287,7 +287,8 @@ const Node& passed_on(Builder& b, NodeId id) {
 std::optional<Value> plain_unembedding(Builder& b) {
   const Node& logits = passed_on(b, b.output("logits").id());
   if (logits.op->name != "matmul" || logits.inputs.size() != 2) return {};
-  if (passed_on(b, logits.inputs[0]).id != passed_on(b, b.at(site::unembed_in()).id()).id) return {};
+  if (passed_on(b, logits.inputs[0]).id != passed_on(b, b.at(site::unembed_in()).id()).id)
+    return {};
   const Node& w = passed_on(b, logits.inputs[1]);  // [d, v]
   if (w.type.shape.size() != 2) return {};
   if (w.op->name == "permute") return b.value(w.inputs[0]);  // the leaf itself, as it is tied

@@ -4,11 +4,11 @@
 
 #include <algorithm>
 
-#include "autograd/transform/fold.h"
+#include "autograd/compile/fold.h"
 #include "nn/model/checkpoint.h"
 #include "nn/model/find_model.h"
-#include "tensor/files/utf8.h"
 #include "tensor/error.h"
+#include "tensor/files/utf8.h"
 
 namespace vitrine::nn {
 

@@ -17,10 +17,10 @@
 #include <utility>
 #include <vector>
 
-#include "autograd/sweep/grid.h"
-#include "autograd/transform/intervention.h"
 #include "autograd/compile/plan_cache.h"
+#include "autograd/sweep/grid.h"
 #include "autograd/sweep/sweep.h"
+#include "autograd/transform/intervention.h"
 #include "nn/model/batch.h"
 #include "nn/model/graph_cache.h"
 #include "nn/model/metrics.h"

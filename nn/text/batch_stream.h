@@ -38,8 +38,8 @@ struct Source {
 };
 
 struct StreamRules {
-  std::int64_t rows = 2048;  // tokens of a batch
-  int context = 256;         // longest piece
+  std::int64_t rows = 2048;            // tokens of a batch
+  int context = 256;                   // longest piece
   std::optional<int> end_of_text = 0;  // follows every document, where there is one
   // The share of documents that also begin with end-of-text, drawn anew for each epoch: models are
   // used both with and without it. Not used without an end-of-text.

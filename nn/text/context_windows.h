@@ -5,8 +5,8 @@
 #include <span>
 #include <vector>
 
-#include "nn/text/peaks.h"
 #include "nn/model/model.h"
+#include "nn/text/peaks.h"
 
 namespace vitrine::nn {
 

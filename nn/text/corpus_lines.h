@@ -12,7 +12,7 @@ namespace vitrine::nn {
 
 struct CorpusLine {
   std::int64_t number = 0;          // in the file, from 1
-  Tokens tokens;                // at least one
+  Tokens tokens;                    // at least one
   std::int64_t end = 0, total = 0;  // bytes of the file up to its end; of the whole file
 };
 

@@ -8,10 +8,10 @@
 #include <utility>
 #include <vector>
 
-#include "tensor/files/utf8.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
 #include "tensor/files/json_text.h"
+#include "tensor/files/utf8.h"
 
 namespace vitrine::nn {
 namespace {

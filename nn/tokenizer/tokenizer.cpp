@@ -8,8 +8,8 @@
 
 #include "nn/tokenizer/byte_spelling.h"
 #include "nn/tokenizer/pretokenize.h"
-#include "tensor/files/utf8.h"
 #include "tensor/error.h"
+#include "tensor/files/utf8.h"
 
 namespace vitrine::nn {
 

@@ -16,10 +16,10 @@
 #include <utility>
 #include <vector>
 
-#include "tensor/files/utf8.h"
 #include "nn/tokenizer/vocabulary_reader.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
+#include "tensor/files/utf8.h"
 
 namespace vitrine::nn {
 namespace {

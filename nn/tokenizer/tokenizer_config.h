@@ -9,8 +9,8 @@
 #include <string_view>
 #include <vector>
 
-#include "tensor/files/strict_json.h"
 #include "nn/tokenizer/tokenizer.h"
+#include "tensor/files/strict_json.h"
 
 namespace vitrine::nn {
 
@@ -25,7 +25,7 @@ struct NamedToken {
 };
 
 struct TokenizerConfig {
-  std::vector<NamedToken> tokens;  // none twice, in the order in which they get ids
+  std::vector<NamedToken> tokens;    // none twice, in the order in which they get ids
   std::optional<std::string> first;  // the one of them that is put before every text
 };
 

@@ -13,13 +13,13 @@
 #include <system_error>
 #include <utility>
 
-#include "tensor/files/strict_json.h"
 #include "nn/tokenizer/tokenizer.h"
 #include "nn/tokenizer/tokenizer_config.h"
-#include "tensor/files/utf8.h"
 #include "nn/tokenizer/vocabulary_reader.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
+#include "tensor/files/strict_json.h"
+#include "tensor/files/utf8.h"
 
 namespace vitrine::nn {
 namespace {

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "nn/tokenizer/byte_spelling.h"
-#include "tensor/files/utf8.h"
 #include "tensor/error.h"
+#include "tensor/files/utf8.h"
 
 namespace vitrine::nn {
 namespace {

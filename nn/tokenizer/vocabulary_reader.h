@@ -7,9 +7,9 @@
 #include <unordered_set>
 #include <vector>
 
-#include "tensor/files/strict_json.h"
 #include "nn/tokenizer/tokenizer.h"
 #include "nn/tokenizer/tokenizer_config.h"
+#include "tensor/files/strict_json.h"
 
 namespace vitrine::nn {
 

@@ -11,14 +11,14 @@
 
 #include "nn/model/checkpoint.h"
 #include "nn/model/fingerprint.h"
-#include "nn/training/initial_weights.h"
 #include "nn/tokenizer/save_tokenizer.h"
-#include "tensor/files/saved_json.h"
+#include "nn/training/initial_weights.h"
 #include "nn/training/training_text.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
 #include "tensor/files/run_folder.h"
 #include "tensor/files/safetensors.h"
+#include "tensor/files/saved_json.h"
 
 namespace vitrine::nn {
 namespace {
@@ -291,10 +291,9 @@ void Trainer::save(DType stored) const {
       {"step", steps()}, {"seconds", seconds_}, {"positions", to_json(stream_.positions())}};
   NamedTensors state;
   for (const auto& [name, tensor] : step_.state()) state.emplace_back(name, tensor);
-  save_safetensors(folder_ / kState, state,
-                   {{"settings", to_json(settings_)},
-                    {"progress", json_line(progress)},
-                    {"texts", texts_}});
+  save_safetensors(
+      folder_ / kState, state,
+      {{"settings", to_json(settings_)}, {"progress", json_line(progress)}, {"texts", texts_}});
   save_checkpoint(folder_, settings_.model,
                   settings_.rules.ema > 0 ? step_.averaged() : step_.parameters(), stored);
 }

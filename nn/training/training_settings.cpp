@@ -6,8 +6,8 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
-#include "tensor/files/saved_json.h"
 #include "tensor/error.h"
+#include "tensor/files/saved_json.h"
 #include "tensor/nearest.h"
 
 namespace vitrine::nn {

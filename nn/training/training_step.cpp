@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "autograd/ops/ops.h"
+#include "autograd/transform/gradient.h"
 #include "autograd/transform/recompute.h"
 #include "nn/model/checkpoint.h"
 #include "nn/model/metrics.h"

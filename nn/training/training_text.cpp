@@ -9,8 +9,8 @@
 
 #include "tensor/error.h"
 #include "tensor/files/file.h"
-#include "tensor/random.h"
 #include "tensor/files/run_folder.h"
+#include "tensor/random.h"
 
 namespace vitrine::nn {
 namespace {

@@ -32,8 +32,8 @@ bool is_left_over(std::string_view file, std::initializer_list<std::string_view>
     const auto all_of = [](std::string_view text, std::string_view allowed) {
       return !text.empty() && text.find_first_not_of(allowed) == text.npos;
     };
-    if (dash != rest.npos && all_of(rest.substr(0, dash), "0123456789") && rest.size() == dash + 9 &&
-        all_of(rest.substr(dash + 1), "0123456789abcdef"))
+    if (dash != rest.npos && all_of(rest.substr(0, dash), "0123456789") &&
+        rest.size() == dash + 9 && all_of(rest.substr(dash + 1), "0123456789abcdef"))
       return true;
   }
   return false;
@@ -59,7 +59,9 @@ void require_unused(const fs::path& folder, std::initializer_list<std::string_vi
                     "written over; give a new folder",
                     folder.string(), name));
   }
-  if (error) throw FileError(fmt::format("the folder '{}' cannot be read: {}", folder.string(), error.message()));
+  if (error)
+    throw FileError(
+        fmt::format("the folder '{}' cannot be read: {}", folder.string(), error.message()));
 }
 
 void require_absent(const fs::path& folder, std::initializer_list<std::string_view> names) {
@@ -79,7 +81,8 @@ void require_inside(std::string_view name, std::string_view where) {
   bool inside = path.is_relative();
   for (const fs::path& part : path) inside = inside && part != "..";
   if (!inside) {
-    throw CheckpointError(fmt::format("{}: '{}' leads out of the run's folder; nothing is written there", where, name));
+    throw CheckpointError(fmt::format(
+        "{}: '{}' leads out of the run's folder; nothing is written there", where, name));
   }
 }
 
@@ -141,16 +144,19 @@ void remove_left_overs(const fs::path& folder, std::initializer_list<std::string
 RunFolder::RunFolder(const fs::path& folder, std::initializer_list<std::string_view> files) {
   std::error_code error;
   fs::create_directories(folder, error);
-  if (error) throw SaveError(fmt::format("{}: it cannot be used: {}", folder.string(), error.message()));
+  if (error)
+    throw SaveError(fmt::format("{}: it cannot be used: {}", folder.string(), error.message()));
   require_own(folder, files);
   lock_ = ::open((folder / kLock).c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
-  if (lock_ < 0) throw SaveError(fmt::format("{}: it cannot be used: {}", folder.string(), reason(errno)));
+  if (lock_ < 0)
+    throw SaveError(fmt::format("{}: it cannot be used: {}", folder.string(), reason(errno)));
   if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
     const int why = errno;
     ::close(lock_);
     if (why == EWOULDBLOCK) {
       throw FileError(fmt::format(
-          "another process is working in '{}'; wait for its end, or give another folder", folder.string()));
+          "another process is working in '{}'; wait for its end, or give another folder",
+          folder.string()));
     }
     throw SaveError(fmt::format("{}: it cannot be locked: {}", folder.string(), reason(why)));
   }

@@ -15,9 +15,9 @@
 #include "tensor/error.h"
 #include "tensor/files/file.h"
 #include "tensor/files/json_text.h"
-#include "tensor/nearest.h"
 #include "tensor/files/safetensors_header.h"
 #include "tensor/files/safetensors_stream.h"
+#include "tensor/nearest.h"
 
 namespace vitrine {
 namespace {
@@ -153,10 +153,9 @@ void check_coverage(std::vector<safetensors::HeaderEntry>& entries, std::uint64_
     const safetensors::HeaderEntry& entry = entries[i];
     const std::string name = printable(entry.name);
     if (entry.begin < covered) {
-      fail(file,
-           fmt::format(
-               "tensor {} at bytes {} to {} of the data overlaps tensor {}, which ends at {}", name,
-               entry.begin, entry.end, printable(entries[i - 1].name), covered));
+      fail(file, fmt::format(
+                     "tensor {} at bytes {} to {} of the data overlaps tensor {}, which ends at {}",
+                     name, entry.begin, entry.end, printable(entries[i - 1].name), covered));
     }
     if (entry.begin > covered) {
       fail(file, fmt::format("no tensor covers bytes {} to {} of the data, in front of tensor {}",
@@ -196,7 +195,9 @@ SafeTensors SafeTensors::parse(std::shared_ptr<const void> owner, std::span<cons
   }
   const std::string_view beginning(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   if (beginning.starts_with("version https://git-lfs")) {
-    fail(file, "it is a git-lfs pointer, which stands for the file; fetch the file itself with 'git lfs pull'");
+    fail(file,
+         "it is a git-lfs pointer, which stands for the file; fetch the file itself with 'git lfs "
+         "pull'");
   }
   std::uint64_t length = 0;
   std::memcpy(&length, bytes.data(), kLengthBytes);
@@ -219,8 +220,8 @@ SafeTensors SafeTensors::parse(std::shared_ptr<const void> owner, std::span<cons
     // A type that this library cannot hold is no fault of the file: the tensor is there, and refused when it is asked for.
     if (type == nullptr) type = find_other_type(entry.dtype);
     if (type == nullptr) {
-      fail(file, fmt::format("tensor {} has the unknown dtype {}; known are {}", printable(entry.name),
-                             printable(entry.dtype), readable_types()));
+      fail(file, fmt::format("tensor {} has the unknown dtype {}; known are {}",
+                             printable(entry.name), printable(entry.dtype), readable_types()));
     }
     const Shape shape = checked_shape(entry, *type, data.size(), file);
     out.entries_.emplace(
@@ -249,8 +250,9 @@ Tensor SafeTensors::at(std::string_view name) const {
   const Entry& entry = *found->second;
   const StoredType& type = *entry.type;
   if (find_type(type.name) == nullptr) {
-    throw FileError(fmt::format("'{}': tensor {} is of type {}, which is not read; those that are: {}", file_,
-                                printable(name), type.name, readable_types()));
+    throw FileError(
+        fmt::format("'{}': tensor {} is of type {}, which is not read; those that are: {}", file_,
+                    printable(name), type.name, readable_types()));
   }
   const std::byte* data = entry.bytes.data();
   if (entry.bytes.empty()) return Tensor::empty(entry.shape, type.dtype);
@@ -265,8 +267,7 @@ Tensor SafeTensors::at(std::string_view name) const {
     if (bad != entry.bytes.end()) {
       fail(file_,
            fmt::format("tensor {} is BOOL, but its element {} is the byte {}; expected 0 or 1",
-                       printable(name), bad - entry.bytes.begin(),
-                       std::to_integer<int>(*bad)));
+                       printable(name), bad - entry.bytes.begin(), std::to_integer<int>(*bad)));
     }
   }
   // A header of an odd length leaves the data unaligned, which the format allows.
@@ -348,8 +349,8 @@ void stream_safetensors(const std::filesystem::path& file,
         sink(bytes);
       });
       if (given != bytes_of(*t)) {
-        refuse(fmt::format("tensor {} gave {} bytes of {}", printable(t->name), given,
-                           bytes_of(*t)));
+        refuse(
+            fmt::format("tensor {} gave {} bytes of {}", printable(t->name), given, bytes_of(*t)));
       }
     }
   });

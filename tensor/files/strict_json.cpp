@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "tensor/files/utf8.h"
 #include "tensor/error.h"
+#include "tensor/files/utf8.h"
 
 namespace vitrine::nn {
 
@@ -44,8 +44,6 @@ void expect_only(const Json& object, std::initializer_list<std::string_view> kno
   }
 }
 
-std::string quote_json(const Json& value) {
-  return quote(json_line(value));
-}
+std::string quote_json(const Json& value) { return quote(json_line(value)); }
 
 }  // namespace vitrine::nn

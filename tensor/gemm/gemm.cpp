@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <cstring>
 #include <utility>
+#include <vector>
 
 #include "tensor/gemm/product.h"
-#include "tensor/kernels/kernels.h"
 
 namespace vitrine {
 namespace {
@@ -114,7 +115,10 @@ void add_matmul_nanoseconds(std::int64_t more) { spent += more; }
 void matmul(ThreadPool& pool, const View& a, const View& b, const View& out) {
   if (out.numel() == 0) return;
   const Spent time;
-  if (a.shape.back() == 0) return kernels::fill(pool, 0, out);
+  if (a.shape.back() == 0) {
+    std::memset(out.data, 0, static_cast<std::size_t>(out.numel()) * size_of(out.dtype));
+    return;
+  }
   if (out.dtype == DType::f32) multiply<float>(pool, a, b, out);
   else multiply<double>(pool, a, b, out);
 }
@@ -126,20 +130,30 @@ void matmul_add(ThreadPool& pool, const View& a, const View& b, const View& out)
   else multiply<double>(pool, a, b, out, {.add = true});
 }
 
+namespace {
+
+template <class T>
+void affine_of(ThreadPool& pool, const View& x, const View& w, const View& bias, const View& out,
+               std::optional<kernels::Unary> then) {
+  std::vector<T> row(static_cast<std::size_t>(bias.numel()));  // contiguous whatever bias is
+  for (std::size_t i = 0; i < row.size(); ++i)
+    row[i] = bias.as<const T>()[static_cast<std::int64_t>(i) * bias.strides[0]];
+  if (x.shape.back() != 0) return multiply<T>(pool, x, w, out, {.bias = row.data(), .then = then});
+  const auto n = static_cast<std::int64_t>(row.size());
+  for (T* to = out.as<T>(); to != out.as<T>() + out.numel(); to += n) {
+    if (then) simd::elementwise<T>().unary(*then, row.data(), to, n);
+    else std::copy(row.begin(), row.end(), to);
+  }
+}
+
+}  // namespace
+
 void affine(ThreadPool& pool, const View& x, const View& w, const View& bias, const View& out,
             std::optional<kernels::Unary> then) {
   if (out.numel() == 0) return;
   const Spent time;
-  if (x.shape.back() == 0) {
-    kernels::copy(pool, {bias.data, bias.dtype, out.shape, {0, bias.strides[0]}}, out);
-    if (then) kernels::unary(pool, *then, out, out);
-    return;
-  }
-  const Tensor row = Tensor::empty(bias.shape, bias.dtype);  // contiguous whatever bias is
-  kernels::copy(pool, bias, row.view());
-  if (out.dtype == DType::f32)
-    multiply<float>(pool, x, w, out, {.bias = row.view().as<float>(), .then = then});
-  else multiply<double>(pool, x, w, out, {.bias = row.view().as<double>(), .then = then});
+  if (out.dtype == DType::f32) affine_of<float>(pool, x, w, bias, out, then);
+  else affine_of<double>(pool, x, w, bias, out, then);
 }
 
 }  // namespace vitrine

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <optional>
 
-#include "tensor/kernels/kernels.h"
+#include "tensor/simd/functions.h"
 #include "tensor/tensor.h"
 #include "tensor/thread_pool.h"
 

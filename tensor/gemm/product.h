@@ -11,9 +11,9 @@
 #include <new>
 #include <optional>
 
-#include "tensor/kernels/kernels.h"
-#include "tensor/simd/simd.h"
 #include "tensor/memory.h"
+#include "tensor/simd/functions.h"
+#include "tensor/simd/simd.h"
 #include "tensor/thread_pool.h"
 
 namespace vitrine {

@@ -232,16 +232,17 @@ void check_tables(const Tables& t, std::int64_t key_rows) {
   for (std::int64_t r = 0; r < t.sequence.numel(); ++r) {
     const std::int32_t s = sequence.data()[r];
     if (s >= 0 && s < sequences) continue;
-    throw GraphError(
-        fmt::format("the row table says that row {} belongs to sequence {}; there are sequences 0 to {}", r, s,
-                    sequences - 1));
+    throw GraphError(fmt::format(
+        "the row table says that row {} belongs to sequence {}; there are sequences 0 to {}", r, s,
+        sequences - 1));
   }
   for (std::int64_t i = 0; i < t.keys.numel(); ++i) {
     const std::int32_t row = keys.data()[i];
     if (row >= -1 && row < key_rows) continue;
-    throw GraphError(fmt::format(
-        "the row table says that position {} of sequence {} is in key row {}; there are rows 0 to {}, and -1 for none",
-        i % context, i / context, row, key_rows - 1));
+    throw GraphError(
+        fmt::format("the row table says that position {} of sequence {} is in key row {}; there "
+                    "are rows 0 to {}, and -1 for none",
+                    i % context, i / context, row, key_rows - 1));
   }
 }
 

@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "tensor/gemm/product.h"
-#include "tensor/kernels/kernels.h"
 #include "tensor/kernels/dense.h"
+#include "tensor/kernels/kernels.h"
 #include "tensor/simd/simd.h"
 #include "tensor/strided_reader.h"
 
@@ -190,17 +190,18 @@ void dense_as(ThreadPool& pool, const View& q, const View& k, const View& v, con
     const std::int64_t head = task % heads;
     const Block<T> queries(q, head, s.queries), keys(k, head, s.keys), values(v, head, s.keys);
     std::vector<T>& z = buffers.rows;
-    for_blocks(s, values.finite(s.keys.size()), [&](std::int64_t begin, std::int64_t rows, std::int64_t end) {
-      pattern_of(s, queries, keys, begin, rows, end, static_cast<T>(scale), buffers);
-      z.assign(static_cast<std::size_t>(rows * width), T(0));
-      product<T>(buffers, rows, width, end, {buffers.pattern.data(), end, 1}, values.from(0), false,
-                 z.data(), width);
-      for (std::int64_t i = 0; i < rows; ++i) {
-        std::copy_n(z.data() + i * width, width,
-                    head_row(out.as<T>(), heads, width,
-                             s.queries[static_cast<std::size_t>(begin + i)], head));
-      }
-    });
+    for_blocks(s, values.finite(s.keys.size()),
+               [&](std::int64_t begin, std::int64_t rows, std::int64_t end) {
+                 pattern_of(s, queries, keys, begin, rows, end, static_cast<T>(scale), buffers);
+                 z.assign(static_cast<std::size_t>(rows * width), T(0));
+                 product<T>(buffers, rows, width, end, {buffers.pattern.data(), end, 1},
+                            values.from(0), false, z.data(), width);
+                 for (std::int64_t i = 0; i < rows; ++i) {
+                   std::copy_n(z.data() + i * width, width,
+                               head_row(out.as<T>(), heads, width,
+                                        s.queries[static_cast<std::size_t>(begin + i)], head));
+                 }
+               });
   });
 }
 

@@ -70,8 +70,8 @@ void gather_as(ThreadPool& pool, std::span<const View> tables,
         std::fill_n(to, width, E{});
         continue;
       }
-      const auto t = static_cast<std::size_t>(
-          std::upper_bound(end.begin(), end.end(), row) - end.begin());
+      const auto t =
+          static_cast<std::size_t>(std::upper_bound(end.begin(), end.end(), row) - end.begin());
       const std::int64_t begin = t == 0 ? 0 : end[t - 1];
       const E* from = in[t].read((row - begin) * width, width, to);
       if (from != to) std::copy_n(from, width, to);

@@ -14,40 +14,18 @@
 // at run time.
 #pragma once
 
+#include <cstdint>
 #include <span>
 
-#include <cstdint>
-
+#include "tensor/simd/functions.h"
 #include "tensor/tensor.h"
 #include "tensor/thread_pool.h"
 
 namespace vitrine::kernels {
 
 // ---- elementwise ------------------------------------------------------------------------------
-enum class Unary {
-  neg,
-  abs,
-  sign,
-  square,
-  sqrt,
-  rsqrt,
-  reciprocal,
-  exp,
-  log,
-  sin,
-  cos,
-  tanh,
-  erf,
-  sigmoid,
-  relu,
-  gelu_tanh,        // x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): HuggingFace's gelu_new
-  gelu_erf,         // x/2 (1 + erf(x / sqrt 2))
-  gelu_tanh_slope,  // d gelu_tanh / dx
-  gelu_erf_slope,   // d gelu_erf / dx
-};
 void unary(ThreadPool& pool, Unary op, const View& x, const View& out);
 
-enum class Binary { add, sub, mul, div, maximum, minimum, pow };
 void binary(ThreadPool& pool, Binary op, const View& a, const View& b, const View& out);
 
 // out is boolean; a and b share a dtype among f32, f64, i32, i64 (and boolean for `equal`).

@@ -9,8 +9,8 @@
 
 #include "tensor/error.h"
 #include "tensor/gemm/gemm.h"
-#include "tensor/simd/simd.h"
 #include "tensor/gemm/matrix_views.h"
+#include "tensor/simd/simd.h"
 #include "tensor/tensor.h"
 
 namespace vitrine::kernels {

@@ -7,11 +7,11 @@
 
 #include "tensor/error.h"
 #include "tensor/gemm/gemm.h"
+#include "tensor/gemm/matrix_views.h"
 #include "tensor/kernels/dense.h"
 #include "tensor/kernels/place.h"
-#include "tensor/simd/simd.h"
-#include "tensor/gemm/matrix_views.h"
 #include "tensor/random.h"
+#include "tensor/simd/simd.h"
 #include "tensor/strided_reader.h"
 
 namespace vitrine::kernels {

@@ -11,8 +11,8 @@
 
 #include "tensor/gemm/gemm.h"
 #include "tensor/kernels/kernels.h"
-#include "tensor/simd/simd.h"
 #include "tensor/random.h"
+#include "tensor/simd/simd.h"
 
 namespace vitrine {
 namespace {

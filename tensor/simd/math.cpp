@@ -6,8 +6,8 @@
 #include "hwy/foreach_target.h"
 // After foreach_target.h.
 #include "hwy/highway.h"
-#include "tensor/simd/simd.h"
 #include "tensor/simd/math-inl.h"
+#include "tensor/simd/simd.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vitrine::simd {

@@ -8,8 +8,8 @@
 #include <cmath>
 
 #include "hwy/highway.h"
-#include "tensor/simd/simd.h"
 #include "tensor/simd/math-inl.h"
+#include "tensor/simd/simd.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace vitrine::simd {

@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-#include "tensor/kernels/kernels.h"
+#include "tensor/simd/functions.h"
 
 namespace vitrine::simd {
 

@@ -42,8 +42,8 @@ class Running {
   void wait_until_it_sleeps();  // until it waits for input
   void interrupt();             // Ctrl-C
   void send(int signal);
-  void kill();                  // kill -9
-  Outcome finish();             // waits for its end; stderr is not caught
+  void kill();       // kill -9
+  Outcome finish();  // waits for its end; stderr is not caught
 
  private:
   pid_t pid_ = -1;

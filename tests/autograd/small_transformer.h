@@ -4,8 +4,8 @@
 
 #include <string>
 
-#include "autograd/ops/ops.h"
 #include "autograd/compile/plan.h"
+#include "autograd/ops/ops.h"
 
 namespace vitrine::test {
 

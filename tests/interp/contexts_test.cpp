@@ -9,8 +9,8 @@
 #include <atomic>
 #include <random>
 
-#include "nn/text/context_windows.h"
 #include "nn/model/sites.h"
+#include "nn/text/context_windows.h"
 #include "tensor/files/file.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"

@@ -10,14 +10,38 @@ namespace vitrine::test {
 namespace {
 
 // What stands in a number's place.
-constexpr std::array kNumbers = {
-    "0",          "-1",         "1",    "2",     "3",         "255",  "65536", "2147483647", "2147483648",
-    "4294967296", "1073741824", "-0.0", "1e308", "1e999",     "1e-9", "NaN",   "Infinity",   "-Infinity",
-    "null",       "\"x\"",      "[]",   "{}",    "[1, 2, 3]", "true", "0.5",   "1e18",       "9223372036854775807",
-    "18446744073709551616"};
+constexpr std::array kNumbers = {"0",
+                                 "-1",
+                                 "1",
+                                 "2",
+                                 "3",
+                                 "255",
+                                 "65536",
+                                 "2147483647",
+                                 "2147483648",
+                                 "4294967296",
+                                 "1073741824",
+                                 "-0.0",
+                                 "1e308",
+                                 "1e999",
+                                 "1e-9",
+                                 "NaN",
+                                 "Infinity",
+                                 "-Infinity",
+                                 "null",
+                                 "\"x\"",
+                                 "[]",
+                                 "{}",
+                                 "[1, 2, 3]",
+                                 "true",
+                                 "0.5",
+                                 "1e18",
+                                 "9223372036854775807",
+                                 "18446744073709551616"};
 
 bool of_number(char c) {
-  return std::isdigit(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '.' || c == '+' || c == 'e';
+  return std::isdigit(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '.' || c == '+' ||
+         c == 'e';
 }
 
 struct Range {
@@ -47,9 +71,15 @@ std::vector<Range> pieces(const std::string& text) {
 std::string Mutator::operator()(std::string file, Format format) {
   for (std::size_t n = 1 + below(4); n > 0; --n) {
     switch (format) {
-      case Format::bytes: change_bytes(file); break;
-      case Format::text: below(4) == 0 ? change_bytes(file) : change_text(file); break;
-      case Format::safetensors: below(4) == 0 ? change_bytes(file) : change_safetensors(file); break;
+      case Format::bytes:
+        change_bytes(file);
+        break;
+      case Format::text:
+        below(4) == 0 ? change_bytes(file) : change_text(file);
+        break;
+      case Format::safetensors:
+        below(4) == 0 ? change_bytes(file) : change_safetensors(file);
+        break;
     }
   }
   return file;
@@ -57,15 +87,31 @@ std::string Mutator::operator()(std::string file, Format format) {
 
 void Mutator::change_bytes(std::string& file) {
   if (file.empty()) return;
-  const std::size_t at = below(file.size()), length = 1 + below(std::min<std::size_t>(64, file.size() - at));
+  const std::size_t at = below(file.size()),
+                    length = 1 + below(std::min<std::size_t>(64, file.size() - at));
   switch (below(7)) {
-    case 0: file[at] = static_cast<char>(file[at] ^ (1 << below(8))); break;
-    case 1: file[at] = static_cast<char>(below(256)); break;
-    case 2: file.resize(at); break;
-    case 3: file.erase(at, length); break;
-    case 4: file.insert(below(file.size()), file.substr(at, length)); break;
-    case 5: std::fill_n(file.begin() + static_cast<std::ptrdiff_t>(at), length, "\0\xff\x7f\x80"[below(4)]); break;
-    default: file.append(file.substr(at, length)); break;
+    case 0:
+      file[at] = static_cast<char>(file[at] ^ (1 << below(8)));
+      break;
+    case 1:
+      file[at] = static_cast<char>(below(256));
+      break;
+    case 2:
+      file.resize(at);
+      break;
+    case 3:
+      file.erase(at, length);
+      break;
+    case 4:
+      file.insert(below(file.size()), file.substr(at, length));
+      break;
+    case 5:
+      std::fill_n(file.begin() + static_cast<std::ptrdiff_t>(at), length,
+                  "\0\xff\x7f\x80"[below(4)]);
+      break;
+    default:
+      file.append(file.substr(at, length));
+      break;
   }
 }
 
@@ -76,10 +122,15 @@ void Mutator::change_text(std::string& text) {
   const std::string other = text.substr(b.begin, b.end - b.begin);
   switch (below(4)) {
     case 0:
-    case 1: text.replace(a.begin, a.end - a.begin, kNumbers[below(kNumbers.size())]); break;
-    case 2: text.replace(a.begin, a.end - a.begin, other); break;
+    case 1:
+      text.replace(a.begin, a.end - a.begin, kNumbers[below(kNumbers.size())]);
+      break;
+    case 2:
+      text.replace(a.begin, a.end - a.begin, other);
+      break;
     default: {  // brackets, commas, and what lies between two pieces
-      const std::size_t begin = std::min(a.begin, b.begin), end = std::min(std::max(a.end, b.end), begin + 200);
+      const std::size_t begin = std::min(a.begin, b.begin),
+                        end = std::min(std::max(a.end, b.end), begin + 200);
       if (below(2) == 0) text.erase(begin, end - begin);
       else text.insert(begin, text.substr(begin, end - begin) + ", ");
     }

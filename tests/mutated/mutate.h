@@ -9,8 +9,8 @@
 namespace vitrine::test {
 
 enum class Format {
-  bytes,        // anything
-  text,         // JSON and the like: also numbers, words and brackets are changed
+  bytes,  // anything
+  text,   // JSON and the like: also numbers, words and brackets are changed
   safetensors,  // the header is text whose stated length may be kept right, so that what is behind it is read
 };
 

@@ -18,12 +18,11 @@
 #include "interp/contexts_checkpoint.h"
 #include "nn/model/checkpoint.h"
 #include "nn/model/config.h"
-#include "nn/text/documents.h"
 #include "nn/model/model.h"
+#include "nn/text/documents.h"
 #include "nn/tokenizer/save_tokenizer.h"
 #include "nn/tokenizer/tokenizer.h"
 #include "nn/training/trainer.h"
-#include "tensor/files/utf8.h"
 #include "sae/folder.h"
 #include "sae/other_libraries.h"
 #include "sae/trainer.h"
@@ -31,6 +30,7 @@
 #include "tensor/files/file.h"
 #include "tensor/files/npy.h"
 #include "tensor/files/safetensors.h"
+#include "tensor/files/utf8.h"
 #include "tests/mutated/mutate.h"
 #include "tests/nn/training/small_training.h"
 #include "tests/sae/small_sae.h"
@@ -55,9 +55,9 @@ void write_bytes(const fs::path& file, const std::string& bytes) {
 struct Reader {
   std::string name;
   Format format;
-  std::string file;                                // in the folder, the one that is changed
-  std::function<void(const fs::path&)> make;       // writes the good files into an empty folder
-  std::function<void(const fs::path&)> read;       // throws an Error, or checks what it has read
+  std::string file;                           // in the folder, the one that is changed
+  std::function<void(const fs::path&)> make;  // writes the good files into an empty folder
+  std::function<void(const fs::path&)> read;  // throws an Error, or checks what it has read
 };
 void PrintTo(const Reader& reader, std::ostream* out) { *out << reader.name; }
 
@@ -83,11 +83,13 @@ nn::TrainingSettings small_settings(const fs::path& text, const nn::Tokenizer& t
 void make_training_run(const fs::path& folder) {
   const TemporaryFolder texts;
   std::string text;
-  for (int i = 0; i < 40; ++i) text += "the cat sat on the mat, the rat sat on the cat; that is that. ";
+  for (int i = 0; i < 40; ++i)
+    text += "the cat sat on the mat, the rat sat on the cat; that is that. ";
   write_bytes(texts / "text.txt", text);
   ThreadPool pool(1);
   const nn::Tokenizer tokenizer = nn::small_tokenizer();
-  nn::Trainer t = nn::Trainer::begin(small_settings(texts / "text.txt", tokenizer), tokenizer, folder, pool);
+  nn::Trainer t =
+      nn::Trainer::begin(small_settings(texts / "text.txt", tokenizer), tokenizer, folder, pool);
   t.step(pool);
   t.save();
 }
@@ -182,8 +184,9 @@ std::vector<Reader> readers() {
                    for (const std::string& name : file.names())
                      map += (map.empty() ? "\"" : ", \"") + name + "\": \"part.safetensors\"";
                    fs::rename(folder / "model.safetensors", folder / "part.safetensors");
-                   write_bytes(folder / "model.safetensors.index.json",
-                               "{\"metadata\": {\"total_size\": 1}, \"weight_map\": {" + map + "}}");
+                   write_bytes(
+                       folder / "model.safetensors.index.json",
+                       "{\"metadata\": {\"total_size\": 1}, \"weight_map\": {" + map + "}}");
                  },
                  read_model});
   all.push_back({"Safetensors", Format::safetensors, "x.safetensors",
@@ -200,19 +203,25 @@ std::vector<Reader> readers() {
                    for (const std::string& name : file.names()) every_element(file.at(name));
                  }});
   all.push_back({"Npy", Format::bytes, "x.npy",
-                 [](const fs::path& folder) { save_npy(folder / "x.npy", draw("npy", {3, 5})); },
+                 [](const fs::path& folder) {
+                   save_npy(folder / "x.npy", draw("npy", {3, 5}));
+                 },
                  [](const fs::path& folder) { every_element(load_npy(folder / "x.npy")); }});
   all.push_back({"TokenizerJson", Format::text, "tokenizer.json", small_tokenizer, read_tokenizer});
-  all.push_back({"TokenizerBytes", Format::bytes, "tokenizer.json", small_tokenizer, read_tokenizer});
+  all.push_back(
+      {"TokenizerBytes", Format::bytes, "tokenizer.json", small_tokenizer, read_tokenizer});
   all.push_back({"VocabJson", Format::text, "vocab.json", slow_tokenizer, read_tokenizer});
   all.push_back({"MergesTxt", Format::text, "merges.txt", slow_tokenizer, read_tokenizer});
   all.push_back({"AddedTokens", Format::text, "added_tokens.json", slow_tokenizer, read_tokenizer});
-  all.push_back({"TokenizerConfig", Format::text, "tokenizer_config.json", named_tokenizer, read_tokenizer});
-  all.push_back({"SpecialTokensMap", Format::text, "special_tokens_map.json", mapped_tokenizer, read_tokenizer});
+  all.push_back(
+      {"TokenizerConfig", Format::text, "tokenizer_config.json", named_tokenizer, read_tokenizer});
+  all.push_back({"SpecialTokensMap", Format::text, "special_tokens_map.json", mapped_tokenizer,
+                 read_tokenizer});
   for (const char* kind : {"standard", "gated", "topk", "jumprelu", "batchtopk"}) {
     const auto make = [=](const fs::path& folder) { copy(data() / "sae" / kind, folder, sae); };
     all.push_back({std::string("SaeConfig_") + kind, Format::text, "cfg.json", make, read_sae});
-    all.push_back({std::string("SaeWeights_") + kind, Format::safetensors, "sae_weights.safetensors", make, read_sae});
+    all.push_back({std::string("SaeWeights_") + kind, Format::safetensors,
+                   "sae_weights.safetensors", make, read_sae});
   }
   // SAEs of other libraries, and what stands beside them.
   const auto read_import = [](const fs::path& folder) {
@@ -246,28 +255,33 @@ std::vector<Reader> readers() {
   all.push_back({"DictionaryConfig", Format::text, "config.json", of_dictionaries, read_import});
   all.push_back(
       {"DictionaryWeights", Format::safetensors, "ae.safetensors", of_dictionaries, read_import});
-  all.push_back({"Interventions", Format::text, "edits.json",
-                 [](const fs::path& folder) {
-                   const Interventions what = {
-                       replace(Site{"blocks.2.hook_resid_post"}, Tensor::full({4}, DType::f32, 0.25), {.pos = {2}})};
-                   write_bytes(folder / "edits.json", to_json(what));
-                 },
-                 [](const fs::path& folder) {
-                   const Interventions what = interventions_from_json(read_bytes(folder / "edits.json"));
-                   ASSERT_EQ(to_json(interventions_from_json(to_json(what))), to_json(what));
-                 }});
+  all.push_back(
+      {"Interventions", Format::text, "edits.json",
+       [](const fs::path& folder) {
+         const Interventions what = {replace(Site{"blocks.2.hook_resid_post"},
+                                             Tensor::full({4}, DType::f32, 0.25), {.pos = {2}})};
+         write_bytes(folder / "edits.json", to_json(what));
+       },
+       [](const fs::path& folder) {
+         const Interventions what = interventions_from_json(read_bytes(folder / "edits.json"));
+         ASSERT_EQ(to_json(interventions_from_json(to_json(what))), to_json(what));
+       }});
   all.push_back({"Jsonl", Format::text, "texts.jsonl",
                  [](const fs::path& folder) {
                    write_bytes(folder / "texts.jsonl",
-                               "{\"text\": \"The cat\\u00e9 sat\"}\n{\"tokens\": [1, 2, 3], \"more\": {\"a\": [null]}}\n");
+                               "{\"text\": \"The cat\\u00e9 sat\"}\n{\"tokens\": [1, 2, 3], "
+                               "\"more\": {\"a\": [null]}}\n");
                  },
                  [](const fs::path& folder) {
-                   nn::for_each_document(folder / "texts.jsonl", nn::Split::whole_file, [](const nn::Document& d) {
-                     for (const int id : d.tokens) ASSERT_GE(id, 0);
-                   });
+                   nn::for_each_document(folder / "texts.jsonl", nn::Split::whole_file,
+                                         [](const nn::Document& d) {
+                                           for (const int id : d.tokens) ASSERT_GE(id, 0);
+                                         });
                  }});
-  all.push_back({"TrainingState", Format::safetensors, "training.safetensors", make_training_run, resume_training});
-  all.push_back({"SaeTrainingState", Format::safetensors, "training.safetensors", make_sae_run, resume_sae});
+  all.push_back({"TrainingState", Format::safetensors, "training.safetensors", make_training_run,
+                 resume_training});
+  all.push_back(
+      {"SaeTrainingState", Format::safetensors, "training.safetensors", make_sae_run, resume_sae});
   return all;
 }
 
@@ -301,7 +315,8 @@ TEST_P(MutatedFiles, AreRefusedOrKeepTheirPromises) {
   reader.read(good.path());
   if (HasFatalFailure()) return;
   const std::string original = read_bytes(good / reader.file);
-  fs::copy(good.path(), folder.path(), fs::copy_options::recursive | fs::copy_options::overwrite_existing);
+  fs::copy(good.path(), folder.path(),
+           fs::copy_options::recursive | fs::copy_options::overwrite_existing);
   limit_memory();
   int refused = 0;
   for (int i = 0; i < files_each(); ++i) {
@@ -319,13 +334,15 @@ TEST_P(MutatedFiles, AreRefusedOrKeepTheirPromises) {
       EXPECT_EQ(nn::replace_invalid_utf8(text), text) << "change " << i;
       EXPECT_LT(text.size(), 4000u) << "change " << i;
     } catch (const std::exception& error) {
-      ADD_FAILURE() << reader.name << ", change " << i << ": not an Error of the library: " << error.what();
+      ADD_FAILURE() << reader.name << ", change " << i
+                    << ": not an Error of the library: " << error.what();
     }
     ::alarm(0);
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begun;
     EXPECT_LT(took.count(), 10) << "change " << i;
     if (HasFailure()) {
-      const fs::path kept = fs::temp_directory_path() / ("vitrine-mutated-" + reader.name + "-" + std::to_string(i));
+      const fs::path kept =
+          fs::temp_directory_path() / ("vitrine-mutated-" + reader.name + "-" + std::to_string(i));
       write_bytes(kept, changed);
       FAIL() << "the file is kept as " << kept;
     }

@@ -14,9 +14,9 @@
 
 #include "nn/tokenizer/save_tokenizer.h"
 #include "nn/tokenizer/train_tokenizer.h"
-#include "tensor/files/utf8.h"
 #include "tensor/files/file.h"
 #include "tensor/files/safetensors.h"
+#include "tensor/files/utf8.h"
 #include "tests/apps/program.h"
 #include "tests/mutated/mutate.h"
 #include "tests/nn/training/small_training.h"
@@ -57,13 +57,15 @@ void slow_tokenizer(const fs::path& folder) {
 void sae(const fs::path& folder) {
   for (const char* name : {"cfg.json", "sae_weights.safetensors"})
     fs::copy_file(data() / "sae" / "topk" / name, folder / name);
-  const std::int64_t width = SafeTensors::open(folder / "sae_weights.safetensors").at("W_enc").dim(0);
+  const std::int64_t width =
+      SafeTensors::open(folder / "sae_weights.safetensors").at("W_enc").dim(0);
   save_safetensors(folder / "x.safetensors", {{"x", Tensor::full({6, width}, DType::f32, 0.5)}});
 }
 void pairs(const fs::path& folder) {
-  write_text(folder / "pairs.jsonl",
-             R"({"clean_tokens": [1, 2, 3], "corrupt_tokens": [4, 2, 3], "answer_token": 5, "wrong_token": 6})"
-             "\n");
+  write_text(
+      folder / "pairs.jsonl",
+      R"({"clean_tokens": [1, 2, 3], "corrupt_tokens": [4, 2, 3], "answer_token": 5, "wrong_token": 6})"
+      "\n");
 }
 void documents(const fs::path& folder) {
   write_text(folder / "ids.jsonl", "{\"tokens\": [1, 2, 3, 4]}\n{\"tokens\": [5, 6, 7]}\n");
@@ -75,11 +77,31 @@ void texts(const fs::path& folder) {
 void training_run(const fs::path& folder) {
   tokenizer(folder);
   std::string text;
-  for (int i = 0; i < 40; ++i) text += "the cat sat on the mat, the rat sat on the cat; that is it. ";
+  for (int i = 0; i < 40; ++i)
+    text += "the cat sat on the mat, the rat sat on the cat; that is it. ";
   write_text(folder / "text.txt", text);
-  run({"train", "--layers", "1", "--heads", "1", "--width", "8", "--context", "8", "--data",
-       folder / "text.txt", "--tokenizer", folder, "--out", folder / "run", "--steps", "4",
-       "--batch-tokens", "16", "--stop-after", "1", "--quiet"});
+  run({"train",
+       "--layers",
+       "1",
+       "--heads",
+       "1",
+       "--width",
+       "8",
+       "--context",
+       "8",
+       "--data",
+       folder / "text.txt",
+       "--tokenizer",
+       folder,
+       "--out",
+       folder / "run",
+       "--steps",
+       "4",
+       "--batch-tokens",
+       "16",
+       "--stop-after",
+       "1",
+       "--quiet"});
 }
 void sae_run(const fs::path& folder) {
   std::string lines;
@@ -90,9 +112,18 @@ void sae_run(const fs::path& folder) {
     lines += "]}\n";
   }
   write_text(folder / "text.jsonl", lines);
-  run({"sae", "train", "--model", tiny_model(), "--site", "blocks.1.hook_mlp_out", "--data",
-       folder / "text.jsonl", "--features", "16", "--k", "2", "--batch", "64", "--buffer", "128",
-       "--vectors", "512", "--stop-after", "1", "--quiet", "--out", folder / "run"});
+  run({"sae",          "train",
+       "--model",      tiny_model(),
+       "--site",       "blocks.1.hook_mlp_out",
+       "--data",       folder / "text.jsonl",
+       "--features",   "16",
+       "--k",          "2",
+       "--batch",      "64",
+       "--buffer",     "128",
+       "--vectors",    "512",
+       "--stop-after", "1",
+       "--quiet",      "--out",
+       folder / "run"});
 }
 
 std::vector<Verb> verbs() {
@@ -108,9 +139,12 @@ std::vector<Verb> verbs() {
     return Words{"tokenize", "--model", f, "--prompt", "the cat's  mat", "--format", "json"};
   };
   const auto encode = [](const std::string& f) {
-    return Words{"sae",      "encode", "--sae",          f,       "--activations",
-                 f + "/x.safetensors", "--tensor", "x", "--out", f + "/codes.safetensors",
-                 "--format", "json"};
+    return Words{"sae",           "encode",
+                 "--sae",         f,
+                 "--activations", f + "/x.safetensors",
+                 "--tensor",      "x",
+                 "--out",         f + "/codes.safetensors",
+                 "--format",      "json"};
   };
   all.push_back({"PredictConfig", Format::text, "config.json", model, predict});
   all.push_back({"PredictWeights", Format::safetensors, "model.safetensors", model, predict});
@@ -128,7 +162,7 @@ std::vector<Verb> verbs() {
   all.push_back({"EncodeWeights", Format::safetensors, "sae_weights.safetensors", sae, encode});
   all.push_back({"EncodeActivations", Format::safetensors, "x.safetensors", sae, encode});
   all.push_back({"PatchPairs", Format::text, "pairs.jsonl", pairs, [=](const std::string& f) {
-                   return Words{"patch",  "--model", tiny, "--pairs", f + "/pairs.jsonl",
+                   return Words{"patch",  "--model",   tiny,       "--pairs", f + "/pairs.jsonl",
                                 "--site", "resid_pre", "--format", "json"};
                  }});
   all.push_back({"EvaluateIds", Format::text, "ids.jsonl", documents, [=](const std::string& f) {
@@ -207,8 +241,8 @@ TEST_P(MutatedProgram, SaysWhatIsWrongOrGivesAResult) {
     expect_sound(o);
     EXPECT_LT(took.count(), 10);
     if (HasFailure()) {
-      const fs::path kept = fs::temp_directory_path() /
-                            ("vitrine-mutated-" + verb.name + "-" + std::to_string(i));
+      const fs::path kept =
+          fs::temp_directory_path() / ("vitrine-mutated-" + verb.name + "-" + std::to_string(i));
       write_text(kept, changed);
       FAIL() << "the file is kept as " << kept << "\n" << o.err;
     }

@@ -6,8 +6,9 @@
 #include <cmath>
 #include <fstream>
 
-#include "autograd/transform/intervention.h"
 #include "autograd/sweep/sweep.h"
+#include "autograd/transform/gradient.h"
+#include "autograd/transform/intervention.h"
 #include "nn/model/metrics.h"
 #include "sae/feature_contexts.h"
 #include "tensor/error.h"

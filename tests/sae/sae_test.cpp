@@ -7,9 +7,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "autograd/ops/ops.h"
 #include "autograd/transform/gradient.h"
 #include "autograd/transform/intervention.h"
-#include "autograd/ops/ops.h"
 #include "tensor/error.h"
 #include "tensor/random.h"
 #include "tests/sae/small_sae.h"

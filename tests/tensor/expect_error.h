@@ -29,6 +29,6 @@ std::string message_of(F f) {
 }  // namespace vitrine::test
 
 // STATEMENT throws a TYPE whose message contains TEXT.
-#define EXPECT_ERROR(TYPE, TEXT, STATEMENT)                                                \
+#define EXPECT_ERROR(TYPE, TEXT, STATEMENT)                                             \
   EXPECT_THAT(::vitrine::test::message_of<TYPE>([&] { static_cast<void>(STATEMENT); }), \
               ::testing::HasSubstr(TEXT))

@@ -4,8 +4,8 @@
 #include <signal.h>
 
 #include <chrono>
-#include <fstream>
 #include <cstring>
+#include <fstream>
 #include <functional>
 #include <iterator>
 #include <set>
@@ -274,7 +274,8 @@ TEST_F(SaeVerbs, ADamagedStateIsRefused) {
   std::uint64_t size = 0;
   std::memcpy(&size, original.data(), sizeof size);
   const auto header = nlohmann::json::parse(original.substr(8, size));
-  const auto refused = [&](const std::string& key, const std::function<void(nlohmann::json&)>& change) {
+  const auto refused = [&](const std::string& key,
+                           const std::function<void(nlohmann::json&)>& change) {
     nlohmann::json changed = header;
     nlohmann::json value = nlohmann::json::parse(changed["__metadata__"][key].get<std::string>());
     change(value);
@@ -291,14 +292,17 @@ TEST_F(SaeVerbs, ADamagedStateIsRefused) {
   };
   for (const std::int64_t row : {std::int64_t{-5}, std::int64_t{1} << 62, std::int64_t{1000000}})
     refused("progress", [&](nlohmann::json& p) { p["place"][4] = row; });
-  for (const int place : {0, 1, 2, 3}) refused("progress", [&](nlohmann::json& p) { p["place"][static_cast<std::size_t>(place)] = -1; });
+  for (const int place : {0, 1, 2, 3})
+    refused("progress",
+            [&](nlohmann::json& p) { p["place"][static_cast<std::size_t>(place)] = -1; });
   refused("progress", [&](nlohmann::json& p) { p["place"][1] = 1000000; });
   refused("progress", [&](nlohmann::json& p) { p["place"][2] = 1000000; });
   refused("progress", [&](nlohmann::json& p) { p["place"] = nullptr; });
   refused("progress", [&](nlohmann::json& p) { p["seconds"] = "x"; });
   refused("settings", [&](nlohmann::json& s) { s["buffer"]["rows"] = 1; });
   refused("settings", [&](nlohmann::json& s) { s["jobs"][0]["name"] = "../elsewhere"; });
-  refused("settings", [&](nlohmann::json& s) { s["jobs"][0]["name"] = (folder_ / "elsewhere").string(); });
+  refused("settings",
+          [&](nlohmann::json& s) { s["jobs"][0]["name"] = (folder_ / "elsewhere").string(); });
   for (const int n : {-1, 99})
     refused("settings", [&](nlohmann::json& s) { s["jobs"][0]["rules"]["normalise"] = n; });
   const auto notes = nlohmann::json::parse(

@@ -260,10 +260,10 @@ TEST(Steer, MistakesAreExplained) {
   expect_error(tiny({"--plus", "good", "--minus-tokens", "3"}), 3,
                "give ids: --plus-tokens and --minus-tokens, or --toward-token");
   expect_error(tiny({"--toward-token", "97"}), 3, "there is no token 97");
-  expect_error(Words{"steer", "--model", tiny_model().string(), "--tokens", "1", "--max-tokens",
-                     "60"} +
-                   kByIds,
-               3, "this model's context is 32");
+  expect_error(
+      Words{"steer", "--model", tiny_model().string(), "--tokens", "1", "--max-tokens", "60"} +
+          kByIds,
+      3, "this model's context is 32");
 }
 
 }  // namespace

@@ -468,7 +468,8 @@ TEST_F(Train, StderrThatIsGoneEndsNothing) {
   EXPECT_EQ(shell(again + " 2>&-").exit, 0);
   std::string log = read_text(folder_ / "run2" / "log.jsonl");
   for (std::size_t at = 0; at < log.size(); at = log.find('\n', at) + 1)
-    EXPECT_FALSE(json::parse(log.substr(at, log.find('\n', at) - at), nullptr, false).is_discarded());
+    EXPECT_FALSE(
+        json::parse(log.substr(at, log.find('\n', at) - at), nullptr, false).is_discarded());
   EXPECT_EQ(shell("vitrine predict --prompt a >&-").exit, 1);
 }
 
@@ -540,10 +541,13 @@ TEST(Evaluate, EveryGaugeGivesTheSameLoss) {
   test::TemporaryFolder folder;
   write_text(folder / "text.txt", words(300));
   const auto loss = [&](const std::string& gauge) {
-    return vitrine({"evaluate", folder / "text.txt", "--format", "json", "--gauge", gauge}).json()["loss"].get<double>();
+    return vitrine({"evaluate", folder / "text.txt", "--format", "json", "--gauge", gauge})
+        .json()["loss"]
+        .get<double>();
   };
   const double raw = loss("raw");
-  for (const char* gauge : {"processed", "fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases"})
+  for (const char* gauge :
+       {"processed", "fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases"})
     EXPECT_NEAR(loss(gauge), raw, 1e-5 * raw) << gauge;
 }
 

@@ -3,8 +3,9 @@
 
 #include <functional>
 
-#include "autograd/ops/ops.h"
 #include "autograd/compile/plan.h"
+#include "autograd/ops/ops.h"
+#include "autograd/transform/gradient.h"
 #include "tensor/random.h"
 
 namespace vitrine {

@@ -8,8 +8,9 @@
 #include <thread>
 
 #include "autograd/compile/arena.h"
-#include "autograd/ops/ops.h"
 #include "autograd/compile/plan_cache.h"
+#include "autograd/ops/ops.h"
+#include "autograd/transform/gradient.h"
 #include "tensor/random.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"
@@ -378,7 +379,8 @@ TEST(Plan, UpdatesReadTheOldValuesOfEachOther) {
       return vectors(p);
     };
     EXPECT_EQ(run({{"a", "same"}, {w_name, "more"}}), std::pair(V({1, 2, 3, 4}), V({2, 3, 4, 5})));
-    EXPECT_EQ(run({{"a", "turned"}, {w_name, "a.turned"}}), std::pair(V({1, 3, 2, 4}), V({5, 7, 6, 8})));
+    EXPECT_EQ(run({{"a", "turned"}, {w_name, "a.turned"}}),
+              std::pair(V({1, 3, 2, 4}), V({5, 7, 6, 8})));
     EXPECT_EQ(run({{w_name, "turned"}}), std::pair(V({5, 6, 7, 8}), V({1, 3, 2, 4})));
     EXPECT_EQ(run({{"a", "more"}, {w_name, "more"}}), std::pair(V({2, 3, 4, 5}), V({2, 3, 4, 5})));
   }
@@ -430,8 +432,10 @@ TEST(Plan, ARunThatUpdatesIsNotCancelledInTheMiddle) {
   const Value w = b.parameter("w", f32({4})), v = b.parameter("v", f32({4}));
   b.output("w.next", w + 1.0);
   b.output("v.next", exp(v) + 1.0);
-  const Plan plan = compile(std::move(b).finish(), fetch(value("v.next")), {{"w", "w.next"}, {"v", "v.next"}});
-  const Parameters p = {{"w", Tensor::zeros({4}, DType::f32)}, {"v", Tensor::zeros({4}, DType::f32)}};
+  const Plan plan =
+      compile(std::move(b).finish(), fetch(value("v.next")), {{"w", "w.next"}, {"v", "v.next"}});
+  const Parameters p = {{"w", Tensor::zeros({4}, DType::f32)},
+                        {"v", Tensor::zeros({4}, DType::f32)}};
   std::atomic<bool> cancel = false;
   plan.run({}, p, {.cancel = &cancel, .progress = [&](int, int) { cancel = true; }});
   EXPECT_EQ(p.at("w").to_vector<float>(), std::vector<float>(4, 1));
@@ -448,7 +452,8 @@ TEST(Plan, SlicesOfOneTensorAreDifferentConstants) {
     return std::move(b).finish();
   };
   const Graph g = graph(t.slice(0, 0, 2), t.slice(0, 2, 4));
-  EXPECT_EQ(compile(g, fetch(value("y"))).run({}, {})["y"].to_vector<float>(), (std::vector<float>{4, 6}));
+  EXPECT_EQ(compile(g, fetch(value("y"))).run({}, {})["y"].to_vector<float>(),
+            (std::vector<float>{4, 6}));
   PlanCache plans;
   plans.get(g, fetch(value("y")));
   const Graph other = graph(t.slice(0, 2, 4), t.slice(0, 2, 4));
@@ -462,7 +467,8 @@ TEST(Plan, CachedPlansKeepTheirRowTable) {
   const auto graph = [&](bool with_table) {
     Builder b;
     const Value x = b.input("x", f32({4, 1}));
-    const Value sequence = b.input("sequence", {DType::i32, {4}}), position = b.input("position", {DType::i32, {4}}),
+    const Value sequence = b.input("sequence", {DType::i32, {4}}),
+                position = b.input("position", {DType::i32, {4}}),
                 keys = b.input("keys", {DType::i32, {2, 2}});
     if (with_table) b.rows(sequence, position, keys);
     b.output("y", b.site("y", x * 2.0, {Axis::row, Axis::feature}));

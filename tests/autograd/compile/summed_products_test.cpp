@@ -3,8 +3,8 @@
 
 #include <functional>
 
-#include "autograd/ops/ops.h"
 #include "autograd/compile/plan.h"
+#include "autograd/ops/ops.h"
 #include "tensor/random.h"
 
 namespace vitrine {

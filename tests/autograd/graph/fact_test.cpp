@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "autograd/ops/op_table.h"
+#include "autograd/transform/gradient.h"
 #include "tensor/error.h"
 #include "tests/autograd/graph/reach_check.h"
 #include "tests/autograd/ops/samples.h"

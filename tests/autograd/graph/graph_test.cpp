@@ -1,9 +1,9 @@
 #include "autograd/graph/graph.h"
 
-#include "autograd/ops/op_table.h"
-#include "autograd/ops/ops.h"
 #include "autograd/compile/optimise.h"
 #include "autograd/compile/plan.h"
+#include "autograd/ops/op_table.h"
+#include "autograd/ops/ops.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"
 

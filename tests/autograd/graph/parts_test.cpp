@@ -7,8 +7,8 @@
 #include <cstring>
 #include <set>
 
-#include "autograd/sweep/cones.h"
 #include "autograd/ops/op_table.h"
+#include "autograd/sweep/cones.h"
 #include "tensor/error.h"
 #include "tests/autograd/graph/reach_check.h"
 #include "tests/autograd/ops/samples.h"

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "autograd/ops/op_table.h"
+#include "autograd/transform/gradient.h"
 #include "tests/autograd/ops/samples.h"
 
 namespace vitrine::test {

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "autograd/ops/ops.h"
 #include "autograd/compile/plan.h"
+#include "autograd/ops/ops.h"
 
 namespace vitrine::test {
 

@@ -270,10 +270,10 @@ std::vector<WrongCall> wrong_calls() {
                  [](Builder& b) {
                    write_rows(f64(b, {4, 2}), f64(b, {3, 2}), i32(b, {2}));
                  }));
-  add_call(wrong("sparse_linear", {"f64[2, 3]", "f64[4, 5]", "x must be [samples, d]"},
-                 [](Builder& b) {
-                   sparse_linear(f64(b, {2, 3}), f64(b, {4, 5}), i32(b, {2, 1}));
-                 }));
+  add_call(
+      wrong("sparse_linear", {"f64[2, 3]", "f64[4, 5]", "x must be [samples, d]"}, [](Builder& b) {
+        sparse_linear(f64(b, {2, 3}), f64(b, {4, 5}), i32(b, {2, 1}));
+      }));
   add_call(wrong("sparse_mix", {"f64[2, 3]", "i32[2, 1]", "one value for each place of the index"},
                  [](Builder& b) {
                    sparse_mix(f64(b, {2, 3}), f64(b, {4, 5}), i32(b, {2, 1}));
@@ -287,12 +287,12 @@ std::vector<WrongCall> wrong_calls() {
                    const Value dead = b.input("dead", {DType::boolean, {3}});
                    active_features(f64(b, {2, 3}), {f64(b, {4}), f64(b, {3}), dead}, {});
                  }));
-  add_call(wrong("linear_active", {"f64[2, 3]", "dead must be bool[5], not bool[4]"},
-                 [](Builder& b) {
-                   const Value dead = b.input("dead", {DType::boolean, {4}});
-                   linear_active(f64(b, {2, 3}), f64(b, {5, 3}), f64(b, {5}),
-                                 {f64(b, {5}), f64(b, {5}), dead}, {});
-                 }));
+  add_call(
+      wrong("linear_active", {"f64[2, 3]", "dead must be bool[5], not bool[4]"}, [](Builder& b) {
+        const Value dead = b.input("dead", {DType::boolean, {4}});
+        linear_active(f64(b, {2, 3}), f64(b, {5, 3}), f64(b, {5}), {f64(b, {5}), f64(b, {5}), dead},
+                      {});
+      }));
   add_call(wrong("top_mask", {"i32[2]", "x must be f32 or f64"},
                  [](Builder& b) { top_mask(i32(b, {2}), 1); }));
   const auto i64_pair = [](Builder& b) { return b.input("key", {DType::i64, {2}}); };

@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "autograd/compile/plan.h"
 #include "autograd/ops/op_table.h"
 #include "autograd/ops/ops.h"
-#include "autograd/compile/plan.h"
 #include "tensor/random.h"
 
 namespace vitrine {

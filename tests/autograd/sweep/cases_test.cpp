@@ -2,8 +2,9 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
-#include "autograd/transform/linearise.h"
 #include "autograd/ops/ops.h"
+#include "autograd/transform/gradient.h"
+#include "autograd/transform/linearise.h"
 #include "autograd/transform/rewrite.h"
 #include "tensor/error.h"
 #include "tests/autograd/ops/samples.h"
@@ -230,15 +231,16 @@ TEST(SweepCases, ADirectionMustHaveAnAxisHereToo) {
   EXPECT_ERROR(ShapeError, "the value must have the site's feature axis",
                sweep(m.graph, m.feeds, m.parameters, worlds, m.outputs));
   // One number may be added to everything.
-  expect_equal_with_all_options(
-      m, {{}, {add(Site{"mlp_out"}, Tensor::full({}, DType::f64, 1), 0.5)}});
+  expect_equal_with_all_options(m,
+                                {{}, {add(Site{"mlp_out"}, Tensor::full({}, DType::f64, 1), 0.5)}});
 }
 
 TEST(SweepCases, ADirectionWithoutLengthNamesItsWorld) {
   Made m(small_transformer(), {"out"});
   const std::vector<Interventions> worlds = {
       {}, {project_out(Site{"mlp_out"}, Tensor::zeros({4}, DType::f64), {}, "nothing")}};
-  EXPECT_ERROR(NumericError, "world 1: mlp_out without its part along nothing: the direction "
+  EXPECT_ERROR(NumericError,
+               "world 1: mlp_out without its part along nothing: the direction "
                "'nothing' has no length",
                sweep(m.graph, m.feeds, m.parameters, worlds, m.outputs));
 }

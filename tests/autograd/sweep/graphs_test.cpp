@@ -2,8 +2,8 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include "autograd/transform/gradient.h"
 #include "autograd/ops/ops.h"
+#include "autograd/transform/gradient.h"
 #include "tensor/error.h"
 #include "tests/autograd/ops/samples.h"
 #include "tests/autograd/sweep/check.h"

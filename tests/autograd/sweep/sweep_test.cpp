@@ -4,8 +4,8 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
-#include "autograd/transform/gradient.h"
 #include "autograd/sweep/grid.h"
+#include "autograd/transform/gradient.h"
 #include "tests/autograd/ops/samples.h"
 #include "tests/autograd/small_transformer.h"
 #include "tests/autograd/sweep/check.h"

@@ -1,6 +1,7 @@
 // Transformations one after the other: edits, gradients, rewrites and splices in either order.
 #include <gmock/gmock.h>
 
+#include "autograd/transform/gradient.h"
 #include "autograd/transform/intervention.h"
 #include "autograd/transform/rewrite.h"
 #include "tests/autograd/ops/samples.h"

@@ -5,9 +5,9 @@
 
 #include <chrono>
 
-#include "autograd/transform/gradient.h"
-#include "autograd/ops/ops.h"
 #include "autograd/compile/plan_cache.h"
+#include "autograd/ops/ops.h"
+#include "autograd/transform/gradient.h"
 #include "autograd/transform/selection.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "autograd/transform/gradient.h"
 #include "autograd/transform/recorded.h"
 #include "tests/autograd/ops/samples.h"
 #include "tests/autograd/small_transformer.h"

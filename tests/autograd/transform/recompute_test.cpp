@@ -6,10 +6,10 @@
 
 #include <algorithm>
 
-#include "autograd/transform/gradient.h"
-#include "autograd/ops/ops.h"
 #include "autograd/compile/optimise.h"
 #include "autograd/compile/plan.h"
+#include "autograd/ops/ops.h"
+#include "autograd/transform/gradient.h"
 #include "tensor/error.h"
 #include "tests/autograd/ops/samples.h"
 #include "tests/tensor/expect_error.h"

@@ -3,8 +3,9 @@
 
 #include <gmock/gmock.h>
 
-#include "autograd/transform/intervention.h"
 #include "autograd/ops/ops.h"
+#include "autograd/transform/gradient.h"
+#include "autograd/transform/intervention.h"
 #include "tests/tensor/expect_error.h"
 
 namespace vitrine {

@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 
+#include "autograd/transform/gradient.h"
 #include "autograd/transform/intervention.h"
 #include "autograd/transform/linearise.h"
 #include "tests/autograd/ops/samples.h"

@@ -4,10 +4,10 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "autograd/graph/builder.h"
-#include "autograd/transform/gradient.h"
-#include "autograd/ops/ops.h"
 #include "autograd/compile/plan.h"
+#include "autograd/graph/builder.h"
+#include "autograd/ops/ops.h"
+#include "autograd/transform/gradient.h"
 #include "interp/patching.h"
 #include "nn/model/model.h"
 #include "nn/model/sampling.h"

@@ -1,5 +1,6 @@
 #include "nn/model/batch.h"
 
+#include "autograd/transform/gradient.h"
 #include "nn/model/model.h"
 #include "nn/model/sites.h"
 #include "tensor/random.h"

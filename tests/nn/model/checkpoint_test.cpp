@@ -186,7 +186,8 @@ TEST(Checkpoint, NaNInAWeightIsNamed) {
   Checkpoint c;
   c.tensor("h.1.mlp.c_fc.weight").data<float>()[3] = std::nanf("");
   c.save();
-  EXPECT_ERROR(NumericError, "the parameter 'h.1.mlp.c_fc.weight' holds NaN", load_gpt2(c.folder.path().string()));
+  EXPECT_ERROR(NumericError, "the parameter 'h.1.mlp.c_fc.weight' holds NaN",
+               load_gpt2(c.folder.path().string()));
   c.tensor("h.1.mlp.c_fc.weight").data<float>()[3] = -std::numeric_limits<float>::infinity();
   c.save();
   EXPECT_ERROR(NumericError, "the parameter 'h.1.mlp.c_fc.weight' holds an infinity",
@@ -203,7 +204,8 @@ TEST(Checkpoint, TiedWeightsMayBeUnderEitherName) {
   c.save();
   const Parameters after = c.load();
   ASSERT_EQ(before.size(), after.size());
-  for (const auto& [name, tensor] : before) EXPECT_EQ(max_abs_difference(tensor, after.at(name)), 0) << name;
+  for (const auto& [name, tensor] : before)
+    EXPECT_EQ(max_abs_difference(tensor, after.at(name)), 0) << name;
 }
 
 TEST(Checkpoint, HeadsBesideTheLanguageModelsArePassedOver) {
@@ -238,7 +240,8 @@ TEST(Checkpoint, NamesWhatPeopleHaveInstead) {
   EXPECT_ERROR(FileError, "adapter_config.json says that an adapter changes these weights",
                adapter.load());
   Checkpoint pointer;
-  write_text(pointer.folder / "model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n");
+  write_text(pointer.folder / "model.safetensors",
+             "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n");
   EXPECT_ERROR(FileError, "it is a git-lfs pointer", pointer.load());
   Checkpoint shards;
   write_text(shards.folder / "pytorch_model.bin.index.json", "{}");

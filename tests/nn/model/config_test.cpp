@@ -4,8 +4,8 @@
 
 #include "nn/model/checkpoint.h"
 #include "nn/model/model.h"
-#include "tensor/random.h"
 #include "tensor/files/file.h"
+#include "tensor/random.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"
 #include "tests/tensor/temporary_folder.h"
@@ -54,7 +54,8 @@ TEST(Config, CanonicalNames) {
   EXPECT_EQ(c.heads, 2);
   EXPECT_EQ(c.d_model, 4);
   EXPECT_EQ(c.context, 6);
-  EXPECT_ERROR(ConfigError, "'num_hidden_layers' is 7; n_layer, which means the same, is 2: the two must agree",
+  EXPECT_ERROR(ConfigError,
+               "'num_hidden_layers' is 7; n_layer, which means the same, is 2: the two must agree",
                with(R"(, "num_hidden_layers": 7)"));
 }
 
@@ -66,7 +67,8 @@ TEST(Config, EndsOfATextMayBeSeveral) {
   EXPECT_FALSE(c.ends_text(1));
   EXPECT_EQ(parse_config(config_json(c), "c"), c);
   EXPECT_FALSE(with(R"(, "eos_token_id": [])").eos.has_value());
-  EXPECT_ERROR(ConfigError, "'eos_token_id' is [0,-1]; it must be a token id, a list of them, or null",
+  EXPECT_ERROR(ConfigError,
+               "'eos_token_id' is [0,-1]; it must be a token id, a list of them, or null",
                with(R"(, "eos_token_id": [0, -1])"));
   test::TemporaryFolder folder;
   write_text(folder / "config.json", config_json(c));
@@ -89,7 +91,8 @@ TEST(Config, Activations) {
   EXPECT_EQ(with(R"(, "activation_function": "gelu_pytorch_tanh")").activation,
             Activation::gelu_tanh);
   for (const char* same : {"gelu_new", "gelu_fast", "gelu_accurate", "gelu_python_tanh"}) {
-    EXPECT_EQ(with(fmt::format(R"(, "activation_function": "{}")", same)).activation, Activation::gelu_tanh);
+    EXPECT_EQ(with(fmt::format(R"(, "activation_function": "{}")", same)).activation,
+              Activation::gelu_tanh);
   }
   EXPECT_EQ(with(R"(, "activation_function": "gelu_python")").activation, Activation::gelu_erf);
   EXPECT_EQ(with(R"(, "activation_function": "relu")").activation, Activation::relu);

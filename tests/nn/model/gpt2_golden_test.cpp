@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "autograd/transform/gradient.h"
 #include "nn/model/checkpoint.h"
 #include "nn/model/model.h"
 #include "nn/model/sites.h"

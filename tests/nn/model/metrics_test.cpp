@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "autograd/ops/ops.h"
+#include "autograd/transform/gradient.h"
 #include "nn/model/model.h"
 #include "nn/model/sites.h"
 #include "tensor/random.h"

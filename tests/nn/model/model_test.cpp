@@ -4,6 +4,7 @@
 
 #include <fstream>
 
+#include "autograd/transform/gradient.h"
 #include "nn/model/sites.h"
 #include "tensor/files/file.h"
 #include "tests/support.h"

@@ -5,8 +5,10 @@
 
 #include <cmath>
 
-#include "autograd/transform/fold.h"
+#include "autograd/compile/fold.h"
 #include "autograd/ops/ops.h"
+#include "autograd/transform/expand.h"
+#include "autograd/transform/gradient.h"
 #include "nn/model/model.h"
 #include "nn/model/sampling.h"
 #include "nn/model/sites.h"

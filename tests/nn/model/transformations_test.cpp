@@ -1,8 +1,9 @@
 // linearise, splice and recorded edits on a whole GPT-2: the default model, in f64.
 #include <gtest/gtest.h>
 
-#include "autograd/transform/linearise.h"
 #include "autograd/ops/ops.h"
+#include "autograd/transform/gradient.h"
+#include "autograd/transform/linearise.h"
 #include "autograd/transform/recorded.h"
 #include "autograd/transform/splice.h"
 #include "nn/model/metrics.h"

@@ -19,9 +19,9 @@
 
 #include "nn/tokenizer/pretokenize.h"
 #include "nn/tokenizer/unicode_tables.h"
-#include "tensor/files/utf8.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
+#include "tensor/files/utf8.h"
 #include "tests/tensor/expect_error.h"
 
 namespace vitrine::nn {

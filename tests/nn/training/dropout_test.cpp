@@ -7,8 +7,8 @@
 #include <cmath>
 #include <map>
 
-#include "autograd/transform/gradient.h"
 #include "autograd/compile/optimise.h"
+#include "autograd/transform/gradient.h"
 #include "nn/model/metrics.h"
 #include "nn/model/model.h"
 #include "nn/model/sites.h"

@@ -4,10 +4,11 @@
 #include <gtest/gtest.h>
 
 #include "autograd/ops/ops.h"
+#include "autograd/transform/gradient.h"
 #include "nn/model/checkpoint.h"
-#include "nn/training/dropout.h"
 #include "nn/model/metrics.h"
 #include "nn/model/model.h"
+#include "nn/training/dropout.h"
 #include "tests/support.h"
 
 namespace vitrine::nn {

@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "nn/training/initial_weights.h"
 #include "nn/text/tokenized_text.h"
 #include "nn/tokenizer/train_tokenizer.h"
+#include "nn/training/initial_weights.h"
 #include "tests/tensor/temporary_folder.h"
 
 namespace vitrine::nn {

@@ -1,7 +1,6 @@
 // Dropout and activation checkpointing in training steps: less memory, the same bits; masks by step.
-#include "nn/training/training_step.h"
-
 #include "nn/model/model.h"
+#include "nn/training/training_step.h"
 #include "tests/support.h"
 
 namespace vitrine::nn {

@@ -183,8 +183,7 @@ TEST(SafeTensorsMalformed, NotAnObject) {
 }
 
 TEST(SafeTensorsMalformed, MessagesAreUtf8) {
-  refuse_header("last read: '11\xef\xbf\xbd'",
-                "{" + entry("a", "I8", "[11\xdd", "[0,0]") + "}");
+  refuse_header("last read: '11\xef\xbf\xbd'", "{" + entry("a", "I8", "[11\xdd", "[0,0]") + "}");
 }
 
 TEST(SafeTensorsMalformed, RepeatedKeys) {
@@ -269,10 +268,12 @@ TEST(SafeTensorsMalformed, Offsets) {
 
 // Types that no tensor of ours has: what is beside them is read.
 TEST(SafeTensors, OtherTypesAreRefusedWhenTheyAreAskedFor) {
-  for (const auto& [type, size] : std::vector<std::pair<std::string, int>>{{"F8_E4M3", 1}, {"F8_E5M2", 1}, {"U64", 8}, {"C64", 8}}) {
+  for (const auto& [type, size] : std::vector<std::pair<std::string, int>>{
+           {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"U64", 8}, {"C64", 8}}) {
     const std::string other = entry("q", type, "[1]", "[4," + std::to_string(4 + size) + "]");
     const SafeTensors file =
-        parse(bytes_for("{" + entry("x", "F32", "[1]", "[0,4]") + "," + other + "}", std::string(static_cast<std::size_t>(4 + size), '\0')));
+        parse(bytes_for("{" + entry("x", "F32", "[1]", "[0,4]") + "," + other + "}",
+                        std::string(static_cast<std::size_t>(4 + size), '\0')));
     EXPECT_EQ(file.at("x").at<float>({0}), 0.f);
     EXPECT_ERROR(FileError, "tensor 'q' is of type " + type + ", which is not read", file.at("q"));
   }

@@ -51,35 +51,49 @@ TEST(DenseAttention, WhatIsNotFiniteStaysBehindTheMask) {
     const Tensor q = normal({115, 3, 8}, DType::f64, 1), k = normal({115, 3, 8}, DType::f64, 2),
                  v = normal({115, 3, 8}, DType::f64, 3), dz = normal({115, 3, 8}, DType::f64, 4);
     const Tensor clean = Tensor::empty({115, 3, 8}, DType::f64), spoilt = clean.clone();
-    const Tensor clean_grad = Tensor::empty({3, 115, 3, 8}, DType::f64), spoilt_grad = clean_grad.clone();
+    const Tensor clean_grad = Tensor::empty({3, 115, 3, 8}, DType::f64),
+                 spoilt_grad = clean_grad.clone();
     kernels::attention_dense(one, q.view(), k.view(), v.view(), t, 0.3, 0, clean.view());
-    kernels::attention_grad(one, q.view(), k.view(), v.view(), dz.view(), t, 0.3, 0, clean_grad.view());
+    kernels::attention_grad(one, q.view(), k.view(), v.view(), dz.view(), t, 0.3, 0,
+                            clean_grad.view());
     // Head 1 of the last row of the first sequence, which rows before it do not see.
-    for (const Tensor& x : {k, v}) x.select(0, 69).select(0, 1).slice(0, 2, 3).data<double>()[0] = bad;
+    for (const Tensor& x : {k, v})
+      x.select(0, 69).select(0, 1).slice(0, 2, 3).data<double>()[0] = bad;
     kernels::attention_dense(one, q.view(), k.view(), v.view(), t, 0.3, 0, spoilt.view());
     EXPECT_LE(max_abs_difference(clean.slice(0, 0, 69), spoilt.slice(0, 0, 69)), 1e-14);
     EXPECT_LE(max_abs_difference(clean.slice(0, 70, 115), spoilt.slice(0, 70, 115)), 1e-14);
-    kernels::attention_grad(one, q.view(), k.view(), v.view(), dz.view(), t, 0.3, 0, spoilt_grad.view());
-    EXPECT_LE(max_abs_difference(clean_grad.select(0, 0).slice(0, 0, 69), spoilt_grad.select(0, 0).slice(0, 0, 69)),
+    kernels::attention_grad(one, q.view(), k.view(), v.view(), dz.view(), t, 0.3, 0,
+                            spoilt_grad.view());
+    EXPECT_LE(max_abs_difference(clean_grad.select(0, 0).slice(0, 0, 69),
+                                 spoilt_grad.select(0, 0).slice(0, 0, 69)),
               1e-14);  // dq of the rows before
-    EXPECT_LE(max_abs_difference(clean_grad.slice(1, 70, 115), spoilt_grad.slice(1, 70, 115)), 1e-14);
+    EXPECT_LE(max_abs_difference(clean_grad.slice(1, 70, 115), spoilt_grad.slice(1, 70, 115)),
+              1e-14);
   }
 }
 
 TEST(Attention, TablesAreChecked) {
   ThreadPool one(1);
   const Tensor x = normal({115, 3, 8}, DType::f32, 1), out = Tensor::empty({115, 3, 8}, DType::f32),
-               pattern = Tensor::zeros({115, 3, 70}, DType::f32), grads = Tensor::empty({3, 115, 3, 8}, DType::f32);
+               pattern = Tensor::zeros({115, 3, 70}, DType::f32),
+               grads = Tensor::empty({3, 115, 3, 8}, DType::f32);
   const auto calls = [&](const RaggedTables& rows, const std::string& message) {
     const kernels::Tables t = rows.tables();
-    EXPECT_ERROR(GraphError, message, kernels::attention(one, x.view(), x.view(), x.view(), t, 1, 0, out.view()));
-    EXPECT_ERROR(GraphError, message, kernels::attention_dense(one, x.view(), x.view(), x.view(), t, 1, 0, out.view()));
-    EXPECT_ERROR(GraphError, message, kernels::attention_scores(one, x.view(), x.view(), t, 1, pattern.view()));
-    EXPECT_ERROR(GraphError, message, kernels::attention_outer(one, x.view(), x.view(), t, pattern.view()));
-    EXPECT_ERROR(GraphError, message, kernels::attention_mix(one, pattern.view(), x.view(), t, out.view()));
-    EXPECT_ERROR(GraphError, message, kernels::attention_mix_transposed(one, pattern.view(), x.view(), t, out.view()));
     EXPECT_ERROR(GraphError, message,
-                 kernels::attention_grad(one, x.view(), x.view(), x.view(), x.view(), t, 1, 0, grads.view()));
+                 kernels::attention(one, x.view(), x.view(), x.view(), t, 1, 0, out.view()));
+    EXPECT_ERROR(GraphError, message,
+                 kernels::attention_dense(one, x.view(), x.view(), x.view(), t, 1, 0, out.view()));
+    EXPECT_ERROR(GraphError, message,
+                 kernels::attention_scores(one, x.view(), x.view(), t, 1, pattern.view()));
+    EXPECT_ERROR(GraphError, message,
+                 kernels::attention_outer(one, x.view(), x.view(), t, pattern.view()));
+    EXPECT_ERROR(GraphError, message,
+                 kernels::attention_mix(one, pattern.view(), x.view(), t, out.view()));
+    EXPECT_ERROR(GraphError, message,
+                 kernels::attention_mix_transposed(one, pattern.view(), x.view(), t, out.view()));
+    EXPECT_ERROR(GraphError, message,
+                 kernels::attention_grad(one, x.view(), x.view(), x.view(), x.view(), t, 1, 0,
+                                         grads.view()));
   };
   for (const int wrong : {-1, 2, 1 << 30}) {
     RaggedTables rows = ragged_tables(false);

@@ -8,8 +8,8 @@
 #include <numeric>
 
 #include "tensor/gemm/gemm.h"
-#include "tensor/simd/simd.h"
 #include "tensor/machine/rates.h"
+#include "tensor/simd/simd.h"
 #include "tests/tensor/kernels/kernel_check.h"
 
 namespace vitrine {

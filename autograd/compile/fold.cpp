@@ -1,4 +1,4 @@
-#include "autograd/transform/fold.h"
+#include "autograd/compile/fold.h"
 
 #include <fmt/format.h>
 

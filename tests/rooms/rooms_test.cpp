@@ -1,0 +1,125 @@
+// The order of folders and of the rooms in them: no include runs from an earlier one to a later one.
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <regex>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace vitrine {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::IsEmpty;
+
+const fs::path kRoot = VITRINE_ROOT;
+
+// In the order in which data flows. "tensor" is what lies in the folder itself.
+const std::vector<std::string> kRooms = {"tensor",
+                                         "tensor/files",
+                                         "tensor/simd",
+                                         "tensor/gemm",
+                                         "tensor/kernels",
+                                         "tensor/linalg",
+                                         "tensor/machine",
+                                         "autograd/graph",
+                                         "autograd/ops",
+                                         "autograd/transform",
+                                         "autograd/compile",
+                                         "autograd/sweep",
+                                         "nn/tokenizer",
+                                         "nn/model",
+                                         "nn/text",
+                                         "nn/training",
+                                         "interp",
+                                         "sae",
+                                         "apps/terminal",
+                                         "apps/options",
+                                         "apps/reports",
+                                         "apps/verbs",
+                                         "apps"};
+
+bool is_source(const fs::path& p) { return p.extension() == ".h" || p.extension() == ".cpp"; }
+
+std::vector<fs::path> sources() {  // relative to the root
+  std::vector<fs::path> found;
+  for (const char* folder : {"tensor", "autograd", "nn", "interp", "sae", "apps"}) {
+    for (const auto& entry : fs::recursive_directory_iterator(kRoot / folder)) {
+      if (entry.is_regular_file() && is_source(entry.path()))
+        found.push_back(fs::relative(entry.path(), kRoot));
+    }
+  }
+  return found;
+}
+
+std::vector<std::string> includes_of(const fs::path& file) {
+  static const std::regex kInclude("^#include \"([^\"]+)\"");
+  std::vector<std::string> found;
+  std::ifstream in(kRoot / file);
+  for (std::string line; std::getline(in, line);) {
+    std::smatch m;
+    if (std::regex_search(line, m, kInclude)) found.push_back(m[1]);
+  }
+  return found;
+}
+
+// The place of a file's room in the order; kRooms.size() when it is in none.
+std::size_t place(const fs::path& file) {
+  const auto at = std::find(kRooms.begin(), kRooms.end(), file.parent_path().generic_string());
+  return static_cast<std::size_t>(at - kRooms.begin());
+}
+
+TEST(Rooms, EveryFileIsInOne) {
+  std::vector<std::string> outside;
+  for (const fs::path& file : sources())
+    if (place(file) == kRooms.size()) outside.push_back(file.generic_string());
+  EXPECT_THAT(outside, IsEmpty());
+}
+
+TEST(Rooms, NoIncludeRunsToALaterOne) {
+  std::vector<std::string> backwards;
+  for (const fs::path& file : sources()) {
+    for (const std::string& include : includes_of(file)) {
+      if (!fs::exists(kRoot / include)) continue;  // another library's
+      const bool siblings = file.begin()->string() == "sae" && include.rfind("interp/", 0) == 0;
+      if (siblings || place(include) > place(file))
+        backwards.push_back(file.generic_string() + " includes " + include);
+    }
+  }
+  EXPECT_THAT(backwards, IsEmpty());
+}
+
+// interp and sae are flat until they pass 40 files; a room has 3 to 25.
+TEST(Rooms, AreNeitherFullNorEmpty) {
+  std::map<std::string, int> files;
+  for (const fs::path& file : sources()) ++files[file.parent_path().generic_string()];
+  for (const auto& [room, count] : files) {
+    const bool flat = room == "interp" || room == "sae";
+    EXPECT_LE(count, flat ? 40 : 25) << room;
+    EXPECT_GE(count, room == "apps" ? 1 : 3) << room;
+  }
+}
+
+// Each folder's README has its rooms, in this order.
+TEST(Rooms, AreInTheReadmesInOrder) {
+  for (const char* folder : {"tensor", "autograd", "nn", "apps"}) {
+    std::ifstream in(kRoot / folder / "README.md");
+    const std::string text((std::istreambuf_iterator<char>(in)), {});
+    std::size_t before = 0;
+    for (const std::string& room : kRooms) {
+      if (room.rfind(std::string(folder) + "/", 0) != 0) continue;
+      const std::string name = "`" + room.substr(room.find('/') + 1) + "/`";
+      const std::size_t at = text.find(name);
+      EXPECT_NE(at, std::string::npos) << folder << "/README.md does not name " << name;
+      EXPECT_GE(at, before) << name << " in " << folder << "/README.md";
+      before = at;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace vitrine
