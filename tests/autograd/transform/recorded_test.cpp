@@ -5,6 +5,7 @@
 
 #include <set>
 
+#include "autograd/compile/plan.h"
 #include "autograd/ops/ops.h"
 #include "tests/tensor/expect_error.h"
 

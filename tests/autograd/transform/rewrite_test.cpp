@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 
+#include "autograd/compile/plan.h"
 #include "autograd/ops/ops.h"
 #include "autograd/transform/gradient.h"
 #include "autograd/transform/intervention.h"

@@ -7,7 +7,7 @@
 #include <optional>
 #include <string>
 
-#include "kernel_check.h"
+#include "tests/tensor/kernels/kernel_check.h"
 
 namespace vitrine {
 namespace {

@@ -1,5 +1,5 @@
-#include "expect_error.h"
 #include "kernel_check.h"
+#include "tests/tensor/expect_error.h"
 
 namespace vitrine {
 namespace {
