@@ -6,6 +6,7 @@
 #include <exception>
 #include <filesystem>
 #include <new>
+#include <nlohmann/detail/exceptions.hpp>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -159,7 +160,7 @@ int main(int argc, char** argv) {
     return app::report(fmt::format("the system refused something that is needed here: {}",
                                    app::in_words(error.code())),
                        vitrine::ErrorKind::runtime);
-  } catch (const app::Json::exception&) {
+  } catch (const nlohmann::detail::exception&) {
     return app::report(
         "a JSON file that was read holds something else than it should (a text in the place of a "
         "number, say); was one of the run's own files changed by hand?",

@@ -6,7 +6,6 @@
 #include <cmath>
 
 #include "autograd/transform/expand.h"
-#include "autograd/transform/gradient.h"
 #include "sae/text_batches.h"
 #include "tensor/error.h"
 #include "tensor/random.h"

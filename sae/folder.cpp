@@ -392,4 +392,14 @@ Sae fold_scale(const Sae& sae, double in, double given) {
   return out;
 }
 
+std::vector<std::string> weight_rewrites(const Sae& sae) {
+  const Json metadata = nn::parse_json(sae.config.metadata, "metadata");
+  const auto loading = metadata.find("model_from_pretrained_kwargs");
+  std::vector<std::string> names;
+  if (loading == metadata.end() || !loading->is_object()) return names;
+  for (const auto& [name, value] : loading->items())
+    if (value == true) names.push_back(name);
+  return names;
+}
+
 }  // namespace vitrine::sae

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <limits>
 
-#include "autograd/transform/gradient.h"
 #include "sae/folder.h"
 #include "sae/training_plans.h"
 #include "tensor/error.h"

@@ -2,9 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
+#include <deque>
 
 #include "apps/terminal/output.h"
+#include "tensor/error.h"
 #include "tensor/nearest.h"
 
 namespace vitrine::app {
@@ -28,26 +31,121 @@ std::string shell_quoted(std::string_view argument) {
   return out + "'";
 }
 
+CLI::Validator not_empty(const std::string& shown) {
+  return CLI::Validator(
+      [shown](std::string& given) {
+        return given.empty() ? "'' is no value; give " + shown : std::string();
+      },
+      "");
+}
+
 }  // namespace
+
+// ---- options ------------------------------------------------------------------------------------
+std::size_t Option::count() const { return option_->count(); }
+
+Option* Option::required() {
+  option_->required();
+  return this;
+}
+
+Option* Option::one_of(const std::vector<std::string>& words) {
+  option_->check(CLI::IsMember(words));
+  return this;
+}
+
+Option* Option::excludes(const Option* other) {
+  option_->excludes(other->option_);
+  return this;
+}
+
+struct CommandLine::Parser {
+  CLI::App app;
+  std::deque<Option> options;  // whose places in memory stay
+
+  Option* keep(CLI::Option* option, const std::string& group) {
+    return &options.emplace_back(option->group(group));
+  }
+};
 
 CommandLine::CommandLine(const Arguments& arguments, const std::string& description,
                          std::string example)
-    : arguments_(arguments),
-      example_(std::move(example)),
-      app_(description, "vitrine " + arguments.verb) {
-  app_.set_help_flag();  // parse adds it, so that it stands last
+    : arguments_(arguments), example_(std::move(example)), parser_(std::make_unique<Parser>()) {
+  parser_->app.description(description);
+  parser_->app.name("vitrine " + arguments.verb);
+  parser_->app.set_help_flag();  // parse adds it, so that it stands last
 }
 
+CommandLine::~CommandLine() = default;
+
+Option* CommandLine::option(const std::string& names, std::string& value, const std::string& shown,
+                            const std::string& doc) {
+  return parser_->keep(
+      parser_->app.add_option(names, value, doc)->option_text(shown)->check(not_empty(shown)),
+      group_);
+}
+
+Option* CommandLine::option(const std::string& names, std::vector<std::string>& values,
+                            const std::string& shown, const std::string& doc) {
+  return parser_->keep(parser_->app.add_option(names, values, doc)
+                           ->option_text(shown)
+                           ->check(not_empty(shown))
+                           ->allow_extra_args(false),
+                       group_);
+}
+
+Option* CommandLine::text(const std::string& names, std::string& value, const std::string& shown,
+                          const std::string& doc) {
+  return parser_->keep(parser_->app.add_option(names, value, doc)->option_text(shown), group_);
+}
+
+Option* CommandLine::rest(const std::string& name, std::vector<std::string>& values,
+                          const std::string& doc) {
+  return parser_->keep(parser_->app.add_option(name, values, doc)->option_text(""), group_);
+}
+
+Option* CommandLine::flag(const std::string& names, bool& value, const std::string& doc) {
+  return parser_->keep(parser_->app.add_flag(names, value, doc), group_);
+}
+
+Option* CommandLine::checked(const std::string& names, const std::string& shown,
+                             const std::string& doc, const Check& check,
+                             const std::function<void(const std::string&)>& take) {
+  return parser_->keep(
+      parser_->app.add_option_function<std::string>(names, take, doc)
+          ->check(CLI::Validator([check](std::string& given) { return check(given); }, ""))
+          ->option_text(shown),
+      group_);
+}
+
+Option* CommandLine::list(const std::string& names, const std::string& shown,
+                          const std::string& doc, const TakeList& take) {
+  const auto take_all = [take, names](const std::vector<std::string>& given) {
+    std::vector<std::string> items;
+    for (const std::string& several : given) {
+      for (std::string& item : items_of(several)) items.push_back(std::move(item));
+    }
+    if (const std::string wrong = take(items); !wrong.empty())
+      throw CLI::ValidationError(names, wrong);
+  };
+  return parser_->keep(
+      parser_->app.add_option_function<std::vector<std::string>>(names, take_all, doc)
+          ->allow_extra_args(false)
+          ->option_text(shown),
+      group_);
+}
+
+// ---- parsing ------------------------------------------------------------------------------------
 bool CommandLine::parse() {
-  app_.set_help_flag("-h,--help", "print this help")->group("Common options");
+  parser_->app.set_help_flag("-h,--help", "print this help")->group("Common options");
   std::vector<std::string> reversed(arguments_.rest.rbegin(), arguments_.rest.rend());
   try {
-    app_.parse(reversed);
+    parser_->app.parse(reversed);
   } catch (const CLI::CallForHelp&) {
     write_stdout(help());
     return false;
   } catch (const CLI::ExtrasError&) {
-    fail(unexpected(app_.remaining()));
+    fail(unexpected(parser_->app.remaining()));
   } catch (const CLI::ParseError& error) {
     fail(error.what());
   }
@@ -60,7 +158,7 @@ std::string CommandLine::unexpected(const std::vector<std::string>& extras) cons
       std::find_if(extras.begin(), extras.end(), [](const auto& e) { return e.starts_with("-"); });
   if (option == extras.end()) return fmt::format("unexpected argument '{}'", extras.at(0));
   std::vector<std::string> names;
-  for (const CLI::Option* known : app_.get_options()) {
+  for (const CLI::Option* known : parser_->app.get_options()) {
     for (const std::string& name : known->get_lnames()) names.push_back("--" + name);
   }
   const std::string wanted = option->substr(0, option->find('='));
@@ -73,7 +171,7 @@ void CommandLine::fail(std::string_view message) const {
 }
 
 std::string CommandLine::help() const {
-  std::string text = app_.help();
+  std::string text = parser_->app.help();
   for (std::size_t at; (at = text.find("\n\n\n")) != std::string::npos;) text.erase(at, 1);
   while (text.ends_with("\n")) text.pop_back();
   return fmt::format("{}\n\nExample:\n  {}\n", text, example_);
@@ -87,7 +185,7 @@ std::string CommandLine::text() const {
 
 std::vector<std::string> CommandLine::given(const std::string& heading) const {
   std::vector<std::string> names;
-  for (const CLI::Option* option : app_.get_options()) {
+  for (const CLI::Option* option : parser_->app.get_options()) {
     if (option->get_group() == heading && option->count() > 0) names.push_back(option->get_name());
   }
   return names;

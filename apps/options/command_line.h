@@ -1,18 +1,24 @@
 // The command line of one verb: its options, its help, and usage errors that say what to do.
+//
+// CLI11 parses it, in command_line.cpp alone: it takes longer to compile than a verb.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <variant>
 #include <vector>
 
 #include "apps/terminal/numbers.h"
-#include "tensor/error.h"
+
+namespace CLI {
+class Option;
+}
 
 namespace vitrine::app {
 
@@ -22,62 +28,64 @@ struct Arguments {
   std::vector<std::string> rest;
 };
 
+// An option that has been added. It lives as long as its command line.
+class Option {
+ public:
+  explicit Option(CLI::Option* option) : option_(option) {}
+  std::size_t count() const;  // how often it was given
+  Option* required();
+  Option* one_of(const std::vector<std::string>& words);
+  Option* excludes(const Option* other);
+
+ private:
+  CLI::Option* option_;
+};
+
 class CommandLine {
  public:
   // `example` is a whole command that works as it stands; the help ends with it.
   CommandLine(const Arguments& arguments, const std::string& description, std::string example);
+  ~CommandLine();
+  CommandLine(const CommandLine&) = delete;
+  CommandLine& operator=(const CommandLine&) = delete;
 
   // Adds an option with a value, shown as VALUE in the help: "--top", "K". An empty text is
   // refused.
-  template <class T>
-  CLI::Option* option(const std::string& names, T& value, const std::string& shown,
-                      const std::string& doc) {
-    return text(names, value, shown, doc)
-        ->check(CLI::Validator(
-            [shown](std::string& given) {
-              return given.empty() ? "'' is no value; give " + shown : std::string();
-            },
-            ""));
-  }
+  Option* option(const std::string& names, std::string& value, const std::string& shown,
+                 const std::string& doc);
+  // The same for an option that may be given several times.
+  Option* option(const std::string& names, std::vector<std::string>& values,
+                 const std::string& shown, const std::string& doc);
   // The same for what may be empty: a prompt, say.
-  template <class T>
-  CLI::Option* text(const std::string& names, T& value, const std::string& shown,
-                    const std::string& doc) {
-    return app_.add_option(names, value, doc)->option_text(shown)->group(group_);
-  }
+  Option* text(const std::string& names, std::string& value, const std::string& shown,
+               const std::string& doc);
+  // Arguments that are no options, one after the other.
+  Option* rest(const std::string& name, std::vector<std::string>& values, const std::string& doc);
   // A whole number from `least` to `most`, in decimal.
   template <std::integral T>
-  CLI::Option* number(const std::string& names, T& value, const std::string& shown,
-                      const std::string& doc, T least, T most) {
+  Option* number(const std::string& names, T& value, const std::string& shown,
+                 const std::string& doc, T least, T most) {
     return ranged(names, value, shown, doc, Range<T>{least, most});
   }
   // A real number in the range.
-  CLI::Option* real(const std::string& names, double& value, const std::string& shown,
-                    const std::string& doc, const Reals& range) {
+  Option* real(const std::string& names, double& value, const std::string& shown,
+               const std::string& doc, const Reals& range) {
     return ranged(names, value, shown, doc, range);
   }
   // Several numbers: X,Y,Z, or the option again.
   template <class T>
-  CLI::Option* numbers(const std::string& names, std::vector<T>& values, const std::string& shown,
-                       const std::string& doc, const Range<T>& range) {
-    const auto take = [&values, names, range](const std::vector<std::string>& given) {
+  Option* numbers(const std::string& names, std::vector<T>& values, const std::string& shown,
+                  const std::string& doc, const Range<T>& range) {
+    return list(names, shown, doc, [&values, range](const std::vector<std::string>& items) {
       values.clear();
-      for (const std::string& list : given) {
-        for (const std::string& item : items_of(list)) {
-          if (const std::string wrong = complaint(item, range); !wrong.empty())
-            throw CLI::ValidationError(names, wrong);
-          values.push_back(*number_in<T>(item));
-        }
+      for (const std::string& item : items) {
+        if (std::string wrong = complaint(item, range); !wrong.empty()) return wrong;
+        values.push_back(*number_in<T>(item));
       }
-    };
-    return app_.add_option_function<std::vector<std::string>>(names, take, doc)
-        ->allow_extra_args(false)
-        ->option_text(shown)
-        ->group(group_);
+      return std::string();
+    });
   }
-  CLI::Option* flag(const std::string& names, bool& value, const std::string& doc) {
-    return app_.add_flag(names, value, doc)->group(group_);
-  }
+  Option* flag(const std::string& names, bool& value, const std::string& doc);
   // A value of an option of `number` or `real` that is given in another place, which `where` names:
   // the option's own range holds there too. Throws Error (usage).
   template <class T>
@@ -109,16 +117,20 @@ class CommandLine {
   using AnyRange = std::variant<Range<int>, Range<std::int64_t>, Range<std::uint64_t>, Reals>;
 
   template <class T>
-  CLI::Option* ranged(const std::string& names, T& value, const std::string& shown,
-                      const std::string& doc, const Range<T>& range) {
+  Option* ranged(const std::string& names, T& value, const std::string& shown,
+                 const std::string& doc, const Range<T>& range) {
     ranges_.emplace(names, range);
-    const auto check = [range](std::string& text) { return complaint(text, range); };
-    const auto take = [&value](const std::string& text) { value = *number_in<T>(text); };
-    return app_.add_option_function<std::string>(names, take, doc)
-        ->check(CLI::Validator(check, ""))
-        ->option_text(shown)
-        ->group(group_);
+    return checked(
+        names, shown, doc, [range](const std::string& given) { return complaint(given, range); },
+        [&value](const std::string& given) { value = *number_in<T>(given); });
   }
+  // What is wrong with a text, or with the items of a list; "" when nothing is.
+  using Check = std::function<std::string(const std::string&)>;
+  using TakeList = std::function<std::string(const std::vector<std::string>&)>;
+  Option* checked(const std::string& names, const std::string& shown, const std::string& doc,
+                  const Check& check, const std::function<void(const std::string&)>& take);
+  Option* list(const std::string& names, const std::string& shown, const std::string& doc,
+               const TakeList& take);
   std::string unexpected(const std::vector<std::string>& extras) const;
 
   Arguments arguments_;
@@ -126,7 +138,8 @@ class CommandLine {
   std::string group_ = "Options";
   std::map<std::string, AnyRange> ranges_;  // by option
   std::vector<std::function<void()>> checks_;
-  CLI::App app_;
+  struct Parser;  // CLI11's
+  std::unique_ptr<Parser> parser_;
 };
 
 }  // namespace vitrine::app

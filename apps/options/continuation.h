@@ -26,10 +26,10 @@ class SamplingOptions {
  private:
   nn::Sampling sampling_;
   int max_tokens_ = 40;
-  const CLI::Option* count_ = nullptr;
-  const CLI::Option* temperature_ = nullptr;
-  const CLI::Option* top_k_ = nullptr;
-  const CLI::Option* top_p_ = nullptr;
+  const Option* count_ = nullptr;
+  const Option* temperature_ = nullptr;
+  const Option* top_k_ = nullptr;
+  const Option* top_p_ = nullptr;
 };
 
 struct Continuation {

@@ -30,15 +30,14 @@ void DataOptions::add_to(CommandLine& line, const std::string& weight_doc) {
   line.option("--data", given_, "FILE[:WEIGHT],...",
               "what to train on, repeatable: .jsonl files with one {\"text\": \"...\"} a\n"
               "line, any others as plain text of any bytes.\n" +
-                  weight_doc)
-      ->allow_extra_args(false);
+                  weight_doc);
   add_split_to(line);
 }
 
 void DataOptions::add_split_to(CommandLine& line) {
   line.option("--split", split_, "none|blank-line|line",
               "where plain text is cut into separate texts (default: none)")
-      ->check(CLI::IsMember({"none", "blank-line", "line"}));
+      ->one_of({"none", "blank-line", "line"});
 }
 
 std::vector<DataFile> DataOptions::files(const CommandLine& line, double least, double most) const {

@@ -62,14 +62,14 @@ void CommonOptions::add_rest_to(CommandLine& line, const std::string& out_doc, O
   line.heading("Common options");
   format_option_ =
       line.option("--format", format, "table|json", "for people or for programs (default: table)")
-          ->check(CLI::IsMember({"table", "json"}));
+          ->one_of({"table", "json"});
   line.option("--out", out, "FILE", out_doc);
   line.number("--threads", threads, "N", "worker threads (default: one per core)", 1, 1024);
   line.number("--seed", seed, "N", "of everything random (default: 0)", std::uint64_t{0},
               UINT64_MAX);
   line.option("--color", color, "auto|always|never",
               "colours (default: auto, on a terminal unless NO_COLOR is set)")
-      ->check(CLI::IsMember({"auto", "always", "never"}));
+      ->one_of({"auto", "always", "never"});
   line.flag("--quiet", quiet, "nothing on stderr but errors");
   line.after_parsing([this, &line, kind] { settle_out(line, kind); });
 }
@@ -370,7 +370,7 @@ void PairOptions::add_to(CommandLine& line) {
   line.option("--direction", direction_, "denoise|noise",
               "denoise: the base run is corrupt; what restores the answer?\n"
               "noise: the base run is clean; what breaks it? (default: denoise)")
-      ->check(CLI::IsMember({"denoise", "noise"}));
+      ->one_of({"denoise", "noise"});
 }
 
 void PairOptions::add_file_to(CommandLine& line) {

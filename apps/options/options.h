@@ -56,7 +56,7 @@ struct CommonOptions {
   void add_rest_to(CommandLine& line, const std::string& out_doc, Out kind);
 
   bool has_gauge_ = false;
-  const CLI::Option* format_option_ = nullptr;
+  const Option* format_option_ = nullptr;
 };
 
 // What a verb found, in each of its forms, made when it is asked for.
@@ -118,8 +118,8 @@ class PromptOptions {
   std::string text_, list_;
   nn::Tokens ids_;
   bool prepend_bos_ = false, special_ = false;
-  CLI::Option* text_option_ = nullptr;
-  CLI::Option* ids_option_ = nullptr;
+  Option* text_option_ = nullptr;
+  Option* ids_option_ = nullptr;
 };
 
 // One token: --NAME TEXT or --NAME-token ID.
@@ -138,8 +138,8 @@ class TokenOptions {
  private:
   std::string name_, text_;
   int id_ = 0;
-  CLI::Option* text_option_ = nullptr;
-  CLI::Option* id_option_ = nullptr;
+  Option* text_option_ = nullptr;
+  Option* id_option_ = nullptr;
 };
 
 // One site: --site, in full (blocks.2.attn.hook_z), short (2.z) or without its layer, and --layer.
@@ -157,8 +157,8 @@ class SiteOptions {
  private:
   std::string site_;
   int layer_ = 0;
-  const CLI::Option* site_option_ = nullptr;
-  const CLI::Option* layer_option_ = nullptr;
+  const Option* site_option_ = nullptr;
+  const Option* layer_option_ = nullptr;
 };
 
 // Two prompts that differ in what decides between two answers, and the direction between them: for
@@ -188,7 +188,7 @@ class PairOptions {
   std::string direction_ = "denoise", file_;
   bool clean_alone_ = false;
   std::optional<JsonLines> lines_;
-  const CLI::Option* file_option_ = nullptr;
+  const Option* file_option_ = nullptr;
 };
 
 const nn::Tokenizer* tokenizer_of(const nn::Model& model);  // null when there is none

@@ -7,7 +7,6 @@
 #include <set>
 
 #include "autograd/transform/expand.h"
-#include "autograd/transform/gradient.h"
 #include "nn/model/find_model.h"
 #include "tensor/error.h"
 #include "tensor/files/json_text.h"
@@ -34,14 +33,11 @@ void ActivationOptions::add_to(CommandLine& line, const std::string& heading) {
   line.heading(heading);
   line.option("--data", files_, "FILE",
               "a text that the model reads: each line a document, or JSONL with {\"text\": ...}\n"
-              "or {\"tokens\": [...]} a line; may be repeated")
-      ->allow_extra_args(false);
+              "or {\"tokens\": [...]} a line; may be repeated");
   line.option("--activations", patterns_, "PATTERN",
               "instead: safetensors files with activations, 'shards/*.safetensors'; may be\n"
-              "repeated")
-      ->allow_extra_args(false);
-  line.option("--tensor", tensors_, "NAME", "the tensor in these files, [rows, width]")
-      ->allow_extra_args(false);
+              "repeated");
+  line.option("--tensor", tensors_, "NAME", "the tensor in these files, [rows, width]");
   line.number("--context", context_, "N", "longest piece of a document (default: the model's)", 1,
               1 << 20);
   line.flag("--prepend-bos", prepend_bos_,
@@ -147,7 +143,7 @@ void SaeTrainOptions::add_to(CommandLine& line) {
               std::int64_t{1}, kMost);
   line.option("--buffer-type", buffer_type_, "TYPE",
               "how they are held: f32 (default), f16 or bf16")
-      ->check(CLI::IsMember({"f32", "f16", "bf16"}));
+      ->one_of({"f32", "f16", "bf16"});
   line.option("--buffer-file", buffer_file_, "FILE",
               "where they are held, mapped and removed at the end (default: in memory)");
   line.heading("SAE");
@@ -178,7 +174,7 @@ void SaeTrainOptions::add_to(CommandLine& line) {
               "none (default), expected_average_only_in, layer_norm or constant_norm_rescale");
   line.option("--bias", bias_, "WHAT",
               "what b_dec begins as: zero, mean or geometric-median (default) of a sample")
-      ->check(CLI::IsMember({"zero", "mean", "geometric-median"}));
+      ->one_of({"zero", "mean", "geometric-median"});
   line.flag("--no-b-dec", no_b_dec_, "do not subtract b_dec from the input");
   line.flag("--no-rescale", no_rescale_, "topk kinds: rank features without their decoder norms");
   line.flag("--unit-norm", rules_.unit_norm, "decoder rows keep norm 1");
@@ -193,7 +189,7 @@ void SaeTrainOptions::add_to(CommandLine& line) {
   line.number("--warmup", warmup_, "N", "steps in which it rises (default: 0)", std::int64_t{0},
               kMost);
   line.option("--schedule", shape_, "SHAPE", "how it falls: constant (default), linear or cosine")
-      ->check(CLI::IsMember({"cosine", "linear", "constant"}));
+      ->one_of({"cosine", "linear", "constant"});
   line.real("--last-rate", rules_.schedule.last, "SHARE",
             "of the peak, at the last step (default: 0)", {.least = 0, .most = 1});
   line.real("--clip", rules_.clip, "X", "largest norm of the gradient (default: 1; 0: none)",
@@ -206,8 +202,7 @@ void SaeTrainOptions::add_to(CommandLine& line) {
               std::int64_t{0}, kMost);
   line.option("--sweep", sweeps_, "KEY=V,...",
               "one SAE for each value, or each combination if repeated; KEY is one of kind, k,\n"
-              "features, sparsity, rate, aux, bandwidth, seed")
-      ->allow_extra_args(false);
+              "features, sparsity, rate, aux, bandwidth, seed");
   line.heading("While it runs");
   line.number("--stop-after", stop_after, "N", "save and end after this step; --resume goes on",
               std::int64_t{1}, kMost);
@@ -396,9 +391,7 @@ void note_its_model(const sae::Sae& sae, bool prepends_bos, const std::string& g
   if (sae.config.prepend_bos == true && !prepends_bos)
     log("note: this SAE was trained on texts that begin with a beginning-of-text token; "
         "--prepend-bos gives them one");
-  const Json metadata = vitrine::parse_json(sae.config.metadata, "metadata");
-  const auto loading = metadata.find("model_from_pretrained_kwargs");
-  if (loading == metadata.end() || !loading->is_object()) return;
+  const std::vector<std::string> wanted = sae::weight_rewrites(sae);
   const nn::Gauge asked = nn::parse_gauge(gauge);
   const std::pair<const char*, bool> rewrites[] = {
       {"fold_ln", asked.fold_ln},
@@ -406,8 +399,7 @@ void note_its_model(const sae::Sae& sae, bool prepends_bos, const std::string& g
       {"center_unembed", asked.center_unembed},
       {"fold_value_biases", asked.fold_value_biases}};
   for (const auto& [name, given] : rewrites) {
-    const auto wanted = loading->find(name);
-    if (wanted != loading->end() && *wanted == true && !given)
+    if (!given && std::find(wanted.begin(), wanted.end(), name) != wanted.end())
       log(fmt::format(
           "note: this SAE was trained on a model with {}; --gauge {} makes the same activations",
           name, name));

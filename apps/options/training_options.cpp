@@ -50,7 +50,7 @@ void TrainingOptions::add_to(CommandLine& line) {
   line.option("--initializer", initializer_, "KIND",
               "new weights as GPT-2 draws them (gpt2, default), or with positions and attention\n"
               "that can look at neighbours and copy from the first step (mimetic)")
-      ->check(CLI::IsMember({"gpt2", "mimetic"}));
+      ->one_of({"gpt2", "mimetic"});
   line.real("--initializer-range", given_.initializer_range, "X",
             "standard deviation of new weights (default: 0.02, as in GPT-2); narrow\n"
             "models can learn sooner with more",
@@ -69,7 +69,7 @@ void TrainingOptions::add_to(CommandLine& line) {
               std::int64_t{kMost});
   line.option("--schedule", shape_, "SHAPE",
               "how the rate falls: cosine (default), linear or constant")
-      ->check(CLI::IsMember({"cosine", "linear", "constant"}));
+      ->one_of({"cosine", "linear", "constant"});
   line.real("--last-rate", given_.schedule.last, "SHARE",
             "of the peak, at the last step (default: 0.1)", {.least = 0, .most = 1});
   line.real("--beta2", given_.rules.adamw.beta2, "X",
@@ -102,12 +102,11 @@ void TrainingOptions::add_to(CommandLine& line) {
               std::int64_t{1}, std::int64_t{kMost});
   line.number("--save-every", save_every, "N", "steps (default: 500)", std::int64_t{1},
               std::int64_t{kMost});
-  line.option("--sample", samples, "PROMPT", "continued at every evaluation; may be repeated")
-      ->allow_extra_args(false);
+  line.option("--sample", samples, "PROMPT", "continued at every evaluation; may be repeated");
   line.option("--store", stored_, "TYPE",
               "how model.safetensors holds the weights: f32 (default), f16 or bf16; the\n"
               "state to go on from is exact always")
-      ->check(CLI::IsMember({"f32", "f16", "bf16"}));
+      ->one_of({"f32", "f16", "bf16"});
   common.add_without_model_to(
       line, "the folder of the run: a model, and all that is needed to go on; here DIR");
 }

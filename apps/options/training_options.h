@@ -39,7 +39,7 @@ struct TrainingOptions {
 
  private:
   nn::TrainingSettings given_;
-  const CLI::Option* begun_ = nullptr;
+  const Option* begun_ = nullptr;
   DataOptions data_;
   std::string preset_ = "atlas", initializer_ = "gpt2", shape_ = "cosine", stored_ = "f32";
   int layers_ = 0, heads_ = 0, width_ = 0, context_ = 0;

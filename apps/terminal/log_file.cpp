@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <system_error>
@@ -19,6 +20,29 @@ namespace vitrine::app {
 namespace {
 
 std::string reason(int error) { return std::generic_category().message(error); }
+
+// The lines of a JSONL log up to a step, of lines that have one: what a run that was killed made
+// after its last save is dropped, and so is a line that was cut short. "" for a file that is not
+// there.
+std::string lines_until(const std::filesystem::path& file, std::int64_t step) {
+  std::error_code absent;  // what is there and cannot be read is told by read_text
+  if (std::filesystem::status(file, absent).type() == std::filesystem::file_type::not_found)
+    return "";
+  const std::string text = read_text(file);
+  std::string kept;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = text.find('\n', begin);
+    if (end == std::string::npos) break;
+    const std::string line = text.substr(begin, end - begin);
+    begin = end + 1;
+    const auto json = nlohmann::json::parse(line, nullptr, false);
+    if (!json.is_object()) continue;
+    const auto at = json.find("step");
+    if (at == json.end() || !at->is_number_integer() || at->get<std::int64_t>() <= step)
+      kept += line + "\n";
+  }
+  return kept;
+}
 
 }  // namespace
 

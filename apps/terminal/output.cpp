@@ -15,7 +15,6 @@
 #include "apps/terminal/reader_gone.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
-#include "tensor/files/json_text.h"
 #include "tensor/files/utf8.h"
 
 namespace vitrine::app {
@@ -83,63 +82,27 @@ int terminal_columns(const std::string& out) {
   return size.ws_col > 0 ? size.ws_col : kElsewhere;
 }
 
-namespace {
-
-void require_finite(const Json& json, const std::string& path) {
-  if (json.is_number_float() && !std::isfinite(json.get<double>())) {
-    const double x = json.get<double>();
-    throw NumericError(
-        fmt::format("'{}' of the result is {}: numbers of the model, or of what was put into it, "
-                    "have become too large to compute with",
-                    path,
-                    std::isnan(x) ? "NaN"
-                    : x > 0       ? "inf"
-                                  : "-inf"));
-  }
-  if (json.is_object()) {
-    for (const auto& [key, entry] : json.items())
-      require_finite(entry, path.empty() ? key : path + "." + key);
-  } else if (json.is_array()) {
-    for (std::size_t i = 0; i < json.size(); ++i) {
-      if (json[i].is_structured() || json[i].is_number_float())
-        require_finite(json[i], fmt::format("{}[{}]", path, i));
-    }
-  }
+void require_finite(const Json& result) {
+  double x = 0;
+  const std::string path = result.first_not_finite(x);
+  if (path.empty()) return;
+  throw NumericError(
+      fmt::format("'{}' of the result is {}: numbers of the model, or of what was put into it, "
+                  "have become too large to compute with",
+                  path,
+                  std::isnan(x) ? "NaN"
+                  : x > 0       ? "inf"
+                                : "-inf"));
 }
 
-}  // namespace
-
-void require_finite(const Json& result) { require_finite(result, ""); }
-
-std::string to_line(const Json& json) { return json_line(json) + "\n"; }
+std::string to_line(const Json& json) { return json.to_line() + "\n"; }
 
 std::string json_text(std::string_view bytes) { return nn::replace_invalid_utf8(bytes); }
 
 std::map<std::string, std::string> as_metadata(const Json& object) {
   std::map<std::string, std::string> metadata;
-  for (const auto& [key, entry] : object.items())
-    metadata[key] = entry.is_string() ? entry.get<std::string>() : json_line(entry);
+  for (auto& [name, text] : object.as_texts()) metadata.insert_or_assign(name, std::move(text));
   return metadata;
-}
-
-std::string lines_until(const std::filesystem::path& file, std::int64_t step) {
-  std::error_code absent;  // what is there and cannot be read is told by read_text
-  if (std::filesystem::status(file, absent).type() == std::filesystem::file_type::not_found)
-    return "";
-  const std::string text = read_text(file);
-  std::string kept;
-  for (std::size_t begin = 0; begin < text.size();) {
-    const std::size_t end = text.find('\n', begin);
-    if (end == std::string::npos) break;
-    const std::string line = text.substr(begin, end - begin);
-    begin = end + 1;
-    const Json json = Json::parse(line, nullptr, false);
-    if (!json.is_object()) continue;
-    const auto at = json.find("step");
-    if (at == json.end() || !at->is_number_integer() || at->get<std::int64_t>() <= step)
-      kept += line + "\n";
-  }
-  return kept;
 }
 
 }  // namespace vitrine::app

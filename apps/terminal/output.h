@@ -4,15 +4,13 @@
 #include <filesystem>
 #include <functional>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 
+#include "apps/terminal/json.h"
 #include "apps/terminal/text.h"
 
 namespace vitrine::app {
-
-using Json = nlohmann::ordered_json;  // fields come out in the order they were put in
 
 // Writes and flushes. Throws SaveError when standard output cannot take it (a full disk).
 void write_stdout(std::string_view text);
@@ -38,11 +36,6 @@ Style style_for(const std::string& when, const std::string& out);
 // How wide tables may be: $COLUMNS where it is set, else the width of the terminal that `out` goes
 // to; 100 where it goes to a file or a pipe.
 int terminal_columns(const std::string& out);
-
-// The lines of a JSONL log up to a step, of lines that have one: what a run that was killed made
-// after its last save is dropped, and so is a line that was cut short. "" for a file that is not
-// there.
-std::string lines_until(const std::filesystem::path& file, std::int64_t step);
 
 // Throws NumericError, saying which, when a number of a result is NaN or infinite. A result for
 // people is looked at as the JSON that it would be.

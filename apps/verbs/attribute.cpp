@@ -88,7 +88,7 @@ void verb_attribute(const Arguments& arguments) {
   options.prompts.add_to(line);
   line.option("--method", options.method, "attribution-patching|grad-x-act|ig",
               "see above (default: attribution-patching)")
-      ->check(CLI::IsMember({"attribution-patching", "grad-x-act", "ig"}));
+      ->one_of({"attribution-patching", "grad-x-act", "ig"});
   auto* sites =
       line.option("--sites", spec.sites.patterns, "GLOB,...",
                   "which sites are scored: z (in all layers), 2.z, blocks.2.attn.hook_z; * stands\n"
@@ -104,7 +104,7 @@ void verb_attribute(const Arguments& arguments) {
   line.option("--metric", options.metric, "logit_diff|prob|log_prob|kl",
               "what is measured after the last token, as in 'vitrine patch'\n"
               "(default: logit_diff)")
-      ->check(CLI::IsMember({"logit_diff", "prob", "log_prob", "kl"}));
+      ->one_of({"logit_diff", "prob", "log_prob", "kl"});
   line.number("--top", options.top, "K", "how many of the strongest are listed (default: 20)", 1,
               kMost);
   auto* verify = line.number("--verify", options.verify, "K",

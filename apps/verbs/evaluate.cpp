@@ -9,6 +9,7 @@
 #include "apps/terminal/progress.h"
 #include "apps/verbs/verbs.h"
 #include "nn/text/text_loss.h"
+#include "tensor/error.h"
 
 namespace vitrine::app {
 namespace {

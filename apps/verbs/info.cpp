@@ -186,11 +186,11 @@ void verb_info(const Arguments& arguments) {
                   "shapes and costs for a prompt of N tokens (default: 10, or the context\n"
                   "where that is less)",
                   std::int64_t{1}, std::int64_t{INT32_MAX});
-  CLI::Option* names = line.flag("--sites", site_names, "only the names of all sites, one a line");
+  Option* names = line.flag("--sites", site_names, "only the names of all sites, one a line");
   line.option("--graph", graph_format, "text|dot",
               "only the model's graph: one line a node, or for Graphviz\n"
               "(vitrine info --graph dot | dot -Tsvg > model.svg)")
-      ->check(CLI::IsMember({"text", "dot"}))
+      ->one_of({"text", "dot"})
       ->excludes(names);
   common.add_to(line, "write the result to FILE, all or nothing, and not to stdout");
   if (!line.parse()) return;

@@ -9,6 +9,7 @@
 #include "apps/terminal/interrupt.h"
 #include "apps/terminal/progress.h"
 #include "apps/verbs/verbs.h"
+#include "tensor/error.h"
 
 namespace vitrine::app {
 namespace {
@@ -218,7 +219,7 @@ void verb_neurons(const Arguments& arguments) {
               "which neurons the table lists: those with the strongest peaks; those whose\n"
               "contexts have the most different tokens at the peak; or the fewest\n"
               "(default: peak)")
-      ->check(CLI::IsMember({"peak", "mixed", "clean"}));
+      ->one_of({"peak", "mixed", "clean"});
   line.option("--checkpoint", o.checkpoint, "FILE",
               "what was found so far, for all neurons: if FILE is there the pass goes on from\n"
               "it, and when it was complete, other neurons are shown at once");

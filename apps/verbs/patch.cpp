@@ -10,6 +10,7 @@
 #include "apps/reports/patch_report.h"
 #include "apps/terminal/progress.h"
 #include "apps/verbs/verbs.h"
+#include "tensor/error.h"
 #include "tensor/files/safetensors.h"
 
 namespace vitrine::app {
@@ -121,13 +122,13 @@ void verb_patch(const Arguments& arguments) {
               "what is put in: patch, the other run's values; zero; mean, the mean over all\n"
               "positions of all prompts; resample, the values of another pair's base run,\n"
               "which --seed chooses among those of the same length (default: patch)")
-      ->check(CLI::IsMember({"patch", "zero", "mean", "resample"}));
+      ->one_of({"patch", "zero", "mean", "resample"});
   line.option(
           "--metric", metric, "logit_diff|prob|log_prob|kl",
           "what is measured: logit_diff, logit[answer] - logit[wrong]; prob and log_prob of\n"
           "the answer; kl, how far the prediction is from the clean run's, KL(clean || edited)\n"
           "(default: logit_diff)")
-      ->check(CLI::IsMember({"logit_diff", "prob", "log_prob", "kl"}));
+      ->one_of({"logit_diff", "prob", "log_prob", "kl"});
   line.number("--top", options.top, "K", "how many of the strongest are listed (default: 5)", 1,
               kMost);
   auto* each = line.flag("--each", options.each,

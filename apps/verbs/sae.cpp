@@ -3,6 +3,7 @@
 
 #include "apps/terminal/output.h"
 #include "apps/verbs/verbs.h"
+#include "tensor/error.h"
 #include "tensor/nearest.h"
 
 namespace vitrine::app {

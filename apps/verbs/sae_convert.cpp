@@ -32,7 +32,7 @@ void verb_sae_convert(const Arguments& arguments) {
   line.option("--hook-name", hook, "SITE", "the site that it was trained at, where it is not said");
   line.option("--hook-name-out", hook_out, "SITE", "a transcoder: the site that it gives");
   line.option("--store", stored, "TYPE", "how weights are held: f32 (default), f16 or bf16")
-      ->check(CLI::IsMember({"f32", "f16", "bf16"}));
+      ->one_of({"f32", "f16", "bf16"});
   line.flag("--fold-decoder-norm", fold, "decoder rows get norm 1, features their true size");
   line.flag("--overwrite", overwrite,
             "write into a folder that is not empty: files of the same names are replaced");

@@ -338,7 +338,8 @@ void verb_sae_features(const Arguments& arguments) {
   o.prompt.add_to(line);
   line.number("--pos", o.position, "P", "the position, from 0 (default: all)", 0, kMost);
   line.heading("Features");
-  line.option("--feature", o.features, "J,...", "all that is known of these")->delimiter(',');
+  line.numbers("--feature", o.features, "J,...", "all that is known of these",
+               Range<std::int64_t>{0, INT32_MAX});
   line.option("--corpus", o.corpus, "FILE", "a text, each line of which is read on its own");
   line.number("--top", o.top, "K", "how many the table lists (default: 10)", 1, kMost);
   line.number("--contexts", o.contexts, "K", "kept of each feature (default: 20)", 1, 10'000);
@@ -346,7 +347,7 @@ void verb_sae_features(const Arguments& arguments) {
               kMost);
   line.number("--words", o.words, "K", "tokens raised and lowered (default: 8)", 1, 1000);
   line.option("--sort", o.sort, "peak|density", "the order of the table (default: peak)")
-      ->check(CLI::IsMember({"peak", "density"}));
+      ->one_of({"peak", "density"});
   o.common.add_to(line);
   if (!line.parse()) return;
   if (o.prompt.given() && !o.corpus.empty())

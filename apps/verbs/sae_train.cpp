@@ -55,11 +55,11 @@ sae::Trainer begin(const CommandLine& line, const SaeTrainOptions& o, Input& inp
     s.prepend_bos = o.activations.prepends_bos();
     s.context_size = o.activations.context(*model);
   }
-  s.notes = json_line({{"activations", o.activations.json()},
+  s.notes = Json({{"activations", o.activations.json()},
                        {"columns", columns},
                        {"model", o.common.model},
                        {"gauge", o.common.gauge},
-                       {"seed", o.common.seed}});
+                       {"seed", o.common.seed}}).to_line();
   return sae::Trainer::begin(s, *input.source, o.common.out);
 }
 

@@ -9,6 +9,7 @@
 #include "apps/terminal/progress.h"
 #include "apps/verbs/verbs.h"
 #include "interp/steering.h"
+#include "tensor/error.h"
 
 namespace vitrine::app {
 namespace {
@@ -36,7 +37,7 @@ class DirectionOptions {
     positions_option_ = line.option("--positions", positions_, "last|mean",
                                     "compare the last tokens of the two, or the means over\n"
                                     "all (default: last)")
-                            ->check(CLI::IsMember({"last", "mean"}));
+                            ->one_of({"last", "mean"});
     file_option_ = line.option("--direction", file_, "FILE",
                                "or: read the direction from a .safetensors or .npy file");
     tensor_option_ = line.option("--tensor", tensor_, "NAME",
@@ -137,9 +138,9 @@ class DirectionOptions {
   PromptOptions plus_, minus_;
   TokenOptions toward_{"toward"};
   std::string positions_ = "last", file_, tensor_;
-  const CLI::Option* positions_option_ = nullptr;
-  const CLI::Option* file_option_ = nullptr;
-  const CLI::Option* tensor_option_ = nullptr;
+  const Option* positions_option_ = nullptr;
+  const Option* file_option_ = nullptr;
+  const Option* tensor_option_ = nullptr;
 };
 
 // ---- what was written ---------------------------------------------------------------------------

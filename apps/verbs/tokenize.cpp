@@ -64,13 +64,15 @@ std::string table(const nn::Tokenizer& tokenizer, const nn::Tokens& ids, const S
 }
 
 // ---- --jsonl: a line in, a line out -------------------------------------------------------------
+using Parsed = nlohmann::json;
+
 class LineReader {
  public:
   LineReader(const LoadedTokenizer& loaded, const Options& options)
       : loaded_(loaded), options_(options) {}
 
   std::string answer(std::string_view line, const std::string& where) const {
-    const Json json = parse_json(line, where);
+    const Parsed json = parse_json(line, where);
     return options_.decode ? decoded(json, where) : encoded(json, where);
   }
 
@@ -78,7 +80,7 @@ class LineReader {
   const char* wanted() const {
     return options_.decode ? "one {\"ids\": [1, 2, 3]} a line" : "one {\"text\": \"...\"} a line";
   }
-  std::string encoded(const Json& json, const std::string& where) const {
+  std::string encoded(const Parsed& json, const std::string& where) const {
     const auto text = json.is_object() ? json.find("text") : json.end();
     if (!json.is_object() || text == json.end() || !text->is_string()) {
       throw FileError(fmt::format("{}: there is no string \"text\"; expected {}", where, wanted()));
@@ -87,13 +89,13 @@ class LineReader {
         options_.prompt.encode(loaded_.tokenizer, loaded_.bos, text->get_ref<const std::string&>());
     return to_line(ids_and_texts(loaded_.tokenizer, ids));
   }
-  std::string decoded(const Json& json, const std::string& where) const {
+  std::string decoded(const Parsed& json, const std::string& where) const {
     const auto list = json.is_object() ? json.find("ids") : json.end();
     if (!json.is_object() || list == json.end() || !list->is_array()) {
       throw FileError(fmt::format("{}: there is no list \"ids\"; expected {}", where, wanted()));
     }
     nn::Tokens ids;
-    for (const Json& id : *list) {
+    for (const Parsed& id : *list) {
       if (!id.is_number_integer() || id.get<double>() < 0 || id.get<double>() > INT32_MAX) {
         throw FileError(fmt::format("{}: {} is not a token id; expected {}", where,
                                     id.is_number() ? json_line(id) : nn::quote_json(id), wanted()));
@@ -170,7 +172,7 @@ void verb_tokenize(const Arguments& arguments) {
               "--decode one {\"ids\": [...]} a line, which gives {\"text\": ...}");
   line.flag("--decode", options.decode,
             "ids (--tokens, or as arguments) back to text: the exact\nbytes, and nothing else");
-  line.text("ids", options.positional, "", "token ids for --decode, as 1 2 3 or 1,2,3");
+  line.rest("ids", options.positional, "token ids for --decode, as 1 2 3 or 1,2,3");
   common.add_without_gauge_to(line);
   if (!line.parse()) return;
 
