@@ -8,7 +8,7 @@
 namespace vitrine::app {
 namespace {
 
-std::string metric_text(const StrongNeuronsReport& r) {
+std::string strength_text(const StrongNeuronsReport& r) {
   const nn::Tokenizer* tokenizer = tokenizer_of(r.model);
   std::string text = "logit " + token_label(tokenizer, *r.spec.answer);
   if (r.spec.wrong) text += " - logit " + token_label(tokenizer, *r.spec.wrong);
@@ -47,7 +47,7 @@ std::string StrongNeuronsReport::text(const Style& style) const {
                   spec.layer ? fmt::format("layer {}", *spec.layer) : std::string("all layers"),
                   effects ? "their direct effect on the metric" : "activation (mlp.hook_post)");
   if (effects)
-    text += fmt::format("metric: {}, here {}\n", metric_text(*this), metric_number(*found.metric));
+    text += fmt::format("metric: {}, here {}\n", strength_text(*this), metric_number(*found.metric));
   text += gauge_text(model, effects) + "\n";
 
   std::vector<Table::Column> columns = {

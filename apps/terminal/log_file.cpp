@@ -19,7 +19,6 @@
 namespace vitrine::app {
 namespace {
 
-std::string reason(int error) { return std::generic_category().message(error); }
 
 // The lines of a JSONL log up to a step, of lines that have one: what a run that was killed made
 // after its last save is dropped, and so is a line that was cut short. "" for a file that is not
@@ -55,7 +54,7 @@ LogFile::LogFile(std::filesystem::path file, std::optional<std::int64_t> step)
     return;
   }
   descriptor_ = ::open(file_.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
-  if (descriptor_ < 0) complain(reason(errno));
+  if (descriptor_ < 0) complain(error_text(errno));
 }
 
 LogFile::~LogFile() {
@@ -65,11 +64,11 @@ LogFile::~LogFile() {
 void LogFile::write(std::string_view line) {
   if (descriptor_ < 0) return;
   struct stat before {};
-  if (::fstat(descriptor_, &before) != 0) return complain(reason(errno));
+  if (::fstat(descriptor_, &before) != 0) return complain(error_text(errno));
   const int error = write_fully(descriptor_, std::as_bytes(std::span(line)));
   if (error == 0) return;
   [[maybe_unused]] const int cut = ::ftruncate(descriptor_, before.st_size);
-  complain(reason(error));
+  complain(error_text(error));
 }
 
 void LogFile::complain(std::string_view why) {

@@ -20,7 +20,7 @@ const Axes kResidual = {Axis::row, Axis::feature};
 const Axes kPerHead = {Axis::row, Axis::head, Axis::feature};
 
 // What every part of the model needs to know.
-struct Model {
+struct Gpt2 {
   Builder& b;
   const Config& config;
   DType dtype;
@@ -38,7 +38,7 @@ struct Norm {
   Value gain, bias;  // [d]
   Value out;         // [rows, d]
 };
-Norm layer_norm(const Model& m, const Value& x, const std::string& weights,
+Norm layer_norm(const Gpt2& m, const Value& x, const std::string& weights,
                 const std::string& sites) {
   const Shape d{m.config.d_model};
   const Value gain = m.parameter(weights + ".weight", d), bias = m.parameter(weights + ".bias", d);
@@ -52,7 +52,7 @@ std::string cache_name(const char* what, int layer) {
 }
 std::string next_name(const std::string& cache) { return cache + ".next"; }
 
-Value with_earlier(const Model& m, const char* what, int layer,
+Value with_earlier(const Gpt2& m, const char* what, int layer,
                    const Value& fresh) {  // fresh [rows, h, e]
   if (!m.slot.defined()) return fresh;
   const std::string name = cache_name(what, layer);
@@ -64,7 +64,7 @@ Value with_earlier(const Model& m, const char* what, int layer,
 }
 
 // ---- attention: each token looks at earlier tokens and copies something from them -------------
-Value attention(const Model& m, int layer, const Value& x, const std::string& block,
+Value attention(const Gpt2& m, int layer, const Value& x, const std::string& block,
                 const std::string& sites) {
   const Config& c = m.config;
   const int d = c.d_model, h = c.heads;
@@ -114,7 +114,7 @@ Value activate(Activation a, const Value& x) {
   return x;
 }
 
-Value mlp(const Model& m, int layer, const Value& x, const std::string& block,
+Value mlp(const Gpt2& m, int layer, const Value& x, const std::string& block,
           const std::string& sites) {
   const int d = m.config.d_model, inner = m.config.d_mlp;
   const Value in = m.b.site(site::mlp_in(layer), x, kResidual);
@@ -134,7 +134,7 @@ Value mlp(const Model& m, int layer, const Value& x, const std::string& block,
 }
 
 // ---- a block: attention, then the MLP; each adds to the stream --------------------------------
-Value block(const Model& m, int layer, Value x) {
+Value block(const Gpt2& m, int layer, Value x) {
   const auto scope = m.b.scope(fmt::format("blocks.{}", layer));
   const std::string weights = fmt::format("h.{}.", layer), sites = fmt::format("blocks.{}.", layer);
   x = m.b.site(site::resid_pre(layer), x, kResidual);
@@ -155,7 +155,7 @@ Graph build_gpt2(const Config& c, const BatchSize& size, DType dtype) {
   const RowValues rows{table("rows.sequence", {size.rows}), table("rows.position", {size.rows}),
                        table("rows.keys", {size.sequences, size.positions})};
   b.rows(rows.sequence, rows.position, rows.keys);
-  const Model m{b, c, dtype, rows, size.cached ? table("rows.slot", {size.rows}) : Value()};
+  const Gpt2 m{b, c, dtype, rows, size.cached ? table("rows.slot", {size.rows}) : Value()};
 
   // A token enters as the sum of two vectors: what it is, and where it stands.
   const Value w_e = m.parameter("wte.weight", {c.vocabulary, c.d_model});

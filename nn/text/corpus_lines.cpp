@@ -29,10 +29,10 @@ void require_rereadable(const std::filesystem::path& file) {
       file.string()));
 }
 
-using Visit = std::function<void(const CorpusLine&)>;
+using VisitLine = std::function<void(const CorpusLine&)>;
 
 void for_each_wanted(const Model& model, const std::filesystem::path& file, bool special,
-                     const std::function<bool(std::int64_t)>& wanted, const Visit& visit) {
+                     const std::function<bool(std::int64_t)>& wanted, const VisitLine& visit) {
   require_rereadable(file);
   const auto total = static_cast<std::int64_t>(map_file(file).bytes.size());
   for_each_document(file, Split::line, [&](const Document& document) {
@@ -64,13 +64,13 @@ void for_each_wanted(const Model& model, const std::filesystem::path& file, bool
 }  // namespace
 
 void for_each_line(const Model& model, const std::filesystem::path& file, bool special,
-                   std::int64_t from, const Visit& visit) {
+                   std::int64_t from, const VisitLine& visit) {
   for_each_wanted(
       model, file, special, [&](std::int64_t line) { return line >= from; }, visit);
 }
 
 void for_each_line(const Model& model, const std::filesystem::path& file, bool special,
-                   std::span<const std::int64_t> numbers, const Visit& visit) {
+                   std::span<const std::int64_t> numbers, const VisitLine& visit) {
   auto next = numbers.begin();
   const auto wanted = [&](std::int64_t line) {
     while (next != numbers.end() && *next < line) ++next;

@@ -48,20 +48,21 @@ class Lines {
 };
 
 // ---- plain text ---------------------------------------------------------------------------------
-using Visit = std::function<void(const Document&)>;
+using VisitDocument = std::function<void(const Document&)>;
 
-void visit_text(std::string_view text, std::int64_t line, std::size_t end, const Visit& visit) {
+void visit_text(std::string_view text, std::int64_t line, std::size_t end,
+                const VisitDocument& visit) {
   if (!text.empty()) visit({text, {}, false, line, static_cast<std::int64_t>(end)});
 }
 
-void visit_lines(std::string_view text, const Visit& visit) {
+void visit_lines(std::string_view text, const VisitDocument& visit) {
   for (Lines lines(text); lines.next();) {
     const Line& line = lines.line();
     if (!line.blank()) visit_text(line.text, line.number, line.end, visit);
   }
 }
 
-void visit_paragraphs(std::string_view text, const Visit& visit) {
+void visit_paragraphs(std::string_view text, const VisitDocument& visit) {
   Line first, last;
   bool inside = false;
   const auto finish = [&] {
@@ -188,7 +189,7 @@ class LineParser : public nlohmann::json_sax<Json> {
   Field field_ = Field::other;
 };
 
-void visit_jsonl(std::string_view text, const std::string& file, const Visit& visit) {
+void visit_jsonl(std::string_view text, const std::string& file, const VisitDocument& visit) {
   for (Lines lines(text); lines.next();) {
     const Line& line = lines.line();
     if (line.blank()) continue;
@@ -206,7 +207,7 @@ void visit_jsonl(std::string_view text, const std::string& file, const Visit& vi
 
 }  // namespace
 
-void for_each_document(const std::filesystem::path& file, Split split, const Visit& visit) {
+void for_each_document(const std::filesystem::path& file, Split split, const VisitDocument& visit) {
   const MappedFile mapped = map_file(file);
   const std::string_view text(reinterpret_cast<const char*>(mapped.bytes.data()),
                               mapped.bytes.size());

@@ -19,13 +19,13 @@
 #include "tensor/nearest.h"
 
 namespace vitrine {
+
+std::string error_text(int number) { return std::generic_category().message(number); }
 namespace {
 
 namespace fs = std::filesystem;
 
 constexpr std::size_t kPiece = std::size_t{1} << 20;  // read and written at once
-
-std::string reason(int error) { return std::generic_category().message(error); }
 
 // An open file descriptor that closes itself.
 class Descriptor {
@@ -92,7 +92,7 @@ std::string describe_absence(const fs::path& file) {
     throw FileError(
         fmt::format("cannot read '{}': it is a folder; name a file inside it", file.string()));
   }
-  throw FileError(fmt::format("cannot read '{}': {}", file.string(), reason(error)));
+  throw FileError(fmt::format("cannot read '{}': {}", file.string(), error_text(error)));
 }
 
 Descriptor open_for_reading(const fs::path& file, struct stat& status) {
@@ -127,7 +127,7 @@ std::string read_to_end(const Descriptor& fd, const fs::path& file, std::size_t 
 
 void write_or_throw(int fd, std::span<const std::byte> bytes, const fs::path& file, bool existed) {
   if (const int error = write_fully(fd, bytes); error != 0)
-    throw_unsaved(file, reason(error), existed);
+    throw_unsaved(file, error_text(error), existed);
 }
 
 // Follows symbolic links to the place that a rename has to replace, which need not exist yet.
@@ -136,7 +136,7 @@ fs::path follow_links(const fs::path& file) {
   std::error_code error;
   constexpr int kMostLinks = 40;  // as the kernel
   for (int i = 0; fs::is_symlink(fs::symlink_status(target, error)); ++i) {
-    if (i == kMostLinks) throw_unsaved(file, reason(ELOOP), false);
+    if (i == kMostLinks) throw_unsaved(file, error_text(ELOOP), false);
     const fs::path next = fs::read_symlink(target, error);
     if (error) throw_unsaved(file, error.message(), false);
     target = next.is_absolute() ? next : folder_of(target) / next;
@@ -160,9 +160,9 @@ class Temporary {
     } while (fd < 0 && errno == EEXIST);
     if (fd < 0) {
       const int error = errno;
-      throw_unsaved(asked,
-                    error == ENOENT || error == ENOTDIR ? describe_absence(target) : reason(error),
-                    existed);
+      throw_unsaved(
+          asked, error == ENOENT || error == ENOTDIR ? describe_absence(target) : error_text(error),
+          existed);
     }
     fd_ = fd;
   }
@@ -176,10 +176,10 @@ class Temporary {
   int descriptor() const { return fd_; }
 
   void replace_target() {
-    if (::fsync(fd_) != 0) throw_unsaved(asked_, reason(errno), existed_);
-    if (::close(std::exchange(fd_, -1)) != 0) throw_unsaved(asked_, reason(errno), existed_);
+    if (::fsync(fd_) != 0) throw_unsaved(asked_, error_text(errno), existed_);
+    if (::close(std::exchange(fd_, -1)) != 0) throw_unsaved(asked_, error_text(errno), existed_);
     if (::rename(path_.c_str(), target_.c_str()) != 0)
-      throw_unsaved(asked_, reason(errno), existed_);
+      throw_unsaved(asked_, error_text(errno), existed_);
     path_.clear();
   }
 
@@ -196,7 +196,7 @@ void sync_folder(const fs::path& target) {
   if (folder.get() < 0 || ::fsync(folder.get()) == 0 || errno != EIO) return;
   throw SaveError(fmt::format(
       "'{}' was replaced, but its folder could not be synced to the disk: {}; write it again",
-      target.string(), reason(EIO)));
+      target.string(), error_text(EIO)));
 }
 
 }  // namespace
@@ -236,21 +236,21 @@ void write_atomically(const fs::path& file, const std::function<void(const Sink&
       !S_ISREG(
           status.st_mode)) {  // a pipe or a device takes bytes as they come: nothing to replace
     Descriptor fd(open_retrying(file, O_WRONLY));
-    if (fd.get() < 0) throw_unsaved(file, reason(errno), true);
+    if (fd.get() < 0) throw_unsaved(file, error_text(errno), true);
     write([&](std::span<const std::byte> bytes) { write_or_throw(fd.get(), bytes, file, true); });
-    if (::close(fd.release()) != 0) throw_unsaved(file, reason(errno), true);
+    if (::close(fd.release()) != 0) throw_unsaved(file, error_text(errno), true);
     return;
   }
   // A rename would also replace a file that was protected against writing.
   if (existed && ::faccessat(AT_FDCWD, file.c_str(), W_OK, AT_EACCESS) != 0)
-    throw_unsaved(file, reason(errno), true);
+    throw_unsaved(file, error_text(errno), true);
   const fs::path target = follow_links(file);
   if (target.filename().empty())
     throw_unsaved(file, "the path names a folder; name a file inside it", false);
   Temporary temporary(target, file, 0666, existed);
   if (existed) {  // the new file may be read by whoever could read the old one
     if (::fchmod(temporary.descriptor(), status.st_mode & 07777) != 0)
-      throw_unsaved(file, reason(errno), true);
+      throw_unsaved(file, error_text(errno), true);
   }
   write([&](std::span<const std::byte> bytes) {
     write_or_throw(temporary.descriptor(), bytes, file, existed);

@@ -10,6 +10,9 @@
 
 namespace vitrine {
 
+// What the system says of an error number (errno).
+std::string error_text(int number);
+
 struct MappedFile {
   std::shared_ptr<const void> owner;  // unmaps when the last copy goes
   std::span<const std::byte> bytes;

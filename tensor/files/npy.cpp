@@ -25,7 +25,7 @@ static_assert(std::endian::native == std::endian::little,
 constexpr std::string_view kMagic = "\x93NUMPY";
 constexpr std::size_t kHeaderAlignment = 64;
 
-[[noreturn]] void fail(const std::string& file, const std::string& what) {
+[[noreturn]] void refuse(const std::string& file, const std::string& what) {
   throw FileError(fmt::format("'{}' is not an npy file that can be read: {}", file, what));
 }
 
@@ -42,9 +42,9 @@ DType dtype_of_descr(std::string_view descr, const std::string& file) {
   if (descr == "<i4") return DType::i32;
   if (descr == "<i8") return DType::i64;
   if (descr == "|b1") return DType::boolean;
-  fail(file, fmt::format("its elements are {}; expected one of <f4 <f8 <f2 <i4 <i8 |b1 (convert "
-                         "it with astype())",
-                         printable(descr)));
+  refuse(file, fmt::format("its elements are {}; expected one of <f4 <f8 <f2 <i4 <i8 |b1 (convert "
+                           "it with astype())",
+                           printable(descr)));
 }
 
 std::string_view descr_of(DType dtype) {
@@ -81,14 +81,15 @@ class HeaderParser {
       const std::string_view key = quoted_string();
       expect(':');
       if (key == "descr" && !dtype) {
-        if (peek() == '[') fail(file_, "its elements are records; save each field by itself");
+        if (peek() == '[') refuse(file_, "its elements are records; save each field by itself");
         dtype = dtype_of_descr(quoted_string(), file_);
       } else if (key == "fortran_order" && !fortran) {
         fortran = boolean();
       } else if (key == "shape" && !shape) {
         shape = tuple();
       } else {
-        fail(file_, fmt::format("its header has an unexpected or repeated key {}", printable(key)));
+        refuse(file_,
+               fmt::format("its header has an unexpected or repeated key {}", printable(key)));
       }
       if (!accept(',')) {
         expect('}');
@@ -98,13 +99,13 @@ class HeaderParser {
     skip_space();
     if (at_ != text_.size()) malformed("nothing more");
     if (!dtype || !fortran || !shape)
-      fail(file_, "its header lacks one of descr, fortran_order and shape");
+      refuse(file_, "its header lacks one of descr, fortran_order and shape");
     return {*dtype, *fortran, *shape};
   }
 
  private:
   [[noreturn]] void malformed(std::string_view expected) const {
-    fail(file_, fmt::format("its header is malformed at byte {}: expected {}", at_, expected));
+    refuse(file_, fmt::format("its header is malformed at byte {}: expected {}", at_, expected));
   }
   void skip_space() {
     while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\t'))
@@ -151,7 +152,8 @@ class HeaderParser {
       const auto [end, error] =
           std::from_chars(text_.data() + at_, text_.data() + text_.size(), size);
       if (error != std::errc{} || size < 0) malformed("a size, 0 or more");
-      if (shape.size() == kMaxRank) fail(file_, fmt::format("it has more than {} axes", kMaxRank));
+      if (shape.size() == kMaxRank)
+        refuse(file_, fmt::format("it has more than {} axes", kMaxRank));
       shape.push_back(size);
       at_ = static_cast<std::size_t>(end - text_.data());
       if (!accept(',')) {
@@ -181,38 +183,38 @@ Tensor load_npy(const std::filesystem::path& path) {
   const std::string_view all(reinterpret_cast<const char*>(mapped.bytes.data()),
                              mapped.bytes.size());
   if (all.substr(0, kMagic.size()) != kMagic || all.size() < kMagic.size() + 2) {
-    fail(file, "it does not begin with \\x93NUMPY and a version");
+    refuse(file, "it does not begin with \\x93NUMPY and a version");
   }
   const int major = static_cast<unsigned char>(all[kMagic.size()]);
   if (major < 1 || major > 3)
-    fail(file, fmt::format("its format version is {}; expected 1, 2 or 3", major));
+    refuse(file, fmt::format("its format version is {}; expected 1, 2 or 3", major));
   const std::size_t length_at = kMagic.size() + 2;
   const std::size_t length_bytes = major == 1 ? 2 : 4;
-  if (all.size() < length_at + length_bytes) fail(file, "it is truncated inside its header");
+  if (all.size() < length_at + length_bytes) refuse(file, "it is truncated inside its header");
   std::uint32_t length = 0;
   std::memcpy(&length, all.data() + length_at, length_bytes);
   const std::size_t data_at = length_at + length_bytes + length;
-  if (all.size() < data_at) fail(file, "it is truncated inside its header");
+  if (all.size() < data_at) refuse(file, "it is truncated inside its header");
   const Description d = HeaderParser(all.substr(length_at + length_bytes, length), file).parse();
 
   std::int64_t expected = size_of(d.dtype);
   for (const std::int64_t size : d.shape) {
     if (__builtin_mul_overflow(expected, std::max<std::int64_t>(size, 1), &expected)) {
-      fail(file, fmt::format("the size of its shape {} overflows", to_string(d.shape)));
+      refuse(file, fmt::format("the size of its shape {} overflows", to_string(d.shape)));
     }
   }
   if (numel(d.shape) == 0) expected = 0;
   const std::span<const std::byte> data = mapped.bytes.subspan(data_at);
   if (data.size() != static_cast<std::size_t>(expected)) {
-    fail(file, fmt::format("{}{} takes {} bytes, but {} follow the header", name_of(d.dtype),
-                           to_string(d.shape), expected, data.size()));
+    refuse(file, fmt::format("{}{} takes {} bytes, but {} follow the header", name_of(d.dtype),
+                             to_string(d.shape), expected, data.size()));
   }
   if (d.dtype == DType::boolean) {  // any other byte in a C++ bool would be undefined behaviour
     const auto bad =
         std::find_if(data.begin(), data.end(), [](std::byte b) { return b > std::byte{1}; });
     if (bad != data.end()) {
-      fail(file, fmt::format("its boolean element {} is the byte {}; expected 0 or 1",
-                             bad - data.begin(), std::to_integer<int>(*bad)));
+      refuse(file, fmt::format("its boolean element {} is the byte {}; expected 0 or 1",
+                               bad - data.begin(), std::to_integer<int>(*bad)));
     }
   }
   // Fortran order is the row-major order of the reversed axes.

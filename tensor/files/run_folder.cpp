@@ -20,8 +20,6 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kOurs = "vitrine-", kLock = "vitrine-lock", kBuffer = "vitrine-buffer";
 
-std::string reason(int error) { return std::generic_category().message(error); }
-
 }  // namespace
 
 bool is_left_over(std::string_view file, std::initializer_list<std::string_view> names) {
@@ -149,7 +147,7 @@ RunFolder::RunFolder(const fs::path& folder, std::initializer_list<std::string_v
   require_own(folder, files);
   lock_ = ::open((folder / kLock).c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
   if (lock_ < 0)
-    throw SaveError(fmt::format("{}: it cannot be used: {}", folder.string(), reason(errno)));
+    throw SaveError(fmt::format("{}: it cannot be used: {}", folder.string(), error_text(errno)));
   if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
     const int why = errno;
     ::close(lock_);
@@ -158,7 +156,7 @@ RunFolder::RunFolder(const fs::path& folder, std::initializer_list<std::string_v
           "another process is working in '{}'; wait for its end, or give another folder",
           folder.string()));
     }
-    throw SaveError(fmt::format("{}: it cannot be locked: {}", folder.string(), reason(why)));
+    throw SaveError(fmt::format("{}: it cannot be locked: {}", folder.string(), error_text(why)));
   }
   // In the folder itself: in one below it another process may be working.
   remove_all_of(folder, [&](const fs::directory_entry& entry) {

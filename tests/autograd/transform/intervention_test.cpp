@@ -263,7 +263,7 @@ TEST(Intervention, ManyEditsOfASiteAreAsIfMadeOneByOne) {
   const Site flat{"flat"};
   const std::vector<std::vector<Edit>> cases = {
       {replace(kS, row, {.pos = {0}}), zero(kS, {.pos = {1}, .head = {1}}),
-       replace(kS, whole, {.prompt = {1}, .pos = {1}, .feature = {0, 2}})},
+       replace(kS, whole, {.prompt = {0}, .pos = {2}, .feature = {0, 2}})},
       {zero(kS, {.prompt = {0}, .pos = {2}}),
        zero(kS, {.prompt = {1}, .head = {0}, .feature = {1}})},
       {add(kS, row, 0.3, {.pos = {0}}), add(kS, one, -2, {.pos = {1}, .head = {0}}),
