@@ -90,14 +90,19 @@ void add_to(Group& g, const Edit& e, const SiteEntry& site) {
 Stage grouped(const Graph& graph, const std::vector<Edit>& stage, int number) {
   Stage s;
   std::map<std::pair<std::string_view, Edit::Action>, int> open;
+  auto last = open.end();  // the group of the edit before, when others may join it
+  SitesOf sites(graph);
   for (const Edit& e : stage) {
-    const SiteEntry& site = graph.site(e.site.name);  // throws for what is not there
+    const SiteEntry& site = sites(e);  // throws for what is not there
     const auto action = e.action == Edit::Action::zero ? Edit::Action::replace : e.action;
     int group = static_cast<int>(s.groups.size());
     if (reads_others(e, site)) {
       std::erase_if(open, [&](const auto& g) { return g.first.first == e.site.name; });
+      last = open.end();
     } else if (joins(e, site)) {
-      group = open.try_emplace({e.site.name, action}, group).first->second;
+      if (last == open.end() || last->first.first != e.site.name || last->first.second != action)
+        last = open.try_emplace({e.site.name, action}, group).first;
+      group = last->second;
     }
     if (group == std::ssize(s.groups)) s.groups.emplace_back().number = number;
     add_to(s.groups[static_cast<std::size_t>(group)], e, site);
@@ -196,6 +201,24 @@ Graph intervene(const Graph& graph, const Interventions& what) {
     }
   }
   return std::move(b).finish();
+}
+
+std::vector<std::string> structure_of(const Graph& graph, const Interventions& what) {
+  std::vector<std::string> structure;
+  int number = 0;
+  for (const auto& stage : what.stages()) {
+    for (const Group& g : grouped(graph, stage, number).groups) {
+      const Shape value = g.alone() && g.first().value.defined()
+                              ? feed_shape(g.first(), graph.site(g.first().site.name).type.shape)
+                              : Shape{};
+      structure.push_back(fmt::format("{}: {} {} of {}{}, {}", g.number, g.first().site.name,
+                                      name_of(g.action), g.alone() ? "one" : "many",
+                                      replaces_all(g.first()) ? ", all" : "",
+                                      to_string(g.mask) + to_string(value)));
+    }
+    number += static_cast<int>(stage.size());
+  }
+  return structure;
 }
 
 // ---- values -----------------------------------------------------------------------------------
@@ -392,6 +415,7 @@ class GroupFeeds {
       each([&](std::int64_t, std::int64_t at, std::int64_t) { table[at] = factor; });
     } else if (has_value(e.action)) {
       const Tensor& value = packed_as(e, feed_shape(e, shape));
+      check_direction(e, value.rank());
       check_lengths(e, value, shape, parts);
       places.value = strides_in(value.shape(), shape);
       const T* v = value.data<T>();
@@ -428,10 +452,11 @@ void feed_stage(const Graph& graph, const std::vector<Edit>& edits, int number,
   fed.reserve(stage.groups.size());
   for (const Group& g : stage.groups) fed.emplace_back(graph, g);
   Owners owners(graph, edits);
+  SitesOf sites(graph);
   for (std::size_t i = 0; i < edits.size(); ++i) {
     const Edit& e = edits[i];
     GroupFeeds& group = fed[static_cast<std::size_t>(stage.group_of[i])];
-    const Parts parts = selected(graph, e, rows, text);
+    const Parts parts = selected(sites(e), e, rows, text);
     if (!group.mark_selected(parts) && text == Text::whole)
       throw GraphError(fmt::format("{}: the selection is empty", e.to_text()));
     owners.claim(static_cast<int>(i), parts);

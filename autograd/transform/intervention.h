@@ -110,6 +110,10 @@ class Interventions {
 // edits: all are made at once.
 Graph intervene(const Graph& graph, const Interventions& what);
 
+// Edits with the same structure give the same graph: sites, actions and shapes, without numbers.
+// Throws SiteError for a site that is not there.
+std::vector<std::string> structure_of(const Graph& graph, const Interventions& what);
+
 // What the rows of the feeds are: whole texts, or a part of a longer one whose other rows are
 // computed in other runs (text that is generated with cached keys and values).
 enum class Text { whole, part };

@@ -176,9 +176,10 @@ void check_axes(const Edit& e, const Where& w, const SiteEntry& site) {
 }
 
 // ---- selections -------------------------------------------------------------------------------
-Selected selected_along(const Graph& graph, const Edit& edit, const Where& where,
-                        const RowPlaces& rows, Text text) {
-  const SiteEntry& site = graph.site(edit.site.name);
+namespace {
+
+Selected along_site(const SiteEntry& site, const Edit& edit, const Where& where,
+                    const RowPlaces& rows, Text text) {
   check_axes(edit, where, site);
   check_indices(edit, where, site, rows, text);
   Selected along(static_cast<std::size_t>(site.type.shape.size()));
@@ -192,19 +193,30 @@ Selected selected_along(const Graph& graph, const Edit& edit, const Where& where
   return along;
 }
 
-std::vector<Selected> selected(const Graph& graph, const Edit& edit, const RowPlaces& rows,
+}  // namespace
+
+Selected selected_along(const Graph& graph, const Edit& edit, const Where& where,
+                        const RowPlaces& rows, Text text) {
+  return along_site(graph.site(edit.site.name), edit, where, rows, text);
+}
+
+std::vector<Selected> selected(const SiteEntry& site, const Edit& edit, const RowPlaces& rows,
                                Text text) {
-  if (edit.where.empty()) return {selected_along(graph, edit, {}, rows, text)};
   std::vector<Selected> parts;
+  if (edit.where.empty()) {
+    parts.push_back(along_site(site, edit, {}, rows, text));
+    return parts;
+  }
   parts.reserve(edit.where.size());
-  for (const Where& w : edit.where) parts.push_back(selected_along(graph, edit, w, rows, text));
+  for (const Where& w : edit.where) parts.push_back(along_site(site, edit, w, rows, text));
   return parts;
 }
 
 std::vector<std::uint8_t> selection(const Graph& graph, const Edit& edit, const Feeds& feeds) {
-  const Shape& shape = graph.site(edit.site.name).type.shape;
+  const SiteEntry& site = graph.site(edit.site.name);
+  const Shape& shape = site.type.shape;
   std::vector<std::uint8_t> mask(static_cast<std::size_t>(numel(shape)), 0);
-  for (const Selected& along : selected(graph, edit, row_places(graph, feeds))) {
+  for (const Selected& along : selected(site, edit, row_places(graph, feeds))) {
     each_selected(along, shape, [&](std::int64_t i) { mask[static_cast<std::size_t>(i)] = 1; });
   }
   return mask;
@@ -212,25 +224,39 @@ std::vector<std::uint8_t> selection(const Graph& graph, const Edit& edit, const 
 
 // ---- overlaps ---------------------------------------------------------------------------------
 Owners::Owners(const Graph& graph, const std::vector<Edit>& stage) : stage_(stage) {
+  SitesOf sites(graph);
   std::map<std::string_view, int> edits;
-  for (const Edit& e : stage) ++edits[e.site.name];
-  for (const Edit& e : stage) {
-    if (edits[e.site.name] < 2) continue;
-    const SiteEntry& site = graph.site(e.site.name);
-    const auto [it, fresh] = sites_.try_emplace(e.site.name);
-    Shape& shape = it->second.shape;
-    const Shape spoken = selected_shape(e, site);
-    if (fresh) shape = spoken;
-    for (int a = 0; a < shape.size(); ++a)
-      if (spoken[a] != 1) shape[a] = spoken[a];
+  int* last = nullptr;  // of the site of the edit before
+  for (std::size_t i = 0; i < stage.size(); ++i) {
+    if (i == 0 || stage[i].site.name != stage[i - 1].site.name) last = &edits[stage[i].site.name];
+    ++*last;
   }
+  for (const auto& [name, count] : edits)
+    if (count > 1) sites_.try_emplace(name);
+  for (const Edit& e : stage) {
+    Site* site = site_of(e);
+    if (site == nullptr) continue;
+    const Shape spoken = selected_shape(e, sites(e));
+    if (site->shape.size() != spoken.size()) site->shape = spoken;
+    for (int a = 0; a < spoken.size(); ++a)
+      if (spoken[a] != 1) site->shape[a] = spoken[a];
+  }
+}
+
+Owners::Site* Owners::site_of(const Edit& e) {
+  if (last_name_ != e.site.name) {
+    const auto at = sites_.find(e.site.name);
+    last_ = at == sites_.end() ? nullptr : &at->second;
+    last_name_ = e.site.name;
+  }
+  return last_;
 }
 
 void Owners::claim(int number, const std::vector<Selected>& parts) {
   const Edit& e = stage_[static_cast<std::size_t>(number)];
-  const auto at = sites_.find(e.site.name);
-  if (at == sites_.end()) return;
-  auto& [shape, owner] = at->second;
+  Site* site = site_of(e);
+  if (site == nullptr) return;
+  auto& [shape, owner] = *site;
   if (owner.empty()) owner.assign(static_cast<std::size_t>(numel(shape)), -1);
   int first = number;  // the first edit that this one overlaps
   for (const Selected& along : parts) {
@@ -249,9 +275,10 @@ void Owners::claim(int number, const std::vector<Selected>& parts) {
 void check_overlaps(const Graph& graph, const Interventions& what, const RowPlaces& rows) {
   for (const auto& stage : what.stages()) {
     Owners owners(graph, stage);
+    SitesOf sites(graph);
     for (std::size_t i = 0; i < stage.size(); ++i) {
       if (owners.counts(stage[i]))
-        owners.claim(static_cast<int>(i), selected(graph, stage[i], rows));
+        owners.claim(static_cast<int>(i), selected(sites(stage[i]), stage[i], rows));
     }
   }
 }

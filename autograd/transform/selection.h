@@ -43,9 +43,23 @@ using Selected = std::vector<Along>;  // of each axis
 Selected selected_along(const Graph& graph, const Edit& edit, const Where& where,
                         const RowPlaces& rows, Text text = Text::whole);
 
-// The same of each Where of an edit; an edit without any selects everything.
-std::vector<Selected> selected(const Graph& graph, const Edit& edit, const RowPlaces& rows,
+// The same of each Where of an edit, whose site this is; an edit without any selects everything.
+std::vector<Selected> selected(const SiteEntry& site, const Edit& edit, const RowPlaces& rows,
                                Text text = Text::whole);
+
+// Looks up the sites of edits. Those of a long list mostly follow others of the same site.
+class SitesOf {
+ public:
+  explicit SitesOf(const Graph& graph) : graph_(graph) {}
+  const SiteEntry& operator()(const Edit& e) {
+    if (last_ == nullptr || last_->name != e.site.name) last_ = &graph_.site(e.site.name);
+    return *last_;
+  }
+
+ private:
+  const Graph& graph_;
+  const SiteEntry* last_ = nullptr;
+};
 
 // For each element of the site's whole value, packed and row-major: 1 where the edit changes it.
 // `feeds` has the row tables. Throws what selected_along does; a selection of nothing is all 0.
@@ -79,7 +93,7 @@ class Owners {
  public:
   Owners(const Graph& graph, const std::vector<Edit>& stage);
 
-  bool counts(const Edit& e) const { return sites_.contains(e.site.name); }
+  bool counts(const Edit& e) { return site_of(e) != nullptr; }
 
   // Throws GraphError when edit `number` of the stage, with what it selects, changes what another
   // has changed, unless both add.
@@ -93,8 +107,12 @@ class Owners {
   bool adds(int number) const {
     return stage_[static_cast<std::size_t>(number)].action == Edit::Action::add;
   }
+  Site* site_of(const Edit& e);  // null when the site has no other edit
+
   const std::vector<Edit>& stage_;
-  std::map<std::string, Site, std::less<>> sites_;
+  std::map<std::string_view, Site> sites_;
+  std::string_view last_name_;
+  Site* last_ = nullptr;
 };
 
 // Throws GraphError when two edits of one stage change the same element, unless both add, and what

@@ -129,7 +129,10 @@ Run Model::run_graph(const Graph& graph, const std::vector<Tokens>& prompts, con
 Run Model::run_edited(const std::vector<Tokens>& prompts, const Interventions& what,
                       const Fetch& wanted, const Metric* metric, const RunOptions& options) const {
   check_prompts(prompts, config_);
-  Graph graph = intervene(*graph_for(batch_size(prompts)), what);
+  const BatchSize size = batch_size(prompts);
+  How how = structure_of(*graph_for(size), what);
+  how.insert(how.begin(), "edited");
+  Graph graph = *derived(size, how, [&](const Graph& g) { return intervene(g, what); });
   Feeds feeds = batch_feeds(prompts);
   if (metric != nullptr) {
     graph = with_metric(graph, *metric);
