@@ -375,7 +375,7 @@ TEST(OwnOps, WhatARowLacksIsSaid) {
       "in an expansion", [](OpDef& op) { op.expand = nullptr, op.interior = nullptr; }, kRmsNorm);
 }
 
-TEST(OwnOps, VerifyRefusesIncompleteRowsAndNamesOfTheTable) {
+TEST(OwnOps, GraphsRefuseIncompleteRowsAndNamesOfTheTable) {
   static constexpr OpDef kSpoilt = [] {
     OpDef op = kSilu;
     op.vjp = nullptr;
@@ -390,6 +390,7 @@ TEST(OwnOps, VerifyRefusesIncompleteRowsAndNamesOfTheTable) {
     verify(g);
     return g;
   };
+  EXPECT_ERROR(GraphError, "silu at own_ops_test.cpp:", graph_with(kSpoilt));
   EXPECT_ERROR(GraphError, "the row of its op is not complete: an activation must have a gradient",
                graph_with(kSpoilt));
   EXPECT_ERROR(GraphError, "the table has another op of this name", graph_with(kImpostor));
