@@ -68,17 +68,12 @@ std::vector<std::string> scored_sites(const Graph& graph, const SiteSet& wanted)
 }
 
 // ---- names of one value -------------------------------------------------------------------------
-bool is_same(const Node& n) { return n.op->name == "site" || n.op->name == "identity"; }
-
-bool is_view(const Node& n) {
-  return n.op->name == "reshape" || n.op->name == "permute" || n.op->name == "broadcast_to";
-}
-
-// The node that computes a value; `views`: also of one that is only looked at in another shape.
+// The node that computes a value; `views`: also of one whose entries are only seen elsewhere, or more
+// than once.
 NodeId behind(const Graph& graph, NodeId id, bool views = false) {
   for (;;) {
     const Node& n = graph.node(id);
-    if (!is_same(n) && !(views && is_view(n))) return id;
+    if (!passes_on(n) && !(views && n.op->kind == OpKind::rearrangement)) return id;
     id = n.inputs[0];
   }
 }
@@ -121,7 +116,7 @@ class Differences {
     if (behind(graph_, id) == same_value(graph_, from)) return of_site(b, from);
     const Node& n = graph_.node(id);
     const Value x = replayed(b, n.inputs[0], from);
-    return is_same(n) ? x : b.emit(*n.op, {x}, n.attributes, n.line);
+    return passes_on(n) ? x : b.emit(*n.op, {x}, n.attributes, n.line);
   }
   static Value of_site(Builder& b, const std::string& name) {
     const Value a = b.at(Site{name}), other = b.input(other_name(name), a.type());

@@ -254,7 +254,7 @@ Plan compile(const Graph& graph, const Fetch& wanted, const Updates& updates) {
   auto program = std::make_shared<Plan::Program>();
   for (const Node& n : graph.nodes()) {
     const auto* leaf = std::get_if<LeafName>(&n.attributes);
-    if (leaf != nullptr && n.op->name != "parameter") program->inputs.push_back(leaf->name);
+    if (leaf != nullptr && n.op->kind != OpKind::parameter) program->inputs.push_back(leaf->name);
   }
   std::sort(program->inputs.begin(), program->inputs.end());
   program->graph = expand_sites(graph, wanted_sites(graph, wanted));
@@ -327,7 +327,7 @@ Plan compile(const Graph& graph, const Fetch& wanted, const Updates& updates) {
     }
     Operand& out = operand[static_cast<std::size_t>(n->id)];
     if (const auto* leaf = std::get_if<LeafName>(&n->attributes)) {
-      const bool parameter = n->op->name == "parameter";
+      const bool parameter = n->op->kind == OpKind::parameter;
       auto& list = parameter ? program->parameters : program->feeds;
       out = new_storage(n->type, parameter ? Storage::Where::parameter : Storage::Where::feed,
                         static_cast<std::int64_t>(list.size()));

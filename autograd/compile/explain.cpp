@@ -24,15 +24,15 @@ std::string flops_text(std::int64_t flops) {
   return fmt::format("{:.3f} GFLOP", static_cast<double>(flops) / 1e9);
 }
 
-struct OpKind {
+struct OpShare {
   int steps = 0;
   std::int64_t flops = 0, nanoseconds = 0;  // time: of all runs
 };
 
 // One line for each kind of op. `runs` is 0 before the first run: then there are no times.
-std::string kinds_text(const std::map<std::string_view, OpKind>& kinds, std::int64_t runs,
+std::string kinds_text(const std::map<std::string_view, OpShare>& kinds, std::int64_t runs,
                        std::int64_t nanoseconds) {
-  std::vector<std::pair<std::string_view, OpKind>> sorted(kinds.begin(), kinds.end());
+  std::vector<std::pair<std::string_view, OpShare>> sorted(kinds.begin(), kinds.end());
   std::stable_sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) {
     return std::pair(a.second.nanoseconds, a.second.flops) >
            std::pair(b.second.nanoseconds, b.second.flops);
@@ -92,11 +92,11 @@ std::string Plan::explain() const {
   text += fmt::format("  work       {}\n", flops_text(s.flops));
   const Timing& timing = program_->timing;
   const std::int64_t runs = timing.runs, nanoseconds = timing.nanoseconds;
-  std::map<std::string_view, OpKind> kinds;
+  std::map<std::string_view, OpShare> kinds;
   std::int64_t products = 0;
   for (std::size_t i = 0; i < program_->steps.size(); ++i) {
     const Step& step = program_->steps[i];
-    OpKind& kind = kinds[step.node->op->name];
+    OpShare& kind = kinds[step.node->op->name];
     ++kind.steps;
     kind.flops += step.flops;
     kind.nanoseconds += timing.steps[i];

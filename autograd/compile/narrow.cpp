@@ -10,6 +10,7 @@
 #include "autograd/compile/optimise.h"
 #include "autograd/graph/builder.h"
 #include "autograd/graph/parts.h"
+#include "autograd/ops/op_table.h"
 #include "autograd/ops/ops.h"
 
 namespace vitrine {
@@ -81,9 +82,7 @@ class Narrowing {
 
  private:
   static std::size_t at(NodeId id) { return static_cast<std::size_t>(id); }
-  static bool is_gather(const Node& n) {
-    return n.op->name == "gather_rows" && n.type.shape.size() >= 1;
-  }
+  static bool is_gather(const Node& n) { return n.op == &kGatherRows && n.type.shape.size() >= 1; }
   NodeId canonical(NodeId id) const { return pruned_.canonical[at(id)]; }
 
   void gathered_by(NodeId id, NodeId index) {
@@ -136,7 +135,7 @@ class Narrowing {
 }  // namespace
 
 std::optional<Narrowed> narrow_rows(const Graph& graph, std::span<const NodeId> wanted) {
-  const auto selects = [](const Node& n) { return n.op->name == "gather_rows"; };
+  const auto selects = [](const Node& n) { return n.op == &kGatherRows; };
   if (std::none_of(graph.nodes().begin(), graph.nodes().end(), selects)) return {};
   Narrowing narrowing(graph, wanted);
   if (narrowing.count() == 0) return {};

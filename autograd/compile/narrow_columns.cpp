@@ -10,6 +10,7 @@
 
 #include "autograd/compile/optimise.h"
 #include "autograd/graph/builder.h"
+#include "autograd/ops/op_table.h"
 #include "autograd/ops/ops.h"
 
 namespace vitrine {
@@ -42,7 +43,7 @@ class Narrowing {
     for (const auto& [product, readers] : readers_) {
       for (const Node* n : readers.nodes) {
         const Builder::Origin origin(b, n->scope, n->line);
-        b.forward(n->id, n->op->name == "pick" ? picked(b, *n) : sliced(b, *n));
+        b.forward(n->id, n->op == &kPick ? picked(b, *n) : sliced(b, *n));
       }
     }
     return std::move(b).finish();
@@ -60,23 +61,18 @@ class Narrowing {
   int rank(NodeId id) const { return g_.node(id).type.shape.size(); }
 
   bool is_product(const Node& n) const {
-    return (n.op->name == "matmul" || n.op->name == "linear") && rank(n.inputs[0]) == 2 &&
-           rank(n.inputs[1]) == 2;
-  }
-  bool selects_rows(const Node& n) const {
-    if (n.op->name == "slice") return std::get<Range>(n.attributes).axis == 0;
-    return n.op->name == "gather_rows" && rank(n.inputs[1]) == 1;
+    return n.op->kind == OpKind::product && rank(n.inputs[0]) == 2 && rank(n.inputs[1]) == 2;
   }
 
   void read_by(const Node& n, std::size_t i) {
     const NodeId product = product_[at(input(n, i))];
     if (product == kNoNode || !readers_.contains(product)) return;
-    if (i == 0 && selects_rows(n)) {
+    if (i == 0 && selects_rows(g_, n)) {
       product_[at(n.id)] = product;
-    } else if (i == 0 && (n.op->name == "slice" || n.op->name == "pick")) {
+    } else if (i == 0 && (n.op == &kSlice || n.op == &kPick)) {
       Readers& readers = readers_[product];
       readers.nodes.push_back(&n);
-      readers.columns += n.op->name == "pick" ? kPickCost : n.type.shape[1];
+      readers.columns += n.op == &kPick ? kPickCost : n.type.shape[1];
     } else {
       needs_all(product);
     }
@@ -95,12 +91,10 @@ class Narrowing {
   Value sliced(Builder& b, const Node& n) const {
     const Range& r = std::get<Range>(n.attributes);
     const Node& product = g_.node(product_[at(input(n, 0))]);
-    const Value x = b.value(input(product, 0));
-    const Value w = slice(b.value(input(product, 1)), 1, r.start, r.stop, r.step);
-    const Value columns =
-        product.op->name == "matmul"
-            ? matmul(x, w)
-            : linear(x, w, slice(b.value(input(product, 2)), 0, r.start, r.stop, r.step));
+    std::vector<Value> inputs{b.value(input(product, 0))};
+    for (std::size_t i = 1; i < product.inputs.size(); ++i)  // w, and the bias if there is one
+      inputs.push_back(slice(b.value(input(product, i)), i == 1 ? 1 : 0, r.start, r.stop, r.step));
+    const Value columns = b.emit(*product.op, inputs, product.attributes, product.line);
     return rows_of(b, input(n, 0), columns);
   }
 
@@ -109,7 +103,7 @@ class Narrowing {
     const Value index = b.value(input(n, 1));  // [rows]
     const Value x = rows_of(b, input(n, 0), b.value(input(product, 0)));
     const Value each = sum(x * gather_rows(columns_as_rows(b, input(product, 1)), index), {1});
-    if (product.op->name == "matmul") return each;
+    if (product.inputs.size() == 2) return each;
     const Value bias = gather_rows(b.value(input(product, 2)), index);
     if (input(n, 0) == product.id) return each + bias;
     // A selection of no row, index -1, has zeros, and no bias either.
@@ -121,7 +115,7 @@ class Narrowing {
   // The transpose; of a transposed weight, as the unembedding is, the weight itself.
   Value columns_as_rows(Builder& b, NodeId w) const {
     const Node& n = g_.node(w);
-    return n.op->name == "permute" && std::get<AxisList>(n.attributes).axes == Dims{1, 0}
+    return n.op == &kPermute && std::get<AxisList>(n.attributes).axes == Dims{1, 0}
                ? b.value(input(n, 0))
                : transpose(b.value(w));
   }

@@ -10,6 +10,7 @@
 
 #include "autograd/compile/optimise.h"
 #include "autograd/graph/builder.h"
+#include "autograd/ops/op_table.h"
 #include "autograd/ops/ops.h"
 
 namespace vitrine {
@@ -21,7 +22,7 @@ class SparseProducts {
       : g_(graph), pruned_(prune(graph, wanted)) {
     for (const Node* n : pruned_.nodes) {
       columns_[n->id] = columns(*n);
-      if (n->op->name != "matmul" || rank(n->inputs[0]) != 2 || rank(n->inputs[1]) != 2) continue;
+      if (n->op != &kMatmul || rank(n->inputs[0]) != 2 || rank(n->inputs[1]) != 2) continue;
       const std::int64_t most = g_.node(n->inputs[0]).type.shape[1] / 2;
       const auto few = columns_.at(input(*n, 0));
       if (few && *few <= most) products_.push_back(n);
@@ -52,34 +53,34 @@ class SparseProducts {
     const auto of = [&](std::size_t i) -> std::optional<std::int64_t> {
       return g_.node(n.inputs[i]).type.shape.size() == 2 ? columns_.at(input(n, i)) : std::nullopt;
     };
-    const std::string_view op = n.op->name;
-    if (op == "unslice" && std::get<Range>(n.attributes).axis == 1)
+    const OpDef* op = n.op;
+    if (op == &kUnslice && std::get<Range>(n.attributes).axis == 1)
       return g_.node(n.inputs[0]).type.shape[1];
-    if (op == "unpick") return kPickCost;
-    if (op == "neg" || (op == "scatter_add_rows" && rank(n.inputs[1]) == 1)) return of(0);
+    if (op == &kUnpick) return kPickCost;
+    if (op == &kNeg || (op == &kScatterAddRows && rank(n.inputs[1]) == 1)) return of(0);
     const bool same_shape = n.inputs.size() == 2 &&
                             g_.node(n.inputs[0]).type.shape == n.type.shape &&
                             g_.node(n.inputs[1]).type.shape == n.type.shape;
-    if ((op != "add" && op != "sub") || !same_shape) return {};
+    if ((op != &kAdd && op != &kSub) || !same_shape) return {};
     const auto a = of(0), b = of(1);
     return a && b ? std::optional(*a + *b) : std::nullopt;
   }
 
   Value product(Builder& b, const Node& n, const Value& w) const {
-    const std::string_view op = n.op->name;
+    const OpDef* op = n.op;
     const Value first = b.value(input(n, 0));
-    if (op == "unslice") {
+    if (op == &kUnslice) {
       const Range& r = std::get<Range>(n.attributes);
       return matmul(first, slice(w, 0, r.start, r.stop, r.step));
     }
-    if (op == "unpick")
+    if (op == &kUnpick)
       return reshape(first, {first.dim(0), 1}) * gather_rows(w, b.value(input(n, 1)));
     const Value a = product(b, g_.node(input(n, 0)), w);
-    if (op == "neg") return neg(a);
-    if (op == "scatter_add_rows")
+    if (op == &kNeg) return neg(a);
+    if (op == &kScatterAddRows)
       return scatter_add_rows(a, b.value(input(n, 1)), std::get<RowCount>(n.attributes).rows);
     const Value other = product(b, g_.node(input(n, 1)), w);
-    return op == "add" ? a + other : a - other;
+    return op == &kAdd ? a + other : a - other;
   }
 
   const Graph& g_;
@@ -91,9 +92,7 @@ class SparseProducts {
 }  // namespace
 
 std::optional<Narrowed> narrow_sparse_products(const Graph& graph, std::span<const NodeId> wanted) {
-  const auto spreads = [](const Node& n) {
-    return n.op->name == "unslice" || n.op->name == "unpick";
-  };
+  const auto spreads = [](const Node& n) { return n.op == &kUnslice || n.op == &kUnpick; };
   if (std::none_of(graph.nodes().begin(), graph.nodes().end(), spreads)) return {};
   SparseProducts sparse(graph, wanted);
   if (sparse.count() == 0) return {};

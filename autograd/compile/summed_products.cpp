@@ -10,6 +10,7 @@
 
 #include "autograd/compile/optimise.h"
 #include "autograd/graph/builder.h"
+#include "autograd/ops/op_table.h"
 #include "autograd/ops/ops.h"
 
 namespace vitrine {
@@ -24,7 +25,7 @@ class SummedProducts {
       for (const NodeId i : n->inputs) ++readers_[canonical(i)];
     }
     for (const Node* n : pruned_.nodes) {
-      if (n->op->name != "sum" || !(std::get<AxisList>(n->attributes).axes == Dims{0})) continue;
+      if (n->op != &kSum || !(std::get<AxisList>(n->attributes).axes == Dims{0})) continue;
       if (is_of_products(canonical(n->inputs[0]))) sums_.push_back(n);
     }
   }
@@ -47,13 +48,13 @@ class SummedProducts {
   bool is_of_products(NodeId id) const {
     const Node& n = g_.node(id);
     if (n.type.shape.size() != 2 || readers_.at(id) != 1) return false;
-    const std::string_view op = n.op->name;
-    if (op == "matmul")
+    const OpDef* op = n.op;
+    if (op == &kMatmul)
       return g_.node(n.inputs[0]).type.shape.size() == 2 &&
              g_.node(n.inputs[1]).type.shape.size() == 2;
-    if (op == "sparse_mix") return true;
-    if (op == "neg") return is_of_products(canonical(n.inputs[0]));
-    if (op != "add" && op != "sub") return false;
+    if (op == &kSparseMix) return true;
+    if (op == &kNeg) return is_of_products(canonical(n.inputs[0]));
+    if (op != &kAdd && op != &kSub) return false;
     return std::all_of(n.inputs.begin(), n.inputs.end(), [&](NodeId i) {
       return g_.node(i).type.shape == n.type.shape && is_of_products(canonical(i));
     });
@@ -62,15 +63,15 @@ class SummedProducts {
   Value summed(Builder& b, NodeId id) const {  // [1, columns]
     const Node& n = g_.node(id);
     const auto in = [&](std::size_t i) { return b.value(canonical(n.inputs[i])); };
-    const std::string_view op = n.op->name;
+    const OpDef* op = n.op;
     const auto as_row = [](const Value& x) { return reshape(x, {1, x.dim(0)}); };
-    if (op == "matmul") return matmul(as_row(sum(in(0), {0})), in(1));
-    if (op == "sparse_mix")
+    if (op == &kMatmul) return matmul(as_row(sum(in(0), {0})), in(1));
+    if (op == &kSparseMix)
       return matmul(as_row(scatter_add_rows(in(0), in(2), in(1).dim(0))), in(1));
     const Value a = summed(b, canonical(n.inputs[0]));
-    if (op == "neg") return neg(a);
+    if (op == &kNeg) return neg(a);
     const Value other = summed(b, canonical(n.inputs[1]));
-    return op == "add" ? a + other : a - other;
+    return op == &kAdd ? a + other : a - other;
   }
 
   const Graph& g_;

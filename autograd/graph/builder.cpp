@@ -70,6 +70,10 @@ Value Builder::emit(const OpDef& op, std::initializer_list<Value> inputs, Attrib
 Value Builder::emit(const OpDef& op, const std::vector<Value>& inputs, Attributes attributes,
                     SourceLine line) {
   if (line_.line != 0) line = line_;
+  if (const std::string missing = what_is_missing(op); !missing.empty()) {
+    throw GraphError(fmt::format("{} at {}:{}: the row of its op is not complete: {}", op.name,
+                                 base_name(line.file), line.line, missing));
+  }
   std::vector<Type> in;
   std::vector<NodeId> ids;
   for (const Value& v : inputs) {

@@ -53,7 +53,14 @@ NodeId Graph::leaf(std::string_view name) const {
 }
 
 bool is_identity(const Node& node) {
-  return node.op->name == "site" || node.op->name == "identity" || node.op->name == "detach";
+  return node.op->kind == OpKind::identity || node.op->kind == OpKind::detach;
+}
+bool passes_on(const Node& node) { return node.op->kind == OpKind::identity; }
+
+bool selects_rows(const Graph& graph, const Node& node) {
+  if (node.op->kind != OpKind::selection) return false;
+  if (const auto* range = std::get_if<Range>(&node.attributes)) return range->axis == 0;
+  return node.inputs.size() == 2 && graph.node(node.inputs[1]).type.shape.size() == 1;
 }
 
 void verify(const Graph& graph) {
@@ -72,7 +79,10 @@ void verify(const Graph& graph) {
     }
     if (seen[static_cast<std::size_t>(n.id)]) throw fault(n, "its id is used twice");
     seen[static_cast<std::size_t>(n.id)] = true;
-    if (find_op(n.op->name) != n.op) throw fault(n, "its op is not in the table");
+    if (const std::string missing = what_is_missing(*n.op); !missing.empty())
+      throw fault(n, fmt::format("the row of its op is not complete: {}", missing));
+    if (const OpDef* listed = find_op(n.op->name); listed != nullptr && listed != n.op)
+      throw fault(n, "the table has another op of this name");
     if (std::holds_alternative<LeafName>(n.attributes)) in = {n.type};
     Type type;
     try {

@@ -41,6 +41,7 @@ struct Node {
 };
 
 bool is_identity(const Node& node);  // site, identity, detach: the value of its input
+bool passes_on(const Node& node);    // site, identity: its gradient too
 
 // An entry of the graph's site table. Most sites are nodes; those inside a composite become nodes
 // when it is expanded.
@@ -95,11 +96,16 @@ class Graph {
   std::size_t hash_ = 0;
 };
 
-// Re-runs every shape rule and checks order, ids, sites and outputs. Throws GraphError naming the
-// first fault. Runs after every transformation in builds with assertions, and in tests.
+// Re-runs every shape rule and checks order, ids, sites, outputs, and that the rows of all ops are
+// complete. Throws GraphError naming the first fault. Runs after every transformation in builds with
+// assertions, and in tests.
 void verify(const Graph& graph);
 
-// The reach rule and the fact of every node, by position in graph.nodes().
+// Whether the rows of `node` are rows of its input 0, chosen by a Range of axis 0 or by input 1, an
+// index of one axis: slice, gather_rows.
+bool selects_rows(const Graph& graph, const Node& node);
+
+// What is known of each node's value, by position in graph.nodes().
 std::vector<Fact> facts(const Graph& graph);
 
 }  // namespace vitrine

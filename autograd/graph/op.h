@@ -2,14 +2,21 @@
 //
 // The table of all ops is ops/op_table.h. Shape tests, gradient checks, reach tests, the op
 // documentation and the benchmarks iterate over it. To add an op: write its row in a file of ops/,
-// its function in ops/ops.h, its line in ops/op_table.cpp, its samples in tests/autograd, and perhaps a
-// kernel.
+// its function in ops/ops.h, its lines in ops/op_table.h and .cpp, its samples in tests/autograd,
+// and perhaps a kernel. An op of one's own program needs only the row: any complete one can be
+// emitted (`what_is_missing`). Graphs point at it, so it must outlive them: make it a constant.
+//
+// No pass and no transformation knows ops by their names. What they have to know, the row says:
+// `kind`, `linear_in`, `nonlinear` and `frozen`. They rely on what a row claims and do nothing
+// clever where it claims nothing.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -102,9 +109,54 @@ struct InteriorSite {
   Type type;
 };
 
+// What an op is: a statement about its mathematics that passes rely on. x is input 0. A kind other
+// than unstated also says that all leading entries (rows) that `reach` keeps apart are treated
+// alike: row 3 of y is the same function of row 3 of x as row 5 of row 5. Where a row's number
+// matters, as to dropout's mask, `parts` has to say so. Of a selection, s is the Range of the op's
+// attributes, or input 1, an index of the first axis (y is 0 where it is -1).
+enum class OpKind {
+  unstated,       // nothing is claimed: computed in full, run by run; linearise refuses it
+  input,          // a value that is fed at each run
+  parameter,      // a weight, by name
+  constant,       // a tensor that belongs to the graph
+  identity,       // y = x, dx = dy: plans read x instead
+  detach,         // y = x, dx = 0: plans read x instead
+  rearrangement,  // y[i] = x[p(i)], each x[j] at least once; p is fixed by shapes and attributes
+  selection,      // y[.., i, ..] = x[.., s(i), ..] along one axis
+  product,        // y[.., i, j] = sum_k x[.., i, k] w[.., k, j] (+ bias[j]); inputs x, w(, bias)
+  norm,           // y = c(x) / s * gain (+ bias) with c linear and the scale s = `frozen` of x
+  attention,      // z = P v with the pattern P = `frozen` of q and k; inputs q, k, v, ...
+  activation,     // y[i] = f(x[i]): one input, one f for all elements, f' by `vjp`
+  other           // none of these
+};
+
+// What linearise does with an op that no policy is about, where it is not linear in what carries a
+// gradient.
+enum class Nonlinear {
+  refused,  // nothing: where activations are to be linear it names the op and throws
+  kept      // it stays: a step of a norm or pattern that is written out, and frozen as a whole at
+            // its site (square, sqrt, softmax), or a loss
+};
+
+// A set of inputs, by number.
+inline constexpr std::uint32_t kEveryInput = ~std::uint32_t{0};
+consteval std::uint32_t only_inputs(std::initializer_list<int> numbers) {
+  std::uint32_t set = 0;
+  for (const int n : numbers) set |= std::uint32_t{1} << n;
+  return set;
+}
+
 struct OpDef {
   std::string_view name;
   std::string_view doc;  // one line: the formula, or what it does
+  OpKind kind = OpKind::unstated;
+  // The inputs i of which y is an affine function, all others held: y(x_i + d) - y(x_i) =
+  // y(x_i) - y(x_i - d). A product is linear in each factor, attention in v alone. Integers and
+  // booleans carry no gradient and do not count.
+  std::uint32_t linear_in = 0;
+  Nonlinear nonlinear = Nonlinear::refused;
+  // Of a norm or attention: the op in its expansion whose value linearise freezes, s or P above.
+  const OpDef* frozen = nullptr;
   Type (*infer)(const InferCall&);
   void (*eval)(const EvalCall&) = nullptr;  // null: a leaf, or an op that only ever is a view
   std::optional<Layout> (*view)(const InferCall&, const Layout&) =
@@ -125,6 +177,12 @@ struct OpDef {
   std::int64_t (*scratch)(const InferCall&) = nullptr;  // bytes that the kernel works in
   bool integer_only = false;  // result never carries a gradient (comparisons, argmax)
 };
+
+bool is_linear_in(const OpDef& op, std::size_t input);
+
+// What a row lacks, or how it contradicts itself, in words: "it has no shape rule (infer)". Empty:
+// it is complete, and graphs may have the op.
+std::string what_is_missing(const OpDef& op);
 
 // The op of this name, of the table in autograd/ops/; null when there is none.
 const OpDef* find_op(std::string_view name);

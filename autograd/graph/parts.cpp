@@ -41,7 +41,7 @@ std::optional<Parts> parts_of(const OpDef& op, const ReachCall& call, int lead) 
   const int rank = call.out.shape.size();
   if (rank < lead || (lead == 2 && rank < 3) || call.in.empty()) return std::nullopt;
   if (op.parts != nullptr) return op.parts(call, lead);
-  if (op.reach == nullptr) return std::nullopt;
+  if (op.kind == OpKind::unstated || op.reach == nullptr) return std::nullopt;
   const auto* range = std::get_if<Range>(&call.attributes);
   if (range != nullptr && range->axis < lead) return std::nullopt;  // it counts the entries
   const Reach reach = op.reach(call);
@@ -67,7 +67,7 @@ Attributes with_axis_in_front(const OpDef& op, const Attributes& attributes, std
   Attributes shifted = attributes;
   if (auto* list = std::get_if<AxisList>(&shifted)) {
     Dims axes;
-    if (op.name == "permute") axes.push_back(0);
+    if (op.kind == OpKind::rearrangement) axes.push_back(0);  // the order of all axes
     for (const std::int64_t a : list->axes) axes.push_back(a + 1);
     list->axes = axes;
   } else if (auto* one = std::get_if<OneAxis>(&shifted)) {

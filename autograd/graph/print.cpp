@@ -94,8 +94,8 @@ std::string Graph::to_dot() const {
     std::string label = std::string(n.op->name), style;
     if (const auto* leaf = std::get_if<LeafName>(&n.attributes)) {
       label = leaf->name;
-      style = n.op->name == "parameter" ? " shape=cylinder style=filled fillcolor=\"#eeeeee\""
-                                        : " shape=house";
+      style = n.op->kind == OpKind::parameter ? " shape=cylinder style=filled fillcolor=\"#eeeeee\""
+                                              : " shape=house";
     } else if (const auto* site = std::get_if<SiteLabel>(&n.attributes)) {
       label = site->name;
       style = " shape=box style=filled fillcolor=\"#fff2cc\"";

@@ -15,6 +15,7 @@ namespace vitrine {
 
 extern const OpDef kMask;  // its own gradient emits it again
 extern const OpDef kAttentionGrad;
+extern const OpDef kSoftmax;
 
 namespace {
 
@@ -333,6 +334,8 @@ std::int64_t flops_attention_grad(const InferCall& c, const Type&) {  // five pr
 extern constinit const OpDef kMask = {
     .name = "mask",
     .doc = "y = x where key index <= query position + offset, else -inf (0 in gradients)",
+    .kind = OpKind::other,
+    .linear_in = kEveryInput,
     .infer = infer_mask,
     .eval = eval_mask,
     .vjp = vjp_mask,
@@ -342,6 +345,8 @@ extern constinit const OpDef kMask = {
 extern constinit const OpDef kAttentionScores = {
     .name = "attention_scores",
     .doc = "y[r, h, c] = scale q[r, h] . k[key row of position c, h], -inf without a key",
+    .kind = OpKind::other,
+    .linear_in = kEveryInput,
     .infer = infer_scores,
     .eval =
         [](const EvalCall& c) {
@@ -362,6 +367,8 @@ extern constinit const OpDef kAttentionScores = {
 extern constinit const OpDef kAttentionOuter = {
     .name = "attention_outer",
     .doc = "y[r, h, c] = x[r, h] . k[key row of position c, h], 0 without a key",
+    .kind = OpKind::other,
+    .linear_in = kEveryInput,
     .infer = infer_scores,
     .eval =
         [](const EvalCall& c) {
@@ -380,6 +387,8 @@ extern constinit const OpDef kAttentionOuter = {
 extern constinit const OpDef kAttentionMix = {
     .name = "attention_mix",
     .doc = "y[r, h] = sum_c p[r, h, c] v[key row of position c, h]",
+    .kind = OpKind::other,
+    .linear_in = kEveryInput,
     .infer = infer_mix,
     .eval =
         [](const EvalCall& c) {
@@ -398,6 +407,8 @@ extern constinit const OpDef kAttentionMix = {
 extern constinit const OpDef kAttentionMixTransposed = {
     .name = "attention_mix_transposed",
     .doc = "y[j, h] = the sum of p[r, h, c] x[r, h] where j is row r's key row at c",
+    .kind = OpKind::other,
+    .linear_in = kEveryInput,
     .infer = infer_mix_transposed,
     .eval =
         [](const EvalCall& c) {
@@ -415,6 +426,9 @@ extern constinit const OpDef kAttentionMixTransposed = {
 extern constinit const OpDef kAttention = {
     .name = "attention",
     .doc = "z = softmax(mask(q k^T scale)) v, per head  (Vaswani et al. 2017)",
+    .kind = OpKind::attention,
+    .linear_in = only_inputs({2}),
+    .frozen = &kSoftmax,
     .infer = infer_attention,
     .eval =
         [](const EvalCall& c) {
@@ -435,6 +449,8 @@ extern constinit const OpDef kAttentionGrad = {
     .doc =
         "dq, dk and dv of attention side by side, given dz: dS = P (dz v^T - sum P dz v^T), dq = "
         "scale dS k, dk = scale dS^T q, dv = P^T dz",
+    .kind = OpKind::other,
+    .linear_in = only_inputs({2, 3}),
     .infer = infer_attention_grad,
     .eval =
         [](const EvalCall& c) {

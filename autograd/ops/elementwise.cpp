@@ -85,6 +85,19 @@ std::int64_t flops(const InferCall&, const Type& out) {
 }
 
 // ---- rows of the table ------------------------------------------------------------------------
+// What transformations have to know of a function of single elements.
+struct Claim {
+  OpKind kind = OpKind::other;
+  std::uint32_t linear_in = 0;
+  Nonlinear nonlinear = Nonlinear::refused;
+};
+constexpr Claim kFunction;                          // a nonlinear one without a policy
+constexpr Claim kAffine{.linear_in = kEveryInput};  // -x, a + b; a b in each factor
+constexpr Claim kActivation{.kind = OpKind::activation};
+constexpr Claim kStepOfNorm{.nonlinear = Nonlinear::kept};  // of sqrt(mean(x^2) + eps), 1 / scale
+constexpr Claim kQuotient{.linear_in = only_inputs({0}),
+                          .nonlinear = Nonlinear::kept};  // x / scale
+
 // The gradient of a unary op: x, y = f(x), g = d metric / dy.
 struct OneGrad {
   Value x, y, g;
@@ -94,13 +107,16 @@ Grads unary_vjp(const VjpCall& c) {
   return {rule({c.in[0], c.out, c.grad})};
 }
 
-constexpr OpDef unary_op(std::string_view name, std::string_view doc, void (*eval)(const EvalCall&),
-                         Grads (*vjp)(const VjpCall&),
+constexpr OpDef unary_op(std::string_view name, std::string_view doc, const Claim& claim,
+                         void (*eval)(const EvalCall&), Grads (*vjp)(const VjpCall&),
                          std::int64_t (*count)(const InferCall&, const Type&),
                          Value (*expand)(const ExpandCall&) = nullptr,
                          Fact (*fact)(const ReachCall&) = nullptr) {
   return {.name = name,
           .doc = doc,
+          .kind = claim.kind,
+          .linear_in = claim.linear_in,
+          .nonlinear = claim.nonlinear,
           .infer = infer_unary,
           .eval = eval,
           .vjp = vjp,
@@ -155,11 +171,14 @@ Grads vjp_select(const VjpCall& c) {
           sum_to(select(c.in[0], zero, c.grad), c.in[2].shape())};
 }
 
-constexpr OpDef binary_op(std::string_view name, std::string_view doc,
+constexpr OpDef binary_op(std::string_view name, std::string_view doc, const Claim& claim,
                           void (*eval)(const EvalCall&), Grads (*vjp)(const VjpCall&),
                           Fact (*fact)(const ReachCall&) = nullptr) {
   return {.name = name,
           .doc = doc,
+          .kind = claim.kind,
+          .linear_in = claim.linear_in,
+          .nonlinear = claim.nonlinear,
           .infer = infer_binary,
           .eval = eval,
           .vjp = vjp,
@@ -172,6 +191,7 @@ constexpr OpDef truth_op(std::string_view name, std::string_view doc,
                          Type (*infer)(const InferCall&), void (*eval)(const EvalCall&)) {
   return {.name = name,
           .doc = doc,
+          .kind = OpKind::other,
           .infer = infer,
           .eval = eval,
           .reach = reach_elementwise,
@@ -183,28 +203,28 @@ constexpr OpDef truth_op(std::string_view name, std::string_view doc,
 
 // ---- unary ------------------------------------------------------------------------------------
 extern constinit const OpDef kNeg =
-    unary_op("neg", "y = -x", eval_unary<Unary::neg>,
+    unary_op("neg", "y = -x", kAffine, eval_unary<Unary::neg>,
              unary_vjp<[](const OneGrad& d) { return -d.g; }>, flops<1>, nullptr, keep_zero);
 extern constinit const OpDef kAbs = unary_op(
-    "abs", "y = |x|; dx = sign(x) dy", eval_unary<Unary::abs>,
+    "abs", "y = |x|; dx = sign(x) dy", kFunction, eval_unary<Unary::abs>,
     unary_vjp<[](const OneGrad& d) { return d.g * sign(d.x); }>, flops<1>, nullptr, keep_zero);
 extern constinit const OpDef kSign =
-    unary_op("sign", "y = -1, 0 or 1; dx = 0", eval_unary<Unary::sign>,
+    unary_op("sign", "y = -1, 0 or 1; dx = 0", kFunction, eval_unary<Unary::sign>,
              unary_vjp<[](const OneGrad&) { return Value(); }>, flops<1>, nullptr, keep_zero);
 extern constinit const OpDef kSquare = unary_op(
-    "square", "y = x^2; dx = 2 x dy", eval_unary<Unary::square>,
+    "square", "y = x^2; dx = 2 x dy", kStepOfNorm, eval_unary<Unary::square>,
     unary_vjp<[](const OneGrad& d) { return 2.0 * d.x * d.g; }>, flops<1>, nullptr, keep_zero);
 extern constinit const OpDef kSqrt = unary_op(
-    "sqrt", "y = sqrt(x); dx = dy / (2 y)", eval_unary<Unary::sqrt>,
+    "sqrt", "y = sqrt(x); dx = dy / (2 y)", kStepOfNorm, eval_unary<Unary::sqrt>,
     unary_vjp<[](const OneGrad& d) { return 0.5 * d.g / d.y; }>, flops<1>, nullptr, keep_zero);
 extern constinit const OpDef kRsqrt =
-    unary_op("rsqrt", "y = 1 / sqrt(x); dx = -y^3 dy / 2", eval_unary<Unary::rsqrt>,
+    unary_op("rsqrt", "y = 1 / sqrt(x); dx = -y^3 dy / 2", kStepOfNorm, eval_unary<Unary::rsqrt>,
              unary_vjp<[](const OneGrad& d) { return -0.5 * d.y * d.y * d.y * d.g; }>, flops<2>);
 extern constinit const OpDef kReciprocal =
-    unary_op("reciprocal", "y = 1 / x; dx = -y^2 dy", eval_unary<Unary::reciprocal>,
+    unary_op("reciprocal", "y = 1 / x; dx = -y^2 dy", kStepOfNorm, eval_unary<Unary::reciprocal>,
              unary_vjp<[](const OneGrad& d) { return -(d.y * d.y * d.g); }>, flops<1>);
 extern constinit const OpDef kExp =
-    unary_op("exp", "y = e^x; dx = y dy", eval_unary<Unary::exp>,
+    unary_op("exp", "y = e^x; dx = y dy", kFunction, eval_unary<Unary::exp>,
              unary_vjp<[](const OneGrad& d) { return d.y * d.g; }>, flops<4>, nullptr,
              [](const ReachCall& c) {  // e^-inf = 0
                Fact f = c.facts[0].kind == Fact::Kind::masked ? c.facts[0] : Fact{};
@@ -212,27 +232,27 @@ extern constinit const OpDef kExp =
                return f;
              });
 extern constinit const OpDef kLog =
-    unary_op("log", "y = ln x; dx = dy / x", eval_unary<Unary::log>,
+    unary_op("log", "y = ln x; dx = dy / x", kFunction, eval_unary<Unary::log>,
              unary_vjp<[](const OneGrad& d) { return d.g / d.x; }>, flops<4>);
 extern constinit const OpDef kSin = unary_op(
-    "sin", "y = sin x; dx = cos(x) dy", eval_unary<Unary::sin>,
+    "sin", "y = sin x; dx = cos(x) dy", kFunction, eval_unary<Unary::sin>,
     unary_vjp<[](const OneGrad& d) { return cos(d.x) * d.g; }>, flops<4>, nullptr, keep_zero);
 extern constinit const OpDef kCos =
-    unary_op("cos", "y = cos x; dx = -sin(x) dy", eval_unary<Unary::cos>,
+    unary_op("cos", "y = cos x; dx = -sin(x) dy", kFunction, eval_unary<Unary::cos>,
              unary_vjp<[](const OneGrad& d) { return -(sin(d.x) * d.g); }>, flops<4>);
 extern constinit const OpDef kTanh =
-    unary_op("tanh", "y = tanh x; dx = (1 - y^2) dy", eval_unary<Unary::tanh>,
+    unary_op("tanh", "y = tanh x; dx = (1 - y^2) dy", kActivation, eval_unary<Unary::tanh>,
              unary_vjp<[](const OneGrad& d) { return d.g - d.y * d.y * d.g; }>, flops<4>, nullptr,
              keep_zero);
 extern constinit const OpDef kErf = unary_op(
-    "erf", "y = erf x; dx = 2/sqrt(pi) e^(-x^2) dy", eval_unary<Unary::erf>,
+    "erf", "y = erf x; dx = 2/sqrt(pi) e^(-x^2) dy", kFunction, eval_unary<Unary::erf>,
     unary_vjp<[](const OneGrad& d) { return 1.12837916709551257390 * exp(-(d.x * d.x)) * d.g; }>,
     flops<8>, nullptr, keep_zero);
-extern constinit const OpDef kSigmoid =
-    unary_op("sigmoid", "y = 1 / (1 + e^-x); dx = y (1 - y) dy", eval_unary<Unary::sigmoid>,
-             unary_vjp<[](const OneGrad& d) { return d.y * (1.0 - d.y) * d.g; }>, flops<5>);
+extern constinit const OpDef kSigmoid = unary_op(
+    "sigmoid", "y = 1 / (1 + e^-x); dx = y (1 - y) dy", kActivation, eval_unary<Unary::sigmoid>,
+    unary_vjp<[](const OneGrad& d) { return d.y * (1.0 - d.y) * d.g; }>, flops<5>);
 extern constinit const OpDef kRelu =
-    unary_op("relu", "y = max(x, 0); dx = dy where x > 0", eval_unary<Unary::relu>,
+    unary_op("relu", "y = max(x, 0); dx = dy where x > 0", kActivation, eval_unary<Unary::relu>,
              unary_vjp<[](const OneGrad& d) {
                const Value zero = d.x.builder().scalar(0, d.x.dtype());
                return select(less(zero, d.y), d.g, zero);  // y > 0 where x > 0
@@ -240,44 +260,44 @@ extern constinit const OpDef kRelu =
              flops<1>, nullptr, keep_zero);
 extern constinit const OpDef kGeluTanh = unary_op(
     "gelu_tanh", "y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))  (Hendrycks & Gimpel 2016)",
-    eval_unary<Unary::gelu_tanh>,
+    kActivation, eval_unary<Unary::gelu_tanh>,
     unary_vjp<[](const OneGrad& d) { return d.g * gelu_tanh_slope(d.x); }>, flops<10>,
     [](const ExpandCall& c) { return 0.5 * c.in[0] * (1.0 + tanh(gelu_inner(c.in[0]))); },
     keep_zero);
 extern constinit const OpDef kGeluErf = unary_op(
-    "gelu_erf", "y = x/2 (1 + erf(x / sqrt 2))", eval_unary<Unary::gelu_erf>,
+    "gelu_erf", "y = x/2 (1 + erf(x / sqrt 2))", kActivation, eval_unary<Unary::gelu_erf>,
     unary_vjp<[](const OneGrad& d) { return d.g * gelu_erf_slope(d.x); }>, flops<10>,
     [](const ExpandCall& c) { return 0.5 * c.in[0] * (1.0 + erf(kInvSqrt2 * c.in[0])); },
     keep_zero);
-extern constinit const OpDef kGeluTanhSlope =
-    unary_op("gelu_tanh_slope",
-             "y = d gelu_tanh / dx = (1 + t)/2 + x/2 (1 - t^2) u',  t = tanh u,  u' = sqrt(2/pi) "
-             "(1 + 3*0.044715 x^2)",
-             eval_unary<Unary::gelu_tanh_slope>, nullptr, flops<15>, [](const ExpandCall& c) {
-               const Value x = c.in[0], t = tanh(gelu_inner(x));
-               const Value du = kSqrt2OverPi * (1.0 + 3 * kCubic * x * x);
-               return 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * du;
-             });
+extern constinit const OpDef kGeluTanhSlope = unary_op(
+    "gelu_tanh_slope",
+    "y = d gelu_tanh / dx = (1 + t)/2 + x/2 (1 - t^2) u',  t = tanh u,  u' = sqrt(2/pi) "
+    "(1 + 3*0.044715 x^2)",
+    kFunction, eval_unary<Unary::gelu_tanh_slope>, nullptr, flops<15>, [](const ExpandCall& c) {
+      const Value x = c.in[0], t = tanh(gelu_inner(x));
+      const Value du = kSqrt2OverPi * (1.0 + 3 * kCubic * x * x);
+      return 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * du;
+    });
 extern constinit const OpDef kGeluErfSlope = unary_op(
     "gelu_erf_slope", "y = d gelu_erf / dx = (1 + erf(x / sqrt 2))/2 + x e^(-x^2/2) / sqrt(2 pi)",
-    eval_unary<Unary::gelu_erf_slope>, nullptr, flops<15>, [](const ExpandCall& c) {
+    kFunction, eval_unary<Unary::gelu_erf_slope>, nullptr, flops<15>, [](const ExpandCall& c) {
       const Value x = c.in[0];
       return 0.5 * (1.0 + erf(kInvSqrt2 * x)) + kInvSqrt2Pi * x * exp(-0.5 * x * x);
     });
 
 // ---- binary -----------------------------------------------------------------------------------
 extern constinit const OpDef kAdd =
-    binary_op("add", "y = a + b", eval_binary<Binary::add>, vjp_add);
+    binary_op("add", "y = a + b", kAffine, eval_binary<Binary::add>, vjp_add);
 extern constinit const OpDef kSub =
-    binary_op("sub", "y = a - b", eval_binary<Binary::sub>, vjp_sub);
-extern constinit const OpDef kMul = binary_op("mul", "y = a b; da = b dy, db = a dy",
+    binary_op("sub", "y = a - b", kAffine, eval_binary<Binary::sub>, vjp_sub);
+extern constinit const OpDef kMul = binary_op("mul", "y = a b; da = b dy, db = a dy", kAffine,
                                               eval_binary<Binary::mul>, vjp_mul, keep_zero_product);
-extern constinit const OpDef kDiv =
-    binary_op("div", "y = a / b; da = dy / b, db = -y dy / b", eval_binary<Binary::div>, vjp_div);
-extern constinit const OpDef kMaximum =
-    binary_op("maximum", "y = max(a, b)", eval_binary<Binary::maximum>, vjp_extreme<true>);
-extern constinit const OpDef kMinimum =
-    binary_op("minimum", "y = min(a, b)", eval_binary<Binary::minimum>, vjp_extreme<false>);
+extern constinit const OpDef kDiv = binary_op("div", "y = a / b; da = dy / b, db = -y dy / b",
+                                              kQuotient, eval_binary<Binary::div>, vjp_div);
+extern constinit const OpDef kMaximum = binary_op("maximum", "y = max(a, b)", kFunction,
+                                                  eval_binary<Binary::maximum>, vjp_extreme<true>);
+extern constinit const OpDef kMinimum = binary_op("minimum", "y = min(a, b)", kFunction,
+                                                  eval_binary<Binary::minimum>, vjp_extreme<false>);
 
 // ---- truth ------------------------------------------------------------------------------------
 extern constinit const OpDef kEqual =
@@ -295,6 +315,8 @@ extern constinit const OpDef kLogicalNot =
 extern constinit const OpDef kSelect = {
     .name = "select",
     .doc = "y = mask ? a : b",
+    .kind = OpKind::other,
+    .linear_in = kEveryInput,
     .infer = infer_select,
     .eval =
         [](const EvalCall& c) {

@@ -108,6 +108,8 @@ std::int64_t flops_scatter(const InferCall& c, const Type&) { return numel(c.in[
 extern constinit const OpDef kGatherRows = {
     .name = "gather_rows",
     .doc = "y[i] = table[index[i]], zeros where index is -1; dtable = scatter_add_rows(dy)",
+    .kind = OpKind::selection,
+    .linear_in = kEveryInput,
     .infer = infer_gather,
     .eval = [](const EvalCall& c) { kernels::gather_rows(c.pool, c.in[0], c.in[1], c.out); },
     .vjp =
@@ -119,6 +121,8 @@ extern constinit const OpDef kGatherRows = {
 extern constinit const OpDef kGatherRowsFrom = {
     .name = "gather_rows_from",
     .doc = "y[i] = row index[i] of the tables laid one after the other, zeros where index is -1",
+    .kind = OpKind::other,
+    .linear_in = kEveryInput,
     .infer = infer_gather_from,
     .eval =
         [](const EvalCall& c) {
@@ -133,6 +137,8 @@ extern constinit const OpDef kGatherRowsFrom = {
 extern constinit const OpDef kScatterAddRows = {
     .name = "scatter_add_rows",
     .doc = "y = 0; y[index[i]] += x[i]; dx = gather_rows(dy)",
+    .kind = OpKind::other,
+    .linear_in = kEveryInput,
     .infer = infer_scatter,
     .eval = [](const EvalCall& c) { kernels::scatter_add_rows(c.pool, c.in[0], c.in[1], c.out); },
     .vjp =
@@ -144,6 +150,8 @@ extern constinit const OpDef kScatterAddRows = {
 extern constinit const OpDef kPick = {
     .name = "pick",
     .doc = "y[i] = x[i, index[i]] along the last axis; dx = unpick(dy)",
+    .kind = OpKind::other,
+    .linear_in = kEveryInput,
     .infer = infer_pick,
     .eval = [](const EvalCall& c) { kernels::pick(c.pool, c.in[0], c.in[1], c.out); },
     .vjp =
@@ -154,6 +162,8 @@ extern constinit const OpDef kPick = {
 extern constinit const OpDef kUnpick = {
     .name = "unpick",
     .doc = "y = 0; y[i, index[i]] = x[i]; dx = pick(dy)",
+    .kind = OpKind::other,
+    .linear_in = kEveryInput,
     .infer = infer_unpick,
     .eval = [](const EvalCall& c) { kernels::unpick(c.pool, c.in[0], c.in[1], c.out); },
     .vjp =

@@ -26,16 +26,25 @@ Grads vjp_nothing(const VjpCall&) { return {Value()}; }
 
 }  // namespace
 
-extern constinit const OpDef kInput = {
-    .name = "input", .doc = "a value fed at each run", .infer = infer_leaf, .reach = reach_leaf};
-extern constinit const OpDef kParameter = {
-    .name = "parameter", .doc = "a weight, by name", .infer = infer_leaf, .reach = reach_leaf};
+extern constinit const OpDef kInput = {.name = "input",
+                                       .doc = "a value fed at each run",
+                                       .kind = OpKind::input,
+                                       .infer = infer_leaf,
+                                       .reach = reach_leaf};
+extern constinit const OpDef kParameter = {.name = "parameter",
+                                           .doc = "a weight, by name",
+                                           .kind = OpKind::parameter,
+                                           .infer = infer_leaf,
+                                           .reach = reach_leaf};
 extern constinit const OpDef kConstant = {.name = "constant",
                                           .doc = "a tensor that belongs to the graph",
+                                          .kind = OpKind::constant,
                                           .infer = infer_constant,
                                           .reach = reach_leaf};
 extern constinit const OpDef kIdentity = {.name = "identity",
                                           .doc = "y = x",
+                                          .kind = OpKind::identity,
+                                          .linear_in = kEveryInput,
                                           .infer = like_first,
                                           .view = view_same,
                                           .vjp = vjp_identity,
@@ -43,6 +52,8 @@ extern constinit const OpDef kIdentity = {.name = "identity",
                                           .fact = keep_fact};
 extern constinit const OpDef kSite = {.name = "site",
                                       .doc = "y = x, under a name that can be fetched and edited",
+                                      .kind = OpKind::identity,
+                                      .linear_in = kEveryInput,
                                       .infer = infer_site,
                                       .view = view_same,
                                       .vjp = vjp_identity,
@@ -50,6 +61,8 @@ extern constinit const OpDef kSite = {.name = "site",
                                       .fact = keep_fact};
 extern constinit const OpDef kDetach = {.name = "detach",
                                         .doc = "y = x; dx = 0",
+                                        .kind = OpKind::detach,
+                                        .linear_in = kEveryInput,
                                         .infer = like_first,
                                         .view = view_same,
                                         .vjp = vjp_nothing,
@@ -58,6 +71,8 @@ extern constinit const OpDef kDetach = {.name = "detach",
 // Plans read through the others, and merge what is computed twice; not through this one.
 extern constinit const OpDef kAgain = {.name = "again",
                                        .doc = "y = x; what is computed from y is not merged",
+                                       .kind = OpKind::rearrangement,
+                                       .linear_in = kEveryInput,
                                        .infer = like_first,
                                        .view = view_same,
                                        .vjp = vjp_identity,

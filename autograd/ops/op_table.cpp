@@ -4,28 +4,6 @@
 
 namespace vitrine {
 
-extern const OpDef kInput, kParameter, kConstant, kIdentity, kSite, kDetach,
-    kAgain;  // ops/leaf.cpp
-extern const OpDef kNeg, kAbs, kSign, kSquare, kSqrt, kRsqrt, kReciprocal, kExp, kLog, kSin, kCos,
-    kTanh, kErf, kSigmoid, kRelu, kGeluTanh, kGeluErf, kGeluTanhSlope, kGeluErfSlope, kAdd, kSub,
-    kMul, kDiv, kMaximum, kMinimum, kEqual, kLess, kLessEqual, kLogicalAnd, kLogicalOr, kLogicalNot,
-    kSelect;  // ops/elementwise.cpp
-extern const OpDef kReshape, kPermute, kBroadcastTo, kSlice, kUnslice, kConcat,
-    kCast;                               // ops/shape.cpp
-extern const OpDef kSum, kMax, kArgmax;  // ops/reduce.cpp
-extern const OpDef kSoftmax, kSoftmaxGrad, kLogSoftmax, kLayerNorm, kLayerNormGrad,
-    kLayerNormGainGrad;  // ops/rows.cpp
-extern const OpDef kMatmul, kLinear, kLinearGeluTanh, kLinearRelu, kHeadsIn,
-    kHeadsOut;  // ops/products.cpp
-extern const OpDef kGatherRows, kGatherRowsFrom, kScatterAddRows, kPick,
-    kUnpick;  // ops/gather.cpp
-extern const OpDef kLinearCrossEntropy, kLinearCrossEntropyGrads, kSumSquares, kAdamW, kWriteRows,
-    kDropout;  // ops/training.cpp
-extern const OpDef kTopMask, kActiveFeatures, kLinearActive, kSparseLinear, kSparseMix,
-    kSparseOuter;  // ops/sparse.cpp
-extern const OpDef kMask, kAttentionScores, kAttentionOuter, kAttentionMix, kAttentionMixTransposed,
-    kAttention, kAttentionGrad;  // ops/attention.cpp
-
 namespace {
 constexpr std::array kTable = {
     &kInput,
@@ -46,12 +24,12 @@ constexpr std::array kTable = {
     &kLog,
     &kSin,
     &kCos,
-    &kTanh,
-    &kErf,
-    &kSigmoid,
     &kRelu,
     &kGeluTanh,
     &kGeluErf,
+    &kTanh,
+    &kSigmoid,
+    &kErf,
     &kGeluTanhSlope,
     &kGeluErfSlope,
     &kAdd,

@@ -1,4 +1,4 @@
-// All ops, in one explicit array.
+// All ops: their rows by name, and in one explicit array.
 #pragma once
 
 #include <span>
@@ -7,6 +7,33 @@
 #include "autograd/graph/op.h"
 
 namespace vitrine {
+
+// The rows, by file. A pass that rewrites one definite op compares addresses, `n.op == &kPick`.
+// Else it asks what the row claims, `n.op->kind` and `linear_in`.
+// leaf.cpp
+extern const OpDef kInput, kParameter, kConstant, kIdentity, kSite, kDetach, kAgain;
+// elementwise.cpp
+extern const OpDef kNeg, kAbs, kSign, kSquare, kSqrt, kRsqrt, kReciprocal, kExp, kLog, kSin, kCos,
+    kTanh, kErf, kSigmoid, kRelu, kGeluTanh, kGeluErf, kGeluTanhSlope, kGeluErfSlope, kAdd, kSub,
+    kMul, kDiv, kMaximum, kMinimum, kEqual, kLess, kLessEqual, kLogicalAnd, kLogicalOr, kLogicalNot,
+    kSelect;
+// shape.cpp, reduce.cpp
+extern const OpDef kReshape, kPermute, kBroadcastTo, kSlice, kUnslice, kConcat, kCast;
+extern const OpDef kSum, kMax, kArgmax;
+// rows.cpp
+extern const OpDef kSoftmax, kSoftmaxGrad, kLogSoftmax, kLayerNorm, kLayerNormGrad,
+    kLayerNormGainGrad;
+// products.cpp, gather.cpp
+extern const OpDef kMatmul, kLinear, kLinearGeluTanh, kLinearRelu, kHeadsIn, kHeadsOut;
+extern const OpDef kGatherRows, kGatherRowsFrom, kScatterAddRows, kPick, kUnpick;
+// attention.cpp
+extern const OpDef kMask, kAttentionScores, kAttentionOuter, kAttentionMix, kAttentionMixTransposed,
+    kAttention, kAttentionGrad;
+// training.cpp, sparse.cpp
+extern const OpDef kLinearCrossEntropy, kLinearCrossEntropyGrads, kSumSquares, kAdamW, kWriteRows,
+    kDropout;
+extern const OpDef kTopMask, kActiveFeatures, kLinearActive, kSparseLinear, kSparseMix,
+    kSparseOuter;
 
 std::span<const OpDef* const> all_ops();
 

@@ -253,6 +253,8 @@ std::int64_t flops_heads_out(const InferCall& c, const Type& out) {
 extern constinit const OpDef kMatmul = {
     .name = "matmul",
     .doc = "y[.., i, j] = sum_k a[.., i, k] b[.., k, j]; da = dy b^T, db = a^T dy",
+    .kind = OpKind::product,
+    .linear_in = kEveryInput,
     .infer = infer_matmul,
     .eval =
         [](const EvalCall& c) {
@@ -269,6 +271,8 @@ extern constinit const OpDef kMatmul = {
 extern constinit const OpDef kLinear = {
     .name = "linear",
     .doc = "y = x w + bias; dx = dy w^T, dw = x^T dy, dbias = sum of dy over rows",
+    .kind = OpKind::product,
+    .linear_in = kEveryInput,
     .infer = infer_linear,
     .eval = eval_linear,
     .vjp = vjp_linear,
@@ -285,6 +289,7 @@ constexpr OpDef linear_then(std::string_view name, std::string_view doc,
                             void (*eval)(const EvalCall&), Value (*expand)(const ExpandCall&)) {
   return {.name = name,
           .doc = doc,
+          .kind = OpKind::other,
           .infer = infer_linear,
           .eval = eval,
           .reach = reach_linear,
@@ -303,6 +308,8 @@ extern constinit const OpDef kLinearRelu = linear_then(
 extern constinit const OpDef kHeadsIn = {
     .name = "heads_in",
     .doc = "y[r, h] = normed[r] w[:, h] + bias[h]; inside, one copy of x per head",
+    .kind = OpKind::other,
+    .linear_in = kEveryInput,
     .infer = infer_heads_in,
     .eval =
         [](const EvalCall& c) {
@@ -335,6 +342,8 @@ extern constinit const OpDef kHeadsIn = {
 extern constinit const OpDef kHeadsOut = {
     .name = "heads_out",
     .doc = "y[r] = sum_h z[r, h] w[h] + bias; inside, what each head adds",
+    .kind = OpKind::other,
+    .linear_in = kEveryInput,
     .infer = infer_heads_out,
     .eval =
         [](const EvalCall& c) {

@@ -75,6 +75,8 @@ Dims every_axis(const Value& x) {
 extern constinit const OpDef kSum = {
     .name = "sum",
     .doc = "the sum over axes; dx = dy, repeated",
+    .kind = OpKind::other,
+    .linear_in = kEveryInput,
     .infer = infer_reduce,
     .eval = eval_reduce<kernels::Reduce::sum>,
     .vjp = [](const VjpCall& c) { return Grads{spread(c.grad, c.in[0], c.as<AxisList>().axes)}; },
@@ -83,6 +85,7 @@ extern constinit const OpDef kSum = {
 extern constinit const OpDef kMax = {
     .name = "max",
     .doc = "the largest entry over axes; dx = dy / count where x attains it",
+    .kind = OpKind::other,
     .infer = infer_reduce,
     .eval = eval_reduce<kernels::Reduce::max>,
     .vjp = vjp_max,
@@ -91,6 +94,7 @@ extern constinit const OpDef kMax = {
 extern constinit const OpDef kArgmax = {
     .name = "argmax",
     .doc = "the index of the largest entry of the last axis, the first on a tie",
+    .kind = OpKind::other,
     .infer =
         [](const InferCall& c) {
           require(c.in[0].shape.size() > 0 && c.in[0].shape.back() > 0,

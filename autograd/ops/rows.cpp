@@ -4,6 +4,9 @@
 #include "tensor/kernels/kernels.h"
 
 namespace vitrine {
+
+extern const OpDef kSqrt;
+
 namespace {
 
 Type infer_rows(const InferCall& c) {
@@ -115,6 +118,8 @@ std::int64_t flops(const InferCall& c, const Type&) {
 extern constinit const OpDef kSoftmax = {
     .name = "softmax",
     .doc = "y = exp(x - max x) / sum exp(x - max x) along the last axis; dx = y (dy - sum(y dy))",
+    .kind = OpKind::other,
+    .nonlinear = Nonlinear::kept,
     .infer = infer_rows,
     .eval = [](const EvalCall& c) { kernels::softmax(c.pool, c.in[0], c.out); },
     .vjp = [](const VjpCall& c) { return Grads{softmax_grad(c.out, c.grad)}; },
@@ -124,6 +129,8 @@ extern constinit const OpDef kSoftmax = {
 extern constinit const OpDef kSoftmaxGrad = {
     .name = "softmax_grad",
     .doc = "dx = y (dy - sum(y dy)), where y = softmax(x)",
+    .kind = OpKind::other,
+    .linear_in = only_inputs({1}),
     .infer = infer_softmax_grad,
     .eval = [](const EvalCall& c) { kernels::softmax_grad(c.pool, c.in[0], c.in[1], c.out); },
     .reach = reach_rows,
@@ -136,6 +143,8 @@ extern constinit const OpDef kSoftmaxGrad = {
 extern constinit const OpDef kLogSoftmax = {
     .name = "log_softmax",
     .doc = "y = x - log sum exp x along the last axis; dx = dy - exp(y) sum(dy)",
+    .kind = OpKind::other,
+    .nonlinear = Nonlinear::kept,
     .infer = infer_rows,
     .eval = [](const EvalCall& c) { kernels::log_softmax(c.pool, c.in[0], c.out); },
     .vjp = [](const VjpCall& c) { return Grads{c.grad - exp(c.out) * sum(c.grad, {-1}, true)}; },
@@ -144,6 +153,9 @@ extern constinit const OpDef kLogSoftmax = {
 extern constinit const OpDef kLayerNorm = {
     .name = "layer_norm",
     .doc = "y = (x - mean) / sqrt(var + eps) gain + bias along the last axis  (Ba et al. 2016)",
+    .kind = OpKind::norm,
+    .linear_in = only_inputs({1, 2}),
+    .frozen = &kSqrt,
     .infer = infer_layer_norm,
     .eval =
         [](const EvalCall& c) {
@@ -165,6 +177,8 @@ extern constinit const OpDef kLayerNormGrad = {
     .doc =
         "dx = (u - mean(u) - n mean(u n)) / s, where u = dy gain, n = (x - mean) / s, s = sqrt(var "
         "+ eps)",
+    .kind = OpKind::other,
+    .linear_in = only_inputs({1, 2}),
     .infer = infer_layer_norm_grad,
     .eval =
         [](const EvalCall& c) {
@@ -182,6 +196,8 @@ extern constinit const OpDef kLayerNormGrad = {
 extern constinit const OpDef kLayerNormGainGrad = {
     .name = "layer_norm_gain_grad",
     .doc = "dgain = the sum over rows of dy (x - mean) / sqrt(var + eps)",
+    .kind = OpKind::other,
+    .linear_in = only_inputs({1}),
     .infer = infer_gain_grad,
     .eval =
         [](const EvalCall& c) {

@@ -202,6 +202,8 @@ Grads vjp_concat(const VjpCall& c) {
 extern constinit const OpDef kReshape = {
     .name = "reshape",
     .doc = "the same elements in row-major order under another shape",
+    .kind = OpKind::rearrangement,
+    .linear_in = kEveryInput,
     .infer = infer_reshape,
     .eval = eval_copy,
     .view = [](const InferCall& c,
@@ -211,6 +213,8 @@ extern constinit const OpDef kReshape = {
 extern constinit const OpDef kPermute = {
     .name = "permute",
     .doc = "y[i_axes[0], i_axes[1], ...] = x[i_0, i_1, ...]: axes in another order",
+    .kind = OpKind::rearrangement,
+    .linear_in = kEveryInput,
     .infer = infer_permute,
     .view = [](const InferCall& c,
                const Layout& in) { return std::optional(permute(in, c.as<AxisList>().axes)); },
@@ -226,6 +230,8 @@ extern constinit const OpDef kPermute = {
 extern constinit const OpDef kBroadcastTo = {
     .name = "broadcast_to",
     .doc = "x repeated along axes of size 1; dx = the sum over the repeats",
+    .kind = OpKind::rearrangement,
+    .linear_in = kEveryInput,
     .infer = infer_broadcast,
     .view =
         [](const InferCall& c, const Layout& in) {
@@ -237,6 +243,8 @@ extern constinit const OpDef kBroadcastTo = {
 extern constinit const OpDef kSlice = {
     .name = "slice",
     .doc = "y = x[start:stop:step] along an axis",
+    .kind = OpKind::selection,
+    .linear_in = kEveryInput,
     .infer = infer_slice,
     .view =
         [](const InferCall& c, const Layout& in) {
@@ -253,6 +261,8 @@ extern constinit const OpDef kSlice = {
 extern constinit const OpDef kUnslice = {
     .name = "unslice",
     .doc = "zeros with y[start:stop:step] = x along an axis: the transpose of slice",
+    .kind = OpKind::other,
+    .linear_in = kEveryInput,
     .infer = infer_unslice,
     .eval = eval_unslice,
     .vjp =
@@ -265,6 +275,8 @@ extern constinit const OpDef kUnslice = {
     .reach = reach_unslice};
 extern constinit const OpDef kConcat = {.name = "concat",
                                         .doc = "the parts one after the other along an axis",
+                                        .kind = OpKind::other,
+                                        .linear_in = kEveryInput,
                                         .infer = infer_concat,
                                         .eval = eval_concat,
                                         .vjp = vjp_concat,
@@ -272,6 +284,8 @@ extern constinit const OpDef kConcat = {.name = "concat",
 extern constinit const OpDef kCast = {
     .name = "cast",
     .doc = "the nearest value in another dtype; dx = dy cast back, 0 if either is not f32 or f64",
+    .kind = OpKind::other,
+    .linear_in = kEveryInput,
     .infer =
         [](const InferCall& c) {
           return Type{c.as<TargetType>().dtype, c.in[0].shape};

@@ -108,6 +108,7 @@ Value as_rows(const Value& x) { return reshape(x, {x.dim(0), 1, x.dim(1)}); }
 extern constinit const OpDef kTopMask = {
     .name = "top_mask",
     .doc = "y = x is among the k largest along the last axis, of equal ones the first; no gradient",
+    .kind = OpKind::other,
     .infer =
         [](const InferCall& c) {
           require_float(c.in[0], "x");
@@ -125,6 +126,7 @@ extern constinit const OpDef kActiveFeatures = {
     .name = "active_features",
     .doc =
         "y[i] = the features j whose scores h[i, j] scale[j] are above bar[j] and among the most",
+    .kind = OpKind::other,
     .infer = infer_active,
     .eval =
         [](const EvalCall& c) {
@@ -137,6 +139,7 @@ extern constinit const OpDef kActiveFeatures = {
 extern constinit const OpDef kLinearActive = {
     .name = "linear_active",
     .doc = "active_features of h = x w^T + bias, of which a chunk of samples is held at a time",
+    .kind = OpKind::other,
     .infer = infer_linear_active,
     .eval =
         [](const EvalCall& c) {
@@ -158,6 +161,8 @@ extern constinit const OpDef kLinearActive = {
 extern constinit const OpDef kSparseLinear = {
     .name = "sparse_linear",
     .doc = "y[i, c] = x[i] . w[index[i, c]]; dx = sparse_mix(dy, w), dw = sparse_outer(dy, x)",
+    .kind = OpKind::other,
+    .linear_in = kEveryInput,
     .infer = infer_sparse_linear,
     .eval =
         [](const EvalCall& c) { kernels::sparse_linear(c.pool, c.in[0], c.in[1], c.in[2], c.out); },
@@ -183,6 +188,8 @@ extern constinit const OpDef kSparseMix = {
     .name = "sparse_mix",
     .doc =
         "y[i] = sum_c z[i, c] w[index[i, c]]; dz = sparse_linear(dy, w), dw = sparse_outer(z, dy)",
+    .kind = OpKind::other,
+    .linear_in = kEveryInput,
     .infer = infer_sparse_mix,
     .eval =
         [](const EvalCall& c) { kernels::sparse_mix(c.pool, c.in[0], c.in[1], c.in[2], c.out); },
@@ -208,6 +215,8 @@ extern constinit const OpDef kSparseOuter = {
     .doc =
         "y[j] = sum of z[i, c] x[i] where index[i, c] is j; dz = sparse_linear(x, dy), "
         "dx = sparse_mix(z, dy)",
+    .kind = OpKind::other,
+    .linear_in = kEveryInput,
     .infer = infer_sparse_outer,
     .eval =
         [](const EvalCall& c) { kernels::sparse_outer(c.pool, c.in[0], c.in[1], c.in[2], c.out); },

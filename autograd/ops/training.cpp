@@ -165,6 +165,8 @@ Grads vjp_dropout(const VjpCall& c) {
 extern constinit const OpDef kLinearCrossEntropy = {
     .name = "linear_cross_entropy",
     .doc = "y[i] = log sum_v exp(x[i] . w[v]) - x[i] . w[target[i]], logits a chunk at a time",
+    .kind = OpKind::other,
+    .nonlinear = Nonlinear::kept,
     .infer = infer_loss,
     .eval =
         [](const EvalCall& c) {
@@ -181,6 +183,8 @@ extern constinit const OpDef kLinearCrossEntropyGrads = {
     .doc =
         "one after the other: the loss [n], dx = dlogits w, dw = dlogits^T x, with dlogits = dy "
         "(softmax - onehot)",
+    .kind = OpKind::other,
+    .linear_in = only_inputs({3}),
     .infer = infer_loss_grads,
     .eval = eval_loss_grads,
     .reach = reach_everything,
@@ -190,6 +194,8 @@ extern constinit const OpDef kLinearCrossEntropyGrads = {
 extern constinit const OpDef kSumSquares = {
     .name = "sum_squares",
     .doc = "y = sum x^2, accumulated in f64; dx = 2 x dy",
+    .kind = OpKind::other,
+    .nonlinear = Nonlinear::kept,
     .infer = infer_sum_squares,
     .eval = [](const EvalCall& c) { kernels::sum_squares(c.pool, c.in[0], c.out); },
     .vjp = [](const VjpCall& c) { return Grads{2.0 * c.in[0] * c.grad}; },
@@ -201,6 +207,7 @@ extern constinit const OpDef kAdamW = {
     .doc =
         "w -= rate (m' / (1-b1^t) / (sqrt(v' / (1-b2^t)) + eps) + decay w), m' = b1 m + (1-b1) g, "
         "v' = b2 v + (1-b2) g^2; unchanged where clip is NaN",
+    .kind = OpKind::other,
     .infer = infer_adamw,
     .eval =
         [](const EvalCall& c) {
@@ -223,6 +230,8 @@ extern constinit const OpDef kWriteRows = {
         "y = table, then y[index[i]] = x[i], the last one where an index is said twice; dx = "
         "dy[index[i]], 0 for those "
         "that were overwritten",
+    .kind = OpKind::other,
+    .linear_in = kEveryInput,
     .infer = infer_write_rows,
     .eval =
         [](const EvalCall& c) { kernels::write_rows(c.pool, c.in[0], c.in[1], c.in[2], c.out); },
@@ -233,6 +242,8 @@ extern constinit const OpDef kWriteRows = {
 extern constinit const OpDef kDropout = {
     .name = "dropout",
     .doc = "y[i] = keep(i) ? x[i] / (1 - rate) : 0, keep a function of key, stream and i; dx alike",
+    .kind = OpKind::other,
+    .linear_in = kEveryInput,
     .infer = infer_dropout,
     .eval =
         [](const EvalCall& c) {

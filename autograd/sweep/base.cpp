@@ -42,7 +42,7 @@ BaseRun::BaseRun(const Graph& graph, const std::vector<std::string>& edited_site
     const bool leaf = n.inputs.empty();
     weight_[static_cast<std::size_t>(n.id)] =
         leaf
-            ? n.op->name != "input"
+            ? n.op->kind != OpKind::input
             : std::all_of(n.inputs.begin(), n.inputs.end(), [&](NodeId i) { return is_weight(i); });
   }
 }
@@ -77,7 +77,7 @@ void BaseRun::want(const std::vector<NodeId>& nodes) {
     const Node& n = graph_.node(id);
     if (values_.contains(id)) continue;
     if (const auto* leaf = std::get_if<LeafName>(&n.attributes)) {
-      const auto& from = n.op->name == "input" ? feeds_ : parameters_;
+      const auto& from = n.op->kind == OpKind::input ? feeds_ : parameters_;
       if (const auto it = from.find(leaf->name); it != from.end()) {
         values_[id] = it->second.contiguous();
         continue;

@@ -43,17 +43,15 @@ TableInputs table_inputs(const Node& node) {
 
 std::vector<std::int64_t> picked_rows(const Graph& graph, const Node& node,
                                       const KnownIntegers& known) {
-  if (node.op->name == "gather_rows" && graph.node(node.inputs[1]).type.shape.size() == 1) {
-    const auto* index = known(node.inputs[1]);
-    return index != nullptr ? *index : std::vector<std::int64_t>();
+  if (!selects_rows(graph, node)) return {};
+  if (const auto* range = std::get_if<Range>(&node.attributes)) {
+    std::vector<std::int64_t> rows;
+    for (std::int64_t o = 0; o < node.type.shape[0]; ++o)
+      rows.push_back(range->start + o * range->step);
+    return rows;
   }
-  std::vector<std::int64_t> rows;
-  if (node.op->name == "slice") {
-    const Range& range = std::get<Range>(node.attributes);
-    for (std::int64_t o = 0; range.axis == 0 && o < node.type.shape[0]; ++o)
-      rows.push_back(range.start + o * range.step);
-  }
-  return rows;
+  const auto* index = known(node.inputs[1]);
+  return index != nullptr ? *index : std::vector<std::int64_t>();
 }
 
 namespace {

@@ -86,7 +86,8 @@ Value WorldMatrix::base_value(NodeId id) {
   if (const NodeId from = base_.source(id); from != id) {
     v = base_value(from);
   } else if (const auto* leaf = std::get_if<LeafName>(&n.attributes)) {
-    v = n.op->name == "input" ? b_.input(leaf->name, n.type) : b_.parameter(leaf->name, n.type);
+    v = n.op->kind == OpKind::input ? b_.input(leaf->name, n.type)
+                                    : b_.parameter(leaf->name, n.type);
   } else if (base_.is_weight(id)) {  // views of weights, mostly: made again rather than copied
     std::vector<Value> in;
     for (const NodeId i : n.inputs) in.push_back(base_value(i));

@@ -70,9 +70,8 @@ std::vector<NodeId> likely_reads(const BaseRun& base, const std::vector<std::str
     const bool any = std::any_of(n.inputs.begin(), n.inputs.end(), is_live);
     if (!any) continue;
     live[static_cast<std::size_t>(n.id)] = true;
-    const bool joins = n.inputs.size() > 1 && n.op->name != "layer_norm" &&
-                       n.op->name != "linear" && n.op->name != "matmul" &&
-                       n.op->name != "gather_rows";
+    const bool joins = n.inputs.size() > 1 && n.op->kind != OpKind::norm &&
+                       n.op->kind != OpKind::product && n.op->kind != OpKind::selection;
     if (!joins) continue;
     for (const NodeId i : n.inputs) {
       if (!base.is_weight(i) && g.node(i).type.shape.size() >= 2) reads.push_back(i);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "autograd/ops/op_table.h"
 #include "autograd/ops/ops.h"
 #include "autograd/transform/expand.h"
 #include "tensor/error.h"
@@ -95,7 +96,7 @@ class Accumulated {
     for (const Value& p : parts_) {
       const Node& n = b.node(p.id());
       const Range* r = std::get_if<Range>(&n.attributes);
-      if (n.op->name != "unslice" || r->step != 1) return {};
+      if (n.op != &kUnslice || r->step != 1) return {};
       pieces.emplace_back(*r, n.inputs[0]);
     }
     std::sort(pieces.begin(), pieces.end(),
@@ -130,10 +131,10 @@ bool depends_on(const Builder& b, NodeId node, NodeId on) {
 // made once.
 void share_losses(Builder& b, const Graph& before, NodeId first_new, NodeId end) {
   for (const Node& n : before.nodes()) {
-    if (n.op->name != "linear_cross_entropy") continue;
+    if (n.op != &kLinearCrossEntropy) continue;
     for (NodeId id = first_new; id < end; ++id) {
       const Node& all = b.node(id);
-      if (all.op->name != "linear_cross_entropy_grads" ||
+      if (all.op != &kLinearCrossEntropyGrads ||
           !std::equal(n.inputs.begin(), n.inputs.end(), all.inputs.begin()))
         continue;
       if (depends_on(b, id, n.id)) continue;

@@ -12,7 +12,7 @@ namespace {
 std::string held_site(const Node& n) {
   const auto* leaf = std::get_if<LeafName>(&n.attributes);
   constexpr std::string_view kPrefix = "held(";
-  if (leaf == nullptr || n.op->name != "input" || !leaf->name.starts_with(kPrefix)) return "";
+  if (leaf == nullptr || n.op->kind != OpKind::input || !leaf->name.starts_with(kPrefix)) return "";
   return leaf->name.substr(kPrefix.size(), leaf->name.size() - kPrefix.size() - 1);
 }
 

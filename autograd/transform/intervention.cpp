@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <functional>
-
 namespace vitrine {
 
 // ---- values -----------------------------------------------------------------------------------
@@ -116,15 +114,6 @@ std::string Interventions::to_text() const {
       text += fmt::format("{}{}\n", s == 0 ? "" : "then ", e.to_text());
   }
   return text;
-}
-std::size_t Interventions::hash() const {
-  std::string text = to_text();
-  for (const auto& stage : stages_) {
-    for (const Edit& e : stage) {
-      if (e.value.defined()) text += to_string(e.value.shape());
-    }
-  }
-  return std::hash<std::string>()(text);
 }
 
 }  // namespace vitrine

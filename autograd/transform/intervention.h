@@ -94,7 +94,6 @@ class Interventions {
 
   const std::vector<std::vector<Edit>>& stages() const { return stages_; }
   std::string to_text() const;  // one line an edit
-  std::size_t hash() const;     // of everything but the numbers in the values
 
  private:
   std::vector<std::vector<Edit>> stages_;

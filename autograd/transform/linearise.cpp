@@ -1,11 +1,12 @@
 #include "autograd/transform/linearise.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <functional>
 
-#include "autograd/ops/common.h"
+#include "autograd/ops/op_table.h"
 #include "autograd/ops/ops.h"
 #include "tensor/error.h"
 
@@ -15,21 +16,57 @@ namespace {
 constexpr std::string_view kScale = ".hook_scale", kPattern = ".hook_pattern",
                            kNormalized = ".hook_normalized";
 
+std::string_view word(Policy policy) {
+  constexpr std::string_view kWords[] = {"recomputed", "detached", "held"};
+  return kWords[static_cast<int>(policy)];
+}
+
+// "relu, gelu_tanh and tanh": the activations of the table.
+std::string activations() {
+  std::vector<std::string_view> names;
+  for (const OpDef* op : all_ops()) {
+    if (op->kind == OpKind::activation) names.push_back(op->name);
+  }
+  const std::string_view last = names.back();
+  names.pop_back();
+  return fmt::format("{} and {}", fmt::join(names, ", "), last);
+}
+
+// By id: what a gradient can pass, from a leaf to an output or a site, under which metrics are made.
+std::vector<bool> ways(const Graph& g) {
+  std::vector<bool> below(static_cast<std::size_t>(g.next_id()), false), above = below;
+  const auto at = [](NodeId id) { return static_cast<std::size_t>(id); };
+  for (const Node& n : g.nodes()) {
+    const bool leaf = n.op->kind == OpKind::input || n.op->kind == OpKind::parameter;
+    below[at(n.id)] = is_compute_float(n.type.dtype) &&
+                      (leaf || std::any_of(n.inputs.begin(), n.inputs.end(),
+                                           [&](NodeId i) { return below[at(i)]; }));
+  }
+  for (const auto& [name, id] : g.outputs()) above[at(id)] = true;
+  for (const SiteEntry& s : g.sites()) above[at(s.node)] = true;
+  for (auto n = g.nodes().rbegin(); n != g.nodes().rend(); ++n) {
+    if (!above[at(n->id)] || !below[at(n->id)]) continue;
+    for (const NodeId i : n->inputs) above[at(i)] = true;
+  }
+  for (std::size_t i = 0; i < below.size(); ++i) below[i] = below[i] && above[i];
+  return below;
+}
+
 class Linearising {
  public:
   Linearising(const Graph& graph, const Policies& policies)
-      : g_(graph), policies_(policies), b_(graph) {}
+      : g_(graph), policies_(policies), way_(ways(graph)), b_(graph) {}
 
   Graph run() && {
     for (const Node& n : g_.nodes()) {
-      if (n.op->name == "heads_in") copies(n);  // before the LayerNorm that it reads is expanded
+      if (n.op == &kHeadsIn) copies(n);  // before the LayerNorm that it reads is expanded
     }
     for (const Node& n : g_.nodes()) {
-      if (n.op->name == "layer_norm") {
-        expand(n, policies_.norm, "sqrt", std::get<NormRule>(n.attributes).prefix);
-      } else if (n.op->name == "attention") {
-        expand(n, policies_.attention, "softmax", std::get<AttentionRule>(n.attributes).prefix);
-      } else if (is_activation(n)) {
+      if (n.op->kind == OpKind::norm) {
+        expand(n, policies_.norm, kScale);
+      } else if (n.op->kind == OpKind::attention) {
+        expand(n, policies_.attention, kPattern);
+      } else if (n.op->kind == OpKind::activation) {
         activation(n);
       } else {
         check_known(n);
@@ -45,28 +82,33 @@ class Linearising {
   }
 
  private:
-  static bool is_activation(const Node& n) {
-    constexpr std::string_view kNames[] = {"relu", "gelu_tanh", "gelu_erf", "tanh", "sigmoid"};
-    return std::find(std::begin(kNames), std::end(kNames), n.op->name) != std::end(kNames);
-  }
-
-  // Functions of single elements that are linear, make none of the gradient, or belong to a norm,
-  // whose scale is frozen as a whole. Any other one is an activation that has no policy.
+  // Of the ops that no policy is about, those on the way have to be linear in what carries the
+  // gradient, or to be left as they are by their own word: nothing is passed over.
   void check_known(const Node& n) const {
-    constexpr std::string_view kKnown[] = {"identity", "site",   "detach", "again", "neg",
-                                           "cast",     "square", "sqrt",   "rsqrt", "reciprocal"};
-    const bool of_elements =
-        (n.op->reach == reach_elementwise && n.inputs.size() == 1 &&
-         std::find(std::begin(kKnown), std::end(kKnown), n.op->name) == std::end(kKnown)) ||
-        n.op->name == "maximum" || n.op->name == "minimum";
-    if (policies_.activation == Policy::recompute || !of_elements ||
-        !is_compute_float(n.type.dtype) || !is_compute_float(g_.node(n.inputs[0]).type.dtype))
-      return;
+    if (!way_[static_cast<std::size_t>(n.id)] || n.op->nonlinear == Nonlinear::kept) return;
+    bool linear = true;
+    for (std::size_t i = 0; i < n.inputs.size(); ++i)
+      linear = linear && (!way_[static_cast<std::size_t>(n.inputs[i])] || is_linear_in(*n.op, i));
+    if (linear) return;
+    const bool asked = policies_.norm != Policy::recompute ||
+                       policies_.attention != Policy::recompute ||
+                       policies_.activation != Policy::recompute;
+    if (n.op->kind == OpKind::unstated && asked) {
+      const std::string_view file = n.line.file;
+      throw GraphError(fmt::format(
+          "'{}' (%{}, in '{}', {}:{}) does not say what linearise is to do with it: norms are to "
+          "be {}, attention {}, activations {}, and its OpDef (autograd/graph/op.h) states neither "
+          "that it is linear in what it reads here (linear_in), nor a kind, nor that it stays as "
+          "it is (Nonlinear::kept); state one of these, or leave all at recompute",
+          n.op->name, n.id, n.scope, file.substr(file.find_last_of('/') + 1), n.line.line,
+          word(policies_.norm), word(policies_.attention), word(policies_.activation)));
+    }
+    if (policies_.activation == Policy::recompute) return;
     throw GraphError(fmt::format(
         "'{}' (%{}, in '{}') is a nonlinearity that linearise does not know: activations are to be "
-        "{}, and it can do that to relu, gelu_tanh, gelu_erf, tanh and sigmoid; write the model "
-        "with one of these, or leave activations at recompute",
-        n.op->name, n.id, n.scope, policies_.activation == Policy::detach ? "detached" : "held"));
+        "{}, and it can do that to {}; write the model with one of these, or leave activations at "
+        "recompute",
+        n.op->name, n.id, n.scope, word(policies_.activation), activations()));
   }
 
   Value held(const std::string& site, const Type& type) { return b_.input(held_name(site), type); }
@@ -98,12 +140,17 @@ class Linearising {
     });
   }
 
-  // Composites without sites: what is to be frozen is known by the op that computes it.
-  void expand(const Node& n, Policy policy, std::string_view inner, const std::string& prefix) {
+  // What is frozen of a composite lies behind a site, whose name ends in `suffix`; without one it is
+  // known by the op that computes it.
+  void expand(const Node& n, Policy policy, std::string_view suffix) {
     if (policy == Policy::recompute) return;
+    const std::vector<SiteEntry>& sites = b_.sites();
+    const bool named = std::any_of(sites.begin(), sites.end(), [&](const SiteEntry& s) {
+      return s.interior() && s.node == n.id && s.name.ends_with(suffix);
+    });
     const NodeId first = b_.next_id();
     b_.expand(n.id);
-    if (!prefix.empty()) return;
+    if (named) return;
     if (policy == Policy::hold) {
       throw GraphError(fmt::format(
           "the {} %{} (in '{}') cannot be held: it has no sites to record; give it a prefix, or, "
@@ -112,7 +159,7 @@ class Linearising {
     }
     const NodeId end = b_.next_id();
     for (NodeId id = first; id < end; ++id) {
-      if (b_.node(id).op->name == inner) freeze(id, policy, "");
+      if (b_.node(id).op == n.op->frozen) freeze(id, policy, "");
     }
   }
 
@@ -142,7 +189,7 @@ class Linearising {
         prefix = site->name.substr(0, site->name.size() - kNormalized.size());
       if (!prefix.empty()) return prefix;
       // An expanded one ends in normalized * gain + bias.
-      if (n.op->name != "identity" && n.op->name != "add" && n.op->name != "mul") break;
+      if (n.op != &kIdentity && n.op != &kAdd && n.op != &kMul) break;
       id = n.inputs[0];
     }
     throw GraphError(
@@ -158,7 +205,8 @@ class Linearising {
     const auto slope = [&](const Value& x, const Value& fx) {  // f'(x): its gradient of 1
       const Value ones = broadcast_to(b_.scalar(1, x.dtype()), x.shape());
       const Value in[] = {x};
-      return n.op->vjp({b_, in, fx, ones, n.attributes})[0];
+      const Value known = n.op->vjp({b_, in, fx, ones, n.attributes})[0];
+      return known.defined() ? known : broadcast_to(b_.scalar(0, x.dtype()), x.shape());
     };
     const Value x = b_.value(n.inputs[0]);
     after(n.id, [&](const Value& y) {
@@ -172,7 +220,7 @@ class Linearising {
   // The site whose value an activation reads, before or after its edits.
   std::string site_read(const Node& n) {
     const Node* from = &g_.node(n.inputs[0]);
-    while (from->op->name == "identity") from = &g_.node(from->inputs[0]);
+    while (from->op == &kIdentity) from = &g_.node(from->inputs[0]);
     if (const auto* site = std::get_if<SiteLabel>(&from->attributes)) return site->name;
     for (const SiteEntry& s : g_.sites()) {
       if (s.before == from->id) return s.name;
@@ -185,6 +233,7 @@ class Linearising {
 
   const Graph& g_;
   const Policies& policies_;
+  std::vector<bool> way_;  // by id
   Builder b_;
 };
 

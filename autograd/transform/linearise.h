@@ -32,9 +32,9 @@ enum class Policy { recompute, detach, hold };
 std::string_view name_of(Policy policy);
 
 struct Policies {
-  Policy norm = Policy::recompute;        // the scales of layer_norm, also in heads_in
+  Policy norm = Policy::recompute;        // the scales of norms (layer_norm), also in heads_in
   Policy attention = Policy::recompute;   // the patterns of attention
-  Policy activation = Policy::recompute;  // relu, gelu_tanh, gelu_erf, tanh, sigmoid
+  Policy activation = Policy::recompute;  // relu, gelu_tanh, gelu_erf, tanh, sigmoid, your own
 };
 
 // The graph with these policies; made before gradient. LayerNorms and attention for which something
@@ -43,9 +43,16 @@ struct Policies {
 // site is made to what the policy gives. Holding adds the inputs held(SITE): the scale's site, the
 // pattern's, and the one that an activation reads, such as mlp.hook_pre.
 //
-// Throws GraphError for a graph that has gradients already, for a hold of what has no site to be
-// recorded under, and, where something is said about activations, for a function of single elements
-// that is none of those above: it would silently stay as it is.
+// What an op is, its OpDef says (graph/op.h). Of an op of another kind nothing has to be done where it
+// is linear in what carries a gradient: additions, shapes, selections, and products, each factor by
+// itself (the product of two values of the stream stays one of second degree). Others stay where
+// they say so (Nonlinear::kept): the steps of a norm or a pattern that is written out already, and
+// losses.
+//
+// Throws GraphError for a graph that has gradients already, and for a hold of what has no site to be
+// recorded under. It also refuses what would silently stay as it is, if it lies between a leaf and an
+// output or a site: where something is said about activations, any other nonlinear op (exp, maximum,
+// max); where anything is said, an op whose OpDef does not say what it is.
 Graph linearise(const Graph& graph, const Policies& policies);
 
 }  // namespace vitrine

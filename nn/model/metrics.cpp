@@ -6,6 +6,7 @@
 #include <limits>
 #include <optional>
 
+#include "autograd/ops/op_table.h"
 #include "autograd/ops/ops.h"
 #include "nn/model/sites.h"
 #include "tensor/error.h"
@@ -277,8 +278,7 @@ namespace {
 // Past the nodes that only name or pass on a value.
 const Node& passed_on(Builder& b, NodeId id) {
   const Node* n = &b.node(id);
-  while ((n->op->name == "identity" || n->op->name == "site") && n->inputs.size() == 1)
-    n = &b.node(n->inputs[0]);
+  while (passes_on(*n)) n = &b.node(n->inputs[0]);
   return *n;
 }
 
@@ -286,12 +286,12 @@ const Node& passed_on(Builder& b, NodeId id) {
 // is added, and edits may come between: then the logits themselves must be read.
 std::optional<Value> plain_unembedding(Builder& b) {
   const Node& logits = passed_on(b, b.output("logits").id());
-  if (logits.op->name != "matmul" || logits.inputs.size() != 2) return {};
+  if (logits.op != &kMatmul) return {};
   if (passed_on(b, logits.inputs[0]).id != passed_on(b, b.at(site::unembed_in()).id()).id)
     return {};
   const Node& w = passed_on(b, logits.inputs[1]);  // [d, v]
   if (w.type.shape.size() != 2) return {};
-  if (w.op->name == "permute") return b.value(w.inputs[0]);  // the leaf itself, as it is tied
+  if (w.op == &kPermute) return b.value(w.inputs[0]);  // the leaf itself, as it is tied
   return permute(b.value(w.id), {1, 0});
 }
 

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include "autograd/graph/builder.h"
+#include "autograd/ops/op_table.h"
 #include "autograd/ops/ops.h"
 #include "nn/model/sites.h"
 #include "nn/model/weights.h"
@@ -98,28 +99,28 @@ class Rewiring {
 
  private:
   // Every node of the model that reads `from` at this place of its inputs reads `to`.
-  void rewire(std::string_view op, std::size_t place, const Value& from, const Value& to) {
+  void rewire(const OpDef& op, std::size_t place, const Value& from, const Value& to) {
     if (from.id() == to.id()) return;
     for (const Node& n : graph_.nodes()) {
-      if (n.op->name == op && n.inputs.size() > place && n.inputs[place] == from.id())
+      if (n.op == &op && n.inputs.size() > place && n.inputs[place] == from.id())
         b_.set_input(n.id, place, to);
     }
   }
-  void gathers(const Value& from, const Value& to) { rewire("gather_rows", 0, from, to); }
+  void gathers(const Value& from, const Value& to) { rewire(kGatherRows, 0, from, to); }
 
   void layer(const LayerWeights& from, const LayerWeights& to) {
-    rewire("heads_in", 1, from.w_q, to.w_q);
-    rewire("heads_in", 1, from.w_k, to.w_k);
-    rewire("heads_in", 1, from.w_v, to.w_v);
-    rewire("heads_in", 2, from.b_q, to.b_q);
-    rewire("heads_in", 2, from.b_k, to.b_k);
-    rewire("heads_in", 2, from.b_v, to.b_v);
-    rewire("heads_out", 1, from.w_o, to.w_o);
-    rewire("heads_out", 2, from.b_o, to.b_o);
-    rewire("linear", 1, from.w_in, to.w_in);
-    rewire("linear", 2, from.b_in, to.b_in);
-    rewire("linear", 1, from.w_out, to.w_out);
-    rewire("linear", 2, from.b_out, to.b_out);
+    rewire(kHeadsIn, 1, from.w_q, to.w_q);
+    rewire(kHeadsIn, 1, from.w_k, to.w_k);
+    rewire(kHeadsIn, 1, from.w_v, to.w_v);
+    rewire(kHeadsIn, 2, from.b_q, to.b_q);
+    rewire(kHeadsIn, 2, from.b_k, to.b_k);
+    rewire(kHeadsIn, 2, from.b_v, to.b_v);
+    rewire(kHeadsOut, 1, from.w_o, to.w_o);
+    rewire(kHeadsOut, 2, from.b_o, to.b_o);
+    rewire(kLinear, 1, from.w_in, to.w_in);
+    rewire(kLinear, 2, from.b_in, to.b_in);
+    rewire(kLinear, 1, from.w_out, to.w_out);
+    rewire(kLinear, 2, from.b_out, to.b_out);
   }
 
   void unembed(const WeightValues& from, const WeightValues& to) {
@@ -136,8 +137,8 @@ class Rewiring {
   void norms() {
     const auto d = static_cast<std::int64_t>(config_.d_model);
     for (const Node& n : graph_.nodes()) {
-      const bool copies = n.op->name == "heads_in";
-      if (n.op->name != "layer_norm" && !copies) continue;
+      const bool copies = n.op == &kHeadsIn;
+      if (n.op != &kLayerNorm && !copies) continue;
       const std::size_t gain = copies ? 4 : 1;
       const DType type = n.type.dtype;
       b_.set_input(n.id, gain, b_.constant(Tensor::full({d}, type, 1)));

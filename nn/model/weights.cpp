@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "autograd/ops/op_table.h"
 #include "autograd/ops/ops.h"
 #include "nn/model/sites.h"
 #include "tensor/error.h"
@@ -18,22 +19,22 @@ class Reading {
       const Node& n = b.node(id);
       if (const auto* rule = std::get_if<HeadsRule>(&n.attributes)) composites_[rule->site] = id;
       if (const auto* rule = std::get_if<NormRule>(&n.attributes);
-          rule != nullptr && n.op->name == "layer_norm")
+          rule != nullptr && n.op == &kLayerNorm)
         composites_[rule->prefix] = id;
     }
   }
 
   WeightValues run() {
     WeightValues w;
-    w.w_e = input(made(site::embed(), "gather_rows"), 0);
-    w.w_pos = input(made(site::pos_embed(), "gather_rows"), 0);
+    w.w_e = input(made(site::embed(), kGatherRows), 0);
+    w.w_pos = input(made(site::pos_embed(), kGatherRows), 0);
     for (int l = 0; l < config_.layers; ++l) w.layers.push_back(layer(l));
     const Node& norm = composite("ln_final");
     w.ln_final_gain = input(norm, 1);
     w.ln_final_bias = input(norm, 2);
     const Node& logits = made(site::unembed_out(), unembedding());
     w.w_u = transposed(logits.inputs[1]);
-    if (logits.op->name == "linear") w.b_u = input(logits, 2);
+    if (logits.op == &kLinear) w.b_u = input(logits, 2);
     return w;
   }
 
@@ -55,17 +56,17 @@ class Reading {
     const Node& ln2 = composite(block + "ln2");
     w.ln2_gain = input(ln2, 1);
     w.ln2_bias = input(ln2, 2);
-    const Node& in = made(site::mlp_pre(l), "linear");
+    const Node& in = made(site::mlp_pre(l), kLinear);
     w.w_in = input(in, 1), w.b_in = input(in, 2);
-    const Node& out = made(site::mlp_out(l), "linear");
+    const Node& out = made(site::mlp_out(l), kLinear);
     w.w_out = input(out, 1), w.b_out = input(out, 2);
     return w;
   }
 
   // The unembedding has a bias in some gauges.
-  std::string_view unembedding() {
+  const OpDef& unembedding() {
     const NodeId id = source(b_.at(site::unembed_out()).id());
-    return b_.node(id).op->name == "linear" ? "linear" : "matmul";
+    return b_.node(id).op == &kLinear ? kLinear : kMatmul;
   }
 
   Value input(const Node& n, std::size_t i) { return b_.value(n.inputs[i]); }
@@ -73,14 +74,14 @@ class Reading {
   NodeId source(NodeId id) const {  // past identities
     for (;;) {
       const Node& n = b_.node(id);
-      if (n.op->name != "site" && n.op->name != "identity") return id;
+      if (!passes_on(n)) return id;
       id = n.inputs[0];
     }
   }
 
-  const Node& made(const Site& site, std::string_view op) {
+  const Node& made(const Site& site, const OpDef& op) {
     const Node& n = b_.node(source(b_.at(site).id()));
-    if (n.op->name != op) missing(site.name, n.op->name);
+    if (n.op != &op) missing(site.name, n.op->name);
     return n;
   }
   const Node& composite(const std::string& name) {
@@ -97,7 +98,7 @@ class Reading {
 
   Value transposed(NodeId id) {  // of a transpose, what was transposed
     const Node& n = b_.node(id);
-    return n.op->name == "permute" ? b_.value(n.inputs[0]) : transpose(b_.value(id));
+    return n.op == &kPermute ? b_.value(n.inputs[0]) : transpose(b_.value(id));
   }
 
   Builder& b_;

@@ -94,13 +94,6 @@ void unary_by_element(kernels::Unary op, const T* x, T* out, std::int64_t n) {
   }
 }
 
-template <class T>
-void pow_by_element(const T* a, const T* b, T* out, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    out[i] = static_cast<T>(std::pow(static_cast<double>(a[i]), static_cast<double>(b[i])));
-  }
-}
-
 }  // namespace
 
 void scalar_unary(kernels::Unary op, const float* x, float* out, std::int64_t n) {
@@ -108,12 +101,6 @@ void scalar_unary(kernels::Unary op, const float* x, float* out, std::int64_t n)
 }
 void scalar_unary(kernels::Unary op, const double* x, double* out, std::int64_t n) {
   unary_by_element(op, x, out, n);
-}
-void scalar_pow(const float* a, const float* b, float* out, std::int64_t n) {
-  pow_by_element(a, b, out, n);
-}
-void scalar_pow(const double* a, const double* b, double* out, std::int64_t n) {
-  pow_by_element(a, b, out, n);
 }
 
 }  // namespace vitrine::simd

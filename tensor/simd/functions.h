@@ -25,6 +25,6 @@ enum class Unary {
   gelu_erf_slope,   // d gelu_erf / dx
 };
 
-enum class Binary { add, sub, mul, div, maximum, minimum, pow };
+enum class Binary { add, sub, mul, div, maximum, minimum };
 
 }  // namespace vitrine::kernels

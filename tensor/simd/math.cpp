@@ -203,8 +203,8 @@ struct GeluErfOp {
 };
 
 // ---- tables -------------------------------------------------------------------------------------
-// Functions without a SIMD loop here: sin and cos (argument reduction far from 0), pow, and f64
-// beyond arithmetic.
+// Functions without a SIMD loop here: sin and cos (argument reduction far from 0), and f64 beyond
+// arithmetic.
 template <class T>
 void UnarySpan(Unary op, const T* x, T* out, std::int64_t n) {
   switch (op) {
@@ -269,8 +269,6 @@ void BinarySpan(Binary op, const T* a, const T* b, T* out, std::int64_t n) {
       return Map(MaximumOp(), a, b, out, n);
     case Binary::minimum:
       return Map(MinimumOp(), a, b, out, n);
-    case Binary::pow:
-      return scalar_pow(a, b, out, n);
   }
 }
 

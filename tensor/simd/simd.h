@@ -132,12 +132,10 @@ struct Peak {
   float (*read)(const float* x, std::int64_t n);  // the sum, in no useful order
 };
 
-// kernels/scalar.cpp: what has no SIMD loop (sin, cos, pow; in f64 also exp, log, tanh, erf and the
+// kernels/scalar.cpp: what has no SIMD loop (sin, cos; in f64 also exp, log, tanh, erf and the
 // functions built on them), by the C library.
 void scalar_unary(kernels::Unary op, const float* x, float* out, std::int64_t n);
 void scalar_unary(kernels::Unary op, const double* x, double* out, std::int64_t n);
-void scalar_pow(const float* a, const float* b, float* out, std::int64_t n);
-void scalar_pow(const double* a, const double* b, double* out, std::int64_t n);
 
 template <class T>
 const Elementwise<T>& elementwise();
