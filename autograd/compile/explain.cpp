@@ -90,12 +90,12 @@ std::string Plan::explain() const {
                   bytes_text(s.arena_bytes), bytes_text(s.intermediate_bytes),
                   bytes_text(s.result_bytes), bytes_text(s.parameter_bytes));
   text += fmt::format("  work       {}\n", flops_text(s.flops));
-  const Timing& timing = program_->timing;
+  const Timing& timing = *compiled_->timing;
   const std::int64_t runs = timing.runs, nanoseconds = timing.nanoseconds;
   std::map<std::string_view, OpShare> kinds;
   std::int64_t products = 0;
-  for (std::size_t i = 0; i < program_->steps.size(); ++i) {
-    const Step& step = program_->steps[i];
+  for (std::size_t i = 0; i < compiled_->program.steps.size(); ++i) {
+    const Step& step = compiled_->program.steps[i];
     OpShare& kind = kinds[step.node->op->name];
     ++kind.steps;
     kind.flops += step.flops;

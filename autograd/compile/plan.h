@@ -94,9 +94,9 @@ class Plan {
  private:
   friend Plan compile(const Graph& graph, const Fetch& wanted, const Updates& updates);
   friend class PlanCache;  // whose plans share their memory
-  struct Program;
-  std::shared_ptr<const Program> program_;
-  std::shared_ptr<MemoryPool> memory_;  // null: the program's own
+  struct Compiled;  // compile/program.h
+  std::shared_ptr<const Compiled> compiled_;
+  std::shared_ptr<MemoryPool> memory_;  // null: its own, in compiled_
 };
 
 // Throws SiteError for an unknown site, GraphError for an output, gradient or leaf that the graph

@@ -3,7 +3,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <limits>
 #include <memory>
 #include <string>
@@ -38,9 +37,12 @@ struct Copy {  // at the end of a run
 struct NamedLeaf {
   std::string name;
   Type type;
-  // Steps, in the order of the program: -1 is before the first, the number of steps after the last.
+  bool updated = false;  // a run writes it
+  // Moments of a run: the number of a step; steps.size() when results are taken; then one more for
+  // each of `copies`. A leaf that no step reads is read before all, one that is not updated is written
+  // never.
   int last_read = -1;
-  int first_write = std::numeric_limits<int>::max();  // of a leaf that the plan updates
+  int first_write = std::numeric_limits<int>::max();
 };
 struct NamedResult {
   std::string name;
@@ -48,34 +50,45 @@ struct NamedResult {
   Axes axes;
 };
 
+// The steps of a run in their order, and the bytes they work on. It can be moved and not copied: steps
+// point to nodes, of the graph that it was made from and of `fused`.
+struct Program {
+  std::vector<Storage> storage;
+  std::vector<std::unique_ptr<const Node>> fused;  // nodes that stand for two of the graph
+  std::vector<Step> steps;
+  std::vector<Copy> kept_aside;  // before the first step: what updates would overwrite
+  std::vector<Copy> copies;      // updates that could not be made in place
+  std::vector<NamedLeaf> feeds, parameters;
+  std::vector<Tensor> constants;
+  std::vector<Type> result_buffers;  // one owned tensor each, flat
+  std::vector<NamedResult> results;
+  std::int64_t arena_bytes = 0;
+
+  Storage& storage_of(const Operand& o) { return storage[static_cast<std::size_t>(o.storage)]; }
+  const Storage& storage_of(const Operand& o) const {
+    return storage[static_cast<std::size_t>(o.storage)];
+  }
+  bool covers_its_storage(const Operand& o) const;  // all bytes, in their order
+  bool updates_leaves() const;                      // such a run cannot be repeated
+};
+
 // Where the time of finished runs went. Runs may overlap, so the sums are atomic.
 struct Timing {
   std::atomic<std::int64_t> runs{0}, nanoseconds{0};
   std::vector<std::atomic<std::int64_t>> steps;     // of each step, nanoseconds
   std::vector<std::atomic<std::int64_t>> products;  // of that, in matrix products
+
+  explicit Timing(std::size_t n_steps) : steps(n_steps), products(n_steps) {}
 };
 
-struct Plan::Program {
-  Graph graph;
-  std::vector<Storage> storage;
-  std::deque<Node> fused;  // nodes that stand for two of the graph
-  std::vector<Step> steps;
-  std::vector<Copy> kept_aside;  // before the first step: what updates would overwrite
-  std::vector<Copy> copies;      // updates that could not be made in place
-  std::vector<bool> feed_written, parameter_written;  // leaves that a run writes
-  std::vector<NamedLeaf> feeds, parameters;
+struct Plan::Compiled {
+  Graph graph;  // rewritten: what the steps point into
   std::vector<std::string>
       inputs;  // of the graph as it was given, sorted, those that no step reads too
-  std::vector<Tensor> constants;
-  std::vector<Type> result_buffers;  // one owned tensor each, flat
-  std::vector<NamedResult> results;
+  Program program;
   Stats stats;
   std::shared_ptr<MemoryPool> memory;  // of a plan that is in no cache
-  mutable Timing timing;
-
-  void note_uses_of_leaves();  // compile's last step: fills last_read and first_write
-  void check_shared_memory(const std::vector<Tensor>& fed,
-                           const std::vector<Tensor>& weights) const;
+  std::unique_ptr<Timing> timing;      // of runs so far
 };
 
 }  // namespace vitrine
