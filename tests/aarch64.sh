@@ -2,9 +2,9 @@
 # Cross-compiles for aarch64 Linux and runs tests under qemu-user: bash tests/aarch64.sh [TARGET...]
 #
 # TARGET is a test program, tensor_test and autograd_test unless said otherwise. Needs Debian's cross compiler, qemu-user and
-# the libraries for arm64; says how to install them when they are not there, and installs nothing by itself. The tests take
-# some ten times longer than on a machine of their own. The last line counts them; the exit code is 0 only when tests ran
-# and none failed.
+# the libraries for arm64; says how to install them when they are not there, and installs nothing by itself. Under the
+# emulator the tests take half an hour and more. The last line counts them; the exit code is 0 only when tests ran and none
+# failed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source apps/toolchain.sh
