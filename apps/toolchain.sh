@@ -47,6 +47,17 @@ has_header() {
   fi
 }
 
+# No header says whether LAPACK is in it: asks the linker.
+has_openblas() {
+  local cxx name
+  cxx=$(compiler) || return 1
+  for name in openblas openblas64; do
+    printf 'extern "C" void dgesdd_();\nint main() { dgesdd_(); }\n' |
+      "$cxx" -x c++ - -o /dev/null "-l$name" >/dev/null 2>&1 && return
+  done
+  return 1
+}
+
 # ---- packages ----------------------------------------------------------------------------------
 missing_packages=() # names on Debian and Ubuntu
 missing_reasons=()
@@ -70,6 +81,7 @@ look_for() {
   need ninja-build "runs the build" has_ninja
   need pkg-config "finds Highway where that brings no CMake package" has_command pkg-config
   need libhwy-dev "Highway: SIMD for every CPU from one source" has_header hwy/highway.h
+  need libopenblas-dev "OpenBLAS: factorisations of matrices" has_openblas
   need libfmt-dev "fmt: formatting" has_header fmt/core.h
   need nlohmann-json3-dev "JSON" has_header nlohmann/json.hpp
   need libcli11-dev "CLI11: the options of the program" has_header CLI/CLI.hpp

@@ -16,4 +16,5 @@ configure_package_config_file(cmake/vitrineConfig.cmake.in ${PROJECT_BINARY_DIR}
                               INSTALL_DESTINATION ${package} PATH_VARS VITRINE_MODEL_DIR)
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/vitrineConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/vitrineConfig.cmake ${PROJECT_BINARY_DIR}/vitrineConfigVersion.cmake
+              cmake/openblas.cmake
         DESTINATION ${package})

@@ -39,11 +39,14 @@ Json machine_json(const Machine& m) {
   json["memory_bytes"] = m.memory_bytes;
   json["simd_target"] = m.simd_target;
   json["product_block"] = {{"rows", m.product_block.rows}, {"columns", m.product_block.columns}};
+  json["gemm"] = name_of(m.gemm);
+  json["openblas"] = json_text(m.openblas);
   json["optimised"] = m.optimised;
   return json;
 }
 
 Json rates_json(const MachineRates& rates) {
+  const bool own = rates.gemm == GemmProvider::own;
   Json products = Json::array();
   for (const ProductRate& p : rates.products) {
     products.push_back({{"m", p.m},
@@ -52,6 +55,8 @@ Json rates_json(const MachineRates& rates) {
                         {"what", p.what},
                         {"seconds", p.seconds},
                         {"gflops", p.gflops()},
+                        {"own_gflops", own ? p.gflops() : p.other_gflops()},
+                        {"openblas_gflops", own ? p.other_gflops() : p.gflops()},
                         {"gigabytes_per_second", p.gigabytes_per_second()},
                         {"bound_by", p.bound_by_memory() ? "memory" : "peak"},
                         {"fraction", rates.fraction(p)},
@@ -100,8 +105,15 @@ std::string machine_text(const Machine& m, const Style& style) {
   line("features", fmt::format("{}", fmt::join(m.processor.features, " ")));
   line("memory", m.memory_bytes > 0 ? byte_size(m.memory_bytes) : "");
   line("own loops", fmt::format("{} (Highway's name)", m.simd_target));
-  line("products", fmt::format("own kernels, {}, blocks of {} x {}", m.simd_target,
-                               m.product_block.rows, m.product_block.columns));
+  const std::string own = fmt::format("own kernels, {}, blocks of {} x {}", m.simd_target,
+                                      m.product_block.rows, m.product_block.columns);
+  if (m.gemm == GemmProvider::own) {
+    line("products", own);
+    line("", fmt::format("VITRINE_GEMM=openblas would use {}", visible(m.openblas)));
+  } else {
+    line("products", visible(m.openblas) + ", as VITRINE_GEMM says: bits may depend on threads");
+    line("", "without it: " + own);
+  }
   return style.bold("this machine") + "\n" + table.text(style);
 }
 
@@ -113,18 +125,22 @@ std::string rates_text(const MachineRates& rates, const Style& style) {
               counted(rates.threads, "thread")});
   std::string text = style.bold("what it can do at most") + "\n" + limits.text(style);
 
-  Table table({{"  m x n x k"},
-               {"such as"},
-               {"rate", Table::Align::right},
-               {"reached", Table::Align::right},
-               {}});
+  Table table(
+      {{"  m x n x k"},
+       {"such as"},
+       {"rate", Table::Align::right},
+       {"reached", Table::Align::right},
+       {},
+       {rates.gemm == GemmProvider::own ? "OpenBLAS" : "own kernels", Table::Align::right}});
   for (const ProductRate& p : rates.products) {
     const double fraction = rates.fraction(p);
     const std::string rate = p.bound_by_memory()
                                  ? fmt::format("{:.1f} GB/s   ", p.gigabytes_per_second())
                                  : fmt::format("{:.1f} GFLOP/s", p.gflops());
+    const double other = p.seconds / p.other_seconds;
     table.row({fmt::format("  {} x {} x {}", p.m, p.n, p.k), p.what, rate,
-               fmt::format("{:.0f}%", 100 * fraction), style.bar(bar(fraction, 20))});
+               fmt::format("{:.0f}%", 100 * fraction), style.bar(bar(fraction, 20)),
+               fmt::format("{:.0f}%", 100 * fraction * other)});
   }
   return text + "\n" + style.bold("what matrix products do") + "\n" + table.text(style);
 }
@@ -182,6 +198,9 @@ void verb_doctor(const Arguments& arguments) {
       "Checks this machine: what it can do at most, how near matrix products come to\n"
       "that, and whether they are right and the same for any number of threads. The\n"
       "exit code is 4 when a check failed; a warning is about speed.\n\n"
+      "Products are timed by Vitrine's own kernels and by OpenBLAS. VITRINE_GEMM=openblas in\n"
+      "the environment makes every verb use OpenBLAS (the default is own); bits may then\n"
+      "depend on the number of threads.\n\n"
       "json: {meta, machine, rates: {peak_gflops, other_cpus,\n"
       "memory_gigabytes_per_second, products}, checks: [{name, status, finding, remedy}]}\n",
       "vitrine doctor --quick");

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "tensor/gemm/openblas_product.h"
 #include "tensor/gemm/product.h"
 
 namespace vitrine {
@@ -62,7 +63,7 @@ Matrix<T> matrix(const View& x, std::int64_t batch) {
 // f32 or f64; no size is 0.
 template <class T>
 void multiply(ThreadPool& pool, const View& a, const View& b, const View& out,
-              const Finish<T>& finish = {}) {
+              GemmProvider provider, const Finish<T>& finish = {}) {
   View left = a, right = b, result = out;
   fold_batches(left, right, result);
   // A column is a row: b^T times a^T, at the same place.
@@ -76,10 +77,12 @@ void multiply(ThreadPool& pool, const View& a, const View& b, const View& out,
   const int last = result.rank() - 1;
   const std::int64_t m = result.shape[last - 1], n = result.shape[last], k = left.shape.back();
   const std::int64_t batches = result.numel() / (m * n), work = m * n * k;
+  const bool by_openblas = provider == GemmProvider::openblas && openblas_serves(m, n, k);
   const auto one = [&](std::int64_t batch) {
     const Matrix<T> x = matrix<T>(left, batch), y = matrix<T>(right, batch);
     T* to = result.as<T>() + batch * m * n;
-    Product<T>(x, y, m, n, k, to, n, finish).run(pool);
+    if (by_openblas) openblas_product<T>(pool, x, y, m, n, k, to, n, finish);
+    else Product<T>(x, y, m, n, k, to, n, finish).run(pool);
   };
   // Large products are shared by the threads one after the other, small ones are dealt out.
   constexpr std::int64_t kLarge = 50'000'000, kWork = 500'000;
@@ -112,33 +115,36 @@ class Spent {
 std::int64_t matmul_nanoseconds() { return spent; }
 void add_matmul_nanoseconds(std::int64_t more) { spent += more; }
 
-void matmul(ThreadPool& pool, const View& a, const View& b, const View& out) {
+void matmul(ThreadPool& pool, const View& a, const View& b, const View& out,
+            GemmProvider provider) {
   if (out.numel() == 0) return;
   const Spent time;
   if (a.shape.back() == 0) {
     std::memset(out.data, 0, static_cast<std::size_t>(out.numel()) * size_of(out.dtype));
     return;
   }
-  if (out.dtype == DType::f32) multiply<float>(pool, a, b, out);
-  else multiply<double>(pool, a, b, out);
+  if (out.dtype == DType::f32) multiply<float>(pool, a, b, out, provider);
+  else multiply<double>(pool, a, b, out, provider);
 }
 
-void matmul_add(ThreadPool& pool, const View& a, const View& b, const View& out) {
+void matmul_add(ThreadPool& pool, const View& a, const View& b, const View& out,
+                GemmProvider provider) {
   if (out.numel() == 0 || a.shape.back() == 0) return;
   const Spent time;
-  if (out.dtype == DType::f32) multiply<float>(pool, a, b, out, {.add = true});
-  else multiply<double>(pool, a, b, out, {.add = true});
+  if (out.dtype == DType::f32) multiply<float>(pool, a, b, out, provider, {.add = true});
+  else multiply<double>(pool, a, b, out, provider, {.add = true});
 }
 
 namespace {
 
 template <class T>
 void affine_of(ThreadPool& pool, const View& x, const View& w, const View& bias, const View& out,
-               std::optional<kernels::Unary> then) {
+               std::optional<kernels::Unary> then, GemmProvider provider) {
   std::vector<T> row(static_cast<std::size_t>(bias.numel()));  // contiguous whatever bias is
   for (std::size_t i = 0; i < row.size(); ++i)
     row[i] = bias.as<const T>()[static_cast<std::int64_t>(i) * bias.strides[0]];
-  if (x.shape.back() != 0) return multiply<T>(pool, x, w, out, {.bias = row.data(), .then = then});
+  if (x.shape.back() != 0)
+    return multiply<T>(pool, x, w, out, provider, {.bias = row.data(), .then = then});
   const auto n = static_cast<std::int64_t>(row.size());
   for (T* to = out.as<T>(); to != out.as<T>() + out.numel(); to += n) {
     if (then) simd::elementwise<T>().unary(*then, row.data(), to, n);
@@ -149,11 +155,11 @@ void affine_of(ThreadPool& pool, const View& x, const View& w, const View& bias,
 }  // namespace
 
 void affine(ThreadPool& pool, const View& x, const View& w, const View& bias, const View& out,
-            std::optional<kernels::Unary> then) {
+            std::optional<kernels::Unary> then, GemmProvider provider) {
   if (out.numel() == 0) return;
   const Spent time;
-  if (out.dtype == DType::f32) affine_of<float>(pool, x, w, bias, out, then);
-  else affine_of<double>(pool, x, w, bias, out, then);
+  if (out.dtype == DType::f32) affine_of<float>(pool, x, w, bias, out, then, provider);
+  else affine_of<double>(pool, x, w, bias, out, then, provider);
 }
 
 }  // namespace vitrine

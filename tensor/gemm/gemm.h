@@ -1,10 +1,12 @@
 // Matrix products. The order of every sum is fixed by its length alone, so the bits depend neither
-// on the number of threads nor on the other rows and columns of a large product.
+// on the number of threads nor on the other rows and columns of a large product; unless OpenBLAS
+// multiplies, see gemm/provider.h.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 
+#include "tensor/gemm/provider.h"
 #include "tensor/simd/functions.h"
 #include "tensor/tensor.h"
 #include "tensor/thread_pool.h"
@@ -14,15 +16,17 @@ namespace vitrine {
 // out[..., i, j] = sum_k a[..., i, k] b[..., k, j], f32 or f64. Batch axes of a and b already have
 // out's shape (stride 0 where broadcast). a and b may have any strides; out is contiguous. Sizes of
 // 0 are fine: k == 0 gives zeros.
-void matmul(ThreadPool& pool, const View& a, const View& b, const View& out);
+void matmul(ThreadPool& pool, const View& a, const View& b, const View& out,
+            GemmProvider provider = gemm_provider());
 
 // out += a b.
-void matmul_add(ThreadPool& pool, const View& a, const View& b, const View& out);
+void matmul_add(ThreadPool& pool, const View& a, const View& b, const View& out,
+                GemmProvider provider = gemm_provider());
 
 // out = then(x w + bias) for x [m, k], w [k, n], bias [n], out [m, n]: each tile is finished while
 // it is in the caches.
 void affine(ThreadPool& pool, const View& x, const View& w, const View& bias, const View& out,
-            std::optional<kernels::Unary> then = {});
+            std::optional<kernels::Unary> then = {}, GemmProvider provider = gemm_provider());
 
 // Time that this thread has spent in the functions above, in nanoseconds since it began: what
 // `explain()` tells of a run is the difference of two readings.

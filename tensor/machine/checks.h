@@ -32,7 +32,8 @@ inline constexpr double kUnsteady = 0.2;
 //   threads       does every thread have a core?
 //   vector_loops  do our own loops use the widest vectors of this CPU?
 //   products      are products right?                failed, when not
-//   bits          are they the same for any number of threads?      failed, when not
+//   bits          are they the same for any number of threads?      failed, when not; of OpenBLAS,
+//                 which does not promise it, a warning
 //   steady        can the rates be trusted?
 //   product_speed are large products near the peak?
 //   memory_speed  are one-row products near the memory's rate?

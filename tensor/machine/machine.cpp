@@ -11,6 +11,7 @@
 #include <sstream>
 #include <utility>
 
+#include "tensor/openblas.h"
 #include "tensor/simd/simd.h"
 
 namespace vitrine {
@@ -161,6 +162,8 @@ Machine describe_machine(const ThreadPool& pool) {
   out.memory_bytes = memory_bytes();
   out.simd_target = simd::peak().target;
   out.simd_vectors = vectors_of_target(out.simd_target);
+  out.gemm = gemm_provider();
+  out.openblas = openblas::description();
   out.product_block = {simd::gemm<float>().rows, simd::gemm<float>().columns};
   // Without /proc/cpuinfo, what Highway found is what is known.
   if (out.processor.vectors == Vectors::other) out.processor.vectors = out.simd_vectors;

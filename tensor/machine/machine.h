@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tensor/gemm/provider.h"
 #include "tensor/thread_pool.h"
 
 namespace vitrine {
@@ -41,7 +42,9 @@ struct Machine {
 
   std::string simd_target;  // Highway's name of what our own loops run on: "AVX3_DL"
   Vectors simd_vectors = Vectors::other;
-  bool optimised = false;  // whether the compiler was told to optimise the library
+  GemmProvider gemm = GemmProvider::own;  // who multiplies large matrices
+  std::string openblas;                   // its release, and the CPU whose kernels it uses
+  bool optimised = false;                 // whether the compiler was told to optimise the library
 
   // The part of an f32 product that is held in vector registers while it is summed.
   struct Block {
@@ -55,7 +58,8 @@ struct Machine {
 double busy_cpu_seconds(const std::vector<int>& cpus, std::string_view proc_stat);
 double busy_cpu_seconds(const std::vector<int>& cpus);
 
-// Reads all of it. What the system does not tell is left empty; never throws for that.
+// Reads all of it. What the system does not tell is left empty; never throws for that, but for a
+// VITRINE_GEMM that is neither, as gemm_provider() does.
 Machine describe_machine(const ThreadPool& pool);
 
 }  // namespace vitrine

@@ -23,12 +23,12 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// Runs f until it has taken `budget` seconds, three times at least: the fastest one. Others may use
+// Runs f until it has taken `budget` seconds, `least_runs` times at least: the fastest one. Others may use
 // the machine meanwhile, which can only make a run slower.
 template <class F>
-double fastest(double budget, const F& f) {
+double fastest(double budget, const F& f, int least_runs = 3) {
   double best = std::numeric_limits<double>::infinity(), total = 0;
-  for (int runs = 0; runs < 3 || total < budget; ++runs) {
+  for (int runs = 0; runs < least_runs || total < budget; ++runs) {
     const auto start = Clock::now();
     f();
     const double seconds = seconds_since(start);
@@ -129,19 +129,27 @@ struct Case {
   bool transposed;  // b is stored [n, k], as the embedding is when it unembeds
 };
 
-ProductRate measure_product(ThreadPool& pool, ThreadPool& other, const Case& c, Effort effort) {
+ProductRate measure_product(ThreadPool& pool, ThreadPool& other, const Case& c, Effort effort,
+                            GemmProvider provider) {
   const Tensor a = numbers({c.m, c.k}, 1);
   const Tensor b = c.transposed ? numbers({c.n, c.k}, 2).transpose(0, 1) : numbers({c.k, c.n}, 2);
   const Tensor out = Tensor::empty({c.m, c.n}, DType::f32);
   const Tensor again = Tensor::empty({c.m, c.n}, DType::f32);
-  matmul(other, a.view(), b.view(), again.view());
-  matmul(pool, a.view(), b.view(), out.view());
+  matmul(other, a.view(), b.view(), again.view(), provider);
+  matmul(pool, a.view(), b.view(), out.view(), provider);
 
   ProductRate rate{c.what, c.m, c.n, c.k};
   rate.error = product_error(a.view(), b.view(), out.view());
   rate.same_bits = std::memcmp(out.data<float>(), again.data<float>(),
                                static_cast<std::size_t>(out.bytes())) == 0;
-  rate.seconds = fastest(budget(effort), [&] { matmul(pool, a.view(), b.view(), out.view()); });
+  const auto multiply = [&](GemmProvider by) {
+    return [&, by] { matmul(pool, a.view(), b.view(), out.view(), by); };
+  };
+  rate.seconds = fastest(budget(effort), multiply(provider));
+  // Not much time for this one: it may be many times slower.
+  const bool own = provider == GemmProvider::own;
+  rate.other_seconds =
+      fastest(budget(Effort::quick), multiply(own ? GemmProvider::openblas : GemmProvider::own), 2);
   return rate;
 }
 
@@ -162,6 +170,8 @@ double ProductRate::gflops() const {
          1e9;
 }
 
+double ProductRate::other_gflops() const { return gflops() * seconds / other_seconds; }
+
 double ProductRate::gigabytes_per_second() const {
   return sizeof(float) * static_cast<double>(m * k + k * n + m * n) / seconds / 1e9;
 }
@@ -181,13 +191,15 @@ MachineRates measure_machine(ThreadPool& pool, const Machine& machine, Effort ef
                         {"an MLP, 16 tokens", 16, 3072, 768, false},
                         {"the logits of one token", 1, 50257, 768, true}};
   MachineRates rates;
+  rates.gemm = machine.gemm;
   rates.threads = pool.threads();
   rates.other_threads = pool.threads() == 1 ? 2 : 1;
   ThreadPool other(rates.other_threads);
   const OtherPrograms others(machine.usable_cpus);
   rates.first_peak_gflops = measure_peak(pool, effort);
   rates.memory_gigabytes_per_second = measure_memory(pool, effort);
-  for (const Case& c : cases) rates.products.push_back(measure_product(pool, other, c, effort));
+  for (const Case& c : cases)
+    rates.products.push_back(measure_product(pool, other, c, effort, machine.gemm));
   rates.second_peak_gflops = measure_peak(pool, effort);
   rates.other_cpus = others.busy_cpus();
   return rates;

@@ -11,15 +11,17 @@
 
 namespace vitrine {
 
-// out [m, n] = a [m, k] b [k, n] in f32, by `matmul`.
+// out [m, n] = a [m, k] b [k, n] in f32, by `matmul` and the provider in use.
 struct ProductRate {
   std::string what;  // where a transformer has it
   std::int64_t m = 0, n = 0, k = 0;
-  double seconds = 0;      // the fastest of several
-  double error = 0;        // see product_error
-  bool same_bits = false;  // as with another number of threads (MachineRates::other_threads)
+  double seconds = 0;        // the fastest of several
+  double error = 0;          // see product_error
+  bool same_bits = false;    // as with another number of threads (MachineRates::other_threads)
+  double other_seconds = 0;  // by the provider that is not in use
 
   double gflops() const;  // 10^9 additions and multiplications a second
+  double other_gflops() const;
   // 10^9 bytes a second, if a, b and out pass through memory once.
   double gigabytes_per_second() const;
   // One row: every weight is read for a single multiply-add, so memory is what limits it.
@@ -34,6 +36,7 @@ struct MachineRates {
   // 0 when the system does not say.
   double other_cpus = 0;
   double memory_gigabytes_per_second = 0;  // reading, all threads
+  GemmProvider gemm = GemmProvider::own;   // who multiplied
   int threads = 0;                         // of the pool
   int other_threads = 0;                   // what the bits were compared with
   std::vector<ProductRate> products;
@@ -43,9 +46,9 @@ struct MachineRates {
   double fraction(const ProductRate& product) const;
 };
 
-enum class Effort { quick, thorough };  // about half a second, or two or three
+enum class Effort { quick, thorough };  // about a second, or three to five
 
-// `machine` is what describe_machine(pool) says.
+// `machine` is what describe_machine(pool) says; machine.gemm is who multiplies.
 MachineRates measure_machine(ThreadPool& pool, const Machine& machine, Effort effort);
 
 // The largest |out - a b| / (|a| |b|) over some 4,000 elements spread over out, the first and last

@@ -44,6 +44,12 @@ TEST(Doctor, Json) {
     const double rate = p[p["bound_by"] == "peak" ? "gflops" : "gigabytes_per_second"];
     EXPECT_NEAR(p["fraction"].get<double>(), rate / limit, 1e-6);
   }
+  EXPECT_EQ(j["machine"]["gemm"], "own");
+  EXPECT_THAT(j["machine"]["openblas"].get<std::string>(), HasSubstr("OpenBLAS"));
+  for (const json& p : j["rates"]["products"]) {
+    EXPECT_EQ(p["own_gflops"], p["gflops"]);
+    EXPECT_GT(p["openblas_gflops"].get<double>(), 0);
+  }
   for (const char* name : {"products", "bits"}) {
     EXPECT_EQ(check(j, name)["status"], "ok");
     EXPECT_TRUE(check(j, name)["remedy"].is_null());
@@ -68,6 +74,34 @@ TEST(Doctor, Table) {
   EXPECT_THAT(text, ::testing::ContainsRegex("1024 x 1024 x 1024 .* GFLOP/s +[0-9]+%"));
   EXPECT_THAT(text, ::testing::ContainsRegex("1 x 50257 x 768 .* GB/s +[0-9]+%"));
   EXPECT_THAT(text, ::testing::ContainsRegex("ok +bits +the same with"));
+}
+
+TEST(Doctor, SaysWhenOpenBlasMultiplies) {
+  const Setting openblas{.environment = {{"VITRINE_GEMM", "openblas"}}};
+  const json j = vitrine({"doctor", "--quick", "--json", "--threads", "2"}, openblas).json();
+  EXPECT_EQ(j["machine"]["gemm"], "openblas");
+  for (const json& p : j["rates"]["products"]) {
+    EXPECT_EQ(p["openblas_gflops"], p["gflops"]);
+    EXPECT_GT(p["own_gflops"].get<double>(), 0);
+  }
+  EXPECT_EQ(check(j, "products")["status"], "ok");
+  EXPECT_THAT(check(j, "bits")["finding"].get<std::string>(), HasSubstr("OpenBLAS multiplies"));
+  const Outcome table = vitrine({"doctor", "--quick"}, openblas);
+  EXPECT_EQ(table.exit, 0) << table.err;
+  EXPECT_THAT(table.out,
+              ::testing::ContainsRegex("products +OpenBLAS .*bits may depend on threads\n"));
+}
+
+TEST(Doctor, AnUnknownProviderIsAnErrorThatNamesBoth) {
+  const Setting setting{.environment = {{"VITRINE_GEMM", "mkl"}}};
+  for (const auto& arguments : std::vector<std::vector<std::string>>{
+           {"doctor", "--quick"}, {"predict", "--prompt", "The capital of Texas is"}}) {
+    const Outcome o = vitrine(arguments, setting);
+    EXPECT_EQ(o.exit, 2) << arguments[0];
+    EXPECT_EQ(o.out, "") << arguments[0];
+    EXPECT_THAT(o.err, HasSubstr("VITRINE_GEMM is 'mkl'")) << arguments[0];
+    EXPECT_THAT(o.err, HasSubstr("'own' or 'openblas'")) << arguments[0];
+  }
 }
 
 TEST(Doctor, NoticesTooManyThreads) {

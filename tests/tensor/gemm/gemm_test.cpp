@@ -38,11 +38,13 @@ void check(const Tensor& a, const Tensor& b) {
   const int rank = a.rank();
   Shape shape = a.shape();
   shape[rank - 1] = b.shape()[rank - 1];
-  const Tensor out = on_all_pools([&](ThreadPool& pool) {
-    Tensor result = Tensor::full(shape, a.dtype(), NAN);
-    matmul(pool, a.view(), b.view(), result.view());
-    return result;
-  });
+  const auto product = [&](GemmProvider provider) {
+    return on_all_pools([&](ThreadPool& pool) {
+      Tensor result = Tensor::full(shape, a.dtype(), NAN);
+      matmul(pool, a.view(), b.view(), result.view(), provider);
+      return result;
+    });
+  };
   const auto x = a.to_vector<double>(), y = b.to_vector<double>();
   const std::int64_t m = shape[rank - 2], n = shape[rank - 1], k = a.shape()[rank - 1];
   std::vector<double> want(static_cast<std::size_t>(numel(shape)), 0.0);
@@ -61,9 +63,12 @@ void check(const Tensor& a, const Tensor& b) {
   // either side.
   const bool equal = a.strides()[rank - 1] == 0 && b.strides()[rank - 2] == 0;
   const double size = 4 * static_cast<double>(k) + 1, drift = equal ? static_cast<double>(k) : 1;
-  expect_close(out, want, 0, (a.dtype() == DType::f32 ? 1.2e-7 : 4e-16) * size * drift,
-               to_string(a.shape()) + to_string(a.strides()) + " times " + to_string(b.shape()) +
-                   to_string(b.strides()));
+  for (const GemmProvider provider : {GemmProvider::own, GemmProvider::openblas}) {
+    expect_close(
+        product(provider), want, 0, (a.dtype() == DType::f32 ? 1.2e-7 : 4e-16) * size * drift,
+        std::string(name_of(provider)) + ": " + to_string(a.shape()) + to_string(a.strides()) +
+            " times " + to_string(b.shape()) + to_string(b.strides()));
+  }
 }
 
 TEST(Gemm, EveryPairOfLayouts) {

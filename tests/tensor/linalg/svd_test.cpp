@@ -3,8 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "tensor/error.h"
 #include "tensor/random.h"
@@ -96,7 +98,64 @@ TEST(Svd, DependentColumnsAndZeros) {
   expect_decomposes(Tensor::zeros({4, 2}, DType::f64), random_matrix(4, 2, 9));
 }
 
+// U diag(values) V^T of any shape.
+void expect_svd(const Tensor& a, double size = 1) {
+  const Svd s = svd(a);
+  const std::int64_t e = std::min(a.dim(0), a.dim(1));
+  ASSERT_EQ(s.left.shape(), (Shape{a.dim(0), e}));
+  ASSERT_EQ(s.values.shape(), (Shape{e}));
+  ASSERT_EQ(s.right.shape(), (Shape{a.dim(1), e}));
+  if (a.numel() == 0) return;
+  EXPECT_LE(max_abs_difference(rebuilt(s), a.to(DType::f64)), 1e-12 * size) << to_string(a.shape());
+  EXPECT_LE(max_abs_difference(gram(s.left, s.left), identity(e)), 1e-12);
+  EXPECT_LE(max_abs_difference(gram(s.right, s.right), identity(e)), 1e-12);
+}
+
+TEST(Svd, EveryShape) {
+  for (const auto& [m, n] : {std::pair<std::int64_t, std::int64_t>{1, 1},
+                             {5, 1},
+                             {1, 5},
+                             {30, 7},
+                             {7, 30},
+                             {90, 90},
+                             {0, 0},
+                             {0, 4},
+                             {4, 0}})
+    expect_svd(random_matrix(m, n, 1), 10);
+  EXPECT_EQ(svd(Tensor::of({1, 1}, {-2.0})).values.item<double>(), 2);
+  EXPECT_EQ(svd_of_product(Tensor::zeros({3, 0}, DType::f64), Tensor::zeros({5, 0}, DType::f64))
+                .right.shape(),
+            (Shape{5, 0}));
+}
+
+TEST(Svd, TypesLayoutsAndSizes) {
+  expect_svd(random_matrix(9, 5, 1).to(DType::f32), 10);
+  expect_svd(random_matrix(9, 10, 2).slice(1, 0, 10, 2), 10);
+  for (const double size : {1e-300, 1e300}) {  // whose squares are 0 and infinite
+    const Tensor a = random_matrix(6, 4, 4);
+    for (std::int64_t i = 0; i < a.numel(); ++i) a.data<double>()[i] *= size;
+    expect_svd(a, 10 * size);
+  }
+}
+
+TEST(Svd, ValuesWithinRoundingOfZeroAreZero) {
+  Tensor a = random_matrix(12, 4, 7);
+  for (std::int64_t i = 0; i < 12; ++i) a.data<double>()[i * 4 + 2] = a.at<double>({i, 0});
+  EXPECT_EQ(svd(a).values.at<double>({3}), 0);
+  const Svd s = svd(Tensor::of({2, 2}, {1.0, 0.0, 0.0, 1e-13}));  // small, but not rounding
+  EXPECT_NEAR(s.values.at<double>({1}), 1e-13, 1e-28);
+}
+
+TEST(Svd, SameBitsAgain) {
+  const Tensor a = random_matrix(90, 61, 1), b = random_matrix(70, 61, 2);
+  const Svd x = svd_of_product(a, b), y = svd_of_product(a, b);
+  EXPECT_EQ(x.left.to_vector<double>(), y.left.to_vector<double>());
+  EXPECT_EQ(x.values.to_vector<double>(), y.values.to_vector<double>());
+  EXPECT_EQ(x.right.to_vector<double>(), y.right.to_vector<double>());
+}
+
 TEST(Svd, Errors) {
+  EXPECT_THROW(svd(Tensor::zeros({3}, DType::f64)), ShapeError);
   EXPECT_THROW(svd_of_product(random_matrix(4, 5, 1), random_matrix(5, 5, 1)), ShapeError);
   EXPECT_THROW(svd_of_product(random_matrix(6, 5, 1), random_matrix(6, 4, 1)), ShapeError);
   Tensor nan = random_matrix(4, 2, 1);

@@ -94,6 +94,27 @@ TEST(MachineChecks, BitsThatDependOnThreadsFail) {
   EXPECT_EQ(f.check("bits").finding, "1 x 50257 x 768 differs between 1 and 2 threads");
 }
 
+TEST(MachineChecks, OpenBlasMayGiveOtherBits) {
+  Facts f;
+  f.rates.gemm = GemmProvider::openblas;
+  EXPECT_THAT(f.found(), ElementsAre());
+  EXPECT_EQ(f.check("bits").finding,
+            "the same with 1 and 2 threads; OpenBLAS multiplies, which does not promise it");
+  f.rates.products[2].same_bits = false;
+  EXPECT_THAT(f.found(), ElementsAre("bits"));
+  EXPECT_EQ(f.check("bits").status, Status::warning);
+  EXPECT_THAT(f.check("bits").finding, HasSubstr("bits may depend on threads"));
+  EXPECT_THAT(f.check("bits").remedy, HasSubstr("unset VITRINE_GEMM"));
+}
+
+TEST(MachineChecks, SlowOpenBlasIsNotOurs) {
+  Facts f;
+  f.rates.gemm = GemmProvider::openblas;
+  f.take(f.rates.products[0], 0.2);
+  EXPECT_THAT(f.found(), ElementsAre("product_speed"));
+  EXPECT_THAT(f.check("product_speed").remedy, HasSubstr("unset VITRINE_GEMM"));
+}
+
 TEST(MachineChecks, SlowProducts) {
   Facts f;
   f.take(f.rates.products[0], 0.49);
