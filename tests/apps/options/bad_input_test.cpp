@@ -126,7 +126,7 @@ TEST(BadInput, ConfigFieldsThatDoNotFitTogether) {
   ModelFolder model;
   model.config["n_head"] = 3;
   model.save_config();
-  EXPECT_THAT(failure_of(model), HasSubstr("'n_embd' is 8; it must be a multiple of n_head (3)"));
+  EXPECT_THAT(failure_of(model), HasSubstr("n_embd: expected a multiple of n_head (3), found 8"));
 }
 
 TEST(BadInput, ConfigFieldMissing) {
