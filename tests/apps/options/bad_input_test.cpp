@@ -107,7 +107,7 @@ TEST(BadInput, ConfigFieldsThatAreNotSupported) {
     model.config[field] = value;
     model.save_config();
     const std::string text = failure_of(model);
-    EXPECT_THAT(text, AllOf(HasSubstr("config.json"), HasSubstr("'" + field + "'"),
+    EXPECT_THAT(text, AllOf(HasSubstr("config.json"), HasSubstr(field + ": expected "),
                             HasSubstr(value.dump())));
     return text;
   };
@@ -133,7 +133,8 @@ TEST(BadInput, ConfigFieldMissing) {
   ModelFolder model;
   model.config.erase("n_head");
   model.save_config();
-  EXPECT_THAT(failure_of(model), AllOf(HasSubstr("n_head"), HasSubstr("missing")));
+  EXPECT_THAT(failure_of(model),
+              AllOf(HasSubstr("n_head: expected"), HasSubstr("found no such field")));
 }
 
 // ---- tensors ------------------------------------------------------------------------------------
