@@ -5,11 +5,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
-#include "sae/field_reader.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
+#include "tensor/files/json_reader.h"
 #include "tensor/files/safetensors.h"
 #include "tensor/nearest.h"
 
@@ -17,7 +16,6 @@ namespace vitrine::sae {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nn::Json;
 
 constexpr const char* kConfig = "cfg.json";
 constexpr const char* kWeights = "sae_weights.safetensors";
@@ -37,53 +35,54 @@ bool is_new(const std::string& version) {
          std::stoi(digits) >= 6;
 }
 
-void set_metadata(Config& c, const Json& metadata, const std::string& file) {
-  if (!metadata.is_object())
-    throw ConfigError(fmt::format("{}: 'metadata' must be an object", file));
-  const FieldReader r(metadata, file + ": metadata");
-  c.model_name = r.text("model_name");
-  c.hook_name = r.text("hook_name");
-  c.hook_name_out = r.text("hook_name_out");
-  if (const Json* head = r.find("hook_head_index")) {
-    if (!head->is_number_integer() || *head < 0 || *head > 1'000'000)
-      r.reject("hook_head_index", "it must be the number of a head, from 0");
-    c.head = head->get<std::int64_t>();
+JsonRules rules() {
+  return {.wrong = JsonFault::config,
+          .unknown_advice = "remove it if what the SAE computes does not depend on it"};
+}
+constexpr std::int64_t kWidest = 1'000'000'000;
+
+void set_metadata(Config& c, const JsonReader& r) {
+  r.expect_object();
+  c.model_name = r.at("model_name").text_or("");
+  c.hook_name = r.at("hook_name").text_or("");
+  c.hook_name_out = r.at("hook_name_out").text_or("");
+  if (const JsonReader head = r.at("hook_head_index"); head.given()) {
+    const auto number = head.value().whole();
+    if (!number || *number < 0 || *number > 1'000'000) head.reject("the number of a head, from 0");
+    c.head = *number;
   }
-  if (r.find("hook_head_index_out") != nullptr)
-    r.reject("hook_head_index_out", "what a transcoder gives to one head alone is not supported");
-  if (r.find("prepend_bos") != nullptr) c.prepend_bos = r.boolean("prepend_bos", false);
-  if (r.find("context_size") != nullptr) c.context_size = r.size("context_size");
+  if (const JsonReader head = r.at("hook_head_index_out"); head.given())
+    head.reject("null", "what a transcoder gives to one head alone is not supported");
+  if (r.has("prepend_bos")) c.prepend_bos = r.at("prepend_bos").flag();
+  if (r.has("context_size")) c.context_size = r.at("context_size").whole(1, kWidest);
   // SAELens has no name for a transcoder of this kind; what it computes is that of its topk.
-  if (r.boolean("transcoder", false)) {
+  if (const JsonReader transcoder = r.at("transcoder"); transcoder.flag_or(false)) {
     if (c.architecture != Architecture::topk || c.apply_b_dec_to_input)
-      r.reject("transcoder", "it belongs to a topk that takes no b_dec from its input");
+      transcoder.reject("false", "it belongs to a topk that takes no b_dec from its input");
     c.transcoder = true;
   }
-  c.metadata = json_line(metadata);
+  c.metadata = r.value().sorted().line();
 }
 
-void set_architecture(Config& c, const FieldReader& r, const std::string& name) {
-  const std::vector<std::string> known = {"standard",
-                                          "topk",
-                                          "jumprelu",
-                                          "gated",
-                                          "transcoder",
-                                          "skip_transcoder",
-                                          "jumprelu_transcoder",
-                                          "jumprelu_skip_transcoder"};
+constexpr std::string_view kArchitectures[] = {"standard",
+                                               "topk",
+                                               "jumprelu",
+                                               "gated",
+                                               "transcoder",
+                                               "skip_transcoder",
+                                               "jumprelu_transcoder",
+                                               "jumprelu_skip_transcoder"};
+
+void set_architecture(Config& c, const JsonReader& field, const std::string& name) {
   if (name == "batchtopk" || name == "matryoshka_batchtopk") {
-    r.reject("architecture",
-             "this is a checkpoint of a training; SAELens's save_inference_model makes a jumprelu "
-             "of it, which is supported");
+    field.reject("an architecture of inference",
+                 "this is a checkpoint of a training; SAELens's save_inference_model makes a "
+                 "jumprelu of it, which is supported");
   }
   if (name == "temporal" || name == "matching_pursuit" || name == "abstopk")
-    r.reject("architecture",
-             fmt::format("it is not supported; there are {}", fmt::join(known, ", ")));
-  if (std::find(known.begin(), known.end(), name) == known.end()) {
-    throw ConfigError(fmt::format("{}: there is no architecture '{}'{}; there are {}", r.file(),
-                                  name, did_you_mean(nearest(name, known, 1)),
-                                  fmt::join(known, ", ")));
-  }
+    field.reject(alternatives(kArchitectures), "it is not supported");
+  if (std::ranges::find(kArchitectures, name) == std::end(kArchitectures))
+    field.one_of(kArchitectures);  // refuses it
   c.transcoder = name.ends_with("transcoder");
   c.skip = name.ends_with("skip_transcoder");
   if (name.starts_with("jumprelu")) c.architecture = Architecture::jumprelu;
@@ -92,112 +91,114 @@ void set_architecture(Config& c, const FieldReader& r, const std::string& name) 
 }
 
 // Settings that would change what is computed, whatever the architecture.
-void reject_unsupported(const FieldReader& r) {
-  const Json* normalise = r.find("normalize_activations");  // in old files true or false
-  if (normalise != nullptr && *normalise == "covariance_whitening") {
-    r.reject("normalize_activations",
-             "whitening is not supported: fold the whitening into the weights, or use none, "
-             "expected_average_only_in, layer_norm or constant_norm_rescale");
+void reject_unsupported(const JsonReader& r) {
+  const JsonReader normalise = r.at("normalize_activations");  // in old files true or false
+  if (normalise.is_text("covariance_whitening")) {
+    normalise.reject("none, expected_average_only_in, layer_norm or constant_norm_rescale",
+                     "whitening is not supported: fold the whitening into the weights");
   }
+}
+
+Normalisation normalisation(const JsonReader& field) {
+  return field.given() ? field.named(kNormalisations) : Normalisation::none;
+}
+
+bool joins_heads(const JsonReader& field, bool otherwise) {
+  constexpr std::string_view kShapes[] = {"none", "hook_z"};
+  return field.given() ? field.one_of(kShapes) == 1 : otherwise;
 }
 
 // What it gives, and whether b_dec, which is of what it gives, is taken from its input.
-void set_output(Config& c, const FieldReader& r) {
-  c.d_out = c.transcoder ? r.size("d_out") : c.d_in;
-  if (!c.transcoder && r.find("d_out") != nullptr && r.size("d_out") != c.d_in)
-    r.reject("d_out", fmt::format("an SAE gives back its {} inputs", c.d_in));
-  c.apply_b_dec_to_input = !c.transcoder && r.boolean("apply_b_dec_to_input", true);
-  if (c.transcoder && r.boolean("apply_b_dec_to_input", false))
-    r.reject("apply_b_dec_to_input", "b_dec of a transcoder is of its output; false is supported");
+void set_output(Config& c, const JsonReader& r) {
+  const JsonReader out = r.at("d_out"), apply = r.at("apply_b_dec_to_input");
+  c.d_out = c.transcoder ? out.whole(1, kWidest) : c.d_in;
+  if (!c.transcoder && out.given() && out.whole(1, kWidest) != c.d_in)
+    out.reject(fmt::format("{}", c.d_in), fmt::format("an SAE gives back its {} inputs", c.d_in));
+  c.apply_b_dec_to_input = !c.transcoder && apply.flag_or(true);
+  if (c.transcoder && apply.flag_or(false))
+    apply.reject("false", "b_dec of a transcoder is of its output");
 }
 
-Config parse_new(const FieldReader& r) {
+Config parse_new(const JsonReader& r) {
   Config c;
-  set_architecture(c, r, r.text("architecture"));
-  r.expect_only({"architecture", "d_in", "d_sae", "d_out", "dtype", "device",
-                 "apply_b_dec_to_input", "normalize_activations", "reshape_activations", "k",
-                 "rescale_acts_by_decoder_norm", "metadata",
-                 // How it was trained, in the checkpoints of SAELens's trainer; what it computes
-                 // does not depend on these.
-                 "jumprelu_ste_to_input", "jumprelu_sparsity_loss_mode", "target_l0",
-                 "decoder_init_norm", "l1_coefficient", "lp_norm", "l1_warm_up_steps",
-                 "jumprelu_init_threshold", "jumprelu_bandwidth", "l0_coefficient",
-                 "l0_warm_up_steps", "pre_act_loss_coefficient", "jumprelu_tanh_scale",
-                 "use_sparse_activations", "aux_loss_coefficient", "topk_threshold_lr"});
-  c.d_in = r.size("d_in");
-  c.d_sae = r.size("d_sae");
+  set_architecture(c, r.at("architecture"), r.at("architecture").text_or(""));
+  r.only({"architecture", "d_in", "d_sae", "d_out", "dtype", "device", "apply_b_dec_to_input",
+          "normalize_activations", "reshape_activations", "k", "rescale_acts_by_decoder_norm",
+          "metadata",
+          // How it was trained, in the checkpoints of SAELens's trainer; what it computes
+          // does not depend on these.
+          "jumprelu_ste_to_input", "jumprelu_sparsity_loss_mode", "target_l0", "decoder_init_norm",
+          "l1_coefficient", "lp_norm", "l1_warm_up_steps", "jumprelu_init_threshold",
+          "jumprelu_bandwidth", "l0_coefficient", "l0_warm_up_steps", "pre_act_loss_coefficient",
+          "jumprelu_tanh_scale", "use_sparse_activations", "aux_loss_coefficient",
+          "topk_threshold_lr"});
+  c.d_in = r.at("d_in").whole(1, kWidest);
+  c.d_sae = r.at("d_sae").whole(1, kWidest);
   set_output(c, r);
-  c.normalise = r.one_of("normalize_activations", kNormalisations, "none");
-  const std::string shape = r.text("reshape_activations", "none");
-  if (shape != "none" && shape != "hook_z")
-    r.reject("reshape_activations", "supported are none and hook_z");
-  c.join_heads = shape == "hook_z";
+  c.normalise = normalisation(r.at("normalize_activations"));
+  c.join_heads = joins_heads(r.at("reshape_activations"), false);
   if (c.architecture == Architecture::topk) {
-    c.k = r.size("k");
-    c.rescale_by_decoder_norm = r.boolean("rescale_acts_by_decoder_norm", false);
+    c.k = r.at("k").whole(1, kWidest);
+    c.rescale_by_decoder_norm = r.at("rescale_acts_by_decoder_norm").flag_or(false);
   } else {
-    for (const char* field : {"k", "rescale_acts_by_decoder_norm"}) {
-      const Json* v = r.find(field);
-      if (v != nullptr && *v != false)
-        r.reject(field,
-                 fmt::format("it belongs to topk, and this is a {} SAE", name_of(c.architecture)));
+    for (const char* name : {"k", "rescale_acts_by_decoder_norm"}) {
+      const JsonReader field = r.at(name);
+      if (field.given() && !field.is_flag(false)) {
+        field.reject("no such field", fmt::format("it belongs to topk, and this is a {} SAE",
+                                                  name_of(c.architecture)));
+      }
     }
   }
-  set_metadata(c, r.find("metadata") == nullptr ? Json::object() : r.json().at("metadata"),
-               r.file());
+  const JsonReader metadata = r.at("metadata");
+  set_metadata(c, metadata.given() ? metadata : JsonReader(JsonValue::object(), r.file(), rules()));
   return c;
 }
 
-Config parse_old(const FieldReader& r) {
+Config parse_old(const JsonReader& r) {
   Config c;
-  std::string architecture = r.text("architecture", "standard");
-  const std::string activation = r.text("activation_fn_str", r.text("activation_fn", "relu"));
-  const Json* arguments = r.find("activation_fn_kwargs");
-  if (activation == "topk") {
+  std::string architecture = r.at("architecture").text_or("standard");
+  const JsonReader activation =
+      r.has("activation_fn_str") ? r.at("activation_fn_str") : r.at("activation_fn");
+  const std::string function = activation.text_or("relu");
+  if (function == "topk") {
     architecture = "topk";
-    if (arguments == nullptr || !arguments->is_object() || !arguments->contains("k"))
-      r.reject("activation_fn_kwargs", "topk needs a k in it");
-    c.k = FieldReader(*arguments, r.file() + ": activation_fn_kwargs").size("k");
-  } else if (activation != "relu") {
-    r.reject(r.find("activation_fn_str") != nullptr ? "activation_fn_str" : "activation_fn",
-             "supported are relu and topk");
+    const JsonReader arguments = r.at("activation_fn_kwargs");
+    if (!arguments.is_object() || arguments.at("k").absent())
+      arguments.reject("an object with a k", "topk needs a k in it");
+    c.k = arguments.at("k").whole(1, kWidest);
+  } else if (function != "relu") {
+    activation.reject("relu or topk", "others are not supported");
   }
-  set_architecture(c, r, architecture);
-  if (r.boolean("finetuning_scaling_factor", false))
-    r.reject("finetuning_scaling_factor", "a scaling factor of its own is not supported; fold it");
-  c.d_in = r.size("d_in");
-  c.d_sae = r.size("d_sae");
+  set_architecture(c, r.at("architecture"), architecture);
+  if (const JsonReader factor = r.at("finetuning_scaling_factor"); factor.flag_or(false))
+    factor.reject("false", "a scaling factor of its own is not supported; fold it");
+  c.d_in = r.at("d_in").whole(1, kWidest);
+  c.d_sae = r.at("d_sae").whole(1, kWidest);
   set_output(c, r);
-  const Json* normalise = r.find("normalize_activations");
-  if (normalise != nullptr && normalise->is_boolean()) {
-    c.normalise =
-        normalise->get<bool>() ? Normalisation::expected_average_only_in : Normalisation::none;
+  const JsonReader normalise = r.at("normalize_activations");
+  if (normalise.is_flag()) {
+    c.normalise = normalise.flag() ? Normalisation::expected_average_only_in : Normalisation::none;
   } else {
-    c.normalise = r.one_of("normalize_activations", kNormalisations, "none");
+    c.normalise = normalisation(normalise);
   }
-  Json metadata = Json::object();
+  JsonValue metadata = JsonValue::object();
   for (const char* key :
        {"model_name", "hook_name", "hook_name_out", "prepend_bos", "context_size", "dataset_path",
         "hook_head_index", "hook_head_index_out", "model_from_pretrained_kwargs"}) {
-    if (const Json* v = r.find(key)) metadata[key] = *v;
+    if (r.has(key)) metadata[key] = r.at(key).value();
   }
-  if (const Json* v = r.find("hook_point_head_index"))
-    metadata["hook_head_index"] = *v;  // its older name
-  if (r.find("hook_name") == nullptr && r.find("hook_point") != nullptr)
-    metadata["hook_name"] = r.text("hook_point");
-  if (!metadata.contains("prepend_bos")) metadata["prepend_bos"] = true;
-  set_metadata(c, metadata, r.file());
-  const std::string shape =
-      r.text("reshape_activations", c.hook_name.ends_with("hook_z") ? "hook_z" : "none");
-  if (shape != "none" && shape != "hook_z")
-    r.reject("reshape_activations", "supported are none and hook_z");
-  c.join_heads = shape == "hook_z";
+  if (const JsonReader head = r.at("hook_point_head_index"); head.given())
+    metadata["hook_head_index"] = head.value();  // its older name
+  if (!r.has("hook_name") && r.has("hook_point")) metadata["hook_name"] = r.at("hook_point").text();
+  if (metadata.find("prepend_bos") == nullptr) metadata["prepend_bos"] = true;
+  set_metadata(c, JsonReader(metadata, r.file(), rules()));
+  c.join_heads = joins_heads(r.at("reshape_activations"), c.hook_name.ends_with("hook_z"));
   return c;
 }
 
-bool is_of_sparsify(const Json& json) {
-  return json.is_object() && !json.contains("d_sae") &&
-         (json.contains("expansion_factor") || json.contains("num_latents"));
+bool is_of_sparsify(const JsonReader& json) {
+  return json.is_object() && json.at("d_sae").absent() &&
+         !(json.at("expansion_factor").absent() && json.at("num_latents").absent());
 }
 
 std::string architecture_text(const Config& c) {
@@ -209,7 +210,7 @@ std::string architecture_text(const Config& c) {
 }
 
 std::string to_json(const Config& c) {
-  Json metadata = nn::parse_json(c.metadata, "metadata");
+  JsonValue metadata = JsonValue::parse(c.metadata, "metadata");
   metadata["sae_lens_version"] = kVersion;
   const auto set = [&](const char* key, const std::string& value) {
     if (!value.empty()) metadata[key] = value;
@@ -220,22 +221,22 @@ std::string to_json(const Config& c) {
   if (c.prepend_bos) metadata["prepend_bos"] = *c.prepend_bos;
   if (c.context_size > 0) metadata["context_size"] = c.context_size;
   if (c.head) metadata["hook_head_index"] = *c.head;
-  nlohmann::ordered_json json = {{"architecture", architecture_text(c)},
-                                 {"d_in", c.d_in},
-                                 {"d_sae", c.d_sae},
-                                 {"dtype", "float32"},
-                                 {"device", "cpu"},
-                                 {"apply_b_dec_to_input", c.apply_b_dec_to_input},
-                                 {"normalize_activations", name_of(c.normalise)},
-                                 {"reshape_activations", c.join_heads ? "hook_z" : "none"}};
+  JsonValue json = JsonValue::object({{"architecture", architecture_text(c)},
+                                      {"d_in", c.d_in},
+                                      {"d_sae", c.d_sae},
+                                      {"dtype", "float32"},
+                                      {"device", "cpu"},
+                                      {"apply_b_dec_to_input", c.apply_b_dec_to_input},
+                                      {"normalize_activations", name_of(c.normalise)},
+                                      {"reshape_activations", c.join_heads ? "hook_z" : "none"}});
   if (c.architecture == Architecture::topk) {
     json["k"] = c.k;
     json["rescale_acts_by_decoder_norm"] = c.rescale_by_decoder_norm;
   }
   if (c.transcoder && c.architecture == Architecture::topk) metadata["transcoder"] = true;
   else if (c.transcoder) json["d_out"] = c.d_out;
-  json["metadata"] = nlohmann::ordered_json(metadata);
-  return json_indented(json);
+  json["metadata"] = std::move(metadata);
+  return json.sorted().indented();
 }
 
 // ---- weights ------------------------------------------------------------------------------------
@@ -276,7 +277,7 @@ std::vector<double> row_norms(const Tensor& w) {
 bool is_saelens_folder(const fs::path& folder) {
   if (!fs::is_directory(folder) || !fs::exists(folder / kConfig)) return false;
   try {
-    return !is_of_sparsify(nn::parse_json(read_text(folder / kConfig), kConfig));
+    return !is_of_sparsify(JsonReader::parse(read_text(folder / kConfig), kConfig));
   } catch (const Error&) {
     return true;  // load says what is wrong with it
   }
@@ -288,18 +289,16 @@ Config load_config(const fs::path& folder) {
     throw FileError(fmt::format("{}: there is no {} in it; a SAELens folder has {} and {}",
                                 folder.string(), kConfig, kConfig, kWeights));
   }
-  const Json json = nn::parse_json(read_text(file), file.string());
-  nn::expect_object(json, file.string());
-  if (is_of_sparsify(json)) {
+  const auto r = JsonReader::object(read_text(file), file.string(), rules());
+  if (is_of_sparsify(r)) {
     throw ConfigError(
         fmt::format("{}: this is a folder of sparsify; 'vitrine sae convert --from {} --out DIR' "
                     "makes one of SAELens of it",
                     file.string(), folder.string()));
   }
-  const FieldReader r(json, file.string());
-  std::string version = r.text("sae_lens_version");
-  if (const Json* metadata = r.find("metadata"); version.empty() && metadata != nullptr)
-    version = FieldReader(*metadata, file.string()).text("sae_lens_version");
+  std::string version = r.at("sae_lens_version").text_or("");
+  if (const JsonReader metadata = r.at("metadata"); version.empty() && metadata.is_object())
+    version = metadata.at("sae_lens_version").text_or("");
   reject_unsupported(r);
   return is_new(version) ? parse_new(r) : parse_old(r);
 }

@@ -7,16 +7,15 @@
 #include <optional>
 #include <set>
 
-#include "sae/field_reader.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
+#include "tensor/files/json_reader.h"
 #include "tensor/files/safetensors.h"
 
 namespace vitrine::sae {
 namespace {
 
 namespace fs = std::filesystem;
-using nn::Json;
 
 bool is_pickle(const fs::path& file) {
   const std::string e = file.extension().string();
@@ -56,13 +55,16 @@ fs::path weights_file(const fs::path& given) {
                     : fmt::format("name one of {}", fmt::join(names, ", "))));
 }
 
-// What stands beside the file, if it does and is an object.
-std::optional<Json> beside(const fs::path& file, const char* name) {
+constexpr std::int64_t kWidest = 1'000'000'000;
+
+// What stands beside the file, if it does; it must be an object.
+std::optional<JsonReader> beside(const fs::path& file, const char* name) {
   const fs::path path = file.parent_path() / name;
   if (!fs::exists(path)) return {};
-  Json json = nn::parse_json(read_text(path), path.string());
-  nn::expect_object(json, path.string());
-  return json;
+  return JsonReader::object(
+      read_text(path), path.string(),
+      {.wrong = JsonFault::config,
+       .unknown_advice = "remove it if what the SAE computes does not depend on it"});
 }
 
 class Import {
@@ -140,6 +142,11 @@ class Import {
         file_.file(), fmt::join(file_.names(), ", ")));
   }
 
+  static void expect_size(const JsonReader& field, std::int64_t size, std::string_view whose) {
+    if (field.whole(1, kWidest) != size)
+      field.reject(fmt::format("{}", size), fmt::format("{} {}", whose, size));
+  }
+
   // Those of two torch.nn.Linear, whose matrices are [out, in].
   void linear_weights(const char* encoder_bias, const char* decoder_bias) {
     sae_.weights = {{"W_enc", taken_transposed("encoder.weight")},
@@ -176,7 +183,7 @@ class Import {
                     {"b_dec", take("b_dec")}};
     const auto json = beside(path_, "cfg.json");
     if (json) {
-      sparsify_settings(FieldReader(*json, (path_.parent_path() / "cfg.json").string()));
+      sparsify_settings(*json);
     } else if (given_k_ > 0) {
       topk(given_k_);
     } else {
@@ -193,34 +200,35 @@ class Import {
     }
   }
 
-  void sparsify_settings(const FieldReader& r) {
-    r.expect_only(
-        {"d_in", "num_latents", "expansion_factor", "k", "activation", "transcode", "signed",
-         "skip_connection", "embed_skip", "gram_lookup",
-         // How it is trained: the losses, the decoder after each step, where a table came from.
-         "multi_topk", "normalize_decoder", "lookup_max_order", "gram_table_hash"});
-    if (const std::string f = r.text("activation", "topk"); f != "topk")
-      r.reject("activation", "supported is topk");
-    if (r.boolean("signed", false))
-      r.reject("signed", "features that may be negative are not supported; false is");
+  void sparsify_settings(const JsonReader& r) {
+    r.only({"d_in", "num_latents", "expansion_factor", "k", "activation", "transcode", "signed",
+            "skip_connection", "embed_skip", "gram_lookup",
+            // How it is trained: the losses, the decoder after each step, where a table came from.
+            "multi_topk", "normalize_decoder", "lookup_max_order", "gram_table_hash"});
+    if (const JsonReader f = r.at("activation"); f.text_or("topk") != "topk")
+      f.reject("topk", "others are not supported");
+    if (const JsonReader f = r.at("signed"); f.flag_or(false))
+      f.reject("false", "features that may be negative are not supported");
     for (const char* skip : {"skip_connection", "embed_skip", "gram_lookup"}) {
-      if (r.boolean(skip, false))
-        r.reject(skip, "what is added to the reconstruction is not supported; false is");
+      if (const JsonReader f = r.at(skip); f.flag_or(false))
+        f.reject("false", "what is added to the reconstruction is not supported");
     }
-    const std::int64_t k = r.size("k");
-    if (given_k_ > 0 && given_k_ != k) r.reject("k", fmt::format("that is not --k {}", given_k_));
+    const std::int64_t k = r.at("k").whole(1, kWidest);
+    if (given_k_ > 0 && given_k_ != k) {
+      r.at("k").reject(fmt::format("{}", given_k_), fmt::format("that is not --k {}", given_k_));
+    }
     topk(k);
     const Tensor& w = sae_.weights.at("W_enc");
-    if (r.size("d_in") != w.dim(0)) r.reject("d_in", fmt::format("the encoder reads {}", w.dim(0)));
-    const Json* latents = r.find("num_latents");  // 0: a multiple of d_in
-    const std::int64_t features = latents != nullptr && *latents != 0
-                                      ? r.size("num_latents")
-                                      : w.dim(0) * r.size("expansion_factor");
-    if (features != w.dim(1)) {
-      r.reject(latents != nullptr && *latents != 0 ? "num_latents" : "expansion_factor",
-               fmt::format("the encoder gives {} features", w.dim(1)));
+    expect_size(r.at("d_in"), w.dim(0), "the encoder reads");
+    const JsonReader latents = r.at("num_latents");  // 0: a multiple of d_in
+    if (latents.given() && latents.value().number() != 0.0) {
+      expect_size(latents, w.dim(1), "the number of features that the encoder gives is");
+    } else if (const JsonReader factor = r.at("expansion_factor");
+               w.dim(0) * factor.whole(1, kWidest) != w.dim(1)) {
+      factor.reject(fmt::format("{} / {}", w.dim(1), w.dim(0)),
+                    fmt::format("the encoder gives {} features", w.dim(1)));
     }
-    if (!r.boolean("transcode", false)) return;
+    if (!r.at("transcode").flag_or(false)) return;
     sae_.config.transcoder = true;
     sae_.config.apply_b_dec_to_input = false;
   }
@@ -230,18 +238,16 @@ class Import {
   std::string dict_class() {
     const auto json = beside(path_, "config.json");
     if (!json) return "";
-    const Json& trainer = nn::member(*json, "trainer");
-    if (!trainer.is_object()) return "";  // a model's
-    const FieldReader r(trainer, (path_.parent_path() / "config.json").string() + ": trainer");
-    sae_.config.model_name = r.text("lm_name");
+    const JsonReader r = json->at("trainer");
+    if (!r.is_object()) return "";  // a model's
+    sae_.config.model_name = r.at("lm_name").text_or("");
     const Tensor w = file_.at(has("W_enc") ? "W_enc" : "encoder.weight");
     const int in = has("W_enc") ? 0 : 1;
     for (const auto& [field, axis] : {std::pair{"activation_dim", in}, {"dict_size", 1 - in}}) {
-      if (r.find(field) != nullptr && w.rank() == 2 && r.size(field) != w.dim(axis))
-        r.reject(field, fmt::format("the encoder's is {}", w.dim(axis)));
+      if (r.has(field) && w.rank() == 2) expect_size(r.at(field), w.dim(axis), "the encoder's is");
     }
-    if (r.find("k") != nullptr) trainer_k_ = r.size("k");
-    return r.text("dict_class");
+    if (r.has("k")) trainer_k_ = r.at("k").whole(1, kWidest);
+    return r.at("dict_class").text_or("");
   }
 
   void dictionary_learning() {

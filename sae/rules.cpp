@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "tensor/error.h"
-#include "tensor/files/saved_json.h"
+#include "tensor/files/json_reader.h"
 #include "tensor/nearest.h"
 
 namespace vitrine::sae {
@@ -80,47 +80,47 @@ void check_rules(const TrainingRules& r) {
 }
 
 std::string to_json(const TrainingRules& r) {
-  const nn::Json json = {{"kind", name_of(r.kind)},
-                         {"d_in", r.d_in},
-                         {"d_sae", r.d_sae},
-                         {"d_out", r.d_out},
-                         {"transcoder", r.transcoder},
-                         {"skip", r.skip},
-                         {"apply_b_dec_to_input", r.apply_b_dec_to_input},
-                         {"normalise", static_cast<int>(r.normalise)},
-                         {"k", r.k},
-                         {"widths", r.widths},
-                         {"rescale_by_decoder_norm", r.rescale_by_decoder_norm},
-                         {"sparsity", r.sparsity},
-                         {"sparsity_warmup", r.sparsity_warmup},
-                         {"norm_weighted", r.norm_weighted},
-                         {"penalty", name_of(r.penalty)},
-                         {"tanh_scale", r.tanh_scale},
-                         {"bandwidth", r.bandwidth},
-                         {"initial_threshold", r.initial_threshold},
-                         {"aux", r.aux},
-                         {"threshold_rate", r.threshold_rate},
-                         {"beta1", r.beta1},
-                         {"beta2", r.beta2},
-                         {"eps", r.eps},
-                         {"clip", r.clip},
-                         {"unit_norm", r.unit_norm},
-                         {"initial_norm", r.initial_norm},
-                         {"schedule",
-                          {{"shape", kShapes[static_cast<int>(r.schedule.shape)]},
-                           {"peak", r.schedule.peak},
-                           {"warmup", r.schedule.warmup},
-                           {"steps", r.schedule.steps},
-                           {"last", r.schedule.last}}},
-                         {"batch", r.batch},
-                         {"dead_after", r.dead_after},
-                         {"resample_every", r.resample_every},
-                         {"seed", r.seed}};
-  return json_line(json);
+  const JsonValue json = JsonValue::object(
+      {{"kind", name_of(r.kind)},
+       {"d_in", r.d_in},
+       {"d_sae", r.d_sae},
+       {"d_out", r.d_out},
+       {"transcoder", r.transcoder},
+       {"skip", r.skip},
+       {"apply_b_dec_to_input", r.apply_b_dec_to_input},
+       {"normalise", static_cast<int>(r.normalise)},
+       {"k", r.k},
+       {"widths", r.widths},
+       {"rescale_by_decoder_norm", r.rescale_by_decoder_norm},
+       {"sparsity", r.sparsity},
+       {"sparsity_warmup", r.sparsity_warmup},
+       {"norm_weighted", r.norm_weighted},
+       {"penalty", name_of(r.penalty)},
+       {"tanh_scale", r.tanh_scale},
+       {"bandwidth", r.bandwidth},
+       {"initial_threshold", r.initial_threshold},
+       {"aux", r.aux},
+       {"threshold_rate", r.threshold_rate},
+       {"beta1", r.beta1},
+       {"beta2", r.beta2},
+       {"eps", r.eps},
+       {"clip", r.clip},
+       {"unit_norm", r.unit_norm},
+       {"initial_norm", r.initial_norm},
+       {"schedule", JsonValue::object({{"shape", kShapes[static_cast<int>(r.schedule.shape)]},
+                                       {"peak", r.schedule.peak},
+                                       {"warmup", r.schedule.warmup},
+                                       {"steps", r.schedule.steps},
+                                       {"last", r.schedule.last}})},
+       {"batch", r.batch},
+       {"dead_after", r.dead_after},
+       {"resample_every", r.resample_every},
+       {"seed", r.seed}});
+  return json.sorted().line();
 }
 
 TrainingRules parse_rules(std::string_view text, const std::string& where) {
-  const nn::SavedJson json(nn::parse_json(text, where), where, "the rules of the run");
+  const auto json = JsonReader::object(text, where, saved_state("the rules of the run"));
   constexpr std::int64_t kWidest = 1'000'000'000, kMost = std::int64_t{1} << 40;
   TrainingRules r;
   r.kind = static_cast<Kind>(json.at("kind").one_of(kKinds));
@@ -133,7 +133,7 @@ TrainingRules parse_rules(std::string_view text, const std::string& where) {
   r.normalise = static_cast<Normalisation>(
       json.at("normalise").whole(0, static_cast<int>(Normalisation::constant_norm_rescale)));
   r.k = json.at("k").number();
-  for (const nn::SavedJson& width : json.at("widths").list())
+  for (const JsonReader& width : json.at("widths").list())
     r.widths.push_back(width.whole(1, kWidest));
   r.rescale_by_decoder_norm = json.at("rescale_by_decoder_norm").flag();
   r.sparsity = json.at("sparsity").number();
@@ -151,14 +151,14 @@ TrainingRules parse_rules(std::string_view text, const std::string& where) {
   r.clip = json.at("clip").number();
   r.unit_norm = json.at("unit_norm").flag();
   r.initial_norm = json.at("initial_norm").number();
-  const nn::SavedJson s = json.at("schedule");
+  const JsonReader s = json.at("schedule");
   r.schedule = {static_cast<nn::Schedule::Shape>(s.at("shape").one_of(kShapes)),
                 s.at("peak").number(0), s.at("warmup").whole(0, kMost),
                 s.at("steps").whole(0, kMost), s.at("last").number(0)};
   r.batch = json.at("batch").whole(1, kMost);
   r.dead_after = json.at("dead_after").whole(0, kMost);
   r.resample_every = json.at("resample_every").whole(0, kMost);
-  r.seed = json.at("seed").seed();
+  r.seed = json.at("seed").natural();
   return r;
 }
 

@@ -8,46 +8,46 @@
 
 #include "sae/folder.h"
 #include "tensor/error.h"
+#include "tensor/files/json_reader.h"
 #include "tensor/files/run_folder.h"
 #include "tensor/files/safetensors.h"
-#include "tensor/files/saved_json.h"
 
 namespace vitrine::sae {
 namespace {
 
 namespace fs = std::filesystem;
-using nn::Json;
 
 constexpr const char* kState = "training.safetensors";
 constexpr std::int64_t kSample = 16384;  // rows that scales and biases are taken from
 constexpr std::string_view kBiases[] = {"zero", "mean", "geometric-median"};
 
 std::string to_json(const TrainSettings& s) {
-  Json jobs = Json::array();
-  for (const Job& j : s.jobs)
-    jobs.push_back({{"name", j.name},
-                    {"rules", Json::parse(to_json(j.rules))},
-                    {"input", j.input},
-                    {"target", j.target}});
-  Json json = {{"jobs", jobs},
-               {"steps", s.steps},
-               {"buffer",
-                {{"rows", s.buffer.rows},
-                 {"dtype", name_of(s.buffer.dtype)},
-                 {"file", s.buffer.file.string()},
-                 {"seed", s.buffer.seed}}},
-               {"bias", name_of(s.bias)},
-               {"model_name", s.model_name},
-               {"metadata", s.metadata},
-               {"context_size", s.context_size},
-               {"notes", s.notes}};
+  JsonValue jobs = JsonValue::list();
+  for (const Job& j : s.jobs) {
+    jobs.push_back(JsonValue::object({{"name", j.name},
+                                      {"rules", JsonValue::parse(to_json(j.rules), "the rules")},
+                                      {"input", j.input},
+                                      {"target", j.target}}));
+  }
+  const JsonValue buffer = JsonValue::object({{"rows", s.buffer.rows},
+                                              {"dtype", name_of(s.buffer.dtype)},
+                                              {"file", s.buffer.file.string()},
+                                              {"seed", s.buffer.seed}});
+  JsonValue json = JsonValue::object({{"jobs", jobs},
+                                      {"steps", s.steps},
+                                      {"buffer", buffer},
+                                      {"bias", name_of(s.bias)},
+                                      {"model_name", s.model_name},
+                                      {"metadata", s.metadata},
+                                      {"context_size", s.context_size},
+                                      {"notes", s.notes}});
   if (s.prepend_bos) json["prepend_bos"] = *s.prepend_bos;
-  return json_line(json);
+  return json.sorted().line();
 }
 
 // The rules of one of the SAEs. They could be begun with, so what contradicts itself was changed.
-TrainingRules rules_of(const nn::SavedJson& job, const std::string& where) {
-  const TrainingRules rules = parse_rules(job.at("rules").object(), where);
+TrainingRules rules_of(const JsonReader& job, const std::string& where) {
+  const TrainingRules rules = parse_rules(job.at("rules").expect_object().value().line(), where);
   try {
     check_rules(rules);
   } catch (const Error& error) {
@@ -60,27 +60,27 @@ TrainingRules rules_of(const nn::SavedJson& job, const std::string& where) {
 }
 
 TrainSettings parse_settings(std::string_view text, const std::string& where) {
-  const nn::SavedJson json(nn::parse_json(text, where), where, "the settings of the run");
+  const auto json = JsonReader::object(text, where, saved_state("the settings of the run"));
   constexpr std::int64_t kMost = std::int64_t{1} << 40;
   constexpr std::string_view kTypes[] = {"f32", "f16", "bf16"};
   constexpr DType kTypesOf[] = {DType::f32, DType::f16, DType::bf16};
   TrainSettings s;
-  for (const nn::SavedJson& j : json.at("jobs").list()) {
+  for (const JsonReader& j : json.at("jobs").list()) {
     s.jobs.push_back({j.at("name").text(),
                       rules_of(j, fmt::format("{}: jobs[{}]", where, s.jobs.size())),
                       j.at("input").text(), j.at("target").text()});
   }
   s.steps = json.at("steps").whole(0, kMost);
-  const nn::SavedJson buffer = json.at("buffer");
+  const JsonReader buffer = json.at("buffer");
   s.buffer.rows = buffer.at("rows").whole(1, kMost);
   s.buffer.dtype = kTypesOf[buffer.at("dtype").one_of(kTypes)];
   s.buffer.file = buffer.at("file").text();
-  s.buffer.seed = buffer.at("seed").seed();
+  s.buffer.seed = buffer.at("seed").natural();
   s.bias = static_cast<InitialBias>(json.at("bias").one_of(kBiases));
   s.model_name = json.at("model_name").text();
   s.metadata = json.at("metadata").text();
-  if (!nn::parse_json(s.metadata, where + ": metadata").is_object())
-    json.at("metadata").reject("it must be the text of an object");
+  if (!JsonReader::parse(s.metadata, where + ": metadata").is_object())
+    json.at("metadata").reject("the text of an object");
   s.context_size = json.at("context_size").whole(0, kMost);
   s.notes = json.at("notes").text();
   if (json.has("prepend_bos")) s.prepend_bos = json.at("prepend_bos").flag();
@@ -256,8 +256,8 @@ Trainer Trainer::resume(Source& source, const fs::path& folder) {
           file.file(), i, t.jobs_.back().steps(), t.jobs_[0].steps(), t.settings_.steps));
     }
   }
-  const nn::SavedJson progress(nn::parse_json(metadata(file, "progress"), file.file()), file.file(),
-                               "'progress'");
+  const auto progress =
+      JsonReader::object(metadata(file, "progress"), file.file(), saved_state("'progress'"));
   t.seconds_ = progress.at("seconds").number(0);
   const Tensor scales = file.at("scales");
   const auto columns = std::ssize(source.columns());
@@ -269,7 +269,7 @@ Trainer Trainer::resume(Source& source, const fs::path& folder) {
                     file.file(), columns));
   }
   t.scales_ = scales.to_vector<double>();
-  const std::vector<nn::SavedJson> p = progress.at("place").list(5);
+  const std::vector<JsonReader> p = progress.at("place").list(5);
   t.rows_->seek({{p[0].whole(0), p[1].whole(0)}, p[2].whole(0), p[3].whole(0), p[4].whole(0)});
   return t;
 }
@@ -300,11 +300,11 @@ Sae Trainer::finished(std::size_t i) const {
   c.prepend_bos = settings_.prepend_bos;
   c.context_size = settings_.context_size;
   c.join_heads = job.input.ends_with("hook_z");
-  Json more = nn::parse_json(settings_.metadata, "metadata");
+  JsonValue more = JsonValue::parse(settings_.metadata, "metadata");
   more["training_architecture"] = name_of(job.rules.kind);
   more["training_steps"] = jobs_[i].steps();
   more["training_vectors"] = jobs_[i].steps() * job.rules.batch;
-  c.metadata = json_line(more);
+  c.metadata = more.sorted().line();
   sae.name = folder_of(i).string();
   return sae;
 }
@@ -316,8 +316,8 @@ fs::path Trainer::folder_of(std::size_t i) const {
 
 void Trainer::save() const {
   const BufferPlace& p = rows_->place();
-  const Json progress = {{"seconds", seconds_},
-                         {"place", {p.source.epoch, p.source.item, p.skip, p.fill, p.row}}};
+  const JsonValue place = JsonValue::list({p.source.epoch, p.source.item, p.skip, p.fill, p.row});
+  const JsonValue progress = JsonValue::object({{"seconds", seconds_}, {"place", place}});
   NamedTensors tensors = {
       {"scales", Tensor::of<double>({static_cast<std::int64_t>(scales_.size())}, scales_)}};
   for (std::size_t i = 0; i < jobs_.size(); ++i) {
@@ -326,7 +326,7 @@ void Trainer::save() const {
   }
   save_safetensors(folder_ / kState, tensors,
                    {{"settings", to_json(settings_)},
-                    {"progress", json_line(progress)},
+                    {"progress", progress.sorted().line()},
                     {"source", source_->fingerprint()}});
   for (std::size_t i = 0; i < jobs_.size(); ++i) sae::save(finished(i), folder_of(i));
 }

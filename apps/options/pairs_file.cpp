@@ -9,7 +9,7 @@
 
 #include "apps/options/options.h"
 #include "tensor/error.h"
-#include "tensor/files/strict_json.h"
+#include "tensor/files/json_text.h"
 #include "tensor/files/utf8.h"
 
 namespace vitrine::app {
@@ -22,15 +22,17 @@ constexpr const char* kWanted =
     "one {\"clean\": \"...\", \"corrupt\": \"...\", \"answer\": \"...\", \"wrong\": \"...\"} a "
     "line, or clean_tokens, corrupt_tokens (lists of ids), answer_token and wrong_token (ids)";
 
+std::string quote_json(const nlohmann::json& value) { return nn::quote(json_line(value)); }
+
 // One line's object.
 class PairReader {
  public:
-  PairReader(const nn::Json& object, const nn::Model& model, const PromptOptions& options)
+  PairReader(const nlohmann::json& object, const nn::Model& model, const PromptOptions& options)
       : object_(object), model_(model), options_(options) {}
 
   interp::Pair pair() const {
     if (!object_.is_object())
-      refuse(fmt::format("a pair must be a JSON object, but this is {}", nn::quote_json(object_)));
+      refuse(fmt::format("a pair must be a JSON object, but this is {}", quote_json(object_)));
     for (const auto& [key, value] : object_.items()) {
       if (std::find(kKeys.begin(), kKeys.end(), key) == kKeys.end())
         refuse(fmt::format("the key {} is not known", nn::quote(key)));
@@ -53,17 +55,17 @@ class PairReader {
     return object_.contains(text);
   }
   const std::string& text_of(const char* key) const {
-    const nn::Json& value = object_[key];
+    const nlohmann::json& value = object_[key];
     if (!value.is_string())
-      refuse(fmt::format("\"{}\" must be a string, but is {}", key, nn::quote_json(value)));
+      refuse(fmt::format("\"{}\" must be a string, but is {}", key, quote_json(value)));
     if (model_.has_tokenizer()) return value.get_ref<const std::string&>();
     throw TokenError(fmt::format(
         "\"{}\" is text, but {}; give ids: clean_tokens, corrupt_tokens, answer_token, wrong_token",
         key, model_.why_no_tokenizer()));
   }
-  int id_of(const nn::Json& value, const char* key) const {
+  int id_of(const nlohmann::json& value, const char* key) const {
     if (!value.is_number_integer() || value.get<double>() < 0 || value.get<double>() > INT32_MAX)
-      refuse(fmt::format("\"{}\": {} is not a token id", key, nn::quote_json(value)));
+      refuse(fmt::format("\"{}\": {} is not a token id", key, quote_json(value)));
     return value.get<int>();
   }
 
@@ -72,11 +74,11 @@ class PairReader {
       const std::string& written = text_of(text);
       return options_.encode(model_, written);
     }
-    const nn::Json& list = object_[ids];
+    const nlohmann::json& list = object_[ids];
     if (!list.is_array())
-      refuse(fmt::format("\"{}\" must be a list of ids, but is {}", ids, nn::quote_json(list)));
+      refuse(fmt::format("\"{}\" must be a list of ids, but is {}", ids, quote_json(list)));
     nn::Tokens tokens;
-    for (const nn::Json& id : list) tokens.push_back(id_of(id, ids));
+    for (const nlohmann::json& id : list) tokens.push_back(id_of(id, ids));
     return options_.with_bos(std::move(tokens), model_.config().bos, tokenizer_of(model_));
   }
   int token(const char* text, const char* id) const {
@@ -85,7 +87,7 @@ class PairReader {
     return model_.token(written);
   }
 
-  const nn::Json& object_;
+  const nlohmann::json& object_;
   const nn::Model& model_;
   const PromptOptions& options_;
 };
@@ -96,7 +98,7 @@ std::vector<PairOfFile> read_pairs(JsonLines& lines, const nn::Model& model,
                                    const PromptOptions& options) {
   std::vector<PairOfFile> pairs;
   while (lines.next()) {
-    const nn::Json object = nn::parse_json(lines.line(), lines.where());
+    const nlohmann::json object = parse_json(lines.line(), lines.where());
     interp::Pair pair;
     try {
       pair = PairReader(object, model, options).pair();

@@ -9,8 +9,8 @@
 #include "autograd/transform/expand.h"
 #include "nn/model/find_model.h"
 #include "tensor/error.h"
+#include "tensor/files/json_reader.h"
 #include "tensor/files/json_text.h"
-#include "tensor/files/saved_json.h"
 #include "tensor/nearest.h"
 
 namespace vitrine::app {
@@ -105,10 +105,10 @@ Json ActivationOptions::json() const {
       {"context", context_}, {"prepend_bos", prepend_bos_}, {"exclude_special", exclude_special_},
       {"special", special_}};
 }
-ActivationOptions ActivationOptions::from_json(const nn::SavedJson& json) {
+ActivationOptions ActivationOptions::from_json(const JsonReader& json) {
   const auto texts = [&](const char* key) {
     std::vector<std::string> all;
-    for (const nn::SavedJson& item : json.at(key).list()) all.push_back(item.text());
+    for (const JsonReader& item : json.at(key).list()) all.push_back(item.text());
     return all;
   };
   ActivationOptions o;
@@ -116,9 +116,9 @@ ActivationOptions ActivationOptions::from_json(const nn::SavedJson& json) {
   o.patterns_ = texts("patterns");
   o.tensors_ = texts("tensors");
   if (o.files_.empty() == o.patterns_.empty())
-    json.at("files").reject("a run has files or patterns, and not both");
+    json.at("files").reject("files or patterns, and not both");
   if (o.patterns_.empty() != o.tensors_.empty())
-    json.at("tensors").reject("patterns, and they alone, have the names of tensors");
+    json.at("tensors").reject("a name for each of the patterns, and for nothing else");
   o.context_ = static_cast<int>(json.at("context").whole(0, 1 << 20));
   o.prepend_bos_ = json.at("prepend_bos").flag();
   o.exclude_special_ = json.at("exclude_special").flag();

@@ -9,8 +9,8 @@
 #include "sae/folder.h"
 #include "sae/trainer.h"
 
-namespace vitrine::nn {
-class SavedJson;
+namespace vitrine {
+class JsonReader;
 }
 
 namespace vitrine::app {
@@ -36,7 +36,7 @@ class ActivationOptions {
   }
   Json json() const;
   // From json() again. Throws CheckpointError.
-  static ActivationOptions from_json(const nn::SavedJson& json);
+  static ActivationOptions from_json(const JsonReader& json);
 
  private:
   std::vector<std::string> files_, patterns_, tensors_;

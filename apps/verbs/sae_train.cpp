@@ -10,9 +10,9 @@
 #include "apps/terminal/log_file.h"
 #include "apps/verbs/verbs.h"
 #include "tensor/files/file.h"
+#include "tensor/files/json_reader.h"
 #include "tensor/files/json_text.h"
 #include "tensor/files/run_folder.h"
-#include "tensor/files/saved_json.h"
 
 namespace vitrine::app {
 namespace {
@@ -72,8 +72,7 @@ sae::Trainer resume(SaeTrainOptions& o, Input& input) {
                     "its activations come from; go on with it by sae::Trainer::resume",
                     o.common.out));
   }
-  const nn::SavedJson notes(parse_json(s.notes, o.common.out), o.common.out,
-                            "the notes of the run");
+  const auto notes = JsonReader::object(s.notes, o.common.out, saved_state("the notes of the run"));
   const auto activations = ActivationOptions::from_json(notes.at("activations"));
   if (!activations.from_files()) {
     if (o.common.model.empty()) o.common.model = notes.at("model").text();
@@ -81,9 +80,9 @@ sae::Trainer resume(SaeTrainOptions& o, Input& input) {
     input.model = o.common.load();
   }
   std::vector<std::string> columns;
-  for (const nn::SavedJson& name : notes.at("columns").list()) columns.push_back(name.text());
-  input.source =
-      activations.source(input.model ? &*input.model : nullptr, columns, notes.at("seed").seed());
+  for (const JsonReader& name : notes.at("columns").list()) columns.push_back(name.text());
+  input.source = activations.source(input.model ? &*input.model : nullptr, columns,
+                                    notes.at("seed").natural());
   return sae::Trainer::resume(*input.source, o.common.out);
 }
 

@@ -13,7 +13,7 @@
 #include "nn/model/find_model.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
-#include "tensor/files/strict_json.h"
+#include "tensor/files/json_text.h"
 
 namespace vitrine::app {
 namespace {
@@ -98,7 +98,8 @@ class LineReader {
     for (const Parsed& id : *list) {
       if (!id.is_number_integer() || id.get<double>() < 0 || id.get<double>() > INT32_MAX) {
         throw FileError(fmt::format("{}: {} is not a token id; expected {}", where,
-                                    id.is_number() ? json_line(id) : nn::quote_json(id), wanted()));
+                                    id.is_number() ? json_line(id) : nn::quote(json_line(id)),
+                                    wanted()));
       }
       ids.push_back(id.get<int>());
     }

@@ -3,13 +3,12 @@
 #include <fmt/format.h>
 
 #include <map>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "tensor/error.h"
 #include "tensor/files/file.h"
+#include "tensor/files/json_reader.h"
 #include "tensor/files/safetensors.h"
-#include "tensor/files/strict_json.h"
 
 namespace vitrine::nn {
 namespace {
@@ -65,23 +64,15 @@ void add_tensors(const fs::path& file, Tensors& into, std::set<std::string>& oth
 // The shards of an index: the distinct files of its weight_map. Each tensor must be in the shard it
 // is said to be in.
 Tensors read_shards(const fs::path& index, std::set<std::string>& others) {
-  const nlohmann::json json = parse_json(read_text(index), index.string());
-  if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object()) {
-    throw FileError(
-        fmt::format("{}: expected an object with a \"weight_map\" of tensor names to file names",
-                    index.string()));
-  }
+  const auto json =
+      JsonReader::object(read_text(index), index.string(),
+                         {.root = "with a \"weight_map\" of tensor names to file names"});
   std::map<std::string, std::vector<std::string>> names_by_file;
-  for (const auto& [name, file] : json["weight_map"].items()) {
-    if (!file.is_string())
-      throw FileError(
-          fmt::format("{}: the file of tensor '{}' is not a name", index.string(), name));
-    const auto text = file.get<std::string>();
-    if (text.empty() || fs::path(text).has_parent_path() || text == "..") {
-      throw FileError(
-          fmt::format("{}: tensor '{}' points to '{}'; shards must lie in the same folder",
-                      index.string(), name, text));
-    }
+  const JsonReader map = json.at("weight_map").expect_object("it gives each tensor's file");
+  for (const JsonReader& file : map.fields()) {
+    const std::string name(file.name()), text = file.text();
+    if (text.empty() || fs::path(text).has_parent_path() || text == "..")
+      file.reject("the name of a file", "shards must lie in the same folder");
     names_by_file[text].push_back(name);
   }
   Tensors tensors;

@@ -5,15 +5,11 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <nlohmann/json.hpp>
 
-#include "tensor/error.h"
 #include "tensor/files/file.h"
-#include "tensor/files/strict_json.h"
+#include "tensor/files/json_reader.h"
 
 namespace vitrine::nn {
-
-using Json = nlohmann::json;
 
 std::string_view name_of(Activation a) {
   switch (a) {
@@ -45,121 +41,76 @@ std::int64_t Config::parameter_count() const {
 
 namespace {
 
-// One config.json being read: every message names the file and the field.
-class Reader {
- public:
-  Reader(const Json& json, std::string_view name) : json_(json), name_(name) {}
+constexpr std::int64_t kLargest = 1 << 30;
 
-  [[noreturn]] void reject(std::string_view field, std::string_view what) const {
-    throw ConfigError(fmt::format("{}: '{}' is {}; {}", name_, field,
-                                  json_.contains(field) ? json_.at(field).dump() : "missing",
-                                  what));
-  }
+int positive(const JsonReader& field) { return static_cast<int>(field.whole(1, kLargest)); }
 
-  const Json* find(std::string_view field) const {
-    const auto it = json_.find(field);
-    return it == json_.end() || it->is_null() ? nullptr : &*it;
-  }
+int positive(const JsonReader& json, std::string_view field) {
+  const JsonReader value = json.at(field);
+  if (!value.given()) value.reject("a positive whole number", "a GPT-2 needs it");
+  return positive(value);
+}
 
-  int positive(std::string_view field) const {
-    const Json* value = find(field);
-    if (value == nullptr) reject(field, "a GPT-2 needs it to be a positive whole number");
-    return positive(field, *value);
+// A field that transformers knows by two names (its attribute_map).
+int positive_by(const JsonReader& json, std::string_view name, std::string_view other) {
+  const JsonReader second = json.at(other);
+  if (!json.has(name) && second.given()) return positive(second);
+  const int value = positive(json, name);
+  if (second.given() && positive(second) != value) {
+    second.reject(fmt::format("{}", value),
+                  fmt::format("{}, which means the same, is {}: the two must agree", name, value));
   }
-  int positive(std::string_view field, int otherwise) const {
-    const Json* value = find(field);
-    return value == nullptr ? otherwise : positive(field, *value);
-  }
-  bool boolean(std::string_view field, bool otherwise) const {
-    const Json* value = find(field);
-    // null is false for some versions of transformers, and an error for others.
-    if (value == nullptr && otherwise && json_.contains(field))
-      reject(field, "it must be true or false");
-    if (value == nullptr) return otherwise;
-    if (!value->is_boolean()) reject(field, "it must be true or false");
-    return value->get<bool>();
-  }
-  std::optional<int> token(std::string_view field) const {
-    const Json* value = find(field);
-    if (value == nullptr) return std::nullopt;
-    if (!value->is_number_integer() || value->get<double>() < 0 ||
-        value->get<double>() > kLargest) {
-      reject(field, "it must be a token id or null");
-    }
-    return value->get<int>();
-  }
-  // One id, or a list of them.
-  std::vector<int> tokens(std::string_view field) const {
-    const Json* value = find(field);
-    if (value == nullptr) return {};
-    std::vector<int> ids;
-    for (const Json& id : value->is_array() ? *value : Json::array({*value})) {
-      if (!id.is_number_integer() || id.get<double>() < 0 || id.get<double>() > kLargest)
-        reject(field, "it must be a token id, a list of them, or null");
-      ids.push_back(id.get<int>());
-    }
-    return ids;
-  }
-  // A field that transformers knows by two names (its attribute_map).
-  int positive_by(std::string_view name, std::string_view other) const {
-    if (find(name) == nullptr && find(other) != nullptr) return positive(other);
-    const int value = positive(name);
-    if (positive(other, value) != value)
-      reject(other,
-             fmt::format("{}, which means the same, is {}: the two must agree", name, value));
-    return value;
-  }
-  void must_be_off(std::string_view field, std::string_view why) const {
-    const Json* value = find(field);
-    if (value != nullptr && !(value->is_boolean() && !value->get<bool>())) reject(field, why);
-  }
-  void must_be_empty(std::string_view field, std::string_view why) const {
-    const Json* value = find(field);
-    if (value != nullptr && !(value->is_structured() && value->empty())) reject(field, why);
-  }
-  void must_be(std::string_view field, std::string_view text, std::string_view why) const {
-    const Json* value = find(field);
-    if (value != nullptr && !(value->is_string() && value->get<std::string>() == text))
-      reject(field, why);
-  }
+  return value;
+}
 
- private:
-  static constexpr double kLargest = 1 << 30;
-  int positive(std::string_view field, const Json& value) const {
-    if (!value.is_number_integer() || value.get<double>() < 1 || value.get<double>() > kLargest) {
-      reject(field, "it must be a positive whole number");
-    }
-    return value.get<int>();
-  }
-  const Json& json_;
-  std::string_view name_;
-};
+bool boolean(const JsonReader& field, bool otherwise) {
+  // null is false for some versions of transformers, and an error for others.
+  return field.is_null() && otherwise ? field.flag() : field.flag_or(otherwise);
+}
 
-Activation activation_of(const Reader& r) {
-  const Json* value = r.find("activation_function");
-  if (value == nullptr) return Activation::gelu_tanh;
-  const std::string name = value->is_string() ? value->get<std::string>() : "";
+int token_id(const JsonReader& field, std::string_view expected) {
+  const auto id = field.value().whole();
+  if (!id || *id < 0 || *id > kLargest) field.reject(expected);
+  return static_cast<int>(*id);
+}
+std::optional<int> token(const JsonReader& field) {
+  if (!field.given()) return std::nullopt;
+  return token_id(field, "a token id or null");
+}
+
+// One id, or a list of them.
+std::vector<int> tokens(const JsonReader& field) {
+  if (!field.given()) return {};
+  if (!field.is_list()) return {token_id(field, "a token id, a list of them, or null")};
+  std::vector<int> ids;
+  for (const JsonReader& id : field.list()) ids.push_back(token_id(id, "a token id"));
+  return ids;
+}
+
+void must_be_off(const JsonReader& field, std::string_view why) {
+  if (field.given() && !field.is_flag(false)) field.reject("false", why);
+}
+void must_be_empty(const JsonReader& field, std::string_view why) {
+  if (field.given() && !((field.is_list() || field.is_object()) && field.size() == 0))
+    field.reject("nothing in it", why);
+}
+void must_be(const JsonReader& field, std::string_view text, std::string_view why) {
+  if (field.given() && !field.is_text(text)) field.reject(JsonValue(text).line(), why);
+}
+
+Activation activation_of(const JsonReader& field) {
+  if (!field.given()) return Activation::gelu_tanh;
   // transformers has several spellings of one function.
   for (const std::string_view same :
        {"gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate"}) {
-    if (name == same) return Activation::gelu_tanh;
+    if (field.is_text(same)) return Activation::gelu_tanh;
   }
-  if (name == "gelu" || name == "gelu_python") return Activation::gelu_erf;
-  if (name == "relu") return Activation::relu;
-  r.reject("activation_function",
-           "supported are gelu_new, gelu_pytorch_tanh, gelu_fast and gelu_accurate (the same), "
-           "gelu, gelu_python (the same) "
-           "and relu");
+  if (field.is_text("gelu") || field.is_text("gelu_python")) return Activation::gelu_erf;
+  if (field.is_text("relu")) return Activation::relu;
+  field.reject("a function that is supported",
+               "supported are gelu_new, gelu_pytorch_tanh, gelu_fast and gelu_accurate (the same), "
+               "gelu, gelu_python (the same) and relu");
 }
-
-// null, because HuggingFace takes 50256 for a token that is not named.
-nlohmann::ordered_json token_or_null(const std::optional<int>& token) {
-  return token ? nlohmann::ordered_json(*token) : nlohmann::ordered_json();
-}
-
-}  // namespace
-
-namespace {
 
 void set_ends(Config& c, const std::vector<int>& ids) {
   c.eos.reset();
@@ -169,9 +120,10 @@ void set_ends(Config& c, const std::vector<int>& ids) {
   c.more_ends.assign(ids.begin() + 1, ids.end());
 }
 
-nlohmann::ordered_json ends_json(const Config& c) {
-  if (c.more_ends.empty()) return token_or_null(c.eos);
-  nlohmann::ordered_json ids = {*c.eos};
+// No token is written as null, because HuggingFace takes 50256 for one that is not named.
+JsonValue ends_json(const Config& c) {
+  if (c.more_ends.empty()) return c.eos;
+  JsonValue ids = JsonValue::list({*c.eos});
   for (const int id : c.more_ends) ids.push_back(id);
   return ids;
 }
@@ -179,77 +131,74 @@ nlohmann::ordered_json ends_json(const Config& c) {
 }  // namespace
 
 Config parse_config(std::string_view text, std::string_view name) {
-  const Json json = parse_json(text, std::string(name));
-  if (!json.is_object())
-    throw FileError(
-        fmt::format("{}: expected a JSON object, a HuggingFace GPT-2 config.json", name));
-
-  const Reader r(json, name);
-  r.must_be("model_type", "gpt2", "only GPT-2 models (\"gpt2\") are supported");
-  r.must_be_off("add_cross_attention",
-                "cross-attention is not part of the language model and is not supported");
-  if (r.find("quantization_config") != nullptr) {
-    r.reject("quantization_config",
-             "quantised weights are not supported: export the model in f32, f16 or bf16");
+  const auto r =
+      JsonReader::object(text, std::string(name),
+                         {.wrong = JsonFault::config, .root = "a HuggingFace GPT-2 config.json"});
+  must_be(r.at("model_type"), "gpt2", "only GPT-2 models (\"gpt2\") are supported");
+  must_be_off(r.at("add_cross_attention"),
+              "cross-attention is not part of the language model and is not supported");
+  if (const JsonReader field = r.at("quantization_config"); field.given()) {
+    field.reject("null",
+                 "quantised weights are not supported: export the model in f32, f16 or bf16");
   }
-  if (!r.boolean("is_causal", true)) {
-    r.reject("is_causal", "attention that also looks at later tokens is not supported");
-  }
-  r.must_be_empty("pruned_heads", "layers with fewer heads than others are not supported");
-  r.must_be_empty("per_layer_config", "layers that differ in their settings are not supported");
-  r.must_be("transformers_weights", "model.safetensors",
-            "weights are read from model.safetensors alone");
+  if (const JsonReader field = r.at("is_causal"); !boolean(field, true))
+    field.reject("true", "attention that also looks at later tokens is not supported");
+  must_be_empty(r.at("pruned_heads"), "layers with fewer heads than others are not supported");
+  must_be_empty(r.at("per_layer_config"), "layers that differ in their settings are not supported");
+  must_be(r.at("transformers_weights"), "model.safetensors",
+          "weights are read from model.safetensors alone");
   Config c;
-  c.layers = r.positive_by("n_layer", "num_hidden_layers");
-  c.heads = r.positive_by("n_head", "num_attention_heads");
-  c.d_model = r.positive_by("n_embd", "hidden_size");
-  c.vocabulary = r.positive("vocab_size");
+  c.layers = positive_by(r, "n_layer", "num_hidden_layers");
+  c.heads = positive_by(r, "n_head", "num_attention_heads");
+  c.d_model = positive_by(r, "n_embd", "hidden_size");
+  c.vocabulary = positive(r, "vocab_size");
   // n_ctx is its name in old files; beside n_positions it means nothing.
-  const bool old = r.find("n_positions") == nullptr && r.find("max_position_embeddings") == nullptr;
-  c.context = old ? r.positive("n_ctx") : r.positive_by("n_positions", "max_position_embeddings");
-  if (c.d_model % c.heads != 0) {
-    r.reject("n_embd", fmt::format("it must be a multiple of n_head ({})", c.heads));
+  const bool old = !r.has("n_positions") && !r.has("max_position_embeddings");
+  c.context = old ? positive(r, "n_ctx") : positive_by(r, "n_positions", "max_position_embeddings");
+  if (c.d_model % c.heads != 0)
+    r.at("n_embd").reject(fmt::format("a multiple of n_head ({})", c.heads));
+  if (static_cast<std::int64_t>(c.d_model) * 4 > std::numeric_limits<int>::max()) {
+    r.at("n_embd").reject(fmt::format("at most {}", std::numeric_limits<int>::max() / 4),
+                          "it is too large");
   }
-  if (static_cast<std::int64_t>(c.d_model) * 4 > std::numeric_limits<int>::max())
-    r.reject("n_embd", "it is too large");
-  c.d_mlp = r.positive("n_inner", 4 * c.d_model);
-  c.activation = activation_of(r);
-  if (const Json* eps = r.find("layer_norm_epsilon")) {
-    if (!eps->is_number() || !(eps->get<double>() > 0) || eps->get<double>() > 1) {
-      r.reject("layer_norm_epsilon", "it must be a small positive number");
-    }
-    c.layer_norm_eps = eps->get<double>();
+  const JsonReader inner = r.at("n_inner");
+  c.d_mlp = inner.given() ? positive(inner) : 4 * c.d_model;
+  c.activation = activation_of(r.at("activation_function"));
+  if (const JsonReader eps = r.at("layer_norm_epsilon"); eps.given()) {
+    c.layer_norm_eps = eps.value().number().value_or(0);
+    if (!(c.layer_norm_eps > 0) || c.layer_norm_eps > 1)
+      eps.reject("a small positive number, at most 1");
   }
-  c.scale_attention = r.boolean("scale_attn_weights", true);
-  c.scale_by_layer = r.boolean("scale_attn_by_inverse_layer_idx", false);
-  r.boolean("reorder_and_upcast_attn",
-            false);  // asks for f32 attention scores: what we compute always
-  c.tied = r.boolean("tie_word_embeddings", true);
-  c.bos = r.token("bos_token_id");
-  set_ends(c, r.tokens("eos_token_id"));
+  c.scale_attention = boolean(r.at("scale_attn_weights"), true);
+  c.scale_by_layer = boolean(r.at("scale_attn_by_inverse_layer_idx"), false);
+  // Asks for f32 attention scores: what we compute always.
+  boolean(r.at("reorder_and_upcast_attn"), false);
+  c.tied = boolean(r.at("tie_word_embeddings"), true);
+  c.bos = token(r.at("bos_token_id"));
+  set_ends(c, tokens(r.at("eos_token_id")));
   return c;
 }
 
 std::string config_json(const Config& c) {
-  nlohmann::ordered_json json = {{"architectures", {"GPT2LMHeadModel"}},
-                                 {"model_type", "gpt2"},
-                                 {"n_layer", c.layers},
-                                 {"n_head", c.heads},
-                                 {"n_embd", c.d_model},
-                                 {"n_inner", c.d_mlp},
-                                 {"n_positions", c.context},
-                                 {"vocab_size", c.vocabulary},
-                                 {"activation_function", name_of(c.activation)},
-                                 {"layer_norm_epsilon", c.layer_norm_eps},
-                                 {"scale_attn_weights", c.scale_attention},
-                                 {"scale_attn_by_inverse_layer_idx", c.scale_by_layer},
-                                 {"tie_word_embeddings", c.tied},
-                                 {"bos_token_id", token_or_null(c.bos)},
-                                 {"eos_token_id", ends_json(c)},
-                                 {"attn_pdrop", 0.0},
-                                 {"embd_pdrop", 0.0},
-                                 {"resid_pdrop", 0.0}};
-  return json_indented(json);
+  const JsonValue json = JsonValue::object({{"architectures", JsonValue::list({"GPT2LMHeadModel"})},
+                                            {"model_type", "gpt2"},
+                                            {"n_layer", c.layers},
+                                            {"n_head", c.heads},
+                                            {"n_embd", c.d_model},
+                                            {"n_inner", c.d_mlp},
+                                            {"n_positions", c.context},
+                                            {"vocab_size", c.vocabulary},
+                                            {"activation_function", name_of(c.activation)},
+                                            {"layer_norm_epsilon", c.layer_norm_eps},
+                                            {"scale_attn_weights", c.scale_attention},
+                                            {"scale_attn_by_inverse_layer_idx", c.scale_by_layer},
+                                            {"tie_word_embeddings", c.tied},
+                                            {"bos_token_id", c.bos},
+                                            {"eos_token_id", ends_json(c)},
+                                            {"attn_pdrop", 0.0},
+                                            {"embd_pdrop", 0.0},
+                                            {"resid_pdrop", 0.0}});
+  return json.sorted().indented();
 }
 
 Config load_config(const std::filesystem::path& folder) {
@@ -257,11 +206,10 @@ Config load_config(const std::filesystem::path& folder) {
   Config config = parse_config(read_text(file), file.string());
   const auto generation = folder / "generation_config.json";
   if (!std::filesystem::exists(generation)) return config;
-  const Json json = parse_json(read_text(generation), generation.string());
-  expect_object(json, generation.string());
-  const std::string name = generation.string();
-  const Reader r(json, name);
-  if (r.find("eos_token_id") != nullptr) set_ends(config, r.tokens("eos_token_id"));
+  const auto ends =
+      JsonReader::object(read_text(generation), generation.string(), {.wrong = JsonFault::config})
+          .at("eos_token_id");
+  if (ends.given()) set_ends(config, tokens(ends));
   return config;
 }
 

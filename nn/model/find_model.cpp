@@ -10,7 +10,7 @@
 
 #include "tensor/error.h"
 #include "tensor/files/file.h"
-#include "tensor/files/strict_json.h"
+#include "tensor/files/json_reader.h"
 
 namespace vitrine::nn {
 namespace {
@@ -59,10 +59,9 @@ std::string missing_weights(const fs::path& snapshot) {
   const fs::path index = snapshot / "model.safetensors.index.json";
   if (fs::exists(index, error)) {
     try {
-      const Json map = member(parse_json(read_text(index), index.string()), "weight_map");
-      for (const Json& part : map) {
-        if (part.is_string() && !fs::exists(snapshot / part.get<std::string>(), error))
-          return part.get<std::string>();
+      const auto json = JsonReader::object(read_text(index), index.string());
+      for (const JsonReader& part : json.at("weight_map").fields()) {
+        if (part.is_text() && !fs::exists(snapshot / part.text(), error)) return part.text();
       }
     } catch (const FileError&) {  // whoever reads the weights says what is wrong with it
     }

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -13,6 +12,7 @@
 #include "nn/tokenizer/byte_spelling.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
+#include "tensor/files/json_value.h"
 #include "tensor/files/utf8.h"
 
 namespace vitrine::nn {
@@ -32,7 +32,7 @@ std::string joined(const std::vector<std::string>& items, std::string_view inden
   return text;
 }
 
-std::string in_json(const std::string& text) { return nlohmann::json(text).dump(); }
+std::string in_json(const std::string& text) { return JsonValue(text).line(); }
 
 // How the files spell each token: added tokens literally, all others byte by byte.
 class Spellings {
@@ -102,20 +102,25 @@ std::string post_processor(const Tokenizer& tokenizer, const Spellings& spelling
     "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true
   })";
   }
-  nlohmann::ordered_json single = nlohmann::ordered_json::array(), pair = single;
-  nlohmann::ordered_json known = nlohmann::ordered_json::object();
+  const auto piece = [](const char* kind, std::string_view id, int type) {
+    return JsonValue::object({{kind, JsonValue::object({{"id", id}, {"type_id", type}})}});
+  };
+  JsonValue single, pair = JsonValue::list(), known = JsonValue::object();
   for (const int type : {0, 1}) {
     for (const int id : tokenizer.first()) {
       const std::string& token = spellings.of(id);
-      pair.push_back({{"SpecialToken", {{"id", token}, {"type_id", type}}}});
-      known[token] = {{"id", token}, {"ids", {id}}, {"tokens", {token}}};
+      pair.push_back(piece("SpecialToken", token, type));
+      known[token] = JsonValue::object(
+          {{"id", token}, {"ids", JsonValue::list({id})}, {"tokens", JsonValue::list({token})}});
     }
-    pair.push_back({{"Sequence", {{"id", type == 0 ? "A" : "B"}, {"type_id", type}}}});
+    pair.push_back(piece("Sequence", type == 0 ? "A" : "B", type));
     if (type == 0) single = pair;
   }
-  return nlohmann::ordered_json{
-      {"type", "TemplateProcessing"}, {"single", single}, {"pair", pair}, {"special_tokens", known}}
-      .dump();
+  return JsonValue::object({{"type", "TemplateProcessing"},
+                            {"single", single},
+                            {"pair", pair},
+                            {"special_tokens", known}})
+      .line();
 }
 
 // Merges are written as texts, not pairs: older versions of tokenizers read nothing else.

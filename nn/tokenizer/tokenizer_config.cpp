@@ -34,18 +34,20 @@ bool is_role(std::string_view key) {
   return std::find(std::begin(kRoles), std::end(kRoles), key) != std::end(kRoles);
 }
 
-bool is_marked_token(const Json& value) {
-  return value.is_object() && member(value, "__type") == "AddedToken";
+bool is_marked_token(const JsonReader& value) {
+  return value.is_object() && value.at("__type").is_text("AddedToken");
 }
 
 // Those of an added_tokens.json. Words rather than control tokens, unless another file says so.
-std::vector<NamedToken> tokens_by_id(const Json& added, const std::string& file) {
+std::vector<NamedToken> tokens_by_id(const JsonReader& added) {
   std::map<int, NamedToken> by_id;
-  for (const auto& [content, value] : added.get_ref<const Json::object_t&>()) {
-    const int id = read_token_id(value, content, file);
-    const auto [at, is_new] = by_id.emplace(id, NamedToken{{id, content, false, true}, file});
+  for (const JsonReader& field : added.fields()) {
+    const std::string content(field.name());
+    const int id = read_token_id(field, content);
+    const auto [at, is_new] =
+        by_id.emplace(id, NamedToken{{id, content, false, true}, added.file()});
     if (is_new) continue;
-    throw FileError(fmt::format("{}: tokens {} and {} have the same id {}", file,
+    throw FileError(fmt::format("{}: tokens {} and {} have the same id {}", added.file(),
                                 quote(at->second.token.content), quote(content), id));
   }
   std::vector<NamedToken> tokens;
@@ -57,10 +59,7 @@ std::vector<NamedToken> tokens_by_id(const Json& added, const std::string& file)
 class ConfigReader {
  public:
   ConfigReader(const fs::path& folder, bool beside_json)
-      : folder_(folder),
-        beside_json_(beside_json),
-        config_file_((folder / "tokenizer_config.json").string()) {
-    config_ = read("tokenizer_config.json");
+      : folder_(folder), beside_json_(beside_json), config_(read("tokenizer_config.json")) {
     check_settings();
     collect();
   }
@@ -69,45 +68,40 @@ class ConfigReader {
 
  private:
   // An object; an empty one when there is no such file.
-  Json read(const char* name) const {
+  JsonReader read(const char* name) const {
     std::error_code ignored;
-    if (!fs::exists(folder_ / name, ignored)) return Json::object();
     const std::string file = (folder_ / name).string();
-    Json json = parse_json(read_text(file), file);
-    expect_object(json, file);
-    return json;
+    if (!fs::exists(folder_ / name, ignored)) return {JsonValue::object(), file, tokenizer_rules()};
+    return JsonReader::object(read_text(file), file, tokenizer_rules());
   }
 
   void check_settings() const {
-    if (flag(config_, "add_prefix_space", false, config_file_)) {
-      throw ConfigError(fmt::format(
-          "{}: add_prefix_space is true: putting a space before every text is not supported; set "
-          "it to false and write the space in the text where it is wanted",
-          config_file_));
+    if (const JsonReader f = config_.at("add_prefix_space"); f.flag_or(false)) {
+      f.unsupported("false",
+                    "putting a space before every text is not supported; set it to false and write "
+                    "the space in the text where it is wanted");
     }
-    if (flag(config_, "split_special_tokens", false, config_file_)) {
-      throw ConfigError(
-          fmt::format("{}: split_special_tokens is true, which is not supported; without it, the "
-                      "texts of special tokens are plain bytes unless --special",
-                      config_file_));
+    if (const JsonReader f = config_.at("split_special_tokens"); f.flag_or(false)) {
+      f.unsupported("false",
+                    "true is not supported; without it, the texts of special tokens are plain "
+                    "bytes unless --special");
     }
-    const Json& type = member(config_, "tokenizer_class");
-    if (beside_json_ || type.is_null() || type == "GPT2Tokenizer" || type == "GPT2TokenizerFast")
-      return;
-    throw ConfigError(fmt::format(
-        "{}: tokenizer_class {} is not supported beside vocab.json and merges.txt, which do not "
-        "say how it splits text: only \"GPT2Tokenizer\" is; in Python, "
-        "tokenizer.save_pretrained(folder) writes a tokenizer.json, which does",
-        config_file_,
-        type.is_string() ? quote(type.get_ref<const std::string&>()) : quote_json(type)));
+    const JsonReader type = config_.at("tokenizer_class");
+    if (beside_json_ || !type.given() || is_gpt2(type)) return;
+    type.unsupported(
+        "\"GPT2Tokenizer\"",
+        "no other is supported beside vocab.json and merges.txt, which do not say how it splits "
+        "text; in Python, tokenizer.save_pretrained(folder) writes a tokenizer.json, which does");
+  }
+
+  static bool is_gpt2(const JsonReader& type) {
+    return type.is_text("GPT2Tokenizer") || type.is_text("GPT2TokenizerFast");
   }
 
   void collect() {
-    const bool listed = config_.contains("added_tokens_decoder");
-    const Json map = listed ? Json::object() : read("special_tokens_map.json");
-    const std::string map_file = (folder_ / "special_tokens_map.json").string();
-    gather(config_, config_file_, false);
-    gather(map, map_file, true);
+    const bool listed = !config_.at("added_tokens_decoder").absent();
+    gather(config_, false);
+    if (!listed) gather(read("special_tokens_map.json"), true);
     add_defaults();
     for (const auto& [role, token] : roles_) {
       if (token) special_.insert(token->token.content);
@@ -116,10 +110,9 @@ class ConfigReader {
     for (const NamedToken& token : extra_) special_.insert(token.token.content);
 
     if (listed) {
-      add_decoder(member(config_, "added_tokens_decoder"));
-    } else if (const Json added = read("added_tokens.json"); !added.empty()) {
-      const std::string file = (folder_ / "added_tokens.json").string();
-      for (NamedToken& named : tokens_by_id(added, file)) {
+      add_decoder(config_.at("added_tokens_decoder"));
+    } else {
+      for (NamedToken& named : tokens_by_id(read("added_tokens.json"))) {
         named.token.special = special_.contains(named.token.content);
         named.token.normalized = !named.token.special;
         add(std::move(named));
@@ -137,13 +130,13 @@ class ConfigReader {
   void read_ends() {
     const auto wanted = [&](const char* setting, const char* role) {
       const auto token = roles_.find(role);
-      return flag(config_, setting, false, config_file_) && token != roles_.end() && token->second;
+      return config_.at(setting).flag_or(false) && token != roles_.end() && token->second;
     };
     if (wanted("add_eos_token", "eos_token")) {
-      throw ConfigError(
-          fmt::format("{}: add_eos_token is true: putting a token after every text is not "
-                      "supported; set it to false and give the token as text, with --special",
-                      config_file_));
+      config_.at("add_eos_token")
+          .unsupported("false",
+                       "putting a token after every text is not supported; set it to false and "
+                       "give the token as text, with --special");
     }
     if (!wanted("add_bos_token", "bos_token")) return;
     result_.first = roles_.find("bos_token")->second->token.content;
@@ -154,52 +147,44 @@ class ConfigReader {
 
   // bos_token and the like, names of the model's own that end in _token, and lists of more tokens.
   // In special_tokens_map.json every object is a token, and special.
-  void gather(const Json& object, const std::string& file, bool is_map) {
-    for (const auto& [key, value] : object.get_ref<const Json::object_t&>()) {
-      const std::string where = fmt::format("{}: {}", file, key);
+  void gather(const JsonReader& object, bool is_map) {
+    for (const JsonReader& value : object.fields()) {
+      const std::string key(value.name());
       if (is_role(key)) {
-        roles_[key] = named(value, where);
+        roles_[key] = named(value);
       } else if (key.ends_with("_token") &&
-                 (value.is_string() || is_marked_token(value) || (is_map && value.is_object()))) {
-        if (auto token = named(value, where)) others_.insert_or_assign(key, std::move(*token));
+                 (value.is_text() || is_marked_token(value) || (is_map && value.is_object()))) {
+        if (auto token = named(value)) others_.insert_or_assign(key, std::move(*token));
       }
     }
-    const char* list = member(object, "extra_special_tokens").is_null()
-                           ? "additional_special_tokens"
-                           : "extra_special_tokens";
-    const Json& more = member(object, list);
-    const std::string where = fmt::format("{}: {}", file, list);
-    if (more.is_null()) return;
-    if (!more.is_array() && !more.is_object())
-      throw FileError(fmt::format("{} must be a list of tokens", where));
-    for (const auto& [key, value] : more.items()) {
-      auto token = named(value, where, more.is_object() || is_map);
+    const JsonReader more = object.at(
+        object.has("extra_special_tokens") ? "extra_special_tokens" : "additional_special_tokens");
+    if (!more.given()) return;
+    const bool by_name = more.is_object();
+    if (!by_name && !more.is_list()) more.reject("a list of tokens");
+    for (const JsonReader& value : by_name ? more.fields() : more.list()) {
+      auto token = named(value, by_name || is_map);
       if (!token) continue;
-      if (more.is_object()) others_.insert_or_assign(key, std::move(*token));
+      if (by_name) others_.insert_or_assign(std::string(value.name()), std::move(*token));
       else extra_.push_back(std::move(*token));
     }
   }
 
   // A token with a role is special, and so is every text. None for null and the empty text.
-  static std::optional<NamedToken> named(const Json& value, const std::string& where,
-                                         bool special = true) {
-    if (value.is_null() || value == "") return std::nullopt;
-    if (value.is_string()) return NamedToken{{kNoId, value.get<std::string>()}, where};
-    if (!value.is_object()) {
-      throw FileError(fmt::format("{} is {}; it must be a text, a token with \"content\", or null",
-                                  where, quote_json(value)));
-    }
-    NamedToken token{read_added_token(value, where), where};
+  static std::optional<NamedToken> named(const JsonReader& value, bool special = true) {
+    if (!value.given() || value.is_text("")) return std::nullopt;
+    if (value.is_text()) return NamedToken{{kNoId, value.text()}, value.place()};
+    if (!value.is_object()) value.reject("a text, a token with \"content\", or null");
+    NamedToken token{read_added_token(value), value.place()};
     if (special) {
       token.token.special = true;
-      token.token.normalized = flag(value, "normalized", false, where);
+      token.token.normalized = value.at("normalized").flag_or(false);
     }
     return token;
   }
 
   void add_defaults() {
-    const Json& type = member(config_, "tokenizer_class");
-    if (beside_json_ && type != "GPT2Tokenizer" && type != "GPT2TokenizerFast") return;
+    if (beside_json_ && !is_gpt2(config_.at("tokenizer_class"))) return;
     for (const char* role : {"bos_token", "eos_token", "unk_token"}) {
       roles_.try_emplace(
           role, NamedToken{{kNoId, std::string(kEndOfText)},
@@ -208,26 +193,26 @@ class ConfigReader {
     }
   }
 
-  void add_decoder(const Json& decoder) {
-    const std::string where = config_file_ + ": added_tokens_decoder";
-    expect_object(decoder, where);
+  void add_decoder(const JsonReader& decoder) {
     std::map<int, NamedToken> by_id;
-    for (const auto& [key, value] : decoder.get_ref<const Json::object_t&>()) {
-      const std::string which = fmt::format("{}: {}", where, quote(key));
+    for (const JsonReader& value : decoder.fields()) {
+      const std::string_view key = value.name();
       int id = 0;
       const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
-      if (error != std::errc() || end != key.data() + key.size() || id < 0) {
-        throw FileError(
-            fmt::format("{}: the key must be a token id, a whole number from 0", which));
-      }
-      AddedToken token = read_added_token(value, which);
+      if (error != std::errc() || end != key.data() + key.size() || id < 0)
+        value.fail("the key must be a token id, a whole number from 0");
+      AddedToken token = read_added_token(value);
       token.id = id;
       if (special_.contains(token.content)) {
         token.special = true;
-        token.normalized = flag(value, "normalized", false, which);
+        token.normalized = value.at("normalized").flag_or(false);
       }
-      if (!by_id.emplace(id, NamedToken{std::move(token), which}).second)
-        throw FileError(fmt::format("{}: the id is there twice", which));
+      if (!by_id
+               .emplace(id,
+                        NamedToken{std::move(token),
+                                   decoder.file() + ": " + json_path("added_tokens_decoder", key)})
+               .second)
+        value.fail("the id is there twice");
     }
     for (auto& [id, token] : by_id) add(std::move(token));
   }
@@ -239,8 +224,7 @@ class ConfigReader {
 
   const fs::path folder_;
   const bool beside_json_;
-  const std::string config_file_;
-  Json config_;
+  const JsonReader config_;
   std::map<std::string, std::optional<NamedToken>, std::less<>> roles_;  // none: null
   std::map<std::string, NamedToken> others_;
   std::vector<NamedToken> extra_;
@@ -255,29 +239,29 @@ TokenizerConfig read_tokenizer_config(const fs::path& folder, bool beside_json) 
 }
 
 TokenizerConfig parse_added_tokens(std::string_view json, const std::string& file) {
-  const Json added = parse_json(json, file);
-  expect_object(added, file);
-  return {tokens_by_id(added, file)};
+  return {tokens_by_id(JsonReader::object(json, file, tokenizer_rules()))};
 }
 
-AddedToken read_added_token(const Json& entry, const std::string& where) {
-  if (!entry.is_object() || !member(entry, "content").is_string())
-    throw FileError(fmt::format("{} must be an object with a text \"content\"", where));
-  AddedToken token{kNoId, entry["content"]};
-  token.special = flag(entry, "special", false, where);
-  token.normalized = flag(entry, "normalized", !token.special, where);
-  expect_only(
-      entry,
-      {"id", "__type", "content", "single_word", "lstrip", "rstrip", "normalized", "special"},
-      where);
+AddedToken read_added_token(const JsonReader& entry) {
+  if (!entry.is_object() || !entry.at("content").is_text())
+    entry.reject("an object with a text \"content\"");
+  AddedToken token{kNoId, entry.at("content").text()};
+  token.special = entry.at("special").flag_or(false);
+  token.normalized = entry.at("normalized").flag_or(!token.special);
+  entry.only(
+      {"id", "__type", "content", "single_word", "lstrip", "rstrip", "normalized", "special"});
   for (const char* key : {"lstrip", "rstrip", "single_word"}) {
-    if (!flag(entry, key, false, where)) continue;
-    throw ConfigError(fmt::format(
-        "{}: \"{}\" is true, which is not supported: an added token is exactly its text, so "
-        "that decoding gives the text back",
-        where, key));
+    if (const JsonReader flag = entry.at(key); flag.flag_or(false)) {
+      flag.unsupported("false",
+                       "true is not supported: an added token is exactly its text, so that "
+                       "decoding gives the text back");
+    }
   }
   return token;
+}
+
+JsonRules tokenizer_rules() {
+  return {.unknown_advice = "remove it if the tokenizer does not depend on it"};
 }
 
 }  // namespace vitrine::nn

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "nn/tokenizer/tokenizer.h"
-#include "tensor/files/strict_json.h"
+#include "tensor/files/json_reader.h"
 
 namespace vitrine::nn {
 
@@ -39,6 +39,10 @@ TokenizerConfig parse_added_tokens(std::string_view json, const std::string& fil
 
 // {"content": ..., "lstrip": ...}: what HuggingFace calls an AddedToken, without its id. Throws
 // ConfigError for a flag that is not supported.
-AddedToken read_added_token(const Json& entry, const std::string& where);
+AddedToken read_added_token(const JsonReader& entry);
+
+// How the readers of a tokenizer's files refuse: FileError for what is malformed, ConfigError for
+// fields that are not known.
+JsonRules tokenizer_rules();
 
 }  // namespace vitrine::nn

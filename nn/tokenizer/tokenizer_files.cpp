@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -18,7 +19,7 @@
 #include "nn/tokenizer/vocabulary_reader.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
-#include "tensor/files/strict_json.h"
+#include "tensor/files/json_reader.h"
 #include "tensor/files/utf8.h"
 
 namespace vitrine::nn {
@@ -55,40 +56,37 @@ void read_merges_txt(VocabularyReader& reader, std::string_view text, const std:
 
 // ---- tokenizer.json -----------------------------------------------------------------------------
 
-// The name of a part: its "type", or what it is instead.
-std::string type_of(const Json& part) {
-  const Json& type = part.is_object() ? member(part, "type") : part;
-  return type.is_string() ? quote(type.get_ref<const std::string&>())
-                          : fmt::format("without a type ({})", type.type_name());
+// What says which kind a part is: its "type", or what stands in place of a part.
+JsonReader type_of(const JsonReader& part) { return part.is_object() ? part.at("type") : part; }
+
+bool has_type(const JsonReader& part, std::string_view type) {
+  return part.is_object() && part.at("type").is_text(type);
 }
 
-bool has_type(const Json& part, std::string_view type) {
-  return part.is_object() && member(part, "type").is_string() && part["type"] == type;
+// object.OUTER.field, if both are there and object and OUTER are objects.
+std::optional<JsonReader> inside(const JsonReader& object, std::string_view outer,
+                                 std::string_view field) {
+  if (!object.is_object() || !object.at(outer).is_object()) return {};
+  return object.at(outer).at(field);
 }
 
-// A member that is an object, or else an empty one.
-const Json& member_object(const Json& object, const char* key) {
-  static const Json kEmpty = Json::object();
-  const Json& value = object.is_object() ? member(object, key) : kEmpty;
-  return value.is_object() ? value : kEmpty;
-}
-
-// A sequence of one part is that part; an empty one, null.
-const Json& without_sequence(const Json& part, const char* list_name) {
+// A sequence of one part is that part.
+JsonReader without_sequence(const JsonReader& part, const char* list_name) {
   if (!has_type(part, "Sequence")) return part;
-  const Json& list = member(part, list_name);
-  static const Json kNull;
-  if (list.is_array() && list.empty()) return kNull;
-  return list.is_array() && list.size() == 1 ? without_sequence(list[0], list_name) : part;
+  const JsonReader list = part.at(list_name);
+  return list.is_list() && list.size() == 1 ? without_sequence(list.list()[0], list_name) : part;
 }
 
-void check_normalizer(const Json& file, const std::string& name) {
-  const Json& normalizer = without_sequence(member(file, "normalizer"), "normalizers");
-  if (normalizer.is_null()) return;
-  throw ConfigError(fmt::format(
-      "{}: the normalizer {} would change the text before it is split, which is not supported; "
-      "GPT-2's tokenizer has none (null)",
-      name, type_of(normalizer)));
+void check_normalizer(const JsonReader& file) {
+  const JsonReader normalizer = without_sequence(file.at("normalizer"), "normalizers");
+  if (!normalizer.given()) return;
+  if (has_type(normalizer, "Sequence") && normalizer.at("normalizers").is_list() &&
+      normalizer.at("normalizers").size() == 0)
+    return;
+  type_of(normalizer)
+      .unsupported("no normalizer",
+                   "it would change the text before it is split, which is not supported; GPT-2's "
+                   "tokenizer has none (null)");
 }
 
 // The pattern that splits a text into words, as GPT-2's code and as tiktoken write it. The pieces
@@ -98,179 +96,158 @@ constexpr const char* kPatterns[] = {
     R"('(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)"};
 
 // A Split by GPT-2's pattern, which is what a ByteLevel with use_regex does itself.
-void check_split(const Json& part, const std::string& where) {
-  expect_only(part, {"type", "pattern", "behavior", "invert"}, where);
-  const Json& pattern = member(part, "pattern");
-  const Json& regex = pattern.is_object() ? member(pattern, "Regex") : pattern;
+void check_split(const JsonReader& part) {
+  part.only({"type", "pattern", "behavior", "invert"});
+  const JsonReader pattern = part.at("pattern");
+  const JsonReader regex = pattern.is_object() ? pattern.at("Regex") : pattern;
   if (std::none_of(std::begin(kPatterns), std::end(kPatterns),
-                   [&](const char* known) { return regex == known; })) {
-    throw ConfigError(fmt::format("{}: its pattern {} is not supported: only GPT-2's is, {}", where,
-                                  quote_json(pattern), kPatterns[0]));
+                   [&](const char* known) { return regex.is_text(known); })) {
+    regex.unsupported(fmt::format("GPT-2's pattern, {}", kPatterns[0]), "no other is supported");
   }
-  if (const Json& behavior = member(part, "behavior"); behavior != "Isolated") {
-    throw ConfigError(fmt::format("{}: its behavior {} is not supported: only \"Isolated\" is",
-                                  where, quote_json(behavior)));
-  }
-  if (flag(part, "invert", false, where))
-    throw ConfigError(fmt::format("{}: its invert must be false", where));
+  if (const JsonReader behavior = part.at("behavior"); !behavior.is_text("Isolated"))
+    behavior.unsupported("\"Isolated\"", "no other is supported");
+  if (const JsonReader invert = part.at("invert"); invert.flag_or(false))
+    invert.unsupported("false");
 }
 
-void check_pre_tokenizer(const Json& file, const std::string& name) {
-  const Json& whole = without_sequence(member(file, "pre_tokenizer"), "pretokenizers");
-  const std::string where = name + ": pre_tokenizer";
-  const Json& list = has_type(whole, "Sequence") ? member(whole, "pretokenizers") : whole;
-  const bool split = list.is_array() && list.size() == 2 && has_type(list[0], "Split");
-  const Json& part = split ? list[1] : whole;
+void check_pre_tokenizer(const JsonReader& file) {
+  const JsonReader whole = without_sequence(file.at("pre_tokenizer"), "pretokenizers");
+  const JsonReader list = has_type(whole, "Sequence") ? whole.at("pretokenizers") : whole;
+  const bool split = list.is_list() && list.size() == 2 && has_type(list.list()[0], "Split");
+  const JsonReader part = split ? list.list()[1] : whole;
   if (!has_type(part, "ByteLevel")) {
-    throw ConfigError(
-        fmt::format("{} {} is not supported: only \"ByteLevel\" is, which splits "
-                    "text as GPT-2 does, or \"Split\" with GPT-2's pattern before it",
-                    where, type_of(whole)));
+    type_of(whole).unsupported("\"ByteLevel\"",
+                               "only this is supported, which splits text as GPT-2 does, or "
+                               "\"Split\" with GPT-2's pattern before it");
   }
-  if (split) check_split(list[0], fmt::format("{} \"Split\"", where));
-  expect_only(part, {"type", "add_prefix_space", "trim_offsets", "use_regex"}, where);
-  if (flag(part, "add_prefix_space", true, where)) {
-    throw ConfigError(fmt::format(
-        "{}: add_prefix_space must be there and false: putting a space before every text is not "
-        "supported; write the space in the text where it is wanted",
-        where));
+  if (split) check_split(list.list()[0]);
+  part.only({"type", "add_prefix_space", "trim_offsets", "use_regex"});
+  if (const JsonReader f = part.at("add_prefix_space"); f.flag_or(true)) {
+    f.unsupported("false",
+                  "it must be there and false: putting a space before every text is not "
+                  "supported; write the space in the text where it is wanted");
   }
-  if (flag(part, "use_regex", true, where) == split) {
-    throw ConfigError(
-        split ? fmt::format("{}: use_regex must be false after a \"Split\", or the text would be "
-                            "split twice",
-                            where)
-              : fmt::format("{}: use_regex must be true: text that is not split into words is not "
-                            "supported",
-                            where));
+  const JsonReader regex = part.at("use_regex");
+  if (regex.flag_or(true) == split) {
+    regex.unsupported(split ? "false" : "true",
+                      split ? "after a \"Split\", or the text would be split twice"
+                            : "text that is not split into words is not supported");
   }
 }
 
-void check_decoder(const Json& file, const std::string& name) {
-  const Json& part = without_sequence(member(file, "decoder"), "decoders");
-  if (has_type(part, "ByteLevel")) return;
-  throw ConfigError(
-      fmt::format("{}: decoder {} is not supported: only \"ByteLevel\" is", name, type_of(part)));
+void check_decoder(const JsonReader& file) {
+  const JsonReader part = without_sequence(file.at("decoder"), "decoders");
+  if (!has_type(part, "ByteLevel"))
+    type_of(part).unsupported("\"ByteLevel\"", "no other decoder is supported");
 }
 
 // The ids that a template for a single text puts before it; the text must be the last of its parts.
 // Throws ConfigError for tokens after it.
-std::vector<int> tokens_of_template(const Json& part, const std::string& where) {
-  const Json& single = member(part, "single");
-  const Json& known = member(part, "special_tokens");
-  if (!single.is_array() || single.empty()) throw FileError(where + ": single must be a list");
+std::vector<int> tokens_of_template(const JsonReader& part) {
+  const JsonReader single = part.at("single"), known = part.at("special_tokens");
+  if (!single.is_list() || single.size() == 0) single.reject("a list");
   std::vector<int> ids;
-  for (const Json& piece : single) {
-    const bool last = &piece == &single.back();
-    if (piece.is_object() && last && member(member_object(piece, "Sequence"), "id") == "A")
-      return ids;
-    const Json& token = member(member_object(piece, "SpecialToken"), "id");
-    if (last || !token.is_string()) break;
-    const std::string& content = token.get_ref<const std::string&>();
-    const Json& list = member(member_object(known, content.c_str()), "ids");
-    if (!list.is_array()) {
-      throw FileError(
-          fmt::format("{}: special_tokens does not have the ids of {}", where, quote(content)));
+  const std::vector<JsonReader> pieces = single.list();
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    const bool last = i + 1 == pieces.size();
+    const auto text = inside(pieces[i], "Sequence", "id");
+    if (last && text && text->is_text("A")) return ids;
+    const auto token = inside(pieces[i], "SpecialToken", "id");
+    if (last || !token || !token->is_text()) break;
+    const std::string& content = token->text();
+    const auto list = inside(part, "special_tokens", content);
+    if (!list || !list->is_object() || !list->at("ids").is_list()) {
+      known.reject(fmt::format("an object with the ids of {}", quote(content)),
+                   "the template puts this token before every text");
     }
-    for (const Json& id : list) ids.push_back(read_token_id(id, content, where));
+    for (const JsonReader& id : list->at("ids").list()) ids.push_back(read_token_id(id, content));
   }
-  throw ConfigError(fmt::format(
-      "{}: its template for a single text is not supported: it may put tokens before the text, and "
-      "nothing after it or twice; set post_processor to null, and put the tokens around the prompt "
-      "yourself",
-      where));
+  single.unsupported("tokens before the text and nothing after it",
+                     "another template for a single text is not supported: set post_processor to "
+                     "null, and put the tokens around the prompt yourself");
 }
 
 // What is put before every text. A post_processor that only moves offsets (ByteLevel) puts nothing.
-std::vector<int> tokens_put_first(const Json& part, const std::string& name) {
-  if (part.is_null() || has_type(part, "ByteLevel")) return {};
-  const std::string where = fmt::format("{}: the post_processor {}", name, type_of(part));
-  if (has_type(part, "Sequence") && member(part, "processors").is_array()) {
+std::vector<int> tokens_put_first(const JsonReader& part) {
+  if (!part.given() || has_type(part, "ByteLevel")) return {};
+  if (has_type(part, "Sequence") && part.at("processors").is_list()) {
     std::vector<int> all;
-    for (const Json& one : part["processors"]) {
-      std::vector<int> ids = tokens_put_first(one, name);
+    for (const JsonReader& one : part.at("processors").list()) {
+      std::vector<int> ids = tokens_put_first(one);
       ids.insert(ids.end(), all.begin(), all.end());  // the last of them is the outermost
       all = std::move(ids);
     }
     return all;
   }
-  if (has_type(part, "TemplateProcessing")) return tokens_of_template(part, where);
-  throw ConfigError(fmt::format(
-      "{} adds tokens to every text, which is not supported: set post_processor to null, and put "
-      "the tokens before the prompt yourself",
-      where));
+  if (has_type(part, "TemplateProcessing")) return tokens_of_template(part);
+  type_of(part).unsupported(
+      "\"ByteLevel\" or \"TemplateProcessing\"",
+      "this post_processor adds tokens to every text, which is not supported: set post_processor "
+      "to null, and put the tokens before the prompt yourself");
 }
 
-void read_added_tokens(VocabularyReader& reader, const Json& list, const std::string& name) {
-  if (list.is_null()) return;
-  const std::string where = name + ": added_tokens";
-  if (!list.is_array()) throw FileError(fmt::format("{} must be a list", where));
-  for (const Json& entry : list) {
-    if (!entry.is_object() || !member(entry, "content").is_string()) {
-      throw FileError(fmt::format("{}: each must be an object with \"id\" and \"content\"", where));
-    }
-    const std::string& content = entry["content"].get_ref<const std::string&>();
-    AddedToken token = read_added_token(entry, fmt::format("{}: {}", where, quote(content)));
-    token.id = read_token_id(member(entry, "id"), content, where);
+void read_added_tokens(VocabularyReader& reader, const JsonReader& list) {
+  if (!list.given()) return;
+  const std::string where = list.place();
+  for (const JsonReader& entry : list.list()) {
+    if (!entry.is_object() || !entry.at("content").is_text())
+      entry.reject("an object with \"id\" and \"content\"");
+    AddedToken token = read_added_token(entry);
+    token.id = read_token_id(entry.at("id"), token.content);
     reader.add_added_token(std::move(token), where);
   }
 }
 
-void read_model(VocabularyReader& reader, const Json& model, const std::string& name) {
-  const std::string where = name + ": model";
-  expect_object(model, where);
-  // Old files have no type; then it is BPE if there are merges.
-  const bool untyped = !model.contains("type") && model.contains("merges");
-  if (!untyped && !has_type(model, "BPE")) {
-    throw ConfigError(
-        fmt::format("{} {} is not supported: only \"BPE\" is", where, type_of(model)));
+void read_merges(VocabularyReader& reader, const JsonReader& merges) {
+  const std::string where = merges.place();
+  const std::vector<JsonReader> items = merges.list();
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    const std::string which = fmt::format("{}[{}]", where, i);
+    const JsonReader& merge = items[i];
+    if (merge.is_text()) {
+      add_merge_line(reader, merge.text(), which);
+      continue;
+    }
+    const auto* pair = merge.value().list_items();
+    if (pair == nullptr || pair->size() != 2 || (*pair)[0].text() == nullptr ||
+        (*pair)[1].text() == nullptr)
+      merge.reject("a merge: a text \"left right\" or a pair [\"left\", \"right\"]");
+    reader.add_merge(*(*pair)[0].text(), *(*pair)[1].text(), which);
   }
-  expect_only(model,
-              {"type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
-               "fuse_unk", "byte_fallback", "ignore_merges", "vocab", "merges"},
-              where);
+}
+
+void read_model(VocabularyReader& reader, const JsonReader& model) {
+  model.expect_object();
+  // Old files have no type; then it is BPE if there are merges.
+  const bool untyped = model.at("type").absent() && !model.at("merges").absent();
+  if (!untyped && !has_type(model, "BPE"))
+    model.at("type").unsupported("\"BPE\"", "no other model is supported");
+  model.only({"type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix",
+              "fuse_unk", "byte_fallback", "ignore_merges", "vocab", "merges"});
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-    if (const Json& value = member(model, key); !value.is_null() && value != "") {
-      throw ConfigError(
-          fmt::format("{}: \"{}\" is not supported and must be null or empty; "
-                      "byte-level tokens carry their space themselves",
-                      where, key));
+    if (const JsonReader value = model.at(key); value.given() && !value.is_text("")) {
+      value.unsupported("null or an empty text",
+                        "it is not supported: byte-level tokens carry their space themselves");
     }
   }
-  if (const Json& dropout = member(model, "dropout"); !dropout.is_null() && dropout != 0) {
-    throw ConfigError(fmt::format(
-        "{}: \"dropout\" would leave out merges at random and is not supported; set it to null",
-        where));
+  if (const JsonReader dropout = model.at("dropout");
+      dropout.given() && dropout.value().number() != 0.0) {
+    dropout.unsupported("null",
+                        "it would leave out merges at random and is not supported; set it to null");
   }
-  reader.set_ignore_merges(flag(model, "ignore_merges", false, where));
-  reader.read_tokens(member(model, "vocab"), name + ": model.vocab");
+  reader.set_ignore_merges(model.at("ignore_merges").flag_or(false));
+  reader.read_tokens(model.at("vocab"));
 
   // These say what becomes of characters that have no token: nothing, if every byte has one.
-  const bool unknown_handled = !member(model, "unk_token").is_null() ||
-                               flag(model, "byte_fallback", false, where) ||
-                               flag(model, "fuse_unk", false, where);
+  const bool unknown_handled = model.has("unk_token") || model.at("byte_fallback").flag_or(false) ||
+                               model.at("fuse_unk").flag_or(false);
   if (const int byte = reader.missing_byte(); unknown_handled && byte >= 0) {
     throw ConfigError(fmt::format(
         "{}: unk_token, byte_fallback and fuse_unk are not supported unless the vocabulary has all "
         "256 bytes (then they do nothing); it lacks byte 0x{:02X}",
-        where, byte));
+        model.place(), byte));
   }
-
-  const Json& merges = member(model, "merges");
-  if (!merges.is_array()) throw FileError(fmt::format("{}.merges must be a list", where));
-  for (std::size_t i = 0; i < merges.size(); ++i) {
-    const std::string which = fmt::format("{}.merges[{}]", where, i);
-    const Json& merge = merges[i];
-    if (merge.is_string()) {
-      add_merge_line(reader, merge.get_ref<const std::string&>(), which);
-    } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() &&
-               merge[1].is_string()) {
-      reader.add_merge(merge[0], merge[1], which);
-    } else {
-      throw FileError(fmt::format(
-          "{}: a merge must be a text \"left right\" or a pair [\"left\", \"right\"]", which));
-    }
-  }
+  read_merges(reader, model.at("merges"));
 }
 
 std::string in_folder(std::string_view folder, const char* file) {
@@ -279,29 +256,26 @@ std::string in_folder(std::string_view folder, const char* file) {
 
 Vocabulary read_tokenizer_json(std::string_view json, const std::string& name,
                                const TokenizerConfig& config) {
-  const Json file = parse_json(json, name);
-  expect_object(file, name);
-  expect_only(file,
-              {"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer",
-               "post_processor", "decoder", "model"},
-              name);
-  check_normalizer(file, name);
-  check_pre_tokenizer(file, name);
-  check_decoder(file, name);
+  const auto file = JsonReader::object(json, name, tokenizer_rules());
+  file.only({"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer",
+             "post_processor", "decoder", "model"});
+  check_normalizer(file);
+  check_pre_tokenizer(file);
+  check_decoder(file);
   VocabularyReader reader;
-  read_added_tokens(reader, member(file, "added_tokens"), name);
+  read_added_tokens(reader, file.at("added_tokens"));
   reader.add_named_tokens(config.tokens);
-  read_model(reader, member(file, "model"), name);
-  reader.set_first(tokens_put_first(member(file, "post_processor"), name));
+  read_model(reader, file.at("model"));
+  reader.set_first(tokens_put_first(file.at("post_processor")));
   return reader.take();
 }
 
 // `name` is the folder.
-Vocabulary read_vocabulary_and_merges(const Json& vocab, std::string_view merges_txt,
+Vocabulary read_vocabulary_and_merges(const JsonReader& vocab, std::string_view merges_txt,
                                       std::string_view name, const TokenizerConfig& config) {
   VocabularyReader reader;
   reader.add_named_tokens(config.tokens);
-  reader.read_tokens(vocab, in_folder(name, "vocab.json"));
+  reader.read_tokens(vocab);
   if (config.first) reader.set_first(*config.first);
   read_merges_txt(reader, merges_txt, in_folder(name, "merges.txt"));
   return reader.take();
@@ -319,9 +293,8 @@ Tokenizer Tokenizer::parse(std::string_view vocab_json, std::string_view merges_
   if (!added_tokens_json.empty())
     config = parse_added_tokens(added_tokens_json, in_folder(name, "added_tokens.json"));
   const std::string vocab_file = in_folder(name, "vocab.json");
-  const Json vocab = parse_json(vocab_json, vocab_file);
-  expect_object(vocab, vocab_file);
-  if (vocab.contains(kEndOfText))
+  const auto vocab = JsonReader::object(vocab_json, vocab_file, tokenizer_rules());
+  if (!vocab.at(kEndOfText).absent())
     config.tokens.push_back({{kNoId, std::string(kEndOfText)}, vocab_file});
   return {read_vocabulary_and_merges(vocab, merges_txt, name, config), name};
 }
@@ -365,7 +338,7 @@ Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
   }
   const TokenizerConfig config = read_tokenizer_config(folder, false);
   const std::string vocab_file = (folder / "vocab.json").string();
-  const Json vocab = parse_json(read_text(vocab_file), vocab_file);
+  const auto vocab = JsonReader::object(read_text(vocab_file), vocab_file, tokenizer_rules());
   return {read_vocabulary_and_merges(vocab, read_text(folder / "merges.txt"), where, config),
           where};
 }

@@ -30,13 +30,13 @@ std::string bytes_of_token(const std::string& spelling, const std::string& where
 
 }  // namespace
 
-int read_token_id(const Json& value, const std::string& token, const std::string& where) {
-  if (!value.is_number_unsigned() || value.get<std::uint64_t>() > INT32_MAX) {
-    throw FileError(
-        fmt::format("{}: the id of token {} must be a whole number from 0 to {}, but is {}", where,
-                    quote(token), INT32_MAX, quote_json(value)));
+int read_token_id(const JsonReader& value, std::string_view token) {
+  const auto id = value.value().natural();
+  if (!id || *id > INT32_MAX) {
+    value.reject(fmt::format("a whole number from 0 to {}", INT32_MAX),
+                 fmt::format("it is the id of token {}", quote(token)));
   }
-  return static_cast<int>(value.get<std::uint64_t>());
+  return static_cast<int>(*id);
 }
 
 void VocabularyReader::add_added_token(AddedToken token, const std::string& where) {
@@ -59,19 +59,17 @@ void VocabularyReader::add_named_tokens(const std::vector<NamedToken>& tokens) {
 }
 
 // As in HuggingFace, a token that is new follows after all others.
-void VocabularyReader::settle_ids(const Json& object, const std::string& where) {
+void VocabularyReader::settle_ids(const JsonReader& object, const std::vector<JsonReader>& fields) {
   std::unordered_set<int> taken;
   int largest = kNoId;
   const auto take = [&](int id) {
     taken.insert(id);
     largest = std::max(largest, id);
   };
-  for (const auto& [spelling, value] : object.get_ref<const Json::object_t&>())
-    take(read_token_id(value, spelling, where));
+  for (const JsonReader& field : fields) take(read_token_id(field, field.name()));
   for (AddedToken& token : vocabulary_.added) {
-    const auto known = object.find(token.content);
-    if (token.id == kNoId && known != object.end())
-      token.id = read_token_id(*known, token.content, where);
+    const JsonReader known = object.at(token.content);
+    if (token.id == kNoId && !known.absent()) token.id = read_token_id(known, token.content);
     if (token.id != kNoId) take(token.id);
   }
   const bool gaps = largest != static_cast<int>(taken.size()) - 1;
@@ -86,7 +84,7 @@ void VocabularyReader::settle_ids(const Json& object, const std::string& where) 
         throw FileError(fmt::format(
             "{}: the token {} is not among these and no file says its id, which is not certain "
             "because ids below {} are not in use; give it an id here",
-            where, quote(token.content), largest));
+            object.place(), quote(token.content), largest));
       }
       take(token.id = largest + 1);
     }
@@ -94,29 +92,34 @@ void VocabularyReader::settle_ids(const Json& object, const std::string& where) 
   }
 }
 
-void VocabularyReader::read_tokens(const Json& object, const std::string& where) {
-  expect_object(object, where);
-  settle_ids(object, where);
+void VocabularyReader::read_tokens(const JsonReader& object) {
+  const std::vector<JsonReader> fields = object.fields();
+  const std::string where = object.place();
+  settle_ids(object, fields);
   struct Entry {
-    const std::string* spelling;
+    std::string spelling;
     int id;
     bool literal;
   };
   std::vector<Entry> entries;
   int largest = -1;
-  for (const auto& [spelling, value] : object.get_ref<const Json::object_t&>()) {
-    const int id = read_token_id(value, spelling, where);
+  entries.reserve(fields.size());
+  for (const JsonReader& field : fields) {
+    std::string spelling(field.name());
+    const int id = read_token_id(field, spelling);
     const auto added = added_.find(spelling);
     if (added != added_.end() && added->second != id) {
       throw FileError(fmt::format("{}: token {} has the id {} here, but {} among the added tokens",
                                   where, quote(spelling), id, added->second));
     }
     if (spelling.empty()) throw FileError(fmt::format("{}: token {} is empty", where, id));
-    entries.push_back({&spelling, id, added != added_.end() && !bytes_of_spelling(spelling)});
+    const bool literal = added != added_.end() && !bytes_of_spelling(spelling);
+    entries.push_back({std::move(spelling), id, literal});
     largest = std::max(largest, id);
   }
   for (const AddedToken& added : vocabulary_.added) {
-    if (!object.contains(added.content)) entries.push_back({&added.content, added.id, true});
+    if (object.value().find(added.content) == nullptr)
+      entries.push_back({added.content, added.id, true});
     largest = std::max(largest, added.id);
   }
   if (entries.empty()) throw FileError(fmt::format("{}: the vocabulary is empty", where));
@@ -130,13 +133,13 @@ void VocabularyReader::read_tokens(const Json& object, const std::string& where)
   vocabulary_.tokens.resize(static_cast<std::size_t>(largest) + 1);
   for (const Entry& entry : entries) {
     auto& token = vocabulary_.tokens[entry.id];
-    std::string bytes = entry.literal ? *entry.spelling : bytes_of_token(*entry.spelling, where);
+    std::string bytes = entry.literal ? entry.spelling : bytes_of_token(entry.spelling, where);
     if (token) {
       throw FileError(fmt::format("{}: tokens {} and {} have the same id {}", where, quote(*token),
                                   quote(bytes), entry.id));
     }
     token = std::move(bytes);
-    if (object.contains(*entry.spelling)) ids_.emplace(*entry.spelling, entry.id);
+    if (object.value().find(entry.spelling) != nullptr) ids_.emplace(entry.spelling, entry.id);
   }
 }
 

@@ -3,18 +3,19 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
 #include "nn/tokenizer/tokenizer.h"
 #include "nn/tokenizer/tokenizer_config.h"
-#include "tensor/files/strict_json.h"
+#include "tensor/files/json_reader.h"
 
 namespace vitrine::nn {
 
 // A token id: a whole number from 0. Throws FileError naming the token otherwise.
-int read_token_id(const Json& value, const std::string& token, const std::string& where);
+int read_token_id(const JsonReader& value, std::string_view token);
 
 // Everything here throws FileError; `where` names the file and the place in it.
 class VocabularyReader {
@@ -27,7 +28,7 @@ class VocabularyReader {
 
   // Then the tokens: the object {"spelling": id, ...}. Some ids may be unused. Added tokens without
   // an id have the one that they have here, or else the next free one.
-  void read_tokens(const Json& object, const std::string& where);
+  void read_tokens(const JsonReader& object);
 
   // Then the merges, one by one in order of rank, as the file spells their tokens.
   void add_merge(const std::string& left, const std::string& right, const std::string& where);
@@ -44,7 +45,7 @@ class VocabularyReader {
   Vocabulary take() { return std::move(vocabulary_); }
 
  private:
-  void settle_ids(const Json& object, const std::string& where);
+  void settle_ids(const JsonReader& object, const std::vector<JsonReader>& fields);
 
   Vocabulary vocabulary_;
   std::unordered_map<std::string, int> added_;  // by content

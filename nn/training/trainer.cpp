@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
 #include <system_error>
@@ -16,9 +15,9 @@
 #include "nn/training/training_text.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
+#include "tensor/files/json_reader.h"
 #include "tensor/files/run_folder.h"
 #include "tensor/files/safetensors.h"
-#include "tensor/files/saved_json.h"
 
 namespace vitrine::nn {
 namespace {
@@ -105,9 +104,10 @@ void replace_data(const fs::path& folder) {
   }
 }
 
-Json to_json(const std::vector<SourcePosition>& positions) {
-  Json json = Json::array();
-  for (const SourcePosition& p : positions) json.push_back({p.epoch, p.piece, p.offset, p.served});
+JsonValue to_json(const std::vector<SourcePosition>& positions) {
+  JsonValue json = JsonValue::list();
+  for (const SourcePosition& p : positions)
+    json.push_back(JsonValue::list({p.epoch, p.piece, p.offset, p.served}));
   return json;
 }
 
@@ -128,14 +128,14 @@ struct Standing {
 };
 
 Standing standing_of(const SafeTensors& file, const TrainingSettings& settings) {
-  const SavedJson json(parse_json(metadata(file, "progress"), file.file()), file.file(),
-                       "'progress'");
+  const auto json =
+      JsonReader::object(metadata(file, "progress"), file.file(), saved_state("'progress'"));
   Standing s;
   s.step = json.at("step").whole(0, settings.schedule.steps);
   s.seconds = json.at("seconds").number(0);
   double served = 0;
-  for (const SavedJson& source : json.at("positions").list()) {
-    const std::vector<SavedJson> p = source.list(4);
+  for (const JsonReader& source : json.at("positions").list()) {
+    const std::vector<JsonReader> p = source.list(4);
     s.positions.push_back({p[0].whole(0), p[1].whole(0), p[2].whole(0), p[3].whole(0)});
     served += static_cast<double>(s.positions.back().served);
   }
@@ -287,13 +287,14 @@ Model Trainer::model(int threads) const {
 }
 
 void Trainer::save(DType stored) const {
-  const Json progress = {
-      {"step", steps()}, {"seconds", seconds_}, {"positions", to_json(stream_.positions())}};
+  const JsonValue progress = JsonValue::object(
+      {{"step", steps()}, {"seconds", seconds_}, {"positions", to_json(stream_.positions())}});
   NamedTensors state;
   for (const auto& [name, tensor] : step_.state()) state.emplace_back(name, tensor);
-  save_safetensors(
-      folder_ / kState, state,
-      {{"settings", to_json(settings_)}, {"progress", json_line(progress)}, {"texts", texts_}});
+  save_safetensors(folder_ / kState, state,
+                   {{"settings", to_json(settings_)},
+                    {"progress", progress.sorted().line()},
+                    {"texts", texts_}});
   save_checkpoint(folder_, settings_.model,
                   settings_.rules.ema > 0 ? step_.averaged() : step_.parameters(), stored);
 }

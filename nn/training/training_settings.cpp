@@ -4,10 +4,9 @@
 #include <fmt/ranges.h>
 
 #include <limits>
-#include <nlohmann/json.hpp>
 
 #include "tensor/error.h"
-#include "tensor/files/saved_json.h"
+#include "tensor/files/json_reader.h"
 #include "tensor/nearest.h"
 
 namespace vitrine::nn {
@@ -17,20 +16,20 @@ constexpr std::string_view kSplits[] = {"none", "blank-line", "line"};
 constexpr std::string_view kInitializers[] = {"gpt2", "mimetic"};
 constexpr std::string_view kShapes[] = {"cosine", "linear", "constant"};
 
-double positive(const SavedJson& field) {
+double positive(const JsonReader& field) {
   const double number = field.number(0);
-  if (number == 0) field.reject("it must be more than 0");
+  if (number == 0) field.reject("a number above 0");
   return number;
 }
-double less_than_one(const SavedJson& field) {
+double less_than_one(const JsonReader& field) {
   const double number = field.number(0, 1);
-  if (number == 1) field.reject("it must be less than 1");
+  if (number == 1) field.reject("a number below 1");
   return number;
 }
 
-TrainingRules read_rules(const SavedJson& json) {
+TrainingRules read_rules(const JsonReader& json) {
   TrainingRules rules;
-  const SavedJson a = json.at("adamw");
+  const JsonReader a = json.at("adamw");
   a.only({"beta1", "beta2", "eps", "decay", "clip"});
   rules.adamw.beta1 = less_than_one(a.at("beta1"));
   rules.adamw.beta2 = less_than_one(a.at("beta2"));
@@ -39,7 +38,7 @@ TrainingRules read_rules(const SavedJson& json) {
   rules.adamw.clip = a.at("clip").number(0);
   rules.accumulate = static_cast<int>(json.at("accumulate").whole(1, 1 << 30));
   rules.ema = less_than_one(json.at("ema"));
-  const SavedJson dropout = json.at("dropout");
+  const JsonReader dropout = json.at("dropout");
   dropout.only({"embedding", "attention", "residual"});
   rules.dropout = {less_than_one(dropout.at("embedding")), less_than_one(dropout.at("attention")),
                    less_than_one(dropout.at("residual"))};
@@ -47,7 +46,7 @@ TrainingRules read_rules(const SavedJson& json) {
   return rules;
 }
 
-Schedule read_schedule(const SavedJson& json) {
+Schedule read_schedule(const JsonReader& json) {
   constexpr std::int64_t kMost = 1'000'000'000'000'000;  // steps
   json.only({"shape", "peak", "warmup", "steps", "last"});
   Schedule s;
@@ -59,21 +58,22 @@ Schedule read_schedule(const SavedJson& json) {
   return s;
 }
 
-TrainingSettings read_settings(const SavedJson& json, const std::string& where) {
+TrainingSettings read_settings(const JsonReader& json) {
   json.only({"model", "initializer", "initializer_range", "adamw", "accumulate", "ema", "dropout",
              "recompute", "schedule", "rows", "begun", "seed", "sources", "split", "validation"});
   TrainingSettings s;
-  s.model = parse_config(json.at("model").object(), where);
+  s.model = parse_config(json.at("model").expect_object().value().line(), json.at("model").place());
   s.initializer = static_cast<Initializer>(json.at("initializer").one_of(kInitializers));
   s.initializer_range = positive(json.at("initializer_range"));
   s.rules = read_rules(json);
   s.schedule = read_schedule(json.at("schedule"));
   s.rows = json.at("rows").whole(1);
   if (s.rows > std::numeric_limits<std::int32_t>::max())
-    json.at("rows").reject("a batch of so many tokens cannot be");
+    json.at("rows").reject(fmt::format("at most {}", std::numeric_limits<std::int32_t>::max()),
+                           "a batch of so many tokens cannot be");
   s.begun = json.at("begun").number(0, 1);
-  s.seed = json.at("seed").seed();
-  for (const SavedJson& t : json.at("sources").list()) {
+  s.seed = json.at("seed").natural();
+  for (const JsonReader& t : json.at("sources").list()) {
     t.only({"file", "weight"});
     s.sources.push_back({t.at("file").text(), positive(t.at("weight"))});
   }
@@ -110,51 +110,56 @@ Config preset(std::string_view name, int vocabulary) {
 }
 
 std::string to_json(const TrainingSettings& s) {
-  Json sources = Json::array();
-  for (const TextSource& t : s.sources) sources.push_back({{"file", t.file}, {"weight", t.weight}});
+  JsonValue sources = JsonValue::list();
+  for (const TextSource& t : s.sources)
+    sources.push_back(JsonValue::object({{"file", t.file}, {"weight", t.weight}}));
   const AdamW& a = s.rules.adamw;
-  const Json json = {{"model", Json::parse(config_json(s.model))},
-                     {"initializer", kInitializers[static_cast<int>(s.initializer)]},
-                     {"initializer_range", s.initializer_range},
-                     {"adamw",
-                      {{"beta1", a.beta1},
-                       {"beta2", a.beta2},
-                       {"eps", a.eps},
-                       {"decay", a.decay},
-                       {"clip", a.clip}}},
-                     {"accumulate", s.rules.accumulate},
-                     {"ema", s.rules.ema},
-                     {"dropout",
-                      {{"embedding", s.rules.dropout.embedding},
-                       {"attention", s.rules.dropout.attention},
-                       {"residual", s.rules.dropout.residual}}},
-                     {"recompute", s.rules.recompute},
-                     {"schedule",
-                      {{"shape", kShapes[static_cast<int>(s.schedule.shape)]},
-                       {"peak", s.schedule.peak},
-                       {"warmup", s.schedule.warmup},
-                       {"steps", s.schedule.steps},
-                       {"last", s.schedule.last}}},
-                     {"rows", s.rows},
-                     {"begun", s.begun},
-                     {"seed", s.seed},
-                     {"sources", sources},
-                     {"split", kSplits[static_cast<int>(s.split)]},
-                     {"validation", s.validation}};
-  return json_line(json);
+  const JsonValue adamw = JsonValue::object({{"beta1", a.beta1},
+                                             {"beta2", a.beta2},
+                                             {"eps", a.eps},
+                                             {"decay", a.decay},
+                                             {"clip", a.clip}});
+  const JsonValue dropout = JsonValue::object({{"embedding", s.rules.dropout.embedding},
+                                               {"attention", s.rules.dropout.attention},
+                                               {"residual", s.rules.dropout.residual}});
+  const JsonValue schedule =
+      JsonValue::object({{"shape", kShapes[static_cast<int>(s.schedule.shape)]},
+                         {"peak", s.schedule.peak},
+                         {"warmup", s.schedule.warmup},
+                         {"steps", s.schedule.steps},
+                         {"last", s.schedule.last}});
+  const JsonValue json =
+      JsonValue::object({{"model", JsonValue::parse(config_json(s.model), "the model")},
+                         {"initializer", kInitializers[static_cast<int>(s.initializer)]},
+                         {"initializer_range", s.initializer_range},
+                         {"adamw", adamw},
+                         {"accumulate", s.rules.accumulate},
+                         {"ema", s.rules.ema},
+                         {"dropout", dropout},
+                         {"recompute", s.rules.recompute},
+                         {"schedule", schedule},
+                         {"rows", s.rows},
+                         {"begun", s.begun},
+                         {"seed", s.seed},
+                         {"sources", sources},
+                         {"split", kSplits[static_cast<int>(s.split)]},
+                         {"validation", s.validation}});
+  return json.sorted().line();
 }
 
 void check_settings(const TrainingSettings& settings) {
   const std::string where = "the run cannot be begun";
   try {
-    read_settings({parse_json(to_json(settings), where), where, "its settings", ""}, where);
+    JsonRules rules = saved_state("its settings");
+    rules.advice.clear();
+    read_settings(JsonReader::object(to_json(settings), where, std::move(rules)));
   } catch (const CheckpointError& error) {
     throw Error(ErrorKind::usage, error.what());
   }
 }
 
 TrainingSettings parse_settings(std::string_view text, const std::string& where) {
-  return read_settings({parse_json(text, where), where, "the settings of the run"}, where);
+  return read_settings(JsonReader::object(text, where, saved_state("the settings of the run")));
 }
 
 }  // namespace vitrine::nn

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <unordered_set>
 #include <vector>
 
@@ -109,13 +110,13 @@ std::string valid_utf8(const std::string& text) {
 
 }  // namespace
 
-std::string json_mistake(const nlohmann::detail::exception& error) {
+std::string json_mistake(const std::exception& error) {
   std::string what = error.what();  // "[json.exception.parse_error.101] parse error at line ..."
   if (const auto tag = what.find("] "); tag != what.npos) what.erase(0, tag + 2);
   return valid_utf8(what);
 }
 
-std::string json_mistake_alone(const nlohmann::detail::exception& error) {
+std::string json_mistake_alone(const std::exception& error) {
   std::string what = json_mistake(error);  // "parse error at line 1, column 9: what happened"
   if (const auto place = what.find(": "); what.starts_with("parse error at ") && place != what.npos)
     what.erase(0, place + 2);
@@ -124,10 +125,6 @@ std::string json_mistake_alone(const nlohmann::detail::exception& error) {
 
 std::string json_line(const Json& value) {
   return value.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
-std::string json_indented(const Json& value) {
-  return value.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 std::string printable(std::string_view text) {

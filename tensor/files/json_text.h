@@ -1,10 +1,12 @@
-// JSON from strangers: the one place where its text is parsed.
+// JSON from strangers: what is done to its text before it is parsed, and how it is shown.
 //
-// Not installed: it would force nlohmann-json on everyone who includes a header of the library.
+// Who reads a file uses json_reader.h. Not installed, as it names nlohmann-json; it does not define
+// it, which would cost every includer seconds.
 #pragma once
 
 #include <cstddef>
-#include <nlohmann/json.hpp>
+#include <exception>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 
@@ -36,15 +38,14 @@ class PlainJson {
 // mistake, in words of ours.
 nlohmann::json parse_json(std::string_view text, const std::string& where);
 
-// What the parser says is wrong with a text, without its own name for the error; valid UTF-8.
-std::string json_mistake(const nlohmann::detail::exception& error);
+// What nlohmann's parser says is wrong with a text, without its own name for the error; valid UTF-8.
+std::string json_mistake(const std::exception& error);
 
 // The same without the parser's words for the place, where the caller names a better one.
-std::string json_mistake_alone(const nlohmann::detail::exception& error);
+std::string json_mistake_alone(const std::exception& error);
 
 // The value as JSON on one line. What is not UTF-8, as file names may be, becomes U+FFFD.
 std::string json_line(const nlohmann::json& value);
-std::string json_indented(const nlohmann::json& value);  // the same over many lines, for files
 
 // A name or a piece of text from a stranger's file, in single quotes, for a message: control characters
 // are escaped (\x0a), what is not UTF-8 becomes U+FFFD, and a long one is cut.

@@ -8,15 +8,16 @@
 #include <bit>
 #include <cstring>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "tensor/convert.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
 #include "tensor/files/json_text.h"
+#include "tensor/files/json_value.h"
 #include "tensor/files/safetensors_header.h"
 #include "tensor/files/safetensors_stream.h"
+#include "tensor/files/utf8.h"
 #include "tensor/nearest.h"
 
 namespace vitrine {
@@ -316,19 +317,22 @@ void stream_safetensors(const std::filesystem::path& file,
   });
   const auto bytes_of = [](const StreamedTensor& t) { return numel(t.shape) * size_of(t.dtype); };
 
-  std::string header = "{";
-  try {
-    if (!metadata.empty()) header += "\"__metadata__\":" + nlohmann::json(metadata).dump() + ",";
-    std::int64_t offset = 0;
-    for (const StreamedTensor* t : order) {
-      header += fmt::format("{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}},",
-                            nlohmann::json(t->name).dump(), stored_name(t->dtype),
-                            fmt::join(t->shape.begin(), t->shape.end(), ","), offset,
-                            offset + bytes_of(*t));
-      offset += bytes_of(*t);
-    }
-  } catch (const nlohmann::json::exception&) {
-    refuse("a name or a metadata text is not valid UTF-8");
+  const auto spelled = [&](const std::string& text) {
+    if (nn::replace_invalid_utf8(text) != text)
+      refuse("a name or a metadata text is not valid UTF-8");
+    return JsonValue(text).line();
+  };
+  std::string header = "{", texts;
+  for (const auto& [key, text] : metadata)
+    texts += fmt::format("{}{}:{}", texts.empty() ? "" : ",", spelled(key), spelled(text));
+  if (!metadata.empty()) header += fmt::format("\"__metadata__\":{{{}}},", texts);
+  std::int64_t offset = 0;
+  for (const StreamedTensor* t : order) {
+    header += fmt::format("{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}},",
+                          spelled(t->name), stored_name(t->dtype),
+                          fmt::join(t->shape.begin(), t->shape.end(), ","), offset,
+                          offset + bytes_of(*t));
+    offset += bytes_of(*t);
   }
   if (header.back() == ',') header.pop_back();
   header += '}';

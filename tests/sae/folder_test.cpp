@@ -128,37 +128,45 @@ TEST_F(SaeFolder, ReadsTheOlderFormat) {
 // ---- what is wrong ------------------------------------------------------------------------------
 TEST_F(SaeFolder, AnUnknownArchitectureIsNamedWithTheNearest) {
   write_edited("\"topk\"", "\"top\"");
-  expect_said<ConfigError>("there is no architecture 'top' (did you mean topk?)");
+  expect_said<ConfigError>(
+      "architecture: expected standard, topk, jumprelu, gated, transcoder, skip_transcoder, "
+      "jumprelu_transcoder or jumprelu_skip_transcoder, found \"top\" (did you mean topk?)");
 }
 TEST_F(SaeFolder, SettingsThatAreNotSupportedAreRejectedByName) {
   write_edited("\"normalize_activations\": \"none\"",
                "\"normalize_activations\": \"covariance_whitening\"");
-  expect_said<ConfigError>("'normalize_activations' is \"covariance_whitening\"");
+  expect_said<ConfigError>(
+      "normalize_activations: expected none, expected_average_only_in, layer_norm or "
+      "constant_norm_rescale, found \"covariance_whitening\"; whitening is not supported");
   write_edited("\"device\"", "\"something_else\": 1, \"device\"");
   expect_said<ConfigError>(
-      "the setting 'something_else' is not known, so it cannot be honoured; remove it if what the "
+      "something_else: this field is not known, so it cannot be honoured; remove it if what the "
       "SAE computes does not depend on it");
   write_edited("\"device\"", "\"d_out\": 13, \"device\"");
-  expect_said<ConfigError>("'d_out' is 13; an SAE gives back its 12 inputs");
+  expect_said<ConfigError>("d_out: expected 12, found 13; an SAE gives back its 12 inputs");
   write_edited("\"topk\"", "\"standard\"");
-  expect_said<ConfigError>("'k' is 3; it belongs to topk, and this is a standard SAE");
+  expect_said<ConfigError>(
+      "k: expected no such field, found 3; it belongs to topk, and this is a standard SAE");
   for (const char* name : {"temporal", "matching_pursuit", "abstopk"}) {
     write_edited("\"topk\"", std::string("\"") + name + "\"");
-    expect_said<ConfigError>(std::string("'architecture' is \"") + name +
-                             "\"; it is not supported");
+    expect_said<ConfigError>(std::string("found \"") + name + "\"; it is not supported");
   }
   write_edited("\"topk\"", "\"batchtopk\"");
-  expect_said<ConfigError>("'architecture' is \"batchtopk\"; this is a checkpoint of a training");
+  expect_said<ConfigError>(
+      "architecture: expected an architecture of inference, found \"batchtopk\"; this is a "
+      "checkpoint of a training");
   write_edited("\"metadata\": {", "\"metadata\": {\"hook_head_index\": -1, ");
-  expect_said<ConfigError>("'hook_head_index' is -1; it must be the number of a head");
+  expect_said<ConfigError>(
+      "metadata.hook_head_index: expected the number of a head, from 0, found -1");
   write_edited("\"metadata\": {", "\"metadata\": {\"hook_head_index_out\": 1, ");
-  expect_said<ConfigError>("'hook_head_index_out' is 1");
+  expect_said<ConfigError>("metadata.hook_head_index_out: expected null, found 1");
   sae::save(small_sae({.transcoder = true}), folder_);
   std::string text = read_text(folder_ / "cfg.json");
   text = std::regex_replace(text, std::regex("\"apply_b_dec_to_input\": false"),
                             "\"apply_b_dec_to_input\": true");
   write_text(folder_ / "cfg.json", text);
-  expect_said<ConfigError>("'apply_b_dec_to_input' is true; b_dec of a transcoder");
+  expect_said<ConfigError>(
+      "apply_b_dec_to_input: expected false, found true; b_dec of a transcoder");
 }
 // How it was trained does not change what it computes.
 TEST_F(SaeFolder, SettingsOfTrainingArePassedOver) {

@@ -120,12 +120,14 @@ TEST_F(OtherLibraries, SparsifyKeepsTheKLargest) {
     expect_codes(s, true, largest(4));
   }
   EXPECT_EQ(read(4).config.k, 4);
-  EXPECT_ERROR(ConfigError, "'k' is 4; that is not --k 5", read(5));
+  EXPECT_ERROR(ConfigError, "k: expected 5, found 4; that is not --k 5", read(5));
   // Without num_latents they are a multiple of the inputs.
   json config = sparsify_config();
   config.erase("num_latents");
   write_text(folder_ / "cfg.json", config.dump());
-  EXPECT_ERROR(ConfigError, "'expansion_factor' is 32; the encoder gives 20 features", read());
+  EXPECT_ERROR(ConfigError,
+               "expansion_factor: expected 20 / 12, found 32; the encoder gives 20 features",
+               read());
   EXPECT_ERROR(ConfigError, "this is a folder of sparsify; 'vitrine sae convert --from",
                sae::load(folder_.path()));
 }
@@ -156,17 +158,20 @@ TEST_F(OtherLibraries, SettingsOfSparsifyThatAreNotSupportedAreRefusedByName) {
     write_text(folder_ / "cfg.json", config.dump());
     return message_of<ConfigError>([&] { read(); });
   };
-  EXPECT_THAT(said("signed", true), HasSubstr("'signed' is true"));
-  EXPECT_THAT(said("activation", "groupmax"), HasSubstr("'activation' is \"groupmax\""));
-  EXPECT_THAT(said("skip_connection", true), HasSubstr("'skip_connection' is true"));
-  EXPECT_THAT(said("embed_skip", true), HasSubstr("'embed_skip' is true"));
-  EXPECT_THAT(said("num_latents", 21), HasSubstr("'num_latents' is 21; the encoder gives 20"));
-  EXPECT_THAT(said("d_in", 13), HasSubstr("'d_in' is 13; the encoder reads 12"));
-  EXPECT_THAT(said("k", "four"), HasSubstr("'k' is \"four\""));
+  EXPECT_THAT(said("signed", true), HasSubstr("signed: expected false, found true; features"));
+  EXPECT_THAT(said("activation", "groupmax"),
+              HasSubstr("activation: expected topk, found \"groupmax\""));
+  EXPECT_THAT(said("skip_connection", true),
+              HasSubstr("skip_connection: expected false, found true"));
+  EXPECT_THAT(said("embed_skip", true), HasSubstr("embed_skip: expected false, found true"));
+  EXPECT_THAT(said("num_latents", 21), HasSubstr("num_latents: expected 20, found 21; the number "
+                                                 "of features that the encoder gives is 20"));
+  EXPECT_THAT(said("d_in", 13), HasSubstr("d_in: expected 12, found 13; the encoder reads 12"));
+  EXPECT_THAT(said("k", "four"),
+              HasSubstr("k: expected a whole number from 1 to 1000000000, found \"four\""));
   EXPECT_THAT(said("k", 21), HasSubstr("k is 21, but there are 20 features"));
   EXPECT_THAT(said("n_targets", 3),
-              HasSubstr("the setting 'n_targets' is not known, so it cannot be honoured; remove it "
-                        "if what the SAE computes"));
+              HasSubstr("n_targets: this field is not known, so it cannot be honoured"));
   NamedTensors skip = of_sparsify();
   skip.emplace_back("W_skip", draw("skip", {12, 12}));
   write("sae.safetensors", skip);
@@ -196,7 +201,8 @@ TEST_F(OtherLibraries, TopKAndBatchTopKAreToldApartByConfigJson) {
   config({{"dict_class", "AutoEncoderTopK"}, {"k", 6}});
   EXPECT_ERROR(ConfigError, "'k' is 5, but config.json says 6", read());
   config({{"dict_class", "AutoEncoderTopK"}, {"dict_size", 21}});
-  EXPECT_ERROR(ConfigError, "'dict_size' is 21; the encoder's is 20", read());
+  EXPECT_ERROR(ConfigError, "trainer.dict_size: expected 20, found 21; the encoder's is 20",
+               read());
   config({{"dict_class", "GatedAutoEncoder"}});
   EXPECT_ERROR(ConfigError, "trainer.dict_class is 'GatedAutoEncoder', but the tensors of", read());
   config({{"dict_class", "CrossCoder"}});

@@ -107,7 +107,7 @@ TEST(BadInput, ConfigFieldsThatAreNotSupported) {
     model.config[field] = value;
     model.save_config();
     const std::string text = failure_of(model);
-    EXPECT_THAT(text, AllOf(HasSubstr("config.json"), HasSubstr("'" + field + "'"),
+    EXPECT_THAT(text, AllOf(HasSubstr("config.json"), HasSubstr(field + ": expected "),
                             HasSubstr(value.dump())));
     return text;
   };
@@ -126,14 +126,15 @@ TEST(BadInput, ConfigFieldsThatDoNotFitTogether) {
   ModelFolder model;
   model.config["n_head"] = 3;
   model.save_config();
-  EXPECT_THAT(failure_of(model), HasSubstr("'n_embd' is 8; it must be a multiple of n_head (3)"));
+  EXPECT_THAT(failure_of(model), HasSubstr("n_embd: expected a multiple of n_head (3), found 8"));
 }
 
 TEST(BadInput, ConfigFieldMissing) {
   ModelFolder model;
   model.config.erase("n_head");
   model.save_config();
-  EXPECT_THAT(failure_of(model), AllOf(HasSubstr("n_head"), HasSubstr("missing")));
+  EXPECT_THAT(failure_of(model),
+              AllOf(HasSubstr("n_head: expected"), HasSubstr("found no such field")));
 }
 
 // ---- tensors ------------------------------------------------------------------------------------

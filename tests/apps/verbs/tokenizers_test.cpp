@@ -106,7 +106,8 @@ TEST(Tokenizers, DocumentsBeginAsPromptsDoAndLinesSayThatTheyDoNot) {
 TEST(Tokenizers, ATokenAfterEveryTextIsRefused) {
   const LettersModel m(6);
   m.configure(R"({"add_eos_token": true, "eos_token": "f"})");
-  expect_failure(m.with("predict", {"--prompt", "ab"}), 3, "add_eos_token is true");
+  expect_failure(m.with("predict", {"--prompt", "ab"}), 3,
+                 "add_eos_token: expected false, found true");
 }
 
 // ---- smaller than the model ---------------------------------------------------------------------
@@ -169,7 +170,9 @@ TEST(Tokenizers, LargerOnesWorkUntilATokenHasNoEmbedding) {
 TEST(Tokenizers, OnesThatCannotBeUsedLeaveTheModelUsable) {
   const LettersModel m(6);
   write_text(m.file("tokenizer.json"), R"({"normalizer": {"type": "NFC"}})");
-  const char* reason = "tokenizer.json: the normalizer \"NFC\" would change the text";
+  const char* reason =
+      "tokenizer.json: normalizer.type: expected no normalizer, found \"NFC\"; it would change the "
+      "text";
   const Outcome o = vitrine(m.with("predict", {"--tokens", "0,1", "--format", "json"}));
   EXPECT_EQ(o.exit, 0) << o.err;
   EXPECT_THAT(o.err, AllOf(HasSubstr("note: this model's tokenizer cannot be used: "),

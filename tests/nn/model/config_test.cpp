@@ -55,7 +55,8 @@ TEST(Config, CanonicalNames) {
   EXPECT_EQ(c.d_model, 4);
   EXPECT_EQ(c.context, 6);
   EXPECT_ERROR(ConfigError,
-               "'num_hidden_layers' is 7; n_layer, which means the same, is 2: the two must agree",
+               "num_hidden_layers: expected 2, found 7; n_layer, which means the same, is 2: the "
+               "two must agree",
                with(R"(, "num_hidden_layers": 7)"));
 }
 
@@ -67,8 +68,7 @@ TEST(Config, EndsOfATextMayBeSeveral) {
   EXPECT_FALSE(c.ends_text(1));
   EXPECT_EQ(parse_config(config_json(c), "c"), c);
   EXPECT_FALSE(with(R"(, "eos_token_id": [])").eos.has_value());
-  EXPECT_ERROR(ConfigError,
-               "'eos_token_id' is [0,-1]; it must be a token id, a list of them, or null",
+  EXPECT_ERROR(ConfigError, "config.json: eos_token_id[1]: expected a token id, found -1",
                with(R"(, "eos_token_id": [0, -1])"));
   test::TemporaryFolder folder;
   write_text(folder / "config.json", config_json(c));
@@ -77,7 +77,9 @@ TEST(Config, EndsOfATextMayBeSeveral) {
   EXPECT_TRUE(load_config(folder.path()).ends_text(3));
   EXPECT_FALSE(load_config(folder.path()).ends_text(5));
   write_text(folder / "generation_config.json", R"({"eos_token_id": "x"})");
-  EXPECT_ERROR(ConfigError, "generation_config.json: 'eos_token_id'", load_config(folder.path()));
+  EXPECT_ERROR(ConfigError,
+               "generation_config.json: eos_token_id: expected a token id, a list of them, or null",
+               load_config(folder.path()));
 }
 
 TEST(Config, ScalesOfAttention) {
@@ -96,51 +98,62 @@ TEST(Config, Activations) {
   }
   EXPECT_EQ(with(R"(, "activation_function": "gelu_python")").activation, Activation::gelu_erf);
   EXPECT_EQ(with(R"(, "activation_function": "relu")").activation, Activation::relu);
-  EXPECT_ERROR(ConfigError,
-               R"(config.json: 'activation_function' is "silu"; supported are gelu_new,)",
-               with(R"(, "activation_function": "silu")"));
-  EXPECT_ERROR(ConfigError, "'activation_function' is 3", with(R"(, "activation_function": 3)"));
+  EXPECT_ERROR(
+      ConfigError,
+      R"(config.json: activation_function: expected a function that is supported, found "silu"; supported are gelu_new,)",
+      with(R"(, "activation_function": "silu")"));
+  EXPECT_ERROR(ConfigError, "activation_function: expected a function that is supported, found 3",
+               with(R"(, "activation_function": 3)"));
 }
 
 TEST(Config, RejectsWhatWouldChangeTheMaths) {
   EXPECT_ERROR(ConfigError, "cross-attention", with(R"(, "add_cross_attention": true)"));
   EXPECT_ERROR(ConfigError, "quantised weights are not supported",
                with(R"(, "quantization_config": {"bits": 4})"));
-  EXPECT_ERROR(ConfigError, "'is_causal' is false; attention that also looks at later tokens",
+  EXPECT_ERROR(ConfigError,
+               "is_causal: expected true, found false; attention that also looks at later tokens",
                with(R"(, "is_causal": false)"));
-  EXPECT_ERROR(ConfigError, "'pruned_heads'", with(R"(, "pruned_heads": {"0": [1]})"));
-  EXPECT_ERROR(ConfigError, "'per_layer_config'",
+  EXPECT_ERROR(ConfigError,
+               "pruned_heads: expected nothing in it, found an object of 1 field; layers",
+               with(R"(, "pruned_heads": {"0": [1]})"));
+  EXPECT_ERROR(ConfigError, "per_layer_config: expected nothing in it, found an object",
                with(R"(, "per_layer_config": {"0": {"n_inner": 3}})"));
-  EXPECT_ERROR(ConfigError, R"('transformers_weights' is "other.safetensors")",
+  EXPECT_ERROR(ConfigError,
+               R"(transformers_weights: expected "model.safetensors", found "other.safetensors")",
                with(R"(, "transformers_weights": "other.safetensors")"));
-  EXPECT_ERROR(ConfigError, "'scale_attn_weights' is null",
+  EXPECT_ERROR(ConfigError, "scale_attn_weights: expected true or false, found null",
                with(R"(, "scale_attn_weights": null)"));
   EXPECT_EQ(
       with(
           R"(, "is_causal": true, "pruned_heads": {}, "per_layer_config": null, "reorder_and_upcast_attn": null)"),
       with(""));
-  EXPECT_ERROR(ConfigError, R"('model_type' is "llama"; only GPT-2)",
+  EXPECT_ERROR(ConfigError, R"(model_type: expected "gpt2", found "llama"; only GPT-2)",
                with(R"(, "model_type": "llama")"));
 }
 
 TEST(Config, RejectsWrongValues) {
-  EXPECT_ERROR(ConfigError, "config.json: 'n_layer' is missing; a GPT-2 needs it",
+  EXPECT_ERROR(ConfigError,
+               "config.json: n_layer: expected a positive whole number, found no such field; a "
+               "GPT-2 needs it",
                parse_config("{}", "config.json"));
   EXPECT_ERROR(
-      ConfigError, "'n_embd' is 13; it must be a multiple of n_head (3)",
+      ConfigError, "n_embd: expected a multiple of n_head (3), found 13",
       parse_config(R"({"n_layer":1,"n_head":3,"n_embd":13,"vocab_size":5,"n_positions":6})",
                    "config.json"));
   for (const char* bad : {"0", "-1", "1.5", "\"4\"", "true", "1e30", "[]"}) {
-    EXPECT_ERROR(ConfigError, "it must be a positive whole number",
+    EXPECT_ERROR(ConfigError, "n_inner: expected a whole number from 1 to 1073741824, found",
                  with(fmt::format(R"(, "n_inner": {})", bad)));
   }
-  EXPECT_ERROR(ConfigError, "'tie_word_embeddings' is 1; it must be true or false",
+  EXPECT_ERROR(ConfigError, "tie_word_embeddings: expected true or false, found 1",
                with(R"(, "tie_word_embeddings": 1)"));
   EXPECT_ERROR(ConfigError, "small positive number", with(R"(, "layer_norm_epsilon": 0)"));
   EXPECT_ERROR(ConfigError, "token id or null", with(R"(, "bos_token_id": "x")"));
   EXPECT_ERROR(FileError, "config.json: not valid JSON",
                parse_config("{\"n_layer\": ", "config.json"));
-  EXPECT_ERROR(FileError, "expected a JSON object", parse_config("[1]", "config.json"));
+  EXPECT_ERROR(
+      FileError,
+      "config.json: expected an object, a HuggingFace GPT-2 config.json, found a list of 1 item",
+      parse_config("[1]", "config.json"));
   EXPECT_ERROR(FileError, "config.json: not valid JSON",
                parse_config(R"({"n_layer": 1e999})", "config.json"));
   EXPECT_ERROR(FileError, "occurs twice", with(R"(, "n_layer": 3)"));

@@ -115,10 +115,12 @@ TEST_F(SlowFolder, ABeginningOfTextTokenIsPutBeforePrompts) {
   write("tokenizer_config.json", R"({"add_eos_token": true, "eos_token": null})");
   EXPECT_THAT(load().encode_prompt("ab"), ElementsAre(8));
   write("tokenizer_config.json", R"({"add_eos_token": true})");
-  EXPECT_ERROR(ConfigError, "tokenizer_config.json: add_eos_token is true: putting a token after",
-               load());
+  EXPECT_ERROR(
+      ConfigError,
+      "tokenizer_config.json: add_eos_token: expected false, found true; putting a token after",
+      load());
   write("tokenizer_config.json", R"({"add_bos_token": 1})");
-  EXPECT_ERROR(FileError, "\"add_bos_token\" must be true or false", load());
+  EXPECT_ERROR(FileError, "add_bos_token: expected true or false, found 1", load());
   // Transformers passes over both beside a tokenizer.json, whose post_processor says it.
   write("tokenizer.json", R"({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false},
       "decoder": {"type": "ByteLevel"}, "model": {"type": "BPE", "vocab": {"a": 0, "b": 1},
@@ -144,18 +146,19 @@ TEST_F(SlowFolder, WhatWouldChangeTheIdsIsRefusedByName) {
     write("tokenizer_config.json", config);
     EXPECT_ERROR(ConfigError, what, load());
   };
-  refused(R"({"add_prefix_space": true})", "add_prefix_space is true");
-  refused(R"({"split_special_tokens": true})", "split_special_tokens is true");
+  refused(R"({"add_prefix_space": true})", "add_prefix_space: expected false, found true");
+  refused(R"({"split_special_tokens": true})", "split_special_tokens: expected false, found true");
   refused(R"({"tokenizer_class": "RobertaTokenizer"})",
-          "tokenizer_class \"RobertaTokenizer\" is not supported beside vocab.json");
+          "tokenizer_class: expected \"GPT2Tokenizer\", found \"RobertaTokenizer\"; no other is "
+          "supported beside vocab.json");
   refused(R"({"pad_token": {"content": "<x>", "lstrip": true}})",
-          "pad_token: \"lstrip\" is true, which is not supported");
+          "pad_token.lstrip: expected false, found true; true is not supported");
   refused(R"({"added_tokens_decoder": {"0": {"content": "<s>", "single_word": true}}})",
-          "added_tokens_decoder: \"0\": \"single_word\" is true");
+          "added_tokens_decoder.0.single_word: expected false, found true");
   refused(R"({"additional_special_tokens": [{"content": "<x>", "rstrip": true}]})",
-          "additional_special_tokens: \"rstrip\" is true");
+          "additional_special_tokens[0].rstrip: expected false, found true");
   refused(R"({"pad_token": {"content": "<x>", "colour": 3}})",
-          "pad_token: the setting \"colour\" is not known");
+          "pad_token.colour: this field is not known");
 }
 
 TEST_F(SlowFolder, WhatIsMalformedIsNamed) {
@@ -165,22 +168,25 @@ TEST_F(SlowFolder, WhatIsMalformedIsNamed) {
     write(file, "{}");
   };
   const char* config = "tokenizer_config.json";
-  refused(config, "[]", "tokenizer_config.json must be a JSON object");
+  refused(config, "[]", "tokenizer_config.json: expected an object, found an empty list");
   refused(config, "{", "not valid JSON");
-  refused(config, R"({"bos_token": 3})", "bos_token is \"3\"; it must be a text, a token with");
-  refused(config, R"({"bos_token": {}})", "bos_token must be an object with a text \"content\"");
-  refused(config, R"({"added_tokens_decoder": []})", "added_tokens_decoder must be a JSON object");
+  refused(config, R"({"bos_token": 3})",
+          "bos_token: expected a text, a token with \"content\", or null, found 3");
+  refused(config, R"({"bos_token": {}})",
+          "bos_token: expected an object with a text \"content\", found an empty object");
+  refused(config, R"({"added_tokens_decoder": []})",
+          "added_tokens_decoder: expected an object, found an empty list");
   refused(config, R"({"added_tokens_decoder": {"x": {"content": "<s>"}}})",
-          "added_tokens_decoder: \"x\": the key must be a token id");
+          "added_tokens_decoder.x: the key must be a token id");
   refused(config, R"({"added_tokens_decoder": {"0": {"content": "<s>"}, "00": {"content": "b"}}})",
           "the id is there twice");
   refused(config, R"({"added_tokens_decoder": {"3": {"content": "<s>"}}})",
           "token \"<s>\" has the id 0 here, but 3 among the added tokens");
   refused(config, R"({"added_tokens_decoder": {"0": {"content": ""}}})", "is empty");
   refused(config, R"({"extra_special_tokens": "<x>"})",
-          "extra_special_tokens must be a list of tokens");
+          "extra_special_tokens: expected a list of tokens");
   refused("special_tokens_map.json", R"({"bos_token": [1]})",
-          "special_tokens_map.json: bos_token is \"[1]\"");
+          "special_tokens_map.json: bos_token: expected a text, a token");
   refused("added_tokens.json", R"({"x": 9, "y": 9})", "tokens \"x\" and \"y\" have the same id 9");
 }
 

@@ -43,13 +43,14 @@ TEST(TokenizerFiles, RefuseAMalformedVocabulary) {
   EXPECT_THAT(message(R"({"a": 0} x)"), HasSubstr("not valid JSON"));
   EXPECT_THAT(message(R"({"a": 0, "a": 1})"),
               HasSubstr("here/vocab.json: the key \"a\" occurs twice"));
-  EXPECT_THAT(message("[]"), HasSubstr("must be a JSON object, but is of type array"));
+  EXPECT_THAT(message("[]"), HasSubstr("here/vocab.json: expected an object, found an empty list"));
   EXPECT_THAT(message("{}"), HasSubstr("the vocabulary is empty"));
   EXPECT_THAT(message(R"({"a": 0, "b": 0})"),
               HasSubstr("tokens \"a\" and \"b\" have the same id 0"));
   for (const char* id : {"-1", "1.5", "\"0\"", "null", "2147483648", "1e30"}) {
     EXPECT_THAT(message(std::string(R"({"a": )") + id + "}"),
-                HasSubstr("the id of token \"a\" must be a whole number from 0 to 2147483647"));
+                AllOf(HasSubstr("here/vocab.json: a: expected a whole number from 0 to 2147483647"),
+                      HasSubstr("it is the id of token \"a\"")));
   }
   EXPECT_THAT(message(R"({"a": 2147483647})"),
               HasSubstr("the largest id is 2147483647, but there are only 1 tokens"));
@@ -60,7 +61,8 @@ TEST(TokenizerFiles, RefuseAMalformedVocabulary) {
   EXPECT_THAT(message(R"({"a": 0})", "", R"({"a": 1})"),
               HasSubstr("token \"a\" has the id 0 here, but 1 among the added tokens"));
   EXPECT_THAT(message(R"({"a": 0})", "", R"({"x y": 0})"), HasSubstr("have the same id 0"));
-  EXPECT_THAT(message(R"({"a": 0})", "", R"([])"), HasSubstr("added_tokens.json must be a JSON"));
+  EXPECT_THAT(message(R"({"a": 0})", "", R"([])"),
+              HasSubstr("added_tokens.json: expected an object"));
   EXPECT_THAT(message(R"({"a": 0})", "", R"({"": 1})"), HasSubstr("token with id 1 is empty"));
 }
 
@@ -149,16 +151,23 @@ TEST(TokenizerFiles, AnotherSplitIsRefusedByName) {
                 AllOf(HasSubstr("file: pre_tokenizer"), HasSubstr(expected)))
         << path << value;
   };
-  expect_refused("/0/pattern/Regex", R"("\\s+|\\S+")", R"(its pattern)");
+  expect_refused("/0/pattern/Regex", R"("\\s+|\\S+")", "pattern.Regex: expected GPT-2's pattern");
   expect_refused("/0/pattern/Regex", R"("x+")", "x+");
-  expect_refused("/0/pattern", R"({"String": " "})", "String");
-  expect_refused("/0/behavior", R"("Removed")", "its behavior \"\\\"Removed\\\"\" is not");
-  expect_refused("/0/invert", "true", "invert must be false");
-  expect_refused("/0/extra", "1", "the setting \"extra\" is not known");
-  expect_refused("/1/use_regex", "true", "use_regex must be false after a \"Split\"");
-  expect_refused("/1/add_prefix_space", "true", "add_prefix_space must be there and false");
-  expect_refused("/0/type", R"("Digits")", "pre_tokenizer \"Sequence\" is not supported");
-  expect_refused("/2", R"({"type": "Digits"})", "pre_tokenizer \"Sequence\" is not supported");
+  expect_refused("/0/pattern", R"({"String": " "})", "pattern.Regex: expected GPT-2's pattern");
+  expect_refused("/0/behavior", R"("Removed")",
+                 "behavior: expected \"Isolated\", found \"Removed\"");
+  expect_refused("/0/invert", "true", "invert: expected false, found true");
+  expect_refused("/0/extra", "1", "pretokenizers[0].extra: this field is not known");
+  expect_refused("/1/use_regex", "true",
+                 "use_regex: expected false, found true; after a \"Split\"");
+  expect_refused("/1/add_prefix_space", "true",
+                 "add_prefix_space: expected false, found true; it must be there");
+  expect_refused(
+      "/0/type", R"("Digits")",
+      "pre_tokenizer.type: expected \"ByteLevel\", found \"Sequence\"; only this is supported");
+  expect_refused(
+      "/2", R"({"type": "Digits"})",
+      "pre_tokenizer.type: expected \"ByteLevel\", found \"Sequence\"; only this is supported");
 }
 
 TEST(TokenizerFiles, RefuseByNameWhatWouldChangeTheIds) {
@@ -169,24 +178,31 @@ TEST(TokenizerFiles, RefuseByNameWhatWouldChangeTheIds) {
         [&] { (void)Tokenizer::parse_tokenizer_json(file.dump(), "file"); });
     EXPECT_THAT(message, AllOf(HasSubstr("file"), HasSubstr(expected))) << path;
   };
-  expect_refused("/normalizer", R"({"type": "NFC"})",
-                 "the normalizer \"NFC\" would change the text");
+  expect_refused(
+      "/normalizer", R"({"type": "NFC"})",
+      "normalizer.type: expected no normalizer, found \"NFC\"; it would change the text");
   expect_refused("/normalizer", R"({"type": "Sequence", "normalizers": [{"type": "NFKC"}]})",
                  "\"NFKC\"");
   expect_refused("/normalizer",
                  R"({"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Strip"}]})",
                  "\"Sequence\"");
-  expect_refused("/pre_tokenizer", "null", "pre_tokenizer without a type (null) is not supported");
-  expect_refused("/pre_tokenizer", R"({"type": "Metaspace"})", "\"Metaspace\" is not supported");
+  expect_refused("/pre_tokenizer", "null",
+                 "pre_tokenizer: expected \"ByteLevel\", found null; only this is supported");
+  expect_refused("/pre_tokenizer", R"({"type": "Metaspace"})",
+                 "found \"Metaspace\"; only this is supported");
   expect_refused("/pre_tokenizer/add_prefix_space", "true",
-                 "add_prefix_space must be there and false");
-  expect_refused("/pre_tokenizer", R"({"type": "ByteLevel"})", "add_prefix_space");
-  expect_refused("/pre_tokenizer/use_regex", "false", "use_regex must be true");
-  expect_refused("/pre_tokenizer/split", "1", "the setting \"split\" is not known");
-  expect_refused("/decoder", "null", "decoder without a type (null) is not supported");
-  expect_refused("/decoder", R"({"type": "WordPiece"})", "decoder \"WordPiece\"");
+                 "add_prefix_space: expected false, found true; it must be there");
+  expect_refused("/pre_tokenizer", R"({"type": "ByteLevel"})",
+                 "add_prefix_space: expected false, found no such field; it must be there");
+  expect_refused("/pre_tokenizer/use_regex", "false",
+                 "use_regex: expected true, found false; text that is not split");
+  expect_refused("/pre_tokenizer/split", "1", "pre_tokenizer.split: this field is not known");
+  expect_refused("/decoder", "null",
+                 "decoder: expected \"ByteLevel\", found null; no other decoder");
+  expect_refused("/decoder", R"({"type": "WordPiece"})",
+                 "decoder.type: expected \"ByteLevel\", found \"WordPiece\"");
   const char* adds = "adds tokens to every text";
-  const char* after = "its template for a single text is not supported";
+  const char* after = "another template for a single text is not supported";
   expect_refused("/post_processor", R"({"type": "RobertaProcessing"})", adds);
   for (
       const char* single :
@@ -203,19 +219,23 @@ TEST(TokenizerFiles, RefuseByNameWhatWouldChangeTheIds) {
   expect_refused("/post_processor", R"({"type": "Sequence", "processors": [
       {"type": "ByteLevel"}, {"type": "BertProcessing"}]})",
                  "\"BertProcessing\"");
-  expect_refused("/model/type", R"("WordPiece")", "model \"WordPiece\" is not supported");
-  expect_refused("/model/type", "3", "model without a type (number)");
-  expect_refused("/model/dropout", "0.1", "\"dropout\" would leave out merges");
-  expect_refused("/model/continuing_subword_prefix", R"("##")", "\"continuing_subword_prefix\"");
-  expect_refused("/model/end_of_word_suffix", R"("</w>")", "\"end_of_word_suffix\"");
+  expect_refused("/model/type", R"("WordPiece")",
+                 "model.type: expected \"BPE\", found \"WordPiece\"; no other model");
+  expect_refused("/model/type", "3", "model.type: expected \"BPE\", found 3");
+  expect_refused("/model/dropout", "0.1",
+                 "model.dropout: expected null, found 0.1; it would leave out merges");
+  expect_refused("/model/continuing_subword_prefix", R"("##")",
+                 "model.continuing_subword_prefix: expected null or an empty text");
+  expect_refused("/model/end_of_word_suffix", R"("</w>")",
+                 "model.end_of_word_suffix: expected null or an empty text");
   for (const auto& [path, value] :
        std::map<std::string, std::string>{{"/model/unk_token", R"("<s>")"},
                                           {"/model/byte_fallback", "true"},
                                           {"/model/fuse_unk", "true"}}) {
     expect_refused(path.c_str(), value.c_str(), "it lacks byte 0x00");
   }
-  expect_refused("/model/surprise", "1", "the setting \"surprise\" is not known");
-  expect_refused("/surprise", "1", "the setting \"surprise\" is not known");
+  expect_refused("/model/surprise", "1", "file: model.surprise: this field is not known");
+  expect_refused("/surprise", "1", "file: surprise: this field is not known");
   for (const char* key : {"lstrip", "rstrip", "single_word"}) {
     expect_refused((std::string("/added_tokens/0/") + key).c_str(), "true", key);
   }
@@ -252,14 +272,16 @@ TEST(TokenizerFiles, ATemplateMayPutTokensBeforeEveryText) {
     return message_of<FileError>(
         [&] { (void)Tokenizer::parse_tokenizer_json(file.dump(), "file"); });
   };
-  EXPECT_THAT(message(R"({"type": "TemplateProcessing", "single":
+  EXPECT_THAT(
+      message(R"({"type": "TemplateProcessing", "single":
       [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}]})"),
-              HasSubstr("special_tokens does not have the ids of \"<s>\""));
+      HasSubstr("post_processor.special_tokens: expected an object with the ids of \"<s>\""));
   EXPECT_THAT(message(R"({"type": "TemplateProcessing", "single":
       [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}],
       "special_tokens": {"<s>": {"ids": [4]}}})"),
               HasSubstr("the id 4 is put before every text, but id 4 is outside the vocabulary"));
-  EXPECT_THAT(message(R"({"type": "TemplateProcessing"})"), HasSubstr("single must be a list"));
+  EXPECT_THAT(message(R"({"type": "TemplateProcessing"})"),
+              HasSubstr("post_processor.single: expected a list"));
 }
 
 TEST(TokenizerFiles, UnknownTokenIsAcceptedWhenEveryByteHasAToken) {
@@ -281,22 +303,31 @@ TEST(TokenizerFiles, RefuseAMalformedTokenizerJson) {
   };
   const std::string good = good_file().dump();
   EXPECT_THAT(message(good.substr(0, good.size() - 1)), HasSubstr("file: not valid JSON"));
-  EXPECT_THAT(message("[]"), HasSubstr("file must be a JSON object"));
+  EXPECT_THAT(message("[]"), HasSubstr("file: expected an object, found an empty list"));
   std::string twice = good;
   twice.insert(1, R"("model": {}, )");
   EXPECT_THAT(message(twice), HasSubstr("the key \"model\" occurs twice in one object"));
-  EXPECT_THAT(changed("/model", "null"), HasSubstr("file: model must be a JSON object"));
-  EXPECT_THAT(changed("/model/vocab", "[]"), HasSubstr("file: model.vocab must be a JSON object"));
-  EXPECT_THAT(changed("/model/merges", "{}"), HasSubstr("file: model.merges must be a list"));
-  EXPECT_THAT(changed("/model/merges/0", "1"), HasSubstr("model.merges[0]: a merge must be"));
-  EXPECT_THAT(changed("/model/merges/0", R"(["a"])"), HasSubstr("a merge must be a text"));
+  EXPECT_THAT(changed("/model", "null"), HasSubstr("file: model: expected an object, found null"));
+  EXPECT_THAT(changed("/model/vocab", "[]"),
+              HasSubstr("file: model.vocab: expected an object, found an empty list"));
+  EXPECT_THAT(changed("/model/merges", "{}"),
+              HasSubstr("file: model.merges: expected a list, found an empty object"));
+  EXPECT_THAT(changed("/model/merges/0", "1"),
+              HasSubstr("model.merges[0]: expected a merge: a text"));
+  EXPECT_THAT(changed("/model/merges/0", R"(["a"])"),
+              HasSubstr("model.merges[0]: expected a merge: a text"));
   EXPECT_THAT(changed("/model/merges/0", R"("ab")"), HasSubstr("a merge is two tokens"));
   EXPECT_THAT(changed("/model/merges/0", R"(["a", "z"])"), HasSubstr("needs the token \"z\""));
   EXPECT_THAT(changed("/model/ignore_merges", "1"),
-              HasSubstr("\"ignore_merges\" must be true or false, but is \"1\""));
-  EXPECT_THAT(changed("/added_tokens", "{}"), HasSubstr("added_tokens must be a list"));
-  EXPECT_THAT(changed("/added_tokens/0", "1"), HasSubstr("must be an object with \"id\""));
-  EXPECT_THAT(changed("/added_tokens/0/id", "-3"), HasSubstr("the id of token \"<s>\""));
+              HasSubstr("file: model.ignore_merges: expected true or false, found 1"));
+  EXPECT_THAT(changed("/added_tokens", "{}"),
+              HasSubstr("added_tokens: expected a list, found an empty object"));
+  EXPECT_THAT(
+      changed("/added_tokens/0", "1"),
+      HasSubstr("added_tokens[0]: expected an object with \"id\" and \"content\", found 1"));
+  EXPECT_THAT(changed("/added_tokens/0/id", "-3"),
+              AllOf(HasSubstr("added_tokens[0].id: expected a whole number"),
+                    HasSubstr("the id of token \"<s>\"")));
   EXPECT_THAT(changed("/added_tokens/0/id", "1"), HasSubstr("have the same id 1"));
   EXPECT_THAT(changed("/added_tokens/1", R"({"id": 4, "content": "<s>"})"),
               HasSubstr("the added token \"<s>\" is listed twice"));
@@ -408,7 +439,7 @@ TEST_F(TokenizerFolder, RefusesAPrefixSpaceInTheConfiguration) {
   EXPECT_EQ(Tokenizer::load(folder_).vocabulary_size(), 4);
   write("tokenizer_config.json", R"({"add_prefix_space": true})");
   EXPECT_THAT(message_of<ConfigError>([&] { (void)Tokenizer::load(folder_); }),
-              HasSubstr("tokenizer_config.json: add_prefix_space is true"));
+              HasSubstr("tokenizer_config.json: add_prefix_space: expected false, found true"));
 }
 
 }  // namespace

@@ -260,10 +260,10 @@ TEST(Trainer, RefusesTokenizersThatDoNotFit) {
 TEST(Trainer, RefusesSettingsThatItCouldNotGoOnWith) {
   TrainingRun run;
   run.settings.rules.adamw.decay = std::nan("");
-  EXPECT_ERROR(Error, "'decay'", run.begin());
+  EXPECT_ERROR(Error, "adamw.decay: expected a number", run.begin());
   run.settings.rules.adamw.decay = 0.1;
   run.settings.validation = -1;
-  EXPECT_ERROR(Error, "'validation' is -1.0", run.begin());
+  EXPECT_ERROR(Error, "validation: expected a number from 0 to 1, found -1.0", run.begin());
   EXPECT_FALSE(fs::exists(run.out()));
 }
 
@@ -337,15 +337,16 @@ TEST(Trainer, ResumesOnlyWhatBelongsTogether) {
   EXPECT_ERROR(CheckpointError, "'progress' cannot be read", resume());
   write_text(file, whole);
   for (const auto& [progress, what] : std::vector<std::pair<std::string, std::string>>{
-           {"null", "it is null; it must be an object"},
-           {"{\"step\": -1}", "'step' is -1; it must be a whole number from 0 to"},
-           {"{\"step\": 3, \"seconds\": \"x\"}", "'seconds' is \"x\"; it must be a number"},
+           {"null", "expected an object, found null"},
+           {"{\"step\": -1}", "step: expected a whole number from 0 to"},
+           {"{\"step\": 3, \"seconds\": \"x\"}",
+            "seconds: expected a number, 0 or more, found \"x\""},
            {"{\"step\": 3, \"seconds\": 1, \"positions\": 7}",
-            "'positions' is 7; it must be a list"},
+            "positions: expected a list, found 7"},
            {"{\"step\": 3, \"seconds\": 1, \"positions\": [[0, 0]]}",
-            "'positions[0]' is a list of 2 items; it must be a list of 4 items"},
+            "positions[0]: expected a list of 4 items, found a list of 2 items"},
            {"{\"step\": 3, \"seconds\": 1, \"positions\": [[0, null, 0, 0]]}",
-            "'positions[0][1]' is null; it must be a whole number"}}) {
+            "positions[0][1]: expected a whole number, 0 or more, found null"}}) {
     write([&, text = progress](auto&, auto& metadata) { metadata["progress"] = text; });
     EXPECT_THAT(message_of<CheckpointError>(resume),
                 ::testing::AllOf(::testing::HasSubstr("'progress' cannot be read: " + what),
@@ -421,15 +422,16 @@ TEST(Trainer, ChecksItsStateInFull) {
     expect("step", [&](Spoiled& s) { s.progress("/step", step); });
   expect("its 4 steps have taken 192 tokens", [](Spoiled& s) { s.progress("/step", 4); });
   expect("seconds", [](Spoiled& s) { s.progress("/seconds", -1); });
-  expect("'seconds' is \"NaN\"; it must be a number",
+  expect("seconds: expected a number, 0 or more, found \"NaN\"",
          [](Spoiled& s) { s.progress("/seconds", "NaN"); });
-  expect("'positions[0][2]' is 0.5; it must be a whole number",
+  expect("positions[0][2]: expected a whole number, 0 or more, found 0.5",
          [](Spoiled& s) { s.progress("/positions/0/2", 0.5); });
-  expect("'positions[0]' is a list of 2 items", [](Spoiled& s) {
+  expect("positions[0]: expected a list of 4 items, found a list of 2 items", [](Spoiled& s) {
     s.progress("/positions/0", {1, 2});
   });
   expect("which it has not at row", [](Spoiled& s) { s.progress("/positions/0/3", 100000); });
-  expect("'positions[1][1]' is -1", [](Spoiled& s) { s.progress("/positions/1/1", -1); });
+  expect("positions[1][1]: expected a whole number, 0 or more, found -1",
+         [](Spoiled& s) { s.progress("/positions/1/1", -1); });
   expect("has no such place", [](Spoiled& s) { s.progress("/positions/1/1", 1000); });
   expect("stands in 3 sources of text, not 2", [](Spoiled& s) {
     s.progress("/positions/2", {0, 0, 0, 0});
@@ -439,7 +441,7 @@ TEST(Trainer, ChecksItsStateInFull) {
          [](Spoiled& s) { s.settings("/model/n_layer", 1 << 30); });
   expect("'adamw.wte.weight' must be f32[3, 17179869184], but is f32[3, 4272]",
          [](Spoiled& s) { s.settings("/model/vocab_size", 1 << 30); });
-  expect("'ema' is 1", [](Spoiled& s) { s.settings("/ema", 1); });
+  expect("ema: expected a number below 1, found 1", [](Spoiled& s) { s.settings("/ema", 1); });
   expect("'average.h.0.attn.c_attn.bias' has no place in this run",
          [](Spoiled& s) { s.settings("/ema", 0); });
   using Metadata = std::map<std::string, std::string>;

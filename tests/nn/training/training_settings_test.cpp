@@ -69,13 +69,14 @@ TEST(TrainingSettings, SayWhatIsWrongWithJson) {
   expect("[]", "the settings of the run cannot be read");
   const nlohmann::json whole = nlohmann::json::parse(to_json(settings()));
   for (const auto& [name, value] : whole.items())
-    expect(changed([&, key = name](auto& json) { json.erase(key); }), "'" + name + "'");
+    expect(changed([&, key = name](auto& json) { json.erase(key); }), ": " + name + ": expected");
   expect(changed([](auto& json) { json["rows"] = "many"; }), "number");
-  expect(changed([](auto& json) { json["adamw"].erase("eps"); }), "'eps'");
+  expect(changed([](auto& json) { json["adamw"].erase("eps"); }),
+         "adamw.eps: expected a number, 0 or more, found no such field");
   expect(changed([](auto& json) { json["split"] = "page"; }),
-         "the split 'page'; there are none, blank-line, line");
+         "split: expected none, blank-line or line, found \"page\"");
   expect(changed([](auto& json) { json["schedule"]["shape"] = "round"; }),
-         "the shape 'round'; there are cosine, linear, constant");
+         "schedule.shape: expected cosine, linear or constant, found \"round\"");
   // Every field of another type, and none with the words of the JSON library. The model's are those
   // of a config.json, read elsewhere.
   int fields = 0;
@@ -85,21 +86,21 @@ TEST(TrainingSettings, SayWhatIsWrongWithJson) {
     if (path.starts_with("/model/")) continue;
     const std::string said = message_of<CheckpointError>(
         [&] { (void)parse(changed([&](auto& json) { json[at] = nlohmann::json::object(); })); });
-    EXPECT_THAT(said, AllOf(HasSubstr("run/state: the settings of the run cannot be read: '" +
-                                      at.back() + "'"),
-                            HasSubstr("is an object of 0 items; it must be"),
+    EXPECT_THAT(said, AllOf(HasSubstr("run/state: the settings of the run cannot be read: "),
+                            HasSubstr(at.back() + ": expected"), HasSubstr("found an empty object"),
                             ::testing::Not(HasSubstr("json.exception"))))
         << path;
     ++fields;
   }
   EXPECT_GE(fields, 24);
   expect(changed([](auto& json) { json["rows"] = 0; }),
-         "'rows' is 0; it must be a whole number, 1");
-  expect(changed([](auto& json) { json["rows"] = 2.5; }), "'rows' is 2.5");
-  expect(changed([](auto& json) { json["ema"] = 1; }), "'ema' is 1; it must be less than 1");
+         "rows: expected a whole number, 1 or more, found 0");
+  expect(changed([](auto& json) { json["rows"] = 2.5; }),
+         "rows: expected a whole number, 1 or more, found 2.5");
+  expect(changed([](auto& json) { json["ema"] = 1; }), "ema: expected a number below 1, found 1");
   expect(changed([](auto& json) { json["sources"][1]["weight"] = -1; }),
-         "'weight' in sources[1] is -1; it must be a number, 0 or more");
-  EXPECT_ERROR(ConfigError, "run/state: 'n_layer'",
+         "sources[1].weight: expected a number, 0 or more, found -1");
+  EXPECT_ERROR(ConfigError, "run/state: model: n_layer: expected a whole number",
                parse(changed([](auto& json) { json["model"]["n_layer"] = 0; })));
 }
 
@@ -112,7 +113,7 @@ TEST(TrainingSettings, AreCheckedInFull) {
     json[nlohmann::json::json_pointer(pointer)] = value;
     EXPECT_THAT(
         message_of<CheckpointError>([&] { (void)parse_settings(json.dump(), "run/state"); }),
-        AllOf(HasSubstr("run/state: the settings of the run"), HasSubstr("'" + field + "'")))
+        AllOf(HasSubstr("run/state: the settings of the run"), HasSubstr(field + ": ")))
         << pointer << " " << value;
   };
   const auto all = [&](const std::string& pointer, const std::vector<nlohmann::json>& values) {
