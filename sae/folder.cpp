@@ -392,12 +392,14 @@ Sae fold_scale(const Sae& sae, double in, double given) {
 }
 
 std::vector<std::string> weight_rewrites(const Sae& sae) {
-  const Json metadata = nn::parse_json(sae.config.metadata, "metadata");
-  const auto loading = metadata.find("model_from_pretrained_kwargs");
+  const JsonValue metadata = JsonValue::parse(sae.config.metadata, "metadata");
+  const JsonValue* loading = metadata.find("model_from_pretrained_kwargs");
   std::vector<std::string> names;
-  if (loading == metadata.end() || !loading->is_object()) return names;
-  for (const auto& [name, value] : loading->items())
-    if (value == true) names.push_back(name);
+  if (loading == nullptr || loading->fields() == nullptr) return names;
+  for (const JsonField& field : *loading->fields()) {
+    const bool* made = field.value.boolean();
+    if (made != nullptr && *made) names.push_back(field.name);
+  }
   return names;
 }
 

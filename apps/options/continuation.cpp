@@ -64,7 +64,7 @@ Continuation continue_prompt(const nn::Model& model, const nn::Tokens& prompt,
 }
 
 Json candidates_json(const nn::Tokenizer* tokenizer, const std::vector<nn::Candidate>& candidates) {
-  Json list = Json::array();
+  Json list = Json::list();
   for (const nn::Candidate& c : candidates) {
     const Json token = tokenizer == nullptr ? Json() : Json(json_text(tokenizer->shown(c.id)));
     list.push_back({{"id", c.id}, {"token", token}, {"logit", c.logit}, {"prob", c.probability}});

@@ -22,18 +22,18 @@ constexpr const char* kWanted =
     "one {\"clean\": \"...\", \"corrupt\": \"...\", \"answer\": \"...\", \"wrong\": \"...\"} a "
     "line, or clean_tokens, corrupt_tokens (lists of ids), answer_token and wrong_token (ids)";
 
-std::string quote_json(const nlohmann::json& value) { return nn::quote(json_line(value)); }
+std::string quote_json(const JsonValue& value) { return nn::quote(value.line()); }
 
 // One line's object.
 class PairReader {
  public:
-  PairReader(const nlohmann::json& object, const nn::Model& model, const PromptOptions& options)
+  PairReader(const JsonValue& object, const nn::Model& model, const PromptOptions& options)
       : object_(object), model_(model), options_(options) {}
 
   interp::Pair pair() const {
-    if (!object_.is_object())
+    if (object_.fields() == nullptr)
       refuse(fmt::format("a pair must be a JSON object, but this is {}", quote_json(object_)));
-    for (const auto& [key, value] : object_.items()) {
+    for (const auto& [key, value] : *object_.fields()) {
       if (std::find(kKeys.begin(), kKeys.end(), key) == kKeys.end())
         refuse(fmt::format("the key {} is not known", nn::quote(key)));
     }
@@ -48,25 +48,25 @@ class PairReader {
 
   // Whether it is given as text, and not by ids.
   bool by_text(const char* text, const char* ids) const {
-    if (object_.contains(text) && object_.contains(ids))
-      refuse(fmt::format("there are both \"{}\" and \"{}\"", text, ids));
-    if (!object_.contains(text) && !object_.contains(ids))
-      refuse(fmt::format("there is neither \"{}\" nor \"{}\"", text, ids));
-    return object_.contains(text);
+    const bool has_text = object_.find(text) != nullptr, has_ids = object_.find(ids) != nullptr;
+    if (has_text && has_ids) refuse(fmt::format("there are both \"{}\" and \"{}\"", text, ids));
+    if (!has_text && !has_ids) refuse(fmt::format("there is neither \"{}\" nor \"{}\"", text, ids));
+    return has_text;
   }
   const std::string& text_of(const char* key) const {
-    const nlohmann::json& value = object_[key];
-    if (!value.is_string())
+    const JsonValue& value = *object_.find(key);
+    if (value.text() == nullptr)
       refuse(fmt::format("\"{}\" must be a string, but is {}", key, quote_json(value)));
-    if (model_.has_tokenizer()) return value.get_ref<const std::string&>();
+    if (model_.has_tokenizer()) return *value.text();
     throw TokenError(fmt::format(
         "\"{}\" is text, but {}; give ids: clean_tokens, corrupt_tokens, answer_token, wrong_token",
         key, model_.why_no_tokenizer()));
   }
-  int id_of(const nlohmann::json& value, const char* key) const {
-    if (!value.is_number_integer() || value.get<double>() < 0 || value.get<double>() > INT32_MAX)
+  int id_of(const JsonValue& value, const char* key) const {
+    const auto id = value.natural();
+    if (!id || *id > INT32_MAX)
       refuse(fmt::format("\"{}\": {} is not a token id", key, quote_json(value)));
-    return value.get<int>();
+    return static_cast<int>(*id);
   }
 
   nn::Tokens prompt(const char* text, const char* ids) const {
@@ -74,20 +74,20 @@ class PairReader {
       const std::string& written = text_of(text);
       return options_.encode(model_, written);
     }
-    const nlohmann::json& list = object_[ids];
-    if (!list.is_array())
+    const JsonValue& list = *object_.find(ids);
+    if (list.list_items() == nullptr)
       refuse(fmt::format("\"{}\" must be a list of ids, but is {}", ids, quote_json(list)));
     nn::Tokens tokens;
-    for (const nlohmann::json& id : list) tokens.push_back(id_of(id, ids));
+    for (const JsonValue& id : *list.list_items()) tokens.push_back(id_of(id, ids));
     return options_.with_bos(std::move(tokens), model_.config().bos, tokenizer_of(model_));
   }
   int token(const char* text, const char* id) const {
-    if (!by_text(text, id)) return id_of(object_[id], id);
+    if (!by_text(text, id)) return id_of(*object_.find(id), id);
     const std::string& written = text_of(text);
     return model_.token(written);
   }
 
-  const nlohmann::json& object_;
+  const JsonValue& object_;
   const nn::Model& model_;
   const PromptOptions& options_;
 };
@@ -98,7 +98,7 @@ std::vector<PairOfFile> read_pairs(JsonLines& lines, const nn::Model& model,
                                    const PromptOptions& options) {
   std::vector<PairOfFile> pairs;
   while (lines.next()) {
-    const nlohmann::json object = parse_json(lines.line(), lines.where());
+    const JsonValue object = JsonValue::parse(lines.line(), lines.where());
     interp::Pair pair;
     try {
       pair = PairReader(object, model, options).pair();

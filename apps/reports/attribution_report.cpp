@@ -160,7 +160,7 @@ Json AttributionReport::json() const {
                {"str_tokens", str_tokens_json(model, pair)}};
   if (spec.method == Method::grad_x_act)  // there is one run
     json["metric"][other_of(spec.direction)] = nullptr;
-  json["nodes"] = Json::array();
+  json["nodes"] = Json::list();
   const auto nodes = interp::strongest(attribution, top);
   const auto index = [](std::int64_t i) { return i < 0 ? Json() : Json(i); };
   for (std::size_t i = 0; i < nodes.size(); ++i) {
@@ -178,7 +178,7 @@ Json AttributionReport::json() const {
                       : verified[i].exact ? Json()
                                           : Json(kNotFinite);
   }
-  json["sites"] = Json::array();
+  json["sites"] = Json::list();
   for (const Stacked& s : stacked(attribution)) {
     json["sites"].push_back({{"name", s.name},
                              {"axes", s.axes},

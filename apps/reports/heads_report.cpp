@@ -209,7 +209,7 @@ namespace {
 Json number(double x) { return std::isnan(x) ? Json() : Json(x); }  // no error of a single number
 Json head_json(const Head& h) { return {{"layer", h.layer}, {"head", h.head}}; }
 Json heads_json(const std::vector<Head>& heads) {
-  Json list = Json::array();
+  Json list = Json::list();
   for (const Head& h : heads) list.push_back(head_json(h));
   return list;
 }
@@ -225,7 +225,7 @@ Json HeadsReport::json() const {
       {"criteria", {{"attends", s.criteria.attends}, {"errors", s.criteria.errors}}},
       {"controls", {{"copies", s.swap_control}, {"ablated", s.ablation_control}}},
       {"chance", {{"top", in_context.chance}, {"rank", 0.5}, {"count", in_context.count}}}};
-  json["heads"] = Json::array();
+  json["heads"] = Json::list();
   for (const Head& h : all_heads(model.config())) {
     const interp::Verdict v = s.verdict(h);
     Json head = head_json(h);
@@ -244,7 +244,7 @@ Json HeadsReport::json() const {
     head["called"] = called(s, h);
     json["heads"].push_back(std::move(head));
   }
-  json["paths"] = Json::array();
+  json["paths"] = Json::list();
   for (const interp::PathEffect& p : paths) {
     json["paths"].push_back({{"ablated", heads_json(p.ablated)},
                              {"to", head_json(p.to)},
@@ -258,9 +258,9 @@ Json HeadsReport::json() const {
                                {"moved", nested(moved->moved)}}
                         : Json();
   json["composition"] = {{"baseline", {{"mean", baseline.mean}, {"deviation", baseline.deviation}}},
-                         {"with", Json::array()}};
+                         {"with", Json::list()}};
   for (const Head& late : s.induction_heads()) {
-    Json of = {{"to", head_json(late)}, {"from", Json::array()}};
+    Json of = {{"to", head_json(late)}, {"from", Json::list()}};
     for (const Composed& c : composed(*this, late)) {
       Json from = head_json(c.early);
       from["q"] = c.q, from["k"] = c.k, from["v"] = c.v;
@@ -351,7 +351,7 @@ std::string directions_text(const HeadExplanation& e,
 
 Json directions_json(const HeadExplanation& e,
                      const std::vector<interp::HeadDirection>& directions) {
-  Json list = Json::array();
+  Json list = Json::list();
   for (const interp::HeadDirection& d : directions) {
     list.push_back({{"value", d.value},
                     {"share", d.share},
@@ -384,7 +384,7 @@ Json HeadExplanation::json() const {
   if (on_prompt != nullptr) {
     const interp::HeadOnPrompt& h = *on_prompt;
     const nn::Tokenizer* t = tokenizer_of(model);
-    Json sources = Json::array();
+    Json sources = Json::list();
     for (const interp::HeadSource& s : h.sources) {
       sources.push_back({{"pos", s.position},
                          {"weight", s.weight},

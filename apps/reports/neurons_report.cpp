@@ -31,7 +31,7 @@ Json token_text(const nn::Model& model, int id) {
 }
 
 Json tokens_json(const nn::Model& model, const std::vector<interp::TokenValue>& tokens) {
-  Json json = Json::array();
+  Json json = Json::list();
   for (const interp::TokenValue& t : tokens)
     json.push_back({{"id", t.id}, {"token", token_text(model, t.id)}, {"value", t.value}});
   return json;
@@ -89,7 +89,7 @@ Json StrongNeuronsReport::json() const {
   json["answer"] = spec.answer ? Json(*spec.answer) : Json();
   json["wrong"] = spec.wrong ? Json(*spec.wrong) : Json();
   json["metric"] = optional_json(found.metric);
-  json["neurons"] = Json::array();
+  json["neurons"] = Json::list();
   for (const interp::Neuron& n : found.neurons) {
     json["neurons"].push_back({{"layer", n.id.layer},
                                {"neuron", n.id.index},
@@ -98,7 +98,7 @@ Json StrongNeuronsReport::json() const {
                                {"raised", tokens_json(model, n.raised)},
                                {"lowered", tokens_json(model, n.lowered)}});
   }
-  json["stream"] = {{"layer", found.stream_layer}, {"dimensions", Json::array()}};
+  json["stream"] = {{"layer", found.stream_layer}, {"dimensions", Json::list()}};
   for (const interp::Dimension& d : found.dimensions) {
     json["stream"]["dimensions"].push_back(
         {{"dimension", d.index}, {"value", d.value}, {"effect", optional_json(d.effect)}});

@@ -48,7 +48,7 @@ Json neuron_json(const ContextsReport& r, std::size_t i, std::int64_t row,
                {"distinct_predicted", v.predicted},
                {"raised", words ? tokens_json(r.model, r.tokens[i].raised) : Json()},
                {"lowered", words ? tokens_json(r.model, r.tokens[i].lowered) : Json()},
-               {"contexts", Json::array()}};
+               {"contexts", Json::list()}};
   for (std::size_t k = 0; k < peaks.size(); ++k) {
     const Peak& p = peaks[k];
     const Window& w = windows[k];

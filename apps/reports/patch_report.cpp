@@ -20,7 +20,7 @@ namespace {
 
 // From `values` in row-major order, the next of them first.
 Json nested(const std::vector<Json>& values, const Shape& shape, int axis, std::size_t& next) {
-  Json list = Json::array();
+  Json list = Json::list();
   for (std::int64_t i = 0; i < shape[axis]; ++i) {
     list.push_back(axis + 1 == shape.size() ? values[next++]
                                             : nested(values, shape, axis + 1, next));
@@ -273,7 +273,7 @@ Json PatchReport::json(int most) const {
       {"values", nested(sweep.values)},
       {"tokens", tokens_json(pair)},
       {"str_tokens", str_tokens_json(model, pair)}};
-  json["strongest"] = Json::array();
+  json["strongest"] = Json::list();
   const auto values = sweep.values.to_vector<double>();
   for (const Strong& e : strongest(changes(sweep), sweep.values.shape(), sweep.layers, most)) {
     Json entry;

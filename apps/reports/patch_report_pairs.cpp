@@ -172,7 +172,7 @@ Json PairsReport::json(int most) const {
       {"mean", nested(s.mean)},
       {"standard_error", nested(s.standard_error)},
       {"count", nested(s.count.to(DType::i64))}};
-  json["pairs"] = Json::array();
+  json["pairs"] = Json::list();
   for (std::size_t p = 0; p < pairs.size(); ++p) {
     json["pairs"].push_back(
         {{"line", pairs[p].line},
@@ -182,7 +182,7 @@ Json PairsReport::json(int most) const {
          {"shape", as_list(sweeps[p].values.shape())},
          {"values", nested(sweeps[p].values)}});
   }
-  json["strongest"] = Json::array();
+  json["strongest"] = Json::list();
   const auto error = s.standard_error.to_vector<double>(), count = s.count.to_vector<double>(),
              metric = s.metric.to_vector<double>();
   for (const Strong& e : strongest(s.mean.to_vector<double>(), s.mean.shape(), s.layers, most)) {

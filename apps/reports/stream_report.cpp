@@ -58,11 +58,11 @@ std::string stream_text(const interp::StreamUse& use, const Style& style) {
 }
 
 Json stream_json(const interp::StreamUse& use) {
-  Json writers = Json::array(), share = Json::array();
+  Json writers = Json::list(), share = Json::list();
   for (std::int64_t w = 0; w < std::ssize(use.writers); ++w) {
     writers.push_back({{"name", use.writers[static_cast<std::size_t>(w)]},
                        {"length", use.written.at<double>({w})}});
-    Json row = Json::array();
+    Json row = Json::list();
     for (std::int64_t r = 0; r < std::ssize(use.readers); ++r)
       row.push_back(use.valid.at<bool>({w, r}) ? Json(use.share.at<double>({w, r})) : Json());
     share.push_back(std::move(row));

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <system_error>
@@ -19,6 +18,17 @@
 namespace vitrine::app {
 namespace {
 
+// Whether a line is an object, and not of a later step.
+bool is_up_to(const std::string& line, std::int64_t step) {
+  try {
+    const JsonValue json = JsonValue::parse(line, "");
+    if (json.fields() == nullptr) return false;
+    const JsonValue* at = json.find("step");
+    return at == nullptr || at->whole().value_or(step) <= step;
+  } catch (const FileError&) {
+    return false;  // cut short
+  }
+}
 
 // The lines of a JSONL log up to a step, of lines that have one: what a run that was killed made
 // after its last save is dropped, and so is a line that was cut short. "" for a file that is not
@@ -34,11 +44,7 @@ std::string lines_until(const std::filesystem::path& file, std::int64_t step) {
     if (end == std::string::npos) break;
     const std::string line = text.substr(begin, end - begin);
     begin = end + 1;
-    const auto json = nlohmann::json::parse(line, nullptr, false);
-    if (!json.is_object()) continue;
-    const auto at = json.find("step");
-    if (at == json.end() || !at->is_number_integer() || at->get<std::int64_t>() <= step)
-      kept += line + "\n";
+    if (is_up_to(line, step)) kept += line + "\n";
   }
   return kept;
 }

@@ -82,26 +82,45 @@ int terminal_columns(const std::string& out) {
   return size.ws_col > 0 ? size.ws_col : kElsewhere;
 }
 
-void require_finite(const Json& result) {
-  double x = 0;
-  const std::string path = result.first_not_finite(x);
-  if (path.empty()) return;
-  throw NumericError(
-      fmt::format("'{}' of the result is {}: numbers of the model, or of what was put into it, "
-                  "have become too large to compute with",
-                  path,
-                  std::isnan(x) ? "NaN"
-                  : x > 0       ? "inf"
-                                : "-inf"));
+namespace {
+
+bool is_finite(const Json& json) { return !json.is_number() || std::isfinite(*json.number()); }
+
+void require_finite(const Json& json, const std::string& path) {
+  if (!is_finite(json)) {
+    const double x = *json.number();
+    throw NumericError(
+        fmt::format("'{}' of the result is {}: numbers of the model, or of what was put into it, "
+                    "have become too large to compute with",
+                    path,
+                    std::isnan(x) ? "NaN"
+                    : x > 0       ? "inf"
+                                  : "-inf"));
+  }
+  if (const auto* fields = json.fields()) {
+    for (const JsonField& f : *fields)
+      require_finite(f.value, path.empty() ? f.name : path + "." + f.name);
+  } else if (const auto* items = json.list_items()) {
+    for (std::size_t i = 0; i < items->size(); ++i) {
+      const Json& item = (*items)[i];
+      if (item.fields() != nullptr || item.list_items() != nullptr || !is_finite(item))
+        require_finite(item, fmt::format("{}[{}]", path, i));
+    }
+  }
 }
 
-std::string to_line(const Json& json) { return json.to_line() + "\n"; }
+}  // namespace
+
+void require_finite(const Json& result) { require_finite(result, ""); }
+
+std::string to_line(const Json& json) { return json.line() + "\n"; }
 
 std::string json_text(std::string_view bytes) { return nn::replace_invalid_utf8(bytes); }
 
 std::map<std::string, std::string> as_metadata(const Json& object) {
   std::map<std::string, std::string> metadata;
-  for (auto& [name, text] : object.as_texts()) metadata.insert_or_assign(name, std::move(text));
+  for (const JsonField& f : *object.fields())
+    metadata[f.name] = f.value.text() != nullptr ? *f.value.text() : f.value.line();
   return metadata;
 }
 

@@ -7,10 +7,12 @@
 #include <string>
 #include <string_view>
 
-#include "apps/terminal/json.h"
 #include "apps/terminal/text.h"
+#include "tensor/files/json_value.h"
 
 namespace vitrine::app {
+
+using Json = JsonValue;
 
 // Writes and flushes. Throws SaveError when standard output cannot take it (a full disk).
 void write_stdout(std::string_view text);

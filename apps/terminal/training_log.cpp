@@ -126,7 +126,7 @@ Evaluation TrainingLog::evaluate() {
                         i->first, i->second, i->score, i->layer, i->head);
   }
   show(line);
-  json["samples"] = Json::array();
+  json["samples"] = Json::list();
   for (const std::string& prompt : options_.samples) {
     const nn::Tokens ids = model.tokens(prompt);
     const auto room = static_cast<int>(nn::most_new_tokens(model.config(), std::ssize(ids)));

@@ -114,11 +114,11 @@ Json json(const Report& r) {
                {"layer", r.layer},
                {"heads", r.heads},
                {"pattern", nested(r.pattern)}};
-  json["top"] = Json::array();
+  json["top"] = Json::list();
   for (std::int64_t h = 0; h < std::ssize(r.heads); ++h) {
-    Json of_head = Json::array();
+    Json of_head = Json::list();
     for (std::int64_t q = 0; q < r.positions(); ++q) {
-      Json sources = Json::array();
+      Json sources = Json::list();
       for (const Source& s : r.sources(h, q))
         sources.push_back({{"pos", s.position}, {"weight", s.weight}});
       of_head.push_back(std::move(sources));

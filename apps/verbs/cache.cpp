@@ -44,7 +44,7 @@ std::string table(const NamedTensors& tensors, const std::string& file, const St
 }
 
 Json listing(const NamedTensors& tensors) {
-  Json list = Json::array();
+  Json list = Json::list();
   for (const auto& [name, tensor] : tensors) {
     list.push_back(
         {{"name", name},

@@ -133,7 +133,7 @@ Json json(const Report& r) {
   json["magnitude"] = d.magnitude();
   json["closes"] = d.closes();
   json["scale"] = d.scale;
-  json["components"] = Json::array();
+  json["components"] = Json::list();
   for (const Part& p : d.parts) {
     json["components"].push_back({{"name", p.name()},
                                   {"value", p.value},
@@ -141,7 +141,7 @@ Json json(const Report& r) {
                                   {"layer", p.layer < 0 ? Json() : Json(p.layer)},
                                   {"head", p.index < 0 ? Json() : Json(p.index)}});
   }
-  json["layers"] = Json::array();
+  json["layers"] = Json::list();
   const Tensor sums = interp::by_layer(d, r.model.config().layers);
   for (int l = 0; l < r.model.config().layers; ++l) {
     json["layers"].push_back({{"layer", l},
@@ -149,7 +149,7 @@ Json json(const Report& r) {
                               {"mlp", sums.at<double>({l, 1})},
                               {"mlp_b_out", d.mlp_biases.at<double>({l})}});
   }
-  json["neurons"] = Json::array();
+  json["neurons"] = Json::list();
   for (const interp::NeuronShare& n : r.neurons)
     json["neurons"].push_back({{"layer", n.layer}, {"neuron", n.neuron}, {"value", n.value}});
   return json;

@@ -47,7 +47,7 @@ Json machine_json(const Machine& m) {
 
 Json rates_json(const MachineRates& rates) {
   const bool own = rates.gemm == GemmProvider::own;
-  Json products = Json::array();
+  Json products = Json::list();
   for (const ProductRate& p : rates.products) {
     products.push_back({{"m", p.m},
                         {"n", p.n},
@@ -71,7 +71,7 @@ Json rates_json(const MachineRates& rates) {
 }
 
 Json as_json(const Findings& f) {
-  Json checks = Json::array();
+  Json checks = Json::list();
   for (const Check& check : f.checks) {
     checks.push_back({{"name", check.name},
                       {"status", name_of(check.status)},

@@ -18,9 +18,9 @@ Json as_json(const sae::FeatureAt& f) {
 }
 
 Json as_json(const sae::Influence& found) {
-  Json targets = Json::array();
+  Json targets = Json::list();
   for (const sae::Influence::Target& t : found.targets) {
-    Json causes = Json::array();
+    Json causes = Json::list();
     for (const sae::Cause& c : t.causes)
       causes.push_back({{"source", as_json(c.source)},
                         {"first_order", c.first_order},

@@ -60,7 +60,7 @@ std::int64_t parameter_bytes(const nn::Model& model) {
 Json as_json(const nn::Model& model, const Graph& graph, const Plan::Stats& stats,
              std::int64_t length) {
   Json json = {{"config", config_fields(model.config())}};
-  Json tensors = Json::array();
+  Json tensors = Json::list();
   for (const auto& [name, shape] : nn::parameter_shapes(model.config())) {
     tensors.push_back({{"name", name}, {"shape", as_list(shape)}});
   }
@@ -72,7 +72,7 @@ Json as_json(const nn::Model& model, const Graph& graph, const Plan::Stats& stat
                                    {"added_tokens", model.tokenizer().added_tokens().size()}}
       : model.has_tokenizer_fault() ? Json{{"unusable", json_text(model.why_no_tokenizer())}}
                                     : Json();
-  json["sites"] = Json::array();
+  json["sites"] = Json::list();
   for (const SiteEntry& site : graph.sites()) {
     json["sites"].push_back({{"name", site.name}, {"shape", as_list(fetched_shape(site, length))}});
   }

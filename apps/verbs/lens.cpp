@@ -110,9 +110,9 @@ std::string text(const Report& r, const Style& style, int columns) {
 }
 
 Json top_json(const Report& r, const interp::LensTokens& stages) {
-  Json list = Json::array();
+  Json list = Json::list();
   for (const auto& stage : stages) {
-    Json tokens = Json::array();
+    Json tokens = Json::list();
     for (const interp::LensToken& t : stage) {
       Json token = token_json(r.model, t.id);
       token["logit"] = t.logit;
@@ -126,14 +126,14 @@ Json top_json(const Report& r, const interp::LensTokens& stages) {
 
 Json json(const Report& r) {
   Json json = r.question.json(r.model);
-  json["stages"] = Json::array();
+  json["stages"] = Json::list();
   for (std::int64_t s = 0; s < r.stages(); ++s) json["stages"].push_back(Report::stage(s));
   const Tensor raw = r.shown(r.lens.raw), ln = r.shown(r.lens.ln);
   json["raw"] = nested(raw);
   json["raw_change"] = nested(changes(raw));
   json["ln"] = nested(ln);
   json["ln_change"] = nested(changes(ln));
-  Json top = Json::array();
+  Json top = Json::list();
   for (const auto& stages : r.top) top.push_back(top_json(r, stages));
   json["top"] = r.question.all_positions ? top : top[0];
   return json;

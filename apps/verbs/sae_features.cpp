@@ -88,7 +88,7 @@ void on_prompt(const CommandLine& line, const Options& o, const nn::Model& model
   const auto writes = writes_of(model, sae, numbers, o.words);
   const Style style = o.common.style();
   if (o.common.json()) {
-    Json list = Json::array();
+    Json list = Json::list();
     for (std::size_t i = 0; i < active.size(); ++i) {
       list.push_back(
           {{"position", active[i].position},
@@ -137,7 +137,7 @@ Json feature_json(const nn::Model& model, const sae::Sae& sae, std::int64_t j, c
   if (c != nullptr) {
     json["density"] = c->density(j);
     json["mean"] = c->mean(j);
-    Json contexts = Json::array();
+    Json contexts = Json::list();
     const auto peaks = c->peaks.of(j);
     for (std::size_t k = 0; k < peaks.size(); ++k) {
       const nn::Window& w = windows[k];
@@ -151,13 +151,13 @@ Json feature_json(const nn::Model& model, const sae::Sae& sae, std::int64_t j, c
            {"peak", w.peak}});
     }
     json["contexts"] = contexts;
-    Json bins = Json::array();
+    Json bins = Json::list();
     for (const sae::Interval& in : sae::intervals(*c, j, 8))
       bins.push_back({{"from", in.from}, {"to", in.to}, {"share", in.share}});
     json["intervals"] = bins;
   }
   if (detail) {
-    Json near = Json::array();
+    Json near = Json::list();
     for (const sae::Neighbour& nb : sae::neighbours(sae, j, 8))
       near.push_back({{"feature", nb.feature}, {"cosine", nb.cosine}});
     json["neighbours"] = near;

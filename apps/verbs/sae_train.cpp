@@ -59,7 +59,7 @@ sae::Trainer begin(const CommandLine& line, const SaeTrainOptions& o, Input& inp
                        {"columns", columns},
                        {"model", o.common.model},
                        {"gauge", o.common.gauge},
-                       {"seed", o.common.seed}}).to_line();
+                       {"seed", o.common.seed}}).line();
   return sae::Trainer::begin(s, *input.source, o.common.out);
 }
 
@@ -150,7 +150,7 @@ class Log {
 
 void print_result(const CommandLine& line, const SaeTrainOptions& o, const sae::Trainer& trainer,
                   const std::vector<sae::Outcome>& last) {
-  Json saes = Json::array();
+  Json saes = Json::list();
   std::string text;
   for (std::size_t i = 0; i < trainer.jobs().size(); ++i) {
     const std::string folder = trainer.folder_of(i).string();

@@ -247,7 +247,7 @@ Json as_json(const Report& r) {
                    {"last", r.norms.last}}}}},
                {"prompt_tokens", r.prompt},
                {"plain", entry(r.plain)},
-               {"steered", Json::array()}};
+               {"steered", Json::list()}};
   for (const Text& t : r.steered) {
     Json steered = {{"scale", t.scale}, {"norm", t.norm}};
     steered.update(entry(t));

@@ -64,15 +64,13 @@ std::string table(const nn::Tokenizer& tokenizer, const nn::Tokens& ids, const S
 }
 
 // ---- --jsonl: a line in, a line out -------------------------------------------------------------
-using Parsed = nlohmann::json;
-
 class LineReader {
  public:
   LineReader(const LoadedTokenizer& loaded, const Options& options)
       : loaded_(loaded), options_(options) {}
 
   std::string answer(std::string_view line, const std::string& where) const {
-    const Parsed json = parse_json(line, where);
+    const Json json = Json::parse(line, where);
     return options_.decode ? decoded(json, where) : encoded(json, where);
   }
 
@@ -80,28 +78,28 @@ class LineReader {
   const char* wanted() const {
     return options_.decode ? "one {\"ids\": [1, 2, 3]} a line" : "one {\"text\": \"...\"} a line";
   }
-  std::string encoded(const Parsed& json, const std::string& where) const {
-    const auto text = json.is_object() ? json.find("text") : json.end();
-    if (!json.is_object() || text == json.end() || !text->is_string()) {
+  std::string encoded(const Json& json, const std::string& where) const {
+    const Json* text = json.find("text");
+    if (text == nullptr || text->text() == nullptr) {
       throw FileError(fmt::format("{}: there is no string \"text\"; expected {}", where, wanted()));
     }
-    const nn::Tokens ids =
-        options_.prompt.encode(loaded_.tokenizer, loaded_.bos, text->get_ref<const std::string&>());
+    const nn::Tokens ids = options_.prompt.encode(loaded_.tokenizer, loaded_.bos, *text->text());
     return to_line(ids_and_texts(loaded_.tokenizer, ids));
   }
-  std::string decoded(const Parsed& json, const std::string& where) const {
-    const auto list = json.is_object() ? json.find("ids") : json.end();
-    if (!json.is_object() || list == json.end() || !list->is_array()) {
+  std::string decoded(const Json& json, const std::string& where) const {
+    const Json* list = json.find("ids");
+    if (list == nullptr || list->list_items() == nullptr) {
       throw FileError(fmt::format("{}: there is no list \"ids\"; expected {}", where, wanted()));
     }
     nn::Tokens ids;
-    for (const Parsed& id : *list) {
-      if (!id.is_number_integer() || id.get<double>() < 0 || id.get<double>() > INT32_MAX) {
+    for (const Json& item : *list->list_items()) {
+      const auto id = item.natural();
+      if (!id || *id > INT32_MAX) {
         throw FileError(fmt::format("{}: {} is not a token id; expected {}", where,
-                                    id.is_number() ? json_line(id) : nn::quote(json_line(id)),
+                                    item.is_number() ? item.line() : nn::quote(item.line()),
                                     wanted()));
       }
-      ids.push_back(id.get<int>());
+      ids.push_back(static_cast<int>(*id));
     }
     return to_line({{"text", json_text(loaded_.tokenizer.decode(ids))}});
   }

@@ -94,7 +94,7 @@ Json as_json(const Amounts& amounts) {
 }
 
 Json as_json(const std::vector<FileRead>& files) {
-  Json list = Json::array();
+  Json list = Json::list();
   for (const FileRead& read : files) {
     Json entry = {{"file", json_text(read.file.path)}, {"weight", read.file.weight}};
     entry.update(as_json(read.amounts));

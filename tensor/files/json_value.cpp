@@ -54,34 +54,83 @@ bool is_plain(std::string_view name) {
 
 }  // namespace
 
-JsonValue::JsonValue() = default;
+struct JsonValue::Object {
+  Fields fields;
+  std::vector<std::uint32_t> by_name;  // of a large one: its fields in order of their names
+};
+
+void JsonValue::Deleted::operator()(Object* object) const { delete object; }
+
 JsonValue::JsonValue(double value) : value_(value) {}
-JsonValue::JsonValue(std::string value) : value_(std::move(value)) {}
-JsonValue::JsonValue(std::string_view value) : value_(std::string(value)) {}
-JsonValue::JsonValue(const char* value) : value_(std::string(value)) {}
-JsonValue::JsonValue(const JsonValue&) = default;
-JsonValue::JsonValue(JsonValue&&) noexcept = default;
-JsonValue& JsonValue::operator=(const JsonValue&) = default;
-JsonValue& JsonValue::operator=(JsonValue&&) noexcept = default;
+JsonValue::JsonValue(std::string value) : value_(std::make_unique<std::string>(std::move(value))) {}
+JsonValue::JsonValue(std::string_view value) : JsonValue(std::string(value)) {}
+JsonValue::JsonValue(const char* value) : JsonValue(std::string(value)) {}
 JsonValue::~JsonValue() = default;
 
-JsonValue JsonValue::list(std::initializer_list<JsonValue> items) {
+JsonValue::JsonValue(const JsonValue& other) {
+  std::visit(
+      [&](const auto& value) {
+        using T = std::decay_t<decltype(value)>;
+        if constexpr (std::is_arithmetic_v<T>) value_.emplace<T>(value);
+        else if constexpr (!std::is_same_v<T, std::monostate>)
+          value_ = T(new typename T::element_type(*value));
+      },
+      other.value_);
+}
+
+JsonValue::JsonValue(std::initializer_list<Item> items) {
+  const bool fields = std::all_of(items.begin(), items.end(), [](const Item& item) {
+    const List* pair = item.value_.list_items();
+    return pair != nullptr && pair->size() == 2 && pair->front().text() != nullptr;
+  });
+  if (!fields) {
+    *this = list(items);
+    return;
+  }
+  *this = object();
+  for (const Item& item : items) {
+    List& pair = item.value_.own_list();
+    (*this)[*pair[0].text()] = std::move(pair[1]);
+  }
+}
+
+JsonValue JsonValue::list(std::initializer_list<Item> items) {
   JsonValue value;
-  value.value_ = List(items);
+  List& own = value.own_list();
+  own.reserve(items.size());
+  for (const Item& item : items) own.push_back(std::move(item.value_));
   return value;
 }
 JsonValue JsonValue::object(std::initializer_list<JsonField> fields) {
   JsonValue value;
-  value.value_ = Fields(fields);
+  value.own_object().fields = fields;
   return value;
+}
+
+JsonValue::List& JsonValue::own_list() {
+  if (is_null()) value_ = std::make_unique<List>();
+  return *std::get<std::unique_ptr<List>>(value_);
+}
+JsonValue::Object& JsonValue::own_object() {
+  if (is_null()) value_ = std::unique_ptr<Object, Deleted>(new Object());
+  return *std::get<std::unique_ptr<Object, Deleted>>(value_);
 }
 
 // ---- reading ------------------------------------------------------------------------------------
 bool JsonValue::is_null() const { return std::holds_alternative<std::monostate>(value_); }
 const bool* JsonValue::boolean() const { return std::get_if<bool>(&value_); }
-const std::string* JsonValue::text() const { return std::get_if<std::string>(&value_); }
-const JsonValue::List* JsonValue::list_items() const { return std::get_if<List>(&value_); }
-const JsonValue::Fields* JsonValue::fields() const { return std::get_if<Fields>(&value_); }
+const std::string* JsonValue::text() const {
+  const auto* text = std::get_if<std::unique_ptr<std::string>>(&value_);
+  return text == nullptr ? nullptr : text->get();
+}
+const JsonValue::List* JsonValue::list_items() const {
+  const auto* list = std::get_if<std::unique_ptr<List>>(&value_);
+  return list == nullptr ? nullptr : list->get();
+}
+const JsonValue::Fields* JsonValue::fields() const {
+  const auto* object = std::get_if<std::unique_ptr<Object, Deleted>>(&value_);
+  return object == nullptr ? nullptr : &(*object)->fields;
+}
 
 bool JsonValue::is_number() const { return number().has_value(); }
 
@@ -109,11 +158,12 @@ std::optional<std::uint64_t> JsonValue::natural() const {
 const JsonField* JsonValue::find_field(std::string_view name) const {
   const Fields* all = fields();
   if (all == nullptr) return nullptr;
-  if (by_name_.size() == all->size()) {
+  const auto& by_name = std::get<std::unique_ptr<Object, Deleted>>(value_)->by_name;
+  if (by_name.size() == all->size()) {
     const auto at =
-        std::lower_bound(by_name_.begin(), by_name_.end(), name,
+        std::lower_bound(by_name.begin(), by_name.end(), name,
                          [&](std::uint32_t i, std::string_view n) { return (*all)[i].name < n; });
-    return at != by_name_.end() && (*all)[*at].name == name ? &(*all)[*at] : nullptr;
+    return at != by_name.end() && (*all)[*at].name == name ? &(*all)[*at] : nullptr;
   }
   for (const JsonField& field : *all) {
     if (field.name == name) return &field;
@@ -160,7 +210,7 @@ class JsonBuilder : public nlohmann::json_sax<Json> {
   bool start_array(std::size_t) override { return open(JsonValue::list()); }
   bool end_array() override { return open_.pop_back(), true; }
   bool key(string_t& name) override {
-    std::get<JsonValue::Fields>(open_.back()->value_).push_back({std::move(name), {}});
+    open_.back()->own_object().fields.push_back({std::move(name), {}});
     return true;
   }
   bool end_object() override {
@@ -181,9 +231,8 @@ class JsonBuilder : public nlohmann::json_sax<Json> {
   // addresses of open_ stay.
   JsonValue& place() {
     if (open_.empty()) return root_;
-    if (auto* list = std::get_if<JsonValue::List>(&open_.back()->value_))
-      return list->emplace_back();
-    return std::get<JsonValue::Fields>(open_.back()->value_).back().value;
+    if (open_.back()->list_items() != nullptr) return open_.back()->own_list().emplace_back();
+    return open_.back()->own_object().fields.back().value;
   }
   bool add(JsonValue value) {
     place() = std::move(value);
@@ -198,7 +247,7 @@ class JsonBuilder : public nlohmann::json_sax<Json> {
 
   // Refuses a name that is there twice, and makes a large object quick to search.
   void index(JsonValue& object) const {
-    const auto& fields = std::get<JsonValue::Fields>(object.value_);
+    const JsonValue::Fields& fields = *object.fields();
     if (fields.size() <= kLarge) {
       for (std::size_t i = 0; i < fields.size(); ++i) {
         for (std::size_t j = 0; j < i; ++j) {
@@ -215,7 +264,7 @@ class JsonBuilder : public nlohmann::json_sax<Json> {
       const std::string& name = fields[order[i]].name;
       if (fields[order[i - 1]].name == name) refuse_twice(object, name);
     }
-    object.by_name_ = std::move(order);
+    object.own_object().by_name = std::move(order);
   }
   [[noreturn]] void refuse_twice(const JsonValue& object, const std::string& name) const {
     const std::string path = json_path(root_, &object);
@@ -236,25 +285,32 @@ JsonValue JsonValue::parse(std::string_view text, const std::string& file) {
 }
 
 // ---- writing ------------------------------------------------------------------------------------
-void JsonValue::push_back(JsonValue item) { std::get<List>(value_).push_back(std::move(item)); }
+void JsonValue::push_back(JsonValue item) { own_list().push_back(std::move(item)); }
+JsonValue& JsonValue::operator[](std::size_t item) { return own_list()[item]; }
+JsonValue& JsonValue::back() { return own_list().back(); }
+
+void JsonValue::update(const JsonValue& object) {
+  for (const JsonField& field : *object.fields()) (*this)[field.name] = field.value;
+}
 
 JsonValue& JsonValue::operator[](std::string_view name) {
-  if (is_null()) value_ = Fields();
+  Object& own = own_object();
   if (const JsonValue* found = find(name)) return const_cast<JsonValue&>(*found);
-  by_name_.clear();
-  return std::get<Fields>(value_).emplace_back(JsonField{std::string(name), {}}).value;
+  own.by_name.clear();
+  return own.fields.emplace_back(JsonField{std::string(name), {}}).value;
 }
 
 JsonValue JsonValue::sorted() const {
   JsonValue copy = *this;
-  if (auto* list = std::get_if<List>(&copy.value_)) {
-    for (JsonValue& item : *list) item = item.sorted();
+  if (copy.list_items() != nullptr) {
+    for (JsonValue& item : copy.own_list()) item = item.sorted();
   }
-  if (auto* fields = std::get_if<Fields>(&copy.value_)) {
-    for (JsonField& field : *fields) field.value = field.value.sorted();
-    std::sort(fields->begin(), fields->end(),
+  if (copy.fields() != nullptr) {
+    Object& own = copy.own_object();
+    for (JsonField& field : own.fields) field.value = field.value.sorted();
+    std::sort(own.fields.begin(), own.fields.end(),
               [](const JsonField& a, const JsonField& b) { return a.name < b.name; });
-    copy.by_name_.clear();
+    own.by_name.clear();
   }
   return copy;
 }
@@ -278,13 +334,15 @@ void JsonValue::write(std::string& out, int indent, int depth) const {
         using T = std::decay_t<decltype(value)>;
         if constexpr (std::is_same_v<T, std::monostate>) {
           out += "null";
-        } else if constexpr (std::is_same_v<T, List>) {
-          items('[', ']', value, [&](const JsonValue& v) { v.write(out, indent, depth + 1); });
-        } else if constexpr (std::is_same_v<T, Fields>) {
-          items('{', '}', value, [&](const JsonField& field) {
+        } else if constexpr (std::is_same_v<T, std::unique_ptr<List>>) {
+          items('[', ']', *value, [&](const JsonValue& v) { v.write(out, indent, depth + 1); });
+        } else if constexpr (std::is_same_v<T, std::unique_ptr<Object, Deleted>>) {
+          items('{', '}', value->fields, [&](const JsonField& field) {
             out += spelled(field.name) + (indent > 0 ? ": " : ":");
             field.value.write(out, indent, depth + 1);
           });
+        } else if constexpr (std::is_same_v<T, std::unique_ptr<std::string>>) {
+          out += spelled(*value);
         } else {
           out += spelled(value);
         }

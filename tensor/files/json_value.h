@@ -1,7 +1,10 @@
 // A JSON value in plain C++: what a text is parsed into, and what is written as one.
 //
-//   JsonValue::object({{"step", 3}, {"place", JsonValue::list({1, 2})}}).line()
+//   JsonValue json = {{"step", 3}, {"place", {1, 2}}, {"top", JsonValue::list()}};
+//   json["top"].push_back({{"pos", 4}, {"weight", 0.25}});
+//   json.line()
 //
+// A list in braces whose items are all pairs of a text and a value is an object, any other a list.
 // nlohmann-json parses and spells texts and numbers, in json_value.cpp: its header takes seconds to
 // compile and stays out of this one. Who reads the files of others does it through json_reader.h,
 // which knows places.
@@ -11,9 +14,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -25,13 +30,15 @@ class JsonValue {
  public:
   using List = std::vector<JsonValue>;
   using Fields = std::vector<JsonField>;
+  class Item;
 
-  JsonValue();                // null
+  JsonValue() = default;  // null
+  JsonValue(std::nullptr_t) {}
   template <std::integral T>  // true and false among them
   JsonValue(T value) {
-    if constexpr (std::same_as<T, bool>) value_ = value;
-    else if constexpr (std::signed_integral<T>) value_ = static_cast<std::int64_t>(value);
-    else value_ = static_cast<std::uint64_t>(value);
+    if constexpr (std::same_as<T, bool>) value_.emplace<bool>(value);
+    else if constexpr (std::signed_integral<T>) value_.emplace<std::int64_t>(value);
+    else value_.emplace<std::uint64_t>(value);
   }
   JsonValue(double value);  // NaN and the infinities are written as null
   JsonValue(std::string value);
@@ -43,13 +50,16 @@ class JsonValue {
   JsonValue(const std::vector<T>& items) : JsonValue(list({})) {
     for (const T& item : items) push_back(item);
   }
-  static JsonValue list(std::initializer_list<JsonValue> items = {});
+  JsonValue(std::initializer_list<Item> items);
+  static JsonValue list(std::initializer_list<Item> items = {});
   static JsonValue object(std::initializer_list<JsonField> fields = {});
 
   JsonValue(const JsonValue&);
-  JsonValue(JsonValue&&) noexcept;
-  JsonValue& operator=(const JsonValue&);
-  JsonValue& operator=(JsonValue&&) noexcept;
+  JsonValue(JsonValue&& other) noexcept { value_.swap(other.value_); }
+  JsonValue& operator=(JsonValue other) noexcept {
+    value_.swap(other.value_);
+    return *this;
+  }
   ~JsonValue();
 
   // Parses a text in which no object has the same key twice, nor anything lies deeper than
@@ -71,9 +81,12 @@ class JsonValue {
   const JsonValue* find(std::string_view name) const;        // its value
 
   // ---- writing
-  void push_back(JsonValue item);                // to a list
+  void push_back(JsonValue item);                // to a list, or to null, which becomes one
   JsonValue& operator[](std::string_view name);  // of an object, or of null, which becomes one
-  JsonValue sorted() const;                      // the fields of all objects by name
+  JsonValue& operator[](std::size_t item);       // of a list
+  JsonValue& back();                             // of a list
+  void update(const JsonValue& object);  // its fields, in the place of those of the same name
+  JsonValue sorted() const;              // the fields of all objects by name
 
   // On one line; what is not UTF-8, as file names may be, becomes U+FFFD. Fields come in the order
   // they were put in.
@@ -84,12 +97,31 @@ class JsonValue {
 
  private:
   friend class JsonBuilder;
+  struct Object;
+  struct Deleted {
+    void operator()(Object* object) const;
+  };
+  // Of two words, whatever it is: results hold many numbers.
   using Alternatives = std::variant<std::monostate, bool, std::int64_t, std::uint64_t, double,
-                                    std::string, List, Fields>;
+                                    std::unique_ptr<std::string>, std::unique_ptr<List>,
+                                    std::unique_ptr<Object, Deleted>>;
   void write(std::string& out, int indent, int depth) const;
+  List& own_list();      // null becomes one
+  Object& own_object();  // the same
 
   Alternatives value_;
-  std::vector<std::uint32_t> by_name_;  // of a large object: its fields in order of their names
+};
+
+// An item of a list in braces, which is moved and not copied.
+class JsonValue::Item {
+ public:
+  template <class T>
+  requires std::constructible_from<JsonValue, T> Item(T&& value) : value_(std::forward<T>(value)) {}
+  Item(std::initializer_list<Item> items) : value_(items) {}
+
+ private:
+  friend class JsonValue;
+  mutable JsonValue value_;
 };
 
 struct JsonField {
