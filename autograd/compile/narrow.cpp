@@ -30,9 +30,9 @@ std::vector<std::size_t> row_inputs(const Graph& g, const Node& n) {
   return rows;
 }
 
-class Narrowing {
+class RowNarrowing {
  public:
-  Narrowing(const Graph& graph, std::span<const NodeId> wanted)
+  RowNarrowing(const Graph& graph, std::span<const NodeId> wanted)
       : g_(graph),
         pruned_(prune(graph, wanted)),
         others_(static_cast<std::size_t>(graph.next_id()), 0),
@@ -137,7 +137,7 @@ class Narrowing {
 std::optional<Narrowed> narrow_rows(const Graph& graph, std::span<const NodeId> wanted) {
   const auto selects = [](const Node& n) { return n.op == &kGatherRows; };
   if (std::none_of(graph.nodes().begin(), graph.nodes().end(), selects)) return {};
-  Narrowing narrowing(graph, wanted);
+  RowNarrowing narrowing(graph, wanted);
   if (narrowing.count() == 0) return {};
   return Narrowed{narrowing.rewritten(), narrowing.count()};
 }

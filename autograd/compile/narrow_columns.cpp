@@ -16,9 +16,9 @@
 namespace vitrine {
 namespace {
 
-class Narrowing {
+class ColumnNarrowing {
  public:
-  Narrowing(const Graph& graph, std::span<const NodeId> wanted)
+  ColumnNarrowing(const Graph& graph, std::span<const NodeId> wanted)
       : g_(graph),
         pruned_(prune(graph, wanted)),
         product_(static_cast<std::size_t>(graph.next_id()), kNoNode) {
@@ -129,7 +129,7 @@ class Narrowing {
 }  // namespace
 
 std::optional<Narrowed> narrow_columns(const Graph& graph, std::span<const NodeId> wanted) {
-  Narrowing narrowing(graph, wanted);
+  ColumnNarrowing narrowing(graph, wanted);
   if (narrowing.count() == 0) return {};
   return Narrowed{narrowing.rewritten(), narrowing.count()};
 }

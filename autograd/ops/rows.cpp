@@ -109,7 +109,7 @@ Fact fact_softmax_grad(const ReachCall& c) {
 }
 
 template <int per_element>
-std::int64_t flops(const InferCall& c, const Type&) {
+std::int64_t row_flops(const InferCall& c, const Type&) {
   return per_element * numel(c.in[0].shape);
 }
 
@@ -124,7 +124,7 @@ extern constinit const OpDef kSoftmax = {
     .eval = [](const EvalCall& c) { kernels::softmax(c.pool, c.in[0], c.out); },
     .vjp = [](const VjpCall& c) { return Grads{softmax_grad(c.out, c.grad)}; },
     .reach = reach_rows,
-    .flops = flops<7>,
+    .flops = row_flops<7>,
     .fact = fact_softmax};
 extern constinit const OpDef kSoftmaxGrad = {
     .name = "softmax_grad",
@@ -134,7 +134,7 @@ extern constinit const OpDef kSoftmaxGrad = {
     .infer = infer_softmax_grad,
     .eval = [](const EvalCall& c) { kernels::softmax_grad(c.pool, c.in[0], c.in[1], c.out); },
     .reach = reach_rows,
-    .flops = flops<4>,
+    .flops = row_flops<4>,
     .expand =
         [](const ExpandCall& c) {
           return c.in[0] * (c.in[1] - sum(c.in[0] * c.in[1], {-1}, true));
@@ -149,7 +149,7 @@ extern constinit const OpDef kLogSoftmax = {
     .eval = [](const EvalCall& c) { kernels::log_softmax(c.pool, c.in[0], c.out); },
     .vjp = [](const VjpCall& c) { return Grads{c.grad - exp(c.out) * sum(c.grad, {-1}, true)}; },
     .reach = reach_rows,
-    .flops = flops<7>};
+    .flops = row_flops<7>};
 extern constinit const OpDef kLayerNorm = {
     .name = "layer_norm",
     .doc = "y = (x - mean) / sqrt(var + eps) gain + bias along the last axis  (Ba et al. 2016)",
@@ -169,7 +169,7 @@ extern constinit const OpDef kLayerNorm = {
                        sum(c.grad, all_but_last(c.grad))};
         },
     .reach = reach_rows,
-    .flops = flops<8>,
+    .flops = row_flops<8>,
     .expand = expand_layer_norm,
     .interior = norm_sites};
 extern constinit const OpDef kLayerNormGrad = {
@@ -185,7 +185,7 @@ extern constinit const OpDef kLayerNormGrad = {
           kernels::layer_norm_grad(c.pool, c.in[0], c.in[1], c.in[2], c.as<NormRule>().eps, c.out);
         },
     .reach = reach_layer_norm_grad,
-    .flops = flops<14>,
+    .flops = row_flops<14>,
     .expand =
         [](const ExpandCall& c) {
           const Value centred = c.in[0] - mean(c.in[0], {-1}, true);
@@ -205,7 +205,7 @@ extern constinit const OpDef kLayerNormGainGrad = {
         },
     .reach = reach_gain_grad,
     .parts = [](const ReachCall&, int) -> std::optional<Parts> { return {}; },  // sums over rows
-    .flops = flops<9>,
+    .flops = row_flops<9>,
     .expand =
         [](const ExpandCall& c) {
           const Value centred = c.in[0] - mean(c.in[0], {-1}, true);

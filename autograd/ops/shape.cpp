@@ -24,7 +24,7 @@ Type infer_reshape(const InferCall& c) {
 Type infer_permute(const InferCall& c) {
   return {c.in[0].dtype, permute(Layout::contiguous(c.in[0].shape), c.as<AxisList>().axes).shape};
 }
-Type infer_broadcast(const InferCall& c) {
+Type infer_broadcast_to(const InferCall& c) {
   return {c.in[0].dtype,
           broadcast_to(Layout::contiguous(c.in[0].shape), c.as<TargetShape>().shape).shape};
 }
@@ -232,7 +232,7 @@ extern constinit const OpDef kBroadcastTo = {
     .doc = "x repeated along axes of size 1; dx = the sum over the repeats",
     .kind = OpKind::rearrangement,
     .linear_in = kEveryInput,
-    .infer = infer_broadcast,
+    .infer = infer_broadcast_to,
     .view =
         [](const InferCall& c, const Layout& in) {
           return std::optional(broadcast_to(in, c.as<TargetShape>().shape));

@@ -56,12 +56,12 @@ std::vector<std::int64_t> picked_rows(const Graph& graph, const Node& node,
 
 namespace {
 
-using Along = CellReach::Along;
+using AlongAxis = CellReach::Along;
 
 // By pairs: which outputs each input reaches.
 template <class Holds>
-Along listed(std::int64_t in, std::int64_t out, const Holds& holds) {
-  Along along{.kind = Along::Kind::listed, .in = in, .out = out};
+AlongAxis listed(std::int64_t in, std::int64_t out, const Holds& holds) {
+  AlongAxis along{.kind = AlongAxis::Kind::listed, .in = in, .out = out};
   bool same = in == out, all = true;
   for (std::int64_t i = 0; i < in; ++i) {
     auto& to = along.to.emplace_back();
@@ -73,7 +73,7 @@ Along listed(std::int64_t in, std::int64_t out, const Holds& holds) {
     }
   }
   if (same || all) {
-    along.kind = same ? Along::Kind::same : Along::Kind::all;
+    along.kind = same ? AlongAxis::Kind::same : AlongAxis::Kind::all;
     along.to.clear();
   }
   return along;
@@ -88,24 +88,24 @@ std::vector<Link> links_along(const InputReach& reach, int axis) {
   return links;
 }
 
-Along by_index(const std::vector<Link>& links, std::int64_t in, std::int64_t out) {
+AlongAxis by_index(const std::vector<Link>& links, std::int64_t in, std::int64_t out) {
   std::vector<Link> plain;
   for (const Link& l : links) {
     if (l.in == Coordinate::index && l.out == Coordinate::index) plain.push_back(l);
   }
-  if (plain.empty()) return {.kind = Along::Kind::all, .in = in, .out = out};
+  if (plain.empty()) return {.kind = AlongAxis::Kind::all, .in = in, .out = out};
   if (plain.size() == 1 && plain[0] == same_axis(plain[0].in_axis, plain[0].out_axis) && in == out)
-    return {.kind = Along::Kind::same, .in = in, .out = out};
+    return {.kind = AlongAxis::Kind::same, .in = in, .out = out};
   return listed(in, out, [&](std::int64_t i, std::int64_t o) {
     return std::all_of(plain.begin(), plain.end(), [&](const Link& l) { return l.holds(i, o); });
   });
 }
 
 // Key rows are found through the tables: row keys[sequence of the query, c] holds position c.
-Along by_tables(const std::vector<Link>& links, std::int64_t in, std::int64_t out,
-                const std::vector<std::int64_t>& sequence,
-                const std::vector<std::int64_t>& position, const std::vector<std::int64_t>& keys,
-                std::int64_t context) {
+AlongAxis by_tables(const std::vector<Link>& links, std::int64_t in, std::int64_t out,
+                    const std::vector<std::int64_t>& sequence,
+                    const std::vector<std::int64_t>& position,
+                    const std::vector<std::int64_t>& keys, std::int64_t context) {
   std::vector<std::vector<std::int32_t>> to(static_cast<std::size_t>(in));
   for (std::int64_t o = 0; o < out; ++o) {
     const std::int64_t s = sequence[static_cast<std::size_t>(o)];
@@ -119,7 +119,7 @@ Along by_tables(const std::vector<Link>& links, std::int64_t in, std::int64_t ou
       if (holds) to[static_cast<std::size_t>(row)].push_back(static_cast<std::int32_t>(o));
     }
   }
-  return {.kind = Along::Kind::listed, .to = std::move(to), .in = in, .out = out};
+  return {.kind = AlongAxis::Kind::listed, .to = std::move(to), .in = in, .out = out};
 }
 
 }  // namespace
@@ -132,7 +132,7 @@ CellReach cell_reach(const Graph& graph, const Node& node, std::size_t input, co
   if (node.op->reach == nullptr) return r;
   const InputReach reach = node.op->reach(call)[input];
   if (!reach.reaches) {
-    r.rows.kind = Along::Kind::none;
+    r.rows.kind = AlongAxis::Kind::none;
     return r;
   }
   const auto crosses = [&](int from, int to) {
@@ -142,14 +142,14 @@ CellReach cell_reach(const Graph& graph, const Node& node, std::size_t input, co
   const bool both = type.shape.size() >= 3 && node.type.shape.size() >= 3;
   if (both && crosses(0, 1) && crosses(1, 0)) {
     r.swapped = true;
-    r.rows = {.kind = Along::Kind::same, .in = in.heads, .out = out.rows};
-    r.heads = {.kind = Along::Kind::same, .in = in.rows, .out = out.heads};
+    r.rows = {.kind = AlongAxis::Kind::same, .in = in.heads, .out = out.rows};
+    r.heads = {.kind = AlongAxis::Kind::same, .in = in.rows, .out = out.heads};
     return r;
   }
   if (both) r.heads = by_index(links_along(reach, 1), in.heads, out.heads);
   if (input == 0) {
     if (const auto picked = picked_rows(graph, node, known); !picked.empty()) {
-      r.rows = {.kind = Along::Kind::listed, .in = in.rows, .out = out.rows};
+      r.rows = {.kind = AlongAxis::Kind::listed, .in = in.rows, .out = out.rows};
       r.rows.to.resize(static_cast<std::size_t>(in.rows));
       for (std::size_t o = 0; o < picked.size(); ++o) {
         if (picked[o] >= 0)

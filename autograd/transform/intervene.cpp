@@ -19,8 +19,6 @@ std::string where_name(int n) { return fmt::format("edit.{}.where", n); }
 std::string value_name(int n) { return fmt::format("edit.{}.value", n); }
 std::string factor_name(int n) { return fmt::format("edit.{}.factor", n); }
 
-bool has_factor(Edit::Action a) { return a == Edit::Action::add || a == Edit::Action::scale; }
-
 // Nothing of what arrives is kept, so nothing that only leads there is computed.
 bool replaces_all(const Edit& e) { return e.action == Edit::Action::replace && e.where.empty(); }
 
@@ -313,7 +311,7 @@ Tensor packed_value(const Graph& graph, const Edit& edit) {
 // ---- feeds ------------------------------------------------------------------------------------
 namespace {
 
-using Parts = std::vector<Selected>;
+using Selections = std::vector<Selected>;
 
 // Strides of a shape that broadcasts to `whole`: 0 along what is repeated.
 Dims strides_in(const Shape& shape, const Shape& whole) {
@@ -347,7 +345,7 @@ void each_place(const Selected& along, const Places& in, const F& f, int axis = 
 }
 
 // Sets what is selected to 1; whether that is anything.
-bool mark(const Parts& parts, const Shape& shape, std::uint8_t* mask) {
+bool mark(const Selections& parts, const Shape& shape, std::uint8_t* mask) {
   bool any = false;
   for (const Selected& along : parts) {
     each_selected(along, shape, [&](std::int64_t i) {
@@ -365,13 +363,13 @@ class GroupFeeds {
       : graph_(graph), group_(group), site_(graph.site(group.first().site.name)) {}
 
   // Whether the edit selects anything.
-  bool mark_selected(const Parts& parts) {
+  bool mark_selected(const Selections& parts) {
     if (replaces_all(group_.first())) return true;
     if (!mask_.defined()) mask_ = Tensor::zeros(group_.mask, DType::boolean);
     return mark(parts, group_.mask, reinterpret_cast<std::uint8_t*>(mask_.view().data));
   }
 
-  void set(const Edit& e, const Parts& parts) {
+  void set(const Edit& e, const Selections& parts) {
     if (group_.alone()) {
       if (has_value(e.action)) value_ = packed_as(e, feed_shape(e, site_.type.shape));
       if (has_factor(e.action)) factor_ = Tensor::full({}, site_.type.dtype, e.factor);
@@ -403,7 +401,7 @@ class GroupFeeds {
 
   // The numbers of one edit among many, into the table.
   template <class T>
-  void write(const Edit& e, const Parts& parts) {
+  void write(const Edit& e, const Selections& parts) {
     const Shape& shape = site_.type.shape;
     Places places = {shape, strides_in(group_.mask, shape), strides_in({}, shape)};
     const auto each = [&](const auto& f) {
@@ -456,7 +454,7 @@ void feed_stage(const Graph& graph, const std::vector<Edit>& edits, int number,
   for (std::size_t i = 0; i < edits.size(); ++i) {
     const Edit& e = edits[i];
     GroupFeeds& group = fed[static_cast<std::size_t>(stage.group_of[i])];
-    const Parts parts = selected(sites(e), e, rows, text);
+    const Selections parts = selected(sites(e), e, rows, text);
     if (!group.mark_selected(parts) && text == Text::whole)
       throw GraphError(fmt::format("{}: the selection is empty", e.to_text()));
     owners.claim(static_cast<int>(i), parts);

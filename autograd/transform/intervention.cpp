@@ -15,6 +15,8 @@ std::string_view name_of(Edit::Action action) {
 bool has_value(Edit::Action a) {
   return a == Edit::Action::replace || a == Edit::Action::add || a == Edit::Action::project_out;
 }
+bool has_factor(Edit::Action a) { return a == Edit::Action::add || a == Edit::Action::scale; }
+
 std::string_view name_of(Edit::Origin origin) {
   constexpr std::string_view kNames[] = {"given", "held", "mean", "mean_by_position", "resampled"};
   return kNames[static_cast<int>(origin)];

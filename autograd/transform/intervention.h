@@ -65,7 +65,8 @@ struct Edit {
   std::string to_text() const;  // "blocks.2.hook_resid_post[pos 4] = clean"
 };
 std::string_view name_of(Edit::Action action);
-bool has_value(Edit::Action action);  // replace, add, project_out
+bool has_value(Edit::Action action);   // replace, add, project_out
+bool has_factor(Edit::Action action);  // add, scale
 std::string_view name_of(Edit::Origin origin);
 
 // The value of `replace` and `add` has the site's shape: packed rows, or unpacked as Results gives

@@ -23,8 +23,6 @@ constexpr Edit::Origin kOrigins[] = {Edit::Origin::given, Edit::Origin::held, Ed
 constexpr DType kDTypes[] = {DType::f32, DType::f64, DType::f16,    DType::bf16,
                              DType::i32, DType::i64, DType::boolean};
 
-bool has_factor(Edit::Action a) { return a == Edit::Action::add || a == Edit::Action::scale; }
-
 // ---- writing ----------------------------------------------------------------------------------
 JsonValue number(double x) {
   if (std::isnan(x)) return "nan";
