@@ -55,7 +55,7 @@ fs::path weights_file(const fs::path& given) {
                     : fmt::format("name one of {}", fmt::join(names, ", "))));
 }
 
-constexpr std::int64_t kWidest = 1'000'000'000;
+constexpr std::int64_t kWidestThere = 1'000'000'000;
 
 // What stands beside the file, if it does; it must be an object.
 std::optional<JsonReader> beside(const fs::path& file, const char* name) {
@@ -143,7 +143,7 @@ class Import {
   }
 
   static void expect_size(const JsonReader& field, std::int64_t size, std::string_view whose) {
-    if (field.whole(1, kWidest) != size)
+    if (field.whole(1, kWidestThere) != size)
       field.reject(fmt::format("{}", size), fmt::format("{} {}", whose, size));
   }
 
@@ -213,7 +213,7 @@ class Import {
       if (const JsonReader f = r.at(skip); f.flag_or(false))
         f.reject("false", "what is added to the reconstruction is not supported");
     }
-    const std::int64_t k = r.at("k").whole(1, kWidest);
+    const std::int64_t k = r.at("k").whole(1, kWidestThere);
     if (given_k_ > 0 && given_k_ != k) {
       r.at("k").reject(fmt::format("{}", given_k_), fmt::format("that is not --k {}", given_k_));
     }
@@ -224,7 +224,7 @@ class Import {
     if (latents.given() && latents.value().number() != 0.0) {
       expect_size(latents, w.dim(1), "the number of features that the encoder gives is");
     } else if (const JsonReader factor = r.at("expansion_factor");
-               w.dim(0) * factor.whole(1, kWidest) != w.dim(1)) {
+               w.dim(0) * factor.whole(1, kWidestThere) != w.dim(1)) {
       factor.reject(fmt::format("{} / {}", w.dim(1), w.dim(0)),
                     fmt::format("the encoder gives {} features", w.dim(1)));
     }
@@ -246,7 +246,7 @@ class Import {
     for (const auto& [field, axis] : {std::pair{"activation_dim", in}, {"dict_size", 1 - in}}) {
       if (r.has(field) && w.rank() == 2) expect_size(r.at(field), w.dim(axis), "the encoder's is");
     }
-    if (r.has("k")) trainer_k_ = r.at("k").whole(1, kWidest);
+    if (r.has("k")) trainer_k_ = r.at("k").whole(1, kWidestThere);
     return r.at("dict_class").text_or("");
   }
 

@@ -8,8 +8,6 @@
 namespace vitrine {
 namespace {
 
-std::size_t at(NodeId id) { return static_cast<std::size_t>(id); }
-
 std::vector<Type> types_of_inputs(const Graph& g, const Node& n) {
   std::vector<Type> in;
   for (const NodeId i : n.inputs) in.push_back(g.node(i).type);
@@ -26,7 +24,7 @@ class LayOut {
   void leaf(const Node& n, const std::string& name) {
     const bool parameter = n.op->kind == OpKind::parameter;
     auto& list = parameter ? program_.parameters : program_.feeds;
-    draft_.values[at(n.id)] =
+    draft_.values[by_id(n.id)] =
         new_storage(n.type, parameter ? Storage::Where::parameter : Storage::Where::feed,
                     static_cast<std::int64_t>(list.size()));
     list.push_back({name, n.type});
@@ -34,8 +32,8 @@ class LayOut {
   }
 
   void constant(const Node& n, const Tensor& value) {
-    draft_.values[at(n.id)] = new_storage(n.type, Storage::Where::constant,
-                                          static_cast<std::int64_t>(program_.constants.size()));
+    draft_.values[by_id(n.id)] = new_storage(n.type, Storage::Where::constant,
+                                             static_cast<std::int64_t>(program_.constants.size()));
     program_.constants.push_back(value.contiguous());
   }
 
@@ -45,7 +43,7 @@ class LayOut {
     const Operand& from = value_of(n.inputs[0]);
     const auto layout = n.op->view({types_of_inputs(graph_, n), n.attributes}, from.layout);
     if (!layout) return false;
-    draft_.values[at(n.id)] = {from.storage, *layout};
+    draft_.values[by_id(n.id)] = {from.storage, *layout};
     ++draft_.stats.views;
     return true;
   }
@@ -58,7 +56,7 @@ class LayOut {
     for (const NodeId i : n.inputs) step.in.push_back(value_of(i));
     draft_.stats.flops += step.flops;
     draft_.stats.intermediate_bytes += program_.storage_of(step.out).bytes;
-    draft_.values[at(n.id)] = step.out;
+    draft_.values[by_id(n.id)] = step.out;
     if (n.op->scratch != nullptr) {
       const std::int64_t bytes = n.op->scratch({in, n.attributes});
       program_.storage.push_back({Storage::Where::arena, 0, bytes, DType::boolean});
@@ -78,13 +76,13 @@ class LayOut {
 
   Draft finish() && {
     for (std::size_t id = 0; id < canonical_.size(); ++id) {
-      if (canonical_[id] != kNoNode) draft_.values[id] = draft_.values[at(canonical_[id])];
+      if (canonical_[id] != kNoNode) draft_.values[id] = draft_.values[by_id(canonical_[id])];
     }
     return std::move(draft_);
   }
 
  private:
-  const Operand& value_of(NodeId id) const { return draft_.values[at(canonical_[at(id)])]; }
+  const Operand& value_of(NodeId id) const { return draft_.values[by_id(canonical_[by_id(id)])]; }
 
   Operand new_storage(const Type& type, Storage::Where where, std::int64_t place) {
     program_.storage.push_back({where, place, numel(type.shape) * size_of(type.dtype), type.dtype});
@@ -103,12 +101,12 @@ Draft lay_out(const Graph& graph, const Pruned& pruned, std::span<const NodeId> 
   const std::vector<const Node*> producers = fusions(graph, pruned, wanted);
   std::vector<bool> absorbed(producers.size(), false);
   for (const Node* p : producers) {
-    if (p != nullptr) absorbed[at(p->id)] = true;
+    if (p != nullptr) absorbed[by_id(p->id)] = true;
   }
   LayOut out(graph, pruned);
   for (const Node* n : pruned.nodes) {
-    if (absorbed[at(n->id)]) continue;
-    if (const Node* p = producers[at(n->id)]) n = &out.fused_with(*n, *p);
+    if (absorbed[by_id(n->id)]) continue;
+    if (const Node* p = producers[by_id(n->id)]) n = &out.fused_with(*n, *p);
     if (const auto* leaf = std::get_if<LeafName>(&n->attributes)) {
       out.leaf(*n, leaf->name);
     } else if (const auto* constant = std::get_if<ConstantValue>(&n->attributes)) {
@@ -123,7 +121,7 @@ Draft lay_out(const Graph& graph, const Pruned& pruned, std::span<const NodeId> 
 Draft place_results(Draft draft, std::span<const WantedNode> wanted) {
   Program& program = draft.program;
   for (const WantedNode& w : wanted) {
-    const Operand& value = draft.values[at(w.node)];
+    const Operand& value = draft.values[by_id(w.node)];
     program.results.push_back({w.name, value, w.axes});
     Storage& s = program.storage_of(value);
     if (s.where != Storage::Where::arena) continue;

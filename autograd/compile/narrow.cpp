@@ -38,12 +38,12 @@ class RowNarrowing {
         others_(static_cast<std::size_t>(graph.next_id()), 0),
         index_(others_.size(), kNoNode),
         narrowed_(others_.size(), false) {
-    for (const NodeId id : wanted) ++others_[at(canonical(id))];
+    for (const NodeId id : wanted) ++others_[by_id(canonical(id))];
     for (const Node* n : pruned_.nodes) {
       for (std::size_t i = 0; i < n->inputs.size(); ++i) {
         const NodeId in = canonical(n->inputs[i]);
         if (is_gather(*n) && i == 0) gathered_by(in, canonical(n->inputs[1]));
-        else ++others_[at(in)];
+        else ++others_[by_id(in)];
       }
     }
     for (auto n = pruned_.nodes.rbegin(); n != pruned_.nodes.rend(); ++n) decide(**n);
@@ -54,9 +54,9 @@ class RowNarrowing {
   Graph rewritten() {
     Builder b(g_);
     for (const Node* n : pruned_.nodes) {
-      if (!narrowed_[at(n->id)]) continue;
+      if (!narrowed_[by_id(n->id)]) continue;
       const Builder::Origin origin(b, n->scope, n->line);
-      const NodeId index = index_[at(n->id)];
+      const NodeId index = index_[by_id(n->id)];
       const std::vector<std::size_t> rows = row_inputs(g_, *n);
       std::vector<Value> inputs;
       for (std::size_t i = 0; i < n->inputs.size(); ++i) {
@@ -73,7 +73,7 @@ class RowNarrowing {
       const NodeId self = canonical(n.id);
       if (self == kNoNode || !is_gather(n)) continue;
       const auto made = made_.find({canonical(n.inputs[0]), canonical(n.inputs[1])});
-      if (made == made_.end() || !narrowed_[at(canonical(n.inputs[0]))]) continue;
+      if (made == made_.end() || !narrowed_[by_id(canonical(n.inputs[0]))]) continue;
       const Builder::Origin origin(b, n.scope, n.line);
       b.forward(n.id, zero_where_unselected(b, made->second, b.value(n.inputs[1])));
     }
@@ -81,30 +81,29 @@ class RowNarrowing {
   }
 
  private:
-  static std::size_t at(NodeId id) { return static_cast<std::size_t>(id); }
   static bool is_gather(const Node& n) { return n.op == &kGatherRows && n.type.shape.size() >= 1; }
-  NodeId canonical(NodeId id) const { return pruned_.canonical[at(id)]; }
+  NodeId canonical(NodeId id) const { return pruned_.canonical[by_id(id)]; }
 
   void gathered_by(NodeId id, NodeId index) {
-    NodeId& known = index_[at(id)];
+    NodeId& known = index_[by_id(id)];
     if (known == kNoNode) known = index;
-    else if (known != index) ++others_[at(id)];  // two selections: computed whole
+    else if (known != index) ++others_[by_id(id)];  // two selections: computed whole
   }
 
   void decide(const Node& n) {
-    const NodeId index = index_[at(n.id)];
-    if (others_[at(n.id)] > 0 || index == kNoNode) return;
+    const NodeId index = index_[by_id(n.id)];
+    if (others_[by_id(n.id)] > 0 || index == kNoNode) return;
     const Type& selection = g_.node(index).type;
     if (selection.shape.size() != 1 || n.type.shape.size() == 0 ||
         2 * selection.shape[0] > n.type.shape[0])  // moving rows costs something, too
       return;
     const std::vector<std::size_t> rows = row_inputs(g_, n);
     if (rows.empty()) return;
-    narrowed_[at(n.id)] = true;
+    narrowed_[by_id(n.id)] = true;
     ++count_;
     for (const std::size_t i : rows) {
       const NodeId in = canonical(n.inputs[i]);
-      --others_[at(in)];
+      --others_[by_id(in)];
       gathered_by(in, index);
     }
   }

@@ -25,11 +25,11 @@ class ColumnNarrowing {
     for (const Node* n : pruned_.nodes) {
       for (std::size_t i = 0; i < n->inputs.size(); ++i) read_by(*n, i);
       if (is_product(*n)) {
-        product_[at(n->id)] = n->id;
+        product_[by_id(n->id)] = n->id;
         readers_[n->id];
       }
     }
-    for (const NodeId id : wanted) needs_all(product_[at(canonical(id))]);
+    for (const NodeId id : wanted) needs_all(product_[by_id(canonical(id))]);
     std::erase_if(readers_, [&](const auto& product) {
       const Readers& r = product.second;
       return r.nodes.empty() || 2 * r.columns > g_.node(product.first).type.shape[1];
@@ -55,8 +55,7 @@ class ColumnNarrowing {
     std::int64_t columns = 0;        // what these cost
   };
 
-  static std::size_t at(NodeId id) { return static_cast<std::size_t>(id); }
-  NodeId canonical(NodeId id) const { return pruned_.canonical[at(id)]; }
+  NodeId canonical(NodeId id) const { return pruned_.canonical[by_id(id)]; }
   NodeId input(const Node& n, std::size_t i) const { return canonical(n.inputs[i]); }
   int rank(NodeId id) const { return g_.node(id).type.shape.size(); }
 
@@ -65,10 +64,10 @@ class ColumnNarrowing {
   }
 
   void read_by(const Node& n, std::size_t i) {
-    const NodeId product = product_[at(input(n, i))];
+    const NodeId product = product_[by_id(input(n, i))];
     if (product == kNoNode || !readers_.contains(product)) return;
     if (i == 0 && selects_rows(g_, n)) {
-      product_[at(n.id)] = product;
+      product_[by_id(n.id)] = product;
     } else if (i == 0 && (n.op == &kSlice || n.op == &kPick)) {
       Readers& readers = readers_[product];
       readers.nodes.push_back(&n);
@@ -90,7 +89,7 @@ class ColumnNarrowing {
 
   Value sliced(Builder& b, const Node& n) const {
     const Range& r = std::get<Range>(n.attributes);
-    const Node& product = g_.node(product_[at(input(n, 0))]);
+    const Node& product = g_.node(product_[by_id(input(n, 0))]);
     std::vector<Value> inputs{b.value(input(product, 0))};
     for (std::size_t i = 1; i < product.inputs.size(); ++i)  // w, and the bias if there is one
       inputs.push_back(slice(b.value(input(product, i)), i == 1 ? 1 : 0, r.start, r.stop, r.step));
@@ -99,7 +98,7 @@ class ColumnNarrowing {
   }
 
   Value picked(Builder& b, const Node& n) const {
-    const Node& product = g_.node(product_[at(input(n, 0))]);
+    const Node& product = g_.node(product_[by_id(input(n, 0))]);
     const Value index = b.value(input(n, 1));  // [rows]
     const Value x = rows_of(b, input(n, 0), b.value(input(product, 0)));
     const Value each = sum(x * gather_rows(columns_as_rows(b, input(product, 1)), index), {1});

@@ -16,6 +16,7 @@ namespace vitrine {
 
 using NodeId = std::int32_t;  // persists across transformations
 inline constexpr NodeId kNoNode = -1;
+inline std::size_t by_id(NodeId id) { return static_cast<std::size_t>(id); }  // of vectors
 
 // The line of the model (or of a transformation) that emitted a node.
 struct SourceLine {

@@ -24,8 +24,6 @@ std::int64_t EntryList::find(std::int32_t world, std::int64_t cell) const {
 
 namespace {
 
-std::size_t at(NodeId id) { return static_cast<std::size_t>(id); }
-
 // Which cells of a node each world changes.
 struct Changed {
   std::vector<std::int32_t> worlds;  // increasing
@@ -39,17 +37,17 @@ class Lifting {
       : base_(base),
         g_(base.graph()),
         options_(options),
-        known_([this](NodeId id) { return live_[at(id)] ? nullptr : &base_.integers(id); }),
+        known_([this](NodeId id) { return live_[by_id(id)] ? nullptr : &base_.integers(id); }),
         edits_(base, feeds, worlds, first, options),
         m_(base, static_cast<int>(worlds.size())),
-        demand_(at(g_.next_id())),
-        live_(at(g_.next_id()), false),
+        demand_(by_id(g_.next_id())),
+        live_(by_id(g_.next_id()), false),
         worlds_(static_cast<std::int32_t>(worlds.size())) {
-    facts_.resize(at(g_.next_id()));
+    facts_.resize(by_id(g_.next_id()));
     for (const Node& n : g_.nodes()) {
       if (n.op->fact == nullptr) continue;
       const Fact fact = n.op->fact(call(n).get());
-      if (edits_.keep(n.id, fact)) facts_[at(n.id)] = fact;
+      if (edits_.keep(n.id, fact)) facts_[by_id(n.id)] = fact;
     }
   }
 
@@ -59,7 +57,8 @@ class Lifting {
     for (const std::string& name : outputs) wanted.push_back(g_.output(name));
     mark_demand(wanted);
     for (const Node& n : g_.nodes()) {
-      if (!live_[at(n.id)] || demand_[at(n.id)].empty() || !demand_[at(n.id)].any()) continue;
+      if (!live_[by_id(n.id)] || demand_[by_id(n.id)].empty() || !demand_[by_id(n.id)].any())
+        continue;
       lift_node(n);
     }
     return m_.finish(outputs, wanted);
@@ -77,15 +76,16 @@ class Lifting {
     Call c{{}, {}, n};
     for (const NodeId i : n.inputs) {
       c.in.push_back(g_.node(i).type);
-      c.facts.push_back(facts_[at(i)]);
+      c.facts.push_back(facts_[by_id(i)]);
     }
     return c;
   }
 
   void mark_live() {
     for (const Node& n : g_.nodes()) {
-      live_[at(n.id)] = edits_.edits(n.id) || std::any_of(n.inputs.begin(), n.inputs.end(),
-                                                          [&](NodeId i) { return live_[at(i)]; });
+      live_[by_id(n.id)] =
+          edits_.edits(n.id) ||
+          std::any_of(n.inputs.begin(), n.inputs.end(), [&](NodeId i) { return live_[by_id(i)]; });
     }
   }
 
@@ -93,9 +93,9 @@ class Lifting {
     const Call c = call(n);
     const auto parts = parts_of(*n.op, c.get(), 1);
     for (std::size_t i = 0; i < n.inputs.size(); ++i) {
-      if (!live_[at(n.inputs[i])]) continue;
+      if (!live_[by_id(n.inputs[i])]) continue;
       const Cells in = cells_of(c.in[i].shape);
-      Bits& d = demand_[at(n.inputs[i])];
+      Bits& d = demand_[by_id(n.inputs[i])];
       if (d.empty()) d = Bits(in.count());
       if (!options_.by_demand) {
         d.set_all(in.count());
@@ -113,12 +113,12 @@ class Lifting {
   void mark_demand(const std::vector<NodeId>& wanted) {
     for (const NodeId id : wanted) {
       const std::int64_t count = cells_of(g_.node(id).type.shape).count();
-      demand_[at(id)] = Bits(count);
-      demand_[at(id)].set_all(count);
+      demand_[by_id(id)] = Bits(count);
+      demand_[by_id(id)].set_all(count);
     }
     for (auto n = g_.nodes().rbegin(); n != g_.nodes().rend(); ++n) {
-      Bits& d = demand_[at(n->id)];
-      if (!live_[at(n->id)] || d.empty() || !d.any()) continue;
+      Bits& d = demand_[by_id(n->id)];
+      if (!live_[by_id(n->id)] || d.empty() || !d.any()) continue;
       if (edits_.mixes_cells(n->id)) d.set_all(cells_of(n->type.shape).count());
       demand_inputs(*n, d);
       if (const Expanded* e = base_.expanded_at(n->id)) demand_inputs(e->composite, d);
@@ -153,7 +153,7 @@ class Lifting {
         }
       }
     }
-    const Bits& read = demand_[at(n.id)];
+    const Bits& read = demand_[by_id(n.id)];
     Changed kept;
     for (std::int32_t w = 0; w < worlds_; ++w) {
       const std::int32_t s = slot[static_cast<std::size_t>(w)];
@@ -208,7 +208,7 @@ class Lifting {
       const Expanded* inside = base_.expansion_of(n.id);
       m_.set(n.id, lifted(n, inside != nullptr ? edits_.inside(*inside) : WorldFilter{}));
     }
-    if (edits_.edits(n.id)) edits_.apply(n, demand_[at(n.id)], m_);
+    if (edits_.edits(n.id)) edits_.apply(n, demand_[by_id(n.id)], m_);
     if (std::holds_alternative<SiteLabel>(n.attributes)) m_.name_site(n);
   }
 
@@ -240,7 +240,7 @@ class Lifting {
   bool tables_are_live(const Node& n, const Parts& parts) const {
     if (std::find(parts.begin(), parts.end(), Part::keyed) == parts.end()) return false;
     const TableInputs t = table_inputs(n);
-    return live_[at(t.sequence)] || live_[at(t.position)] || live_[at(t.keys)];
+    return live_[by_id(t.sequence)] || live_[by_id(t.position)] || live_[by_id(t.keys)];
   }
   bool only_first_lifted(const Node& n) const {
     for (std::size_t i = 1; i < n.inputs.size(); ++i) {

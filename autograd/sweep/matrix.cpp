@@ -13,8 +13,6 @@ std::string base_name(NodeId id) { return fmt::format("sweep.base.{}", id); }
 
 namespace {
 
-std::size_t at(NodeId id) { return static_cast<std::size_t>(id); }
-
 Shape with_leading(std::initializer_list<std::int64_t> leading, const Shape& shape, int from) {
   Shape out;
   for (const std::int64_t d : leading) out.push_back(d);
@@ -40,13 +38,13 @@ WorldMatrix::WorldMatrix(BaseRun& base, int worlds)
     : base_(base),
       g_(base.graph()),
       worlds_(static_cast<std::size_t>(worlds)),
-      lifted_(at(g_.next_id())) {}
+      lifted_(by_id(g_.next_id())) {}
 
 void WorldMatrix::add(NodeId id, const Lifted& more) {
-  lifted_[at(id)].insert(lifted_[at(id)].end(), more.begin(), more.end());
+  lifted_[by_id(id)].insert(lifted_[by_id(id)].end(), more.begin(), more.end());
 }
 void WorldMatrix::add_in_front(NodeId id, Piece piece) {
-  lifted_[at(id)].insert(lifted_[at(id)].begin(), std::move(piece));
+  lifted_[by_id(id)].insert(lifted_[by_id(id)].begin(), std::move(piece));
 }
 
 // ---- lists ------------------------------------------------------------------------------------
@@ -306,7 +304,7 @@ Value WorldMatrix::one_by_one(const Node& n, const std::vector<std::int32_t>& wo
 // ---- the end ----------------------------------------------------------------------------------
 void WorldMatrix::name_site(const Node& site) {
   const SiteLabel& label = std::get<SiteLabel>(site.attributes);
-  Lifted& pieces = lifted_[at(site.id)];
+  Lifted& pieces = lifted_[by_id(site.id)];
   for (std::size_t i = 0; i < pieces.size(); ++i) {
     Axes axes = label.axes;
     if (axes.empty()) axes = {Axis::other};

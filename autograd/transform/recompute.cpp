@@ -11,8 +11,6 @@
 namespace vitrine {
 namespace {
 
-std::size_t at(NodeId id) { return static_cast<std::size_t>(id); }
-
 // A copy is a node like any other, appended to the graph. Two properties of this engine do the
 // rest: nodes are sorted so that what has only later readers comes right before the first of them,
 // which is when the backward pass needs it; and `again` is no identity, so that what is computed
@@ -22,33 +20,34 @@ class Recomputing {
   Recomputing(const Graph& g, const std::vector<std::string>& kept)
       : g_(g),
         b_(g),
-        value_(at(g.next_id()), kNoNode),
-        kept_(at(g.next_id()), 0),
-        segment_(at(g.next_id()), 0),
-        forward_(at(g.next_id()), false),
-        copy_(at(g.next_id())) {
+        value_(by_id(g.next_id()), kNoNode),
+        kept_(by_id(g.next_id()), 0),
+        segment_(by_id(g.next_id()), 0),
+        forward_(by_id(g.next_id()), false),
+        copy_(by_id(g.next_id())) {
     for (const Node& n : g.nodes())
-      value_[at(n.id)] = is_identity(n) ? value_[at(n.inputs[0])] : n.id;
-    for (const std::string& name : kept) kept_[at(value_[at(g.site(name).node)])] = ++last_;
+      value_[by_id(n.id)] = is_identity(n) ? value_[by_id(n.inputs[0])] : n.id;
+    for (const std::string& name : kept) kept_[by_id(value_[by_id(g.site(name).node)])] = ++last_;
     for (const Node& n : g.nodes()) {
-      int& own = segment_[at(n.id)];
-      for (const NodeId i : n.inputs) own = std::max(own, segment_[at(i)]);
-      own = std::max(own, kept_[at(value_[at(n.id)])]);
+      int& own = segment_[by_id(n.id)];
+      for (const NodeId i : n.inputs) own = std::max(own, segment_[by_id(i)]);
+      own = std::max(own, kept_[by_id(value_[by_id(n.id)])]);
     }
-    for (const SiteEntry& s : g.sites()) forward_[at(s.node)] = true;
+    for (const SiteEntry& s : g.sites()) forward_[by_id(s.node)] = true;
     for (auto n = g.nodes().rbegin(); n != g.nodes().rend(); ++n) {
-      if (!forward_[at(n->id)]) continue;
-      for (const NodeId i : n->inputs) forward_[at(i)] = true;
+      if (!forward_[by_id(n->id)]) continue;
+      for (const NodeId i : n->inputs) forward_[by_id(i)] = true;
     }
   }
 
   Graph run() && {
     for (const Node& n : g_.nodes()) {
-      if (forward_[at(n.id)]) continue;
+      if (forward_[by_id(n.id)]) continue;
       for (std::size_t k = 0; k < n.inputs.size(); ++k) {
-        const NodeId v = value_[at(n.inputs[k])];
-        const int segment = segment_[at(v)];
-        if (!forward_[at(v)] || kept_[at(v)] != 0 || segment == 0 || segment == last_) continue;
+        const NodeId v = value_[by_id(n.inputs[k])];
+        const int segment = segment_[by_id(v)];
+        if (!forward_[by_id(v)] || kept_[by_id(v)] != 0 || segment == 0 || segment == last_)
+          continue;
         b_.set_input(n.id, k, copy(v));
       }
     }
@@ -58,15 +57,15 @@ class Recomputing {
  private:
   // The value computed again: from kept sites, and from what is there before the first of them.
   Value copy(NodeId id) {
-    const NodeId v = value_[at(id)];
-    if (segment_[at(v)] == 0) return b_.value(v);
-    if (copy_[at(v)].defined()) return copy_[at(v)];
+    const NodeId v = value_[by_id(id)];
+    if (segment_[by_id(v)] == 0) return b_.value(v);
+    if (copy_[by_id(v)].defined()) return copy_[by_id(v)];
     const Node& n = g_.node(v);
     const Builder::Origin origin(b_, "again(" + n.scope + ")", n.line);
-    if (kept_[at(v)] != 0) return copy_[at(v)] = again(b_.value(v));
+    if (kept_[by_id(v)] != 0) return copy_[by_id(v)] = again(b_.value(v));
     std::vector<Value> in;
     for (const NodeId i : n.inputs) in.push_back(copy(i));
-    return copy_[at(v)] = b_.emit(*n.op, in, without_sites(n.attributes), n.line);
+    return copy_[by_id(v)] = b_.emit(*n.op, in, without_sites(n.attributes), n.line);
   }
 
   const Graph& g_;
