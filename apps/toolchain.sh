@@ -169,9 +169,11 @@ configure() {
     cmake --preset "$1" ${fresh[@]+"${fresh[@]}"}
 }
 
-# build PRESET TARGET...: ninja's progress on a terminal, silence elsewhere.
+in_words() { printf '%d min %d s' $(($1 / 60)) $(($1 % 60)); } # of seconds
+
+# build PRESET TARGET...: ninja's progress on a terminal, silence elsewhere. Says how long it took, when it took long.
 build() {
-  local preset=$1 folder=build/$1
+  local preset=$1 folder=build/$1 begin=$SECONDS
   shift
   local command=(cmake --build "$folder" -j "$(cores)" --target "$@")
   if [ -t 1 ]; then
@@ -179,4 +181,5 @@ build() {
   else
     logged "$folder/build.log" "building the preset $preset failed" "${command[@]}"
   fi
+  if [ $((SECONDS - begin)) -ge 10 ]; then say "Built in $(in_words $((SECONDS - begin)))"; fi
 }

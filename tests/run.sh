@@ -49,6 +49,7 @@ configure "$preset"
 build "$preset" all
 
 say "Running the tests"
+begin=$SECONDS
 report=$PWD/$folder/tests.xml
 rm -f "$report"
 selection=()
@@ -60,6 +61,7 @@ if [ -n "$labels" ]; then selection=(-L "^($labels)\$"); fi
 } | tee "$folder/tests.log" |
   { grep -E -v '^( +Start +[0-9]+:|(Internal ctest|Test project|Errors while) )|^ *[0-9]+/[0-9]+ Test .*(Passed|\*\*\*Skipped) ' || true; } |
   sed '/^$/N;/^\n$/D;/tests passed, .* tests failed out of/,$d'
+say "The tests took $(in_words $((SECONDS - begin)))"
 [ -e "$report" ] || fail "ctest left no report; its output is in $folder/tests.log"
 
 # Counts from the report: a test is skipped when it says so itself, failed when it neither passed nor said so.

@@ -213,103 +213,136 @@ std::string detail_text(const nn::Model& model, const sae::Sae& sae, std::int64_
   return text + "\n" + table.text(style) + "\n";
 }
 
-void over_features(const CommandLine& line, const Options& o, const nn::Model& model,
-                   const sae::Sae& sae) {
-  std::optional<sae::FeatureContexts> found;
-  if (!o.corpus.empty()) {
-    const Interruptible interruptible;
-    Progress progress("reading", "tokens", o.common.quiet);
-    sae::FeatureSpec spec{.contexts = o.contexts, .special = o.prompt.special()};
-    spec.bos = bos_of_lines(model, o.prompt.prepends_bos());
-    note_bare_lines(model, o.prompt.prepends_bos(), o.common.quiet);
-    spec.cancel = &interruptible.requested();
-    spec.progress = [&](std::int64_t done, std::int64_t total) {
-      progress.update(static_cast<double>(done), static_cast<double>(total));
-    };
-    found = sae::collect_features(model, sae, o.corpus, spec);
-  }
-  std::vector<std::int64_t> shown = o.features;
-  const bool detail = !shown.empty();
-  if (shown.empty()) {
-    for (std::int64_t j = 0; j < sae.config.d_sae; ++j) {
-      if (found->fired[static_cast<std::size_t>(j)] > 0) shown.push_back(j);
-    }
-    const auto key = [&](std::int64_t j) {
-      return o.sort == "density" ? -found->density(j)
-                                 : -static_cast<double>(found->peaks.of(j)[0].activation);
-    };
-    std::stable_sort(shown.begin(), shown.end(),
-                     [&](std::int64_t a, std::int64_t b) { return key(a) < key(b); });
-    if (!o.common.json()) shown.resize(std::min(shown.size(), static_cast<std::size_t>(o.top)));
-  }
-  std::vector<nn::Peak> peaks;
-  for (const std::int64_t j : shown) {
-    if (!found) break;
-    const auto of = found->peaks.of(j);
-    peaks.insert(peaks.end(), of.begin(), of.end());
-  }
-  std::vector<nn::Window> windows;
-  if (found) windows = nn::windows_around(model, o.corpus, o.prompt.special(), peaks, o.window);
-  const auto writes = writes_of(model, sae, shown, o.words);
-  std::size_t at = 0;
-  const auto windows_of = [&](std::int64_t j) {
-    const std::size_t count = found ? found->peaks.of(j).size() : 0;
-    const auto part = std::span<const nn::Window>(windows).subspan(at, count);
-    at += count;
-    return part;
+std::optional<sae::FeatureContexts> read_corpus(const Options& o, const nn::Model& model,
+                                                const sae::Sae& sae) {
+  if (o.corpus.empty()) return {};
+  const Interruptible interruptible;
+  Progress progress("reading", "tokens", o.common.quiet);
+  sae::FeatureSpec spec{.contexts = o.contexts, .special = o.prompt.special()};
+  spec.bos = bos_of_lines(model, o.prompt.prepends_bos());
+  note_bare_lines(model, o.prompt.prepends_bos(), o.common.quiet);
+  spec.cancel = &interruptible.requested();
+  spec.progress = [&](std::int64_t done, std::int64_t total) {
+    progress.update(static_cast<double>(done), static_cast<double>(total));
   };
-  const sae::FeatureContexts* c = found ? &*found : nullptr;
-  const Style style = o.common.style();
-  if (o.common.json()) {
-    Json head = {{"meta", o.common.meta(line)},
-                 {"sae", json_text(sae.name)},
-                 {"site", sae.config.hook_name},
-                 {"file", o.corpus.empty() ? Json() : Json(json_text(o.corpus))},
-                 {"tokens", found ? Json(found->tokens) : Json()}};
-    return write_result_in_pieces(o.common.out, [&](const auto& write) {
-      std::string text = to_line(head);
-      text.resize(text.size() - 2);
-      write(text + ", \"features\": [");
-      for (std::size_t i = 0; i < shown.size(); ++i) {
-        std::string piece =
-            to_line(feature_json(model, sae, shown[i], writes.empty() ? nullptr : &writes[i], c,
-                                 windows_of(shown[i]), detail));
-        piece.pop_back();
-        write((i == 0 ? "" : ",\n") + piece);
-      }
-      write("]}\n");
-    });
+  return sae::collect_features(model, sae, o.corpus, spec);
+}
+
+// Those that were asked for, or else those that fired, in the order of --sort.
+std::vector<std::int64_t> features_to_show(const Options& o,
+                                           const std::optional<sae::FeatureContexts>& found) {
+  if (!o.features.empty()) return o.features;
+  std::vector<std::int64_t> fired;
+  for (std::int64_t j = 0; j < found->features(); ++j) {
+    if (found->fired[static_cast<std::size_t>(j)] > 0) fired.push_back(j);
   }
-  if (detail) {
-    std::string text;
-    for (std::size_t i = 0; i < shown.size(); ++i)
-      text += detail_text(model, sae, shown[i], writes.empty() ? nullptr : &writes[i], c,
-                          windows_of(shown[i]), style);
-    return write_result(o.common.out, text);
+  const auto key = [&](std::int64_t j) {
+    return o.sort == "density" ? -found->density(j)
+                               : -static_cast<double>(found->peaks.of(j)[0].activation);
+  };
+  std::stable_sort(fired.begin(), fired.end(),
+                   [&](std::int64_t a, std::int64_t b) { return key(a) < key(b); });
+  if (!o.common.json()) fired.resize(std::min(fired.size(), static_cast<std::size_t>(o.top)));
+  return fired;
+}
+
+// What is shown of several features.
+struct Shown {
+  const CommandLine& line;
+  const Options& o;
+  const nn::Model& model;
+  const sae::Sae& sae;
+  std::optional<sae::FeatureContexts> found;  // none without a corpus
+  std::vector<std::int64_t> features;
+  std::vector<nn::Window> windows;        // around the peaks of one feature after the other
+  std::vector<std::size_t> first_window;  // of each feature
+  std::vector<Writes> writes;             // of each feature; or none at all
+
+  const sae::FeatureContexts* contexts() const { return found ? &*found : nullptr; }
+  bool detail() const { return !o.features.empty(); }
+  std::span<const nn::Window> windows_of(std::size_t i) const {
+    const std::size_t count = found ? found->peaks.of(features[i]).size() : 0;
+    return std::span<const nn::Window>(windows).subspan(first_window[i], count);
   }
-  std::string text = fmt::format(
-      "{}: {} tokens; {} of {} features fired; here {}\n\n", visible(o.corpus), grouped(c->tokens),
-      grouped(
-          std::count_if(c->fired.begin(), c->fired.end(), [](std::int64_t n) { return n > 0; })),
-      grouped(c->features()), o.sort == "density" ? "the most frequent" : "the strongest");
+  const Writes* writes_of(std::size_t i) const { return writes.empty() ? nullptr : &writes[i]; }
+
+  void write_json() const;
+  std::string details(const Style& style) const;
+  std::string table(const Style& style) const;
+};
+
+void Shown::write_json() const {
+  const Json head = {{"meta", o.common.meta(line)},
+                     {"sae", json_text(sae.name)},
+                     {"site", sae.config.hook_name},
+                     {"file", o.corpus.empty() ? Json() : Json(json_text(o.corpus))},
+                     {"tokens", found ? Json(found->tokens) : Json()}};
+  write_result_in_pieces(o.common.out, [&](const auto& write) {
+    std::string text = to_line(head);
+    text.resize(text.size() - 2);
+    write(text + ", \"features\": [");
+    for (std::size_t i = 0; i < features.size(); ++i) {
+      std::string piece = to_line(
+          feature_json(model, sae, features[i], writes_of(i), contexts(), windows_of(i), detail()));
+      piece.pop_back();
+      write((i == 0 ? "" : ",\n") + piece);
+    }
+    write("]}\n");
+  });
+}
+
+std::string Shown::details(const Style& style) const {
+  std::string text;
+  for (std::size_t i = 0; i < features.size(); ++i) {
+    text += detail_text(model, sae, features[i], writes_of(i), contexts(), windows_of(i), style);
+  }
+  return text;
+}
+
+std::string Shown::table(const Style& style) const {
+  const sae::FeatureContexts& c = *found;
+  const auto fired =
+      std::count_if(c.fired.begin(), c.fired.end(), [](std::int64_t n) { return n > 0; });
+  const std::string text =
+      fmt::format("{}: {} tokens; {} of {} features fired; here {}\n\n", visible(o.corpus),
+                  grouped(c.tokens), grouped(fired), grouped(c.features()),
+                  o.sort == "density" ? "the most frequent" : "the strongest");
   using Align = Table::Align;
   Table table({{"feature", Align::right},
                {"peak", Align::right},
                {"density", Align::right},
                {"context", Align::left},
                {writes.empty() ? "" : "raises", Align::left}});
-  for (std::size_t i = 0; i < shown.size(); ++i) {
-    const auto w = windows_of(shown[i]);
-    table.row(
-        {fmt::format("{}", shown[i]), fmt::format("{:.2f}", c->peaks.of(shown[i])[0].activation),
-         percent(c->density(shown[i])), context_text(model, w[0], style),
-         writes.empty()
-             ? ""
-             : token_list(model, {writes[i].raised.begin(),
-                                  writes[i].raised.begin() +
-                                      std::min<std::ptrdiff_t>(3, std::ssize(writes[i].raised))})});
+  for (std::size_t i = 0; i < features.size(); ++i) {
+    const std::int64_t j = features[i];
+    std::string raised;
+    if (const Writes* w = writes_of(i)) {
+      const auto most = std::min<std::ptrdiff_t>(3, std::ssize(w->raised));
+      raised = token_list(model, {w->raised.begin(), w->raised.begin() + most});
+    }
+    table.row({fmt::format("{}", j), fmt::format("{:.2f}", c.peaks.of(j)[0].activation),
+               percent(c.density(j)), context_text(model, windows_of(i)[0], style), raised});
   }
-  write_result(o.common.out, text + table.text(style));
+  return text + table.text(style);
+}
+
+void over_features(const CommandLine& line, const Options& o, const nn::Model& model,
+                   const sae::Sae& sae) {
+  Shown shown{line, o, model, sae, read_corpus(o, model, sae), {}, {}, {}, {}};
+  shown.features = features_to_show(o, shown.found);
+  std::vector<nn::Peak> peaks;
+  for (const std::int64_t j : shown.features) {
+    shown.first_window.push_back(peaks.size());
+    if (!shown.found) continue;
+    const auto of = shown.found->peaks.of(j);
+    peaks.insert(peaks.end(), of.begin(), of.end());
+  }
+  if (shown.found)
+    shown.windows = nn::windows_around(model, o.corpus, o.prompt.special(), peaks, o.window);
+  shown.writes = writes_of(model, sae, shown.features, o.words);
+  if (o.common.json()) return shown.write_json();
+  const Style style = o.common.style();
+  write_result(o.common.out, shown.detail() ? shown.details(style) : shown.table(style));
 }
 
 }  // namespace

@@ -135,6 +135,19 @@ void check_folder(const std::string& folder, bool overwrite) {
   require_unused_folder(folder);
 }
 
+nn::Vocabulary learn(const nn::WordCounts& counts, nn::TrainTokenizerOptions options,
+                     const Interruptible& interruptible, bool quiet) {
+  Progress progress("training", "tokens", quiet);
+  options.cancel = &interruptible.requested();
+  options.progress = [&](int done, int total) { progress.update(done, total); };
+  try {
+    return nn::train_tokenizer(counts, options);
+  } catch (const ConfigError& too_large) {
+    throw ConfigError(
+        fmt::format("{} (see --data, --min-count and --vocabulary)", too_large.what()));
+  }
+}
+
 }  // namespace
 
 void verb_tokenizer(const Arguments& arguments) {
@@ -187,19 +200,7 @@ void verb_tokenizer(const Arguments& arguments) {
     all.push_back(read(file, data.split(), interruptible, common.quiet));
     counts.merge(all.back().counts, file.weight);
   }
-  nn::Vocabulary vocabulary;
-  {
-    Progress progress("training", "tokens", common.quiet);
-    options.cancel = &interruptible.requested();
-    options.progress = [&](int done, int total) { progress.update(done, total); };
-    try {
-      vocabulary = nn::train_tokenizer(counts, options);
-    } catch (const ConfigError& too_large) {
-      throw ConfigError(
-          fmt::format("{} (see --data, --min-count and --vocabulary)", too_large.what()));
-    }
-  }
-  const nn::Tokenizer tokenizer(std::move(vocabulary), common.out);
+  const nn::Tokenizer tokenizer(learn(counts, options, interruptible, common.quiet), common.out);
   Amounts total;
   for (FileRead& file : all) {
     file.amounts.tokens = tokens_of(file.counts, tokenizer, interruptible);

@@ -326,6 +326,43 @@ TEST(Intervention, MoreEditsOfASiteAreServedByTheSamePlan) {
   EXPECT_EQ(plans.size(), 1u);
 }
 
+// The structure decides the graph: what has the same may share it.
+TEST(Intervention, OnlyTheStructureChangesTheGraph) {
+  const Model m = model();
+  const Tensor d = Tensor::of<double>({3}, {1, 2, 2}), e = Tensor::of<double>({3}, {3, 0, 4});
+  const Tensor one = Tensor::of<double>({}, {1}), whole = Tensor::zeros({5, 2, 3}, DType::f64);
+  const std::vector<Interventions> all = {
+      {},
+      {zero(kS, {.pos = {0}})},
+      {zero(kS, {.pos = {1}})},
+      {zero(kS, {.head = {0}})},
+      {zero(kS)},
+      {scale(kS, 2, {.pos = {0}})},
+      {replace(kS, d, {.pos = {0}})},
+      {replace(kS, e, {.pos = {1}})},
+      {replace(kS, whole, {.pos = {0}})},
+      {replace(kS, d)},
+      {replace(kS, d, {.pos = {0}}), replace(kS, e, {.pos = {1}})},
+      {replace(kS, whole, {.pos = {0}}), zero(kS, {.pos = {1}}), replace(kS, e, {.pos = {2}})},
+      {zero(kS, {.pos = {0}}), zero(kS, {.pos = {1}})},
+      {add(kS, d, 2, {.pos = {0}}), add(kS, d, 3, {.pos = {1}})},
+      Interventions{zero(kS, {.pos = {0}})}.then({zero(kS, {.pos = {0}})}),
+      {zero(Site{"flat"}, {.pos = {0}})}};
+  for (const Interventions& a : all) {
+    for (const Interventions& b : all) {
+      const bool same = intervene(m.graph, a).hash() == intervene(m.graph, b).hash();
+      EXPECT_EQ(structure_of(m.graph, a) == structure_of(m.graph, b), same) << a.to_text() << "\n"
+                                                                            << b.to_text();
+    }
+  }
+  // What is refused of one is refused of another that is fed to its graph.
+  const Interventions two = {project_out(kS, d, {.pos = {0}}), project_out(kS, e, {.pos = {1}})};
+  const Interventions no_direction = {project_out(kS, d, {.pos = {0}}),
+                                      project_out(kS, one, {.pos = {1}})};
+  ASSERT_EQ(structure_of(m.graph, two), structure_of(m.graph, no_direction));
+  EXPECT_THROW(with_interventions(intervene(m.graph, two), no_direction, m.feeds), ShapeError);
+}
+
 // Bookkeeping is in proportion to what is edited: four times as many edits take about four times as
 // long, and a thousand of them no time that anybody notices.
 TEST(Intervention, AThousandEditsTakeNoTime) {
