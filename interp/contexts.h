@@ -3,7 +3,7 @@
 // called polysemantic (Elhage et al. 2022, "Toy Models of Superposition").
 //
 //   Contexts c = collect_contexts(m, "books.txt", {.contexts = 10});
-//   for (const nn::Peak& p : c.peaks.of(c.row({.layer = 2, .index = 611}))) ...
+//   std::span<const nn::Peak> strongest = c.peaks.of(c.row({.layer = 2, .index = 611}));
 //
 // All neurons of all layers are done in one pass over the file, and memory does not grow with it.
 // Every line that is not blank is a text of its own; of a line a neuron has one context, the token

@@ -3,9 +3,9 @@
 // Attention alone does not say it: a head may look at the right token and do nothing with it. A
 // head is called an induction head when, on random tokens said twice,
 //
-//   it attends   its induction score (head_scores.h) is at least a threshold;
-//   it copies    the prediction follows the value it is given (value_swaps in copying.h);
-//   it is needed with its output replaced by its mean, the second half is predicted worse.
+//   it attends     its induction score (head_scores.h) is at least a threshold
+//   it copies      the prediction follows the value it is given (value_swaps in copying.h)
+//   it is needed   with its output replaced by its mean, the second half is predicted worse
 //
 // The last two are effects of edits, over several prompts: they must be larger than `errors`
 // standard errors, and than the median of the heads that do not attend that way. Other heads can

@@ -2,7 +2,7 @@
 //
 //   TrainingStep step(rules, initial_weights(rules, key));
 //   Outcome o = step.step({.x = batch}, pool);
-//   Sae sae = step.finished(metadata);
+//   Sae sae = step.finished();
 //
 // How the plan looks at features, densely or by a table of the active ones (loss.h), is chosen for
 // each step from what the last one measured: densely while more than about one in twelve is active,

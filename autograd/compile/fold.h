@@ -1,8 +1,8 @@
 // Constant folding: what does not change between runs is computed once.
 //
-//   Graph g = reweight(model, config, gauge);         // weights that are computed from weights
-//   Graph folded = fold(g, {"reweighted.wte.weight"});            // ... are leaves from now on,
-//   parameters.merge(folded_values(g, {"reweighted.wte.weight"}, parameters));     // with values
+//   Graph g = nn::reweight(model, config, gauge);   // weights computed from weights
+//   Graph folded = fold(g, {"reweighted.wte.weight"});      // are leaves from now on,
+//   parameters.merge(folded_values(g, {"reweighted.wte.weight"}, parameters));   // with values
 #pragma once
 
 #include <string>

@@ -2,8 +2,10 @@
 // the names of those axes.
 //
 //   Grid g = grid(graph, sites("blocks.*.hook_resid_pre"), {Axis::pos}, from(clean, "clean"));
-//   GridValues v = label(g, sweep(graph, feeds, parameters, g.worlds,
-//   {"logit_diff"})["logit_diff"]); v.at({{"site", 2}, {"pos", 3}}); v.table();
+//   Swept s = sweep(graph, feeds, parameters, g.worlds, {"logit_diff"});
+//   GridValues v = label(g, s["logit_diff"]);
+//   v.at({{"site", 2}, {"pos", 3}});
+//   v.table();
 #pragma once
 
 #include <functional>

@@ -2,7 +2,7 @@
 //
 //   std::vector<Interventions> worlds;                       // one edited run each
 //   for (int p = 0; p < 15; ++p)
-//     worlds.push_back({replace(site::resid_pre(2), clean, {.pos = {p}}, "clean")});
+//     worlds.push_back({replace(site::resid_pre(2), x, {.pos = {p}}, "clean")});
 //   Swept s = sweep(graph, feeds, parameters, worlds, {"logit_diff"}, {.pool = &pool});
 //   s["logit_diff"];                                         // [15]
 //   fmt::print("{}", s.explain());

@@ -3,7 +3,7 @@
 //
 //   Graph g = linearise(model, {.attention = Policy::hold});
 //   Results recorded = compile(model, fetch(held_sites(g))).run(feeds, parameters);
-//   compile(g, ...).run(with_held(g, recorded, feeds), parameters);
+//   compile(g, fetch(value("logits"))).run(with_held(g, recorded, feeds), parameters);
 #pragma once
 
 #include <string>

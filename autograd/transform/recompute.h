@@ -1,7 +1,7 @@
 // Activation checkpointing (Chen et al. 2016, "Training deep nets with sublinear memory cost"):
 // less memory for about one forward pass more.
 //
-//   Graph g = gradient(model, training_loss(n), leaves("*"));
+//   Graph g = gradient(model, nn::training_loss(n), leaves("*"));
 //   Graph small = recompute(g, sites("blocks.*.hook_resid_pre"));
 #pragma once
 

@@ -1,6 +1,6 @@
 // Replacements by what was recorded in a run: mean ablation, resample ablation, and values held.
 //
-//   Run reference = m.run(prompts, sites("blocks.2.hook_mlp_out"));
+//   nn::Run reference = m.run(prompts, sites("blocks.2.hook_mlp_out"));
 //   Interventions what = {mean(site::mlp_out(2), reference.results)};
 //
 // Each is a replace (transform/intervention.h) that remembers where its value comes from, so that it prints:
@@ -37,7 +37,7 @@ Edit hold(const Site& site, const Results& run, const Where& where = {},
 // The values of one position (of a pattern: one query) of each prompt, to put in at other
 // positions or sites: [batch, 1, ...], patterns [batch, head, 1, key]. The prompts may differ in
 // length; throws ShapeError when one is too short. With several prompts, those edited are as many.
-//   replace(site::resid_pre(3), at_position(run, site::resid_post(1), 4), {.pos = {7}})
+//   replace(site::resid_pre(3), at_position(run, site::resid_post(1), 4), {.pos = {7}});
 Tensor at_position(const Results& run, const Site& site, std::int64_t position);
 
 }  // namespace vitrine

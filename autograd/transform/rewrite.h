@@ -1,7 +1,9 @@
 // A small graph of the user's own over a site's value.
 //
-//   Graph g = rewrite(model, Site{"mine.gate"},
-//                     [&](const Value& x) { return x - sum(x * dir(x), {-1}, true) * dir(x); });
+//   Graph g = rewrite(model, Site{"mine.gate"}, [&](const Value& x) {
+//     const Value d = x.builder().constant(direction);   // a unit vector
+//     return x - sum(x * d, {-1}, true) * d;             // what is left without it
+//   });
 //
 // The function runs once, now, and emits nodes: what it writes is compiled, optimised and
 // differentiated like the rest of the model. Numbers that vary between runs are inputs that it

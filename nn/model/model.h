@@ -1,8 +1,8 @@
 // A loaded GPT-2: configuration, weights, tokenizer, and the plans that were compiled for it.
 //
-//   auto m = nn::load_gpt2();                                 // the default model; or a folder, or
-//   "gpt2" nn::Run r = m.run("The capital of Texas is", sites("*.attn.hook_pattern"));
-//   r[site::pattern(2)];                                      // Tensor [1, head, query, key]
+//   auto m = nn::load_gpt2();         // the default model; or a folder, or "gpt2"
+//   nn::Run r = m.run("The capital of Texas is", sites("*.attn.hook_pattern"));
+//   r[site::pattern(2)];              // Tensor [1, head, query, key]
 #pragma once
 
 #include <concepts>
@@ -139,7 +139,7 @@ class Model {
               const SweepOptions& options = {}) const;
 
   // The metric of a prompt, with one edit for each of these sites and each place along their axes:
-  //   m.sweep(corrupt, sites("blocks.*.hook_resid_pre"), {Axis::pos}, from(clean.results), metric)
+  //   m.sweep(corrupt, sites("blocks.*.hook_resid_pre"), {Axis::pos}, from(clean.results), metric);
   GridValues sweep(const Prompt& prompt, const SiteSet& sites, const std::vector<Axis>& by,
                    const MakeEdit& edit, const Metric& metric,
                    const SweepOptions& options = {}) const;

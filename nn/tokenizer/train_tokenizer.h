@@ -1,8 +1,9 @@
 // Learns a vocabulary from text: the training half of byte-pair encoding.
 //
 //   WordCounts counts;
-//   for_each_document("books.txt", Split::whole_file, [&](const Document& d) { counts.add(d.text);
-//   }); const Tokenizer tokenizer(train_tokenizer(counts, {.vocabulary = 5000}), "books");
+//   for_each_document("books.txt", Split::whole_file,
+//                     [&](const Document& d) { counts.add(d.text); });
+//   const Tokenizer tokenizer(train_tokenizer(counts, {.vocabulary = 5000}), "books");
 //
 // Words begin as bytes. Again and again the pair of neighbouring tokens that occurs most often,
 // over all words, becomes a new token everywhere (Sennrich et al. 2016, algorithm 1; on bytes,
