@@ -1,4 +1,5 @@
-// compile turns a graph and a list of wanted values into a Plan; a plan runs any number of times.
+// compile turns a graph and a list of wanted values into a Plan, a compiled program that runs any
+// number of times.
 //
 //   Plan plan = compile(graph, fetch(sites("*.hook_pattern"), value("logits")));
 //   fmt::print("{}", plan.explain());
@@ -58,8 +59,8 @@ struct RunOptions {
   // When a result holds NaN the run is repeated with every step checked, and NumericError names the
   // first op, its place in the model and its inputs. false returns the NaN.
   bool find_nan = true;
-  // Checked between steps; InterruptedError when set. A plan with updates looks at it before its first step alone, so
-  // that no leaf is left half updated.
+  // Checked between steps; InterruptedError when set. A plan with updates looks at it before its
+  // first step alone, so that no leaf is left half updated.
   const std::atomic<bool>* cancel = nullptr;
   std::function<void(int done, int total)> progress;  // after each step
 };

@@ -1,5 +1,5 @@
-// Graph: an immutable, topologically ordered program. Built by a Builder, changed by
-// transformations into new graphs, run by a Plan.
+// Graph: the intermediate representation, an immutable and topologically ordered computation graph.
+// A Builder makes it, transformations make new graphs of it, a Plan runs it.
 #pragma once
 
 #include <functional>
@@ -97,9 +97,9 @@ class Graph {
   std::size_t hash_ = 0;
 };
 
-// Re-runs every shape rule and checks order, ids, sites, outputs, and that the rows of all ops are
-// complete. Throws GraphError naming the first fault. Runs after every transformation in builds with
-// assertions, and in tests.
+// The graph verifier: re-runs every shape rule and checks order, ids, sites, outputs, and that the
+// rows of all ops are complete. Throws GraphError naming the first fault. Runs after every
+// transformation in builds with assertions, and in tests.
 void verify(const Graph& graph);
 
 // Whether the rows of `node` are rows of its input 0, chosen by a Range of axis 0 or by input 1, an

@@ -1,14 +1,14 @@
-// OpDef: everything the engine knows about one op, in one row.
+// OpDef: the definition of one op (shape inference, kernel, vector-Jacobian product), in one row.
 //
-// The table of all ops is ops/op_table.h. Shape tests, gradient checks, reach tests, the op
+// ops/op_table.h lists all ops. Shape tests, gradient checks, reach tests, the op
 // documentation and the benchmarks iterate over it. To add an op: write its row in a file of ops/,
 // its function in ops/ops.h, its lines in ops/op_table.h and .cpp, its samples in tests/autograd,
 // and perhaps a kernel. An op of one's own program needs only the row: any complete one can be
 // emitted (`what_is_missing`). Graphs point at it, so it must outlive them: make it a constant.
 //
-// No pass and no transformation knows ops by their names. What they have to know, the row says:
-// `kind`, `linear_in`, `nonlinear` and `frozen`. They rely on what a row claims and do nothing
-// clever where it claims nothing.
+// No pass and no transformation knows ops by their names. The row says what they have to know:
+// `kind`, `linear_in`, `nonlinear` and `frozen`. They rely on what a row claims and optimise
+// nothing where it claims nothing.
 #pragma once
 
 #include <cstddef>
@@ -78,8 +78,8 @@ struct VjpCall {
 };
 using Grads = std::vector<Value>;
 
-// A composite op written out in simpler ops, with its interior sites. Returns the replacement of
-// its output.
+// The decomposition of a composite op into simpler ops, with its interior sites. Returns the
+// replacement of its output.
 struct ExpandCall {
   Builder& builder;
   std::span<const Value> in;
@@ -163,7 +163,8 @@ struct OpDef {
       nullptr;                             // output as a view of input 0, if it can be
   Grads (*vjp)(const VjpCall&) = nullptr;  // null: differentiated through `expand`, or not at all
   Reach (*reach)(const ReachCall&) = nullptr;
-  // What one leading entry of the output needs of each input (graph/parts.h); null: read off `reach`.
+  // What one leading entry of the output needs of each input (graph/parts.h); null: read off
+  // `reach`.
   std::optional<Parts> (*parts)(const ReachCall&, int lead) = nullptr;
   std::int64_t (*flops)(const InferCall&,
                         const Type& out) = nullptr;  // null: moves data, computes nothing

@@ -1,8 +1,9 @@
-// Sites: the named places of a model that can be read, edited and differentiated.
+// Sites (hook points): the named activations of a model that can be read, edited and
+// differentiated.
 //
 // A site is a name (TransformerLens's, such as blocks.5.attn.hook_pattern, or the user's own) and
-// the meaning of its axes. Typed constructors for GPT-2's sites are in nn/model/sites.h; strings are
-// parsed only at the edges of the program.
+// the meaning of its axes. Typed constructors for GPT-2's sites are in nn/model/sites.h; strings
+// are parsed only at the edges of the program.
 #pragma once
 
 #include <span>

@@ -1,5 +1,5 @@
-// Grids: one world for each of some sites and each place along some of their axes, and values with
-// the names of those axes.
+// Grids of activation patches or ablations: one world for each of some sites and each place along
+// some of their axes, and the results with named axes.
 //
 //   Grid g = grid(graph, sites("blocks.*.hook_resid_pre"), {Axis::pos}, from(clean, "clean"));
 //   Swept s = sweep(graph, feeds, parameters, g.worlds, {"logit_diff"});

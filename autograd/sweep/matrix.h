@@ -1,5 +1,5 @@
-// The matrices of a sweep's program: for each node of the base graph the entries that differ from
-// the base run, of all worlds, packed one after the other; and how they are read back.
+// Batched evaluation of a sweep: for each node of the base graph one matrix packs the entries of
+// all worlds that differ from the base run.
 #pragma once
 
 #include <map>

@@ -1,5 +1,5 @@
-// Values of a recorded run that a graph reads instead of computing them: what `hold` means in
-// linearise and splice. They are inputs named held(SITE).
+// Frozen activations: values of a recorded run that a graph reads instead of computing them, for
+// the policy `hold` of linearise and splice. They are inputs named held(SITE).
 //
 //   Graph g = linearise(model, {.attention = Policy::hold});
 //   Results recorded = compile(model, fetch(held_sites(g))).run(feeds, parameters);

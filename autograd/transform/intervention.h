@@ -1,5 +1,5 @@
-// Interventions: what is changed while a model runs, as plain values, and the transformation that
-// writes them into a graph.
+// Interventions: activation patching, ablation and steering, as plain values, and the
+// transformation that writes them into a graph.
 //
 //   Interventions what = {replace(site::resid_post(2), clean[site::resid_post(2)], {.pos = {4}}),
 //                         zero(site::z(3), {.head = {6}})};
@@ -9,7 +9,8 @@
 //
 // An edit is `select(mask, value, x)` over the value x that arrives at the site. Masks and values
 // are feeds, so that one plan serves every position, head and value; no gradient flows into them. A
-// replacement of everything keeps nothing of x: what only leads there is not computed.
+// replacement of everything keeps nothing of x: what only leads there is dead code and is not
+// computed.
 #pragma once
 
 #include <cstdint>
@@ -105,9 +106,9 @@ class Interventions {
 // differ in their numbers alone are equal. Edits of one stage that do the same to different
 // elements of one site share the inputs of the first of them, whose value is a table with the shape
 // of the site: a thousand edits of a site cost what one costs. Sites inside composites are
-// expanded. Throws SiteError for a site that is not there, ShapeError for a value that does not fit,
-// and GraphError for a selection along an axis that the site does not have, and for a graph with
-// edits: all are made at once.
+// expanded. Throws SiteError for a site that is not there, ShapeError for a value that does not
+// fit, and GraphError for a selection along an axis that the site does not have, and for a graph
+// with edits: all are made at once.
 Graph intervene(const Graph& graph, const Interventions& what);
 
 // Edits with the same structure give the same graph: sites, actions and shapes, without numbers.
@@ -134,8 +135,8 @@ Value action_on(Builder& b, Edit::Action action, const Type& type, const Value& 
 
 // The value of a replace, add or project_out in the site's dtype, contiguous: as it was given when
 // that broadcasts to the packed shape, and otherwise packed into it. Throws ShapeError when it does
-// not fit, GraphError when the action has no value, and NumericError for one direction that is to be
-// projected out and has no length.
+// not fit, GraphError when the action has no value, and NumericError for one direction that is to
+// be projected out and has no length.
 Tensor packed_value(const Graph& graph, const Edit& edit);
 
 }  // namespace vitrine

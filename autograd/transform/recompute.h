@@ -1,5 +1,5 @@
-// Activation checkpointing (Chen et al. 2016, "Training deep nets with sublinear memory cost"):
-// less memory for about one forward pass more.
+// Activation checkpointing, or rematerialisation (Chen et al. 2016, "Training deep nets with
+// sublinear memory cost"): saves memory for the cost of about one forward pass.
 //
 //   Graph g = gradient(model, nn::training_loss(n), leaves("*"));
 //   Graph small = recompute(g, sites("blocks.*.hook_resid_pre"));

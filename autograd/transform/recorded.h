@@ -1,11 +1,11 @@
-// Replacements by what was recorded in a run: mean ablation, resample ablation, and values held.
+// Replacements by recorded activations: mean ablation, resample ablation, and frozen values.
 //
 //   nn::Run reference = m.run(prompts, sites("blocks.2.hook_mlp_out"));
 //   Interventions what = {mean(site::mlp_out(2), reference.results)};
 //
-// Each is a replace (transform/intervention.h) that remembers where its value comes from, so that it prints:
-// "blocks.2.hook_mlp_out = the mean of a recorded run". Like every replaced value, none carries a
-// gradient. The functions throw GraphError when the site was not fetched in that run.
+// Each is a replace (transform/intervention.h) that remembers where its value comes from, so that
+// it prints: "blocks.2.hook_mlp_out = the mean of a recorded run". Like every replaced value, none
+// carries a gradient. The functions throw GraphError when the site was not fetched in that run.
 #pragma once
 
 #include "autograd/graph/results.h"

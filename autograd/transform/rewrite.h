@@ -1,4 +1,4 @@
-// A small graph of the user's own over a site's value.
+// Rewriting a site: puts the user's own nodes on its value, as a forward hook would.
 //
 //   Graph g = rewrite(model, Site{"mine.gate"}, [&](const Value& x) {
 //     const Value d = x.builder().constant(direction);   // a unit vector

@@ -1,5 +1,5 @@
-// What edits touch: the elements of a site's value that an edit selects, an axis at a time, and
-// whether two edits of one stage change the same element.
+// Index selection: the elements of a site's value that an edit changes, an axis at a time, and
+// conflicts between the edits of one stage.
 #pragma once
 
 #include <map>
