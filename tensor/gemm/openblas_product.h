@@ -1,4 +1,4 @@
-// One matrix product by OpenBLAS.
+// One matrix product (BLAS sgemm, dgemm) by OpenBLAS.
 #pragma once
 
 #include "tensor/gemm/product.h"

@@ -1,6 +1,6 @@
-// Who multiplies large matrices: Vitrine's own loops, or OpenBLAS.
+// The GEMM backend: Vitrine's own loops, or OpenBLAS.
 //
-// The environment variable VITRINE_GEMM says so, `own` or `openblas`. Own loops are the default:
+// The environment variable VITRINE_GEMM chooses it, `own` or `openblas`. Own loops are the default:
 // they are what `simd/` has kernels for, and their bits depend on no number of threads. OpenBLAS is
 // what they are tested against, and the way out on a CPU for which nobody tuned them.
 #pragma once
