@@ -1,12 +1,13 @@
-// Gradient attribution: to first order, what would each activation do to the metric?
+// Attribution patching and gradient x activation: the first-order effect of each activation on a
+// metric.
 //
 //   Attribution a = attribute(m, pair, {.method = Method::attribution_patching});
 //   std::vector<Verified> top = verify_top(m, pair, a, 20);    // exact patching beside it
 //
-//   grad-x-act            sum a . dm/da                 of the base run: what would be lost if a
-//                                                       were zero (Simonyan et al. 2013)
-//   attribution-patching  sum (a_other - a_base) . dm/da  at the base run: what patching the other
-//                                                       run's value in would do (Nanda 2023)
+//   grad-x-act            sum a . dm/da                   of the base run: the effect of zero
+//                                                         ablation (Simonyan et al. 2013)
+//   attribution-patching  sum (a_other - a_base) . dm/da  at the base run: the effect of patching
+//                                                         the other run's value in (Nanda 2023)
 //
 // Two forward passes and one backward pass give all sites at once. The scores are nodes of the
 // graph, beside the gradients that they read: `gradient` is a transformation, the metric a graph.

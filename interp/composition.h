@@ -1,5 +1,6 @@
-// How much of what an earlier head writes is read by a later head, from the weights alone ("A
-// Mathematical Framework for Transformer Circuits", Elhage et al. 2021).
+// Head composition (Q-, K- and V-composition): how much of an earlier head's output a later head
+// reads, from the weights alone ("A Mathematical Framework for Transformer Circuits", Elhage et al.
+// 2021).
 //
 //   composition = |W_OV W|_F / (|W_OV|_F |W|_F)
 //

@@ -1,6 +1,6 @@
-// The contexts in which each neuron of a model is most active, over a text of any length: what a
-// neuron responds to, as far as examples tell. A neuron whose contexts have nothing in common is
-// called polysemantic (Elhage et al. 2022, "Toy Models of Superposition").
+// Max-activating dataset examples: the contexts in which each neuron of a model is most active,
+// over a text of any length. A neuron whose contexts have nothing in common is called polysemantic
+// (Elhage et al. 2022, "Toy Models of Superposition").
 //
 //   Contexts c = collect_contexts(m, "books.txt", {.contexts = 10});
 //   std::span<const nn::Peak> strongest = c.peaks.of(c.row({.layer = 2, .index = 611}));

@@ -1,5 +1,5 @@
-// What collect_contexts knows so far, in a file: a pass over a long text can be stopped at any
-// time, even by kill -9, and goes on where it was.
+// Checkpoints of collect_contexts: a pass over a long text can be stopped at any time, even by
+// kill -9, and resumes where it was.
 #pragma once
 
 #include <chrono>

@@ -1,12 +1,13 @@
-// Does a head copy what it attends to? Three answers, from the most direct to the causal.
+// Copying scores: does a head copy what it attends to? Three answers, from the most direct to the
+// causal.
 //
-//   weights   The embedding of a token, through the head's OV circuit and the unembedding: is the
-//             token raised? (the copying circuit W_E W_OV W_U of Elhage et al. 2021, with
-//             LayerNorms; no prompt)
-//   context   The same of the stream as it is before the head's layer in a run: LN(x) W_V W_O.
+//   weights   Does a token's embedding, through the head's OV circuit and the unembedding, raise
+//             the token? (the copying circuit W_E W_OV W_U of Elhage et al. 2021, with LayerNorms
+//             and without a prompt)
+//   context   The same for the stream as it is before the head's layer in a run: LN(x) W_V W_O.
 //   causal    Give the head the value of another token of the prompt in place of that of the token
-//             it attends to: does the prediction follow? (interchange of values, as in Geiger et
-//             al. 2021)
+//             it attends to: does the prediction follow? (an interchange intervention, as in Geiger
+//             et al. 2021)
 //
 // The first two ask whether the head's own output is already in the terms of the unembedding. A
 // head of an early or middle layer may copy into a code that later layers turn into a logit, which

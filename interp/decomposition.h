@@ -1,4 +1,4 @@
-// Direct logit attribution: which part of the model wrote how much of a logit into the residual
+// Direct logit attribution: how much of a logit each part of the model wrote into the residual
 // stream (Elhage et al. 2021; TransformerLens's `logit_attrs`).
 //
 // The stream after the last layer is a sum: embedding, position, every head, every MLP, and the

@@ -1,7 +1,7 @@
-// Which heads are induction heads (Olsson et al. 2022), and what makes them so.
+// Induction head detection (Olsson et al. 2022) by three criteria, and the composition behind it.
 //
-// Attention alone does not say it: a head may look at the right token and do nothing with it. A
-// head is called an induction head when, on random tokens said twice,
+// Attention alone is not enough: a head may look at the right token and do nothing with it. A head
+// is called an induction head when, on repeated random tokens,
 //
 //   it attends     its induction score (head_scores.h) is at least a threshold
 //   it copies      the prediction follows the value it is given (value_swaps in copying.h)

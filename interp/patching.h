@@ -1,5 +1,5 @@
-// Activation patching: which parts of a model carry what makes the answer differ between two
-// prompts (Vig et al. 2020; Meng et al. 2022; "activation patching" as TransformerLens has it).
+// Activation patching (causal tracing): locates the activations that make a model's answer differ
+// between two prompts (Vig et al. 2020; Meng et al. 2022; as in TransformerLens).
 //
 //   nn::Model m = nn::load_gpt2();
 //   Pair pair = prompt_pair(m, "The capital of Texas is", "The capital of California is",

@@ -1,5 +1,5 @@
-// What is written to the residual stream, in words: which tokens a vector raises or lowers when
-// the unembedding reads it directly.
+// Logit readout: projects a vector of the residual stream through the unembedding, to list the
+// tokens that it raises or lowers.
 //
 //   Tensor logits = to_logits(model, w_out);             // [neurons, d] -> [neurons, vocabulary]
 //   highest(logits.select(0, 611), 5);                   // the five tokens that neuron 611 raises

@@ -1,14 +1,14 @@
-// Steering: directions that are added to activations while a model writes, so that it writes about
-// something else ("Activation addition", Turner et al. 2023; "Contrastive activation addition",
-// Rimsky et al. 2024).
+// Activation steering: adds steering vectors (directions) to activations during generation, to
+// change what the model writes about ("Activation addition", Turner et al. 2023; "Contrastive
+// activation addition", Rimsky et al. 2024).
 //
 //   nn::Model m = nn::load_gpt2();
 //   const Site stream = site::resid_post(1);
 //   Tensor d = direction(m, stream, "The capital of Texas", "The capital of Ohio");
 //   nn::generate(m, m.tokens("The capital of Ohio is"), 20, {}, {}, {}, {add(stream, d, 2)});
 //
-// A direction at a site has the shape of what the site holds for one token: [feature], or [head,
-// feature]. Any site will do that holds something for each token on its own.
+// A direction at a site has the shape of the site's value for one token: [feature], or [head,
+// feature]. Any site works that has a value for each token.
 #pragma once
 
 #include <filesystem>

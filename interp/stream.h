@@ -1,5 +1,5 @@
-// The residual stream as shared memory: how much each part of the model writes at a position, and
-// which later heads and MLPs read it there (Elhage et al. 2021, "the residual stream as a
+// Reads and writes of the residual stream: how much each part of the model writes at a position,
+// and which later heads and MLPs read it there (Elhage et al. 2021, "the residual stream as a
 // communication channel").
 //
 // What a reader reads is linear in what was written, once the scale s of its LayerNorm is held as
