@@ -1,4 +1,4 @@
-// Where activations come from: a model that reads texts, or files with rows that are there already.
+// Activation sources: a model that reads texts, or files with stored rows.
 //
 // A source is a sequence of rows that is the same each time. Several activations of the same tokens
 // come as the columns of one source, so that SAEs of several sites are trained from one pass.

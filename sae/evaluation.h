@@ -1,4 +1,5 @@
-// How well an SAE reconstructs activations, and what its reconstruction does to the model.
+// SAE evaluation: reconstruction error, sparsity, and the loss of the model with the reconstruction
+// spliced in.
 //
 // Libraries give the same name to different numbers, so each has its own here, with its formula.
 // x is an activation, x' its reconstruction, f its features; sums and means are over all rows, in

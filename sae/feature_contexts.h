@@ -1,4 +1,5 @@
-// What the features of an SAE respond to, over a text: for all features in one pass.
+// Max-activating examples of the features of an SAE: collected over a text for all features in one
+// pass.
 //
 //   FeatureContexts c = collect_features(m, sae, "books.txt");
 //   std::span<const nn::Peak> strongest = c.peaks.of(123);  // the strongest, one a line

@@ -31,8 +31,8 @@ void save(const Sae& sae, const std::filesystem::path& folder, DType stored = DT
 
 // Moves the decoder's norms into the encoder, so that every decoder row has norm 1 and features
 // give their true size: W_enc[:, j] n_j, b_enc n_j, threshold n_j, W_dec[j] / n_j. Of rows with
-// norm 0 nothing changes. Gated SAEs: W_enc and both biases. Throws ConfigError for a topk SAE that does not rank its
-// features by these norms: others would be chosen.
+// norm 0 nothing changes. Gated SAEs: W_enc and both biases. Throws ConfigError for a topk SAE that
+// does not rank its features by these norms: others would be chosen.
 Sae fold_decoder_norm(const Sae& sae);
 
 // SAEs of activations that were scaled by s while training, for unscaled ones: W_enc s, W_dec / s,

@@ -1,5 +1,5 @@
-// Which features of one SAE cause which features of another, later in the model: through the model
-// itself, attention included.
+// Attribution patching between the features of two SAEs: finds the features of an earlier SAE that
+// cause a feature of a later one, through the model itself, attention included.
 //
 //   Influence i = influence(m, early, late, prompt, {.target_positions = {4}});
 //   const Influence::Target& t = i.targets[0];   // a feature of `late` at position 4

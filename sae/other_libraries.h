@@ -12,7 +12,7 @@
 //     JumpReluAutoEncoder    W_enc, b_enc, W_dec, b_dec, threshold [d_sae]; b_dec is not taken from
 //                            the input
 //     GatedAutoEncoder       encoder.weight, decoder.weight, decoder_bias, gate_bias, mag_bias,
-//     r_mag
+//                            r_mag
 //   openai               encoder.weight, decoder.weight, pre_bias, latent_bias
 // What they do not say is read from what stands beside the file: sparsify's cfg.json (k, whether it
 // is a transcoder), dictionary_learning's config.json (trainer.dict_class).

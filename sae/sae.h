@@ -1,7 +1,9 @@
-// A trained sparse autoencoder: what it computes, as functions that emit nodes.
+// A trained sparse autoencoder (SAE) or transcoder: its encoder and decoder, as functions that emit
+// nodes.
 //
 //   sae::Sae s = sae::load("folder");                      // SAELens's folder: folder.h
-//   Spliced g = splice(m.build({.tokens = 6}), site::mlp_out(1), sae::codec(s, "sae"), ErrorTerm::keep);
+//   Graph model = m.build({.tokens = 6});
+//   Spliced g = splice(model, site::mlp_out(1), sae::codec(s, "sae"), ErrorTerm::keep);
 //   compile(g.graph, fetch(g.acts)).run(feeds, with_parameters(m.parameters(), s, "sae"));
 //
 // An SAE writes an activation x [d_in] as a sum of few decoder rows (Bricken et al. 2023, "Towards

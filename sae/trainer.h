@@ -1,4 +1,4 @@
-// Trains SAEs in a folder that holds all of it and can go on at any time.
+// SAE training runs: trains SAEs in a folder that holds the whole state and can resume at any time.
 //
 //   Trainer t = Trainer::begin(settings, *text_source(model, spec), folder);
 //   while (!t.done()) t.step(pool);
@@ -6,8 +6,7 @@
 //
 // Several SAEs, of one site or of several, are trained on the same batches in one pass. The folder
 // of one is a SAELens folder; of several, each has a folder of its own in it. Beside them
-//   training.safetensors   the state: weights, moments, counts; settings and the place in the
-//   source
+//   training.safetensors   the state: weights, moments, counts; settings; the place in the source
 // Every file is replaced all or nothing, the state first: a run that is killed goes on from its
 // last save, and gives the weights that it would have given, bit for bit.
 #pragma once

@@ -1,4 +1,4 @@
-// Prompts packed into rows: what a model's graph is fed.
+// Ragged batches: packs prompts into rows without padding, as the feeds of a model's graph.
 #pragma once
 
 #include <vector>

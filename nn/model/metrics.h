@@ -1,4 +1,5 @@
-// Metrics: what one asks of a run, as a scalar that can be fetched, explained and swept.
+// Metrics: scalars of a run (logit difference, probability, KL divergence, loss) that can be
+// fetched, differentiated and swept.
 //
 //   Metric d = nn::logit_diff({austin, paris}, {sacramento, rome});  // one answer for each prompt
 //   nn::Run r = m.run_edited(prompts, edits, fetch(value(d), value(per_prompt_name(d))), &d);

@@ -174,8 +174,8 @@ class Model {
 };
 
 // Loads a GPT-2 from a HuggingFace folder; "" is the default model, "gpt2" the published one in the
-// local cache (see model/find_model.h). Models without tokenizer files, or with some that cannot be used,
-// work by token ids.
+// local cache (see model/find_model.h). Models without tokenizer files, or with some that cannot be
+// used, work by token ids.
 Model load_gpt2(std::string_view name = "", const LoadOptions& options = {});
 
 // Mean next-token cross-entropy in nats over all prompts, and per token [n] in the order of the

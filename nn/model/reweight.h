@@ -1,11 +1,12 @@
-// Weight gauges: rewrites of a model's weights that leave what it computes as it is, and change
-// what can be read from them (Elhage et al. 2021; TransformerLens's process_weights_).
+// Weight processing (LayerNorm folding, weight centring): rewrites a model's weights without
+// changing its function, so that they are easier to interpret (Elhage et al. 2021;
+// TransformerLens's process_weights_). We call each form of the weights a gauge.
 //
-//   rewrite                 maths
+//   rewrite                 formula
 //   fold_ln                 gain and bias of each LayerNorm move into the weights that read it:
 //                           b += ln.b W, W = ln.w W, and W -= its mean over d_model, which a
 //                           centred input does not see
-//   center_writing_weights  what is written to the stream has mean 0: LayerNorms subtract the mean
+//   center_writing_weights  all writes to the stream have mean 0: LayerNorms subtract the mean
 //   center_unembed          W_U and b_U -= their mean over the vocabulary: all logits of a position
 //                           move by the same number; log-probabilities and differences stay
 //   fold_value_biases       b_O += sum_h b_V[h] W_O[h], b_V = 0: patterns sum to 1

@@ -1,4 +1,4 @@
-// Choosing the next token, and generating text.
+// Sampling the next token (greedy, temperature, top-k, top-p), and text generation with a KV cache.
 #pragma once
 
 #include <functional>
@@ -19,7 +19,7 @@ struct Sampling {
 // Throws Error (usage) when temperature < 0, top_k < 0 or top_p is outside (0, 1].
 void check_sampling(const Sampling& sampling);
 
-// The id chosen from logits [vocabulary]. `draw` in [0, 1) decides when temperature > 0. Ties go to
+// Samples an id from logits [vocabulary]. `draw` in [0, 1) decides when temperature > 0. Ties go to
 // the lower id. Throws NumericError for a logit that is not finite.
 int choose(std::span<const float> logits, const Sampling& sampling, double draw);
 

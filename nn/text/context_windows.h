@@ -1,4 +1,5 @@
-// The text around peaks, read again from the file: while it was searched, only places were kept.
+// Context windows: reads the text around peaks again from the file, of which the search kept only
+// the places.
 #pragma once
 
 #include <filesystem>

@@ -1,4 +1,5 @@
-// Where GPT-2 cuts a text before it looks for tokens: at words, numbers, punctuation and spaces.
+// Pre-tokenization: cuts a text at words, numbers, punctuation and spaces before byte-pair
+// encoding.
 //
 // "We're here,  2 of us" is cut into  We|'re| here|,| | 2| of| us : no token ever crosses a cut.
 // The cuts are those of the regular expression of GPT-2 (Radford et al. 2019, released code),

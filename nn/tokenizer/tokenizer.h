@@ -5,9 +5,10 @@
 //   tokenizer.str_tokens(ids);             // {"The", " capital", " of", " Texas", " is"}
 //   tokenizer.to_single_token(" Austin");  // an id; "Austin" throws and suggests " Austin"
 //
-// A text is cut into pieces (nn/tokenizer/pretokenize.h), each piece into bytes, and neighbouring bytes merge
-// into tokens (nn/tokenizer/byte_pair_merges.h). Tokens are byte strings: any bytes can be encoded, UTF-8 or
-// not, and decode(encode(x)) == x for all of them. The ids are those of HuggingFace tokenizers.
+// A text is cut into pieces (nn/tokenizer/pretokenize.h), each piece into bytes, and neighbouring
+// bytes merge into tokens (nn/tokenizer/byte_pair_merges.h). Tokens are byte strings: any bytes can
+// be encoded, UTF-8 or not, and decode(encode(x)) == x for all of them. The ids are those of
+// HuggingFace tokenizers.
 #pragma once
 
 #include <array>
@@ -88,7 +89,8 @@ class Tokenizer {
   std::vector<int> encode_prompt(std::string_view text, Special special = Special::as_text) const;
 
   // The bytes of the tokens, joined. They are UTF-8 only if the ids hold whole characters: use
-  // replace_invalid_utf8 (tensor/files/utf8.h) before printing. Throws TokenError for an id that is no token.
+  // replace_invalid_utf8 (tensor/files/utf8.h) before printing. Throws TokenError for an id that is
+  // no token.
   std::string decode(std::span<const int> ids) const;
 
   // Each id as text, as TransformerLens's to_str_tokens does: bytes that are part of a character

@@ -31,12 +31,12 @@ struct TrainTokenizerOptions {
   std::function<void(int done, int total)> progress;  // after each new token
 };
 
-// Ids: the special tokens in order, the 256 bytes in GPT-2's order (nn/tokenizer/byte_spelling.h), then the
-// merges' tokens in the order they were learned. The result depends on the counts and options
-// alone. Throws TokenError when there is no text; ConfigError when `vocabulary` is too small for
-// the bytes or larger than the text gives tokens for (the message says how many it gives), when
-// min_count is below 1, or when a special token is empty, listed twice, not UTF-8 or the spelling
-// of a byte.
+// Ids: the special tokens in order, the 256 bytes in GPT-2's order (nn/tokenizer/byte_spelling.h),
+// then the merges' tokens in the order they were learned. The result depends on the counts and
+// options alone. Throws TokenError when there is no text; ConfigError when `vocabulary` is too
+// small for the bytes or larger than the text gives tokens for (the message says how many it
+// gives), when min_count is below 1, or when a special token is empty, listed twice, not UTF-8 or
+// the spelling of a byte.
 Vocabulary train_tokenizer(const WordCounts& counts, const TrainTokenizerOptions& options = {});
 
 }  // namespace vitrine::nn
