@@ -17,7 +17,8 @@ namespace vitrine {
 // whose name is that of a leaf.
 Graph fold(const Graph& graph, const std::vector<std::string>& outputs);
 
-// The values of these parameters. Throws GraphError for an output that depends on an input.
+// Computes the values of these parameters. Throws GraphError for an output that depends on an
+// input.
 Parameters folded_values(const Graph& graph, const std::vector<std::string>& outputs,
                          const Parameters& parameters, ThreadPool* pool = nullptr);
 

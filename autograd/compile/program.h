@@ -73,7 +73,7 @@ struct Program {
   bool updates_leaves() const;                      // such a run cannot be repeated
 };
 
-// Where the time of finished runs went. Runs may overlap, so the sums are atomic.
+// The profile of finished runs. Runs may overlap, so the sums are atomic.
 struct Timing {
   std::atomic<std::int64_t> runs{0}, nanoseconds{0};
   std::vector<std::atomic<std::int64_t>> steps;     // of each step, nanoseconds

@@ -56,7 +56,8 @@ struct SiteEntry {
 };
 
 // The row table of a ragged batch: graph inputs that say, for each packed row, its sequence and
-// position, and for each sequence the key row at each position (-1: none). See "Rows" in README.md.
+// position, and for each sequence the key row at each position (-1: none). See "Rows" in
+// autograd/README.md.
 struct RowTable {
   NodeId sequence = kNoNode, position = kNoNode, keys = kNoNode;
 };
@@ -106,7 +107,7 @@ void verify(const Graph& graph);
 // index of one axis: slice, gather_rows.
 bool selects_rows(const Graph& graph, const Node& node);
 
-// What is known of each node's value, by position in graph.nodes().
+// The facts that are known of each node's value (zeros, -inf), by position in graph.nodes().
 std::vector<Fact> facts(const Graph& graph);
 
 }  // namespace vitrine

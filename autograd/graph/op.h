@@ -40,7 +40,7 @@ struct Type {
 };
 std::string to_string(const Type& type);  // "f32[15, 256]"
 
-// What the shape rule sees. It returns the type of the output or throws ShapeError; `infer` in
+// The arguments of a shape rule. It returns the type of the output or throws ShapeError; `infer` in
 // graph/builder.cpp adds the op, the shapes, the scope and the line of the model.
 struct InferCall {
   std::span<const Type> in;
@@ -109,11 +109,11 @@ struct InteriorSite {
   Type type;
 };
 
-// What an op is: a statement about its mathematics that passes rely on. x is input 0. A kind other
-// than unstated also says that all leading entries (rows) that `reach` keeps apart are treated
-// alike: row 3 of y is the same function of row 3 of x as row 5 of row 5. Where a row's number
-// matters, as to dropout's mask, `parts` has to say so. Of a selection, s is the Range of the op's
-// attributes, or input 1, an index of the first axis (y is 0 where it is -1).
+// The kind of an op: a statement about its mathematics that passes rely on. x is input 0. A kind
+// other than unstated also says that all leading entries (rows) that `reach` keeps apart are
+// treated alike: row 3 of y is the same function of row 3 of x as row 5 of row 5. Where a row's
+// number matters, as to dropout's mask, `parts` has to say so. Of a selection, s is the Range of
+// the op's attributes, or input 1, an index of the first axis (y is 0 where it is -1).
 enum class OpKind {
   unstated,       // nothing is claimed: computed in full, run by run; linearise refuses it
   input,          // a value that is fed at each run
@@ -130,8 +130,8 @@ enum class OpKind {
   other           // none of these
 };
 
-// What linearise does with an op that no policy is about, where it is not linear in what carries a
-// gradient.
+// The treatment, by linearise, of an op that no policy covers, where it is not linear in what
+// carries a gradient.
 enum class Nonlinear {
   refused,  // nothing: where activations are to be linear it names the op and throws
   kept      // it stays: a step of a norm or pattern that is written out, and frozen as a whole at
@@ -181,8 +181,8 @@ struct OpDef {
 
 bool is_linear_in(const OpDef& op, std::size_t input);
 
-// What a row lacks, or how it contradicts itself, in words: "it has no shape rule (infer)". Empty:
-// it is complete, and graphs may have the op.
+// Checks a row and says what it lacks, or how it contradicts itself: "it has no shape rule
+// (infer)". Empty: it is complete, and graphs may have the op.
 std::string what_is_missing(const OpDef& op);
 
 // The op of this name, of the table in autograd/ops/; null when there is none.

@@ -21,8 +21,9 @@ enum class Part {
 };
 // Parts: one per input.
 
-// For an output packed along its first `lead` axes: 1, or 2 where it has three or more. Nothing:
-// the op mixes leading entries, where an entry stands matters to it, or its row claims nothing.
+// The parts for an output packed along its first `lead` axes: 1, or 2 where it has three or more.
+// Nothing: the op mixes leading entries or depends on where an entry stands, or its row claims
+// nothing.
 std::optional<Parts> parts_of(const OpDef& op, const ReachCall& call, int lead);
 
 // The attributes of the same op on [entries, 1 (lead - 1 times), rest of the shape].

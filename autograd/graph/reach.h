@@ -53,9 +53,10 @@ using Reach = std::vector<InputReach>;  // one per input
 Link same_axis(int in_axis, int out_axis);
 std::string to_string(const Reach& reach);
 
-// A statement about the values of a node, put there by `mask` and carried along by the ops after
-// it: entries whose key index is beyond query position + offset are -inf (masked) or exactly 0
-// (zero). This is how causality is visible in the graph: the contraction over keys reads it.
+// A statement about the values of a node (a sparsity pattern). `mask` makes it and the ops after it
+// propagate it: entries whose key index is beyond query position + offset are -inf (masked) or
+// exactly 0 (zero). This is how causality is visible in the graph: the contraction over keys reads
+// it.
 struct Fact {
   enum class Kind { none, masked, zero } kind = Kind::none;
   int query_axis = 0, key_axis = 0;

@@ -13,8 +13,8 @@
 
 namespace vitrine {
 
-// What an axis of a value counts. `row` is the packed (sequence, position) axis of a ragged batch:
-// what is fetched comes back with it unpacked into [batch, position].
+// The meaning of an axis. `row` is the packed (sequence, position) axis of a ragged batch: what is
+// fetched comes back with it unpacked into [batch, position].
 enum class Axis { batch, pos, row, head, query, key, feature, other };
 using Axes = std::vector<Axis>;
 std::string_view name_of(Axis axis);

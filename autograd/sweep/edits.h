@@ -15,7 +15,7 @@
 
 namespace vitrine {
 
-// All worlds, or those of a set, or those outside it.
+// A set of worlds: all of them, or those inside or outside a given set.
 struct WorldFilter {
   const std::vector<bool>* set = nullptr;
   bool inside = true;

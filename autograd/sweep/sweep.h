@@ -75,16 +75,16 @@ class Swept {
   SweepStats stats_;
 };
 
-// The program itself, of all worlds at once: a graph like any other, whose matrices carry their
+// Builds the batched program of all worlds: a graph like any other, whose matrices carry their
 // sites' names. Inputs sweep.base.ID are the base run's values of node ID.
 Graph sweep_program(const Graph& graph, const Feeds& feeds, const Parameters& parameters,
                     std::span<const Interventions> worlds, const std::vector<std::string>& outputs,
                     const SweepOptions& options = {});
 
-// `outputs` names outputs of the graph. `feeds` and `parameters` are those of the base run. Throws
-// what intervene and with_interventions throw for an edit, naming the world, GraphError for an
-// output that the graph does not have or a leaf whose name begins with "sweep.", and
-// InterruptedError.
+// Runs all worlds. `outputs` names outputs of the graph. `feeds` and `parameters` are those of the
+// base run. Throws what intervene and with_interventions throw for an edit, naming the world,
+// GraphError for an output that the graph does not have or a leaf whose name begins with "sweep.",
+// and InterruptedError.
 Swept sweep(const Graph& graph, const Feeds& feeds, const Parameters& parameters,
             std::span<const Interventions> worlds, const std::vector<std::string>& outputs,
             const SweepOptions& options = {});

@@ -20,8 +20,8 @@ inline std::string held_name(std::string_view site) { return "held(" + std::stri
 // The sites whose recorded values the graph reads. Throws GraphError when there are none.
 SiteSet held_sites(const Graph& graph);
 
-// `feeds` with those inputs filled in from a run in which the sites were fetched. Throws GraphError
-// for a site that was not, and ShapeError for one that was recorded of another batch size.
+// Adds those inputs to `feeds`, from a run in which the sites were fetched. Throws GraphError for a
+// site that was not, and ShapeError for one that was recorded of another batch size.
 Feeds with_held(const Graph& graph, const Results& recorded, const Feeds& feeds);
 
 }  // namespace vitrine

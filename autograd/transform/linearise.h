@@ -39,8 +39,8 @@ struct Policies {
   Policy activation = Policy::recompute;  // relu, gelu_tanh, gelu_erf, tanh, sigmoid, your own
 };
 
-// The graph with these policies; made before gradient. LayerNorms and attention for which something
-// is said are expanded, and scales and patterns are known by their sites' names, *.hook_scale and
+// Applies these policies to a graph, before gradient. LayerNorms and attention under a policy are
+// expanded, and scales and patterns are known by their sites' names, *.hook_scale and
 // *.hook_pattern: those of a graph that has been expanded or edited count too. An edit of such a
 // site changes the value that the policy gives. Holding adds the inputs held(SITE): the scale's
 // site, the pattern's, and the one that an activation reads, such as mlp.hook_pre.

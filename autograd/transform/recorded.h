@@ -14,23 +14,23 @@
 
 namespace vitrine {
 
-// The mean over all prompts and positions of the run, which may differ in length (sums in f64).
-// Of a pattern or its scores: over prompts and queries, for each head and key.
+// Mean ablation: the mean over all prompts and positions of the run, which may differ in length
+// (sums in f64). Of a pattern or its scores: over prompts and queries, for each head and key.
 Edit mean(const Site& site, const Results& run, const Where& where = {},
           std::string_view from = "a recorded run");
 
-// The mean over prompts, for each position on its own. The prompts of the run have one length, and
-// so do those that are edited; ShapeError otherwise.
+// Mean ablation by position: the mean over prompts, for each position on its own. The prompts of
+// the run have one length, and so do those that are edited; ShapeError otherwise.
 Edit mean_by_position(const Site& site, const Results& run, const Where& where = {},
                       std::string_view from = "a recorded run");
 
-// Prompt i is given the value of another prompt of the run, permutation[i]: a random cycle through
-// all of them (Sattolo 1986), so none keeps its own when there are two or more. The prompts have
-// one length; the edited batch has as many.
+// Resample ablation: prompt i takes the value of another prompt of the run, permutation[i]: a
+// random cycle through all of them (Sattolo 1986), so none keeps its own when there are two or
+// more. The prompts have one length; the edited batch has as many.
 Edit resample(const Site& site, const Results& run, random::Key key, const Where& where = {},
               std::string_view from = "a recorded run");
 
-// The value of the run itself: what is changed before the site does not reach past it.
+// Freezes the site at its value in the run: what is changed before the site does not reach past it.
 Edit hold(const Site& site, const Results& run, const Where& where = {},
           std::string_view from = "a recorded run");
 

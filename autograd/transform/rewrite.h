@@ -16,10 +16,10 @@
 
 namespace vitrine {
 
-// The graph in which f(x) flows on from the site, where x is the value that arrives there, after
-// the edits that were made before. A site inside a composite is expanded. Throws SiteError for a
-// site that is not there, ShapeError when f changes the shape or dtype, and GraphError when f gives
-// no value, a value of another graph, or one that depends on the site itself.
+// Returns the graph in which f(x) flows on from the site, where x is the value that arrives there
+// after earlier edits. A site inside a composite is expanded. Throws SiteError for a site that is
+// not there, ShapeError when f changes the shape or dtype, and GraphError when f gives no value, a
+// value of another graph, or one that depends on the site itself.
 Graph rewrite(const Graph& graph, const Site& site, const std::function<Value(const Value&)>& f);
 
 }  // namespace vitrine
