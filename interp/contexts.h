@@ -41,7 +41,7 @@ struct ContextsSpec {
   std::function<void(std::int64_t bytes, std::int64_t total)> progress;  // of the file, read
 };
 
-// What was found. A neuron's row is layer * d_mlp + index.
+// The max-activating examples of all neurons. A neuron's row is layer * d_mlp + index.
 struct Contexts {
   Contexts(int layers, int per_layer, int contexts);
   std::int64_t row(const NeuronId& id) const {
@@ -63,11 +63,12 @@ struct Contexts {
   std::int64_t resumed = 0;             // of the lines, those that an earlier pass had read
 };
 
-// `file` is text, whose bytes may be any, or .jsonl with {"text": ...} or {"tokens": [...]} a line
-// (nn/text/documents.h). Throws FileError for a file that cannot be read, has no token in it, or is
-// another one than that of the checkpoint, as for another model or spec; TokenError for ids outside
-// the vocabulary and for text without a tokenizer; Error (usage) for a spec out of range;
-// NumericError for activations that are NaN; SaveError for a checkpoint that cannot be written.
+// Collects the max-activating examples of all neurons over a file. `file` is text, whose bytes may
+// be any, or .jsonl with {"text": ...} or {"tokens": [...]} a line (nn/text/documents.h). Throws
+// FileError for a file that cannot be read, has no token in it, or is another one than that of the
+// checkpoint, as for another model or spec; TokenError for ids outside the vocabulary and for text
+// without a tokenizer; Error (usage) for a spec out of range; NumericError for activations that are
+// NaN; SaveError for a checkpoint that cannot be written.
 Contexts collect_contexts(const nn::Model& model, const std::filesystem::path& file,
                           const ContextsSpec& spec = {});
 

@@ -13,7 +13,8 @@
 
 namespace vitrine::interp {
 
-// How far a text has been read: tokens before `position` of line `line`, and all earlier lines.
+// The position in a corpus up to which it has been read: tokens before `position` of line `line`,
+// and all earlier lines.
 struct CorpusPlace {
   std::int64_t line = 0, position = 0;
 };

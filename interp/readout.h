@@ -12,10 +12,10 @@
 
 namespace vitrine::interp {
 
-// vectors [n, d] -> f32 [n, vocabulary]: ((x - mean x) ln_final.w) W_U, less the mean over the
-// vocabulary, which no prediction depends on. The final LayerNorm also divides by a scale that
-// depends on the whole stream: to have logits of one position, divide by its ln_final.hook_scale.
-// Throws ShapeError for vectors of another width than the stream's.
+// Projects vectors [n, d] onto the vocabulary, f32 [n, vocabulary]: ((x - mean x) ln_final.w) W_U,
+// less the mean over the vocabulary, which no prediction depends on. The final LayerNorm also
+// divides by a scale that depends on the whole stream: to have logits of one position, divide by
+// its ln_final.hook_scale. Throws ShapeError for vectors of another width than the stream's.
 Tensor to_logits(const nn::Model& model, const Tensor& vectors);
 
 // The answer's row of a table [vocabulary, ...], less the wrong one's if there is one: [1, ...]. Of

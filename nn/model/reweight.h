@@ -31,10 +31,11 @@ struct Gauge {
   friend bool operator==(const Gauge&, const Gauge&) = default;
 };
 std::string name_of(const Gauge& gauge);  // "raw", "processed", or the rewrites with commas
-// Of raw, processed, or rewrites separated by commas. Throws Error (usage) naming the words.
+// Parses "raw", "processed", or rewrites separated by commas. Throws Error (usage) naming the
+// words.
 Gauge parse_gauge(std::string_view text);
 
-// A graph of build_gpt2 with these weights in the place of its own: nodes that are computed from
+// Replaces the weights in a graph of build_gpt2 by those of the gauge: nodes that are computed from
 // the original parameters, which stay and still receive gradients. W_E and W_U are no longer tied.
 // Rewrites are made in the order of the table. Each new weight is an output "reweighted.NAME", NAME
 // being HuggingFace's (the parts of c_attn: h.L.attn.q.weight, ...), for fold() to compute once.

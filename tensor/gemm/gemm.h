@@ -30,8 +30,8 @@ void matmul_add(ThreadPool& pool, const View& a, const View& b, const View& out,
 void affine(ThreadPool& pool, const View& x, const View& w, const View& bias, const View& out,
             std::optional<kernels::Unary> then = {}, GemmProvider provider = gemm_provider());
 
-// Time that this thread has spent in the functions above, in nanoseconds since it began: what
-// `explain()` tells of a run is the difference of two readings.
+// Returns the time that this thread has spent in the functions above, in nanoseconds since it
+// began; `explain()` reports the difference of two readings.
 std::int64_t matmul_nanoseconds();
 
 }  // namespace vitrine

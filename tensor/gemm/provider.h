@@ -12,7 +12,7 @@ namespace vitrine {
 enum class GemmProvider { own, openblas };
 std::string_view name_of(GemmProvider provider);  // as in VITRINE_GEMM
 
-// What VITRINE_GEMM says, read when first asked; the same from then on. Throws an Error of the kind
+// Reads VITRINE_GEMM when first called; returns the same from then on. Throws an Error of the kind
 // `usage`, which names both, for anything else.
 GemmProvider gemm_provider();
 // A value of VITRINE_GEMM; "" is the default.
