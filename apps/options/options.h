@@ -1,4 +1,4 @@
-// The options that verbs share: the model, the prompt, and what becomes of the output.
+// The options that verbs share: the model, the prompt, and the output.
 #pragma once
 
 #include <cstdint>
