@@ -1,4 +1,4 @@
-// A header with an example that does not compile, so that the test is seen to fail: see CMakeLists.txt.
+// A header whose example does not compile, so that the test is seen to fail (CMakeLists.txt).
 //
 //   logit[a] = sum over parts of part . u
 //
