@@ -21,8 +21,8 @@ bool is_saelens_folder(const std::filesystem::path& folder);
 // The configuration alone.
 Config load_config(const std::filesystem::path& folder);
 
-// What the weights of the model were rewritten with when the SAE was trained, by TransformerLens's
-// names (fold_ln, center_writing_weights, ...), as far as the metadata of its folder say.
+// The weight processing of the model when the SAE was trained, by TransformerLens's names (fold_ln,
+// center_writing_weights, ...), as far as the metadata of its folder say.
 std::vector<std::string> weight_rewrites(const Sae& sae);
 
 // SAELens's SAE.load_from_disk reads what this writes; weights are stored as `stored` (f32, f16 or

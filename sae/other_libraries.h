@@ -1,6 +1,6 @@
 // SAEs of other libraries, from safetensors files.
 //
-// Which library it is, is told by the names of the tensors:
+// The names of the tensors tell the library:
 //   sparsify             encoder.weight [d_sae, d_in], encoder.bias, W_dec [d_sae, d_in], b_dec
 //   dictionary_learning
 //     AutoEncoder            encoder.weight, encoder.bias, decoder.weight [d_in, d_sae], bias

@@ -37,11 +37,11 @@ struct TrainSettings {
   std::int64_t steps = 0;
   BufferSpec buffer;
   InitialBias bias = InitialBias::zero;
-  // What is known of the activations, for cfg.json.
+  // Metadata of the activations, for cfg.json.
   std::string model_name, metadata = "{}";
   std::optional<bool> prepend_bos;
   std::int64_t context_size = 0;
-  // What the caller wants to know again on going on, such as how the source is made: JSON.
+  // Data of the caller that resuming needs, such as how the source is made: JSON.
   std::string notes = "{}";
 };
 
@@ -56,7 +56,7 @@ class Trainer {
   // no save, CheckpointError when its parts do not belong together or the source is another one.
   static Trainer resume(Source& source, const std::filesystem::path& folder);
   static bool exists(const std::filesystem::path& folder);
-  // Those of the last save; throws as resume does.
+  // Reads the settings of the last save; throws as resume does.
   static TrainSettings saved_settings(const std::filesystem::path& folder);
 
   const TrainSettings& settings() const { return settings_; }

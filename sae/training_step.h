@@ -82,7 +82,7 @@ class TrainingStep {
   };
   Gradients gradients(const Batch& batch, ThreadPool& pool, const Tensor* dead = nullptr) const;
 
-  // What a plan says of itself.
+  // The explanation of a step's plan.
   std::string explain() const;
   // Steps always look at features this way; 0 is densely. For tests and benchmarks.
   void fix_view(std::int64_t capacity) { fixed_ = capacity; }

@@ -9,7 +9,7 @@
 
 namespace vitrine::nn {
 
-// Where a neuron was strongest within one line of a text.
+// The position of a neuron's strongest activation within one line of a text.
 struct Peak {
   static constexpr std::int32_t kNotPredicted = -1;
 

@@ -19,9 +19,9 @@ namespace vitrine::nn {
 // The class of a code point: \p{L}, \p{N}, \s, or none of them.
 CharacterClass character_class(char32_t code_point);
 
-// Where the piece that begins at `begin` ends: an index in (begin, text.size()]. `begin` must lie
-// inside the text and be where a piece begins: 0, or the end of the piece before. Text may be any
-// bytes; what is not UTF-8 counts as punctuation (neither letter, number nor space).
+// Finds the end of the piece that begins at `begin`: an index in (begin, text.size()]. `begin` must
+// lie inside the text and be where a piece begins: 0, or the end of the piece before. Text may be
+// any bytes; what is not UTF-8 counts as punctuation (neither letter, number nor space).
 std::size_t piece_end(std::string_view text, std::size_t begin);
 
 }  // namespace vitrine::nn

@@ -46,10 +46,10 @@ struct Vocabulary {
   std::vector<int> first;      // put before every prompt: a beginning-of-text token, or nothing
 };
 
-// What GPT-2 was trained to see between texts.
+// The end-of-text token, which GPT-2 was trained to see between texts.
 inline constexpr std::string_view kEndOfText = "<|endoftext|>";
 
-// What encode makes of the text of an added token that occurs in the input.
+// The treatment, by encode, of an added token whose text occurs in the input.
 enum class Special {
   as_text,    // plain bytes: input from strangers cannot end the text
   as_tokens,  // its one id, as HuggingFace does by default
@@ -118,13 +118,14 @@ class Tokenizer {
   // One more than the largest id. Compare it with the model's vocabulary.
   int vocabulary_size() const { return static_cast<int>(tokens_.size()); }
 
-  // What it is made of, as in Vocabulary.
+  // The parts of its Vocabulary.
   const std::vector<std::optional<std::string>>& tokens() const { return tokens_; }
   const std::vector<Merge>& merges() const { return merges_.merges(); }
   const std::vector<AddedToken>& added_tokens() const { return added_; }
   bool ignore_merges() const { return ignore_merges_; }
 
-  // What the files ask to be put before a text (add_bos_token, or the template of tokenizer.json).
+  // The tokens that the files ask to be prepended to a text (add_bos_token, or the template of
+  // tokenizer.json).
   const std::vector<int>& first() const { return first_; }
 
   // The id of <|endoftext|>, if it is an added token: what GPT-2 was trained to see before a text.

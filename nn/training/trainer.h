@@ -26,7 +26,7 @@ namespace vitrine::nn {
 
 class Trainer {
  public:
-  // How far reading the texts is, in bytes; false stops it (InterruptedError).
+  // Reports the progress of reading the texts, in bytes; false stops it (InterruptedError).
   using Progress = std::function<bool(std::int64_t done, std::int64_t total)>;
 
   // Turns the texts into token ids, and draws the first weights unless `from` gives them: a model
