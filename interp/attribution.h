@@ -1,12 +1,13 @@
-// Gradient attribution: to first order, what would each activation do to the metric?
+// Attribution patching and gradient x activation: the first-order effect of each activation on a
+// metric.
 //
 //   Attribution a = attribute(m, pair, {.method = Method::attribution_patching});
 //   std::vector<Verified> top = verify_top(m, pair, a, 20);    // exact patching beside it
 //
-//   grad-x-act            sum a . dm/da                 of the base run: what would be lost if a
-//                                                       were zero (Simonyan et al. 2013)
-//   attribution-patching  sum (a_other - a_base) . dm/da  at the base run: what patching the other
-//                                                       run's value in would do (Nanda 2023)
+//   grad-x-act            sum a . dm/da                   of the base run: the effect of zero
+//                                                         ablation (Simonyan et al. 2013)
+//   attribution-patching  sum (a_other - a_base) . dm/da  at the base run: the effect of patching
+//                                                         the other run's value in (Nanda 2023)
 //
 // Two forward passes and one backward pass give all sites at once. The scores are nodes of the
 // graph, beside the gradients that they read: `gradient` is a transformation, the metric a graph.
@@ -27,7 +28,7 @@ namespace vitrine::interp {
 enum class Method { grad_x_act, attribution_patching };
 std::string_view name_of(Method method);  // "grad-x-act": as on the command line
 
-// A part of an activation: everything along an axis that is not named.
+// A slice of an activation: everything along an axis that is not named.
 struct Place {
   std::int64_t pos = -1, head = -1, feature = -1;  // -1: all of them
   friend bool operator==(const Place&, const Place&) = default;
@@ -40,19 +41,19 @@ struct SiteScores {
   Site site;
   std::vector<std::string> axes;  // of values: "pos", "head", "feature", in this order
   Tensor values;                  // f64
-  // Another name for the value of a site before it, as blocks.1.hook_resid_pre is for
+  // The site is an alias of an earlier one, as blocks.1.hook_resid_pre is of
   // blocks.0.hook_resid_post: its places are not ranked again.
   bool again = false;
 };
 
 struct AttributionSpec {
   Method method = Method::attribution_patching;
-  // Which sites; those that have no [row, ...] axis are left out. A pattern that matches nothing is
-  // a SiteError.
+  // The sites to score; those without a [row, ...] axis are left out. A pattern that matches
+  // nothing is a SiteError.
   SiteSet sites = {
       "*.hook_resid_pre,*.hook_attn_out,*.hook_mlp_out,*.hook_resid_post,*.hook_z,"
       "*.mlp.hook_post"};
-  // Sites whose features mean something each: they keep that axis.
+  // Sites with interpretable features: their scores keep that axis.
   SiteSet per_feature = {"*.mlp.hook_post,*.mlp.hook_pre,*.hook_sae_acts_post,*.hook_sae_acts_pre"};
   // Heads and features at each position, instead of over all positions.
   bool by_position = false;
@@ -66,16 +67,17 @@ struct Attribution {
   double clean = 0, corrupt = 0;  // the metric of the unedited runs; corrupt only where it was run
   double base() const { return spec.direction == Direction::denoise ? corrupt : clean; }
 };
-// Throws what check_pair throws, SiteError, and NumericError where a gradient is NaN.
+// Scores every site of one prompt pair. Throws what check_pair throws, SiteError, and NumericError
+// where a gradient is NaN.
 Attribution attribute(const nn::Model& model, const Pair& pair, const AttributionSpec& spec = {});
 
-// ---- the strongest, and what they are worth -----------------------------------------------------
+// ---- verification by activation patching --------------------------------------------------------
 struct Scored {
   Site site;
   Place place;
   double score = 0;
 };
-// The `count` nodes with the largest |score|, without those that are 0.
+// Ranks the nodes and returns the `count` with the largest |score|, without those that are 0.
 std::vector<Scored> strongest(const Attribution& attribution, int count);
 
 struct Verified {
@@ -85,7 +87,7 @@ struct Verified {
   // the metric is no finite number then: zeros in the place of a LayerNorm's scale, say.
   std::optional<double> exact;
 };
-// The strongest again, by exact patching in the same direction: one sweep.
+// Measures the strongest again by activation patching in the same direction, in one sweep.
 std::vector<Verified> verify_top(const nn::Model& model, const Pair& pair,
                                  const Attribution& attribution, int count);
 

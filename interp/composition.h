@@ -1,5 +1,6 @@
-// How much of what an earlier head writes is read by a later head, from the weights alone ("A
-// Mathematical Framework for Transformer Circuits", Elhage et al. 2021).
+// Head composition (Q-, K- and V-composition): how much of an earlier head's output a later head
+// reads, from the weights alone ("A Mathematical Framework for Transformer Circuits", Elhage et al.
+// 2021).
 //
 //   composition = |W_OV W|_F / (|W_OV|_F |W|_F)
 //
@@ -21,10 +22,11 @@ struct Composition {
   // f64 [layer, head, layer, head], the earlier head first; 0 unless the second layer is later.
   Tensor q, k, v;
 };
+// Computes the composition scores of all pairs of heads.
 Composition composition(const nn::Model& model);
 
-// The same of random matrices: what two heads score that know nothing of each other. The shapes are
-// those of the model's heads, the numbers independent and normal; all three kinds are alike.
+// The random baseline: the scores of random matrices with the shapes of the model's heads and
+// independent normal entries. All three kinds of composition have the same baseline.
 struct CompositionBaseline {
   double mean = 0, deviation = 0;  // over `pairs` pairs of an earlier and a later head
   int pairs = 0;

@@ -1,9 +1,9 @@
-// The contexts in which each neuron of a model is most active, over a text of any length: what a
-// neuron responds to, as far as examples tell. A neuron whose contexts have nothing in common is
-// called polysemantic (Elhage et al. 2022, "Toy Models of Superposition").
+// Max-activating dataset examples: the contexts in which each neuron of a model is most active,
+// over a text of any length. A neuron whose contexts have nothing in common is called polysemantic
+// (Elhage et al. 2022, "Toy Models of Superposition").
 //
 //   Contexts c = collect_contexts(m, "books.txt", {.contexts = 10});
-//   for (const nn::Peak& p : c.peaks.of(c.row({.layer = 2, .index = 611}))) ...
+//   std::span<const nn::Peak> strongest = c.peaks.of(c.row({.layer = 2, .index = 611}));
 //
 // All neurons of all layers are done in one pass over the file, and memory does not grow with it.
 // Every line that is not blank is a text of its own; of a line a neuron has one context, the token
@@ -41,7 +41,7 @@ struct ContextsSpec {
   std::function<void(std::int64_t bytes, std::int64_t total)> progress;  // of the file, read
 };
 
-// What was found. A neuron's row is layer * d_mlp + index.
+// The max-activating examples of all neurons. A neuron's row is layer * d_mlp + index.
 struct Contexts {
   Contexts(int layers, int per_layer, int contexts);
   std::int64_t row(const NeuronId& id) const {
@@ -63,11 +63,12 @@ struct Contexts {
   std::int64_t resumed = 0;             // of the lines, those that an earlier pass had read
 };
 
-// `file` is text, whose bytes may be any, or .jsonl with {"text": ...} or {"tokens": [...]} a line
-// (nn/text/documents.h). Throws FileError for a file that cannot be read, has no token in it, or is
-// another one than that of the checkpoint, as for another model or spec; TokenError for ids outside
-// the vocabulary and for text without a tokenizer; Error (usage) for a spec out of range;
-// NumericError for activations that are NaN; SaveError for a checkpoint that cannot be written.
+// Collects the max-activating examples of all neurons over a file. `file` is text, whose bytes may
+// be any, or .jsonl with {"text": ...} or {"tokens": [...]} a line (nn/text/documents.h). Throws
+// FileError for a file that cannot be read, has no token in it, or is another one than that of the
+// checkpoint, as for another model or spec; TokenError for ids outside the vocabulary and for text
+// without a tokenizer; Error (usage) for a spec out of range; NumericError for activations that are
+// NaN; SaveError for a checkpoint that cannot be written.
 Contexts collect_contexts(const nn::Model& model, const std::filesystem::path& file,
                           const ContextsSpec& spec = {});
 

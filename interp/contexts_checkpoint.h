@@ -1,5 +1,5 @@
-// What collect_contexts knows so far, in a file: a pass over a long text can be stopped at any
-// time, even by kill -9, and goes on where it was.
+// Checkpoints of collect_contexts: a pass over a long text can be stopped at any time, even by
+// kill -9, and resumes where it was.
 #pragma once
 
 #include <chrono>
@@ -13,7 +13,8 @@
 
 namespace vitrine::interp {
 
-// How far a text has been read: tokens before `position` of line `line`, and all earlier lines.
+// The position in a corpus up to which it has been read: tokens before `position` of line `line`,
+// and all earlier lines.
 struct CorpusPlace {
   std::int64_t line = 0, position = 0;
 };

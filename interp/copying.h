@@ -1,12 +1,13 @@
-// Does a head copy what it attends to? Three answers, from the most direct to the causal.
+// Copying scores: does a head copy what it attends to? Three answers, from the most direct to the
+// causal.
 //
-//   weights   The embedding of a token, through the head's OV circuit and the unembedding: is the
-//             token raised? (the copying circuit W_E W_OV W_U of Elhage et al. 2021, with
-//             LayerNorms; no prompt)
-//   context   The same of the stream as it is before the head's layer in a run: LN(x) W_V W_O.
+//   weights   Does a token's embedding, through the head's OV circuit and the unembedding, raise
+//             the token? (the copying circuit W_E W_OV W_U of Elhage et al. 2021, with LayerNorms
+//             and without a prompt)
+//   context   The same for the stream as it is before the head's layer in a run: LN(x) W_V W_O.
 //   causal    Give the head the value of another token of the prompt in place of that of the token
-//             it attends to: does the prediction follow? (interchange of values, as in Geiger et
-//             al. 2021)
+//             it attends to: does the prediction follow? (an interchange intervention, as in Geiger
+//             et al. 2021)
 //
 // The first two ask whether the head's own output is already in the terms of the unembedding. A
 // head of an early or middle layer may copy into a code that later layers turn into a logit, which
@@ -20,7 +21,7 @@
 
 namespace vitrine::interp {
 
-// How high a token stands among all of the vocabulary in what a head writes for it as a source.
+// The rank of a source token in the whole vocabulary by the logits that a head writes for it.
 struct CopyRanks {
   Tensor top;   // f64 [layer, head]: share of source tokens among the `count` that are most raised
   Tensor rank;  // f64 [layer, head]: mean rank, from 0, the most raised, to 1, the least
@@ -28,25 +29,27 @@ struct CopyRanks {
   double chance = 0;  // of `top`: count / vocabulary; that of `rank` is 0.5
 };
 
-// `sources` positions drawn from the first halves. What is read is the value less its mean over all
-// positions: what a head writes for every source alike copies none. Throws what check_repeated
-// throws.
+// Computes copy ranks from activations, for `sources` positions drawn from the first halves. The
+// mean value over all positions is subtracted: what a head writes for every source alike is no
+// copying. Throws what check_repeated throws.
 CopyRanks copying_in_context(const nn::Model& model, const std::vector<nn::Tokens>& prompts,
                              random::Key key, int count = 10, int sources = 64);
-// `sources` tokens drawn from the vocabulary, each alone: no position embedding.
+// Computes copy ranks from weights, for `sources` tokens drawn from the vocabulary, each without a
+// position embedding.
 CopyRanks copying_of_weights(const nn::Model& model, random::Key key, int count = 10,
                              int sources = 64);
 
-// A number for each prompt and head, as mean and standard error over the prompts.
+// The mean and standard error, over the prompts, of a number for each prompt and head.
 struct HeadEffects {
   Tensor mean, standard_error;  // f64 [layer, head]; the error is NaN for a single prompt
 };
 HeadEffects over_prompts(const Tensor& values);  // [layer, head, prompt]
 
-// One edited run for each head: in the first half, its value at each position is that of another
-// position of the same prompt (a random cycle of all but the first). Over the second half, where an
-// induction head at a token attends to the first half's token after it, `put in` being the token
-// whose value stands there now and `own` the one that was said there:
+// Swaps values within each prompt, in one edited run for each head: in the first half, the head's
+// value at each position becomes that of another position of the same prompt (a random cycle of all
+// but the first). Measures over the second half, where an induction head at a token attends to the
+// first half's token after it, with `put in` the token whose value stands there now and `own` the
+// original one:
 //
 //   the change of logit[put in] - logit[own], in nats
 //

@@ -1,9 +1,9 @@
-// Direct logit attribution: which part of the model wrote how much of a logit into the residual
+// Direct logit attribution: how much of a logit each part of the model wrote into the residual
 // stream (Elhage et al. 2021; TransformerLens's `logit_attrs`).
 //
 // The stream after the last layer is a sum: embedding, position, every head, every MLP, and the
-// biases of attention. With the scale s of the final LayerNorm held as it is in this run, the logit
-// is a linear function of it, and so a sum of shares:
+// biases of attention. With the scale s of the final LayerNorm frozen at its value in this run, the
+// logit is a linear function of it, and so a sum of shares:
 //
 //   logit[a] = sum over parts of part . u + ln_final.b . W_U[:, a] + b_U[a]
 //   u        = (g - mean g) / s,  g = ln_final.w W_U[:, a]

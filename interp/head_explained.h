@@ -1,5 +1,5 @@
-// What one attention head does: what it looks for, and what it writes when it finds it (the QK and
-// OV circuits of Elhage et al. 2021), on a prompt and from the weights alone.
+// QK and OV circuits of one attention head (Elhage et al. 2021): what it attends to, and what it
+// writes when it attends, on a prompt and from the weights alone.
 //
 // The gain of the LayerNorm before the head is folded into its weights in both, so that they read
 // (x - mean x) / scale. Tokens are read in through their embeddings alone, without position: what a

@@ -1,5 +1,5 @@
-// What every head attends to, on random tokens said twice: the simplest of all detectors (Elhage et
-// al. 2021; Olsson et al. 2022).
+// Attention-pattern scores of every head on repeated random tokens, the simplest head detectors:
+// previous-token, duplicate-token and induction (Elhage et al. 2021; Olsson et al. 2022).
 //
 //   HeadScores s = head_scores(m, repeated_tokens(m.config(), random::Key{0}));
 //   s.induction;                                   // f64 [layer, head]
@@ -7,7 +7,7 @@
 // With T tokens in a half, 2T in all, and pattern[q, k] how much query q attends to position k:
 //
 //   previous    mean of pattern[q, q - 1] over q >= 1
-//   duplicate   mean over the second half of all of pattern[q, k < q] where k holds q's token
+//   duplicate   mean over the second half of the sum of pattern[q, k] over k < q with q's token
 //   induction   mean of pattern[q, q - T + 1] over the second half: the token after q's first time
 //
 // These measure attention alone. Whether a head copies what it attends to, and whether anything

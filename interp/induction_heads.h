@@ -1,11 +1,11 @@
-// Which heads are induction heads (Olsson et al. 2022), and what makes them so.
+// Induction head detection (Olsson et al. 2022) by three criteria, and the composition behind it.
 //
-// Attention alone does not say it: a head may look at the right token and do nothing with it. A
-// head is called an induction head when, on random tokens said twice,
+// Attention alone is not enough: a head may look at the right token and do nothing with it. A head
+// is called an induction head when, on repeated random tokens,
 //
-//   it attends   its induction score (head_scores.h) is at least a threshold;
-//   it copies    the prediction follows the value it is given (value_swaps in copying.h);
-//   it is needed with its output replaced by its mean, the second half is predicted worse.
+//   it attends     its induction score (head_scores.h) is at least a threshold
+//   it copies      the prediction follows the value it is given (value_swaps in copying.h)
+//   it is needed   with its output replaced by its mean, the second half is predicted worse
 //
 // The last two are effects of edits, over several prompts: they must be larger than `errors`
 // standard errors, and than the median of the heads that do not attend that way. Other heads can
@@ -64,27 +64,28 @@ InductionStudy study_induction(const nn::Model& model, const std::vector<nn::Tok
                                const SweepOptions& options = {});
 
 // ---- what an induction head's attention depends on ----------------------------------------------
-// Its induction score when earlier heads are mean-ablated, together: for all that comes after them;
-// then only for its query, whose keys are those of the unedited run; then only for its keys.
-// Attention that depends on the query's side is Q composition at work, on the keys' side K
-// composition, whatever lies between the heads.
+// The head's induction score when earlier heads are mean-ablated together (path patching): for all
+// that comes after them; then only for its query, whose keys are those of the unedited run; then
+// only for its keys. Attention that depends on the query's side is Q composition at work, on the
+// keys' side K composition, whatever lies between the heads.
 struct PathEffect {
   std::vector<Head> ablated;
   Head to;
   double unedited = 0, everywhere = 0, by_query = 0, by_keys = 0;
 };
-// For each group and each of `later` whose layer comes after all of the group, in this order.
+// Computes the effects of each group on each of `later` whose layer comes after all of the group,
+// in this order.
 std::vector<PathEffect> paths_to(const nn::Model& model, const std::vector<nn::Tokens>& prompts,
                                  std::span<const std::vector<Head>> groups,
                                  std::span<const Head> later, const SweepOptions& options = {});
 
-// Where heads attend when heads of layer 0 are told that they are elsewhere: the values of `moved`
-// are computed as if each position's embedding were that of the position `shift` further (the last
-// stay). For each of `later`, the mean pattern[q, q - T + 1 + o] over the second half for o from
-// -reach to reach, [later, 2 reach + 1]: unedited and moved. A head that finds its place by
-// position, from what `moved` say of it, attends `shift` further. Throws Error (usage) for a head
-// of `moved` that is not in layer 0, where the stream is no longer a sum of token and position
-// alone.
+// Shifts the positions that heads of layer 0 report, and measures where later heads then attend:
+// the values of `moved` are computed as if each position's embedding were that of the position
+// `shift` further (the last stay). For each of `later`, the mean pattern[q, q - T + 1 + o] over the
+// second half for o from -reach to reach, [later, 2 reach + 1]: unedited and moved. A head that
+// finds its place by position, from what `moved` say of it, attends `shift` further. Throws Error
+// (usage) for a head of `moved` that is not in layer 0, where the stream is no longer a sum of
+// token and position alone.
 struct MovedPositions {
   Tensor unedited, moved;  // f64
 };

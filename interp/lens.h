@@ -1,4 +1,5 @@
-// The logit lens (nostalgebraist 2020): what the model would predict if it stopped after a layer.
+// The logit lens (nostalgebraist 2020): unembeds the residual stream after each layer, as if the
+// model stopped there.
 //
 //   Lens lens = logit_lens(m, m.tokens("The capital of Texas is"), m.token(" Austin"));
 //   lens.ln.at<double>({3, 4});                  // after the third layer, at the last token

@@ -1,5 +1,5 @@
-// The strongest MLP neurons at one position of a prompt: by activation, or by how much each writes
-// toward an answer; and the strongest dimensions of the residual stream there.
+// Direct logit attribution of MLP neurons: ranks those at one position of a prompt by activation or
+// by their direct effect on an answer; and the strongest dimensions of the residual stream there.
 //
 //   StrongNeurons s = strong_neurons(m, m.tokens("The capital of Texas is"),
 //                                    {.answer = m.token(" Austin")});

@@ -1,5 +1,5 @@
-// Activation patching: which parts of a model carry what makes the answer differ between two
-// prompts (Vig et al. 2020; Meng et al. 2022; "activation patching" as TransformerLens has it).
+// Activation patching (causal tracing): locates the activations that make a model's answer differ
+// between two prompts (Vig et al. 2020; Meng et al. 2022; as in TransformerLens).
 //
 //   nn::Model m = nn::load_gpt2();
 //   Pair pair = prompt_pair(m, "The capital of Texas is", "The capital of California is",
@@ -32,7 +32,7 @@ Pair prompt_pair(const nn::Model& model, const nn::Prompt& clean, const nn::Prom
 // ContextError or TokenError for prompts and answers that the model cannot take.
 void check_pair(const nn::Model& model, const Pair& pair);
 
-// What one run of a sweep changes.
+// The unit of patching: what one run of a sweep changes.
 enum class By {
   pos,            // one position, all heads                        -> [layer, pos]
   head,           // one head, all positions                        -> [layer, head]
@@ -49,7 +49,7 @@ std::vector<By> ways_to_sweep(std::string_view site);
 // Throws the same, and Error (usage) for a site that does not go with `by`.
 void check_sweep(std::string_view site, By by);
 
-// What is put in the place of the base run's values.
+// The replacement for the base run's values (patching, zero, mean or resample ablation).
 enum class Replacement {
   patch,    // the other prompt's
   zero,     // zero ablation
@@ -65,7 +65,7 @@ std::string_view name_of(Direction direction);
 const nn::Tokens& base_prompt(const Pair& pair, Direction direction);
 const nn::Tokens& other_prompt(const Pair& pair, Direction direction);
 
-// What is measured after the last position (nn/model/metrics.h).
+// The metric, measured after the last position (nn/model/metrics.h).
 enum class Measure {
   logit_diff,  // logit[answer] - logit[wrong]
   prob,        // of the answer
@@ -75,7 +75,7 @@ enum class Measure {
 std::string_view name_of(Measure measure);     // "log_prob": as on the command line
 Measure parse_measure(std::string_view text);  // throws Error (usage) naming the words there are
 
-// It as a graph, of runs of prompts that are these pairs' clean or corrupt ones. KL is measured
+// Makes the metric as a graph, for runs of these pairs' clean or corrupt prompts. KL is measured
 // from the clean run, which is made for it.
 Metric metric_of(const nn::Model& model, std::span<const Pair> pairs, Measure measure);
 
@@ -92,7 +92,7 @@ struct SweepSpec {
   std::int64_t memory = std::int64_t{1} << 30;        // bytes of intermediate values at a time
   const std::atomic<bool>* cancel = nullptr;          // InterruptedError when set
   std::function<void(int done, int total)> progress;  // runs
-  // What the work is reduced by, see SweepOptions (autograd/sweep/sweep.h).
+  // Optimisations that can be switched off, see SweepOptions (autograd/sweep/sweep.h).
   bool by_row = true, by_head = true, by_difference = true, by_demand = true;
 };
 
@@ -113,17 +113,17 @@ struct Sweep {
   double base(Direction d) const { return d == Direction::denoise ? corrupt : clean; }
 };
 
-// One edited run for each layer and each place of `by`. Throws what check_pair and check_sweep
-// throw, and Error (usage) for a layer that is not there.
+// Runs a patching sweep: one edited run for each layer and each place of `by`. Throws what
+// check_pair and check_sweep throw, and Error (usage) for a layer that is not there.
 Sweep patch_sweep(const nn::Model& model, const Pair& pair, const SweepSpec& spec = {});
-// The same of many pairs, which may differ in length: they lie in one batch, without padding.
+// The same for many pairs, which may differ in length: they lie in one batch, without padding.
 // Throws the same, naming the pair, counted from 0; and Error (input) for a pair to resample that
 // is the only one of its length.
 std::vector<Sweep> patch_sweeps(const nn::Model& model, std::span<const Pair> pairs,
                                 const SweepSpec& spec = {});
 
-// Over many pairs: how much an edit changes the metric from the base run's. Places are counted
-// from the first position; those that only some pairs have are the mean over these.
+// Statistics over many pairs: how much an edit changes the metric from the base run's. Places are
+// counted from the first position; those that only some pairs have are the mean over these.
 struct SweepSummary {
   std::vector<std::string> axes;
   std::vector<int> layers;             // along the first axis

@@ -1,5 +1,5 @@
-// What is written to the residual stream, in words: which tokens a vector raises or lowers when
-// the unembedding reads it directly.
+// Logit readout: projects a vector of the residual stream through the unembedding, to list the
+// tokens that it raises or lowers.
 //
 //   Tensor logits = to_logits(model, w_out);             // [neurons, d] -> [neurons, vocabulary]
 //   highest(logits.select(0, 611), 5);                   // the five tokens that neuron 611 raises
@@ -12,10 +12,10 @@
 
 namespace vitrine::interp {
 
-// vectors [n, d] -> f32 [n, vocabulary]: ((x - mean x) ln_final.w) W_U, less the mean over the
-// vocabulary, which no prediction depends on. The final LayerNorm also divides by a scale that
-// depends on the whole stream: to have logits of one position, divide by its ln_final.hook_scale.
-// Throws ShapeError for vectors of another width than the stream's.
+// Projects vectors [n, d] onto the vocabulary, f32 [n, vocabulary]: ((x - mean x) ln_final.w) W_U,
+// less the mean over the vocabulary, which no prediction depends on. The final LayerNorm also
+// divides by a scale that depends on the whole stream: to have logits of one position, divide by
+// its ln_final.hook_scale. Throws ShapeError for vectors of another width than the stream's.
 Tensor to_logits(const nn::Model& model, const Tensor& vectors);
 
 // The answer's row of a table [vocabulary, ...], less the wrong one's if there is one: [1, ...]. Of

@@ -1,14 +1,14 @@
-// Steering: directions that are added to activations while a model writes, so that it writes about
-// something else ("Activation addition", Turner et al. 2023; "Contrastive activation addition",
-// Rimsky et al. 2024).
+// Activation steering: adds steering vectors (directions) to activations during generation, to
+// change what the model writes about ("Activation addition", Turner et al. 2023; "Contrastive
+// activation addition", Rimsky et al. 2024).
 //
 //   nn::Model m = nn::load_gpt2();
 //   const Site stream = site::resid_post(1);
 //   Tensor d = direction(m, stream, "The capital of Texas", "The capital of Ohio");
 //   nn::generate(m, m.tokens("The capital of Ohio is"), 20, {}, {}, {}, {add(stream, d, 2)});
 //
-// A direction at a site has the shape of what the site holds for one token: [feature], or [head,
-// feature]. Any site will do that holds something for each token on its own.
+// A direction at a site has the shape of the site's value for one token: [feature], or [head,
+// feature]. Any site works that has a value for each token.
 #pragma once
 
 #include <filesystem>
@@ -18,34 +18,35 @@
 
 namespace vitrine::interp {
 
-// Which activations of a prompt are compared: that of its last token, or the mean over all.
+// The activations of a prompt that are compared: that of its last token, or the mean over all.
 enum class Positions { last, mean };
 std::string_view name_of(Positions positions);
 
-// What the site holds after `plus` minus what it holds after `minus`. Throws what Model::run throws
-// and Error (input) for a site of which a token has no part of its own: attention patterns.
+// Computes a steering vector: the site's value after `plus` minus its value after `minus`. Throws
+// what Model::run throws and Error (input) for a site of which a token has no part of its own:
+// attention patterns.
 Tensor direction(const nn::Model& model, const Site& site, const nn::Prompt& plus,
                  const nn::Prompt& minus, Positions positions = Positions::last);
 
-// The unembedding vector of a token, [d_model]: in the last layer's stream, what raises the token's
-// logit (the gain of the final LayerNorm is not part of it). Logits of tokens with similar or
-// longer vectors rise too: a little makes the token more probable, much of it may not. Throws
-// TokenError for an id outside the vocabulary, and Error (input) for a site that is not d_model
-// wide.
+// Returns the unembedding vector of a token, [d_model]: the direction of the last layer's stream
+// that raises the token's logit (the gain of the final LayerNorm is not part of it). Logits of
+// tokens with similar or longer vectors rise too: a little makes the token more probable, much of
+// it may not. Throws TokenError for an id outside the vocabulary, and Error (input) for a site that
+// is not d_model wide.
 Tensor direction_toward(const nn::Model& model, const Site& site, int token);
 
-// The numbers of a .npy file, or of a tensor of a .safetensors file: `tensor` names it, "" is the
-// only one. Axes of size 1 do not count. Throws FileError for a file that cannot be read or a
-// tensor that has to be named, and Error (input) for a direction of the wrong width, or with NaN or
-// infinity in it.
+// Reads a direction from a .npy file, or from a tensor of a .safetensors file: `tensor` names it,
+// "" is the only one. Axes of size 1 do not count. Throws FileError for a file that cannot be read
+// or a tensor that has to be named, and Error (input) for a direction of the wrong width, or with
+// NaN or infinity in it.
 Tensor direction_from(const nn::Model& model, const Site& site, const std::filesystem::path& file,
                       std::string_view tensor = "");
 
 double norm(const Tensor& direction);  // its Euclidean length
 
-// The Euclidean lengths of what the site holds for the tokens of a prompt: a direction much shorter
-// than these changes little, one much longer drowns what was there. A trained model's first token
-// often has a far larger one than the others.
+// Computes the L2 norms of a site's values at the tokens of a prompt. A direction much shorter than
+// these changes little, one much longer drowns what was there. The first token of a trained model
+// often has a far larger norm than the others.
 struct Norms {
   double mean = 0, least = 0, most = 0, last = 0;  // over all tokens; of the last one
 };

@@ -1,10 +1,10 @@
-// The residual stream as shared memory: how much each part of the model writes at a position, and
-// which later heads and MLPs read it there (Elhage et al. 2021, "the residual stream as a
+// Reads and writes of the residual stream: how much each part of the model writes at a position,
+// and which later heads and MLPs read it there (Elhage et al. 2021, "the residual stream as a
 // communication channel").
 //
-// What a reader reads is linear in what was written, once the scale s of its LayerNorm is held as
-// it is in this run: read(x) = (((x - mean x) / s) ln.w) W, with W the reader's W_Q, W_K, W_V or
-// W_in. Of what it reads in all, sum_u read(u) = R, a writer's part is
+// A reader's input is linear in the writes once the scale s of its LayerNorm is frozen at its value
+// in this run: read(x) = (((x - mean x) / s) ln.w) W, with W the reader's W_Q, W_K, W_V or W_in. A
+// writer's share of the total sum_u read(u) = R is
 //
 //   share(u) = read(u) . R / |R|^2
 //
@@ -28,7 +28,8 @@ struct StreamUse {
   Tensor share;   // f64 [writers, readers]; 0 where the writer comes after the reader
   Tensor valid;   // bool [writers, readers]: whether it comes before
 };
-// At one position, by default the last. Throws what nn::check_prompts and check_position throw.
+// Measures writes and reads at one position, by default the last. Throws what nn::check_prompts and
+// check_position throw.
 StreamUse stream_use(const nn::Model& model, const nn::Tokens& prompt,
                      std::optional<std::int64_t> position = {});
 

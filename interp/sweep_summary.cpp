@@ -1,4 +1,4 @@
-// Means and standard errors of sweeps over many pairs.
+// Summary statistics of patching sweeps over many pairs: means and standard errors.
 #include <algorithm>
 #include <cmath>
 #include <limits>

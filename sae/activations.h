@@ -1,4 +1,4 @@
-// Where activations come from: a model that reads texts, or files with rows that are there already.
+// Activation sources: a model that reads texts, or files with stored rows.
 //
 // A source is a sequence of rows that is the same each time. Several activations of the same tokens
 // come as the columns of one source, so that SAEs of several sites are trained from one pass.
@@ -17,7 +17,7 @@
 
 namespace vitrine::sae {
 
-// Where in a source: how often it has been read, and how far this time, in units of its own.
+// A position in a source: how often it has been read, and how far this time, in units of its own.
 struct Place {
   std::int64_t epoch = 0, item = 0;
   friend bool operator==(const Place&, const Place&) = default;
@@ -37,9 +37,9 @@ class Source {
   // one. `place` moves on behind them, into the next epoch at the end. Throws NumericError for a
   // row that is not finite, saying where it is.
   virtual std::vector<Tensor> read(Place& place) = 0;
-  // How many items an epoch has: Place::item is below it.
+  // The number of items in an epoch: Place::item is below it.
   virtual std::int64_t items() const = 0;
-  // Of one epoch, if that is known without reading it; else 0.
+  // The rows of one epoch, if known without reading it; else 0.
   virtual std::int64_t rows() const = 0;
   // Tells this source from others; changes with what it gives.
   virtual std::string fingerprint() const = 0;
@@ -64,7 +64,7 @@ struct TextSourceSpec {
 // not have a row a token, ContextError for a context that is not the model's.
 std::unique_ptr<Source> text_source(const nn::Model& model, const TextSourceSpec& spec);
 
-// How rows lie in files.
+// The layout of rows in files.
 struct FileLayout {
   // What rows are to have, for each tensor: the last two axes, [head, e], are joined where they are
   // that wide together. None: the last axis.

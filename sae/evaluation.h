@@ -1,4 +1,5 @@
-// How well an SAE reconstructs activations, and what its reconstruction does to the model.
+// SAE evaluation: reconstruction error, sparsity, and the loss of the model with the reconstruction
+// spliced in.
 //
 // Libraries give the same name to different numbers, so each has its own here, with its formula.
 // x is an activation, x' its reconstruction, f its features; sums and means are over all rows, in
@@ -31,8 +32,8 @@ struct Reconstruction {
   double norm_ratio = 0;            // mean |x'| / |x|
   double dead = 0;                  // fraction of features that never fired in these rows
   std::vector<std::int64_t> fired;  // [d_sae]: rows in which each feature did
-  // How many features have log10 of their density in [-10, -9), ..., [-1, 0]; those that never
-  // fired are in none.
+  // The histogram of feature density: how many features have log10 of their density in [-10, -9),
+  // ..., [-1, 0]; those that never fired are in none.
   std::vector<std::int64_t> density_histogram() const;
 };
 

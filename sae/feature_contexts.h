@@ -1,7 +1,8 @@
-// What the features of an SAE respond to, over a text: for all features in one pass.
+// Max-activating examples of the features of an SAE: collected over a text for all features in one
+// pass.
 //
 //   FeatureContexts c = collect_features(m, sae, "books.txt");
-//   for (const nn::Peak& p : c.peaks.of(123)) ...           // the strongest, one a line
+//   std::span<const nn::Peak> strongest = c.peaks.of(123);  // the strongest, one a line
 //   c.samples_of(123);                                      // a fair sample of all activations
 //
 // Memory does not grow with the text: of each feature the strongest activations are kept, and a

@@ -21,8 +21,8 @@ bool is_saelens_folder(const std::filesystem::path& folder);
 // The configuration alone.
 Config load_config(const std::filesystem::path& folder);
 
-// What the weights of the model were rewritten with when the SAE was trained, by TransformerLens's
-// names (fold_ln, center_writing_weights, ...), as far as the metadata of its folder say.
+// The weight processing of the model when the SAE was trained, by TransformerLens's names (fold_ln,
+// center_writing_weights, ...), as far as the metadata of its folder say.
 std::vector<std::string> weight_rewrites(const Sae& sae);
 
 // SAELens's SAE.load_from_disk reads what this writes; weights are stored as `stored` (f32, f16 or
@@ -31,8 +31,8 @@ void save(const Sae& sae, const std::filesystem::path& folder, DType stored = DT
 
 // Moves the decoder's norms into the encoder, so that every decoder row has norm 1 and features
 // give their true size: W_enc[:, j] n_j, b_enc n_j, threshold n_j, W_dec[j] / n_j. Of rows with
-// norm 0 nothing changes. Gated SAEs: W_enc and both biases. Throws ConfigError for a topk SAE that does not rank its
-// features by these norms: others would be chosen.
+// norm 0 nothing changes. Gated SAEs: W_enc and both biases. Throws ConfigError for a topk SAE that
+// does not rank its features by these norms: others would be chosen.
 Sae fold_decoder_norm(const Sae& sae);
 
 // SAEs of activations that were scaled by s while training, for unscaled ones: W_enc s, W_dec / s,

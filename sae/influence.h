@@ -1,8 +1,9 @@
-// Which features of one SAE cause which features of another, later in the model: through the model
-// itself, attention included.
+// Attribution patching between the features of two SAEs: finds the features of an earlier SAE that
+// cause a feature of a later one, through the model itself, attention included.
 //
 //   Influence i = influence(m, early, late, prompt, {.target_positions = {4}});
-//   for (const Cause& c : i.causes) ...            // source feature, target feature, how much
+//   const Influence::Target& t = i.targets[0];   // a feature of `late` at position 4
+//   t.causes[0].source, t.causes[0].first_order; // the feature of `early` that moves it most
 //
 // The early SAE is spliced in with its error kept, so nothing changes until a feature is edited.
 // What feature j at position p does to the pre-activation h of target t at position q is, to first

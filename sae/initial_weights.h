@@ -1,4 +1,4 @@
-// What the training of an SAE begins with.
+// Weight initialisation of an SAE.
 #pragma once
 
 #include "autograd/compile/plan.h"

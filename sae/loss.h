@@ -19,7 +19,7 @@ namespace vitrine::sae {
 using TrainedShapes = std::vector<std::pair<std::string, Shape>>;
 TrainedShapes trained_shapes(const TrainingRules& rules);
 
-// How a step looks at features. capacity 0: densely.
+// The representation of features in a step: capacity 0 is dense.
 struct View {
   std::int64_t capacity = 0;
   friend auto operator<=>(const View&, const View&) = default;
@@ -27,7 +27,7 @@ struct View {
 // Whether the features of a sample may exceed the capacity: then the step must be done again.
 bool may_overflow(const TrainingRules& rules, const View& view);
 
-// What is emitted. Means are over `batch` samples, of which these are a part.
+// The emitted losses. Means are over `batch` samples, of which these are a part.
 struct Loss {
   Value total;
   std::map<std::string, Value> parts;  // scalars, by SAELens's names: mse_loss, l1_loss, ...

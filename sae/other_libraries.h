@@ -1,6 +1,6 @@
 // SAEs of other libraries, from safetensors files.
 //
-// Which library it is, is told by the names of the tensors:
+// The names of the tensors tell the library:
 //   sparsify             encoder.weight [d_sae, d_in], encoder.bias, W_dec [d_sae, d_in], b_dec
 //   dictionary_learning
 //     AutoEncoder            encoder.weight, encoder.bias, decoder.weight [d_in, d_sae], bias
@@ -12,7 +12,7 @@
 //     JumpReluAutoEncoder    W_enc, b_enc, W_dec, b_dec, threshold [d_sae]; b_dec is not taken from
 //                            the input
 //     GatedAutoEncoder       encoder.weight, decoder.weight, decoder_bias, gate_bias, mag_bias,
-//     r_mag
+//                            r_mag
 //   openai               encoder.weight, decoder.weight, pre_bias, latent_bias
 // What they do not say is read from what stands beside the file: sparsify's cfg.json (k, whether it
 // is a transcoder), dictionary_learning's config.json (trainer.dict_class).

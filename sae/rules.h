@@ -1,5 +1,4 @@
-// What a training run of an SAE computes: its kind, its loss, its optimiser. Defaults are
-// SAELens's.
+// Hyperparameters of SAE training: architecture, loss, optimiser. Defaults are SAELens's.
 #pragma once
 
 #include <optional>

@@ -1,8 +1,10 @@
-// A trained sparse autoencoder: what it computes, as functions that emit nodes.
+// A trained sparse autoencoder (SAE) or transcoder: its encoder and decoder, as functions that emit
+// nodes.
 //
 //   sae::Sae s = sae::load("folder");                      // SAELens's folder: folder.h
-//   Spliced g = splice(m.build({1, 6}), site::mlp_out(1), sae::codec(s, "sae"), ErrorTerm::keep);
-//   compile(g.graph, ...).run(feeds, with_parameters(m.parameters(), s, "sae"));
+//   Graph model = m.build({.tokens = 6});
+//   Spliced g = splice(model, site::mlp_out(1), sae::codec(s, "sae"), ErrorTerm::keep);
+//   compile(g.graph, fetch(g.acts)).run(feeds, with_parameters(m.parameters(), s, "sae"));
 //
 // An SAE writes an activation x [d_in] as a sum of few decoder rows (Bricken et al. 2023, "Towards
 // Monosemanticity"; Cunningham et al. 2023):
@@ -30,7 +32,7 @@ enum class Architecture {
   jumprelu,  // h where h > threshold, per feature (Rajamanoharan et al. 2024)
   gated      // 1[x W_enc + b_gate > 0] relu(x W_enc e^r_mag + b_mag) (the same, earlier in 2024)
 };
-// How x is scaled before encoding, and back after decoding. `expected_average_only_in` is folded
+// The scaling of x before encoding, which decoding undoes. `expected_average_only_in` is folded
 // into the weights when a folder is written, so there is nothing left to do.
 enum class Normalisation { none, expected_average_only_in, layer_norm, constant_norm_rescale };
 
@@ -77,9 +79,9 @@ const std::string& trained_site(const Sae& sae);
 // first and counting the rest), and NumericError for one that is not finite.
 void check_weights(const Config& config, const Parameters& weights, const std::string& where);
 
-// What an SAE reads of a site's value: [.., d_in]. Of [.., head, e] that is all heads, joined, when
-// they are d_in together, or the one head of an SAE of one. Throws ShapeError for a value that it
-// does not fit; `name` is the SAE's.
+// Selects the part of a site's value that an SAE reads: [.., d_in]. Of [.., head, e] that is all
+// heads, joined, when they are d_in together, or the one head of an SAE of one. Throws ShapeError
+// for a value that it does not fit; `name` is the SAE's.
 Value what_is_read(const Config& config, const std::string& name, const Value& site);
 // The site's value with y [.., width] in place of what is read; of an SAE of one head, the other
 // heads stay.

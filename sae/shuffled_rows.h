@@ -1,4 +1,4 @@
-// Batches of rows drawn from a source in random order, within a buffer of a stated size.
+// A shuffle buffer (SAELens: mixing buffer): draws batches of rows from a source in random order.
 //
 // The buffer is filled with consecutive rows of the source, these are given in an order of their
 // own, each once, then it is filled again. Within a buffer the order is one of all orders, equally

@@ -1,4 +1,5 @@
-// Texts cut into pieces, mixed, and put together into batches: what a model reads for an SAE.
+// Text batches for SAE training: cuts texts into pieces, shuffles them, and packs them into
+// batches.
 #pragma once
 
 #include <functional>
@@ -17,7 +18,7 @@ struct TextBatch {
   Tensor counts_as_tensor() const;  // boolean [rows, 1]
 };
 
-// Where a piece came from.
+// The origin of a piece.
 struct TextPiece {
   std::int64_t begin = 0, end = 0;  // into the tokens of all files
   int file = 0;

@@ -1,4 +1,4 @@
-// Trains SAEs in a folder that holds all of it and can go on at any time.
+// SAE training runs: trains SAEs in a folder that holds the whole state and can resume at any time.
 //
 //   Trainer t = Trainer::begin(settings, *text_source(model, spec), folder);
 //   while (!t.done()) t.step(pool);
@@ -6,8 +6,7 @@
 //
 // Several SAEs, of one site or of several, are trained on the same batches in one pass. The folder
 // of one is a SAELens folder; of several, each has a folder of its own in it. Beside them
-//   training.safetensors   the state: weights, moments, counts; settings and the place in the
-//   source
+//   training.safetensors   the state: weights, moments, counts; settings; the place in the source
 // Every file is replaced all or nothing, the state first: a run that is killed goes on from its
 // last save, and gives the weights that it would have given, bit for bit.
 #pragma once
@@ -38,11 +37,11 @@ struct TrainSettings {
   std::int64_t steps = 0;
   BufferSpec buffer;
   InitialBias bias = InitialBias::zero;
-  // What is known of the activations, for cfg.json.
+  // Metadata of the activations, for cfg.json.
   std::string model_name, metadata = "{}";
   std::optional<bool> prepend_bos;
   std::int64_t context_size = 0;
-  // What the caller wants to know again on going on, such as how the source is made: JSON.
+  // Data of the caller that resuming needs, such as how the source is made: JSON.
   std::string notes = "{}";
 };
 
@@ -57,7 +56,7 @@ class Trainer {
   // no save, CheckpointError when its parts do not belong together or the source is another one.
   static Trainer resume(Source& source, const std::filesystem::path& folder);
   static bool exists(const std::filesystem::path& folder);
-  // Those of the last save; throws as resume does.
+  // Reads the settings of the last save; throws as resume does.
   static TrainSettings saved_settings(const std::filesystem::path& folder);
 
   const TrainSettings& settings() const { return settings_; }

@@ -1,4 +1,4 @@
-// The plans of a training step of SAEs: what training_step.h runs.
+// Compiled plans of an SAE training step, which training_step.h runs.
 //
 // A step by a table of active features is one plan. A dense step takes a part of the batch at a
 // time and adds up gradients, then moves the weights by the sums.
@@ -26,7 +26,7 @@ LeafSet all_weights(const TrainingRules& rules);
 // overflow, the samples whose row of the table is full; smallest, the smallest feature above 0;
 // features, reconstruction, index (of a table); and the gradient in every weight.
 Graph losses_with_gradients(const TrainingRules& rules, const View& view);
-// Of these what a step reports.
+// The metrics that a step reports.
 Fetch reported(const Graph& graph);
 
 // All of a step by a table. Where a sample did not fit, or a number is not finite, nothing moves.

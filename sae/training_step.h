@@ -2,7 +2,7 @@
 //
 //   TrainingStep step(rules, initial_weights(rules, key));
 //   Outcome o = step.step({.x = batch}, pool);
-//   Sae sae = step.finished(metadata);
+//   Sae sae = step.finished();
 //
 // How the plan looks at features, densely or by a table of the active ones (loss.h), is chosen for
 // each step from what the last one measured: densely while more than about one in twelve is active,
@@ -82,7 +82,7 @@ class TrainingStep {
   };
   Gradients gradients(const Batch& batch, ThreadPool& pool, const Tensor* dead = nullptr) const;
 
-  // What a plan says of itself.
+  // The explanation of a step's plan.
   std::string explain() const;
   // Steps always look at features this way; 0 is densely. For tests and benchmarks.
   void fix_view(std::int64_t capacity) { fixed_ = capacity; }

@@ -1,4 +1,4 @@
-// From a dtype to a C++ type, and from elements of one dtype to another. Serial and simple;
+// Dtype dispatch to a C++ type, and conversion of elements between dtypes. Serial and simple;
 // kernels/kernels.h has the parallel copy for plans.
 #pragma once
 

@@ -1,4 +1,4 @@
-// Every error the library can raise. Library code throws; only the program prints and exits.
+// The exception types of the library. Library code throws; only the program prints and exits.
 //
 // A message says what is wrong, where (file, tensor, line of the model, prompt), what was expected
 // and what to do.

@@ -1,4 +1,4 @@
-// Memory for numbers: aligned to cache lines, and, where blocks are large, on huge pages. With
+// Aligned allocation: memory on cache lines and, for large blocks, on huge pages. With
 // pages of 4 kB the weights of a small model need a hundred thousand of them, and a matrix product
 // waits for the translation of addresses as much as for the numbers.
 #pragma once

@@ -18,7 +18,7 @@ std::vector<std::string> nearest(std::string_view wanted, std::span<const std::s
                                  int count = 3);
 
 // " (did you mean a, b or c?)", or "" when there are none: ready to be put behind a message.
-//   did_you_mean(nearest(wanted, names))
+//   did_you_mean(nearest(wanted, names));
 std::string did_you_mean(std::span<const std::string> near);
 
 }  // namespace vitrine

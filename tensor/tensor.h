@@ -57,8 +57,8 @@ class Tensor {
   // Memory owned by somebody else: `owner` keeps it alive.
   static Tensor wrap(std::shared_ptr<const void> owner, const std::byte* data, const Shape& shape,
                      DType dtype);
-  // The same elements, marked as memory that nobody may write (a mapped file). Views of it are marked too, copies are
-  // not. A plan refuses to update such a tensor.
+  // The same elements, marked as read-only memory (a mapped file). Views of it are marked too,
+  // copies are not. A plan refuses to update such a tensor.
   Tensor as_read_only() const;
   bool is_read_only() const { return read_only_; }
 

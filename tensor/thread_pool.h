@@ -1,4 +1,5 @@
-// The one thread pool. It is owned by whoever runs plans and passed down; there is no global.
+// The thread pool, for data-parallel loops. Whoever runs plans owns it and passes it down; there is
+// no global.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Continuing a prompt: the options of verbs that do, and what comes of it.
+// Options and output of verbs that continue a prompt.
 #pragma once
 
 #include <functional>

@@ -1,4 +1,4 @@
-// --data FILE[:WEIGHT][,...]: the texts that something is trained on.
+// --data FILE[:WEIGHT][,...]: the training texts.
 #pragma once
 
 #include <string>

@@ -1,4 +1,4 @@
-// The options that verbs share: the model, the prompt, and what becomes of the output.
+// The options that verbs share: the model, the prompt, and the output.
 #pragma once
 
 #include <cstdint>
@@ -208,8 +208,8 @@ Json token_json(const nn::Model& model, int id);  // {id, token}
 // A prompt as one line, its end when it is long: `…capital of Texas is`.
 std::string one_line(const nn::Tokenizer* tokenizer, const nn::Tokens& tokens);
 
-// For a run that is not to write over anything: require_unused (tensor/files/run_folder.h), with the
-// option that allows it.
+// For a run that is not to write over anything: require_unused (tensor/files/run_folder.h), with
+// the option that allows it.
 void require_unused_folder(const std::string& out,
                            std::initializer_list<std::string_view> files = {});
 

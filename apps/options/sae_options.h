@@ -86,8 +86,8 @@ sae::Sae load_sae(const std::string& name, const std::string& model);
 // Throws CheckpointError for an SAE that does not fit the values of its site in this model, and
 // what check_site and the model throw for a site that is not there.
 void require_fits(const sae::Sae& sae, const nn::Model& model);
-// Says on stderr what the SAE's cfg.json says of its model and was not asked for: its numbers are for texts that begin
-// with a beginning-of-text token, or for another gauge of the weights.
+// Says on stderr what the SAE's cfg.json says of its model and was not asked for: its numbers are
+// for texts that begin with a beginning-of-text token, or for another gauge of the weights.
 void note_its_model(const sae::Sae& sae, bool prepends_bos, const std::string& gauge);
 
 }  // namespace vitrine::app

@@ -1,4 +1,4 @@
-// Sites as they are typed: in full, or by the end of their name.
+// Resolves site names as users type them: in full, or by the end of the name.
 #pragma once
 
 #include <optional>

@@ -1,4 +1,4 @@
-// The options of `vitrine train`: what is trained, on what, and how.
+// The options of `vitrine train`: model, data and hyperparameters.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// What gradient attribution found, for people, for programs and as tensors.
+// Reports of gradient attribution, for people, for programs and as tensors.
 #pragma once
 
 #include <string>

@@ -1,5 +1,5 @@
-// What heads do, for people, for programs and as tensors: the study of all of them on random tokens
-// said twice, and one of them explained.
+// Reports of attention heads, for people, for programs and as tensors: the study of all of them on
+// random tokens said twice, and one of them explained.
 #pragma once
 
 #include <optional>

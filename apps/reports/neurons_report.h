@@ -1,4 +1,4 @@
-// What the strongest neurons are, on a prompt and over a text: for people and for programs.
+// Reports of the strongest neurons, on a prompt and over a text: for people and for programs.
 #pragma once
 
 #include <functional>

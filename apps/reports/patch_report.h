@@ -1,4 +1,4 @@
-// What patching sweeps found, for people, for programs and as tensors: of one pair, and of many.
+// Reports of patching sweeps, for people, for programs and as tensors: of one pair, and of many.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Who writes to the residual stream, and who reads it: for people and for programs.
+// Reports of reads and writes of the residual stream: for people and for programs.
 #pragma once
 
 #include <string>

@@ -1,4 +1,4 @@
-// A matrix of numbers for a terminal, coloured by size: what stands out is seen at once.
+// Heatmaps: a matrix of numbers for a terminal, coloured by size.
 #pragma once
 
 #include <string>

@@ -5,8 +5,8 @@
 
 namespace vitrine::app {
 
-// Opens whatever of stdin, stdout and stderr the program was started without, so that no file that it opens later takes
-// their place and gets its messages.
+// Opens whatever of stdin, stdout and stderr the program was started without, so that no file that
+// it opens later takes their place and gets its messages.
 void open_standard_streams();
 
 // From now on Ctrl-C (and what a closed terminal, a container or a cluster sends: SIGHUP, SIGTERM)

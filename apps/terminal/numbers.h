@@ -1,4 +1,4 @@
-// Numbers as they are typed: which ones an option takes, and what is said of any other text.
+// Parses numbers as users type them, and explains what is wrong with any other text.
 #pragma once
 
 #include <charconv>

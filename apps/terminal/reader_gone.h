@@ -1,4 +1,5 @@
-// Standard output whose reader has gone, as in `vitrine info --sites | head -1`.
+// The exception for a closed pipe (EPIPE): standard output without a reader, as in `vitrine info
+// --sites | head -1`.
 #pragma once
 
 #include <exception>

@@ -1,4 +1,4 @@
-// Runs a model for a verb: it can be interrupted, and shows how far it is.
+// Runs a model for a verb, with interruption and a progress bar.
 #pragma once
 
 #include "apps/terminal/interrupt.h"

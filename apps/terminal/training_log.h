@@ -1,4 +1,4 @@
-// What a training run says: progress on stderr, and log.jsonl in its folder.
+// Logging of training runs: progress on stderr, and log.jsonl in the run's folder.
 #pragma once
 
 #include <atomic>

@@ -1,4 +1,4 @@
-// One block of memory for all intermediates of a run, its parts reused as values die.
+// Arena allocation: one block of memory holds all intermediates of a run and is reused as they die.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +12,7 @@
 
 namespace vitrine {
 
-// Decides offsets at compile time: best fit among the free gaps, 64-byte aligned.
+// Assigns offsets at compile time: best fit among the free gaps, 64-byte aligned.
 class ArenaPlanner {
  public:
   std::int64_t take(std::int64_t bytes);

@@ -1,4 +1,4 @@
-// The first phase of a run: what is given for the leaves, checked.
+// Argument binding, the first phase of a run: checks the tensors that are given for the leaves.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 

@@ -1,5 +1,5 @@
-// From a graph and a list of wanted values to a program: what names mean, the graph rewritten to
-// compute less, and the phases that lay it out (compile/phases.h).
+// The compiler: resolves the names of wanted values, runs the optimisation passes over the graph,
+// and lays it out as a program (compile/phases.h).
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// What a plan does, and where the time of its runs went.
+// Plan::explain: optimisation statistics, and a profile of the plan's runs.
 #include <fmt/format.h>
 
 #include <algorithm>

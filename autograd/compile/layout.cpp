@@ -1,4 +1,4 @@
-// The first phases of compile: which steps there are, and over which storages values are laid.
+// Buffer assignment, the first phases of compile: decides the steps and the storage of each value.
 #include <memory>
 #include <utility>
 

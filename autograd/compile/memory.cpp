@@ -1,5 +1,6 @@
-// The last phases of compile: which values share bytes, and where in the arena bytes lie. A value is
-// alive from the step that writes it to the last that reads it (liveness).
+// Liveness analysis and memory planning, the last phases of compile: decides which values share
+// bytes, and where in the arena they lie. A value is alive from the step that writes it to the last
+// that reads it.
 #include <algorithm>
 #include <numeric>
 #include <utility>

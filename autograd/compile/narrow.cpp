@@ -1,4 +1,5 @@
-// Rows that nobody reads need not be computed: a selection of rows is made as early as possible.
+// Projection pushdown over rows: a selection of rows moves ahead of the ops that compute them, so
+// that rows nobody reads are not computed.
 //
 //   gather_rows(linear(x, w, b), i)  =  linear(gather_rows(x, i), w, b)
 //

@@ -1,5 +1,5 @@
-// Columns that nobody reads need not be computed. A logit difference reads two columns of the
-// unembedding, not one for each word of the vocabulary:
+// Projection pushdown over columns: computes only the columns that are read. A logit difference
+// reads two columns of the unembedding, not one for each word of the vocabulary:
 //
 //   slice(x w)   = x slice(w)
 //   pick(x w, i) = sum(x * gather_rows(transpose(w), i)) over the last axis

@@ -1,5 +1,5 @@
-// What does not have to be computed: nodes that nothing wanted reads, identities, and values
-// computed twice.
+// Optimisation passes: dead code elimination, common subexpression elimination, kernel fusion, and
+// projection pushdown.
 #pragma once
 
 #include <optional>
@@ -18,35 +18,36 @@ struct Pruned {
   int duplicates = 0;              // same op, attributes and inputs as an earlier node
 };
 
+// Removes dead code, reads through identities, and merges common subexpressions.
 Pruned prune(const Graph& graph, std::span<const NodeId> wanted);
 
-// For nodes that are computed in one pass with the node that makes their only input, which nothing
-// else reads: that node. By id; null for all others. `wanted` are read too.
+// Kernel fusion: for each node that is computed in one pass with the producer of its only input,
+// which nothing else reads, that producer. By id; null for all others. `wanted` are read too.
 std::vector<const Node*> fusions(const Graph& graph, const Pruned& pruned,
                                  std::span<const NodeId> wanted);
 
-// The graph with selections of rows (gather_rows) moved up, past the ops whose other rows nobody
-// reads; ids, sites and outputs stay. Nothing when there is nothing to move.
+// Projection pushdown: moves selections of rows (gather_rows) up, past the ops whose other rows
+// nobody reads; ids, sites and outputs stay. Nothing when there is nothing to move.
 struct Narrowed {
   Graph graph;
   int nodes;  // that are computed in part
 };
 std::optional<Narrowed> narrow_rows(const Graph& graph, std::span<const NodeId> wanted);
 
-// The graph with matrix products of which only some columns are read (slice along the last axis,
-// pick) computed for those columns alone; ids, sites and outputs stay. Nothing when there is none.
+// The same for columns: matrix products of which only some columns are read (slice along the last
+// axis, pick) compute those alone; ids, sites and outputs stay. Nothing when there is none.
 std::optional<Narrowed> narrow_columns(const Graph& graph, std::span<const NodeId> wanted);
 
-// The graph with matrix products of a matrix whose columns are zero but for a few (unslice along
-// the last axis, unpick, sums of these) computed from those alone. Nothing when there is none.
+// Sparsity propagation: products of a matrix whose columns are zero but for a few (unslice along
+// the last axis, unpick, sums of these) are computed from those alone. Nothing when there is none.
 std::optional<Narrowed> narrow_sparse_products(const Graph& graph, std::span<const NodeId> wanted);
 
-// The graph with sums over the rows of matrix products, of which nothing else is read, computed from
-// sums of the rows of the left factor. Nothing when there is none.
+// Algebraic simplification: sums over the rows of matrix products, of which nothing else is read,
+// are computed from sums of the rows of the left factor. Nothing when there is none.
 std::optional<Narrowed> sum_before_products(const Graph& graph, std::span<const NodeId> wanted);
 
-// What a pick or unpick costs these two, in columns of a product: it fetches another column of the
-// weight for each row, where a product reads one for many rows.
+// The cost of a pick or unpick to the passes over columns, in columns of a product: it fetches
+// another column of the weight for each row, where a product reads one for many rows.
 inline constexpr std::int64_t kPickCost = 16;
 
 // Same ops, attributes, types, edges, sites and outputs; ids and lines may differ.

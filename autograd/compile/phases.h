@@ -1,11 +1,11 @@
-// The phases of compile, in their order. Each takes what the one before it made and gives it back
-// with more of it decided:
+// The phases of code generation: buffer assignment, in-place updates, liveness analysis. They run
+// in this order; each returns the draft of the one before it with more of it decided:
 //
 //   lay_out            nodes become steps, values become layouts over storages
 //   place_results      what is wanted gets storages of its own, outside the arena
 //   place_updates      new values of leaves are written in place, or copied at the end
 //   write_over_inputs  steps share the storage of an input that dies there
-//   place_in_arena     liveness: storages of the arena get their offsets
+//   place_in_arena     liveness analysis: storages of the arena get their offsets
 //
 // A phase reads nothing but its arguments. Not installed.
 #pragma once
@@ -33,8 +33,8 @@ struct LeafUpdate {
 // gradient that the graph does not have.
 std::vector<WantedNode> wanted_nodes(const Graph& graph, const Fetch& wanted);
 
-// The nodes of updates, which have the same type. Throws GraphError for a leaf or an output that the
-// graph does not have, for different types, and for a value that is another leaf.
+// The nodes of updates, which have the same type. Throws GraphError for a leaf or an output that
+// the graph does not have, for different types, and for a value that is another leaf.
 std::vector<LeafUpdate> leaf_updates(const Graph& graph, const Updates& updates);
 
 // ---- the phases -------------------------------------------------------------------------------
@@ -53,15 +53,15 @@ struct Draft {
 Draft lay_out(const Graph& graph, const Pruned& pruned, std::span<const NodeId> wanted);
 
 // Results. Each storage of the arena that a wanted value looks into becomes a buffer of its own,
-// which a run owns and gives away. Results that lie in leaves or constants stay there and are copied
-// at the end of a run.
+// which a run owns and gives away. Results that lie in leaves or constants stay there and are
+// copied at the end of a run.
 Draft place_results(Draft draft, std::span<const WantedNode> wanted);
 
-// Updates. Every update is of the values before the run. What looks into a leaf that is updated too
-// is kept aside before the first step. The step that makes a new value writes it into the leaf
-// itself where its op can and neither a result nor a later step reads the old one; where not, the
-// value is copied at the end. Afterwards `updated`, `last_read` and `first_write` of the leaves
-// hold, see require_unshared.
+// Updates (buffer donation). Every update is of the values before the run. What looks into a leaf
+// that is updated too is kept aside before the first step. The step that makes a new value writes
+// it into the leaf itself where its op can and neither a result nor a later step reads the old one;
+// where not, the value is copied at the end. Afterwards `updated`, `last_read` and `first_write` of
+// the leaves hold, see require_unshared.
 Draft place_updates(Draft draft, std::span<const LeafUpdate> updates);
 
 // Lets a step write its output over an input of the arena that nothing reads later, when the op

@@ -1,4 +1,4 @@
-// A plan: its phases are those of compile/run.h.
+// Plan: runs a compiled program by the phases of compile/run.h.
 #include "autograd/compile/plan.h"
 
 #include <algorithm>

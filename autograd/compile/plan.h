@@ -1,4 +1,5 @@
-// compile turns a graph and a list of wanted values into a Plan; a plan runs any number of times.
+// compile turns a graph and a list of wanted values into a Plan, a compiled program that runs any
+// number of times.
 //
 //   Plan plan = compile(graph, fetch(sites("*.hook_pattern"), value("logits")));
 //   fmt::print("{}", plan.explain());
@@ -46,10 +47,11 @@ Fetch fetch(const W&... wants) {
   return {{as_want(wants)...}};
 }
 
-// What leaves hold after a run: {"w", "w.next"} writes the output "w.next" into the tensor given
-// for the leaf "w". Where the op that makes the new value can work in place and nothing reads the
-// old one later, no copy is made: this is how an optimiser updates weights and how keys and values
-// are cached. All updates are of the values before the run, in whatever order they are made.
+// In-place updates of leaves after a run: {"w", "w.next"} writes the output "w.next" into the
+// tensor given for the leaf "w". Where the op that makes the new value can work in place and
+// nothing reads the old one later, no copy is made: this is how an optimiser updates weights and
+// how keys and values are cached. All updates are of the values before the run, in whatever order
+// they are made.
 using Updates = std::map<std::string, std::string, std::less<>>;
 
 // ---- running ----------------------------------------------------------------------------------
@@ -58,8 +60,8 @@ struct RunOptions {
   // When a result holds NaN the run is repeated with every step checked, and NumericError names the
   // first op, its place in the model and its inputs. false returns the NaN.
   bool find_nan = true;
-  // Checked between steps; InterruptedError when set. A plan with updates looks at it before its first step alone, so
-  // that no leaf is left half updated.
+  // Checked between steps; InterruptedError when set. A plan with updates looks at it before its
+  // first step alone, so that no leaf is left half updated.
   const std::atomic<bool>* cancel = nullptr;
   std::function<void(int done, int total)> progress;  // after each step
 };
@@ -75,7 +77,7 @@ class Plan {
   Results run(const Feeds& feeds, const Parameters& parameters,
               const RunOptions& options = {}) const;
 
-  // Those of the feeds that the graph has inputs for: one set may serve several plans.
+  // Filters the feeds to those that the graph has inputs for: one set may serve several plans.
   Feeds taken(const Feeds& feeds) const;
 
   // Ops, bytes, FLOPs, what was removed and why; after a run also where the time went, per kind of
@@ -99,8 +101,9 @@ class Plan {
   std::shared_ptr<MemoryPool> memory_;  // null: its own, in compiled_
 };
 
-// Throws SiteError for an unknown site, GraphError for an output, gradient or leaf that the graph
-// does not have, or an update of another type than its leaf.
+// Compiles a graph for a list of wanted values. Throws SiteError for an unknown site, GraphError
+// for an output, gradient or leaf that the graph does not have, or an update of another type than
+// its leaf.
 Plan compile(const Graph& graph, const Fetch& wanted, const Updates& updates = {});
 
 }  // namespace vitrine

@@ -1,5 +1,5 @@
-// Plans by structure, shapes and wanted values, the least recently used dropped first. They share
-// one pool of memory, so that it does not grow with the number of plans.
+// An LRU cache of compiled plans, by structure, shapes and wanted values. The plans share one pool
+// of memory, so that it does not grow with their number.
 #pragma once
 
 #include <list>

@@ -1,4 +1,5 @@
-// What compile makes and run executes. Not installed: a Plan is all that users see.
+// Program: the compiled form of a graph, a list of kernel calls over storages. Not installed: users
+// see a Plan.
 #pragma once
 
 #include <atomic>
@@ -39,8 +40,8 @@ struct NamedLeaf {
   Type type;
   bool updated = false;  // a run writes it
   // Moments of a run: the number of a step; steps.size() when results are taken; then one more for
-  // each of `copies`. A leaf that no step reads is read before all, one that is not updated is written
-  // never.
+  // each of `copies`. A leaf that no step reads counts as read before the first, and one that is
+  // not updated is never written.
   int last_read = -1;
   int first_write = std::numeric_limits<int>::max();
 };
@@ -50,8 +51,8 @@ struct NamedResult {
   Axes axes;
 };
 
-// The steps of a run in their order, and the bytes they work on. It can be moved and not copied: steps
-// point to nodes, of the graph that it was made from and of `fused`.
+// The steps of a run in their order, and the bytes they work on. It can be moved but not copied:
+// steps point to nodes, of the graph that it was made from and of `fused`.
 struct Program {
   std::vector<Storage> storage;
   std::vector<std::unique_ptr<const Node>> fused;  // nodes that stand for two of the graph
@@ -72,7 +73,7 @@ struct Program {
   bool updates_leaves() const;                      // such a run cannot be repeated
 };
 
-// Where the time of finished runs went. Runs may overlap, so the sums are atomic.
+// The profile of finished runs. Runs may overlap, so the sums are atomic.
 struct Timing {
   std::atomic<std::int64_t> runs{0}, nanoseconds{0};
   std::vector<std::atomic<std::int64_t>> steps;     // of each step, nanoseconds

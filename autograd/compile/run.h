@@ -1,5 +1,5 @@
-// The phases of Plan::run, in their order: leaves are bound to what is given, the steps are run, and
-// where a result holds NaN the op that made it is looked for. Not installed.
+// The executor: the phases of Plan::run, in their order. It binds leaves to arguments, runs the
+// steps and, where a result holds NaN, searches for the op that made it. Not installed.
 #pragma once
 
 #include <cstdint>
@@ -11,32 +11,33 @@
 namespace vitrine {
 
 // ---- binding ----------------------------------------------------------------------------------
-// What lies under each leaf during a run: contiguous, in the order of Program::feeds and parameters.
+// The tensor of each leaf during a run: contiguous, in the order of Program::feeds and parameters.
 struct Bound {
   std::vector<Tensor> feeds, parameters;
 };
 
-// Throws GraphError, naming the leaf, for a feed that is none of `inputs`, which are sorted (but for
-// tables of a batch, rows.* and next.*); for a leaf that is not given or of another type; and for one
-// that is updated and not contiguous or read-only.
+// Throws GraphError, naming the leaf, for a feed that is none of `inputs`, which are sorted (but
+// for tables of a batch, rows.* and next.*); for a leaf that is not given or of another type; and
+// for one that is updated and not contiguous or read-only.
 Bound bind_leaves(const Program& program, const std::vector<std::string>& inputs,
                   const Feeds& feeds, const Parameters& parameters);
 
-// Two leaves may lie in the same memory, as a weight and its row of the optimiser's state do. Throws
-// GraphError, naming both, where a run would read, or write again, what it has updated already
-// (NamedLeaf::last_read, first_write). Reads no element, and nothing when the program updates none.
+// Alias check. Two leaves may lie in the same memory, as a weight and its row of the optimiser's
+// state do. Throws GraphError, naming both, where a run would read, or write again, what it has
+// updated already (NamedLeaf::last_read, first_write). Reads no element, and does nothing when the
+// program updates no leaf.
 void require_unshared(const Program& program, const Bound& bound);
 
 // The row table of the batch, whether or not a step reads it: results are unpacked by it. Throws
-// GraphError, naming the row, for a sequence that is not there.
+// GraphError, naming the row, for a sequence that does not exist.
 void check_row_table(const Graph& graph, const Feeds& feeds);
 
-// The number of rows of each sequence of the batch; empty where the graph has no row table, or none
-// is given.
+// The number of rows of each sequence of the batch; empty where the graph has no row table, or
+// none is given.
 std::vector<std::int64_t> sequence_lengths(const Graph& graph, const Feeds& feeds);
 
 // ---- running ----------------------------------------------------------------------------------
-// What one run works with. The program's graph is for what is said of NaN alone.
+// The context of one run. Only the search for NaN reads the program's graph.
 struct Run {
   const Program& program;
   const Graph& graph;
@@ -55,9 +56,9 @@ std::vector<Tensor> execute(const Run& run, Timing& timing);
 // Whether a value holds NaN; by all threads.
 bool holds_nan(ThreadPool& pool, const Tensor& value);
 
-// For a run whose result `name` holds NaN. Throws NumericError naming what it came from: a leaf, or,
-// by running all steps again, the first op with such an output, its place in the model and its
-// inputs. A program that updates its leaves cannot be run again: then the error says so.
+// For a run whose result `name` holds NaN. Throws NumericError naming its origin: a leaf, or, by
+// running all steps again, the first op with such an output, its place in the model and its inputs.
+// A program that updates its leaves cannot be run again: then the error says so.
 [[noreturn]] void report_nan(const Run& run, const std::string& name);
 
 }  // namespace vitrine

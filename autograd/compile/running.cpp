@@ -1,4 +1,4 @@
-// The other phases of a run: the steps, and where NaN came from.
+// Execution, the other phases of a run: runs the steps and traces a NaN to its origin.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -49,7 +49,8 @@ class Execution {
     std::vector<View> in;
     int done = 0;
     for (const Step& step : program_.steps) {
-      // A run that updates leaves is not left half done: it is stopped before its first step or not at all.
+      // A run that updates leaves is not left half done: it is stopped before its first step or not
+      // at all.
       if (repeatable_ || done == 0) stop_if_cancelled();
       in.clear();
       for (const Operand& o : step.in) in.push_back(view(o));

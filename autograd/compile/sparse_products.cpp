@@ -1,5 +1,6 @@
-// A matrix that is zero but for a few columns needs few rows of what it is multiplied with. The
-// gradient of a logit difference is one, and the unembedding has a row for each word:
+// Sparsity propagation: a product with a matrix whose columns are zero but for a few reads only the
+// matching rows of the other factor. The gradient of a logit difference is one, and the unembedding
+// has a row for each word:
 //
 //   unslice(x) w        = x slice(w)
 //   unpick(x, i) w      = x * gather_rows(w, i), row by row

@@ -1,6 +1,6 @@
-// The sum of the rows of a product is the product of the sum of the rows: m times less work. The
-// gradient of a bias that is subtracted before a linear layer is one, as b_dec of a sparse
-// autoencoder:
+// Algebraic simplification: the sum of the rows of a product is the product of the sum of the rows,
+// m times less work. The gradient of a bias that is subtracted before a linear layer is one, as
+// b_dec of a sparse autoencoder:
 //
 //   sum_rows(a w)              = sum_rows(a) w
 //   sum_rows(sparse_mix(z, w)) = (how much of each feature there is, over all rows) w

@@ -1,4 +1,5 @@
-// The phase of compile that decides how a run writes the new values of leaves.
+// Buffer donation: the phase of compile that decides whether a run writes the new value of a leaf
+// in place or copies it.
 #include <algorithm>
 #include <optional>
 #include <utility>
@@ -25,8 +26,8 @@ NamedLeaf* leaf_of(Program& program, const Operand& o) {  // null when o lies in
                                                 : nullptr;
 }
 
-// For each update whose value looks into an updated leaf, its own or another's, a place in the arena
-// that the value is copied to before the first step. The leaf itself, as it is, needs none.
+// For each update whose value looks into an updated leaf, its own or another's, a place in the
+// arena that the value is copied to before the first step. The leaf itself, as it is, needs none.
 std::vector<std::optional<Operand>> keep_aside(Draft& draft, std::span<const LeafUpdate> updates) {
   Program& program = draft.program;
   std::vector<std::optional<Operand>> aside(updates.size());
@@ -52,14 +53,16 @@ bool may_write_over(const Step& step, const Operand& leaf) {
   for (std::size_t k = 0; k < step.in.size(); ++k) {
     const bool reads_leaf = step.in[k].storage == leaf.storage;
     if (first && (k == 0) != reads_leaf) return false;
-    // Read as it is: a slice or a broadcast of the old value would be overwritten while others still need it.
+    // Read as it is: a slice or a broadcast of the old value would be overwritten while others
+    // still need it.
     if (reads_leaf && !same_elements(step.in[k], leaf)) return false;
   }
   return true;
 }
 
-// Makes the step that produces `value` write into `leaf`, and all that looks at the value look there.
-// False, with nothing changed, when the step cannot, or when the old value is wanted or read later.
+// Makes the step that produces `value` write into `leaf`, and all that looks at the value look
+// there. False, with nothing changed, when the step cannot, or when the old value is wanted or read
+// later.
 bool donate(Draft& draft, const Operand& leaf, const Operand& value) {
   Program& program = draft.program;
   if (program.storage_of(value).where != Storage::Where::arena ||

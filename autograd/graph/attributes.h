@@ -42,19 +42,19 @@ struct TargetType {  // cast
   DType dtype = DType::f32;
   friend bool operator==(const TargetType&, const TargetType&) = default;
 };
-struct Range {  // slice: [start, stop) by step along axis; unslice puts it back into an axis of
-                // `size`
+struct Range {  // slice: [start, stop) by step along axis
+                // unslice: puts it back into an axis of `size`
   int axis = 0;
   std::int64_t start = 0, stop = 0, step = 1, size = 0;
   friend bool operator==(const Range&, const Range&) = default;
 };
-struct RowCount {  // scatter_add_rows, attention_mix_transposed: rows of the result; unpick:
-                   // entries of its last axis
+struct RowCount {  // scatter_add_rows, attention_mix_transposed: rows of the result
+                   // unpick: entries of its last axis
   std::int64_t rows = 0;
   friend bool operator==(const RowCount&, const RowCount&) = default;
 };
-struct Visibility {  // mask: key index <= query position + offset stays, the rest becomes -inf (or
-                     // 0, in gradients)
+struct Visibility {  // mask: key index <= query position + offset stays,
+                     // the rest becomes -inf (or 0, in gradients)
   int query_axis = 0, key_axis = 0;
   std::int64_t offset = 0;
   bool zero = false;
@@ -64,15 +64,15 @@ struct ScoreScale {
   double scale = 1;
   friend bool operator==(const ScoreScale&, const ScoreScale&) = default;
 };
-struct AttentionRule {  // sites: prefix + ".hook_attn_scores", prefix + ".hook_pattern"; no prefix,
-                        // no sites
+struct AttentionRule {  // sites: prefix + ".hook_attn_scores", prefix + ".hook_pattern";
+                        // no prefix, no sites
   double scale = 1;
   std::int64_t offset = 0;
   std::string prefix;
   friend bool operator==(const AttentionRule&, const AttentionRule&) = default;
 };
-struct NormRule {  // sites: prefix + ".hook_scale", prefix + ".hook_normalized"; no prefix, no
-                   // sites
+struct NormRule {  // sites: prefix + ".hook_scale", prefix + ".hook_normalized";
+                   // no prefix, no sites
   double eps = 1e-5;
   std::string prefix;
   friend bool operator==(const NormRule&, const NormRule&) = default;

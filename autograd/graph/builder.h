@@ -1,5 +1,5 @@
-// Builder emits nodes; Value is a handle on one. Shapes are inferred as nodes are emitted, so an
-// error points at the line of model code.
+// Builder emits the nodes of a computation graph; Value is a handle on one. Shapes are inferred as
+// nodes are emitted, so an error points at the line of model code.
 //
 //   Builder b;
 //   Value x = b.input("x", {DType::f32, {4, 3}});
@@ -132,8 +132,8 @@ class Builder {
   Value add(Node node);
   Value leaf(const OpDef& op, std::string_view name, const Type& type, SourceLine line);
   void register_site(SiteEntry entry);
-  std::deque<Node> nodes_;  // a deque: references to types stay good while nodes are added;  // by
-                            // emission; ids index position_
+  std::deque<Node> nodes_;  // by emission, ids index position_; a deque, so that references to
+                            // types stay valid while nodes are added
   std::vector<std::int32_t> position_;
   std::vector<SiteEntry> sites_;
   std::map<std::string, NodeId, std::less<>> leaves_;

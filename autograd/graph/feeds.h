@@ -1,4 +1,4 @@
-// What a run of a graph is given: tensors by the name of the leaf.
+// The arguments of a run: tensors by the name of the leaf.
 #pragma once
 
 #include <map>

@@ -1,5 +1,5 @@
-// Graph: an immutable, topologically ordered program. Built by a Builder, changed by
-// transformations into new graphs, run by a Plan.
+// Graph: the intermediate representation, an immutable and topologically ordered computation graph.
+// A Builder makes it, transformations make new graphs of it, a Plan runs it.
 #pragma once
 
 #include <functional>
@@ -56,7 +56,8 @@ struct SiteEntry {
 };
 
 // The row table of a ragged batch: graph inputs that say, for each packed row, its sequence and
-// position, and for each sequence the key row at each position (-1: none). See "Rows" in README.md.
+// position, and for each sequence the key row at each position (-1: none). See "Rows" in
+// autograd/README.md.
 struct RowTable {
   NodeId sequence = kNoNode, position = kNoNode, keys = kNoNode;
 };
@@ -97,16 +98,16 @@ class Graph {
   std::size_t hash_ = 0;
 };
 
-// Re-runs every shape rule and checks order, ids, sites, outputs, and that the rows of all ops are
-// complete. Throws GraphError naming the first fault. Runs after every transformation in builds with
-// assertions, and in tests.
+// The graph verifier: re-runs every shape rule and checks order, ids, sites, outputs, and that the
+// rows of all ops are complete. Throws GraphError naming the first fault. Runs after every
+// transformation in builds with assertions, and in tests.
 void verify(const Graph& graph);
 
 // Whether the rows of `node` are rows of its input 0, chosen by a Range of axis 0 or by input 1, an
 // index of one axis: slice, gather_rows.
 bool selects_rows(const Graph& graph, const Node& node);
 
-// What is known of each node's value, by position in graph.nodes().
+// The facts that are known of each node's value (zeros, -inf), by position in graph.nodes().
 std::vector<Fact> facts(const Graph& graph);
 
 }  // namespace vitrine

@@ -1,4 +1,4 @@
-// Metrics: what is explained or minimised.
+// Metrics (objectives): the scalar that is explained or minimised.
 #pragma once
 
 #include <functional>

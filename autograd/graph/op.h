@@ -1,14 +1,14 @@
-// OpDef: everything the engine knows about one op, in one row.
+// OpDef: the definition of one op (shape inference, kernel, vector-Jacobian product), in one row.
 //
-// The table of all ops is ops/op_table.h. Shape tests, gradient checks, reach tests, the op
+// ops/op_table.h lists all ops. Shape tests, gradient checks, reach tests, the op
 // documentation and the benchmarks iterate over it. To add an op: write its row in a file of ops/,
 // its function in ops/ops.h, its lines in ops/op_table.h and .cpp, its samples in tests/autograd,
 // and perhaps a kernel. An op of one's own program needs only the row: any complete one can be
 // emitted (`what_is_missing`). Graphs point at it, so it must outlive them: make it a constant.
 //
-// No pass and no transformation knows ops by their names. What they have to know, the row says:
-// `kind`, `linear_in`, `nonlinear` and `frozen`. They rely on what a row claims and do nothing
-// clever where it claims nothing.
+// No pass and no transformation knows ops by their names. The row says what they have to know:
+// `kind`, `linear_in`, `nonlinear` and `frozen`. They rely on what a row claims and optimise
+// nothing where it claims nothing.
 #pragma once
 
 #include <cstddef>
@@ -40,7 +40,7 @@ struct Type {
 };
 std::string to_string(const Type& type);  // "f32[15, 256]"
 
-// What the shape rule sees. It returns the type of the output or throws ShapeError; `infer` in
+// The arguments of a shape rule. It returns the type of the output or throws ShapeError; `infer` in
 // graph/builder.cpp adds the op, the shapes, the scope and the line of the model.
 struct InferCall {
   std::span<const Type> in;
@@ -78,8 +78,8 @@ struct VjpCall {
 };
 using Grads = std::vector<Value>;
 
-// A composite op written out in simpler ops, with its interior sites. Returns the replacement of
-// its output.
+// The decomposition of a composite op into simpler ops, with its interior sites. Returns the
+// replacement of its output.
 struct ExpandCall {
   Builder& builder;
   std::span<const Value> in;
@@ -109,11 +109,11 @@ struct InteriorSite {
   Type type;
 };
 
-// What an op is: a statement about its mathematics that passes rely on. x is input 0. A kind other
-// than unstated also says that all leading entries (rows) that `reach` keeps apart are treated
-// alike: row 3 of y is the same function of row 3 of x as row 5 of row 5. Where a row's number
-// matters, as to dropout's mask, `parts` has to say so. Of a selection, s is the Range of the op's
-// attributes, or input 1, an index of the first axis (y is 0 where it is -1).
+// The kind of an op: a statement about its mathematics that passes rely on. x is input 0. A kind
+// other than unstated also says that all leading entries (rows) that `reach` keeps apart are
+// treated alike: row 3 of y is the same function of row 3 of x as row 5 of row 5. Where a row's
+// number matters, as to dropout's mask, `parts` has to say so. Of a selection, s is the Range of
+// the op's attributes, or input 1, an index of the first axis (y is 0 where it is -1).
 enum class OpKind {
   unstated,       // nothing is claimed: computed in full, run by run; linearise refuses it
   input,          // a value that is fed at each run
@@ -130,8 +130,8 @@ enum class OpKind {
   other           // none of these
 };
 
-// What linearise does with an op that no policy is about, where it is not linear in what carries a
-// gradient.
+// The treatment, by linearise, of an op that no policy covers, where it is not linear in what
+// carries a gradient.
 enum class Nonlinear {
   refused,  // nothing: where activations are to be linear it names the op and throws
   kept      // it stays: a step of a norm or pattern that is written out, and frozen as a whole at
@@ -163,7 +163,8 @@ struct OpDef {
       nullptr;                             // output as a view of input 0, if it can be
   Grads (*vjp)(const VjpCall&) = nullptr;  // null: differentiated through `expand`, or not at all
   Reach (*reach)(const ReachCall&) = nullptr;
-  // What one leading entry of the output needs of each input (graph/parts.h); null: read off `reach`.
+  // What one leading entry of the output needs of each input (graph/parts.h); null: read off
+  // `reach`.
   std::optional<Parts> (*parts)(const ReachCall&, int lead) = nullptr;
   std::int64_t (*flops)(const InferCall&,
                         const Type& out) = nullptr;  // null: moves data, computes nothing
@@ -180,8 +181,8 @@ struct OpDef {
 
 bool is_linear_in(const OpDef& op, std::size_t input);
 
-// What a row lacks, or how it contradicts itself, in words: "it has no shape rule (infer)". Empty:
-// it is complete, and graphs may have the op.
+// Checks a row and says what it lacks, or how it contradicts itself: "it has no shape rule
+// (infer)". Empty: it is complete, and graphs may have the op.
 std::string what_is_missing(const OpDef& op);
 
 // The op of this name, of the table in autograd/ops/; null when there is none.

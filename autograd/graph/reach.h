@@ -1,16 +1,16 @@
-// Reach: which elements of an input an element of the output can depend on.
+// Reach (dependence analysis): which elements of an input an element of the output can depend on.
 //
 // A rule is a list of links for each input. An output element may depend on an input element only
 // when every link holds between their coordinates; with no link, everything may depend on
 // everything. The coordinate of an axis is its index, or, for the packed row axis, the sequence or
 // the position that the row table gives that row. Examples:
 //
-//   softmax over keys     scores[r, h, c] -> out[r, h, c]      row same, head same (keys: all)
-//   attention, keys       k[j, h, e]      -> z[r, h, e']       sequence same, position <= , head
-//   same slice 2:5 of axis 0   x[i]            -> y[o]              i == o + 2
+//   softmax over keys       scores[r, h, c] -> out[r, h, c]   row same, head same (keys: all)
+//   attention, keys         k[j, h, e]      -> z[r, h, e']    sequence same, position <=, head same
+//   slice 2:5 of axis 0     x[i]            -> y[o]           i == o + 2
 //
-// The coordinates of a query row are what the tables `sequence` and `position` say of it; those of
-// a key row j are the (s, c) with keys[s, c] == j. A declared rule is a claim: tests perturb every
+// The tables `sequence` and `position` give the coordinates of a query row; those of a key row j
+// are the (s, c) with keys[s, c] == j. A declared rule is a claim: tests perturb every
 // input element and compare. Causality and the cones of a sweep are read off these rules.
 #pragma once
 
@@ -53,9 +53,10 @@ using Reach = std::vector<InputReach>;  // one per input
 Link same_axis(int in_axis, int out_axis);
 std::string to_string(const Reach& reach);
 
-// A statement about the values of a node, put there by `mask` and carried along by the ops after
-// it: entries whose key index is beyond query position + offset are -inf (masked) or exactly 0
-// (zero). This is how causality is visible in the graph: the contraction over keys reads it.
+// A statement about the values of a node (a sparsity pattern). `mask` makes it and the ops after it
+// propagate it: entries whose key index is beyond query position + offset are -inf (masked) or
+// exactly 0 (zero). This is how causality is visible in the graph: the contraction over keys reads
+// it.
 struct Fact {
   enum class Kind { none, masked, zero } kind = Kind::none;
   int query_axis = 0, key_axis = 0;

@@ -1,4 +1,4 @@
-// Results: packed rows back into the shapes that people know.
+// Unpacks the packed rows of a ragged batch into [batch, position, ...].
 #include "autograd/graph/results.h"
 
 #include <fmt/format.h>

@@ -1,4 +1,4 @@
-// What a run gives back.
+// The fetched values of a run.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +12,8 @@
 
 namespace vitrine {
 
-// Fetched values by name. Packed rows are given unpacked, in TransformerLens shapes: [batch,
-// position, ...], and [batch, head, query, key] for patterns.
+// Fetched values by name. Packed rows come back unpacked, in TransformerLens shapes:
+// [batch, position, ...], and [batch, head, query, key] for patterns.
 class Results {
  public:
   // Throws GraphError for what was not fetched, ShapeError when the prompts of the batch differ in

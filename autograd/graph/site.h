@@ -1,8 +1,9 @@
-// Sites: the named places of a model that can be read, edited and differentiated.
+// Sites (hook points): the named activations of a model that can be read, edited and
+// differentiated.
 //
 // A site is a name (TransformerLens's, such as blocks.5.attn.hook_pattern, or the user's own) and
-// the meaning of its axes. Typed constructors for GPT-2's sites are in nn/model/sites.h; strings are
-// parsed only at the edges of the program.
+// the meaning of its axes. Typed constructors for GPT-2's sites are in nn/model/sites.h; strings
+// are parsed only at the edges of the program.
 #pragma once
 
 #include <span>
@@ -12,8 +13,8 @@
 
 namespace vitrine {
 
-// What an axis of a value counts. `row` is the packed (sequence, position) axis of a ragged batch:
-// what is fetched comes back with it unpacked into [batch, position].
+// The meaning of an axis. `row` is the packed (sequence, position) axis of a ragged batch: what is
+// fetched comes back with it unpacked into [batch, position].
 enum class Axis { batch, pos, row, head, query, key, feature, other };
 using Axes = std::vector<Axis>;
 std::string_view name_of(Axis axis);

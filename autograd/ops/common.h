@@ -1,5 +1,4 @@
-// What the files that define ops share: shape checks with good messages, and the commonest reach
-// rules.
+// Helpers for op definitions: shape checks with good messages, and the commonest reach rules.
 #pragma once
 
 #include <fmt/format.h>

@@ -1,4 +1,4 @@
-// All ops: their rows by name, and in one explicit array.
+// The op registry: the definitions of all ops by name, and in one explicit array.
 #pragma once
 
 #include <span>

@@ -1,4 +1,4 @@
-// The ops as functions of Values: the language models are written in.
+// The ops as functions of Values: the operator library in which models are written.
 //
 // Binary ops broadcast like NumPy. Shapes are given as [rows, d]; every function throws ShapeError
 // when they do not fit, naming the op, the shapes and the caller's line.
@@ -113,8 +113,8 @@ Value layer_norm_grad(const Value& x, const Value& gain, const Value& dy, double
                       SourceLine line = SourceLine::here());
 Value layer_norm_gain_grad(const Value& x, const Value& dy, double eps,
                            SourceLine line = SourceLine::here());
-// -log softmax(logits)[target]: logits [rows, vocabulary], targets [rows] integers -> [rows], in
-// nats.
+// -log softmax(logits)[target], in nats: logits [rows, vocabulary], targets [rows] (integers)
+// -> [rows].
 Value cross_entropy(const Value& logits, const Value& targets,
                     SourceLine line = SourceLine::here());
 
@@ -140,7 +140,7 @@ Value unpick(const Value& x, const Value& index, std::int64_t size,
 
 // ---- attention over row tables ----------------------------------------------------------------
 // sequence [rows], position [rows], keys [sequences, key positions], all i32: see "Rows" in
-// README.md.
+// autograd/README.md.
 struct RowValues {
   Value sequence, position, keys;
 };
@@ -174,10 +174,11 @@ Value attention(const Value& q, const Value& k, const Value& v, const RowValues&
 Value linear_cross_entropy(const Value& x, const Value& w, const Value& targets,
                            SourceLine line = SourceLine::here());
 Value sum_squares(const Value& x, SourceLine line = SourceLine::here());  // of everything: a scalar
-// One AdamW step (Loshchilov & Hutter 2019): state [3, n] (weights, first and second moments),
-// gradient n elements, clip a scalar that multiplies it, settings f64[3] (rate, 1 - beta1^t, 1 -
-// beta2^t) -> the next state. A clip that is NaN leaves the state as it is: a step that went wrong is
-// not made.
+// One AdamW step (Loshchilov & Hutter 2019) -> the next state.
+// - state [3, n]: weights, first and second moments
+// - gradient: n elements; clip: a scalar that multiplies it
+// - settings f64[3]: rate, 1 - beta1^t, 1 - beta2^t
+// A clip that is NaN leaves the state as it is: a failed step is not made.
 Value adamw(const Value& state, const Value& gradient, const Value& clip, const Value& settings,
             const AdamWRule& rule, SourceLine line = SourceLine::here());
 // table with x[i] written at row index[i]; the last one wins where an index repeats.
@@ -194,11 +195,12 @@ Value dropout(const Value& x, const Value& key, double rate, std::int64_t stream
 // Boolean: the k largest entries along the last axis, of equal ones the first.
 Value top_mask(const Value& x, std::int64_t k, SourceLine line = SourceLine::here());
 
-// Which features of each sample are active, as a table i32 [n, capacity]: their numbers in increasing
+// The active features of each sample, as a table i32 [n, capacity]: their numbers in increasing
 // order, then -1. Feature j is when its score h[i, j] scale[j] is above bar[j] and among the `most`
-// largest of its sample (topk), or of the most * n of the batch (batchtopk: whole_batch). A row that
-// is full may have lost features, its weakest ones. The last `dead_capacity` columns are a table of
-// their own: the largest scores, of any sign, of those features that are `dead` [features].
+// largest of its sample (topk), or of the most * n of the batch (batchtopk: whole_batch). A row
+// that is full may have lost features, its weakest ones. The last `dead_capacity` columns are a
+// table of their own: the largest scores, of any sign, of those features that are `dead`
+// [features].
 struct ScoreValues {
   Value scale, bar, dead;
 };

@@ -1,5 +1,5 @@
-// The base run of a sweep: the graph with the composites expanded that hide edited sites, and its
-// values, computed when they are first asked for.
+// The base run of a sweep: the unedited graph, with the composites expanded that hide edited sites,
+// and its activations, evaluated lazily.
 #pragma once
 
 #include <map>
@@ -12,8 +12,8 @@
 
 namespace vitrine {
 
-// Worlds that edit nothing inside a composite run it whole: its own kernel is faster, and its reach
-// rule says more than those of its parts.
+// Worlds that edit nothing inside a composite run it whole: its fused kernel is faster, and its
+// reach rule says more than those of its parts.
 struct Expanded {
   Node composite;     // as it was; its id is now an identity of `last`
   NodeId begin, end;  // its parts: the ids in [begin, end)

@@ -1,9 +1,10 @@
-// Cones: what an edit can change, and what a result can see.
+// Cones (program slicing): the forward slice of an edit, which is what it can change, and the
+// backward slice of a result, which is what it depends on.
 //
-// Both are read off the reach rules. The places that are told apart are a node's cells: the entries
-// of its first axis (the rows of a batch) and, in values of three axes or more, of its second one
-// (the heads). A relation says which cells of an op's output a cell of one of its inputs reaches;
-// followed forwards it gives what an edit can change, followed backwards what a metric reads.
+// Both follow from the reach rules. Cones distinguish the cells of a node: the entries of its first
+// axis (the rows of a batch) and, in values of three axes or more, of its second one (the heads).
+// A relation says which cells of an op's output a cell of one of its inputs reaches; followed
+// forwards it gives what an edit can change, followed backwards what a metric reads.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +34,7 @@ class Bits {
   }
   void set_all(std::int64_t size) { set_range(0, size); }
   bool any() const;
-  bool empty() const { return words_.empty(); }  // of no size: never written
+  bool empty() const { return words_.empty(); }  // no bit was ever set
   Bits& operator|=(const Bits& other);
   Bits& operator&=(const Bits& other);
   template <class F>
@@ -89,8 +90,8 @@ TableInputs table_inputs(const Node& node);
 CellReach cell_reach(const Graph& graph, const Node& node, std::size_t input, const ReachCall& call,
                      const std::optional<Parts>& parts, const KnownIntegers& known);
 
-// For ops that only pick rows of their first input, gather_rows by a known index and slices of the
-// first axis: the input's row for each row of the output, -1 for none. Empty for all others.
+// For ops that only select rows of their first input (gather_rows by a known index, slices of the
+// first axis): the input's row for each row of the output, -1 for none. Empty for all others.
 std::vector<std::int64_t> picked_rows(const Graph& graph, const Node& node,
                                       const KnownIntegers& known);
 

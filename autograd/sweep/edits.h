@@ -1,4 +1,5 @@
-// The edits of a sweep's worlds, where they land in the base graph, and the nodes that make them.
+// The edits (activation patches, ablations) of a sweep's worlds: which cells of the base graph they
+// change, and the nodes that make them.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +15,7 @@
 
 namespace vitrine {
 
-// All worlds, or those of a set, or those outside it.
+// A set of worlds: all of them, or those inside or outside a given set.
 struct WorldFilter {
   const std::vector<bool>* set = nullptr;
   bool inside = true;
@@ -37,11 +38,11 @@ class SweepEdits {
   WorldFilter inside(const Expanded& e) const { return {&inside_.at(e.composite.id), true}; }
   WorldFilter outside(const Expanded& e) const { return {&inside_.at(e.composite.id), false}; }
 
-  // Puts in front of a site's pieces what the edits of all worlds make of them.
+  // Prepends the edited rows of all worlds to a site's pieces.
   void apply(const Node& site, const Bits& read, WorldMatrix& m);
 
  private:
-  // What an edit selects: cells, and of each everything (null) or the elements that are not 0.
+  // The selection of an edit: cells, and of each everything (null) or the elements that are not 0.
   struct Selection {
     std::vector<std::int32_t> cells;  // row * heads + head, increasing
     std::vector<const std::vector<std::uint8_t>*> elements;

@@ -1,9 +1,11 @@
-// Grids: one world for each of some sites and each place along some of their axes, and values with
-// the names of those axes.
+// Grids of activation patches or ablations: one world for each of some sites and each place along
+// some of their axes, and the results with named axes.
 //
 //   Grid g = grid(graph, sites("blocks.*.hook_resid_pre"), {Axis::pos}, from(clean, "clean"));
-//   GridValues v = label(g, sweep(graph, feeds, parameters, g.worlds,
-//   {"logit_diff"})["logit_diff"]); v.at({{"site", 2}, {"pos", 3}}); v.table();
+//   Swept s = sweep(graph, feeds, parameters, g.worlds, {"logit_diff"});
+//   GridValues v = label(g, s["logit_diff"]);
+//   v.at({{"site", 2}, {"pos", 3}});
+//   v.table();
 #pragma once
 
 #include <functional>
@@ -20,7 +22,7 @@ using MakeEdit = std::function<Edit(const Site&, const Where&)>;
 MakeEdit from(const Results& run, std::string_view name = "a recorded run");  // patching
 MakeEdit zeros();                                                             // zero ablation
 
-// One for each combination of indices below `sizes` along axes of these kinds, row-major.
+// Enumerates the combinations of indices below `sizes` along axes of these kinds, row-major.
 std::vector<Where> places(const std::vector<Axis>& by, const Shape& sizes);
 
 struct Grid {
@@ -30,10 +32,10 @@ struct Grid {
   std::vector<Interventions> worlds;  // numel(shape), row-major
 };
 
-// `by` are kinds of axes: batch (prompts), pos, head, key, feature, in the order of the result's
-// axes. A packed row axis has prompts and positions, a pattern's query is a position. Throws
-// SiteError for a pattern that matches nothing, and GraphError for a site without one of the axes,
-// or with another size along it than the first site has.
+// Makes the worlds of a grid. `by` are kinds of axes: batch (prompts), pos, head, key, feature, in
+// the order of the result's axes. A packed row axis has prompts and positions, a pattern's query is
+// a position. Throws SiteError for a pattern that matches nothing, and GraphError for a site
+// without one of the axes, or with another size along it than the first site has.
 Grid grid(const Graph& graph, const SiteSet& sites, const std::vector<Axis>& by,
           const MakeEdit& edit);
 
@@ -45,7 +47,7 @@ struct GridValues {
   double at(const std::map<std::string, std::int64_t>& place) const;
   std::string table() const;  // a line for each site (and further leading axes)
 };
-// `values`: one number for each world.
+// Names the axes of `values`, one number for each world.
 GridValues label(const Grid& grid, const Tensor& values);
 
 }  // namespace vitrine

@@ -1,5 +1,6 @@
-// How the attention of a sweep's program finds its keys: tables in which the worlds' key rows stand
-// before the base run's.
+// Key tables: index the keys and values that the attention of a sweep's program shares with the
+// base run, like the block tables of paged attention. The worlds' key rows stand before the base
+// run's.
 #include <algorithm>
 
 #include "autograd/ops/ops.h"

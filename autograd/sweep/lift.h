@@ -1,4 +1,5 @@
-// Lifting: from the base graph and the edits of some worlds to the program that runs them all.
+// Lifting (batching, as vmap does): makes one program of the base graph and the edits of some
+// worlds.
 #pragma once
 
 #include <memory>
@@ -19,7 +20,7 @@ struct Entry {
   friend auto operator<=>(const Entry&, const Entry&) = default;
 };
 
-// The entries that a matrix holds, in its order, sorted.
+// The entries of a matrix, sorted.
 struct EntryList {
   int lead;  // 1: cells are rows, 2: heads of rows
   std::vector<Entry> entries;

@@ -1,5 +1,5 @@
-// The matrices of a sweep's program: for each node of the base graph the entries that differ from
-// the base run, of all worlds, packed one after the other; and how they are read back.
+// Batched evaluation of a sweep: for each node of the base graph one matrix packs the entries of
+// all worlds that differ from the base run.
 #pragma once
 
 #include <map>
@@ -18,7 +18,7 @@ struct Piece {
   EntryListPtr list;
   Value value;
 };
-// Where an entry is in two pieces the first counts; what is in none is the base run's.
+// An entry that is in two pieces takes the first; one that is in none has the base run's value.
 using Lifted = std::vector<Piece>;
 
 // [n, rest] of a node's rows, or [n, 1, rest] of its heads of rows.
@@ -44,12 +44,12 @@ class WorldMatrix {
   Value feed(const std::string& name, const Tensor& value);
   Value integers(const std::vector<std::int32_t>& values, const Shape& shape);  // fed
 
-  // The node's op, done for the entries of `list` alone.
+  // Emits the node's op for the entries of `list` alone.
   Value packed(const Node& n, const Parts& parts, const EntryListPtr& list);
   // A node that only picks rows of its first input: row r of it is row from[r] there.
   Value picked(const Node& n, const EntryListPtr& list, const std::vector<std::int64_t>& from);
-  // Any op, done whole for each world: [worlds * rows, rest]; with an axis for the worlds in front
-  // when the op can take one, world by world when not.
+  // Emits any op in full for each world: [worlds * rows, rest]; with a batch axis for the worlds in
+  // front when the op can take one, world by world when not.
   Value stacked(const Node& n, const std::vector<std::int32_t>& worlds);
 
   void name_site(const Node& site);  // gives its matrices their site's name

@@ -1,17 +1,18 @@
-// Sweeps: hundreds of nearly equal runs, compiled into one program.
+// Sweeps: batched activation patching. Hundreds of counterfactual runs, each of which differs from
+// a base run by its edits, are compiled into one program.
 //
 //   std::vector<Interventions> worlds;                       // one edited run each
 //   for (int p = 0; p < 15; ++p)
-//     worlds.push_back({replace(site::resid_pre(2), clean, {.pos = {p}}, "clean")});
+//     worlds.push_back({replace(site::resid_pre(2), x, {.pos = {p}}, "clean")});
 //   Swept s = sweep(graph, feeds, parameters, worlds, {"logit_diff"}, {.pool = &pool});
 //   s["logit_diff"];                                         // [15]
 //   fmt::print("{}", s.explain());
 //
-// Every world is the base run but for its edits. What an edit cannot reach, what it does not change
-// and what the outputs do not read is taken from the base run; the rest of all worlds is packed,
-// row by row, into one matrix per node, so that LayerNorm, linear and GELU run once over them and
-// weights are read once. Attention finds the keys of untouched positions in the base run's. See
-// "Sweeps" in README.md.
+// A world is one such run. It takes from the base run what its edits cannot reach, what they do not
+// change and what the outputs do not read; the rest of all worlds is packed, row by row, into one
+// matrix per node, so that LayerNorm, linear and GELU run once over them and weights are read once.
+// Attention reads the keys of untouched positions in the base run's. See "Sweeps" in
+// autograd/README.md.
 #pragma once
 
 #include <map>
@@ -35,8 +36,7 @@ struct SweepOptions {
   const std::atomic<bool>* cancel = nullptr;          // InterruptedError when set
   std::function<void(int done, int total)> progress;  // worlds
 
-  // What the work is reduced by. Each can be switched off, to see what it is worth; the values stay
-  // the same.
+  // Optimisations. Each can be switched off, to measure it; the values stay the same.
   bool by_row = true;         // only rows that an edit reaches; off: all rows, from its site on
   bool by_head = true;        // only heads that an edit reaches, as far as heads are kept apart
   bool by_difference = true;  // not where an edit puts in what is there already
@@ -62,7 +62,7 @@ class Swept {
   // [worlds, shape of the output...], in the order of the worlds.
   Tensor operator[](std::string_view output) const;
   Tensor base(std::string_view output) const;  // of the run without edits
-  // Whether anything had to be run for a world: otherwise its values are exactly the base run's.
+  // Whether a world had to be run: otherwise its values are exactly the base run's.
   bool has_effect(std::size_t world) const { return has_effect_[world]; }
   const SweepStats& stats() const { return stats_; }
   std::string explain() const;  // passes avoided, FLOPs and bytes beside running each world alone
@@ -75,16 +75,16 @@ class Swept {
   SweepStats stats_;
 };
 
-// The program itself, of all worlds at once: a graph like any other, whose matrices carry their
+// Builds the batched program of all worlds: a graph like any other, whose matrices carry their
 // sites' names. Inputs sweep.base.ID are the base run's values of node ID.
 Graph sweep_program(const Graph& graph, const Feeds& feeds, const Parameters& parameters,
                     std::span<const Interventions> worlds, const std::vector<std::string>& outputs,
                     const SweepOptions& options = {});
 
-// `outputs` names outputs of the graph. `feeds` and `parameters` are those of the base run. Throws
-// what intervene and with_interventions throw for an edit, naming the world, GraphError for an
-// output that the graph does not have or a leaf whose name begins with "sweep.", and
-// InterruptedError.
+// Runs all worlds. `outputs` names outputs of the graph. `feeds` and `parameters` are those of the
+// base run. Throws what intervene and with_interventions throw for an edit, naming the world,
+// GraphError for an output that the graph does not have or a leaf whose name begins with "sweep.",
+// and InterruptedError.
 Swept sweep(const Graph& graph, const Feeds& feeds, const Parameters& parameters,
             std::span<const Interventions> worlds, const std::vector<std::string>& outputs,
             const SweepOptions& options = {});

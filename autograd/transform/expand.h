@@ -1,4 +1,5 @@
-// Composites taken apart, so that what lies inside them can be fetched, edited or differentiated.
+// Decomposition of composite (fused) ops, so that what lies inside them can be fetched, edited or
+// differentiated.
 #pragma once
 
 #include <string>

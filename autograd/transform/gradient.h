@@ -1,4 +1,4 @@
-// Gradients are a transformation: the graph with the nodes that compute them added.
+// Reverse-mode automatic differentiation: adds the nodes that compute gradients to a graph.
 //
 //   Graph g = gradient(model, nn::logit_diff(austin, sacramento), sites("blocks.*.attn.hook_z"));
 //   Plan plan = compile(g, fetch(grad(sites("blocks.*.attn.hook_z"))));

@@ -1,9 +1,9 @@
-// Values of a recorded run that a graph reads instead of computing them: what `hold` means in
-// linearise and splice. They are inputs named held(SITE).
+// Frozen activations: values of a recorded run that a graph reads instead of computing them, for
+// the policy `hold` of linearise and splice. They are inputs named held(SITE).
 //
 //   Graph g = linearise(model, {.attention = Policy::hold});
 //   Results recorded = compile(model, fetch(held_sites(g))).run(feeds, parameters);
-//   compile(g, ...).run(with_held(g, recorded, feeds), parameters);
+//   compile(g, fetch(value("logits"))).run(with_held(g, recorded, feeds), parameters);
 #pragma once
 
 #include <string>
@@ -20,8 +20,8 @@ inline std::string held_name(std::string_view site) { return "held(" + std::stri
 // The sites whose recorded values the graph reads. Throws GraphError when there are none.
 SiteSet held_sites(const Graph& graph);
 
-// `feeds` with those inputs filled in from a run in which the sites were fetched. Throws GraphError
-// for a site that was not, and ShapeError for one that was recorded of another batch size.
+// Adds those inputs to `feeds`, from a run in which the sites were fetched. Throws GraphError for a
+// site that was not, and ShapeError for one that was recorded of another batch size.
 Feeds with_held(const Graph& graph, const Results& recorded, const Feeds& feeds);
 
 }  // namespace vitrine

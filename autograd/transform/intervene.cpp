@@ -1,4 +1,4 @@
-// intervene and with_interventions: edits written into a graph, and what is fed to it.
+// intervene writes edits (patches, ablations) into a graph; with_interventions adds their feeds.
 #include <fmt/format.h>
 
 #include <algorithm>

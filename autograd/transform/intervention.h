@@ -1,5 +1,5 @@
-// Interventions: what is changed while a model runs, as plain values, and the transformation that
-// writes them into a graph.
+// Interventions: activation patching, ablation and steering, as plain values, and the
+// transformation that writes them into a graph.
 //
 //   Interventions what = {replace(site::resid_post(2), clean[site::resid_post(2)], {.pos = {4}}),
 //                         zero(site::z(3), {.head = {6}})};
@@ -9,7 +9,8 @@
 //
 // An edit is `select(mask, value, x)` over the value x that arrives at the site. Masks and values
 // are feeds, so that one plan serves every position, head and value; no gradient flows into them. A
-// replacement of everything keeps nothing of x: what only leads there is not computed.
+// replacement of everything keeps nothing of x: what only leads there is dead code and is not
+// computed.
 #pragma once
 
 #include <cstdint>
@@ -82,15 +83,15 @@ Edit project_out(const Site& site, const Tensor& direction, const Where& where =
 Edit scale(const Site& site, double factor, const Where& where = {});
 Edit detach(const Site& site, const Where& where = {});
 
-// Edits that are made together, and edits made after them.
+// Edits in stages: those of one stage are made together, those of the next after them.
 class Interventions {
  public:
   Interventions() = default;
   Interventions(std::initializer_list<Edit> edits) : stages_{edits} {}
   explicit Interventions(std::vector<Edit> edits) : stages_{std::move(edits)} {}
 
-  // What `later` changes was changed by these first: the only way in which edits may overlap,
-  // except for adds, whose order does not matter.
+  // Composes two interventions: `later` acts on what these have changed. This is the only way in
+  // which edits may overlap, except for adds, whose order does not matter.
   Interventions then(const Interventions& later) const;
 
   const std::vector<std::vector<Edit>>& stages() const { return stages_; }
@@ -100,42 +101,42 @@ class Interventions {
   std::vector<std::vector<Edit>> stages_;
 };
 
-// The graph with every edit in it. Edits add inputs: edit.N.where (boolean) and, where the action
+// Writes every edit into a graph. Edits add inputs: edit.N.where (boolean) and, where the action
 // has one, edit.N.value and edit.N.factor, N counting through all stages: graphs of edits that
 // differ in their numbers alone are equal. Edits of one stage that do the same to different
 // elements of one site share the inputs of the first of them, whose value is a table with the shape
-// of the site: a thousand edits of a site cost what one costs. Sites inside composites are
-// expanded. Throws SiteError for a site that is not there, ShapeError for a value that does not fit,
-// and GraphError for a selection along an axis that the site does not have, and for a graph with
-// edits: all are made at once.
+// of the site: a thousand edits of a site cost as much as one. Sites inside composites are
+// expanded. Throws SiteError for a site that is not there, ShapeError for a value that does not
+// fit, and GraphError for a selection along an axis that the site does not have, and for a graph
+// with edits: all are made at once.
 Graph intervene(const Graph& graph, const Interventions& what);
 
 // Edits with the same structure give the same graph: sites, actions and shapes, without numbers.
 // Throws SiteError for a site that is not there.
 std::vector<std::string> structure_of(const Graph& graph, const Interventions& what);
 
-// What the rows of the feeds are: whole texts, or a part of a longer one whose other rows are
-// computed in other runs (text that is generated with cached keys and values).
+// The rows of the feeds are whole texts, or a part of a longer one whose other rows are computed in
+// other runs (generation with a KV cache).
 enum class Text { whole, part };
 
-// `feeds` with those inputs filled in; it must have the row tables already. Throws GraphError for
-// an index outside the batch, a selection of nothing, and two edits of one stage that change the
-// same element (unless both add), and NumericError for a direction to be projected out, of an
-// element that is selected, that has no length. In a part of a text, a position that is not among
-// the rows is not an error: it is another run's.
+// Adds the inputs of the edits to `feeds`, which must have the row tables already. Throws
+// GraphError for an index outside the batch, a selection of nothing, and two edits of one stage
+// that change the same element (unless both add), and NumericError for a direction to be projected
+// out, of an element that is selected, that has no length. In a part of a text, a position that is
+// not among the rows is not an error: it is another run's.
 Feeds with_interventions(const Graph& edited, const Interventions& what, const Feeds& feeds,
                          Text text = Text::whole);
 
-// ---- what one edit makes of a value -------------------------------------------------------------
-// The formula of each action, for values of the given type. x is what arrives (replace and zero do
-// not read it), `value` broadcasts to it, `factor` multiplies (add, scale).
+// ---- the formula of one edit --------------------------------------------------------------------
+// Emits the formula of an action, for values of the given type. x is what arrives (replace and zero
+// do not read it), `value` broadcasts to it, `factor` multiplies (add, scale).
 Value action_on(Builder& b, Edit::Action action, const Type& type, const Value& x,
                 const Value& value, const Value& factor);
 
 // The value of a replace, add or project_out in the site's dtype, contiguous: as it was given when
 // that broadcasts to the packed shape, and otherwise packed into it. Throws ShapeError when it does
-// not fit, GraphError when the action has no value, and NumericError for one direction that is to be
-// projected out and has no length.
+// not fit, GraphError when the action has no value, and NumericError for one direction that is to
+// be projected out and has no length.
 Tensor packed_value(const Graph& graph, const Edit& edit);
 
 }  // namespace vitrine

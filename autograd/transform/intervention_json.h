@@ -1,4 +1,5 @@
-// Interventions as JSON, so that an experiment can be kept beside its result and made again.
+// Serialises interventions as JSON, so that an experiment can be kept beside its result and
+// repeated.
 //
 //   {"version": 1, "stages": [[
 //     {"site": "blocks.2.hook_resid_post", "action": "replace", "where": [{"pos": [4]}],
@@ -6,8 +7,8 @@
 //      "origin": "given", "from": "clean"},
 //     {"site": "blocks.3.attn.hook_z", "action": "scale", "factor": 0.5}]]}
 //
-// Stages follow one another (Interventions::then). Numbers come back bit by bit; "inf", "-inf" and
-// "nan" stand for those, which JSON does not have.
+// Stages follow one another (Interventions::then). Numbers come back with the same bits;
+// the strings "inf", "-inf" and "nan" stand for the numbers that JSON does not have.
 #pragma once
 
 #include <string>

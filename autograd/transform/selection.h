@@ -1,5 +1,5 @@
-// What edits touch: the elements of a site's value that an edit selects, an axis at a time, and
-// whether two edits of one stage change the same element.
+// Index selection: the elements of a site's value that an edit changes, an axis at a time, and
+// conflicts between the edits of one stage.
 #pragma once
 
 #include <map>
@@ -30,7 +30,7 @@ class RowPlaces {
 // Of the row table that `feeds` has for the graph. Throws GraphError when it is not there.
 RowPlaces row_places(const Graph& graph, const Feeds& feeds);
 
-// What a selection takes along one axis: a Where is the product of what it takes along each.
+// The indices of a selection along one axis: a Where is the product of those of all axes.
 struct Along {
   bool all = true;
   std::vector<std::int64_t> indices;  // not all: increasing
@@ -87,8 +87,9 @@ void each_selected(const Selected& along, const Shape& shape, const F& f, int ax
   for (const std::int64_t i : on.indices) each_selected(along, shape, f, axis + 1, first + i);
 }
 
-// Who changes which element in one stage: for each site that has more than one edit, the first edit
-// of each element, so that what is new is compared with one other and not with all before it.
+// Conflict detection: which edit changes which element in one stage. For each site that has more
+// than one edit, the first edit of each element, so that what is new is compared with one other and
+// not with all before it.
 class Owners {
  public:
   Owners(const Graph& graph, const std::vector<Edit>& stage);

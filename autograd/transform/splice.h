@@ -1,12 +1,12 @@
-// A codec (a sparse autoencoder, say) spliced into a site: the value is written as features and an
-// error, both of which can be fetched, edited and differentiated like any other site.
+// Splices a codec, such as a sparse autoencoder (SAE), into a site: the value becomes features and
+// an error term, both of which can be fetched, edited and differentiated like any other site.
 //
 //   Spliced s = splice(model, Site{"blocks.1.hook_mlp_out"}, codec, ErrorTerm::keep);
 //   Graph g = intervene(s.graph, {zero(s.acts, {.feature = {123}})});
 //
 //   f = encode(x),  x' = decode(edited f) + e,  e = x - decode(f)
 //
-// The error is what the codec gets wrong about x before any edit, so zeroing feature j takes away
+// The error is the reconstruction error of x before any edit, so zeroing feature j takes away
 // exactly f_j decoder_j. (Marks et al. 2024, "Sparse feature circuits", section 2.)
 #pragma once
 
@@ -26,7 +26,7 @@ struct Codec {
   std::function<Value(const Value&)> decode;  // features -> reconstruction, of x's type
 };
 
-// What becomes of the error e.
+// The treatment of the error e.
 enum class ErrorTerm {
   keep,    // e follows x, in value and gradient: unedited, nothing changes
   detach,  // the same value, without gradient: what flows back flows through the features

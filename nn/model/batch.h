@@ -1,4 +1,4 @@
-// Prompts packed into rows: what a model's graph is fed.
+// Ragged batches: packs prompts into rows without padding, as the feeds of a model's graph.
 #pragma once
 
 #include <vector>
@@ -17,7 +17,7 @@ BatchSize batch_size(const std::vector<Tokens>& prompts);
 Feeds batch_feeds(const std::vector<Tokens>& prompts);
 void check_prompts(const std::vector<Tokens>& prompts, const Config& config);
 
-// How many tokens of the batch have a next token: the n of next_token_loss.
+// Counts the tokens of the batch that have a next token: the n of next_token_loss.
 std::int64_t next_tokens(const std::vector<Tokens>& prompts);
 
 }  // namespace vitrine::nn

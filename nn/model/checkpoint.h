@@ -1,4 +1,4 @@
-// GPT-2 weights from a HuggingFace folder.
+// Loads and saves GPT-2 weights in a HuggingFace folder.
 #pragma once
 
 #include <filesystem>
@@ -17,12 +17,13 @@ std::vector<std::pair<std::string, Shape>> parameter_shapes(const Config& config
 // when files are missing or malformed and CheckpointError when tensors are missing, superfluous or
 // of a wrong shape (naming the first and counting the rest), or when lm_head.weight differs from
 // wte.weight although the configuration ties them; NumericError, naming the parameter, for NaN and
-// infinities. Tied weights may be there under either name; heads beside the language model's are passed over.
+// infinities. Tied weights may be there under either name; heads beside the language model's are
+// passed over.
 Parameters load_checkpoint(const std::filesystem::path& folder, const Config& config,
                            DType dtype = DType::f32);
 
-// Writes config.json and model.safetensors, as load_checkpoint and HuggingFace read them; weights are
-// stored as `stored` (f32, f16 or bf16). Throws SaveError; a file that was there stays then.
+// Writes config.json and model.safetensors, as load_checkpoint and HuggingFace read them; weights
+// are stored as `stored` (f32, f16 or bf16). Throws SaveError; a file that was there stays then.
 void save_checkpoint(const std::filesystem::path& folder, const Config& config,
                      const Parameters& parameters, DType stored = DType::f32);
 

@@ -40,8 +40,8 @@ struct Config {
 Config parse_config(std::string_view json, std::string_view name);
 // What parse_config reads: HuggingFace's config.json of this model.
 std::string config_json(const Config& config);
-// Reads folder/config.json, and of folder/generation_config.json, where there is one, the tokens that end a text:
-// HuggingFace's generate stops at those.
+// Reads folder/config.json, and of folder/generation_config.json, where there is one, the tokens
+// that end a text: HuggingFace's generate stops at those.
 Config load_config(const std::filesystem::path& folder);
 
 }  // namespace vitrine::nn

@@ -1,4 +1,4 @@
-// Where models are: the default one, a folder, or "gpt2" as users of HuggingFace already have it.
+// Finds models: the default one, a folder, or "gpt2" in the local HuggingFace cache.
 #pragma once
 
 #include <filesystem>

@@ -1,4 +1,4 @@
-// Tells one model or text from another: what a checkpoint says it belongs to.
+// Fingerprints (hashes) of models and texts: they tell which ones a checkpoint belongs to.
 #pragma once
 
 #include <cstddef>

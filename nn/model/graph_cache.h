@@ -1,4 +1,4 @@
-// The graphs that were used last, by what they were made from.
+// An LRU cache of graphs, by what they were made from.
 #pragma once
 
 #include <cstddef>

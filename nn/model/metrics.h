@@ -1,4 +1,5 @@
-// Metrics: what one asks of a run, as a scalar that can be fetched, explained and swept.
+// Metrics: scalars of a run (logit difference, probability, KL divergence, loss) that can be
+// fetched, differentiated and swept.
 //
 //   Metric d = nn::logit_diff({austin, paris}, {sacramento, rome});  // one answer for each prompt
 //   nn::Run r = m.run_edited(prompts, edits, fetch(value(d), value(per_prompt_name(d))), &d);
@@ -44,14 +45,14 @@ Metric log_probability(const Answers& answers);  // "log_prob", in nats
 Metric kl_to(const Tensor& clean);
 
 // ---- over several tokens ----------------------------------------------------------------------
-// Answers of several tokens: the sum of the log probabilities of each answer's tokens, "log_prob",
-// in nats. What is run is prompts and answers together, as with_answers gives them, or with more
+// The log probability of answers of several tokens, "log_prob", in nats: the sum over each answer's
+// tokens. The run reads prompts and answers together, as with_answers gives them, or with more
 // tokens after these; `prompts` are without the answers. One answer serves all prompts; one prompt
 // serves a batch of its copies. Where a prompt was run without its answer the value is NaN. Throws
 // ContextError for an empty prompt or answer.
 Metric log_probability(const std::vector<Tokens>& prompts, const std::vector<Tokens>& answers);
-// Each prompt followed by its answer, whose last token predicts nothing that is asked for and is
-// left out.
+// Concatenates each prompt and its answer without the answer's last token, which predicts nothing
+// that is asked for.
 std::vector<Tokens> with_answers(const std::vector<Tokens>& prompts,
                                  const std::vector<Tokens>& answers);
 

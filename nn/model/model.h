@@ -1,8 +1,8 @@
 // A loaded GPT-2: configuration, weights, tokenizer, and the plans that were compiled for it.
 //
-//   auto m = nn::load_gpt2();                                 // the default model; or a folder, or
-//   "gpt2" nn::Run r = m.run("The capital of Texas is", sites("*.attn.hook_pattern"));
-//   r[site::pattern(2)];                                      // Tensor [1, head, query, key]
+//   auto m = nn::load_gpt2();         // the default model; or a folder, or "gpt2"
+//   nn::Run r = m.run("The capital of Texas is", sites("*.attn.hook_pattern"));
+//   r[site::pattern(2)];              // Tensor [1, head, query, key]
 #pragma once
 
 #include <concepts>
@@ -29,7 +29,7 @@
 
 namespace vitrine::nn {
 
-// What a run gives: the prompts it ran, and what was fetched.
+// The result of a run: its prompts and the fetched values.
 struct Run {
   std::vector<Tokens> prompts;
   Results results;
@@ -64,7 +64,7 @@ class Model {
         const LoadOptions& options = {});
 
   const Config& config() const { return config_; }
-  // Those of the checkpoint, and the weights of the gauge, which its graphs read in their place.
+  // The weights of the checkpoint, and those of the gauge, which its graphs read in their place.
   const Parameters& parameters() const { return parameters_; }
   const Gauge& gauge() const { return gauge_; }
   const std::string& name() const { return name_; }  // the folder it came from
@@ -72,38 +72,37 @@ class Model {
 
   bool has_tokenizer() const { return tokenizer_.has_value(); }
   const Tokenizer& tokenizer() const;  // throws TokenError, saying why, when there is none
-  // Why there is none: the files are not there, or what is wrong with them. "" when there is one.
+  // Says why there is no tokenizer: missing files, or what is wrong with them. "" when there is
+  // one.
   std::string why_no_tokenizer() const;
   void set_tokenizer_fault(std::string fault) { tokenizer_fault_ = std::move(fault); }
   // Whether there are files of a tokenizer that cannot be used.
   bool has_tokenizer_fault() const { return !tokenizer_fault_.empty(); }
 
-  // The token of a text, and the ids of a prompt; a text begins with Tokenizer::first(). Throw
-  // TokenError when there is no tokenizer, and for a token of it that the model has no embedding
-  // for.
+  // Tokenize: the single token of a text, and the ids of a prompt, which begins with
+  // Tokenizer::first(). Throw TokenError when there is no tokenizer, and for a token of it that the
+  // model has no embedding for.
   int token(std::string_view text) const;
   Tokens tokens(const Prompt& prompt) const;
   Tokens encode_prompt(std::string_view text, Special special = Special::as_text) const;
   void check_embedded(std::span<const int> tokens) const;
   std::string why_not_embedded(int id) const;  // of an id that the tokenizer alone knows
 
-  // The graph of a batch of `batch` prompts of `tokens` tokens each, in this model's gauge.
+  // Builds the graph for `batch` prompts of `tokens` tokens each, in this model's gauge.
   struct Uniform {
     std::int64_t batch = 1, tokens = 1;
   };
   Graph build(const Uniform& size) const;
   Graph build(const BatchSize& size) const;
 
-  // A graph that is made of the one of this size in a way that `how` names, once: for what is
-  // transformed alike for many prompts. Everything that changes the graph belongs into `how`, each
-  // thing as a text of its own.
+  // Caches a transformed graph: `make` is applied once to the graph of this size, under the key
+  // `how`. Everything that changes the graph belongs in `how`, each thing as a text of its own.
   using How = std::vector<std::string>;
   std::shared_ptr<const Graph> derived(const BatchSize& size, const How& how,
                                        const std::function<Graph(const Graph&)>& make) const;
 
-  // Runs prompts through the model and gives what was asked for; the logits are always among it
-  // when nothing else is asked for. Throws ContextError, TokenError, SiteError, and NumericError
-  // when a result holds NaN.
+  // Runs prompts through the model and returns the fetched values, the logits when nothing is asked
+  // for. Throws ContextError, TokenError, SiteError, and NumericError when a result holds NaN.
   template <class... W>
   Run run(const Prompt& prompt, const W&... wants) const {
     return run_batch({tokens(prompt)}, wanted(wants...));
@@ -127,19 +126,20 @@ class Model {
   Run run_graph(const Graph& graph, const std::vector<Tokens>& prompts, const Fetch& wanted,
                 const Feeds& more = {}) const;
 
-  // The prompts with interventions made; `metric`, if given, is emitted on the edited graph.
+  // Runs the prompts under interventions; `metric`, if given, is emitted on the edited graph.
   Run run_edited(const std::vector<Tokens>& prompts, const Interventions& what, const Fetch& wanted,
                  const Metric* metric = nullptr, const RunOptions& options = {}) const;
 
-  // One edited run of the prompts for each of `worlds`, all compiled into one program: `outputs`
-  // are those that the metric emits ("logit_diff", "logit_diff_per_prompt"). The pool and the cache
-  // of plans are this model's.
+  // Sweeps: one edited run of the prompts for each of `worlds`, compiled into one program.
+  // `outputs` are those that the metric emits ("logit_diff", "logit_diff_per_prompt"). The pool and
+  // the cache of plans are this model's.
   Swept sweep(const std::vector<Tokens>& prompts, std::span<const Interventions> worlds,
               const Metric& metric, const std::vector<std::string>& outputs,
               const SweepOptions& options = {}) const;
 
-  // The metric of a prompt, with one edit for each of these sites and each place along their axes:
-  //   m.sweep(corrupt, sites("blocks.*.hook_resid_pre"), {Axis::pos}, from(clean.results), metric)
+  // Sweeps the metric of a prompt over one edit for each of these sites and each place along their
+  // axes:
+  //   m.sweep(corrupt, sites("blocks.*.hook_resid_pre"), {Axis::pos}, from(clean.results), metric);
   GridValues sweep(const Prompt& prompt, const SiteSet& sites, const std::vector<Axis>& by,
                    const MakeEdit& edit, const Metric& metric,
                    const SweepOptions& options = {}) const;
@@ -174,12 +174,12 @@ class Model {
 };
 
 // Loads a GPT-2 from a HuggingFace folder; "" is the default model, "gpt2" the published one in the
-// local cache (see model/find_model.h). Models without tokenizer files, or with some that cannot be used,
-// work by token ids.
+// local cache (see model/find_model.h). Models without tokenizer files, or with some that cannot be
+// used, work by token ids.
 Model load_gpt2(std::string_view name = "", const LoadOptions& options = {});
 
-// Mean next-token cross-entropy in nats over all prompts, and per token [n] in the order of the
-// prompts.
+// Computes the next-token cross-entropy in nats: the mean over all prompts, and per token [n] in
+// the order of the prompts.
 struct Loss {
   double mean;
   Tensor per_token;

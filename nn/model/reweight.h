@@ -1,11 +1,12 @@
-// Weight gauges: rewrites of a model's weights that leave what it computes as it is, and change
-// what can be read from them (Elhage et al. 2021; TransformerLens's process_weights_).
+// Weight processing (LayerNorm folding, weight centring): rewrites a model's weights without
+// changing its function, so that they are easier to interpret (Elhage et al. 2021;
+// TransformerLens's process_weights_). We call each form of the weights a gauge.
 //
-//   rewrite                 maths
+//   rewrite                 formula
 //   fold_ln                 gain and bias of each LayerNorm move into the weights that read it:
 //                           b += ln.b W, W = ln.w W, and W -= its mean over d_model, which a
 //                           centred input does not see
-//   center_writing_weights  what is written to the stream has mean 0: LayerNorms subtract the mean
+//   center_writing_weights  all writes to the stream have mean 0: LayerNorms subtract the mean
 //   center_unembed          W_U and b_U -= their mean over the vocabulary: all logits of a position
 //                           move by the same number; log-probabilities and differences stay
 //   fold_value_biases       b_O += sum_h b_V[h] W_O[h], b_V = 0: patterns sum to 1
@@ -30,10 +31,11 @@ struct Gauge {
   friend bool operator==(const Gauge&, const Gauge&) = default;
 };
 std::string name_of(const Gauge& gauge);  // "raw", "processed", or the rewrites with commas
-// Of raw, processed, or rewrites separated by commas. Throws Error (usage) naming the words.
+// Parses "raw", "processed", or rewrites separated by commas. Throws Error (usage) naming the
+// words.
 Gauge parse_gauge(std::string_view text);
 
-// A graph of build_gpt2 with these weights in the place of its own: nodes that are computed from
+// Replaces the weights in a graph of build_gpt2 by those of the gauge: nodes that are computed from
 // the original parameters, which stay and still receive gradients. W_E and W_U are no longer tied.
 // Rewrites are made in the order of the table. Each new weight is an output "reweighted.NAME", NAME
 // being HuggingFace's (the parts of c_attn: h.L.attn.q.weight, ...), for fold() to compute once.

@@ -1,5 +1,6 @@
-// A model's weights as values of its graph, read off the graph itself: what explains a model
-// multiplies with the same weights as the model does, whatever gauge it is in (model/reweight.h).
+// A model's weight matrices (W_Q, W_K, W_V, W_O, ...) as values of its graph. They are read off the
+// graph itself, so that an explanation uses the same weights as the model, in any gauge
+// (model/reweight.h).
 //
 //   Builder b(model.build({.batch = 1, .tokens = 5}));
 //   nn::WeightValues w = nn::weights_of(b, model.config());

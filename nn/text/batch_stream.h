@@ -4,7 +4,7 @@
 // piece is a sequence of its own, so attention never crosses from one document into another, and
 // positions count from the beginning of the piece. Every row predicts the token that follows it in
 // its document, the last one end-of-text; without an end-of-text the last token is only predicted.
-// What does not fit into a batch is a sequence of its own in a later one.
+// The rest of a document that does not fit into a batch is a sequence of its own in a later one.
 //
 // Each source is read in epochs. For an epoch every document is cut into pieces of at most a
 // context (the first at random, so that a token stands at other positions each time) and all pieces
@@ -22,8 +22,8 @@
 
 namespace vitrine::nn {
 
-// What a training step is fed. Every one of the `predicted` entries of next.row and next.token is a
-// prediction.
+// The feeds of a training step. Every one of the `predicted` entries of next.row and next.token is
+// a prediction.
 struct TrainingBatch {
   BatchSize size;
   std::int64_t predicted = 0;
@@ -47,7 +47,7 @@ struct StreamRules {
   random::Key key;
 };
 
-// Where a source stands.
+// The reading position of a source.
 struct SourcePosition {
   std::int64_t epoch = 0;
   std::int64_t piece = 0;   // into the order of the epoch

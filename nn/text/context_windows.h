@@ -1,4 +1,5 @@
-// The text around peaks, read again from the file: while it was searched, only places were kept.
+// Context windows: reads the text around peaks again from the file, of which the search kept only
+// the places.
 #pragma once
 
 #include <filesystem>
@@ -24,8 +25,8 @@ struct Window {
 std::vector<Window> windows_around(const Model& model, const std::filesystem::path& file,
                                    bool special, std::span<const Peak> peaks, int around);
 
-// How many different tokens there are at the peaks, and how many are predicted there: a neuron with
-// many of both responds to several things, or to something that is not a token.
+// Counts the different tokens at the peaks, and the different predictions there: a neuron with many
+// of both responds to several things, or to something that is not a token.
 struct Variety {
   int tokens = 0, predicted = 0;
 };

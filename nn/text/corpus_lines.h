@@ -1,4 +1,4 @@
-// The lines of a text as tokens, one after the other.
+// Reads the lines of a corpus as tokens, one after the other.
 #pragma once
 
 #include <cstdint>

@@ -16,14 +16,14 @@
 
 namespace vitrine::nn {
 
-// Where plain text is cut into documents. JSONL is cut already.
+// The document boundaries of plain text. JSONL has its own.
 enum class Split {
   whole_file,  // nowhere: the file is one document
   blank_line,  // at lines that hold nothing but spaces and tabs; those belong to no document
   line,        // each line that is not blank is a document
 };
 
-// What a document holds is valid during the call that gets it, and no longer.
+// The views of a document are valid only during the call that gets it.
 struct Document {
   std::string_view text;        // empty if is_tokens; without the end of its last line if cut
   std::span<const int> tokens;  // ids, none negative; empty unless is_tokens

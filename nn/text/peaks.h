@@ -1,5 +1,5 @@
-// The strongest activations of each of many neurons, of which a fixed number is kept: memory does
-// not grow with what is offered.
+// Top-k selection over a stream: keeps the k strongest activations of each of many neurons, in
+// memory that does not grow with the text.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace vitrine::nn {
 
-// Where a neuron was strongest within one line of a text.
+// The position of a neuron's strongest activation within one line of a text.
 struct Peak {
   static constexpr std::int32_t kNotPredicted = -1;
 

@@ -1,4 +1,4 @@
-// How well a model predicts texts: cross-entropy per token and per byte, and on repeated random
+// Language-model evaluation: cross-entropy per token and per byte of texts, and on repeated random
 // tokens.
 #pragma once
 
@@ -28,7 +28,8 @@ struct WindowOptions {
   int overlap = -1;  // tokens that windows share, so that each is predicted from at least as
                      // many; -1: half a window
   std::int64_t rows = 2048;  // tokens that are run together
-  // Called with the tokens of the document that have been read, after every run. What it throws ends add().
+  // Called with the tokens of the document that have been read, after every run. What it throws
+  // ends add().
   std::function<void(std::int64_t)> progress = {};
   const std::atomic<bool>* cancel = nullptr;  // looked at within a run: InterruptedError when set
 };

@@ -1,4 +1,5 @@
-// How GPT-2's files spell bytes: each as one printable character, so that tokens can stand in JSON.
+// GPT-2's byte-to-unicode mapping: its files spell each byte as one printable character, so that
+// tokens can stand in JSON.
 //
 // The 188 bytes that print as Latin-1 stand for themselves, the other 68 are U+0100, U+0101, ... in
 // order: "Ġ", U+0120, is the space (Radford et al. 2019, bytes_to_unicode of the released code).

@@ -1,4 +1,5 @@
-// Where GPT-2 cuts a text before it looks for tokens: at words, numbers, punctuation and spaces.
+// Pre-tokenization: cuts a text at words, numbers, punctuation and spaces before byte-pair
+// encoding.
 //
 // "We're here,  2 of us" is cut into  We|'re| here|,| | 2| of| us : no token ever crosses a cut.
 // The cuts are those of the regular expression of GPT-2 (Radford et al. 2019, released code),
@@ -18,9 +19,9 @@ namespace vitrine::nn {
 // The class of a code point: \p{L}, \p{N}, \s, or none of them.
 CharacterClass character_class(char32_t code_point);
 
-// Where the piece that begins at `begin` ends: an index in (begin, text.size()]. `begin` must lie
-// inside the text and be where a piece begins: 0, or the end of the piece before. Text may be any
-// bytes; what is not UTF-8 counts as punctuation (neither letter, number nor space).
+// Finds the end of the piece that begins at `begin`: an index in (begin, text.size()]. `begin` must
+// lie inside the text and be where a piece begins: 0, or the end of the piece before. Text may be
+// any bytes; what is not UTF-8 counts as punctuation (neither letter, number nor space).
 std::size_t piece_end(std::string_view text, std::size_t begin);
 
 }  // namespace vitrine::nn

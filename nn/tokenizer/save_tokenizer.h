@@ -11,10 +11,10 @@ namespace vitrine::nn {
 // all or nothing; the folder is made if it is not there. Tokenizer::load gives the same tokenizer
 // back. When there are added tokens besides <|endoftext|>, vocab.json needs added_tokens.json
 // beside it, which is written then. A tokenizer with `ignore_merges` or first(), which only
-// tokenizer.json can state, gets that file alone. Other files in the folder are left as they are. Throws SaveError
-// when a file cannot be written, and, before any is, when two tokens would be spelled alike or the
-// text of an added token is not UTF-8 (no tokenizer that was read from files or trained is like
-// that).
+// tokenizer.json can state, gets that file alone. Other files in the folder are left as they are.
+// Throws SaveError when a file cannot be written, and, before any is, when two tokens would be
+// spelled alike or the text of an added token is not UTF-8 (no tokenizer that was read from files
+// or trained is like that).
 void save_tokenizer(const Tokenizer& tokenizer, const std::filesystem::path& folder);
 
 }  // namespace vitrine::nn

@@ -5,9 +5,10 @@
 //   tokenizer.str_tokens(ids);             // {"The", " capital", " of", " Texas", " is"}
 //   tokenizer.to_single_token(" Austin");  // an id; "Austin" throws and suggests " Austin"
 //
-// A text is cut into pieces (nn/tokenizer/pretokenize.h), each piece into bytes, and neighbouring bytes merge
-// into tokens (nn/tokenizer/byte_pair_merges.h). Tokens are byte strings: any bytes can be encoded, UTF-8 or
-// not, and decode(encode(x)) == x for all of them. The ids are those of HuggingFace tokenizers.
+// A text is cut into pieces (nn/tokenizer/pretokenize.h), each piece into bytes, and neighbouring
+// bytes merge into tokens (nn/tokenizer/byte_pair_merges.h). Tokens are byte strings: any bytes can
+// be encoded, UTF-8 or not, and decode(encode(x)) == x for all of them. The ids are those of
+// HuggingFace tokenizers.
 #pragma once
 
 #include <array>
@@ -45,10 +46,10 @@ struct Vocabulary {
   std::vector<int> first;      // put before every prompt: a beginning-of-text token, or nothing
 };
 
-// What GPT-2 was trained to see between texts.
+// The end-of-text token, which GPT-2 was trained to see between texts.
 inline constexpr std::string_view kEndOfText = "<|endoftext|>";
 
-// What encode makes of the text of an added token that occurs in the input.
+// The treatment, by encode, of an added token whose text occurs in the input.
 enum class Special {
   as_text,    // plain bytes: input from strangers cannot end the text
   as_tokens,  // its one id, as HuggingFace does by default
@@ -88,7 +89,8 @@ class Tokenizer {
   std::vector<int> encode_prompt(std::string_view text, Special special = Special::as_text) const;
 
   // The bytes of the tokens, joined. They are UTF-8 only if the ids hold whole characters: use
-  // replace_invalid_utf8 (tensor/files/utf8.h) before printing. Throws TokenError for an id that is no token.
+  // replace_invalid_utf8 (tensor/files/utf8.h) before printing. Throws TokenError for an id that is
+  // no token.
   std::string decode(std::span<const int> ids) const;
 
   // Each id as text, as TransformerLens's to_str_tokens does: bytes that are part of a character
@@ -116,13 +118,14 @@ class Tokenizer {
   // One more than the largest id. Compare it with the model's vocabulary.
   int vocabulary_size() const { return static_cast<int>(tokens_.size()); }
 
-  // What it is made of, as in Vocabulary.
+  // The parts of its Vocabulary.
   const std::vector<std::optional<std::string>>& tokens() const { return tokens_; }
   const std::vector<Merge>& merges() const { return merges_.merges(); }
   const std::vector<AddedToken>& added_tokens() const { return added_; }
   bool ignore_merges() const { return ignore_merges_; }
 
-  // What the files ask to be put before a text (add_bos_token, or the template of tokenizer.json).
+  // The tokens that the files ask to be prepended to a text (add_bos_token, or the template of
+  // tokenizer.json).
   const std::vector<int>& first() const { return first_; }
 
   // The id of <|endoftext|>, if it is an added token: what GPT-2 was trained to see before a text.

@@ -1,4 +1,4 @@
-// What the files beside a vocabulary say of its tokens: tokenizer_config.json,
+// Special and added tokens from the files beside a vocabulary: tokenizer_config.json,
 // special_tokens_map.json and added_tokens.json, taken together as HuggingFace's GPT2Tokenizer
 // does.
 #pragma once

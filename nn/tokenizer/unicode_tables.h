@@ -1,5 +1,6 @@
-// What the tokenizer's pattern asks of a character: letter (\p{L}), number (\p{N}), space (\s) or
-// none of these. tokenizer/unicode_tables.cpp is generated from Unicode data by make_unicode_tables.py.
+// Unicode character classes for the tokenizer's pattern: letter (\p{L}), number (\p{N}), space (\s)
+// or none of these. tokenizer/unicode_tables.cpp is generated from Unicode data by
+// make_unicode_tables.py.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// How often each piece of a text occurs: what a tokenizer is trained on.
+// Word counts: how often each pre-token of a text occurs, the input of tokenizer training.
 #pragma once
 
 #include <atomic>
@@ -11,8 +11,8 @@
 
 namespace vitrine::nn {
 
-// Pieces are those of nn/tokenizer/pretokenize.h: no token ever crosses their ends. The counts do not depend
-// on the order in which texts are added.
+// Pieces are those of nn/tokenizer/pretokenize.h: no token ever crosses their ends. The counts do
+// not depend on the order in which texts are added.
 class WordCounts {
  public:
   struct Hash {

@@ -1,4 +1,4 @@
-// Dropout where GPT-2 was trained with it, as a change to the graph.
+// Dropout, as a graph transformation: where GPT-2 was trained with it.
 //
 //   Graph train = with_dropout(build_gpt2(config, size), config, {.residual = 0.1});
 //   feeds["dropout.key"] = Tensor::of<std::int64_t>({2}, {seed, step});

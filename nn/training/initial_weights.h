@@ -1,5 +1,5 @@
-// Weights to begin training with: as GPT-2 draws them (Radford et al. 2019), or with attention that
-// can look at neighbours and copy from the first step.
+// Weight initialisation: GPT-2's (Radford et al. 2019), or a mimetic one, whose attention can look
+// at neighbours and copy from the first step.
 #pragma once
 
 #include "autograd/compile/plan.h"

@@ -1,4 +1,4 @@
-// Trains a GPT-2 from scratch, in a folder that holds all of it and can go on at any time.
+// Training runs: trains a GPT-2 in a folder that holds the whole state and can resume at any time.
 //
 //   Trainer trainer = Trainer::begin(settings, tokenizer, folder, pool);
 //   while (!trainer.done()) trainer.step(pool);
@@ -7,7 +7,7 @@
 //
 // The folder is a model as HuggingFace writes it (config.json, model.safetensors, the tokenizer's
 // files), to be loaded by load_gpt2, and beside it
-//   training.safetensors   the state: weights, moments, averages; settings, positions in the text
+//   training.safetensors   the state: weights, moments, averages; settings; positions in the text
 //   vitrine-data/          the texts as token ids
 // Every file is replaced all or nothing, the state first: a run that is killed goes on from its
 // last save, and gives the weights that it would have given, bit for bit.
@@ -26,7 +26,7 @@ namespace vitrine::nn {
 
 class Trainer {
  public:
-  // How far reading the texts is, in bytes; false stops it (InterruptedError).
+  // Reports the progress of reading the texts, in bytes; false stops it (InterruptedError).
   using Progress = std::function<bool(std::int64_t done, std::int64_t total)>;
 
   // Turns the texts into token ids, and draws the first weights unless `from` gives them: a model

@@ -1,5 +1,4 @@
-// The texts of a training run as token ids, split into what is trained on and what is kept for
-// validation.
+// The tokenized texts of a training run, split into training and validation sets.
 #pragma once
 
 #include <filesystem>

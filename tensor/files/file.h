@@ -1,4 +1,4 @@
-// Files as the library needs them: mapped for reading, written all or nothing.
+// File access: memory-mapped reading, atomic writing.
 #pragma once
 
 #include <cstddef>

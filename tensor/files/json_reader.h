@@ -5,7 +5,7 @@
 //
 //   const auto json = JsonReader::object(read_text(file), file.string());
 //   const double eps = json.at("layer_norm_epsilon").number_or(1e-5, 0, 1);
-//   for (const JsonReader& edit : json.at("edits").list()) ...
+//   for (const JsonReader& edit : json.at("edits").list()) names.push_back(edit.at("site").text());
 //   json.done();   // refuses fields that nobody asked for
 //
 // Readers are cheap to copy, and keep what was parsed alive. One document is read by one thread: it

@@ -2,7 +2,7 @@
 //
 //   JsonValue json = {{"step", 3}, {"place", {1, 2}}, {"top", JsonValue::list()}};
 //   json["top"].push_back({{"pos", 4}, {"weight", 0.25}});
-//   json.line()
+//   json.line();   // {"step": 3, "place": [1, 2], "top": [{"pos": 4, "weight": 0.25}]}
 //
 // A list in braces whose items are all pairs of a text and a value is an object, any other a list.
 // nlohmann-json parses and spells texts and numbers, in json_value.cpp: its header takes seconds to

@@ -1,4 +1,5 @@
-// A folder in which one process works for a long time: nobody else's files are touched, and nobody else works in it.
+// Run folders: locks a folder for one process that works in it for a long time, and touches nobody
+// else's files.
 #pragma once
 
 #include <filesystem>
@@ -42,8 +43,8 @@ bool is_left_over(std::string_view file, std::initializer_list<std::string_view>
 void remove_left_overs(const std::filesystem::path& folder,
                        std::initializer_list<std::string_view> files);
 
-// Throws CheckpointError unless `name` stays inside a folder that it is appended to: names stand in files that may
-// come from anybody.
+// Path traversal check: throws CheckpointError unless `name` stays inside a folder that it is
+// appended to. Names come from files, which may come from anybody.
 void require_inside(std::string_view name, std::string_view where);
 
 // Makes the folder where it is missing, and keeps other processes out of it for as long as this

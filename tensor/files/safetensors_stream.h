@@ -1,4 +1,5 @@
-// Safetensors files whose tensors are made while they are written: they need never be in memory.
+// Streaming safetensors writer: tensors are made while they are written and need never be in
+// memory.
 #pragma once
 
 #include <filesystem>
@@ -21,10 +22,10 @@ struct StreamedTensor {
   std::function<void(const Sink&)> write;
 };
 
-// As save_safetensors (files/safetensors.h), with the same promises. Tensors with larger elements come
-// first, otherwise they are written in the order given, one after the other. What a writer throws
-// passes through, and the file that was there stays. Throws SaveError for a tensor that gives more
-// or fewer bytes than its shape has.
+// Like save_safetensors (files/safetensors.h), with the same promises. Tensors with larger elements
+// come first, otherwise they are written in the order given, one after the other. What a writer
+// throws passes through, and the file that was there stays. Throws SaveError for a tensor that
+// gives more or fewer bytes than its shape has.
 void stream_safetensors(const std::filesystem::path& file,
                         const std::vector<StreamedTensor>& tensors,
                         const std::map<std::string, std::string>& metadata = {});

@@ -1,6 +1,8 @@
-// Matrix products. The order of every sum is fixed by its length alone, so the bits depend neither
-// on the number of threads nor on the other rows and columns of a large product; unless OpenBLAS
-// multiplies, see gemm/provider.h.
+// Matrix multiplication (GEMM) of tensors, batched and with fused epilogues.
+//
+// The order of every sum is fixed by its length alone, so the bits depend neither on the number of
+// threads nor on the other rows and columns of a large product; unless OpenBLAS multiplies, see
+// gemm/provider.h.
 #pragma once
 
 #include <cstdint>
@@ -23,13 +25,13 @@ void matmul(ThreadPool& pool, const View& a, const View& b, const View& out,
 void matmul_add(ThreadPool& pool, const View& a, const View& b, const View& out,
                 GemmProvider provider = gemm_provider());
 
-// out = then(x w + bias) for x [m, k], w [k, n], bias [n], out [m, n]: each tile is finished while
-// it is in the caches.
+// out = then(x w + bias) for x [m, k], w [k, n], bias [n], out [m, n]. Kernel fusion: the epilogue
+// finishes each tile while it is in the caches.
 void affine(ThreadPool& pool, const View& x, const View& w, const View& bias, const View& out,
             std::optional<kernels::Unary> then = {}, GemmProvider provider = gemm_provider());
 
-// Time that this thread has spent in the functions above, in nanoseconds since it began: what
-// `explain()` tells of a run is the difference of two readings.
+// Returns the time that this thread has spent in the functions above, in nanoseconds since it
+// began; `explain()` reports the difference of two readings.
 std::int64_t matmul_nanoseconds();
 
 }  // namespace vitrine

@@ -1,4 +1,4 @@
-// Parts of a matrix seen without copying them.
+// Submatrix and transpose views: parts of a matrix without a copy.
 #pragma once
 
 #include <cstdint>

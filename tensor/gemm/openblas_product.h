@@ -1,11 +1,11 @@
-// One matrix product by OpenBLAS.
+// One matrix product (BLAS sgemm, dgemm) by OpenBLAS.
 #pragma once
 
 #include "tensor/gemm/product.h"
 
 namespace vitrine {
 
-// Whether OpenBLAS is worth calling for [m, k] times [k, n], and can count so far.
+// Whether OpenBLAS is worth calling for [m, k] times [k, n], and its integers can hold these sizes.
 bool openblas_serves(std::int64_t m, std::int64_t n, std::int64_t k);
 
 // out [m, n] = a [m, k] b [k, n], whose rows are ldo elements apart; no size is 0.

@@ -1,9 +1,10 @@
-// One matrix product: what matmul and the attention kernels are made of.
+// One matrix product by cache blocking and packing (Goto & van de Geijn 2008), for matmul and the
+// attention kernels.
 //
 // Both sides are packed. out = a b is cut along k into blocks that are summed one after the other,
 // the same for every thread, tile and shape: an element's bits depend on its row of a, its column
-// of b and k alone. Few rows are bound by reading b: loops that read it in place win over packing
-// it first; they have an order of their own.
+// of b and k alone. Products of few rows (GEMV-like) are bound by reading b: loops that read it in
+// place win over packing it first; they have an order of their own.
 #pragma once
 
 #include <algorithm>
@@ -29,7 +30,7 @@ struct Matrix {
   Matrix transposed() const { return {data, column_stride, row_stride}; }
 };
 
-// What happens to a tile of the product while it is in the caches.
+// The epilogue: what is done to a tile of the product while it is in the caches.
 template <class T>
 struct Finish {
   bool add = false;         // to what out holds; else out is overwritten

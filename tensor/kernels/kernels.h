@@ -1,17 +1,17 @@
 // The arithmetic: one function per kernel, over views, for f32 and f64 alike unless said otherwise.
 //
-// Contract of every kernel here
+// Contract of every kernel:
 // - Inputs may have any strides, 0 included (broadcast axes). Outputs are contiguous and never
-// overlap an input, except
-//   that elementwise kernels may write over a contiguous input of the same shape and dtype.
+//   overlap an input, except that elementwise kernels may write over a contiguous input of the
+//   same shape and dtype.
 // - Elementwise inputs already have the output's shape: callers broadcast by stride 0.
-// - Shapes, dtypes and axes were checked by the caller (the shape rules of autograd/); kernels
-// trust them.
+// - The caller has checked shapes, dtypes and axes (the shape rules of autograd/); kernels trust
+//   them.
 // - Work is cut by shape alone, so the bits do not depend on the number of threads. Empty tensors
-// are fine.
+//   are fine.
 // - Sums of f32 values that end in one scalar per tensor accumulate in f64 (see Reduce).
-// The inner loops are Highway code (kernels_simd_*.cpp), compiled for every CPU target and chosen
-// at run time.
+//
+// The inner loops are Highway code (simd/), compiled for every CPU target and chosen at run time.
 #pragma once
 
 #include <cstdint>
@@ -45,9 +45,9 @@ void copy(ThreadPool& pool, const View& x, const View& out);
 void fill(ThreadPool& pool, double value, const View& out);  // any dtype
 
 // ---- reductions -------------------------------------------------------------------------------
-// `axes` lists the reduced axes (normalised, ascending); out has size 1 along them.
-// Sums accumulate in f64 throughout, whatever the dtype. max of nothing is -inf, sum of nothing is
-// 0. NaN propagates through max.
+// `axes` lists the reduced axes (normalised, ascending); out has size 1 along them. Sums accumulate
+// in f64 throughout, whatever the dtype. The max of nothing is -inf, the sum of nothing is 0. NaN
+// propagates through max.
 enum class Reduce { sum, max };
 void reduce(ThreadPool& pool, Reduce op, const View& x, const Dims& axes, const View& out);
 
@@ -76,32 +76,38 @@ void layer_norm_gain_grad(ThreadPool& pool, const View& x, const View& dy, doubl
 
 // ---- gather and scatter -----------------------------------------------------------------------
 // Indices are i32 or i64. Out-of-range ones throw GraphError naming the position, the index and the
-// size; -1 is only allowed where said. out[i..., :] = table[index[i...], :]        table [n,
-// rest...], index any shape, out index.shape + rest.  -1 gives zeros.
+// size; -1 is only allowed where said.
+//
+// out[i..., :] = table[index[i...], :]
+// table [n, rest...], index any shape, out index.shape + rest. -1 gives zeros.
 void gather_rows(ThreadPool& pool, const View& table, const View& index, const View& out);
 // The same from several tables, whose rows are counted one after the other.
 void gather_rows_from(ThreadPool& pool, std::span<const View> tables, const View& index,
                       const View& out);
-// out = 0; out[index[i...], :] += x[i..., :]  the transpose of gather_rows, in a fixed order; -1 is
-// skipped.
+// out = 0; out[index[i...], :] += x[i..., :]
+// The transpose of gather_rows, in a fixed order. -1 is skipped.
 void scatter_add_rows(ThreadPool& pool, const View& x, const View& index, const View& out);
-// out[i...] = x[i..., index[i...]]            picks one entry of the last axis: index.shape ==
-// out.shape == x.shape[:-1].
+// out[i...] = x[i..., index[i...]]
+// Picks one entry of the last axis: index.shape == out.shape == x.shape[:-1].
 void pick(ThreadPool& pool, const View& x, const View& index, const View& out);
-// out = 0; out[i..., index[i...]] = x[i...]   the transpose of pick.
+// out = 0; out[i..., index[i...]] = x[i...]
+// The transpose of pick.
 void unpick(ThreadPool& pool, const View& x, const View& index, const View& out);
 
 // ---- attention over row tables ----------------------------------------------------------------
-// Tables (all i32): sequence[r] the sequence of query row r; position[r] its position there;
-// keys[s, c] the key row that holds position c of sequence s, or -1 where there is none. q [rows,
-// head, e]; k, v [key rows, head, e or f].
+// Tables (all i32):
+// - sequence[r]: the sequence of query row r
+// - position[r]: its position there
+// - keys[s, c]: the key row that holds position c of sequence s, or -1 where there is none
+// Shapes: q [rows, head, e]; k, v [key rows, head, e or f].
 struct Tables {
   View sequence, position, keys;
 };
-// Throws GraphError, naming the row, for a sequence or a key row that there is not. All of these functions call it.
+// Throws GraphError, naming the row, for a sequence or a key row that does not exist. All of these
+// functions call it.
 void check_tables(const Tables& t, std::int64_t key_rows);
-// out[r, h, c] = scale * sum_e q[r, h, e] k[keys[sequence[r], c], h, e]; -inf where there is no
-// key.
+// out[r, h, c] = scale * sum_e q[r, h, e] k[keys[sequence[r], c], h, e]
+// -inf where there is no key.
 void attention_scores(ThreadPool& pool, const View& q, const View& k, const Tables& t, double scale,
                       const View& out);
 // out[r, h, c] = the same without -inf: 0 where there is no key (used by gradients).
@@ -111,11 +117,12 @@ void attention_outer(ThreadPool& pool, const View& q, const View& k, const Table
 // weights of exactly 0, are skipped: a NaN in a masked v does not leak, as in `attention`.
 void attention_mix(ThreadPool& pool, const View& p, const View& v, const Tables& t,
                    const View& out);
-// out[j, h, :] = sum over (r, c) with keys[sequence[r], c] == j of p[r, h, c] x[r, h, :]; the
-// transpose of mix in v.
+// out[j, h, :] = sum over (r, c) with keys[sequence[r], c] == j of p[r, h, c] x[r, h, :]
+// The transpose of mix in v.
 void attention_mix_transposed(ThreadPool& pool, const View& p, const View& x, const Tables& t,
                               const View& out);
-// z = mix(softmax(causal(scores(q, k)))), nothing of size [query, key] stored. Key position c is
+// z = mix(softmax(causal(scores(q, k))))
+// Fused attention: nothing of size [query, key] is stored. Key position c is
 // visible to row r when c <= position[r] + offset. A row that sees nothing gives zeros.
 void attention(ThreadPool& pool, const View& q, const View& k, const View& v, const Tables& t,
                double scale, std::int64_t offset, const View& out);

@@ -1,5 +1,5 @@
-// Eigenvalues and eigenvectors of a symmetric matrix, by divide and conquer (LAPACK's dsyevd; Cuppen
-// 1981): the spectrum of a covariance, the directions in which activations vary most.
+// Eigenvalues and eigenvectors of a symmetric matrix, by divide and conquer (LAPACK's dsyevd;
+// Cuppen 1981): the spectrum of a covariance, the directions in which activations vary most.
 #pragma once
 
 #include "tensor/tensor.h"

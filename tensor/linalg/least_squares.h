@@ -1,4 +1,5 @@
-// The x for which A x comes nearest to b (LAPACK's dgelsd): linear probes and regressions.
+// Linear least squares: the x that minimises |A x - b| (LAPACK's dgelsd), for linear probes and
+// regressions.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// A = Q R: orthonormal columns times an upper triangle, by Householder reflections (LAPACK's
-// dgeqrf; Golub & Van Loan 2013, "Matrix Computations", section 5.2).
+// QR factorisation, A = Q R: orthonormal columns times an upper triangle, by Householder
+// reflections (LAPACK's dgeqrf; Golub & Van Loan 2013, "Matrix Computations", section 5.2).
 #pragma once
 
 #include "tensor/tensor.h"

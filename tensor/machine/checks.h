@@ -1,5 +1,5 @@
-// Whether a machine computes right, and as fast as it could: judged from facts and rates alone, so
-// that anybody's numbers can be judged.
+// Self-checks: judges from facts and rates alone whether a machine computes correctly and as fast
+// as it could.
 #pragma once
 
 #include <string>
@@ -28,15 +28,15 @@ inline constexpr double kSlow = 0.5;
 inline constexpr double kUnsteady = 0.2;
 
 // In a fixed order:
-//   build         was the library optimised?
-//   threads       does every thread have a core?
-//   vector_loops  do our own loops use the widest vectors of this CPU?
-//   products      are products right?                failed, when not
-//   bits          are they the same for any number of threads?      failed, when not; of OpenBLAS,
-//                 which does not promise it, a warning
-//   steady        can the rates be trusted?
-//   product_speed are large products near the peak?
-//   memory_speed  are one-row products near the memory's rate?
+//   build          was the library optimised?
+//   threads        does every thread have a core?
+//   vector_loops   do our own loops use the widest vectors of this CPU?
+//   products       are products right? Failed when not.
+//   bits           are they the same for any number of threads? Failed when not; a warning for
+//                  OpenBLAS, which does not promise it.
+//   steady         can the rates be trusted?
+//   product_speed  are large products near the peak?
+//   memory_speed   are one-row products near the memory's rate?
 std::vector<Check> check_machine(const Machine& machine, const MachineRates& rates);
 
 }  // namespace vitrine

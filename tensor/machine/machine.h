@@ -1,5 +1,5 @@
-// The machine that computes: its processor, its memory, and the instructions that our loops run on.
-// What is read here is not measured: rates are in machine/rates.h, judgement in machine/checks.h.
+// Hardware information: the processor, its memory, and the vector instructions that our loops use.
+// Nothing here is measured: machine/rates.h has rates, machine/checks.h judges them.
 #pragma once
 
 #include <cstdint>

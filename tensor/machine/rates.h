@@ -1,4 +1,5 @@
-// How fast this machine computes, measured: what it can do at most, and what matrix products do.
+// Machine benchmarks (roofline): measures the peak rates of compute and memory, and the rates of
+// matrix products.
 #pragma once
 
 #include <cstdint>

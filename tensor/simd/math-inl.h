@@ -1,6 +1,6 @@
 // exp and friends for whole vectors with the edges that C's math library has: Highway's own Exp and
 // Log leave NaN and the infinities undefined. Included once per CPU target by the
-// kernels_simd_*.cpp files, hence the unusual include guard.
+// files of simd/, hence the unusual include guard.
 #include "hwy/highway.h"
 // After highway.h.
 #include "hwy/contrib/math/math-inl.h"

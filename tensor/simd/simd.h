@@ -115,8 +115,8 @@ struct Training {
 // simd/sparse.cpp: the entries of a row that are large enough.
 template <class T>
 struct Sparse {
-  // Appends the entries i in [0, n) with score h[i] * scale[i] > max(bar[i], least): their scores, and
-  // first + i. Returns how many. Up to n entries and kPadding more may be written.
+  // Appends the entries i in [0, n) with score h[i] * scale[i] > max(bar[i], least): their scores,
+  // and first + i. Returns how many. Up to n entries and kPadding more may be written.
   std::int64_t (*above)(const T* h, const T* scale, const T* bar, T least, std::int32_t first,
                         std::int64_t n, T* scores, std::int32_t* index);
   static constexpr std::int64_t kPadding = 64;

@@ -1,5 +1,5 @@
 // Transposing small blocks of a matrix in registers. Included once per CPU target by the
-// kernels_simd_*.cpp files, hence the unusual include guard.
+// files of simd/, hence the unusual include guard.
 #include "hwy/highway.h"
 
 #if defined(VITRINE_TENSOR_KERNELS_SIMD_TURN_INL_H_) == defined(HWY_TARGET_TOGGLE)

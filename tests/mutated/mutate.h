@@ -1,5 +1,5 @@
-// Files as accidents and strangers make them: cut short, bytes changed, pieces lost, said twice or moved, numbers that
-// are out of all proportion. The same seed gives the same file.
+// Files as accidents and strangers make them: cut short, bytes changed, pieces lost, said twice or
+// moved, numbers that are out of all proportion. The same seed gives the same file.
 #pragma once
 
 #include <cstdint>

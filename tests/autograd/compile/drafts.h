@@ -26,8 +26,8 @@ std::vector<Tensor> run(const Graph& graph, const Draft& draft, const Feeds& fee
                         const Parameters& parameters);
 
 // ---- random graphs ----------------------------------------------------------------------------
-// Of parameters w0 ... w3 and an input x, all f64[4, 4], and as many steps and views of them, outputs
-// y0, y1, ...; some of the parameters are updated.
+// Of parameters w0 ... w3 and an input x, all f64[4, 4], and as many steps and views of them,
+// outputs y0, y1, ...; some of the parameters are updated.
 struct RandomProgram {
   Graph graph;
   Updates updates;

@@ -1,0 +1,17 @@
+// What the examples of interp/ assume.
+#include "interp/patching.h"
+#include "nn/model/model.h"
+#include "nn/model/sampling.h"
+#include "nn/model/sites.h"
+
+namespace vitrine {
+
+extern const nn::Model m, model;
+extern const Tensor w_out;
+extern const int austin;
+
+namespace interp {
+extern const Pair pair;
+}
+
+}  // namespace vitrine
