@@ -3,16 +3,9 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <vitrine/vitrine.h>
 
-#include "autograd/compile/plan.h"
-#include "autograd/graph/builder.h"
-#include "autograd/ops/ops.h"
-#include "autograd/transform/gradient.h"
-#include "interp/patching.h"
-#include "nn/model/model.h"
-#include "nn/model/sampling.h"
-#include "sae/folder.h"
-#include "tensor/tensor.h"
+#include "nn/model.h"  // the project's own
 
 namespace {
 
@@ -73,6 +66,7 @@ void features() {
 }  // namespace
 
 int main() {
+  expect(nn::Model().layers == 3, "nn/model.h is the project's own");
   own_graph();
   default_model();
   patching();
