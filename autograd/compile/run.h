@@ -37,7 +37,7 @@ std::vector<std::int64_t> sequence_lengths(const Graph& graph, const Feeds& feed
 
 // ---- running ----------------------------------------------------------------------------------
 // What one run works with. The program's graph is for what is said of NaN alone.
-struct Run {
+struct PlanRun {
   const Program& program;
   const Graph& graph;
   const Bound& bound;
@@ -50,7 +50,7 @@ struct Run {
 // Program::results and own their memory. Adds to `timing` what the steps took. Throws
 // InterruptedError when cancelled: between any two steps, or, where leaves are updated, before the
 // first alone.
-std::vector<Tensor> execute(const Run& run, Timing& timing);
+std::vector<Tensor> execute(const PlanRun& run, Timing& timing);
 
 // Whether a value holds NaN; by all threads.
 bool holds_nan(ThreadPool& pool, const Tensor& value);
@@ -58,6 +58,6 @@ bool holds_nan(ThreadPool& pool, const Tensor& value);
 // For a run whose result `name` holds NaN. Throws NumericError naming what it came from: a leaf, or,
 // by running all steps again, the first op with such an output, its place in the model and its
 // inputs. A program that updates its leaves cannot be run again: then the error says so.
-[[noreturn]] void report_nan(const Run& run, const std::string& name);
+[[noreturn]] void report_nan(const PlanRun& run, const std::string& name);
 
 }  // namespace vitrine
