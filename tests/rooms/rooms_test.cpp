@@ -119,6 +119,22 @@ TEST(Rooms, DeclareNoTypeOfTheSameNameTwice) {
   EXPECT_THAT(twice, IsEmpty());
 }
 
+// What a library says is in its own terms: a program may have other options, or none.
+TEST(Rooms, LibrariesNameNoOptionOfTheProgram) {
+  static const std::regex kOption("\"[^\"]*(--[a-z]|'vitrine )");
+  std::vector<std::string> named;
+  for (const fs::path& file : sources()) {
+    if (file.begin()->string() == "apps") continue;
+    std::ifstream in(kRoot / file);
+    for (std::string line; std::getline(in, line);) {
+      const bool folder_of_the_hub = line.find("\"models--") != std::string::npos;
+      if (!folder_of_the_hub && std::regex_search(line.substr(0, line.find("//")), kOption))
+        named.push_back(file.generic_string() + ": " + line);
+    }
+  }
+  EXPECT_THAT(named, IsEmpty());
+}
+
 // interp and sae are flat until they pass 40 files; a room has 3 to 25.
 TEST(Rooms, AreNeitherFullNorEmpty) {
   std::map<std::string, int> files;

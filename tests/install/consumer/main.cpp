@@ -67,7 +67,7 @@ void features() {
 }  // namespace
 
 int main() {
-  expect(nn::Model().layers == 3, "nn/model.h is the project's own");
+  expect(own::Model().layers == 3, "nn/model.h is the project's own");
   own_graph();
   default_model();
   patching();

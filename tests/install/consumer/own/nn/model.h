@@ -1,10 +1,10 @@
 // The project's own model, which has nothing to do with Vitrine's.
 #pragma once
 
-namespace nn {
+namespace own {
 
 struct Model {
   int layers = 3;
 };
 
-}  // namespace nn
+}  // namespace own
