@@ -287,7 +287,7 @@ std::vector<Reader> readers() {
 
 class MutatedFiles : public ::testing::TestWithParam<Reader> {};
 INSTANTIATE_TEST_SUITE_P(Readers, MutatedFiles, ::testing::ValuesIn(readers()),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& tested) { return tested.param.name; });
 
 int files_each() {
   const char* wanted = std::getenv("VITRINE_MUTATED_FILES");

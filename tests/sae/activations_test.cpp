@@ -168,7 +168,7 @@ TEST(FileActivations, WhatIsWrongIsNamed) {
 // ---- order --------------------------------------------------------------------------------------
 class ShuffledRowsTest : public ::testing::TestWithParam<bool> {};
 INSTANTIATE_TEST_SUITE_P(Where, ShuffledRowsTest, ::testing::Bool(),
-                         [](const auto& info) { return info.param ? "mapped" : "memory"; });
+                         [](const auto& tested) { return tested.param ? "mapped" : "memory"; });
 
 TEST_P(ShuffledRowsTest, GivesEachRowOnceInAnotherOrder) {
   const TemporaryFolder folder;

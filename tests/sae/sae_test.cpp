@@ -108,7 +108,7 @@ INSTANTIATE_TEST_SUITE_P(
         Kind{"constant_norm", {.normalise = Normalisation::constant_norm_rescale}},
         Kind{"transcoder", {.transcoder = true}},
         Kind{"skip_transcoder", {.transcoder = true, .skip = true}}),
-    [](const auto& info) { return info.param.name; });
+    [](const auto& tested) { return tested.param.name; });
 
 TEST_P(EverySae, ComputesWhatItsFormulasSay) {
   const sae::Sae s = small_sae(GetParam().config);

@@ -60,7 +60,7 @@ INSTANTIATE_TEST_SUITE_P(Kinds, SaeRecovery,
                                            Recovery{"standard", rules_of(Kind::standard), 0.9},
                                            Recovery{"jumprelu", rules_of(Kind::jumprelu), 0.9},
                                            Recovery{"gated", rules_of(Kind::gated), 0.9}),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& tested) { return tested.param.name; });
 
 TEST_P(SaeRecovery, FindsTheFeaturesThatActivationsAreMadeOf) {
   SyntheticSource source(32, 60, 3);

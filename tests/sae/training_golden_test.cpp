@@ -42,8 +42,8 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"jumprelu", rules_of(sae::Kind::jumprelu, 0.3), 180},
                       Case{"gated", rules_of(sae::Kind::gated, 0.5)},
                       Case{"gated", rules_of(sae::Kind::gated, 0.5), 180}),
-    [](const auto& info) {
-      const Case& c = info.param;
+    [](const auto& tested) {
+      const Case& c = tested.param;
       return c.name + (c.capacity < 0    ? ""
                        : c.capacity == 0 ? "_dense"
                                          : "_sparse_" + std::to_string(c.capacity));

@@ -108,7 +108,7 @@ TEST_P(PartsOf, SomeEntriesAreThoseOfTheWhole) {
   }
 }
 INSTANTIATE_TEST_SUITE_P(Ops, PartsOf, ::testing::ValuesIn(ops_with_inputs()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& tested) { return tested.param; });
 
 class AxisInFront : public ::testing::TestWithParam<std::string> {};
 
@@ -155,7 +155,7 @@ TEST_P(AxisInFront, EachEntryIsTheOpDoneOnce) {
   });
 }
 INSTANTIATE_TEST_SUITE_P(Ops, AxisInFront, ::testing::ValuesIn(ops_with_inputs()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& tested) { return tested.param; });
 
 }  // namespace
 }  // namespace vitrine::test
