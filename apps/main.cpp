@@ -148,7 +148,7 @@ int main(int argc, char** argv) {
     return app::report(fmt::format("{}; 'vitrine info --sites' lists all", error.what()),
                        error.kind());
   } catch (const vitrine::Error& error) {
-    return app::report(error.what(), error.kind());
+    return app::report(app::with_option_names(error.what()), error.kind());
   } catch (const std::bad_alloc&) {
     return app::report("out of memory; try a shorter prompt, fewer sites, or smaller batches",
                        vitrine::ErrorKind::runtime);

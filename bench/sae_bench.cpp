@@ -63,12 +63,12 @@ class Step {
     if (rows_) batch_.x = rows_->next(batch_.x.dim(0))[0];
     last_ = step_.step(batch_, pool_, 3e-4, &dead_);
   }
-  const sae::Outcome& last() const { return last_; }
+  const sae::StepOutcome& last() const { return last_; }
   std::string explain() const { return step_.explain(); }
 
  private:
-  static sae::TrainingStep make(sae::Kind kind, const Size& size, bool sparse) {
-    sae::TrainingRules r;
+  static sae::SaeTrainingStep make(sae::Kind kind, const Size& size, bool sparse) {
+    sae::SaeTrainingRules r;
     r.kind = kind;
     r.d_in = size.inputs;
     r.d_sae = size.features;
@@ -82,12 +82,12 @@ class Step {
   static constexpr std::int64_t kBuffer = 65536;
   ThreadPool pool_;
   std::filesystem::path file_;
-  std::unique_ptr<sae::Source> source_;
+  std::unique_ptr<sae::ActivationSource> source_;
   std::unique_ptr<sae::ShuffledRows> rows_;
-  sae::TrainingStep step_;
+  sae::SaeTrainingStep step_;
   sae::Batch batch_;
   Tensor dead_;
-  sae::Outcome last_;
+  sae::StepOutcome last_;
 };
 
 void add_step(const std::string& kind, const std::string& suffix, const Size& size, int threads) {

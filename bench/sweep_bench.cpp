@@ -57,7 +57,7 @@ void add_sweep(const std::string& name, const std::shared_ptr<Subject>& subject,
                                  const interp::Pair pair = subject->pair();
                                  if (!*warm) patch_sweep(model, pair, spec);
                                  *warm = true;
-                                 interp::Sweep s;
+                                 interp::PatchSweep s;
                                  for (auto _ : state) s = patch_sweep(model, pair, spec);
                                  report(state, s.runs);
                                })

@@ -1,12 +1,11 @@
 # What `cmake --install` adds to the program and the default model (see apps/CMakeLists.txt): libraries, headers, and a
-# package for find_package(vitrine). The headers lie under include/vitrine, so that consumers include "tensor/tensor.h" as
-# the sources do.
+# package for find_package(vitrine). Only public headers are installed, as include/vitrine/tensor/tensor.h and so on.
 include(CMakePackageConfigHelpers)
 
 install(TARGETS vitrine_tensor vitrine_autograd vitrine_nn vitrine_interp vitrine_sae
         EXPORT vitrineTargets
-        ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
-        FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/vitrine)
+        ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+vitrine_install_headers(${CMAKE_INSTALL_INCLUDEDIR})
 set(VITRINE_MODEL_DIR ${CMAKE_INSTALL_DATADIR}/vitrine/model)
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 

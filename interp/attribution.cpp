@@ -170,7 +170,7 @@ std::string_view name_of(Method method) {
   return method == Method::grad_x_act ? "grad-x-act" : "attribution-patching";
 }
 
-std::string to_text(const Place& place) {
+std::string to_text(const SitePlace& place) {
   std::vector<std::string> parts;
   if (place.pos >= 0) parts.push_back(fmt::format("pos {}", place.pos));
   if (place.head >= 0) parts.push_back(fmt::format("head {}", place.head));

@@ -29,12 +29,12 @@ enum class Method { grad_x_act, attribution_patching };
 std::string_view name_of(Method method);  // "grad-x-act": as on the command line
 
 // A slice of an activation: everything along an axis that is not named.
-struct Place {
+struct SitePlace {
   std::int64_t pos = -1, head = -1, feature = -1;  // -1: all of them
-  friend bool operator==(const Place&, const Place&) = default;
+  friend bool operator==(const SitePlace&, const SitePlace&) = default;
 };
 // "pos 3, head 2"; "" for all.
-std::string to_text(const Place& place);
+std::string to_text(const SitePlace& place);
 
 // Scores of one site, summed over the axes that `axes` does not name.
 struct SiteScores {
@@ -74,7 +74,7 @@ Attribution attribute(const nn::Model& model, const Pair& pair, const Attributio
 // ---- verification by activation patching --------------------------------------------------------
 struct Scored {
   Site site;
-  Place place;
+  SitePlace place;
   double score = 0;
 };
 // Ranks the nodes and returns the `count` with the largest |score|, without those that are 0.

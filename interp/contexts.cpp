@@ -268,9 +268,9 @@ class Pass {
 
 }  // namespace
 
-Contexts::Contexts(int layers, int per_layer, int contexts)
-    : layers(layers),
-      per_layer(per_layer),
+Contexts::Contexts(int layer_count, int neurons_per_layer, int contexts)
+    : layers(layer_count),
+      per_layer(neurons_per_layer),
       peaks(static_cast<std::int64_t>(layers) * per_layer, contexts),
       sums(static_cast<std::size_t>(neurons()), 0),
       positives(static_cast<std::size_t>(neurons()), 0) {}

@@ -178,13 +178,13 @@ Metric metric_of(const nn::Model& model, std::span<const Pair> pairs, Measure me
 namespace {
 
 // The places of one layer, in the order of the result's axes after `layer`.
-struct Grid {
+struct LayerPlaces {
   std::vector<std::string> axes;
   Shape shape;
   std::vector<Where> places;
 };
-Grid grid(By by, std::int64_t positions, std::int64_t heads) {
-  Grid g;
+LayerPlaces grid(By by, std::int64_t positions, std::int64_t heads) {
+  LayerPlaces g;
   switch (by) {
     case By::pos:
       g.axes = {"pos"};
@@ -308,8 +308,8 @@ std::vector<Edit> edits_by_layer(const nn::Model& model, std::span<const Pair> p
 
 // ---- the sweep --------------------------------------------------------------------------------
 // Pairs that are swept together: one base run for all of them, and worlds that each change one.
-std::vector<Sweep> sweep_together(const nn::Model& model, std::span<const Pair> pairs,
-                                  const SweepSpec& spec) {
+std::vector<PatchSweep> sweep_together(const nn::Model& model, std::span<const Pair> pairs,
+                                       const SweepSpec& spec) {
   const Component& component = component_named(spec.site);
   const Sides prompts = sides(pairs, spec.direction);
   const std::vector<int> layers = layers_of(model, spec);
@@ -323,7 +323,7 @@ std::vector<Sweep> sweep_together(const nn::Model& model, std::span<const Pair> 
   const std::vector<Edit> edits = edits_by_layer(model, pairs, spec, component, &other);
 
   std::vector<Interventions> worlds;
-  std::vector<Grid> grids;
+  std::vector<LayerPlaces> grids;
   for (std::size_t p = 0; p < pairs.size(); ++p) {
     grids.push_back(grid(spec.by, std::ssize(prompts.base[p]), model.config().heads));
     for (const Edit& edit : edits) {
@@ -347,9 +347,9 @@ std::vector<Sweep> sweep_together(const nn::Model& model, std::span<const Pair> 
   const auto values = swept[each].to_vector<double>();  // [worlds, pairs]
   const auto of_base = swept.base(each).to_vector<double>(),
              of_other = other[each].to_vector<double>();
-  std::vector<Sweep> sweeps;
+  std::vector<PatchSweep> sweeps;
   for (std::size_t p = 0, world = 0; p < pairs.size(); ++p) {
-    Sweep& s = sweeps.emplace_back();
+    PatchSweep& s = sweeps.emplace_back();
     s.axes = {"layer"};
     s.axes.insert(s.axes.end(), grids[p].axes.begin(), grids[p].axes.end());
     s.layers = layers;
@@ -375,8 +375,8 @@ std::vector<Sweep> sweep_together(const nn::Model& model, std::span<const Pair> 
 
 }  // namespace
 
-std::vector<Sweep> patch_sweeps(const nn::Model& model, std::span<const Pair> pairs,
-                                const SweepSpec& spec) {
+std::vector<PatchSweep> patch_sweeps(const nn::Model& model, std::span<const Pair> pairs,
+                                     const SweepSpec& spec) {
   check_sweep(spec.site, spec.by);
   layers_of(model, spec);
   for (std::size_t i = 0; i < pairs.size(); ++i) {
@@ -393,7 +393,7 @@ std::vector<Sweep> patch_sweeps(const nn::Model& model, std::span<const Pair> pa
   const bool all =
       spec.replacement == Replacement::mean || spec.replacement == Replacement::resample;
   const std::size_t step = all ? std::max<std::size_t>(1, pairs.size()) : kTogether;
-  std::vector<Sweep> sweeps;
+  std::vector<PatchSweep> sweeps;
   for (std::size_t begin = 0; begin < pairs.size(); begin += step) {
     SweepSpec part = spec;
     const std::size_t count = std::min(step, pairs.size() - begin);
@@ -405,13 +405,13 @@ std::vector<Sweep> patch_sweeps(const nn::Model& model, std::span<const Pair> pa
                                        static_cast<double>(count)));
       };
     }
-    for (Sweep& s : sweep_together(model, pairs.subspan(begin, count), part))
+    for (PatchSweep& s : sweep_together(model, pairs.subspan(begin, count), part))
       sweeps.push_back(std::move(s));
   }
   return sweeps;
 }
 
-Sweep patch_sweep(const nn::Model& model, const Pair& pair, const SweepSpec& spec) {
+PatchSweep patch_sweep(const nn::Model& model, const Pair& pair, const SweepSpec& spec) {
   return patch_sweeps(model, {&pair, 1}, spec)[0];
 }
 

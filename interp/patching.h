@@ -4,7 +4,7 @@
 //   nn::Model m = nn::load_gpt2();
 //   Pair pair = prompt_pair(m, "The capital of Texas is", "The capital of California is",
 //                           " Austin", " Sacramento");
-//   Sweep s = patch_sweep(m, pair, {.site = "resid_pre", .by = By::pos});
+//   PatchSweep s = patch_sweep(m, pair, {.site = "resid_pre", .by = By::pos});
 //   s.values;                                    // [layer, pos]: the metric of each patched run
 #pragma once
 
@@ -96,7 +96,7 @@ struct SweepSpec {
   bool by_row = true, by_head = true, by_difference = true, by_demand = true;
 };
 
-struct Sweep {
+struct PatchSweep {
   std::vector<std::string> axes;  // of values: "layer", "pos", ...
   std::vector<int> layers;        // along the first axis
   Tensor values;                  // f64: the metric of each edited run
@@ -115,12 +115,12 @@ struct Sweep {
 
 // Runs a patching sweep: one edited run for each layer and each place of `by`. Throws what
 // check_pair and check_sweep throw, and Error (usage) for a layer that is not there.
-Sweep patch_sweep(const nn::Model& model, const Pair& pair, const SweepSpec& spec = {});
+PatchSweep patch_sweep(const nn::Model& model, const Pair& pair, const SweepSpec& spec = {});
 // The same for many pairs, which may differ in length: they lie in one batch, without padding.
 // Throws the same, naming the pair, counted from 0; and Error (input) for a pair to resample that
 // is the only one of its length.
-std::vector<Sweep> patch_sweeps(const nn::Model& model, std::span<const Pair> pairs,
-                                const SweepSpec& spec = {});
+std::vector<PatchSweep> patch_sweeps(const nn::Model& model, std::span<const Pair> pairs,
+                                     const SweepSpec& spec = {});
 
 // Statistics over many pairs: how much an edit changes the metric from the base run's. Places are
 // counted from the first position; those that only some pairs have are the mean over these.
@@ -133,6 +133,6 @@ struct SweepSummary {
   int runs = 0, passes = 0, without_effect = 0;  // of all pairs together
   std::string explanation;
 };
-SweepSummary summarise(std::span<const Sweep> sweeps);
+SweepSummary summarise(std::span<const PatchSweep> sweeps);
 
 }  // namespace vitrine::interp

@@ -7,13 +7,13 @@
 
 namespace vitrine::interp {
 
-SweepSummary summarise(std::span<const Sweep> sweeps) {
+SweepSummary summarise(std::span<const PatchSweep> sweeps) {
   SweepSummary sum;
   if (sweeps.empty()) return sum;
   sum.axes = sweeps[0].axes;
   sum.layers = sweeps[0].layers;
   Shape shape = sweeps[0].values.shape();
-  for (const Sweep& s : sweeps) {
+  for (const PatchSweep& s : sweeps) {
     for (int a = 0; a < shape.size(); ++a) shape[a] = std::max(shape[a], s.values.dim(a));
   }
   for (Tensor* t : {&sum.mean, &sum.standard_error, &sum.count, &sum.metric})
@@ -21,7 +21,7 @@ SweepSummary summarise(std::span<const Sweep> sweeps) {
   double *mean = sum.mean.data<double>(), *error = sum.standard_error.data<double>(),
          *count = sum.count.data<double>(), *metric = sum.metric.data<double>();
   const auto pairs = static_cast<double>(sweeps.size());
-  for (const Sweep& s : sweeps) {
+  for (const PatchSweep& s : sweeps) {
     sum.clean += s.clean / pairs;
     sum.corrupt += s.corrupt / pairs;
     sum.runs += s.runs;

@@ -29,7 +29,7 @@ void check_finite(const Tensor& rows, const std::function<std::string(std::int64
 }
 
 // ---- a model over texts -------------------------------------------------------------------------
-class TextActivations : public Source {
+class TextActivations : public ActivationSource {
  public:
   TextActivations(const nn::Model& model, const TextSourceSpec& spec)
       : model_(model), batches_(model, spec) {
@@ -52,7 +52,7 @@ class TextActivations : public Source {
   std::int64_t rows() const override { return batches_.rows(); }
   std::int64_t items() const override { return batches_.pieces(); }
 
-  std::vector<Tensor> read(Place& place) override {
+  std::vector<Tensor> read(SourcePlace& place) override {
     const TextBatch batch = batches_.next(place);
     const Plan plan = compile(model_.build(nn::batch_size(batch.prompts)), wanted_);
     const Results r = plan.run(nn::batch_feeds(batch.prompts), model_.parameters(),
@@ -100,7 +100,7 @@ class TextActivations : public Source {
 };
 
 // ---- rows in files ------------------------------------------------------------------------------
-class FileActivations : public Source {
+class FileActivations : public ActivationSource {
  public:
   FileActivations(const std::vector<std::string>& patterns, const std::vector<std::string>& tensors,
                   const FileLayout& layout)
@@ -117,7 +117,7 @@ class FileActivations : public Source {
   std::int64_t items() const override { return rows(); }
   std::int64_t rows() const override { return ends_.empty() ? 0 : ends_.back(); }
 
-  std::vector<Tensor> read(Place& place) override {
+  std::vector<Tensor> read(SourcePlace& place) override {
     constexpr std::int64_t kTogether = 8192;
     const auto shard = static_cast<std::size_t>(
         std::upper_bound(ends_.begin(), ends_.end(), place.item) - ends_.begin());
@@ -201,12 +201,12 @@ class FileActivations : public Source {
 
 }  // namespace
 
-std::unique_ptr<Source> text_source(const nn::Model& model, const TextSourceSpec& spec) {
+std::unique_ptr<ActivationSource> text_source(const nn::Model& model, const TextSourceSpec& spec) {
   return std::make_unique<TextActivations>(model, spec);
 }
-std::unique_ptr<Source> file_source(const std::vector<std::string>& patterns,
-                                    const std::vector<std::string>& tensors,
-                                    const FileLayout& layout) {
+std::unique_ptr<ActivationSource> file_source(const std::vector<std::string>& patterns,
+                                              const std::vector<std::string>& tensors,
+                                              const FileLayout& layout) {
   return std::make_unique<FileActivations>(patterns, tensors, layout);
 }
 

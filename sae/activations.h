@@ -18,14 +18,14 @@
 namespace vitrine::sae {
 
 // A position in a source: how often it has been read, and how far this time, in units of its own.
-struct Place {
+struct SourcePlace {
   std::int64_t epoch = 0, item = 0;
-  friend bool operator==(const Place&, const Place&) = default;
+  friend bool operator==(const SourcePlace&, const SourcePlace&) = default;
 };
 
-class Source {
+class ActivationSource {
  public:
-  virtual ~Source() = default;
+  virtual ~ActivationSource() = default;
 
   struct Column {
     std::string name;  // of the site or tensor
@@ -36,8 +36,8 @@ class Source {
   // Some rows from `place` on: f32 [rows, width] for each column, all with as many rows, at least
   // one. `place` moves on behind them, into the next epoch at the end. Throws NumericError for a
   // row that is not finite, saying where it is.
-  virtual std::vector<Tensor> read(Place& place) = 0;
-  // The number of items in an epoch: Place::item is below it.
+  virtual std::vector<Tensor> read(SourcePlace& place) = 0;
+  // The number of items in an epoch: SourcePlace::item is below it.
   virtual std::int64_t items() const = 0;
   // The rows of one epoch, if known without reading it; else 0.
   virtual std::int64_t rows() const = 0;
@@ -62,7 +62,7 @@ struct TextSourceSpec {
 // all files are mixed for each epoch. Only what the sites need is computed. Throws FileError for a
 // file that cannot be read or texts without a token, SiteError for a site that is not there or does
 // not have a row a token, ContextError for a context that is not the model's.
-std::unique_ptr<Source> text_source(const nn::Model& model, const TextSourceSpec& spec);
+std::unique_ptr<ActivationSource> text_source(const nn::Model& model, const TextSourceSpec& spec);
 
 // The layout of rows in files.
 struct FileLayout {
@@ -76,9 +76,9 @@ struct FileLayout {
 // other. Patterns with * in the last part stand for all files that match, in the order of their
 // names; f32, f16 and bf16 are read, from mapped memory. Throws FileError when there is no such
 // file or tensor, or there are no rows, and ShapeError when widths differ.
-std::unique_ptr<Source> file_source(const std::vector<std::string>& patterns,
-                                    const std::vector<std::string>& tensors,
-                                    const FileLayout& layout = {});
+std::unique_ptr<ActivationSource> file_source(const std::vector<std::string>& patterns,
+                                              const std::vector<std::string>& tensors,
+                                              const FileLayout& layout = {});
 std::vector<std::filesystem::path> files_of(const std::string& pattern);
 
 }  // namespace vitrine::sae

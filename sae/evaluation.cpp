@@ -99,7 +99,7 @@ class Meter {
 };
 
 // Of the rows of a site, all heads side by side, the part of an SAE of one head.
-Tensor own_rows(const Config& c, const Tensor& rows) {
+Tensor own_rows(const SaeConfig& c, const Tensor& rows) {
   if (!c.head || rows.dim(1) == c.d_in) return rows;
   return rows.slice(1, *c.head * c.d_in, (*c.head + 1) * c.d_in).contiguous();
 }
@@ -107,11 +107,11 @@ Tensor own_rows(const Config& c, const Tensor& rows) {
 // Meters at least spec.rows rows, as far as there are; a transcoder's target is the second column.
 // `shown` is the progress of so many rows.
 template <class F>
-void measure(const Sae& sae, Source& rows, ThreadPool& pool, const EvaluationSpec& spec,
+void measure(const Sae& sae, ActivationSource& rows, ThreadPool& pool, const EvaluationSpec& spec,
              Meter& meter, const F& shown) {
   const std::int64_t total = std::min(spec.rows, rows.rows());
   const Encoder encoder(sae, &pool);
-  Place place;
+  SourcePlace place;
   for (std::int64_t done = 0; done < total && place.epoch == 0;) {
     check_cancelled(spec);
     const std::vector<Tensor> read = rows.read(place);
@@ -128,7 +128,7 @@ struct Sites {
   std::string in, out;
 };
 Sites sites_of(const Sae& sae) {
-  const Config& c = sae.config;
+  const SaeConfig& c = sae.config;
   const std::string& in = trained_site(sae);
   if (c.transcoder && c.hook_name_out.empty())
     throw ConfigError(fmt::format(
@@ -297,7 +297,7 @@ Evaluation evaluate(const nn::Model& model, const Sae& sae, const TextSourceSpec
   text.sites = {sites.in};
   if (sites.out != sites.in) text.sites.push_back(sites.out);
   // The same rows twice: the mean is known after the first time.
-  const std::unique_ptr<Source> rows = text_source(model, text);
+  const std::unique_ptr<ActivationSource> rows = text_source(model, text);
   const std::int64_t total = std::min(spec.rows, rows->rows());
   Evaluation out;
   Meter meter(sae.config.d_sae);
@@ -307,7 +307,7 @@ Evaluation evaluate(const nn::Model& model, const Sae& sae, const TextSourceSpec
 
   TextBatches batches(model, text);
   FidelityMeter fidelity(model, sae);
-  Place place;
+  SourcePlace place;
   std::int64_t done = 0;
   while (done < total && place.epoch == 0) {
     check_cancelled(spec);
@@ -321,9 +321,9 @@ Evaluation evaluate(const nn::Model& model, const Sae& sae, const TextSourceSpec
   return out;
 }
 
-Reconstruction evaluate(const Sae& sae, Source& rows, ThreadPool& pool,
+Reconstruction evaluate(const Sae& sae, ActivationSource& rows, ThreadPool& pool,
                         const EvaluationSpec& spec) {
-  const Config& c = sae.config;
+  const SaeConfig& c = sae.config;
   const auto& columns = rows.columns();
   if (columns[0].width != c.d_in ||
       (c.transcoder && (columns.size() < 2 || columns[1].width != c.d_out))) {

@@ -68,7 +68,7 @@ struct EvaluationSpec {
 Evaluation evaluate(const nn::Model& model, const Sae& sae, const TextSourceSpec& text,
                     const EvaluationSpec& spec = {});
 // Over rows that are there; of a transcoder the first column is read, the second is the target.
-Reconstruction evaluate(const Sae& sae, Source& rows, ThreadPool& pool,
+Reconstruction evaluate(const Sae& sae, ActivationSource& rows, ThreadPool& pool,
                         const EvaluationSpec& spec = {});
 
 // The graph of a batch with the site's value replaced by what the SAE gives, without the error,

@@ -68,7 +68,7 @@ class FeaturePass {
         found_(sae.config.d_sae, spec) {}
 
   FeatureContexts run() {
-    Place place;
+    SourcePlace place;
     while (place.epoch == 0) {
       if (spec_.cancel != nullptr && *spec_.cancel) throw InterruptedError("interrupted");
       const TextBatch batch = batches_.next(place);

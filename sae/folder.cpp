@@ -41,7 +41,7 @@ JsonRules rules() {
 }
 constexpr std::int64_t kWidest = 1'000'000'000;
 
-void set_metadata(Config& c, const JsonReader& r) {
+void set_metadata(SaeConfig& c, const JsonReader& r) {
   r.expect_object();
   c.model_name = r.at("model_name").text_or("");
   c.hook_name = r.at("hook_name").text_or("");
@@ -73,7 +73,7 @@ constexpr std::string_view kArchitectures[] = {"standard",
                                                "jumprelu_transcoder",
                                                "jumprelu_skip_transcoder"};
 
-void set_architecture(Config& c, const JsonReader& field, const std::string& name) {
+void set_architecture(SaeConfig& c, const JsonReader& field, const std::string& name) {
   if (name == "batchtopk" || name == "matryoshka_batchtopk") {
     field.reject("an architecture of inference",
                  "this is a checkpoint of a training; SAELens's save_inference_model makes a "
@@ -109,7 +109,7 @@ bool joins_heads(const JsonReader& field, bool otherwise) {
 }
 
 // What it gives, and whether b_dec, which is of what it gives, is taken from its input.
-void set_output(Config& c, const JsonReader& r) {
+void set_output(SaeConfig& c, const JsonReader& r) {
   const JsonReader out = r.at("d_out"), apply = r.at("apply_b_dec_to_input");
   c.d_out = c.transcoder ? out.whole(1, kWidest) : c.d_in;
   if (!c.transcoder && out.given() && out.whole(1, kWidest) != c.d_in)
@@ -119,8 +119,8 @@ void set_output(Config& c, const JsonReader& r) {
     apply.reject("false", "b_dec of a transcoder is of its output");
 }
 
-Config parse_new(const JsonReader& r) {
-  Config c;
+SaeConfig parse_new(const JsonReader& r) {
+  SaeConfig c;
   set_architecture(c, r.at("architecture"), r.at("architecture").text_or(""));
   r.only({"architecture", "d_in", "d_sae", "d_out", "dtype", "device", "apply_b_dec_to_input",
           "normalize_activations", "reshape_activations", "k", "rescale_acts_by_decoder_norm",
@@ -154,8 +154,8 @@ Config parse_new(const JsonReader& r) {
   return c;
 }
 
-Config parse_old(const JsonReader& r) {
-  Config c;
+SaeConfig parse_old(const JsonReader& r) {
+  SaeConfig c;
   std::string architecture = r.at("architecture").text_or("standard");
   const JsonReader activation =
       r.has("activation_fn_str") ? r.at("activation_fn_str") : r.at("activation_fn");
@@ -201,7 +201,7 @@ bool is_of_sparsify(const JsonReader& json) {
          !(json.at("expansion_factor").absent() && json.at("num_latents").absent());
 }
 
-std::string architecture_text(const Config& c) {
+std::string architecture_text(const SaeConfig& c) {
   if (!c.transcoder || c.architecture == Architecture::topk)
     return std::string(name_of(c.architecture));
   const std::string_view plain = c.skip ? "skip_transcoder" : "transcoder";
@@ -209,7 +209,7 @@ std::string architecture_text(const Config& c) {
                                                   : std::string(plain);
 }
 
-std::string to_json(const Config& c) {
+std::string to_json(const SaeConfig& c) {
   JsonValue metadata = JsonValue::parse(c.metadata, "metadata");
   metadata["sae_lens_version"] = kVersion;
   const auto set = [&](const char* key, const std::string& value) {
@@ -283,7 +283,7 @@ bool is_saelens_folder(const fs::path& folder) {
   }
 }
 
-Config load_config(const fs::path& folder) {
+SaeConfig load_config(const fs::path& folder) {
   const fs::path file = folder / kConfig;
   if (!fs::exists(file)) {
     throw FileError(fmt::format("{}: there is no {} in it; a SAELens folder has {} and {}",
@@ -291,10 +291,9 @@ Config load_config(const fs::path& folder) {
   }
   const auto r = JsonReader::object(read_text(file), file.string(), rules());
   if (is_of_sparsify(r)) {
-    throw ConfigError(
-        fmt::format("{}: this is a folder of sparsify; 'vitrine sae convert --from {} --out DIR' "
-                    "makes one of SAELens of it",
-                    file.string(), folder.string()));
+    throw OtherLibraryError(
+        fmt::format("{}: this is a folder of sparsify, not of SAELens; import_weights reads it",
+                    file.string()));
   }
   std::string version = r.at("sae_lens_version").text_or("");
   if (const JsonReader metadata = r.at("metadata"); version.empty() && metadata.is_object())
@@ -333,7 +332,7 @@ Sae load(const fs::path& folder) {
 }
 
 void save(const Sae& sae, const fs::path& folder, DType stored) {
-  const Config& c = sae.config;
+  const SaeConfig& c = sae.config;
   if (c.transcoder && (c.architecture == Architecture::gated ||
                        (c.architecture == Architecture::topk && (c.skip || c.d_out != c.d_in)))) {
     throw ConfigError(fmt::format(

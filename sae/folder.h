@@ -7,19 +7,27 @@
 #include <vector>
 
 #include "sae/sae.h"
+#include "tensor/error.h"
 
 namespace vitrine::sae {
+
+// A folder of another library, for import_weights (other_libraries.h).
+class OtherLibraryError : public ConfigError {
+ public:
+  using ConfigError::ConfigError;
+};
 
 // A folder with cfg.json and sae_weights.safetensors (and sparsity.safetensors, if there), as
 // SAELens 6 writes it. A cfg.json without a version of at least 6 is read as the older format.
 // Weights of any float type become f32. Throws FileError for a file that is missing or malformed,
-// ConfigError for an architecture or setting that is not supported (named, with what is),
+// ConfigError for an architecture or setting that is not supported (named, with what is), and among
+// these OtherLibraryError for a folder of sparsify,
 // CheckpointError for weights that do not fit, NumericError for those that are not finite.
 Sae load(const std::filesystem::path& folder);
 // Whether there is a cfg.json of SAELens in it, well formed or not.
 bool is_saelens_folder(const std::filesystem::path& folder);
 // The configuration alone.
-Config load_config(const std::filesystem::path& folder);
+SaeConfig load_config(const std::filesystem::path& folder);
 
 // The weight processing of the model when the SAE was trained, by TransformerLens's names (fold_ln,
 // center_writing_weights, ...), as far as the metadata of its folder say.

@@ -7,7 +7,7 @@
 
 namespace vitrine::sae {
 
-Parameters initial_weights(const TrainingRules& r, random::Key key, const Tensor& b_dec) {
+Parameters initial_weights(const SaeTrainingRules& r, random::Key key, const Tensor& b_dec) {
   Parameters w;
   for (const auto& [name, shape] : trained_shapes(r)) w[name] = Tensor::zeros(shape, DType::f32);
   const std::int64_t d = r.d_in, features = r.d_sae;

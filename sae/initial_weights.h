@@ -11,7 +11,8 @@ namespace vitrine::sae {
 // thresholds rules.initial_threshold; a transcoder's decoder 0. `b_dec`, if defined, is what b_dec
 // begins as: a mean or geometric median of activations, or of a transcoder's targets. In the shapes
 // of trained_shapes.
-Parameters initial_weights(const TrainingRules& rules, random::Key key, const Tensor& b_dec = {});
+Parameters initial_weights(const SaeTrainingRules& rules, random::Key key,
+                           const Tensor& b_dec = {});
 
 // The point with the least mean distance to the rows of x [n, d] (Weiszfeld 1937).
 Tensor geometric_median(const Tensor& x, int iterations = 100);

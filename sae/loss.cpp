@@ -9,7 +9,7 @@
 
 namespace vitrine::sae {
 
-TrainedShapes trained_shapes(const TrainingRules& r) {
+TrainedShapes trained_shapes(const SaeTrainingRules& r) {
   const std::int64_t d = r.d_in, features = r.d_sae, out = r.out_width();
   TrainedShapes shapes = {{"W_enc", {features, d}}};
   if (r.kind == Kind::gated) {
@@ -24,7 +24,7 @@ TrainedShapes trained_shapes(const TrainingRules& r) {
   return shapes;
 }
 
-bool may_overflow(const TrainingRules& rules, const View& view) {
+bool may_overflow(const SaeTrainingRules& rules, const FeatureView& view) {
   return view.capacity > 0 && view.capacity < rules.d_sae && rules.kind != Kind::topk;
 }
 
@@ -67,7 +67,7 @@ class Places {
 
 class Emission {
  public:
-  Emission(Builder& b, const TrainingRules& r, const View& view, std::int64_t rows,
+  Emission(Builder& b, const SaeTrainingRules& r, const FeatureView& view, std::int64_t rows,
            std::int64_t batch)
       : b_(b), r_(r), view_(view), batch_(static_cast<double>(batch)) {
     for (const auto& [name, shape] : trained_shapes(r))
@@ -82,7 +82,7 @@ class Emission {
       norms_ = safe_sqrt(sum(square(w("W_dec")), {1}));
   }
 
-  Loss run() {
+  SaeLoss run() {
     switch (r_.kind) {
       case Kind::standard:
         standard();
@@ -241,19 +241,19 @@ class Emission {
   }
 
   Builder& b_;
-  const TrainingRules& r_;
-  View view_;
+  const SaeTrainingRules& r_;
+  FeatureView view_;
   double batch_;
   std::map<std::string, Value, std::less<>> weights_;
   Value x_, target_, centred_, norms_, zero_, mean_, scale_;
   Places places_, dead_places_;
-  Loss out_;
+  SaeLoss out_;
 };
 
 }  // namespace
 
-Loss emit_loss(Builder& b, const TrainingRules& rules, const View& view, std::int64_t rows,
-               std::int64_t batch) {
+SaeLoss emit_loss(Builder& b, const SaeTrainingRules& rules, const FeatureView& view,
+                  std::int64_t rows, std::int64_t batch) {
   return Emission(b, rules, view, rows, batch).run();
 }
 

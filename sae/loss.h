@@ -17,18 +17,18 @@ namespace vitrine::sae {
 // The weights as training keeps them: W_enc [d_sae, d_in], a row for each feature, so that what
 // belongs to a feature lies together. The rest as in sae.h.
 using TrainedShapes = std::vector<std::pair<std::string, Shape>>;
-TrainedShapes trained_shapes(const TrainingRules& rules);
+TrainedShapes trained_shapes(const SaeTrainingRules& rules);
 
 // The representation of features in a step: capacity 0 is dense.
-struct View {
+struct FeatureView {
   std::int64_t capacity = 0;
-  friend auto operator<=>(const View&, const View&) = default;
+  friend auto operator<=>(const FeatureView&, const FeatureView&) = default;
 };
 // Whether the features of a sample may exceed the capacity: then the step must be done again.
-bool may_overflow(const TrainingRules& rules, const View& view);
+bool may_overflow(const SaeTrainingRules& rules, const FeatureView& view);
 
 // The emitted losses. Means are over `batch` samples, of which these are a part.
-struct Loss {
+struct SaeLoss {
   Value total;
   std::map<std::string, Value> parts;  // scalars, by SAELens's names: mse_loss, l1_loss, ...
   Value active;                        // boolean, in the places of the features
@@ -38,7 +38,7 @@ struct Loss {
 };
 // Inputs: x [n, d_in]; for a transcoder y [n, d_out] and y.weight [], 1 / sum over the batch of |y
 // - mean y|^2; dead boolean [d_sae]; sparsity f32 [], the coefficient of the penalty at this step.
-Loss emit_loss(Builder& b, const TrainingRules& rules, const View& view, std::int64_t rows,
-               std::int64_t batch);
+SaeLoss emit_loss(Builder& b, const SaeTrainingRules& rules, const FeatureView& view,
+                  std::int64_t rows, std::int64_t batch);
 
 }  // namespace vitrine::sae

@@ -69,8 +69,8 @@ std::optional<JsonReader> beside(const fs::path& file, const char* name) {
 
 class Import {
  public:
-  Import(const fs::path& given, std::int64_t k)
-      : path_(weights_file(given)), file_(SafeTensors::open(path_)), given_k_(k) {
+  Import(const fs::path& given, std::int64_t k, std::string_view k_name)
+      : path_(weights_file(given)), file_(SafeTensors::open(path_)), given_k_(k), k_name_(k_name) {
     sae_.name = given.string();
   }
 
@@ -84,7 +84,7 @@ class Import {
           "{}: it is read as {}, which has no tensor '{}'; what it would change is not known",
           file_.file(), kind_, fmt::join(superfluous_, "', '")));
     }
-    Config& c = sae_.config;
+    SaeConfig& c = sae_.config;
     const Tensor& w = sae_.weights.at("W_enc");
     if (w.rank() != 2)
       throw CheckpointError(fmt::format("{}: the encoder is no matrix", file_.file()));
@@ -189,8 +189,8 @@ class Import {
     } else {
       throw ConfigError(fmt::format(
           "{}: an SAE of sparsify keeps its k largest features, and there is no cfg.json beside it "
-          "that says k; give it (--k)",
-          file_.file()));
+          "that says k; give it ({})",
+          file_.file(), k_name_));
     }
     if (has("W_skip")) {
       throw ConfigError(fmt::format(
@@ -215,7 +215,8 @@ class Import {
     }
     const std::int64_t k = r.at("k").whole(1, kWidestThere);
     if (given_k_ > 0 && given_k_ != k) {
-      r.at("k").reject(fmt::format("{}", given_k_), fmt::format("that is not --k {}", given_k_));
+      r.at("k").reject(fmt::format("{}", given_k_),
+                       fmt::format("that is not {} {}", k_name_, given_k_));
     }
     topk(k);
     const Tensor& w = sae_.weights.at("W_enc");
@@ -280,18 +281,18 @@ class Import {
     if (!named.empty()) return "AutoEncoderTopK or BatchTopKSAE";
     throw ConfigError(fmt::format(
         "{}: dictionary_learning's AutoEncoderTopK and BatchTopKSAE have the same tensors; put its "
-        "config.json, which says trainer.dict_class, beside the file; or give --k K if it is the "
+        "config.json, which says trainer.dict_class, beside the file; or give {} if it is the "
         "first",
-        file_.file()));
+        file_.file(), k_name_));
   }
 
   void refuse_k() const {
     if (given_k_ > 0) {
-      throw ConfigError(fmt::format("--k {}: {} is {}, whose features are not chosen by a k",
-                                    given_k_, file_.file(), kind_));
+      throw ConfigError(fmt::format("{} {}: {} is {}, whose features are not chosen by a k",
+                                    k_name_, given_k_, file_.file(), kind_));
     }
   }
-  // The k that it was trained with, which --k must not contradict; 0: it is not said.
+  // The k that it was trained with, which the given one must not contradict; 0: it is not said.
   std::int64_t trained_k() {
     std::int64_t k = trainer_k_;
     if (has("k")) {
@@ -306,7 +307,8 @@ class Import {
             fmt::format("{}: 'k' is {}, but config.json says {}", file_.file(), k, trainer_k_));
     }
     if (given_k_ > 0 && k > 0 && given_k_ != k)
-      throw ConfigError(fmt::format("--k {}: the k of {} is {}", given_k_, file_.file(), k));
+      throw ConfigError(
+          fmt::format("{} {}: the k of {} is {}", k_name_, given_k_, file_.file(), k));
     return k > 0 ? k : given_k_;
   }
 
@@ -317,8 +319,8 @@ class Import {
     if (has("threshold"))
       take("threshold");  // for another way of choosing, which is not the default
     if (k == 0)
-      throw ConfigError(
-          fmt::format("{}: it does not say how many features are kept; give --k", file_.file()));
+      throw ConfigError(fmt::format("{}: it does not say how many features are kept; give {}",
+                                    file_.file(), k_name_));
     topk(k);
   }
 
@@ -356,6 +358,7 @@ class Import {
   fs::path path_;
   SafeTensors file_;
   std::int64_t given_k_, trainer_k_ = 0;
+  std::string k_name_;
   std::string kind_;
   std::optional<double> one_threshold_;
   std::set<std::string, std::less<>> used_;
@@ -365,6 +368,8 @@ class Import {
 
 }  // namespace
 
-Sae import_weights(const fs::path& given, std::int64_t k) { return Import(given, k).read(); }
+Sae import_weights(const fs::path& given, std::int64_t k, std::string_view k_name) {
+  return Import(given, k, k_name).read();
+}
 
 }  // namespace vitrine::sae

@@ -19,16 +19,18 @@
 #pragma once
 
 #include <filesystem>
+#include <string_view>
 
 #include "sae/sae.h"
 
 namespace vitrine::sae {
 
 // A safetensors file of another library, or a folder with one. `k` is for files that do not say it:
-// above 0 it makes the SAE topk. What else is to be known, such as the site, is for the caller to
+// above 0 it makes the SAE topk; messages call it `k_name`. What else is to be known, such as the site, is for the caller to
 // fill in. Throws FileError, also for a pickle (.pt, .pth, .bin), which is never read; ConfigError
 // for a setting that is not supported and for a k that contradicts the files; CheckpointError for a
 // file of none of these kinds, and for tensors that are missing, superfluous or of another shape.
-Sae import_weights(const std::filesystem::path& file, std::int64_t k);
+Sae import_weights(const std::filesystem::path& file, std::int64_t k,
+                   std::string_view k_name = "k");
 
 }  // namespace vitrine::sae

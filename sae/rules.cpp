@@ -35,7 +35,7 @@ Kind parse_kind(std::string_view name) {
                           fmt::join(kKinds, ", ")));
 }
 
-void check_rules(const TrainingRules& r) {
+void check_rules(const SaeTrainingRules& r) {
   const auto require = [](bool ok, const std::string& what) {
     if (!ok) throw Error(ErrorKind::usage, what);
   };
@@ -79,7 +79,7 @@ void check_rules(const TrainingRules& r) {
       "a transcoder's input and output have different statistics: no normalisation at run time");
 }
 
-std::string to_json(const TrainingRules& r) {
+std::string to_json(const SaeTrainingRules& r) {
   const JsonValue json = JsonValue::object(
       {{"kind", name_of(r.kind)},
        {"d_in", r.d_in},
@@ -119,10 +119,10 @@ std::string to_json(const TrainingRules& r) {
   return json.sorted().line();
 }
 
-TrainingRules parse_rules(std::string_view text, const std::string& where) {
+SaeTrainingRules parse_rules(std::string_view text, const std::string& where) {
   const auto json = JsonReader::object(text, where, saved_state("the rules of the run"));
   constexpr std::int64_t kWidest = 1'000'000'000, kMost = std::int64_t{1} << 40;
-  TrainingRules r;
+  SaeTrainingRules r;
   r.kind = static_cast<Kind>(json.at("kind").one_of(kKinds));
   r.d_in = json.at("d_in").whole(0, kWidest);
   r.d_sae = json.at("d_sae").whole(0, kWidest);

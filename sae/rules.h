@@ -21,7 +21,7 @@ Kind parse_kind(std::string_view name);  // throws Error (usage), with the neare
 enum class Penalty { step, tanh };  // of jumprelu
 std::string_view name_of(Penalty penalty);
 
-struct TrainingRules {
+struct SaeTrainingRules {
   Kind kind = Kind::standard;
   std::int64_t d_in = 0, d_sae = 0;
   std::int64_t d_out = 0;  // 0: d_in
@@ -59,14 +59,14 @@ struct TrainingRules {
     return kind == Kind::topk || kind == Kind::batchtopk || kind == Kind::matryoshka;
   }
   bool whole_batch() const { return kind == Kind::batchtopk || kind == Kind::matryoshka; }
-  friend bool operator==(const TrainingRules&, const TrainingRules&) = default;
+  friend bool operator==(const SaeTrainingRules&, const SaeTrainingRules&) = default;
 };
 
 // Throws Error (usage) for rules that contradict each other or are out of range, naming the first.
-void check_rules(const TrainingRules& rules);
+void check_rules(const SaeTrainingRules& rules);
 
 // JSON, as checkpoints and options hold it; reading throws CheckpointError naming `where`.
-std::string to_json(const TrainingRules& rules);
-TrainingRules parse_rules(std::string_view json, const std::string& where);
+std::string to_json(const SaeTrainingRules& rules);
+SaeTrainingRules parse_rules(std::string_view json, const std::string& where);
 
 }  // namespace vitrine::sae

@@ -21,7 +21,7 @@ std::string_view name_of(Normalisation n) {
   return kNames[static_cast<int>(n)];
 }
 
-std::vector<std::pair<std::string, Shape>> weight_shapes(const Config& c) {
+std::vector<std::pair<std::string, Shape>> weight_shapes(const SaeConfig& c) {
   std::vector<std::pair<std::string, Shape>> shapes = {{"W_enc", {c.d_in, c.d_sae}}};
   if (c.architecture == Architecture::gated) {
     for (const char* name : {"b_gate", "b_mag", "r_mag"}) shapes.push_back({name, {c.d_sae}});
@@ -41,7 +41,7 @@ const std::string& trained_site(const Sae& sae) {
       "{}: its cfg.json does not say the site (metadata.hook_name) that it is of", sae.name));
 }
 
-void check_weights(const Config& config, const Parameters& weights, const std::string& where) {
+void check_weights(const SaeConfig& config, const Parameters& weights, const std::string& where) {
   std::vector<std::string> wrong;
   Parameters left = weights;
   for (const auto& [name, shape] : weight_shapes(config)) {
@@ -101,7 +101,7 @@ Value safe_sqrt(const Value& squares) {
   return sqrt(maximum(squares, squares.builder().scalar(1e-30, squares.dtype())));
 }
 
-Value what_is_read(const Config& c, const std::string& name, const Value& site) {
+Value what_is_read(const SaeConfig& c, const std::string& name, const Value& site) {
   const std::string at = c.hook_name.empty() ? "" : " (it was trained at " + c.hook_name + ")";
   if (c.head) {
     if (site.rank() < 2 || site.dim(-1) != c.d_in || *c.head >= site.dim(-2)) {
@@ -125,7 +125,7 @@ Value what_is_read(const Config& c, const std::string& name, const Value& site) 
   return x;
 }
 
-Value written_back(const Config& c, const Value& site, const Value& y) {
+Value written_back(const SaeConfig& c, const Value& site, const Value& y) {
   if (!c.head) {
     const bool joined = !(y.shape() == site.shape()) && numel(y.shape()) == numel(site.shape());
     return joined ? reshape(y, site.shape()) : y;
@@ -248,7 +248,7 @@ Plan Encoder::plan(std::int64_t rows) const {
   const auto [it, is_new] = plans_.try_emplace(rows);
   if (is_new) {
     Builder b;
-    Config flat = sae_.config;
+    SaeConfig flat = sae_.config;
     flat.head.reset();  // it was chosen already where activations are a matrix
     Nodes nodes(flat, "sae");
     const Value f = nodes.features(nodes.pre(b.input("x", {DType::f32, {rows, sae_.config.d_in}})));
@@ -260,7 +260,7 @@ Plan Encoder::plan(std::int64_t rows) const {
 }
 
 Tensor Encoder::rows_of(const Tensor& given) const {
-  const Config& c = sae_.config;
+  const SaeConfig& c = sae_.config;
   // Of an SAE of one head, more axes could be heads: which rows are meant is not known.
   const bool fits = given.rank() >= 1 && given.numel() % std::max<std::int64_t>(1, c.d_in) == 0 &&
                     (given.dim(-1) == c.d_in ? !c.head || given.rank() <= 2
@@ -278,7 +278,7 @@ Tensor Encoder::rows_of(const Tensor& given) const {
 }
 
 Encoder::Encoded Encoder::encode(const Tensor& given, std::int64_t first) const {
-  const Config& c = sae_.config;
+  const SaeConfig& c = sae_.config;
   const Tensor x = rows_of(given).to(DType::f32).contiguous();
   const std::int64_t n = x.dim(0);
   Encoded out{Tensor::empty({n, c.d_sae}, DType::f32), Tensor::empty({n, c.d_out}, DType::f32)};

@@ -39,7 +39,7 @@ enum class Normalisation { none, expected_average_only_in, layer_norm, constant_
 std::string_view name_of(Architecture a);  // as SAELens spells them
 std::string_view name_of(Normalisation n);
 
-struct Config {
+struct SaeConfig {
   Architecture architecture = Architecture::standard;
   std::int64_t d_in = 0, d_sae = 0;
   std::int64_t d_out = 0;                 // of the reconstruction: d_in, but for a transcoder
@@ -56,16 +56,16 @@ struct Config {
   std::int64_t context_size = 0;
   std::string metadata = "{}";  // all of the folder's metadata, JSON
 
-  friend bool operator==(const Config&, const Config&) = default;
+  friend bool operator==(const SaeConfig&, const SaeConfig&) = default;
 };
 
 // The weights that a configuration has, with SAELens's names and shapes: W_enc [d_in, d_sae], b_enc
 // [d_sae] (or b_gate, b_mag, r_mag), threshold [d_sae], W_dec [d_sae, d_out], b_dec [d_out], W_skip
 // [d_out, d_in].
-std::vector<std::pair<std::string, Shape>> weight_shapes(const Config& config);
+std::vector<std::pair<std::string, Shape>> weight_shapes(const SaeConfig& config);
 
 struct Sae {
-  Config config;
+  SaeConfig config;
   Parameters weights;  // f32, by SAELens's names
   std::string name;    // the folder it came from
   // log10 of the fraction of samples in which each feature was active, [d_sae], if known.
@@ -77,15 +77,15 @@ const std::string& trained_site(const Sae& sae);
 
 // Throws CheckpointError for a weight that is missing, superfluous or of another shape (naming the
 // first and counting the rest), and NumericError for one that is not finite.
-void check_weights(const Config& config, const Parameters& weights, const std::string& where);
+void check_weights(const SaeConfig& config, const Parameters& weights, const std::string& where);
 
 // Selects the part of a site's value that an SAE reads: [.., d_in]. Of [.., head, e] that is all
 // heads, joined, when they are d_in together, or the one head of an SAE of one. Throws ShapeError
 // for a value that it does not fit; `name` is the SAE's.
-Value what_is_read(const Config& config, const std::string& name, const Value& site);
+Value what_is_read(const SaeConfig& config, const std::string& name, const Value& site);
 // The site's value with y [.., width] in place of what is read; of an SAE of one head, the other
 // heads stay.
-Value written_back(const Config& config, const Value& site, const Value& y);
+Value written_back(const SaeConfig& config, const Value& site, const Value& y);
 // A norm has no gradient at 0; 0 is taken for it, as PyTorch does, and 0 / 0 is 0.
 Value safe_sqrt(const Value& squares);
 // Throws ConfigError for an SAE that would be applied to each head of this site by itself: it is of
@@ -96,7 +96,7 @@ void check_site(const Sae& sae, const Graph& graph, const std::string& site);
 // computed here. x is a site's value, of which `what_is_read` is read; h and f are [.., d_sae].
 class Nodes {
  public:
-  Nodes(Config config, std::string name) : config_(std::move(config)), name_(std::move(name)) {}
+  Nodes(SaeConfig config, std::string name) : config_(std::move(config)), name_(std::move(name)) {}
 
   // h. Of a gated SAE, that of the magnitudes. Remembers how x was normalised.
   Value pre(const Value& x);
@@ -107,7 +107,7 @@ class Nodes {
  private:
   Value weight(Builder& b, const char* weight) const;
 
-  Config config_;
+  SaeConfig config_;
   std::string name_;
   Value site_, x_, mean_, scale_;  // of the last call of pre: x before it was normalised
 };

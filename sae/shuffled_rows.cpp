@@ -60,20 +60,21 @@ void widen(const T* from, float* to, std::int64_t n) {
 }
 }  // namespace
 
-ShuffledRows::ShuffledRows(Source& source, const BufferSpec& spec) : source_(source), spec_(spec) {
+ShuffledRows::ShuffledRows(ActivationSource& source, const BufferSpec& spec)
+    : source_(source), spec_(spec) {
   const auto usage = [](const std::string& what) { throw Error(ErrorKind::usage, what); };
   if (spec.rows < 1) usage(fmt::format("a buffer of {} rows: choose 1 or more", spec.rows));
   if (spec.dtype != DType::f32 && spec.dtype != DType::f16 && spec.dtype != DType::bf16)
     usage(fmt::format("a buffer of {}: choose f32, f16 or bf16", name_of(spec.dtype)));
   if (source.rows() > 0) spec_.rows = std::min(spec_.rows, source.rows());
   std::int64_t width = 0;
-  for (const Source::Column& c : source.columns()) width += c.width;
+  for (const ActivationSource::Column& c : source.columns()) width += c.width;
   if (!spec.file.empty()) {
     memory_ = std::make_unique<Memory>(
         spec.file, static_cast<std::size_t>(spec_.rows * width * size_of(spec.dtype)));
   }
   const std::byte* at = memory_ ? memory_->data : nullptr;
-  for (const Source::Column& c : source.columns()) {
+  for (const ActivationSource::Column& c : source.columns()) {
     const Shape shape{spec_.rows, c.width};
     columns_.push_back(memory_ ? Tensor::wrap(nullptr, at, shape, spec.dtype)
                                : Tensor::empty(shape, spec.dtype));
@@ -98,10 +99,10 @@ void ShuffledRows::seek(const BufferPlace& place) {
 }
 
 void ShuffledRows::fill() {
-  Place at = place_.source;
+  SourcePlace at = place_.source;
   std::int64_t have = 0, skip = place_.skip;
   while (have < spec_.rows) {
-    const Place from = at;
+    const SourcePlace from = at;
     const std::vector<Tensor> read = source_.read(at);
     if (skip >= read[0].dim(0))
       throw CheckpointError(fmt::format(

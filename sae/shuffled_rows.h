@@ -23,7 +23,7 @@ struct BufferSpec {
 
 // All of the state: the same source and spec at the same place give the same batches.
 struct BufferPlace {
-  Place source;           // the read in which the buffer's rows begin ...
+  SourcePlace source;     // the read in which the buffer's rows begin ...
   std::int64_t skip = 0;  // ... and how many of its rows belong to the fill before
   std::int64_t fill = 0;  // how often the buffer has been filled before
   std::int64_t row = 0;   // of this fill, rows that have been given
@@ -33,7 +33,7 @@ struct BufferPlace {
 class ShuffledRows {
  public:
   // Throws Error (usage) for a spec out of range, SaveError when the file cannot be made.
-  ShuffledRows(Source& source, const BufferSpec& spec);
+  ShuffledRows(ActivationSource& source, const BufferSpec& spec);
   ~ShuffledRows();
   ShuffledRows(const ShuffledRows&) = delete;
   ShuffledRows& operator=(const ShuffledRows&) = delete;
@@ -50,7 +50,7 @@ class ShuffledRows {
 
  private:
   void fill();
-  Source& source_;
+  ActivationSource& source_;
   BufferSpec spec_;
   struct Memory;
   std::unique_ptr<Memory> memory_;

@@ -65,7 +65,7 @@ const std::vector<std::size_t>& TextBatches::order_of(std::int64_t epoch) {
   return order_;
 }
 
-TextBatch TextBatches::next(Place& place) {
+TextBatch TextBatches::next(SourcePlace& place) {
   TextBatch batch;
   while (batch.counted() == 0) {
     batch = {};

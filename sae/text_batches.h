@@ -32,7 +32,7 @@ class TextBatches {
   TextBatches(const nn::Model& model, const TextSourceSpec& spec);
 
   // At least one row that counts. `place` moves on, into the next epoch at the end.
-  TextBatch next(Place& place);
+  TextBatch next(SourcePlace& place);
   std::int64_t pieces() const { return static_cast<std::int64_t>(pieces_.size()); }
   std::int64_t rows() const { return rows_; }  // that count, in an epoch
   const TextPiece& piece(std::size_t i) const { return pieces_[i]; }

@@ -46,8 +46,8 @@ std::string to_json(const TrainSettings& s) {
 }
 
 // The rules of one of the SAEs. They could be begun with, so what contradicts itself was changed.
-TrainingRules rules_of(const JsonReader& job, const std::string& where) {
-  const TrainingRules rules = parse_rules(job.at("rules").expect_object().value().line(), where);
+SaeTrainingRules rules_of(const JsonReader& job, const std::string& where) {
+  const SaeTrainingRules rules = parse_rules(job.at("rules").expect_object().value().line(), where);
   try {
     check_rules(rules);
   } catch (const Error& error) {
@@ -134,7 +134,7 @@ double average_scale(const Tensor& x) {
 
 std::string_view name_of(InitialBias bias) { return kBiases[static_cast<int>(bias)]; }
 
-Trainer::Trainer(TrainSettings settings, Source& source, fs::path folder)
+SaeTrainer::SaeTrainer(TrainSettings settings, ActivationSource& source, fs::path folder)
     : settings_(std::move(settings)),
       source_(&source),
       folder_(std::move(folder)),
@@ -143,7 +143,7 @@ Trainer::Trainer(TrainSettings settings, Source& source, fs::path folder)
   if (settings_.jobs.empty()) throw Error(ErrorKind::usage, "there is no SAE to train");
   for (const Job& job : settings_.jobs) {
     const auto check = [&](const std::string& name, std::int64_t width, const char* what) {
-      const Source::Column& c = source.columns()[column(name)];
+      const ActivationSource::Column& c = source.columns()[column(name)];
       if (c.width != width) {
         throw ShapeError(fmt::format("'{}' has activations of width {}, but the SAE {} {}", name,
                                      c.width, what, width));
@@ -158,7 +158,7 @@ Trainer::Trainer(TrainSettings settings, Source& source, fs::path folder)
 
 // Nothing of a run's names may lead out of its folder, and what a kill left in the folders of its
 // SAEs goes.
-void Trainer::claim_files() const {
+void SaeTrainer::claim_files() const {
   require_no_link(folder_, kState);
   for (const Job& job : settings_.jobs) {
     for (const char* file : {"cfg.json", "sae_weights.safetensors", "sparsity.safetensors"})
@@ -169,9 +169,9 @@ void Trainer::claim_files() const {
   }
 }
 
-std::size_t Trainer::column(const std::string& name) const {
+std::size_t SaeTrainer::column(const std::string& name) const {
   std::vector<std::string> names;
-  for (const Source::Column& c : source_->columns()) {
+  for (const ActivationSource::Column& c : source_->columns()) {
     if (c.name == name) return names.size();
     names.push_back(c.name);
   }
@@ -179,12 +179,13 @@ std::size_t Trainer::column(const std::string& name) const {
       fmt::format("there are no activations '{}'; there are {}", name, fmt::join(names, ", ")));
 }
 
-Trainer Trainer::begin(const TrainSettings& settings, Source& source, const fs::path& folder) {
+SaeTrainer SaeTrainer::begin(const TrainSettings& settings, ActivationSource& source,
+                             const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
   if (error)
     throw SaveError(fmt::format("{}: it cannot be used: {}", folder.string(), error.message()));
-  Trainer t(settings, source, folder);
+  SaeTrainer t(settings, source, folder);
   t.claim_files();
   std::vector<Tensor> sample = t.rows_->sample(kSample);
   for (const Job& job : settings.jobs) {
@@ -214,14 +215,14 @@ Trainer Trainer::begin(const TrainSettings& settings, Source& source, const fs::
   return t;
 }
 
-bool Trainer::exists(const fs::path& folder) { return fs::exists(folder / kState); }
+bool SaeTrainer::exists(const fs::path& folder) { return fs::exists(folder / kState); }
 
-TrainSettings Trainer::saved_settings(const fs::path& folder) {
+TrainSettings SaeTrainer::saved_settings(const fs::path& folder) {
   const SafeTensors file = SafeTensors::open(folder / kState);
   return parse_settings(metadata(file, "settings"), file.file());
 }
 
-Trainer Trainer::resume(Source& source, const fs::path& folder) {
+SaeTrainer SaeTrainer::resume(ActivationSource& source, const fs::path& folder) {
   const SafeTensors file = SafeTensors::open(folder / kState);
   TrainSettings settings = parse_settings(metadata(file, "settings"), file.file());
   if (metadata(file, "source") != source.fingerprint()) {
@@ -233,10 +234,10 @@ Trainer Trainer::resume(Source& source, const fs::path& folder) {
   for (const Job& job : settings.jobs) require_inside(job.name, file.file());
   // Wherever the buffer was: a name in a file is not followed out of the folder.
   if (!settings.buffer.file.empty()) settings.buffer.file = folder / "vitrine-buffer";
-  Trainer t(std::move(settings), source, folder);
+  SaeTrainer t(std::move(settings), source, folder);
   t.claim_files();
   for (std::size_t i = 0; i < t.settings_.jobs.size(); ++i) {
-    const TrainingRules& rules = t.settings_.jobs[i].rules;
+    const SaeTrainingRules& rules = t.settings_.jobs[i].rules;
     const std::string prefix = fmt::format("{}.", i);
     Parameters state;
     for (const std::string& name : file.names()) {
@@ -248,7 +249,7 @@ Trainer Trainer::resume(Source& source, const fs::path& folder) {
             fmt::format("{}: '{}.{}' holds NaN or an infinity", file.file(), i, name));
     }
     t.jobs_.push_back(
-        TrainingStep::restored(rules, state, fmt::format("{}: SAE {}", file.file(), i)));
+        SaeTrainingStep::restored(rules, state, fmt::format("{}: SAE {}", file.file(), i)));
     if (t.jobs_.back().steps() != t.jobs_[0].steps() ||
         t.jobs_.back().steps() > t.settings_.steps) {
       throw CheckpointError(fmt::format(
@@ -274,26 +275,26 @@ Trainer Trainer::resume(Source& source, const fs::path& folder) {
   return t;
 }
 
-Batch Trainer::batch_of(const Job& job, const std::vector<Tensor>& rows) const {
+Batch SaeTrainer::batch_of(const Job& job, const std::vector<Tensor>& rows) const {
   Batch batch{rows[column(job.input)], {}};
   if (job.rules.transcoder) batch.y = rows[column(job.target)];
   return batch;
 }
 
-std::vector<Outcome> Trainer::step(ThreadPool& pool) {
+std::vector<StepOutcome> SaeTrainer::step(ThreadPool& pool) {
   std::vector<Tensor> rows = rows_->next(settings_.jobs[0].rules.batch);
   for (std::size_t c = 0; c < rows.size(); ++c) scale_by(rows[c], scales_[c]);
-  std::vector<Outcome> outcomes;
+  std::vector<StepOutcome> outcomes;
   for (std::size_t i = 0; i < jobs_.size(); ++i)
     outcomes.push_back(jobs_[i].step(batch_of(settings_.jobs[i], rows), pool));
   return outcomes;
 }
 
-Sae Trainer::finished(std::size_t i) const {
+Sae SaeTrainer::finished(std::size_t i) const {
   const Job& job = settings_.jobs[i];
   const double in = scales_[column(job.input)];
   Sae sae = jobs_[i].finished(in, job.rules.transcoder ? scales_[column(job.target)] : in);
-  Config& c = sae.config;
+  SaeConfig& c = sae.config;
   c.model_name = settings_.model_name;
   c.hook_name = job.input;
   c.hook_name_out = job.target;
@@ -309,12 +310,12 @@ Sae Trainer::finished(std::size_t i) const {
   return sae;
 }
 
-fs::path Trainer::folder_of(std::size_t i) const {
+fs::path SaeTrainer::folder_of(std::size_t i) const {
   const std::string& name = settings_.jobs[i].name;
   return name.empty() ? folder_ : folder_ / name;
 }
 
-void Trainer::save() const {
+void SaeTrainer::save() const {
   const BufferPlace& p = rows_->place();
   const JsonValue place = JsonValue::list({p.source.epoch, p.source.item, p.skip, p.fill, p.row});
   const JsonValue progress = JsonValue::object({{"seconds", seconds_}, {"place", place}});

@@ -1,8 +1,8 @@
 // SAE training runs: trains SAEs in a folder that holds the whole state and can resume at any time.
 //
-//   Trainer t = Trainer::begin(settings, *text_source(model, spec), folder);
+//   SaeTrainer t = SaeTrainer::begin(settings, *text_source(model, spec), folder);
 //   while (!t.done()) t.step(pool);
-//   t.save();                                       // Trainer::resume goes on from here
+//   t.save();                                       // SaeTrainer::resume goes on from here
 //
 // Several SAEs, of one site or of several, are trained on the same batches in one pass. The folder
 // of one is a SAELens folder; of several, each has a folder of its own in it. Beside them
@@ -23,7 +23,7 @@ namespace vitrine::sae {
 
 struct Job {
   std::string name;  // of its folder; "" when it is the only one
-  TrainingRules rules;
+  SaeTrainingRules rules;
   std::string input;   // the column that it reads
   std::string target;  // a transcoder's; else ""
   friend bool operator==(const Job&, const Job&) = default;
@@ -45,16 +45,16 @@ struct TrainSettings {
   std::string notes = "{}";
 };
 
-class Trainer {
+class SaeTrainer {
  public:
   // Replaces the run that was in the folder, once its weights can be drawn. Throws Error (usage)
   // for rules that do not go together, ShapeError for a width that is not the source's, and what
   // the source throws.
-  static Trainer begin(const TrainSettings& settings, Source& source,
-                       const std::filesystem::path& folder);
+  static SaeTrainer begin(const TrainSettings& settings, ActivationSource& source,
+                          const std::filesystem::path& folder);
   // Goes on from the last save, in a source that must be the same. Throws FileError when there is
   // no save, CheckpointError when its parts do not belong together or the source is another one.
-  static Trainer resume(Source& source, const std::filesystem::path& folder);
+  static SaeTrainer resume(ActivationSource& source, const std::filesystem::path& folder);
   static bool exists(const std::filesystem::path& folder);
   // Reads the settings of the last save; throws as resume does.
   static TrainSettings saved_settings(const std::filesystem::path& folder);
@@ -62,10 +62,10 @@ class Trainer {
   const TrainSettings& settings() const { return settings_; }
   std::int64_t steps() const { return jobs_[0].steps(); }
   bool done() const { return steps() >= settings_.steps; }
-  const std::vector<TrainingStep>& jobs() const { return jobs_; }
+  const std::vector<SaeTrainingStep>& jobs() const { return jobs_; }
 
-  // One step of each SAE on one batch. Throws NumericError as TrainingStep does.
-  std::vector<Outcome> step(ThreadPool& pool);
+  // One step of each SAE on one batch. Throws NumericError as SaeTrainingStep does.
+  std::vector<StepOutcome> step(ThreadPool& pool);
   double seconds() const { return seconds_; }
   void add_seconds(double seconds) { seconds_ += seconds; }
 
@@ -75,16 +75,16 @@ class Trainer {
   void save() const;
 
  private:
-  Trainer(TrainSettings settings, Source& source, std::filesystem::path folder);
+  SaeTrainer(TrainSettings settings, ActivationSource& source, std::filesystem::path folder);
   void claim_files() const;
   std::size_t column(const std::string& name) const;
   Batch batch_of(const Job& job, const std::vector<Tensor>& rows) const;
 
   TrainSettings settings_;
-  Source* source_;
+  ActivationSource* source_;
   std::filesystem::path folder_;
   std::unique_ptr<ShuffledRows> rows_;
-  std::vector<TrainingStep> jobs_;
+  std::vector<SaeTrainingStep> jobs_;
   std::vector<double> scales_;  // of each column: what its rows are multiplied by
   double seconds_ = 0;
 };

@@ -11,7 +11,7 @@ namespace {
 std::string next_name(const std::string& leaf) { return leaf + ".next"; }
 
 // Dense steps hold [rows, d_sae] matrices: so many rows at a time that these stay small.
-std::int64_t dense_rows(const TrainingRules& r) {
+std::int64_t dense_rows(const SaeTrainingRules& r) {
   constexpr std::int64_t kElements = 24 << 20;  // 96 MB of f32
   std::int64_t rows = r.batch;
   while (rows % 2 == 0 && rows * r.d_sae > kElements) rows /= 2;
@@ -19,20 +19,20 @@ std::int64_t dense_rows(const TrainingRules& r) {
 }
 }  // namespace
 
-std::int64_t rows_of(const TrainingRules& r, const View& view) {
+std::int64_t rows_of(const SaeTrainingRules& r, const FeatureView& view) {
   return view.capacity == 0 ? dense_rows(r) : r.batch;
 }
 
-LeafSet all_weights(const TrainingRules& r) {
+LeafSet all_weights(const SaeTrainingRules& r) {
   std::string names;
   for (const auto& [name, shape] : trained_shapes(r)) names += (names.empty() ? "" : ",") + name;
   return leaves(names);
 }
 
-Graph losses_with_gradients(const TrainingRules& r, const View& view) {
+Graph losses_with_gradients(const SaeTrainingRules& r, const FeatureView& view) {
   Builder b;
   const std::int64_t rows = rows_of(r, view);
-  const Loss loss = emit_loss(b, r, view, rows, r.batch);
+  const SaeLoss loss = emit_loss(b, r, view, rows, r.batch);
   b.output("loss", loss.total);
   for (const auto& [name, part] : loss.parts) b.output("part." + name, part);
   const Value on = cast(loss.active, DType::f32), per_sample = sum(on, {1});
@@ -74,7 +74,7 @@ Fetch reported(const Graph& graph) {
 namespace {
 
 // The part of a decoder's gradient along its rows changes nothing when rows keep norm 1.
-Value for_unit_norm(const TrainingRules& r, const std::string& name, const Value& g,
+Value for_unit_norm(const SaeTrainingRules& r, const std::string& name, const Value& g,
                     const Value& weight) {
   if (!r.unit_norm || name != "W_dec") return g;
   const Value along =
@@ -85,8 +85,8 @@ Value for_unit_norm(const TrainingRules& r, const std::string& name, const Value
 
 // Moves all weights by Adam; `gradient_of(name)` is what they are moved by. Emits grad_norm.
 template <class F>
-Updates move_weights(Builder& b, const TrainingRules& r, const Value& loss, const Value& overflow,
-                     const F& gradient_of) {
+Updates move_weights(Builder& b, const SaeTrainingRules& r, const Value& loss,
+                     const Value& overflow, const F& gradient_of) {
   const auto number = [&](double x) { return b.scalar(x, DType::f32); };
   std::map<std::string, Value> gradients;
   Value squares;
@@ -134,7 +134,7 @@ Plan finish(Builder& b, const std::vector<std::string>& more, const Updates& upd
 
 }  // namespace
 
-Plan compile_step(const TrainingRules& r, const View& view) {
+Plan compile_step(const SaeTrainingRules& r, const FeatureView& view) {
   Builder b(losses_with_gradients(r, view));
   const Updates updates = move_weights(
       b, r, b.output("loss"), b.output("overflow"),
@@ -142,7 +142,7 @@ Plan compile_step(const TrainingRules& r, const View& view) {
   return finish(b, {"grad_norm"}, updates);
 }
 
-Plan compile_part(const TrainingRules& r, const View& view, bool first) {
+Plan compile_part(const SaeTrainingRules& r, const FeatureView& view, bool first) {
   Builder b(losses_with_gradients(r, view));
   Updates updates;
   for (const auto& [name, shape] : trained_shapes(r)) {
@@ -154,7 +154,7 @@ Plan compile_part(const TrainingRules& r, const View& view, bool first) {
   return finish(b, {}, updates);
 }
 
-Plan compile_application(const TrainingRules& r) {
+Plan compile_application(const SaeTrainingRules& r) {
   Builder b;
   const Updates updates =
       move_weights(b, r, Value(), Value(), [&](const std::string& name, const Shape& shape) {

@@ -17,23 +17,23 @@ inline std::string state_name(const std::string& weight) { return "adam." + weig
 inline std::string sum_name(const std::string& weight) { return "sum." + weight; }
 
 // Samples that a plan takes: the batch, or in dense steps a part of it.
-std::int64_t rows_of(const TrainingRules& rules, const View& view);
+std::int64_t rows_of(const SaeTrainingRules& rules, const FeatureView& view);
 
-LeafSet all_weights(const TrainingRules& rules);
+LeafSet all_weights(const SaeTrainingRules& rules);
 
 // Outputs: loss, part.NAME for each of its parts; active, the number of active features;
 // most_active, of a sample; fires [d_sae], the samples in which each is; errors [rows], |e|^2;
 // overflow, the samples whose row of the table is full; smallest, the smallest feature above 0;
 // features, reconstruction, index (of a table); and the gradient in every weight.
-Graph losses_with_gradients(const TrainingRules& rules, const View& view);
+Graph losses_with_gradients(const SaeTrainingRules& rules, const FeatureView& view);
 // The metrics that a step reports.
 Fetch reported(const Graph& graph);
 
 // All of a step by a table. Where a sample did not fit, or a number is not finite, nothing moves.
-Plan compile_step(const TrainingRules& rules, const View& view);
+Plan compile_step(const SaeTrainingRules& rules, const FeatureView& view);
 // A part of a batch, whose gradient is added to the sums; the first part of a step begins them.
-Plan compile_part(const TrainingRules& rules, const View& view, bool first);
+Plan compile_part(const SaeTrainingRules& rules, const FeatureView& view, bool first);
 // Moves the weights by the sums; gives grad_norm.
-Plan compile_application(const TrainingRules& rules);
+Plan compile_application(const SaeTrainingRules& rules);
 
 }  // namespace vitrine::sae

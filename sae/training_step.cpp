@@ -57,7 +57,7 @@ Tensor expect_tensor(const Parameters& tensors, const std::string& name, const T
 
 }  // namespace
 
-TrainingStep::TrainingStep(const TrainingRules& rules, const Parameters& weights)
+SaeTrainingStep::SaeTrainingStep(const SaeTrainingRules& rules, const Parameters& weights)
     : rules_(rules),
       silent_(static_cast<std::size_t>(rules.d_sae), 0),
       fired_(static_cast<std::size_t>(rules.d_sae), 0) {
@@ -70,16 +70,16 @@ TrainingStep::TrainingStep(const TrainingRules& rules, const Parameters& weights
   }
 }
 
-double TrainingStep::sparsity_coefficient() const {
+double SaeTrainingStep::sparsity_coefficient() const {
   const std::int64_t warmup = rules_.sparsity_warmup;
   if (steps_ >= warmup) return rules_.sparsity;
   return rules_.sparsity * static_cast<double>(steps_ + 1) / static_cast<double>(warmup);
 }
 
 // ---- which way ----------------------------------------------------------------------------------
-View TrainingStep::view_for_next() const {
+FeatureView SaeTrainingStep::view_for_next() const {
   if (fixed_ >= 0) return {fixed_};
-  const TrainingRules& r = rules_;
+  const SaeTrainingRules& r = rules_;
   if (r.kind == Kind::topk) return {static_cast<std::int64_t>(r.k)};
   const std::int64_t all = r.d_sae;
   if (r.whole_batch()) {  // some samples get more than their share
@@ -95,7 +95,7 @@ View TrainingStep::view_for_next() const {
   return {2 * room > all ? 0 : room};
 }
 
-const Plan& TrainingStep::plan(const View& view, bool first) {
+const Plan& SaeTrainingStep::plan(const FeatureView& view, bool first) {
   const std::pair key(view, first);
   if (const auto it = plans_.find(key); it != plans_.end()) return it->second;
   // Plans keep their arenas, which are large: one way of looking at features at a time.
@@ -103,13 +103,13 @@ const Plan& TrainingStep::plan(const View& view, bool first) {
   return plans_[key] =
              view.capacity == 0 ? compile_part(rules_, view, first) : compile_step(rules_, view);
 }
-const Plan& TrainingStep::apply_plan() {
+const Plan& SaeTrainingStep::apply_plan() {
   if (!apply_) apply_ = compile_application(rules_);
   return *apply_;
 }
 
 // ---- a step -------------------------------------------------------------------------------------
-Feeds TrainingStep::step_feeds(double rate, const Tensor* dead) const {
+Feeds SaeTrainingStep::step_feeds(double rate, const Tensor* dead) const {
   const auto t = static_cast<double>(steps_ + 1);
   Tensor flags = Tensor::zeros({rules_.d_sae}, DType::boolean);
   if (dead != nullptr) {
@@ -126,7 +126,7 @@ Feeds TrainingStep::step_feeds(double rate, const Tensor* dead) const {
 
 namespace {
 
-void add_part(Outcome& o, const Results& r, double batch) {
+void add_part(StepOutcome& o, const Results& r, double batch) {
   o.loss += r.scalar("loss");
   o.l0 += r.scalar("active") / batch;
   o.most_active = std::max(o.most_active, static_cast<std::int64_t>(r.scalar("most_active")));
@@ -137,13 +137,13 @@ void add_part(Outcome& o, const Results& r, double batch) {
 
 }  // namespace
 
-TrainingStep::Ran TrainingStep::run(const Batch& batch, ThreadPool& pool, const View& view,
-                                    Feeds feeds) {
+SaeTrainingStep::Ran SaeTrainingStep::run(const Batch& batch, ThreadPool& pool,
+                                          const FeatureView& view, Feeds feeds) {
   const std::int64_t rows = rows_of(rules_, view);
   const RunOptions options{.pool = &pool, .find_nan = false};
   const auto samples = static_cast<double>(rules_.batch);
   Ran ran;
-  Outcome& o = ran.outcome;
+  StepOutcome& o = ran.outcome;
   o.capacity = view.capacity;
   if (view.capacity > 0) {
     apply_.reset();  // what dense steps need
@@ -183,18 +183,19 @@ TrainingStep::Ran TrainingStep::run(const Batch& batch, ThreadPool& pool, const 
   return ran;
 }
 
-Outcome TrainingStep::step(const Batch& batch, ThreadPool& pool) {
+StepOutcome SaeTrainingStep::step(const Batch& batch, ThreadPool& pool) {
   return step(batch, pool, rate());
 }
 
-Outcome TrainingStep::step(const Batch& batch, ThreadPool& pool, double rate, const Tensor* dead) {
+StepOutcome SaeTrainingStep::step(const Batch& batch, ThreadPool& pool, double rate,
+                                  const Tensor* dead) {
   check_batch(batch);
   const Tensor& target = rules_.transcoder ? batch.y : batch.x;
   const double variance = total_variance(target);
   Feeds feeds = step_feeds(rate, dead);
   if (rules_.transcoder)
     feeds["y.weight"] = Tensor::scalar<float>(static_cast<float>(1 / variance));
-  View view = view_for_next();
+  FeatureView view = view_for_next();
   Ran ran;
   for (;;) {
     ran = run(batch, pool, view, feeds);
@@ -203,7 +204,7 @@ Outcome TrainingStep::step(const Batch& batch, ThreadPool& pool, double rate, co
     view.capacity = std::min(rules_.d_sae, 2 * view.capacity);
     if (!rules_.competes() && 2 * view.capacity > rules_.d_sae) view.capacity = 0;
   }
-  Outcome& o = ran.outcome;
+  StepOutcome& o = ran.outcome;
   if (!std::isfinite(o.loss) || !std::isfinite(o.grad_norm)) explain_failure(batch, o);
   double error = 0;
   for (const float e : ran.errors.to_vector<float>()) error += e;
@@ -220,7 +221,7 @@ Outcome TrainingStep::step(const Batch& batch, ThreadPool& pool, double rate, co
   return o;
 }
 
-void TrainingStep::check_batch(const Batch& batch) const {
+void SaeTrainingStep::check_batch(const Batch& batch) const {
   const auto check = [&](const Tensor& t, std::int64_t width, const char* what) {
     const Type type{DType::f32, {rules_.batch, width}};
     if (t.defined() && t.dtype() == type.dtype && t.shape() == type.shape) return;
@@ -232,7 +233,7 @@ void TrainingStep::check_batch(const Batch& batch) const {
   if (rules_.transcoder) check(batch.y, rules_.out_width(), "targets");
 }
 
-void TrainingStep::count_fires(const Tensor& fires) {
+void SaeTrainingStep::count_fires(const Tensor& fires) {
   const float* count = fires.data<float>();
   for (std::size_t j = 0; j < silent_.size(); ++j) {
     silent_[j] = count[j] > 0 ? 0 : silent_[j] + rules_.batch;
@@ -240,12 +241,12 @@ void TrainingStep::count_fires(const Tensor& fires) {
   }
 }
 
-std::int64_t TrainingStep::dead_features() const {
+std::int64_t SaeTrainingStep::dead_features() const {
   return std::count_if(silent_.begin(), silent_.end(),
                        [&](std::int64_t n) { return n >= rules_.dead_after; });
 }
 
-Tensor TrainingStep::sparsity() const {
+Tensor SaeTrainingStep::sparsity() const {
   Tensor out = Tensor::empty({rules_.d_sae}, DType::f32);
   const double samples = static_cast<double>(std::max<std::int64_t>(1, samples_));
   for (std::size_t j = 0; j < fired_.size(); ++j)
@@ -256,7 +257,7 @@ Tensor TrainingStep::sparsity() const {
 
 // Dead features begin anew as inputs that are reconstructed badly, drawn in proportion to the
 // square of their loss (Bricken et al. 2023, "Neuron resampling").
-void TrainingStep::resample(const Batch& batch, const Tensor& errors) {
+void SaeTrainingStep::resample(const Batch& batch, const Tensor& errors) {
   std::vector<std::size_t> dead;
   double alive_norm = 0;
   std::int64_t alive = 0;
@@ -310,7 +311,7 @@ void TrainingStep::resample(const Batch& batch, const Tensor& errors) {
   }
 }
 
-void TrainingStep::explain_failure(const Batch& batch, const Outcome& o) const {
+void SaeTrainingStep::explain_failure(const Batch& batch, const StepOutcome& o) const {
   const auto look = [&](const Tensor& t, const char* what) {
     const float* data = t.data<float>();
     for (std::int64_t i = 0; i < t.numel(); ++i) {
@@ -329,11 +330,12 @@ void TrainingStep::explain_failure(const Batch& batch, const Outcome& o) const {
 }
 
 // ---- checks -------------------------------------------------------------------------------------
-TrainingStep::Gradients TrainingStep::gradients(const Batch& batch, ThreadPool& pool,
-                                                const Tensor* dead) const {
+SaeTrainingStep::Gradients SaeTrainingStep::gradients(const Batch& batch, ThreadPool& pool,
+                                                      const Tensor* dead) const {
   check_batch(batch);
-  const View view =
-      rules_.competes() || fixed_ > 0 ? View{fixed_ > 0 ? fixed_ : rules_.d_sae} : View{0};
+  const FeatureView view = rules_.competes() || fixed_ > 0
+                               ? FeatureView{fixed_ > 0 ? fixed_ : rules_.d_sae}
+                               : FeatureView{0};
   const Graph g = losses_with_gradients(rules_, view);
   if (rows_of(rules_, view) != rules_.batch)
     throw Error(ErrorKind::usage, "gradients are for batches that fit into one part");
@@ -368,10 +370,10 @@ TrainingStep::Gradients TrainingStep::gradients(const Batch& batch, ThreadPool& 
   return out;
 }
 
-std::string TrainingStep::explain() const {
+std::string SaeTrainingStep::explain() const {
   std::string text;
   for (const auto& [key, p] : plans_) {
-    const View& view = key.first;
+    const FeatureView& view = key.first;
     text += view.capacity == 0 ? fmt::format("dense, {} samples at a time\n", rows_of(rules_, view))
                                : fmt::format("room for {} active features\n", view.capacity);
     text += p.explain();
@@ -403,9 +405,9 @@ Architecture architecture_of(Kind kind) {
 
 }  // namespace
 
-Sae TrainingStep::finished(double in_scale, double out_scale) const {
+Sae SaeTrainingStep::finished(double in_scale, double out_scale) const {
   Sae sae;
-  Config& c = sae.config;
+  SaeConfig& c = sae.config;
   c.architecture = architecture_of(rules_.kind);
   c.d_in = rules_.d_in;
   c.d_sae = rules_.d_sae;
@@ -442,7 +444,7 @@ Sae TrainingStep::finished(double in_scale, double out_scale) const {
   return rules_.whole_batch() && rules_.rescale_by_decoder_norm ? fold_decoder_norm(out) : out;
 }
 
-Parameters TrainingStep::state() const {
+Parameters SaeTrainingStep::state() const {
   Parameters state;
   for (const auto& [name, tensor] : bound_) {
     if (name.starts_with("adam.")) state[name] = tensor;
@@ -455,8 +457,8 @@ Parameters TrainingStep::state() const {
   return state;
 }
 
-TrainingStep TrainingStep::restored(const TrainingRules& rules, const Parameters& state,
-                                    const std::string& where) {
+SaeTrainingStep SaeTrainingStep::restored(const SaeTrainingRules& rules, const Parameters& state,
+                                          const std::string& where) {
   Parameters weights;
   for (const auto& [name, shape] : trained_shapes(rules)) {
     const Tensor all =
@@ -467,7 +469,7 @@ TrainingStep TrainingStep::restored(const TrainingRules& rules, const Parameters
     expect_tensor(state, name, {DType::i64, {rules.d_sae}}, where);
   expect_tensor(state, "counts", {DType::i64, {3}}, where);
   expect_tensor(state, "measured", {DType::f64, {2}}, where);
-  TrainingStep step(rules, weights);
+  SaeTrainingStep step(rules, weights);
   for (const auto& [name, tensor] : step.bound_) {
     if (name.starts_with("adam.")) copy_into(state.at(name), tensor);
   }
@@ -475,7 +477,7 @@ TrainingStep TrainingStep::restored(const TrainingRules& rules, const Parameters
   return step;
 }
 
-void TrainingStep::set_counts(const Parameters& state, const std::string& where) {
+void SaeTrainingStep::set_counts(const Parameters& state, const std::string& where) {
   const auto counts = state.at("counts").to_vector<std::int64_t>();
   const auto measured = state.at("measured").to_vector<double>();
   steps_ = counts[0];

@@ -1,7 +1,7 @@
 // One step of SAE training: losses, gradients, clipping, Adam, in one plan or a few.
 //
-//   TrainingStep step(rules, initial_weights(rules, key));
-//   Outcome o = step.step({.x = batch}, pool);
+//   SaeTrainingStep step(rules, initial_weights(rules, key));
+//   StepOutcome o = step.step({.x = batch}, pool);
 //   Sae sae = step.finished();
 //
 // How the plan looks at features, densely or by a table of the active ones (loss.h), is chosen for
@@ -28,7 +28,7 @@ struct Batch {
   Tensor y = {};  // f32 [rules.batch, d_out], for a transcoder
 };
 
-struct Outcome {
+struct StepOutcome {
   double loss = 0, grad_norm = 0;
   std::map<std::string, double> parts;  // the losses that add up to it, by SAELens's names
   double l0 = 0;                        // mean number of active features of a sample
@@ -38,19 +38,19 @@ struct Outcome {
   std::int64_t capacity = 0;            // of the plan that was used; 0: dense
 };
 
-class TrainingStep {
+class SaeTrainingStep {
  public:
   // Throws Error (usage) for rules that cannot be, CheckpointError for weights of other shapes.
-  TrainingStep(const TrainingRules& rules, const Parameters& weights);
-  TrainingStep(TrainingStep&&) = default;
+  SaeTrainingStep(const SaeTrainingRules& rules, const Parameters& weights);
+  SaeTrainingStep(SaeTrainingStep&&) = default;
 
   // Throws ShapeError for a batch of another size, and NumericError when the loss or the gradient
   // is not finite, naming a row of x that is not, if there is one. Nothing has changed then.
-  Outcome step(const Batch& batch, ThreadPool& pool);
+  StepOutcome step(const Batch& batch, ThreadPool& pool);
   // The same with this learning rate, and with these features dead instead of those that are.
-  Outcome step(const Batch& batch, ThreadPool& pool, double rate, const Tensor* dead = nullptr);
+  StepOutcome step(const Batch& batch, ThreadPool& pool, double rate, const Tensor* dead = nullptr);
 
-  const TrainingRules& rules() const { return rules_; }
+  const SaeTrainingRules& rules() const { return rules_; }
   std::int64_t steps() const { return steps_; }
   double rate() const { return rules_.schedule.rate(steps_); }  // of the next step
   double sparsity_coefficient() const;                          // of the next step
@@ -71,12 +71,12 @@ class TrainingStep {
   Parameters state() const;
   // From a state(), which is copied. Throws CheckpointError for what is missing, of another shape
   // or out of range, before there is room for any of it; `where` names the state.
-  static TrainingStep restored(const TrainingRules& rules, const Parameters& state,
-                               const std::string& where);
+  static SaeTrainingStep restored(const SaeTrainingRules& rules, const Parameters& state,
+                                  const std::string& where);
 
   // The gradients of a batch, and its outcome, without a step: for checks.
   struct Gradients {
-    Outcome outcome;
+    StepOutcome outcome;
     Parameters gradients;
     Tensor features, reconstruction;  // [batch, d_sae] and [batch, d_out]
   };
@@ -88,27 +88,27 @@ class TrainingStep {
   void fix_view(std::int64_t capacity) { fixed_ = capacity; }
 
  private:
-  View view_for_next() const;
+  FeatureView view_for_next() const;
   // Of a dense step's first part, which begins the sums of gradients, or of a further one.
-  const Plan& plan(const View& view, bool first);
+  const Plan& plan(const FeatureView& view, bool first);
   const Plan& apply_plan();
   struct Ran {
-    Outcome outcome;
+    StepOutcome outcome;
     Tensor fires, errors;  // [d_sae] and [batch]
     double overflow = 0,
            smallest = 0;  // of a table: samples that did not fit, the smallest feature
   };
-  Ran run(const Batch& batch, ThreadPool& pool, const View& view, Feeds feeds);
+  Ran run(const Batch& batch, ThreadPool& pool, const FeatureView& view, Feeds feeds);
   void check_batch(const Batch& batch) const;
   void set_counts(const Parameters& state, const std::string& where);
   void count_fires(const Tensor& fires);
   void resample(const Batch& batch, const Tensor& errors);
-  [[noreturn]] void explain_failure(const Batch& batch, const Outcome& outcome) const;
+  [[noreturn]] void explain_failure(const Batch& batch, const StepOutcome& outcome) const;
   Feeds step_feeds(double rate, const Tensor* dead) const;
 
-  TrainingRules rules_;
+  SaeTrainingRules rules_;
   Parameters weights_, bound_;
-  std::map<std::pair<View, bool>, Plan> plans_;
+  std::map<std::pair<FeatureView, bool>, Plan> plans_;
   std::optional<Plan> apply_;  // of dense steps, which take several parts
   std::int64_t steps_ = 0, samples_ = 0;
   double threshold_ = 0;

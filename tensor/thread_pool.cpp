@@ -38,9 +38,11 @@ int available_cpus() {
                   1);  // more CPUs than the set can name
 }
 
+}  // namespace
+
 // One parallel_for: chunks are claimed in order from `next`. It lives on the caller's stack.
-struct Job {
-  Job(std::int64_t size, std::int64_t grain_size, const RangeFunction& function)
+struct SharedLoop {
+  SharedLoop(std::int64_t size, std::int64_t grain_size, const RangeFunction& function)
       : n(size), grain(grain_size), chunks((size - 1) / grain_size + 1), f(function) {}
 
   const std::int64_t n, grain, chunks;
@@ -73,8 +75,6 @@ struct Job {
   }
 };
 
-}  // namespace
-
 struct ThreadPool::State {
   std::vector<std::thread> workers;
   std::atomic<bool> busy{false};         // somebody is inside parallel_for with the workers
@@ -82,7 +82,7 @@ struct ThreadPool::State {
   std::atomic<int> active{0};  // workers inside the current job; changes under the mutex only
   std::mutex mutex;
   std::condition_variable work_posted, work_done;
-  Job* job = nullptr;  // guarded by the mutex, like the next
+  SharedLoop* job = nullptr;  // guarded by the mutex, like the next
   bool stopping = false;
 
   ~State() {
@@ -104,7 +104,7 @@ struct ThreadPool::State {
       seen = posted.load(std::memory_order_relaxed);
       if (stopping) return;
       if (job == nullptr) continue;  // this worker woke after the others had finished the job
-      Job& mine = *job;
+      SharedLoop& mine = *job;
       active.fetch_add(1, std::memory_order_relaxed);
       lock.unlock();
       mine.work();
@@ -114,7 +114,7 @@ struct ThreadPool::State {
   }
 
   // Posts the job, helps with it and returns when the last chunk has ended.
-  void run(Job& mine) {
+  void run(SharedLoop& mine) {
     {
       const std::lock_guard lock(mutex);
       job = &mine;
@@ -157,7 +157,7 @@ int ThreadPool::threads() const { return static_cast<int>(state_->workers.size()
 
 void ThreadPool::parallel_for(std::int64_t n, std::int64_t grain, RangeFunction f) {
   if (n <= 0) return;
-  Job job(n, std::max<std::int64_t>(grain, 1), f);
+  SharedLoop job(n, std::max<std::int64_t>(grain, 1), f);
   const bool alone = state_->workers.empty() || job.chunks == 1;
   if (alone || state_->busy.exchange(true, std::memory_order_acquire)) {
     job.work();

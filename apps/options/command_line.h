@@ -65,7 +65,7 @@ class CommandLine {
   template <std::integral T>
   Option* number(const std::string& names, T& value, const std::string& shown,
                  const std::string& doc, T least, T most) {
-    return ranged(names, value, shown, doc, Range<T>{least, most});
+    return ranged(names, value, shown, doc, NumberRange<T>{least, most});
   }
   // A real number in the range.
   Option* real(const std::string& names, double& value, const std::string& shown,
@@ -75,7 +75,7 @@ class CommandLine {
   // Several numbers: X,Y,Z, or the option again.
   template <class T>
   Option* numbers(const std::string& names, std::vector<T>& values, const std::string& shown,
-                  const std::string& doc, const Range<T>& range) {
+                  const std::string& doc, const NumberRange<T>& range) {
     return list(names, shown, doc, [&values, range](const std::vector<std::string>& items) {
       values.clear();
       for (const std::string& item : items) {
@@ -90,7 +90,7 @@ class CommandLine {
   // the option's own range holds there too. Throws Error (usage).
   template <class T>
   T value_of(const std::string& option, const std::string& text, const std::string& where) const {
-    const std::string wrong = complaint(text, std::get<Range<T>>(ranges_.at(option)));
+    const std::string wrong = complaint(text, std::get<NumberRange<T>>(ranges_.at(option)));
     if (!wrong.empty()) fail(where + ": " + wrong);
     return *number_in<T>(text);
   }
@@ -114,11 +114,12 @@ class CommandLine {
   std::string text() const;
 
  private:
-  using AnyRange = std::variant<Range<int>, Range<std::int64_t>, Range<std::uint64_t>, Reals>;
+  using AnyRange =
+      std::variant<NumberRange<int>, NumberRange<std::int64_t>, NumberRange<std::uint64_t>, Reals>;
 
   template <class T>
   Option* ranged(const std::string& names, T& value, const std::string& shown,
-                 const std::string& doc, const Range<T>& range) {
+                 const std::string& doc, const NumberRange<T>& range) {
     ranges_.emplace(names, range);
     return checked(
         names, shown, doc, [range](const std::string& given) { return complaint(given, range); },

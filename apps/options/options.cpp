@@ -115,7 +115,8 @@ nn::Model CommonOptions::load() const {
   try {
     nn::Model loaded = nn::load_gpt2(model, {.threads = threads, .gauge = rewrites});
     if (loaded.has_tokenizer_fault() && !quiet)
-      log(fmt::format("note: {}; ids are shown instead of texts", loaded.why_no_tokenizer()));
+      log(fmt::format("note: {}; ids are shown instead of texts",
+                      with_option_names(loaded.why_no_tokenizer())));
     return loaded;
   } catch (const FileError& error) {
     if (!model.empty()) throw;

@@ -92,9 +92,8 @@ sae::TextSourceSpec ActivationOptions::spec(const nn::Model& model,
   return spec;
 }
 
-std::unique_ptr<sae::Source> ActivationOptions::source(const nn::Model* model,
-                                                       const std::vector<std::string>& sites,
-                                                       std::uint64_t seed) const {
+std::unique_ptr<sae::ActivationSource> ActivationOptions::source(
+    const nn::Model* model, const std::vector<std::string>& sites, std::uint64_t seed) const {
   if (from_files()) return sae::file_source(patterns_, tensors_);
   return sae::text_source(*model, spec(*model, sites, seed));
 }
@@ -156,7 +155,7 @@ void SaeTrainOptions::add_to(CommandLine& line) {
             {.least = 0, .most = 1e9, .above = true});
   line.numbers("--widths", widths_, "N,...",
                "matryoshka: prefixes of features (default: a quarter, half, all)",
-               Range<std::int64_t>{1, kMost});
+               NumberRange<std::int64_t>{1, kMost});
   line.real("--sparsity", rules_.sparsity, "X",
             "coefficient of the penalty: standard, gated (L1), jumprelu (L0) (default: 1)",
             {.least = 0, .most = 1e9});
@@ -214,7 +213,7 @@ void SaeTrainOptions::add_to(CommandLine& line) {
 void SaeTrainOptions::check(const CommandLine& line) const {
   if (common.out.empty() || common.out == "-")
     line.fail("there is no folder for the run; give --out DIR");
-  const bool there = sae::Trainer::exists(common.out);
+  const bool there = sae::SaeTrainer::exists(common.out);
   if (resume && overwrite)
     line.fail("--overwrite cannot be given with --resume, which replaces nothing");
   if (resume) {
@@ -240,7 +239,7 @@ void SaeTrainOptions::check(const CommandLine& line) const {
   } else if (sites_.empty()) {
     line.fail("give --site, the activations to train on: blocks.1.hook_mlp_out, say");
   }
-  sae::TrainingRules tried = rules_;  // values of a sweep are looked at before anything is read
+  sae::SaeTrainingRules tried = rules_;  // values of a sweep are looked at before anything is read
   for (const Swept& sweep : sweeps(line)) {
     for (const std::string& value : sweep.values) set(line, tried, sweep.key, value);
   }
@@ -291,7 +290,7 @@ std::vector<SaeTrainOptions::Swept> SaeTrainOptions::sweeps(const CommandLine& l
   return out;
 }
 
-void SaeTrainOptions::set(const CommandLine& line, sae::TrainingRules& rules,
+void SaeTrainOptions::set(const CommandLine& line, sae::SaeTrainingRules& rules,
                           const std::string& key, const std::string& value) const {
   const std::string where = "--sweep " + key;
   const auto real = [&](const char* option) { return line.value_of<double>(option, value, where); };
@@ -314,7 +313,7 @@ sae::TrainSettings SaeTrainOptions::settings(
     const CommandLine& line, const std::vector<std::string>& names,
     const std::function<std::int64_t(const std::string&)>& width_of) const {
   sae::TrainSettings s;
-  sae::TrainingRules base = rules_;
+  sae::SaeTrainingRules base = rules_;
   base.kind = sae::parse_kind(kind_);
   base.norm_weighted = !plain_l1_;
   base.apply_b_dec_to_input = !no_b_dec_;
@@ -343,12 +342,12 @@ sae::TrainSettings SaeTrainOptions::settings(
       activations.from_files() ? (activations.tensors().size() > 1 ? activations.tensors()[1] : "")
                                : target_;
 
-  std::vector<std::pair<std::string, sae::TrainingRules>> variants = {{"", base}};
+  std::vector<std::pair<std::string, sae::SaeTrainingRules>> variants = {{"", base}};
   for (const Swept& sweep : sweeps(line)) {
-    std::vector<std::pair<std::string, sae::TrainingRules>> more;
+    std::vector<std::pair<std::string, sae::SaeTrainingRules>> more;
     for (const auto& [name, rules] : variants) {
       for (const std::string& value : sweep.values) {
-        sae::TrainingRules changed = rules;
+        sae::SaeTrainingRules changed = rules;
         set(line, changed, sweep.key, value);
         more.emplace_back(fmt::format("{}{}{}-{}", name, name.empty() ? "" : "_", sweep.key, value),
                           changed);
@@ -420,7 +419,14 @@ void require_fits(const sae::Sae& sae, const nn::Model& model) {
 
 sae::Sae load_sae(const std::string& name, const std::string& model) {
   namespace fs = std::filesystem;
-  if (fs::exists(name)) return sae::load(name);
+  try {
+    if (fs::exists(name)) return sae::load(name);
+  } catch (const sae::OtherLibraryError&) {
+    throw ConfigError(
+        fmt::format("{}/cfg.json: this is a folder of sparsify; 'vitrine sae convert --from {} "
+                    "--out DIR' makes one of SAELens of it",
+                    name, name));
+  }
   const fs::path shipped = nn::find_model(model) / "sae";
   if (fs::exists(shipped / name)) {
     sae::Sae sae = sae::load(shipped / name);

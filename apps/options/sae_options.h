@@ -26,8 +26,9 @@ class ActivationOptions {
   const std::vector<std::string>& patterns() const { return patterns_; }
   const std::vector<std::string>& tensors() const { return tensors_; }
   // `model` is null for files. The tokens whose rows are left out, and the one before every piece.
-  std::unique_ptr<sae::Source> source(const nn::Model* model, const std::vector<std::string>& sites,
-                                      std::uint64_t seed) const;
+  std::unique_ptr<sae::ActivationSource> source(const nn::Model* model,
+                                                const std::vector<std::string>& sites,
+                                                std::uint64_t seed) const;
   sae::TextSourceSpec spec(const nn::Model& model, const std::vector<std::string>& sites,
                            std::uint64_t seed) const;
   bool prepends_bos() const { return prepend_bos_; }
@@ -67,14 +68,14 @@ class SaeTrainOptions {
     std::vector<std::string> values;
   };
   std::vector<Swept> sweeps(const CommandLine& line) const;
-  void set(const CommandLine& line, sae::TrainingRules& rules, const std::string& key,
+  void set(const CommandLine& line, sae::SaeTrainingRules& rules, const std::string& key,
            const std::string& value) const;
 
   std::vector<std::string> sites_, sweeps_;
   std::string target_, kind_ = "topk", normalise_ = "none", penalty_ = "step", shape_ = "constant",
                        bias_ = "geometric-median", buffer_type_ = "f32";
   std::vector<std::int64_t> widths_;
-  sae::TrainingRules rules_;
+  sae::SaeTrainingRules rules_;
   sae::BufferSpec buffer_;
   std::string buffer_file_;
   std::int64_t vectors_ = 2'000'000, warmup_ = 0;

@@ -152,10 +152,10 @@ void TrainingOptions::check(const CommandLine& line) {
 }
 
 nn::TrainingSettings TrainingOptions::settings(const CommandLine& line,
-                                               const std::optional<nn::Tokenizer>& tokenizer,
-                                               const nn::Config* from) const {
+                                               const std::optional<nn::Tokenizer>& loaded,
+                                               const nn::Config* begun_with) const {
   nn::TrainingSettings s = given_;
-  s.model = from != nullptr ? *from : nn::preset(preset_, tokenizer->vocabulary_size());
+  s.model = begun_with != nullptr ? *begun_with : nn::preset(preset_, loaded->vocabulary_size());
   if (layers_ > 0) s.model.layers = layers_;
   if (heads_ > 0) s.model.heads = heads_;
   if (context_ > 0) s.model.context = context_;
@@ -169,17 +169,16 @@ nn::TrainingSettings TrainingOptions::settings(const CommandLine& line,
   }
   s.rules.dropout.embedding = s.rules.dropout.residual = dropout_;
   s.seed = common.seed;
-  if (tokenizer && !s.model.eos) s.model.eos = tokenizer->end_of_text();
-  if (tokenizer && !s.model.bos) s.model.bos = tokenizer->end_of_text();
-  if (tokenizer) {
-    const bool ends_first =
-        tokenizer->first() == std::vector<int>{tokenizer->end_of_text().value_or(-1)};
+  if (loaded && !s.model.eos) s.model.eos = loaded->end_of_text();
+  if (loaded && !s.model.bos) s.model.bos = loaded->end_of_text();
+  if (loaded) {
+    const bool ends_first = loaded->first() == std::vector<int>{loaded->end_of_text().value_or(-1)};
     if (ends_first && begun_->count() == 0) s.begun = 1;
-    if (!ends_first && !tokenizer->first().empty() && !common.quiet) {
+    if (!ends_first && !loaded->first().empty() && !common.quiet) {
       log(
           fmt::format("note: this tokenizer puts {} before every prompt; the documents that are "
                       "trained on do not get it",
-                      nn::quote(tokenizer->shown_text(tokenizer->first()))));
+                      nn::quote(loaded->shown_text(loaded->first()))));
     }
   }
   s.schedule.steps = steps_;

@@ -32,10 +32,9 @@ struct TrainingOptions {
   void add_to(CommandLine& line);
   // Throws Error (usage) for what is missing, and for settings given with --resume.
   void check(const CommandLine& line);
-  // `from` is the configuration of the model that learns on, if there is one.
-  nn::TrainingSettings settings(const CommandLine& line,
-                                const std::optional<nn::Tokenizer>& tokenizer,
-                                const nn::Config* from) const;
+  // `begun_with` is the configuration of the model that learns on, if there is one.
+  nn::TrainingSettings settings(const CommandLine& line, const std::optional<nn::Tokenizer>& loaded,
+                                const nn::Config* begun_with) const;
 
  private:
   nn::TrainingSettings given_;

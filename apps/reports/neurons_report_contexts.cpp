@@ -97,13 +97,13 @@ std::string ContextsReport::overview(std::string_view order, const Style& style)
                {"context", Align::left},
                {"predicted", Align::left}});
   for_each_neuron(*this, [&](std::size_t, std::int64_t row, std::span<const Peak> peaks,
-                             std::span<const Window> windows) {
+                             std::span<const Window> around) {
     const interp::NeuronId id = found.id(row);
     table.row({fmt::format("{}", id.layer), fmt::format("{}", id.index),
                fmt::format("{:.3f}", peaks[0].activation), fmt::format("{:.3f}", found.mean(row)),
                percent(found.active(row)),
-               fmt::format("{} of {}", nn::variety(peaks, windows).tokens, peaks.size()),
-               context_text(model, windows[0], style),
+               fmt::format("{} of {}", nn::variety(peaks, around).tokens, peaks.size()),
+               context_text(model, around[0], style),
                token_label(tokenizer_of(model), peaks[0].predicted)});
   });
   return text + table.text(style) +
@@ -115,9 +115,9 @@ std::string ContextsReport::one(const Style& style) const {
   using Align = Table::Align;
   std::string text = introduction(*this);
   for_each_neuron(*this, [&](std::size_t i, std::int64_t row, std::span<const Peak> peaks,
-                             std::span<const Window> windows) {
+                             std::span<const Window> around) {
     const interp::NeuronId id = found.id(row);
-    const nn::Variety v = nn::variety(peaks, windows);
+    const nn::Variety v = nn::variety(peaks, around);
     text += fmt::format("layer {}, neuron {}: active at {} of the tokens, mean {:.3f}\n",
                         style.bold(fmt::format("{}", id.layer)),
                         style.bold(fmt::format("{}", id.index)), percent(found.active(row)),
@@ -136,7 +136,7 @@ std::string ContextsReport::one(const Style& style) const {
                  {"predicted", Align::left}});
     for (std::size_t k = 0; k < peaks.size(); ++k) {
       table.row({fmt::format("{:.3f}", peaks[k].activation), fmt::format("{}", peaks[k].line),
-                 fmt::format("{}", peaks[k].position), context_text(model, windows[k], style),
+                 fmt::format("{}", peaks[k].position), context_text(model, around[k], style),
                  token_label(tokenizer_of(model), peaks[k].predicted)});
     }
     text += table.text(style);
@@ -156,8 +156,8 @@ void ContextsReport::write_json(const Json& meta,
   text.resize(text.size() - 2);  // the closing brace and the end of the line
   write(text + ", \"neurons\": [");
   for_each_neuron(*this, [&](std::size_t i, std::int64_t row, std::span<const Peak> peaks,
-                             std::span<const Window> windows) {
-    std::string piece = to_line(neuron_json(*this, i, row, peaks, windows));
+                             std::span<const Window> around) {
+    std::string piece = to_line(neuron_json(*this, i, row, peaks, around));
     piece.pop_back();
     write((i == 0 ? "" : ",\n") + piece);
   });

@@ -52,7 +52,7 @@ std::vector<Strong> strongest(const std::vector<double>& changes, const Shape& s
   return places;
 }
 
-std::vector<double> changes(const interp::Sweep& sweep) {
+std::vector<double> changes(const interp::PatchSweep& sweep) {
   auto values = sweep.values.to_vector<double>();
   for (double& v : values) v -= sweep.base(sweep.direction);
   return values;
@@ -181,7 +181,7 @@ Json str_tokens_json(const nn::Model& model, const interp::Pair& pair) {
 namespace {
 
 std::string how_it_was_done(const PatchReport& r, const Style& style) {
-  const interp::Sweep& s = r.sweep;
+  const interp::PatchSweep& s = r.sweep;
   std::string text = fmt::format("{} by {}, {}: the base run is {}; {}.\n", style.bold(r.spec.site),
                                  name_of(r.spec.by), name_of(r.spec.direction), base_name(r.spec),
                                  put_in(r.spec, false));
@@ -208,7 +208,7 @@ std::vector<Heatmap::Titles> titles(const PatchReport& r, const std::string& axi
 }
 
 // How much of the way from the base run's metric to the other's; none when there is no way.
-std::optional<double> fraction(const interp::Sweep& s, double change) {
+std::optional<double> fraction(const interp::PatchSweep& s, double change) {
   const double across = s.clean - s.corrupt,
                way = s.direction == Direction::denoise ? across : -across;
   return way == 0 ? std::nullopt : std::optional(change / way);

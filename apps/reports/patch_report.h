@@ -20,7 +20,7 @@ struct PatchReport {
   const nn::Model& model;
   const interp::Pair& pair;
   const interp::SweepSpec& spec;
-  const interp::Sweep& sweep;
+  const interp::PatchSweep& sweep;
 
   std::string text(int most, const Style& style, int columns) const;
   Json json(int most) const;
@@ -31,7 +31,7 @@ struct PairsReport {
   const nn::Model& model;
   const std::vector<PairOfFile>& pairs;
   const interp::SweepSpec& spec;
-  const std::vector<interp::Sweep>& sweeps;
+  const std::vector<interp::PatchSweep>& sweeps;
   bool each = false;  // in the text: also a line for each pair
   const interp::SweepSummary summary = interp::summarise(sweeps);
 
@@ -54,7 +54,7 @@ struct Strong {
 std::vector<Strong> strongest(const std::vector<double>& changes, const Shape& shape,
                               const std::vector<int>& layers, int most);
 // The metric's change from the base run's.
-std::vector<double> changes(const interp::Sweep& sweep);
+std::vector<double> changes(const interp::PatchSweep& sweep);
 
 bool is_position(std::string_view axis);
 std::string base_name(const interp::SweepSpec& spec);   // corrupt, when denoising

@@ -125,7 +125,7 @@ std::string pairs_table(const PairsReport& r, const Style& style) {
   columns.push_back({"change", Align::right});
   Table table(columns);
   for (std::size_t p = 0; p < r.pairs.size(); ++p) {
-    const interp::Sweep& s = r.sweeps[p];
+    const interp::PatchSweep& s = r.sweeps[p];
     std::vector<std::string> cells = {fmt::format("{}", r.pairs[p].line), metric_number(s.clean),
                                       metric_number(s.corrupt)};
     const auto first = strongest(changes(s), s.values.shape(), s.layers, 1);

@@ -16,7 +16,7 @@ namespace vitrine::app {
 // Which numbers an option takes: those from `least` to `most`, `least` itself unless `above`.
 // NaN and infinities never are.
 template <class T>
-struct Range {
+struct NumberRange {
   T least, most;
   bool above = false;
 
@@ -28,7 +28,7 @@ struct Range {
   }
   std::string text() const;  // "a number above 0, at most 1", "a whole number from 1 to 1024"
 };
-using Reals = Range<double>;
+using Reals = NumberRange<double>;
 
 std::string written(double x);  // 0.5, 1000, 1e+12
 template <std::integral T>
@@ -37,7 +37,7 @@ std::string written(T x) {
 }
 
 template <class T>
-std::string Range<T>::text() const {
+std::string NumberRange<T>::text() const {
   const std::string kind = std::floating_point<T> ? "a number" : "a whole number";
   return above ? kind + " above " + written(least) + ", at most " + written(most)
                : kind + " from " + written(least) + " to " + written(most);
@@ -58,7 +58,7 @@ std::vector<std::string> items_of(std::string_view list);
 
 // What is wrong with a text as a number in the range; "" when nothing is.
 template <class T>
-std::string complaint(std::string_view text, const Range<T>& range) {
+std::string complaint(std::string_view text, const NumberRange<T>& range) {
   const std::optional<T> x = number_in<T>(text);
   if (x && range.contains(*x)) return "";
   return "'" + std::string(text) + "' is not " + range.text();

@@ -74,7 +74,7 @@ int terminal_columns(const std::string& out) {
   constexpr int kElsewhere = 100;
   if (const char* set = std::getenv("COLUMNS"); set != nullptr) {
     const auto columns = number_in<int>(set);
-    if (columns && Range<int>{1, 100'000}.contains(*columns)) return *columns;
+    if (columns && NumberRange<int>{1, 100'000}.contains(*columns)) return *columns;
   }
   winsize size{};
   if (!(out.empty() || out == "-") || ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0)

@@ -71,6 +71,13 @@ std::string shortened(std::string_view text, int columns) {
   }
 }
 
+std::string with_option_names(std::string message) {
+  constexpr std::string_view kName = "Special::as_tokens", kOption = "--special";
+  for (std::size_t at = 0; (at = message.find(kName, at)) != std::string::npos;)
+    message.replace(at, kName.size(), kOption);
+  return message;
+}
+
 std::string token_label(const nn::Tokenizer* tokenizer, int id) {
   if (tokenizer == nullptr) return fmt::format("{}", id);
   return tokenizer->has_token(id) ? nn::quote(tokenizer->token_bytes(id)) : tokenizer->shown(id);

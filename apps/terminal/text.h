@@ -40,6 +40,9 @@ std::string shortened(std::string_view text, int columns);
 // not UTF-8 as \xHH.
 using nn::visible;
 
+// What the library calls by its names, by those of the program's options: --special.
+std::string with_option_names(std::string message);
+
 // A token in quotes, so that its spaces show: " Austin". Without a tokenizer, the id; <id 6015> for
 // one that the tokenizer does not have.
 std::string token_label(const nn::Tokenizer* tokenizer, int id);

@@ -86,9 +86,11 @@ void TrainingLog::step(const nn::TrainingStep::Outcome& outcome, double rate) {
   count_ = 0;
 }
 
-Evaluation TrainingLog::measure() const { return measure(trainer_.model(options_.threads)); }
+TrainingEvaluation TrainingLog::measure() const {
+  return measure(trainer_.model(options_.threads));
+}
 
-Evaluation TrainingLog::measure(const nn::Model& model) const {
+TrainingEvaluation TrainingLog::measure(const nn::Model& model) const {
   const nn::TokenizedText& text = trainer_.validation();
   nn::TextLossMeter meter(model, {.cancel = options_.cancel});
   std::int64_t tokens = 0;
@@ -99,15 +101,15 @@ Evaluation TrainingLog::measure(const nn::Model& model) const {
     meter.add(ids);
     tokens += std::ssize(ids);
   }
-  Evaluation evaluation{meter.finish(), {}};
+  TrainingEvaluation evaluation{meter.finish(), {}};
   if (const int half = std::min(32, model.config().context / 2); half >= 2)
     evaluation.induction = nn::induction(model, random::Key{0}.fold("induction"), 8, half);
   return evaluation;
 }
 
-Evaluation TrainingLog::evaluate() {
+TrainingEvaluation TrainingLog::evaluate() {
   const nn::Model model = trainer_.model(options_.threads);
-  const Evaluation evaluation = measure(model);
+  const TrainingEvaluation evaluation = measure(model);
   const auto& [loss, i] = evaluation;
   Json json = {{"step", trainer_.steps()}};
   std::string line = fmt::format("step {:>6}:", trainer_.steps());

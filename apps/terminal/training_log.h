@@ -22,7 +22,7 @@ struct TrainingLogOptions {
   const std::atomic<bool>* cancel = nullptr;  // ends an evaluation: InterruptedError
 };
 
-struct Evaluation {
+struct TrainingEvaluation {
   nn::TextLoss validation;  // of a part of the validation text; nothing when there is none
   std::optional<nn::Induction> induction;  // not of a context that is too short for it
 };
@@ -40,12 +40,12 @@ class TrainingLog {
 
   void begin(const std::string& command);
   void step(const nn::TrainingStep::Outcome& outcome, double rate);
-  Evaluation measure() const;
-  Evaluation evaluate();  // and says it; nothing of one that was ended
+  TrainingEvaluation measure() const;
+  TrainingEvaluation evaluate();  // and says it; nothing of one that was ended
   void finish();
 
  private:
-  Evaluation measure(const nn::Model& model) const;
+  TrainingEvaluation measure(const nn::Model& model) const;
   void show(const std::string& line) const;
 
   const nn::Trainer& trainer_;

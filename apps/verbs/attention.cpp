@@ -15,7 +15,7 @@
 namespace vitrine::app {
 namespace {
 
-struct Source {
+struct KeyWeight {
   std::int64_t position = 0;
   double weight = 0;
 };
@@ -36,11 +36,11 @@ struct Report {
     return pattern.at<float>({head, query, key});
   }
   // The sources that a query attends to most; of equal ones the first.
-  std::vector<Source> sources(std::int64_t head, std::int64_t query) const {
-    std::vector<Source> all;
+  std::vector<KeyWeight> sources(std::int64_t head, std::int64_t query) const {
+    std::vector<KeyWeight> all;
     for (std::int64_t k = 0; k <= query; ++k) all.push_back({k, weight(head, query, k)});
     std::stable_sort(all.begin(), all.end(),
-                     [](const Source& a, const Source& b) { return a.weight > b.weight; });
+                     [](const KeyWeight& a, const KeyWeight& b) { return a.weight > b.weight; });
     all.resize(std::min(all.size(), static_cast<std::size_t>(top)));
     return all;
   }
@@ -49,7 +49,7 @@ struct Report {
 // ---- for people ---------------------------------------------------------------------------------
 constexpr std::int64_t kMostRows = 40;
 
-std::string source_text(const Report& r, const Source& s) {
+std::string source_text(const Report& r, const KeyWeight& s) {
   return fmt::format("{} {} {:.0f}%", s.position, r.token(s.position), 100 * s.weight);
 }
 
@@ -78,7 +78,7 @@ std::string sources_table(const Report& r, std::int64_t first, const Style& styl
     std::vector<std::string> row = {fmt::format("{}", q), r.token(q)};
     for (std::int64_t h = 0; h < std::ssize(r.heads); ++h) {
       std::string cell;
-      for (const Source& s : r.sources(h, q)) {
+      for (const KeyWeight& s : r.sources(h, q)) {
         if (s.weight < 0.005) break;
         cell += (cell.empty() ? "" : ", ") + source_text(r, s);
       }
@@ -119,7 +119,7 @@ Json json(const Report& r) {
     Json of_head = Json::list();
     for (std::int64_t q = 0; q < r.positions(); ++q) {
       Json sources = Json::list();
-      for (const Source& s : r.sources(h, q))
+      for (const KeyWeight& s : r.sources(h, q))
         sources.push_back({{"pos", s.position}, {"weight", s.weight}});
       of_head.push_back(std::move(sources));
     }

@@ -28,6 +28,12 @@ struct Findings {
   }
 };
 
+// What to do, with the commands for it where a library cannot know them.
+std::string remedy_of(const Check& check) {
+  if (check.name != "build" || check.remedy.empty()) return check.remedy;
+  return check.remedy + ": cmake --preset release && cmake --build --preset release";
+}
+
 // ---- as JSON ------------------------------------------------------------------------------------
 Json machine_json(const Machine& m) {
   Json json = {{"processor", json_text(m.processor.name)},
@@ -73,10 +79,11 @@ Json rates_json(const MachineRates& rates) {
 Json as_json(const Findings& f) {
   Json checks = Json::list();
   for (const Check& check : f.checks) {
-    checks.push_back({{"name", check.name},
-                      {"status", name_of(check.status)},
-                      {"finding", json_text(check.finding)},
-                      {"remedy", check.remedy.empty() ? Json() : Json(json_text(check.remedy))}});
+    checks.push_back(
+        {{"name", check.name},
+         {"status", name_of(check.status)},
+         {"finding", json_text(check.finding)},
+         {"remedy", check.remedy.empty() ? Json() : Json(json_text(remedy_of(check)))}});
   }
   return {{"machine", machine_json(f.machine)}, {"rates", rates_json(f.rates)}, {"checks", checks}};
 }
@@ -164,7 +171,7 @@ std::string checks_text(const Findings& f, const Style& style) {
     std::string name = check.name;
     std::replace(name.begin(), name.end(), '_', ' ');
     table.row({"  " + status_text(check.status, style), name, visible(check.finding)});
-    if (!check.remedy.empty()) table.row({"", "", style.bold("→ " + visible(check.remedy))});
+    if (!check.remedy.empty()) table.row({"", "", style.bold("→ " + visible(remedy_of(check)))});
   }
   return style.bold("checks") + "\n" + table.text(style);
 }

@@ -120,7 +120,7 @@ void verb_influence(const Arguments& arguments) {
       ->required();
   line.option("--target-sae", target_name, "DIR", "whose features are caused")->required();
   prompt.add_to(line);
-  constexpr Range<std::int64_t> kPlaces{0, INT32_MAX};
+  constexpr NumberRange<std::int64_t> kPlaces{0, INT32_MAX};
   line.numbers("--source-pos", spec.source_positions, "P,...", "positions of causes (default: all)",
                kPlaces);
   line.numbers("--target-pos", spec.target_positions, "P,...",

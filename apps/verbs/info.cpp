@@ -68,10 +68,11 @@ Json as_json(const nn::Model& model, const Graph& graph, const Plan::Stats& stat
                         {"bytes", parameter_bytes(model)},
                         {"tensors", tensors}};
   json["tokenizer"] =
-      model.has_tokenizer()         ? Json{{"tokens", model.tokenizer().vocabulary_size()},
+      model.has_tokenizer() ? Json{{"tokens", model.tokenizer().vocabulary_size()},
                                    {"added_tokens", model.tokenizer().added_tokens().size()}}
-      : model.has_tokenizer_fault() ? Json{{"unusable", json_text(model.why_no_tokenizer())}}
-                                    : Json();
+      : model.has_tokenizer_fault()
+          ? Json{{"unusable", json_text(with_option_names(model.why_no_tokenizer()))}}
+          : Json();
   json["sites"] = Json::list();
   for (const SiteEntry& site : graph.sites()) {
     json["sites"].push_back({{"name", site.name}, {"shape", as_list(fetched_shape(site, length))}});

@@ -35,8 +35,8 @@ struct Options {
 };
 
 // ---- running ------------------------------------------------------------------------------------
-std::vector<interp::Sweep> sweeps_of(const nn::Model& model, std::span<const interp::Pair> pairs,
-                                     Options& options) {
+std::vector<interp::PatchSweep> sweeps_of(const nn::Model& model,
+                                          std::span<const interp::Pair> pairs, Options& options) {
   Progress progress("patching", "runs", options.common.quiet);
   options.spec.progress = [&](int done, int total) { progress.update(done, total); };
   return interp::patch_sweeps(model, pairs, options.spec);
@@ -160,7 +160,7 @@ void verb_patch(const Arguments& arguments) {
   const Json meta = common.meta(line);
   if (!options.prompts.from_file()) {
     const interp::Pair pair = options.prompts.pair(model);
-    const interp::Sweep sweep = sweeps_of(model, {&pair, 1}, options)[0];
+    const interp::PatchSweep sweep = sweeps_of(model, {&pair, 1}, options)[0];
     return write(PatchReport{model, pair, spec, sweep}, options, meta, sweep.axes,
                  sweep.values.shape(), sweep.explanation);
   }
@@ -169,7 +169,7 @@ void verb_patch(const Arguments& arguments) {
   std::vector<interp::Pair> alone;
   alone.reserve(pairs.size());
   for (const PairOfFile& p : pairs) alone.push_back(p.pair);
-  const std::vector<interp::Sweep> sweeps = sweeps_of(model, alone, options);
+  const std::vector<interp::PatchSweep> sweeps = sweeps_of(model, alone, options);
   const PairsReport report{model, pairs, spec, sweeps, options.each};
   write(report, options, meta, report.summary.axes, report.summary.mean.shape(),
         report.summary.explanation);

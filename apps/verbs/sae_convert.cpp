@@ -49,7 +49,7 @@ void verb_sae_convert(const Arguments& arguments) {
   const std::string folder = inside ? parent.string() : from;
   const bool other = fs::exists(folder) && !sae::is_saelens_folder(folder);
   if (!other && k > 0) line.fail("--k is for files that do not say it; this folder has a cfg.json");
-  sae::Sae sae = other ? sae::import_weights(folder, k) : load_sae(folder, common.model);
+  sae::Sae sae = other ? sae::import_weights(folder, k, "--k") : load_sae(folder, common.model);
   if (!hook.empty()) sae.config.hook_name = hook;
   if (!hook_out.empty()) {
     if (!sae.config.transcoder) line.fail("--hook-name-out is of a transcoder, and this is an SAE");
@@ -60,7 +60,7 @@ void verb_sae_convert(const Arguments& arguments) {
             stored == "f16"    ? DType::f16
             : stored == "bf16" ? DType::bf16
                                : DType::f32);
-  const sae::Config& c = sae.config;
+  const sae::SaeConfig& c = sae.config;
   if (common.json()) {
     return write_stdout(to_line({{"meta", common.meta(line)},
                                  {"folder", json_text(common.out)},

@@ -132,7 +132,7 @@ void verb_sae_eval(const Arguments& arguments) {
   sae::Evaluation found;
   if (activations.from_files()) {
     ThreadPool pool(common.threads);
-    const sae::Config& c = sae.config;
+    const sae::SaeConfig& c = sae.config;
     const auto source =
         sae::file_source(activations.patterns(), activations.tensors(),
                          {.widths = {c.d_in, c.d_out}, .matrices = c.head.has_value()});

@@ -372,7 +372,7 @@ void verb_sae_features(const Arguments& arguments) {
   line.number("--pos", o.position, "P", "the position, from 0 (default: all)", 0, kMost);
   line.heading("Features");
   line.numbers("--feature", o.features, "J,...", "all that is known of these",
-               Range<std::int64_t>{0, INT32_MAX});
+               NumberRange<std::int64_t>{0, INT32_MAX});
   line.option("--corpus", o.corpus, "FILE", "a text, each line of which is read on its own");
   line.number("--top", o.top, "K", "how many the table lists (default: 10)", 1, kMost);
   line.number("--contexts", o.contexts, "K", "kept of each feature (default: 20)", 1, 10'000);

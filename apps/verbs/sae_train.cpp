@@ -22,10 +22,10 @@ using Clock = std::chrono::steady_clock;
 // Where the rows come from: the model, if one is needed, outlives the source.
 struct Input {
   std::optional<nn::Model> model;
-  std::unique_ptr<sae::Source> source;
+  std::unique_ptr<sae::ActivationSource> source;
 };
 
-Json as_json(const sae::Outcome& o) {
+Json as_json(const sae::StepOutcome& o) {
   Json losses = Json::object();
   for (const auto& [name, value] : o.parts) losses[name] = value;
   return {{"loss", o.loss},
@@ -37,7 +37,7 @@ Json as_json(const sae::Outcome& o) {
           {"capacity", o.capacity}};
 }
 
-sae::Trainer begin(const CommandLine& line, const SaeTrainOptions& o, Input& input) {
+sae::SaeTrainer begin(const CommandLine& line, const SaeTrainOptions& o, Input& input) {
   const bool files = o.activations.from_files();
   if (!files) input.model = o.common.load();
   const nn::Model* model = input.model ? &*input.model : nullptr;
@@ -56,20 +56,21 @@ sae::Trainer begin(const CommandLine& line, const SaeTrainOptions& o, Input& inp
     s.context_size = o.activations.context(*model);
   }
   s.notes = Json({{"activations", o.activations.json()},
-                       {"columns", columns},
-                       {"model", o.common.model},
-                       {"gauge", o.common.gauge},
-                       {"seed", o.common.seed}}).line();
-  return sae::Trainer::begin(s, *input.source, o.common.out);
+                  {"columns", columns},
+                  {"model", o.common.model},
+                  {"gauge", o.common.gauge},
+                  {"seed", o.common.seed}})
+                .line();
+  return sae::SaeTrainer::begin(s, *input.source, o.common.out);
 }
 
 // The model becomes that of the run, unless another name was given for it.
-sae::Trainer resume(SaeTrainOptions& o, Input& input) {
-  const sae::TrainSettings s = sae::Trainer::saved_settings(o.common.out);
+sae::SaeTrainer resume(SaeTrainOptions& o, Input& input) {
+  const sae::TrainSettings s = sae::SaeTrainer::saved_settings(o.common.out);
   if (s.notes == "{}") {
     throw CheckpointError(
         fmt::format("{}: the run was not begun by 'vitrine sae train', so it is not known where "
-                    "its activations come from; go on with it by sae::Trainer::resume",
+                    "its activations come from; go on with it by sae::SaeTrainer::resume",
                     o.common.out));
   }
   const auto notes = JsonReader::object(s.notes, o.common.out, saved_state("the notes of the run"));
@@ -83,13 +84,13 @@ sae::Trainer resume(SaeTrainOptions& o, Input& input) {
   for (const JsonReader& name : notes.at("columns").list()) columns.push_back(name.text());
   input.source = activations.source(input.model ? &*input.model : nullptr, columns,
                                     notes.at("seed").natural());
-  return sae::Trainer::resume(*input.source, o.common.out);
+  return sae::SaeTrainer::resume(*input.source, o.common.out);
 }
 
 // Progress on stderr, and log.jsonl in the folder: a line for every --log-every steps.
 class Log {
  public:
-  Log(const sae::Trainer& trainer, const SaeTrainOptions& o)
+  Log(const sae::SaeTrainer& trainer, const SaeTrainOptions& o)
       : trainer_(trainer),
         o_(o),
         out_(std::filesystem::path(o.common.out) / "log.jsonl",
@@ -111,7 +112,7 @@ class Log {
         trainer_.steps() > 0 ? fmt::format("; going on after step {}", trainer_.steps()) : ""));
   }
 
-  void step(const std::vector<sae::Outcome>& outcomes, double rate) {
+  void step(const std::vector<sae::StepOutcome>& outcomes, double rate) {
     ++count_;
     if (trainer_.steps() % o_.log_every != 0 && !trainer_.done()) return;
     const double seconds = trainer_.seconds() - since_;
@@ -119,7 +120,7 @@ class Log {
     const double speed = static_cast<double>(count_) * batch / seconds;
     const auto left = static_cast<double>(trainer_.settings().steps - trainer_.steps());
     for (std::size_t i = 0; i < outcomes.size(); ++i) {
-      const sae::Outcome& o = outcomes[i];
+      const sae::StepOutcome& o = outcomes[i];
       const std::string& name = trainer_.settings().jobs[i].name;
       if (!o_.common.quiet) {
         log(fmt::format(
@@ -141,15 +142,15 @@ class Log {
   }
 
  private:
-  const sae::Trainer& trainer_;
+  const sae::SaeTrainer& trainer_;
   const SaeTrainOptions& o_;
   LogFile out_;
   double since_;
   std::int64_t count_ = 0;
 };
 
-void print_result(const CommandLine& line, const SaeTrainOptions& o, const sae::Trainer& trainer,
-                  const std::vector<sae::Outcome>& last) {
+void print_result(const CommandLine& line, const SaeTrainOptions& o, const sae::SaeTrainer& trainer,
+                  const std::vector<sae::StepOutcome>& last) {
   Json saes = Json::list();
   std::string text;
   for (std::size_t i = 0; i < trainer.jobs().size(); ++i) {
@@ -203,13 +204,13 @@ void verb_sae_train(const Arguments& arguments) {
                          {"cfg.json", "sae_weights.safetensors", "sparsity.safetensors",
                           "training.safetensors", "log.jsonl"});
   Input input;
-  sae::Trainer trainer = o.resume ? resume(o, input) : begin(line, o, input);
+  sae::SaeTrainer trainer = o.resume ? resume(o, input) : begin(line, o, input);
   std::optional<ThreadPool> own;
   if (!input.model) own.emplace(o.common.threads);
   ThreadPool& pool = own ? *own : input.model->pool();
   Log log(trainer, o);
   log.begin();
-  std::vector<sae::Outcome> last;
+  std::vector<sae::StepOutcome> last;
   auto saved = Clock::now();
   while (!trainer.done() && trainer.steps() < o.stop_after) {
     const double rate = trainer.jobs()[0].rate();

@@ -52,7 +52,8 @@ nn::Trainer begin(const CommandLine& line, const TrainingOptions& options, Threa
     tokenizer = from->tokenizer();
   }
   if (!tokenizer && from->has_tokenizer_fault() && !options.common.quiet)
-    log(fmt::format("note: {}; the run is one of token ids", from->why_no_tokenizer()));
+    log(fmt::format("note: {}; the run is one of token ids",
+                    with_option_names(from->why_no_tokenizer())));
   if (!tokenizer && !options.samples.empty()) reject_samples();
   const nn::TrainingSettings settings =
       options.settings(line, tokenizer, from ? &from->config() : nullptr);
@@ -96,7 +97,7 @@ nn::TrainingStep::Outcome step(nn::Trainer& trainer, ThreadPool& pool) {
 }
 
 // None where Ctrl-C ended it.
-std::optional<Evaluation> evaluate(TrainingLog& log) {
+std::optional<TrainingEvaluation> evaluate(TrainingLog& log) {
   try {
     return log.evaluate();
   } catch (const InterruptedError&) {
@@ -105,7 +106,7 @@ std::optional<Evaluation> evaluate(TrainingLog& log) {
 }
 
 void print_result(const CommandLine& line, const TrainingOptions& options,
-                  const nn::Trainer& trainer, const Evaluation& evaluation) {
+                  const nn::Trainer& trainer, const TrainingEvaluation& evaluation) {
   const auto& [loss, induction] = evaluation;
   const bool validated = loss.tokens > 0;
   const auto or_null = [&](double x) { return validated ? Json(x) : Json(); };
@@ -175,7 +176,7 @@ void verb_train(const Arguments& arguments) {
                    .cancel = &interruptible.requested()});
   log.begin(line.text());
   const auto stop = [&] { return trainer.done() || trainer.steps() >= options.stop_after; };
-  std::optional<Evaluation> last;
+  std::optional<TrainingEvaluation> last;
   while (!stop()) {
     const double rate = trainer.rate();
     log.step(step(trainer, pool), rate);

@@ -26,7 +26,7 @@ std::vector<std::size_t> row_inputs(const Graph& g, const Node& n) {
   const auto parts = parts_of(*n.op, {in, n.type, n.attributes, no_facts, n.inputs}, 1);
   std::vector<std::size_t> rows;
   for (std::size_t i = 0; parts && i < parts->size(); ++i) {
-    if ((*parts)[i] == Part::same) rows.push_back(i);
+    if ((*parts)[i] == InputPart::same) rows.push_back(i);
   }
   return rows;
 }

@@ -21,7 +21,7 @@ Results Plan::run(const Feeds& feeds, const Parameters& parameters,
   ThreadPool serial(1);
   ThreadPool& pool = options.pool != nullptr ? *options.pool : serial;
   MemoryPool& memory = memory_ != nullptr ? *memory_ : *c.memory;
-  const Run run{program, c.graph, bound, memory, pool, options};
+  const PlanRun run{program, c.graph, bound, memory, pool, options};
   std::vector<Tensor> tensors = execute(run, *c.timing);
   Results results;
   for (std::size_t i = 0; i < tensors.size(); ++i) {

@@ -3,13 +3,15 @@
 #pragma once
 
 #include <list>
+#include <memory>
 #include <mutex>
 #include <string>
 
-#include "autograd/compile/arena.h"
 #include "autograd/compile/plan.h"
 
 namespace vitrine {
+
+class MemoryPool;
 
 class PlanCache {
  public:

@@ -38,7 +38,7 @@ std::vector<std::int64_t> sequence_lengths(const Graph& graph, const Feeds& feed
 
 // ---- running ----------------------------------------------------------------------------------
 // The context of one run. Only the search for NaN reads the program's graph.
-struct Run {
+struct PlanRun {
   const Program& program;
   const Graph& graph;
   const Bound& bound;
@@ -51,7 +51,7 @@ struct Run {
 // Program::results and own their memory. Adds to `timing` what the steps took. Throws
 // InterruptedError when cancelled: between any two steps, or, where leaves are updated, before the
 // first alone.
-std::vector<Tensor> execute(const Run& run, Timing& timing);
+std::vector<Tensor> execute(const PlanRun& run, Timing& timing);
 
 // Whether a value holds NaN; by all threads.
 bool holds_nan(ThreadPool& pool, const Tensor& value);
@@ -59,6 +59,6 @@ bool holds_nan(ThreadPool& pool, const Tensor& value);
 // For a run whose result `name` holds NaN. Throws NumericError naming its origin: a leaf, or, by
 // running all steps again, the first op with such an output, its place in the model and its inputs.
 // A program that updates its leaves cannot be run again: then the error says so.
-[[noreturn]] void report_nan(const Run& run, const std::string& name);
+[[noreturn]] void report_nan(const PlanRun& run, const std::string& name);
 
 }  // namespace vitrine

@@ -27,7 +27,7 @@ Tensor copy_of(const Tensor& leaf, const Layout& layout) {
 // results, update.
 class Execution {
  public:
-  explicit Execution(const Run& run)
+  explicit Execution(const PlanRun& run)
       : run_(run),
         program_(run.program),
         arena_(run.memory.lease(run.program.arena_bytes)),
@@ -103,7 +103,7 @@ class Execution {
       throw InterruptedError("the run was cancelled");
   }
 
-  const Run& run_;
+  const PlanRun& run_;
   const Program& program_;
   const MemoryPool::Lease arena_;
   const bool repeatable_;
@@ -179,7 +179,7 @@ void check_leaves(const std::vector<NamedLeaf>& leaves, const std::vector<Tensor
 
 }  // namespace
 
-std::vector<Tensor> execute(const Run& run, Timing& timing) {
+std::vector<Tensor> execute(const PlanRun& run, Timing& timing) {
   const Execution execution(run);
   execution.keep_aside();
   std::vector<Reading> spent(run.program.steps.size());
@@ -203,7 +203,7 @@ bool holds_nan(ThreadPool& pool, const Tensor& x) {
   return has_nan(top);
 }
 
-void report_nan(const Run& run, const std::string& name) {
+void report_nan(const PlanRun& run, const std::string& name) {
   if (run.program.updates_leaves()) {
     throw NumericError(fmt::format(
         "'{}' holds NaN; this plan has updated its leaves, so it cannot be run again to find "

@@ -29,8 +29,8 @@ namespace vitrine {
 
 class Builder;
 class Value;
-enum class Part;  // graph/parts.h
-using Parts = std::vector<Part>;
+enum class InputPart;  // graph/parts.h
+using InputParts = std::vector<InputPart>;
 
 // The type of a value: what is known before anything runs.
 struct Type {
@@ -165,7 +165,7 @@ struct OpDef {
   Reach (*reach)(const ReachCall&) = nullptr;
   // What one leading entry of the output needs of each input (graph/parts.h); null: read off
   // `reach`.
-  std::optional<Parts> (*parts)(const ReachCall&, int lead) = nullptr;
+  std::optional<InputParts> (*parts)(const ReachCall&, int lead) = nullptr;
   std::int64_t (*flops)(const InferCall&,
                         const Type& out) = nullptr;  // null: moves data, computes nothing
   Value (*expand)(const ExpandCall&) = nullptr;      // null: a primitive

@@ -14,7 +14,8 @@ bool is_plain(const Link& l) {
 
 // Read off the reach rule: every link into a leading axis must be plain, and either all leading
 // axes are linked or none is.
-std::optional<Part> part_of(const InputReach& reach, const Shape& in, const Shape& out, int lead) {
+std::optional<InputPart> part_of(const InputReach& reach, const Shape& in, const Shape& out,
+                                 int lead) {
   if (!reach.reaches) return std::nullopt;  // its rows may have to fit all the same: see parts
   std::vector<bool> linked(static_cast<std::size_t>(lead), false);
   bool any = false;
@@ -24,7 +25,7 @@ std::optional<Part> part_of(const InputReach& reach, const Shape& in, const Shap
     linked[static_cast<std::size_t>(l.out_axis)] = true;
     any = true;
   }
-  if (!any) return Part::whole;
+  if (!any) return InputPart::whole;
   if (!linked[0]) return std::nullopt;
   for (int a = 1; a < lead; ++a) {
     const bool one = a < in.size() && in[a] == 1;
@@ -32,12 +33,12 @@ std::optional<Part> part_of(const InputReach& reach, const Shape& in, const Shap
     const bool heads = linked[static_cast<std::size_t>(a)] && in.size() > lead;
     if (!heads && !one) return std::nullopt;
   }
-  return Part::same;
+  return InputPart::same;
 }
 
 }  // namespace
 
-std::optional<Parts> parts_of(const OpDef& op, const ReachCall& call, int lead) {
+std::optional<InputParts> parts_of(const OpDef& op, const ReachCall& call, int lead) {
   const int rank = call.out.shape.size();
   if (rank < lead || (lead == 2 && rank < 3) || call.in.empty()) return std::nullopt;
   if (op.parts != nullptr) return op.parts(call, lead);
@@ -45,13 +46,13 @@ std::optional<Parts> parts_of(const OpDef& op, const ReachCall& call, int lead) 
   const auto* range = std::get_if<Range>(&call.attributes);
   if (range != nullptr && range->axis < lead) return std::nullopt;  // it counts the entries
   const Reach reach = op.reach(call);
-  Parts parts;
+  InputParts parts;
   for (std::size_t i = 0; i < call.in.size(); ++i) {
     const auto part = part_of(reach[i], call.in[i].shape, call.out.shape, lead);
     if (!part) return std::nullopt;
     parts.push_back(*part);
   }
-  if (std::find(parts.begin(), parts.end(), Part::same) == parts.end()) return std::nullopt;
+  if (std::find(parts.begin(), parts.end(), InputPart::same) == parts.end()) return std::nullopt;
   return parts;
 }
 

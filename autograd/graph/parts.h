@@ -14,17 +14,17 @@
 
 namespace vitrine {
 
-enum class Part {
+enum class InputPart {
   same,   // the same leading entry; along a leading axis of size 1, the only one
   whole,  // all of it
   keyed   // the key rows of the entry's sequence; the op's last inputs are the row tables
 };
-// Parts: one per input.
+// InputParts: one per input.
 
 // The parts for an output packed along its first `lead` axes: 1, or 2 where it has three or more.
 // Nothing: the op mixes leading entries or depends on where an entry stands, or its row claims
 // nothing.
-std::optional<Parts> parts_of(const OpDef& op, const ReachCall& call, int lead);
+std::optional<InputParts> parts_of(const OpDef& op, const ReachCall& call, int lead);
 
 // The attributes of the same op on [entries, 1 (lead - 1 times), rest of the shape].
 Attributes packed_attributes(const Attributes& attributes, int lead, std::int64_t entries);

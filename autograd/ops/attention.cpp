@@ -163,11 +163,11 @@ Reach reach_attention(const ReachCall& c) {
 
 // A query, or a head of one, at a time; keys and values are found through the tables.
 template <int keyed>
-std::optional<Parts> parts_keyed(const ReachCall&, int lead) {
+std::optional<InputParts> parts_keyed(const ReachCall&, int lead) {
   if (lead > 2) return std::nullopt;
-  Parts parts = {Part::same};
-  for (int i = 0; i < keyed; ++i) parts.push_back(Part::keyed);
-  parts.insert(parts.end(), {Part::same, Part::same, Part::whole});
+  InputParts parts = {InputPart::same};
+  for (int i = 0; i < keyed; ++i) parts.push_back(InputPart::keyed);
+  parts.insert(parts.end(), {InputPart::same, InputPart::same, InputPart::whole});
   return parts;
 }
 
@@ -223,14 +223,14 @@ Reach reach_mask(const ReachCall& c) {  // what is replaced reads nothing: key <
 }
 
 // Without a table a query's place is its index, which packing changes.
-std::optional<Parts> parts_mask(const ReachCall& c, int lead) {
+std::optional<InputParts> parts_mask(const ReachCall& c, int lead) {
   const Visibility& rule = c.as<Visibility>();
   if (c.in.size() < 2) {
     if (rule.query_axis < lead || rule.key_axis < lead) return std::nullopt;
-    return Parts{Part::same};
+    return InputParts{InputPart::same};
   }
   if (rule.query_axis != 0 || rule.key_axis < lead) return std::nullopt;
-  return Parts{Part::same, Part::same};
+  return InputParts{InputPart::same, InputPart::same};
 }
 
 // ---- the composite ----------------------------------------------------------------------------

@@ -327,10 +327,11 @@ extern constinit const OpDef kHeadsIn = {
           while (reach.size() < c.in.size()) reach.push_back(no_reach());
           return reach;
         },
-    .parts = [](const ReachCall& c, int lead) -> std::optional<Parts> {
+    .parts = [](const ReachCall& c, int lead) -> std::optional<InputParts> {
       if (lead > 1) return std::nullopt;
-      Parts parts{Part::same, Part::whole, Part::whole, Part::same, Part::whole, Part::whole};
-      if (c.in.size() > 6) parts.push_back(Part::same);  // the scale of each row
+      InputParts parts{InputPart::same, InputPart::whole, InputPart::whole,
+                       InputPart::same, InputPart::whole, InputPart::whole};
+      if (c.in.size() > 6) parts.push_back(InputPart::same);  // the scale of each row
       return parts;
     },
     .flops = flops_matmul,

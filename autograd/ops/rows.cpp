@@ -204,7 +204,9 @@ extern constinit const OpDef kLayerNormGainGrad = {
           kernels::layer_norm_gain_grad(c.pool, c.in[0], c.in[1], c.as<NormRule>().eps, c.out);
         },
     .reach = reach_gain_grad,
-    .parts = [](const ReachCall&, int) -> std::optional<Parts> { return {}; },  // sums over rows
+    .parts = [](const ReachCall&, int) -> std::optional<InputParts> {
+      return {};
+    },  // sums over rows
     .flops = row_flops<9>,
     .expand =
         [](const ExpandCall& c) {

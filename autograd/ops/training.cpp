@@ -237,7 +237,9 @@ extern constinit const OpDef kWriteRows = {
         [](const EvalCall& c) { kernels::write_rows(c.pool, c.in[0], c.in[1], c.in[2], c.out); },
     .vjp = vjp_write_rows,
     .reach = reach_write_rows,
-    .parts = [](const ReachCall&, int) -> std::optional<Parts> { return {}; },  // rows have numbers
+    .parts = [](const ReachCall&, int) -> std::optional<InputParts> {
+      return {};
+    },  // rows have numbers
     .in_place = OpDef::InPlace::first_input};
 extern constinit const OpDef kDropout = {
     .name = "dropout",
@@ -257,7 +259,9 @@ extern constinit const OpDef kDropout = {
           reach[1] = reach_all();
           return reach;
         },
-    .parts = [](const ReachCall&, int) -> std::optional<Parts> { return {}; },  // masks by index
+    .parts = [](const ReachCall&, int) -> std::optional<InputParts> {
+      return {};
+    },  // masks by index
     .flops = [](const InferCall&, const Type& out) { return numel(out.shape); },
     .fact =
         [](const ReachCall& c) {  // 0 stays 0

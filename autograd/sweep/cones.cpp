@@ -125,7 +125,7 @@ AlongAxis by_tables(const std::vector<Link>& links, std::int64_t in, std::int64_
 }  // namespace
 
 CellReach cell_reach(const Graph& graph, const Node& node, std::size_t input, const ReachCall& call,
-                     const std::optional<Parts>& parts, const KnownIntegers& known) {
+                     const std::optional<InputParts>& parts, const KnownIntegers& known) {
   const Type& type = call.in[input];
   const Cells in = cells_of(type.shape), out = cells_of(node.type.shape);
   CellReach r{{.in = in.rows, .out = out.rows}, {.in = in.heads, .out = out.heads}};
@@ -160,7 +160,7 @@ CellReach cell_reach(const Graph& graph, const Node& node, std::size_t input, co
   }
   if (type.shape.size() == 0 || node.type.shape.size() == 0) return r;
   const std::vector<Link> links = links_along(reach, 0);
-  if (parts && (*parts)[input] == Part::keyed) {
+  if (parts && (*parts)[input] == InputPart::keyed) {
     const TableInputs t = table_inputs(node);
     const bool one_sequence = std::any_of(links.begin(), links.end(), [](const Link& l) {
       return l.in == Coordinate::sequence && l.out == Coordinate::sequence;

@@ -88,7 +88,7 @@ TableInputs table_inputs(const Node& node);
 
 // `parts`: of the node at lead 1, if it has any.
 CellReach cell_reach(const Graph& graph, const Node& node, std::size_t input, const ReachCall& call,
-                     const std::optional<Parts>& parts, const KnownIntegers& known);
+                     const std::optional<InputParts>& parts, const KnownIntegers& known);
 
 // For ops that only select rows of their first input (gather_rows by a known index, slices of the
 // first axis): the input's row for each row of the output, -1 for none. Empty for all others.

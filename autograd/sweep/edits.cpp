@@ -260,7 +260,7 @@ Value SweepEdits::values_at(const Job& job, const Node& site, WorldMatrix& m) {
   std::vector<Value> values;
   std::int64_t total = 0;
   std::vector<std::int32_t> index;
-  for (const Job::Part& p : job.parts) {
+  for (const Job::Item& p : job.parts) {
     const std::int32_t number = p.edit->value;
     const auto [it, fresh] = tables.try_emplace(number);
     if (fresh) {
@@ -292,7 +292,7 @@ Value SweepEdits::projected_whole(const Job& job, const Node& site, WorldMatrix&
   const std::int64_t width = site.type.shape[0];
   Job whole{job.lead, job.action, {}};
   std::vector<std::int32_t> worlds, index;
-  for (const Job::Part& p : job.parts) {
+  for (const Job::Item& p : job.parts) {
     if (worlds.empty() || worlds.back() != p.entry.world) {
       worlds.push_back(p.entry.world);
       for (std::int32_t c = 0; c < width; ++c)
@@ -323,7 +323,7 @@ Piece SweepEdits::made(const Job& job, const Node& site, WorldMatrix& m) {
   const auto n = static_cast<std::int64_t>(job.parts.size());
   const Shape packed = packed_shape(shape, job.lead, n);
   std::vector<Entry> entries;
-  for (const Job::Part& p : job.parts) entries.push_back(p.entry);
+  for (const Job::Item& p : job.parts) entries.push_back(p.entry);
   const EntryListPtr list = m.list(job.lead, entries);
   const bool masked = !job.parts[0].mask.empty();
 
@@ -340,7 +340,7 @@ Piece SweepEdits::made(const Job& job, const Node& site, WorldMatrix& m) {
   if (masked) {
     Tensor mask = Tensor::empty(packed, DType::boolean);
     auto* to = reinterpret_cast<std::uint8_t*>(mask.view().data);
-    for (const Job::Part& p : job.parts) to = std::copy(p.mask.begin(), p.mask.end(), to);
+    for (const Job::Item& p : job.parts) to = std::copy(p.mask.begin(), p.mask.end(), to);
     changed = select(m.feed(fmt::format("sweep.mask.{}", fed_++), mask), changed, x);
   }
   return {list, changed};

@@ -78,12 +78,12 @@ class SweepEdits {
   struct Job {
     int lead = 1;
     Edit::Action action = Edit::Action::zero;
-    struct Part {
+    struct Item {
       Entry entry;
       const WorldEdit* edit;
       std::vector<std::uint8_t> mask;  // of the entry's elements; empty: all
     };
-    std::vector<Part> parts;
+    std::vector<Item> parts;
   };
   void add_parts(const WorldEdit& e, const SiteEntry& site, const Bits& read, const Lifted& now,
                  std::vector<Job>& jobs);

@@ -9,10 +9,11 @@
 namespace vitrine {
 
 // The key entries of the worlds in `list` that differ from the base run's, at its lead.
-EntryListPtr WorldMatrix::key_entries(const Node& n, const Parts& parts, const EntryListPtr& list) {
+EntryListPtr WorldMatrix::key_entries(const Node& n, const InputParts& parts,
+                                      const EntryListPtr& list) {
   std::vector<Entry> entries;
   for (std::size_t i = 0; i + 3 < n.inputs.size(); ++i) {
-    if (parts[i] != Part::keyed) continue;
+    if (parts[i] != InputPart::keyed) continue;
     const std::int64_t heads = cells_of(g_.node(n.inputs[i]).type.shape).heads;
     for (const Piece& p : lifted(n.inputs[i])) {
       for (const Entry& e : p.list->entries) {
@@ -35,7 +36,7 @@ EntryListPtr WorldMatrix::key_entries(const Node& n, const Parts& parts, const E
 
 // Every world (and head) that has key rows of its own is a sequence of its own; its positions that
 // did not change are the base run's rows, which lie behind those of the worlds.
-WorldMatrix::Keys WorldMatrix::keys_of(const Node& n, const Parts& parts,
+WorldMatrix::Keys WorldMatrix::keys_of(const Node& n, const InputParts& parts,
                                        const EntryListPtr& list) {
   const TableInputs t = table_inputs(n);
   const auto &sequence = base_.integers(t.sequence), &keys = base_.integers(t.keys);
@@ -46,7 +47,7 @@ WorldMatrix::Keys WorldMatrix::keys_of(const Node& n, const Parts& parts,
   Keys out;
   std::int64_t heads = 1;
   for (std::size_t i = 0; i + 3 < n.inputs.size(); ++i) {
-    if (parts[i] != Part::keyed) continue;
+    if (parts[i] != InputPart::keyed) continue;
     const Shape& shape = g_.node(n.inputs[i]).type.shape;
     heads = shape[1];
     const std::int64_t rows = shape[0] * (list->lead == 2 ? heads : 1);

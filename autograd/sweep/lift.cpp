@@ -237,8 +237,8 @@ class Lifting {
   }
 
   // Row tables that edits can change cannot be rewritten for the worlds.
-  bool tables_are_live(const Node& n, const Parts& parts) const {
-    if (std::find(parts.begin(), parts.end(), Part::keyed) == parts.end()) return false;
+  bool tables_are_live(const Node& n, const InputParts& parts) const {
+    if (std::find(parts.begin(), parts.end(), InputPart::keyed) == parts.end()) return false;
     const TableInputs t = table_inputs(n);
     return live_[by_id(t.sequence)] || live_[by_id(t.position)] || live_[by_id(t.keys)];
   }
@@ -248,9 +248,9 @@ class Lifting {
     }
     return true;
   }
-  bool whole_is_lifted(const Node& n, const Parts& parts, const Changed& cells) const {
+  bool whole_is_lifted(const Node& n, const InputParts& parts, const Changed& cells) const {
     for (std::size_t i = 0; i < n.inputs.size(); ++i) {
-      if (parts[i] != Part::whole) continue;
+      if (parts[i] != InputPart::whole) continue;
       for (const Piece& p : m_.lifted(n.inputs[i])) {
         for (const std::int32_t w : cells.worlds) {
           if (p.list->has(w)) return true;

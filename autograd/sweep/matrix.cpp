@@ -186,15 +186,15 @@ Value WorldMatrix::gathered(NodeId id, int lead, std::span<const Entry> entries)
 }
 
 // ---- ops on some entries ----------------------------------------------------------------------
-Value WorldMatrix::packed(const Node& n, const Parts& parts, const EntryListPtr& list) {
-  const bool keyed = std::find(parts.begin(), parts.end(), Part::keyed) != parts.end();
+Value WorldMatrix::packed(const Node& n, const InputParts& parts, const EntryListPtr& list) {
+  const bool keyed = std::find(parts.begin(), parts.end(), InputPart::keyed) != parts.end();
   Keys keys;
   if (keyed) keys = keys_of(n, parts, list);
   std::vector<Value> in;
   std::size_t next_keyed = 0;
   const std::size_t tables = keyed ? n.inputs.size() - 3 : n.inputs.size();
   for (std::size_t i = 0; i < tables; ++i) {
-    if (parts[i] == Part::same) {
+    if (parts[i] == InputPart::same) {
       // An input with a head axis of one entry is read by row.
       const bool by_row = list->lead == 2 && cells_of(g_.node(n.inputs[i]).type.shape).heads !=
                                                  cells_of(n.type.shape).heads;
@@ -207,7 +207,7 @@ Value WorldMatrix::packed(const Node& n, const Parts& parts, const EntryListPtr&
       } else {
         in.push_back(rows_of(n.inputs[i], list));
       }
-    } else if (parts[i] == Part::keyed) {
+    } else if (parts[i] == InputPart::keyed) {
       in.push_back(keys.rows[next_keyed++]);
     } else {
       in.push_back(base_value(n.inputs[i]));
@@ -271,7 +271,7 @@ Value WorldMatrix::with_axis(const Node& n, const std::vector<std::int32_t>& wor
     const auto parts = parts_of(*n.op, {types, {n.type.dtype, out}, attributes, no_facts, {}}, 1);
     bool apart = parts.has_value();
     for (std::size_t i = 0; i < n.inputs.size() && apart; ++i)
-      apart = (*parts)[i] == (has_axis[i] ? Part::same : Part::whole);
+      apart = (*parts)[i] == (has_axis[i] ? InputPart::same : InputPart::whole);
     if (!apart) continue;
     std::vector<Value> in;
     for (std::size_t i = 0; i < n.inputs.size(); ++i) {

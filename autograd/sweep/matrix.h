@@ -45,7 +45,7 @@ class WorldMatrix {
   Value integers(const std::vector<std::int32_t>& values, const Shape& shape);  // fed
 
   // Emits the node's op for the entries of `list` alone.
-  Value packed(const Node& n, const Parts& parts, const EntryListPtr& list);
+  Value packed(const Node& n, const InputParts& parts, const EntryListPtr& list);
   // A node that only picks rows of its first input: row r of it is row from[r] there.
   Value picked(const Node& n, const EntryListPtr& list, const std::vector<std::int64_t>& from);
   // Emits any op in full for each world: [worlds * rows, rest]; with a batch axis for the worlds in
@@ -66,8 +66,8 @@ class WorldMatrix {
   };
   // Entries in any order; zeros for one whose cell is -1.
   Value gathered(NodeId id, int lead, std::span<const Entry> entries);
-  Keys keys_of(const Node& n, const Parts& parts, const EntryListPtr& list);
-  EntryListPtr key_entries(const Node& n, const Parts& parts, const EntryListPtr& list);
+  Keys keys_of(const Node& n, const InputParts& parts, const EntryListPtr& list);
+  EntryListPtr key_entries(const Node& n, const InputParts& parts, const EntryListPtr& list);
   Value with_axis(const Node& n, const std::vector<std::int32_t>& worlds);
   Value one_by_one(const Node& n, const std::vector<std::int32_t>& worlds);
   Value all_of(NodeId id, const std::vector<std::int32_t>& worlds);  // [worlds, shape]

@@ -26,9 +26,9 @@ namespace vitrine::nn {
 
 // Token ids: one for all prompts, or one for each.
 struct Answers {
-  Answers(int id) : ids{id} {}                            // NOLINT(google-explicit-constructor)
-  Answers(std::vector<int> ids) : ids(std::move(ids)) {}  // NOLINT(google-explicit-constructor)
-  Answers(std::initializer_list<int> ids) : ids(ids) {}
+  Answers(int id) : ids{id} {}                              // NOLINT(google-explicit-constructor)
+  Answers(std::vector<int> each) : ids(std::move(each)) {}  // NOLINT(google-explicit-constructor)
+  Answers(std::initializer_list<int> each) : ids(each) {}
   std::vector<int> ids;
 };
 

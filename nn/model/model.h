@@ -49,11 +49,11 @@ struct LoadOptions {
   std::int64_t memory = 0;
 };
 
-struct Prompt {                                         // text, or token ids
-  Prompt(std::string_view text) : text(text) {}         // NOLINT(google-explicit-constructor)
-  Prompt(const char* text) : text(text) {}              // NOLINT(google-explicit-constructor)
-  Prompt(const std::string& text) : text(text) {}       // NOLINT(google-explicit-constructor)
-  Prompt(Tokens tokens) : tokens(std::move(tokens)) {}  // NOLINT(google-explicit-constructor)
+struct Prompt {                                   // text, or token ids
+  Prompt(std::string_view t) : text(t) {}         // NOLINT(google-explicit-constructor)
+  Prompt(const char* t) : text(t) {}              // NOLINT(google-explicit-constructor)
+  Prompt(const std::string& t) : text(t) {}       // NOLINT(google-explicit-constructor)
+  Prompt(Tokens ids) : tokens(std::move(ids)) {}  // NOLINT(google-explicit-constructor)
   std::optional<std::string> text;
   Tokens tokens;
 };

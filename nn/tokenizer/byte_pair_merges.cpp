@@ -78,18 +78,19 @@ void MergeTable::apply_to_long(std::span<const int> tokens, std::vector<int>& ou
 
   // Pairs waiting to merge, best first. A pair whose tokens have merged elsewhere in the meantime
   // stays in the heap and is recognised when it comes up.
-  struct Candidate {
+  struct WaitingPair {
     std::int32_t rank;
     std::size_t position;
-    bool operator>(const Candidate& other) const {
+    bool operator>(const WaitingPair& other) const {
       return std::pair(rank, position) > std::pair(other.rank, other.position);
     }
   };
-  std::vector<Candidate> first;
+  std::vector<WaitingPair> first;
   for (std::size_t i = 0; i + 1 < end; ++i) {
     if (const auto r = rank(tokens[i], tokens[i + 1]); r != kNoMerge) first.push_back({r, i});
   }
-  std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> heap({}, std::move(first));
+  std::priority_queue<WaitingPair, std::vector<WaitingPair>, std::greater<>> heap({},
+                                                                                  std::move(first));
   const auto offer = [&](std::size_t left) {
     const std::size_t right = links[left].next;
     if (right == end) return;
@@ -97,7 +98,7 @@ void MergeTable::apply_to_long(std::span<const int> tokens, std::vector<int>& ou
   };
 
   while (!heap.empty()) {
-    const Candidate best = heap.top();
+    const WaitingPair best = heap.top();
     heap.pop();
     const Merge& merge = merges_[best.rank];
     Link& left = links[best.position];

@@ -84,7 +84,7 @@ class ConfigReader {
     if (const JsonReader f = config_.at("split_special_tokens"); f.flag_or(false)) {
       f.unsupported("false",
                     "true is not supported; without it, the texts of special tokens are plain "
-                    "bytes unless --special");
+                    "bytes, unless read with Special::as_tokens");
     }
     const JsonReader type = config_.at("tokenizer_class");
     if (beside_json_ || !type.given() || is_gpt2(type)) return;
@@ -136,7 +136,7 @@ class ConfigReader {
       config_.at("add_eos_token")
           .unsupported("false",
                        "putting a token after every text is not supported; set it to false and "
-                       "give the token as text, with --special");
+                       "give the token as text, with Special::as_tokens");
     }
     if (!wanted("add_bos_token", "bos_token")) return;
     result_.first = roles_.find("bos_token")->second->token.content;

@@ -37,9 +37,9 @@ struct Pair {
   bool grown = false;         // in grown_
 };
 
-class Trainer {
+class MergeLearner {
  public:
-  Trainer(const WordCounts& counts, const TrainTokenizerOptions& options) : options_(options) {
+  MergeLearner(const WordCounts& counts, const TrainTokenizerOptions& options) : options_(options) {
     check_options();
     if (counts.empty()) {
       throw TokenError("there is no text to train a tokenizer on: give a text that is not empty");
@@ -97,7 +97,7 @@ class Trainer {
   std::vector<int> grown_;  // pairs whose count grew in this step
 };
 
-void Trainer::check_options() const {
+void MergeLearner::check_options() const {
   const auto least = static_cast<std::int64_t>(options_.special.size()) + kBytes;
   if (options_.vocabulary < least) {
     throw ConfigError(fmt::format(
@@ -114,7 +114,7 @@ void Trainer::check_options() const {
   }
 }
 
-void Trainer::add_first_tokens() {
+void MergeLearner::add_first_tokens() {
   for (const std::string& content : options_.special) {
     const int id = static_cast<int>(vocabulary_.tokens.size());
     if (content.empty()) throw ConfigError(fmt::format("special token {} is empty", id));
@@ -143,7 +143,7 @@ void Trainer::add_first_tokens() {
 
 // Words of one byte have no pairs. The order of the words is that of a hash table, and nothing
 // depends on it: counts are sums, and the queue orders pairs by their ids.
-void Trainer::lay_out(const WordCounts& counts) {
+void MergeLearner::lay_out(const WordCounts& counts) {
   std::size_t places = 0, words = 0;
   for (const auto& [word, count] : counts.in_thousandths()) {
     if (word.size() < 2) continue;
@@ -175,7 +175,7 @@ void Trainer::lay_out(const WordCounts& counts) {
   }
 }
 
-void Trainer::find_pairs() {
+void MergeLearner::find_pairs() {
   for (Place place = 0; place < text_.token.size(); ++place) {
     if (text_.after[place] == kNone) continue;
     grow(text_.token[place], text_.token[place + 1], text_.count[text_.word[place]], place);
@@ -183,7 +183,7 @@ void Trainer::find_pairs() {
   queue_grown();
 }
 
-void Trainer::throw_too_few() const {
+void MergeLearner::throw_too_few() const {
   const std::size_t tokens = vocabulary_.tokens.size();
   throw ConfigError(fmt::format(
       "a vocabulary of {} tokens was asked for, but this text gives only {}: {} special, 256 bytes "
@@ -197,14 +197,14 @@ void Trainer::throw_too_few() const {
 }
 
 // The pair in pairs_, entered if it is not there.
-int Trainer::index_of(int left, int right) {
+int MergeLearner::index_of(int left, int right) {
   const std::uint64_t key = std::uint64_t(left) << 32 | std::uint64_t(right);
   const auto [found, is_new] = index_of_.try_emplace(key, static_cast<int>(pairs_.size()));
   if (is_new) pairs_.push_back({left, right});
   return found->second;
 }
 
-void Trainer::grow(int left, int right, std::int64_t by, Place place) {
+void MergeLearner::grow(int left, int right, std::int64_t by, Place place) {
   const int index = index_of(left, right);
   Pair& pair = pairs_[index];
   pair.count += by;
@@ -212,7 +212,7 @@ void Trainer::grow(int left, int right, std::int64_t by, Place place) {
   if (!std::exchange(pair.grown, true)) grown_.push_back(index);
 }
 
-void Trainer::queue_grown() {
+void MergeLearner::queue_grown() {
   for (const int index : grown_) {
     Pair& pair = pairs_[index];
     pair.grown = false;
@@ -222,7 +222,7 @@ void Trainer::queue_grown() {
 }
 
 // The next pair to merge, or -1 when no pair occurs often enough.
-int Trainer::most_frequent() {
+int MergeLearner::most_frequent() {
   while (!queue_.empty()) {
     Entry top = queue_.top();
     const Pair& pair = pairs_[top.pair];
@@ -246,7 +246,7 @@ int Trainer::most_frequent() {
 // Makes the pair a merge. Its token is always a new one: bytes between two places that no token has
 // crossed merge in the same way in every word, so they become one token everywhere in the same step
 // and never in another.
-void Trainer::learn(int index) {
+void MergeLearner::learn(int index) {
   const auto [left, right] = std::pair(pairs_[index].left, pairs_[index].right);
   const int merged = static_cast<int>(vocabulary_.tokens.size());
   vocabulary_.tokens.emplace_back(*vocabulary_.tokens[left] + *vocabulary_.tokens[right]);
@@ -256,7 +256,7 @@ void Trainer::learn(int index) {
 }
 
 // Puts `merged` in place of the pair wherever it stands, in each word from left to right.
-void Trainer::apply(int index, int merged) {
+void MergeLearner::apply(int index, int merged) {
   const auto [left, right] = std::pair(pairs_[index].left, pairs_[index].right);
   const std::vector<Place> places = std::exchange(pairs_[index].places, {});
   auto& token = text_.token;
@@ -285,7 +285,7 @@ void Trainer::apply(int index, int merged) {
 }  // namespace
 
 Vocabulary train_tokenizer(const WordCounts& counts, const TrainTokenizerOptions& options) {
-  return Trainer(counts, options).train();
+  return MergeLearner(counts, options).train();
 }
 
 }  // namespace vitrine::nn

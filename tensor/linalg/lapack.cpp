@@ -20,15 +20,15 @@ Tensor copied(const Tensor& t) {  // f64, contiguous, nobody else's
 void check_norm(double off, double allowed, std::string_view what) {
   if (off <= allowed) return;  // not so when off is NaN
   throw NumericError(fmt::format(
-      "{}: OpenBLAS's result is wrong: it is off by {:.1e}, and rounding explains {:.1e}; 'vitrine "
-      "doctor' says which release it is, please use another one ({})",
+      "{}: OpenBLAS's result is wrong: it is off by {:.1e}, and rounding explains {:.1e}; "
+      "please use another release than this one ({})",
       what, off, allowed, openblas::description()));
 }
 
 }  // namespace
 
-Columns::Columns(std::int64_t rows, std::int64_t count)
-    : rows(rows), count(count), data(Tensor::zeros({count, rows}, DType::f64)) {}
+Columns::Columns(std::int64_t height, std::int64_t columns)
+    : rows(height), count(columns), data(Tensor::zeros({columns, height}, DType::f64)) {}
 
 Columns Columns::of(const Tensor& t) {
   if (std::max(t.dim(0), t.dim(1)) > openblas::kMostInt) {

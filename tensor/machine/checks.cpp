@@ -27,7 +27,7 @@ std::string shape_of(const ProductRate& p) { return fmt::format("{} x {} x {}", 
 Check build(const Machine& m) {
   if (m.optimised) return ok("build", "optimised");
   return {"build", Status::warning, "built without optimisation: everything is slow",
-          "build the preset release: cmake --preset release && cmake --build --preset release"};
+          "build the preset release"};
 }
 
 Check threads(const Machine& m) {

@@ -64,7 +64,7 @@ class OtherPrograms {
 };
 
 double measure_peak(ThreadPool& pool, Effort effort) {
-  const simd::Peak& peak = simd::peak();
+  const simd::PeakLoops& peak = simd::peak();
   // In pieces that the threads share, as they share real work.
   const std::int64_t pieces = 4 * pool.threads();
   const auto all_threads = [&](std::int64_t rounds) {

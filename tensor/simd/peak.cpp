@@ -71,8 +71,8 @@ float Read(const float* x, std::int64_t n) {
   return total;
 }
 
-const Peak* PeakTable() {
-  static const Peak table{hwy::TargetName(HWY_TARGET), FlopsPerRound(), MultiplyAdds, Read};
+const PeakLoops* PeakTable() {
+  static const PeakLoops table{hwy::TargetName(HWY_TARGET), FlopsPerRound(), MultiplyAdds, Read};
   return &table;
 }
 
@@ -86,7 +86,7 @@ namespace vitrine::simd {
 
 HWY_EXPORT(PeakTable);
 
-const Peak& peak() { return *HWY_DYNAMIC_DISPATCH(PeakTable)(); }
+const PeakLoops& peak() { return *HWY_DYNAMIC_DISPATCH(PeakTable)(); }
 
 }  // namespace vitrine::simd
 #endif  // HWY_ONCE

@@ -123,7 +123,7 @@ struct Sparse {
 };
 
 // simd/peak.cpp: loops that show what this CPU can do at most.
-struct Peak {
+struct PeakLoops {
   const char* target;            // Highway's name of the instructions in use: "AVX3_DL"
   std::int64_t flops_per_round;  // a multiply-add counts as two
   // `rounds` of independent multiply-adds in registers; factor lies in (0, 1). The result only
@@ -151,6 +151,6 @@ template <class T>
 const Training<T>& training();
 template <class T>
 const Sparse<T>& sparse();
-const Peak& peak();
+const PeakLoops& peak();
 
 }  // namespace vitrine::simd

@@ -13,9 +13,15 @@ file(REMOVE_RECURSE ${WORK})
 run("installing" ${CMAKE_COMMAND} --install ${BUILD} --prefix ${WORK}/staging)
 file(RENAME ${WORK}/staging ${WORK}/prefix)
 
+# The public headers lie where no project's own are, and the umbrella is one of them.
+file(GLOB folders RELATIVE ${WORK}/prefix/${INCLUDEDIR} ${WORK}/prefix/${INCLUDEDIR}/*)
+if(NOT folders STREQUAL vitrine)
+  message(FATAL_ERROR "installed in ${INCLUDEDIR}: '${folders}', not 'vitrine' alone")
+endif()
+
 run("configuring the consumer" ${CMAKE_COMMAND} -S ${CONSUMER} -B ${WORK}/consumer -G ${GENERATOR}
     -D CMAKE_PREFIX_PATH=${WORK}/prefix -D CMAKE_CXX_COMPILER=${CXX} "-DCMAKE_CXX_FLAGS=${CXX_FLAGS}")
-run("building the consumer" ${CMAKE_COMMAND} --build ${WORK}/consumer)
+run("building the consumer" ${CMAKE_COMMAND} --build ${WORK}/consumer --parallel 2)
 run("running the consumer" ${WORK}/consumer/consumer)
 message("${output}")
 

@@ -136,7 +136,7 @@ TEST_P(AttributionGolden, IntegratedGradientsAreComplete) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, AttributionGolden, test::golden_cases(),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& tested) { return tested.param.name; });
 
 }  // namespace
 }  // namespace vitrine::interp

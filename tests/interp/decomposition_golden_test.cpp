@@ -113,7 +113,7 @@ TEST_P(DecompositionGolden, CloseOnRandomPrompts) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, DecompositionGolden, test::golden_cases(),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& tested) { return tested.param.name; });
 
 }  // namespace
 }  // namespace vitrine::interp

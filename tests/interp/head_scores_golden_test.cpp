@@ -44,7 +44,7 @@ TEST_P(HeadsGolden, Composition) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, HeadsGolden, test::golden_cases(),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& tested) { return tested.param.name; });
 
 }  // namespace
 }  // namespace vitrine::interp

@@ -47,7 +47,7 @@ TEST_P(PatchingGolden, EverySweep) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, PatchingGolden, test::golden_cases(),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& tested) { return tested.param.name; });
 
 }  // namespace
 }  // namespace vitrine::interp

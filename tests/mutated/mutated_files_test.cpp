@@ -101,7 +101,7 @@ void resume_training(const fs::path& folder) {
 }
 
 sae::TrainSettings small_sae_settings() {
-  sae::TrainingRules r;
+  sae::SaeTrainingRules r;
   r.kind = sae::Kind::topk;
   r.d_in = 8;
   r.d_sae = 16;
@@ -119,7 +119,7 @@ sae::TrainSettings small_sae_settings() {
 void make_sae_run(const fs::path& folder) {
   SyntheticSource source(8, 12, 2, 4000);
   ThreadPool pool(1);
-  sae::Trainer t = sae::Trainer::begin(small_sae_settings(), source, folder);
+  sae::SaeTrainer t = sae::SaeTrainer::begin(small_sae_settings(), source, folder);
   t.step(pool);
   t.save();
 }
@@ -127,7 +127,7 @@ void make_sae_run(const fs::path& folder) {
 void resume_sae(const fs::path& folder) {
   SyntheticSource source(8, 12, 2, 4000);
   ThreadPool pool(1);
-  sae::Trainer t = sae::Trainer::resume(source, folder);
+  sae::SaeTrainer t = sae::SaeTrainer::resume(source, folder);
   if (!t.done()) t.step(pool);
 }
 
@@ -287,7 +287,7 @@ std::vector<Reader> readers() {
 
 class MutatedFiles : public ::testing::TestWithParam<Reader> {};
 INSTANTIATE_TEST_SUITE_P(Readers, MutatedFiles, ::testing::ValuesIn(readers()),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& tested) { return tested.param.name; });
 
 int files_each() {
   const char* wanted = std::getenv("VITRINE_MUTATED_FILES");

@@ -213,7 +213,7 @@ void expect_sound(const Outcome& o) {
 
 class MutatedProgram : public ::testing::TestWithParam<Verb> {};
 INSTANTIATE_TEST_SUITE_P(Verbs, MutatedProgram, ::testing::ValuesIn(verbs()),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& tested) { return tested.param.name; });
 
 TEST_P(MutatedProgram, SaysWhatIsWrongOrGivesAResult) {
   const Verb& verb = GetParam();

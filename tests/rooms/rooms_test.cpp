@@ -93,6 +93,48 @@ TEST(Rooms, NoIncludeRunsToALaterOne) {
   EXPECT_THAT(backwards, IsEmpty());
 }
 
+// A type has a name of its own: of two that are called Trainer a reader cannot tell which is meant, and
+// where both are in scope the compiler cannot either. What lies in a class, or in a .cpp file, is its
+// own affair.
+TEST(Rooms, DeclareNoTypeOfTheSameNameTwice) {
+  static const std::regex kType(
+      R"(^(?:template <.*> )?(?:class|struct|union|enum|enum class|using) (\w+)( final)?( :.*| =.*| \{.*)$)");
+  std::map<std::string, std::set<std::string>> headers;  // of each name
+  for (const fs::path& file : sources()) {
+    if (file.extension() != ".h") continue;
+    std::ifstream in(kRoot / file);
+    for (std::string line; std::getline(in, line);) {
+      std::smatch m;  // namespaces are not indented, classes are
+      if (std::regex_match(line, m, kType)) headers[m[1]].insert(file.generic_string());
+    }
+  }
+  EXPECT_GT(headers.size(), 200U);  // they are found at all
+  std::vector<std::string> twice;
+  for (const auto& [name, where] : headers) {
+    if (where.size() == 1) continue;
+    std::string line = name + " in";
+    for (const std::string& file : where) line += " " + file;
+    twice.push_back(line);
+  }
+  EXPECT_THAT(twice, IsEmpty());
+}
+
+// What a library says is in its own terms: a program may have other options, or none.
+TEST(Rooms, LibrariesNameNoOptionOfTheProgram) {
+  static const std::regex kOption("\"[^\"]*(--[a-z]|'vitrine )");
+  std::vector<std::string> named;
+  for (const fs::path& file : sources()) {
+    if (file.begin()->string() == "apps") continue;
+    std::ifstream in(kRoot / file);
+    for (std::string line; std::getline(in, line);) {
+      const bool folder_of_the_hub = line.find("\"models--") != std::string::npos;
+      if (!folder_of_the_hub && std::regex_search(line.substr(0, line.find("//")), kOption))
+        named.push_back(file.generic_string() + ": " + line);
+    }
+  }
+  EXPECT_THAT(named, IsEmpty());
+}
+
 // interp and sae are flat until they pass 40 files; a room has 3 to 25.
 TEST(Rooms, AreNeitherFullNorEmpty) {
   std::map<std::string, int> files;

@@ -46,7 +46,7 @@ TEST(TextActivations, AreTheModelsAtEveryToken) {
   EXPECT_EQ(source->columns()[0].width, m.config().d_model);
   EXPECT_EQ(source->columns()[1].width, m.config().d_model);
   std::vector<Tensor> got[2];
-  sae::Place place;
+  sae::SourcePlace place;
   std::int64_t rows = 0;
   while (place.epoch == 0) {
     const auto read = source->read(place);
@@ -99,7 +99,7 @@ TEST(TextActivations, LeavesOutTheTokenBeforeAndExcludedOnes) {
   EXPECT_LT(fewer, all);
   const auto source = sae::text_source(m, spec);
   EXPECT_EQ(source->rows(), fewer);
-  sae::Place place;
+  sae::SourcePlace place;
   std::int64_t rows = 0;
   while (place.epoch == 0) rows += source->read(place)[0].dim(0);
   EXPECT_EQ(rows, fewer);
@@ -132,10 +132,10 @@ TEST(FileActivations, AreTheRowsOfAllShards) {
   save_safetensors(folder.path() / "s2.safetensors", {{"x", b.to(DType::bf16)}});
   const auto source = sae::file_source({(folder.path() / "s*.safetensors").string()}, {"x"});
   EXPECT_EQ(source->rows(), 13);
-  sae::Place place;
+  sae::SourcePlace place;
   EXPECT_EQ(max_abs_difference(source->read(place)[0], a.reshape({10, 4})), 0);
   EXPECT_EQ(max_abs_difference(source->read(place)[0], b.to(DType::bf16).to(DType::f32)), 0);
-  EXPECT_EQ(place, (sae::Place{1, 0}));
+  EXPECT_EQ(place, (sae::SourcePlace{1, 0}));
 }
 
 TEST(FileActivations, WhatIsWrongIsNamed) {
@@ -158,7 +158,7 @@ TEST(FileActivations, WhatIsWrongIsNamed) {
   nan.data<float>()[6] = INFINITY;
   save_safetensors(at("c.safetensors"), {{"x", nan}});
   const auto source = sae::file_source({at("c.safetensors")}, {"x"});
-  sae::Place place;
+  sae::SourcePlace place;
   EXPECT_NE(message_of<NumericError>([&] {
               source->read(place);
             }).find("c.safetensors: row 1 of 'x': the activation has inf at place 2"),
@@ -168,7 +168,7 @@ TEST(FileActivations, WhatIsWrongIsNamed) {
 // ---- order --------------------------------------------------------------------------------------
 class ShuffledRowsTest : public ::testing::TestWithParam<bool> {};
 INSTANTIATE_TEST_SUITE_P(Where, ShuffledRowsTest, ::testing::Bool(),
-                         [](const auto& info) { return info.param ? "mapped" : "memory"; });
+                         [](const auto& tested) { return tested.param ? "mapped" : "memory"; });
 
 TEST_P(ShuffledRowsTest, GivesEachRowOnceInAnotherOrder) {
   const TemporaryFolder folder;

@@ -23,7 +23,7 @@ namespace {
 
 nn::Model tiny() { return nn::load_gpt2((data() / "tiny-gpt2").string(), {.threads = 2}); }
 
-sae::Sae sae_of(const nn::Model& m, const std::string& site, sae::Config config = {}) {
+sae::Sae sae_of(const nn::Model& m, const std::string& site, sae::SaeConfig config = {}) {
   config.d_in = m.config().d_model;
   config.d_sae = 70;
   config.join_heads = site.ends_with("hook_z");
@@ -329,7 +329,7 @@ TEST(SaeEvaluation, SitesWithHeadsAreRead) {
   const auto width = m.config().d_model, each = width / m.config().heads;
   for (const char* name : {"blocks.1.attn.hook_q", "blocks.1.attn.hook_k", "blocks.1.attn.hook_v",
                            "blocks.1.attn.hook_z", "blocks.1.attn.hook_result"}) {
-    sae::Config config;
+    sae::SaeConfig config;
     const Graph graph = m.build(nn::Model::Uniform{1, 1});
     config.d_in = numel(graph.site(name).type.shape);
     config.d_sae = 70;
@@ -346,7 +346,7 @@ TEST(SaeEvaluation, SitesWithHeadsAreRead) {
                  1e-4, name);
   }
   // Of one head: what it does to the model is what it does to that head.
-  sae::Config config;
+  sae::SaeConfig config;
   config.d_in = each;
   config.d_sae = 70;
   config.hook_name = "blocks.1.attn.hook_z";
@@ -358,7 +358,7 @@ TEST(SaeEvaluation, SitesWithHeadsAreRead) {
   const sae::Sae one = small_sae(config);
   const sae::Evaluation e = sae::evaluate(m, one, {.files = {file}});
   ASSERT_TRUE(e.fidelity);
-  sae::Config all = config;
+  sae::SaeConfig all = config;
   all.d_in = width;
   all.head.reset();
   const sae::Evaluation whole = sae::evaluate(m, small_sae(all), {.files = {file}});

@@ -56,8 +56,8 @@ void expect_same(const sae::Sae& a, const sae::Sae& b) {
 }
 
 TEST_F(SaeFolder, ComesBackAsItWasWritten) {
-  sae::Config c{.architecture = Architecture::jumprelu,
-                .normalise = sae::Normalisation::layer_norm};
+  sae::SaeConfig c{.architecture = Architecture::jumprelu,
+                   .normalise = sae::Normalisation::layer_norm};
   c.hook_name = "blocks.2.hook_mlp_out";
   c.model_name = "a model";
   c.prepend_bos = true;
@@ -118,7 +118,7 @@ TEST_F(SaeFolder, ReadsTheOlderFormat) {
                          "\"activation_fn_str\": \"topk\", \"activation_fn_kwargs\": {\"k\": 3}, "
                          "\"hook_point\": \"blocks.1.attn.hook_z\", \"lr\": 0.1");
   write_text(folder_ / "cfg.json", text);
-  const sae::Config c = sae::load(folder_).config;
+  const sae::SaeConfig c = sae::load(folder_).config;
   EXPECT_EQ(c.architecture, Architecture::topk);
   EXPECT_EQ(c.k, 3);
   EXPECT_EQ(c.hook_name, "blocks.1.attn.hook_z");
@@ -275,7 +275,7 @@ TEST(SaeFolding, DecoderNormsMoveIntoTheEncoder) {
 
 // Which features are the largest would change.
 TEST(SaeFolding, NotWhereItChangesTheRanking) {
-  sae::Config c{.architecture = Architecture::topk};
+  sae::SaeConfig c{.architecture = Architecture::topk};
   c.k = 3;
   EXPECT_THROW(sae::fold_decoder_norm(small_sae(c)), ConfigError);
   c.rescale_by_decoder_norm = true;

@@ -120,7 +120,7 @@ TEST_F(OtherLibraries, SparsifyKeepsTheKLargest) {
     expect_codes(s, true, largest(4));
   }
   EXPECT_EQ(read(4).config.k, 4);
-  EXPECT_ERROR(ConfigError, "k: expected 5, found 4; that is not --k 5", read(5));
+  EXPECT_ERROR(ConfigError, "k: expected 5, found 4; that is not k 5", read(5));
   // Without num_latents they are a multiple of the inputs.
   json config = sparsify_config();
   config.erase("num_latents");
@@ -128,7 +128,8 @@ TEST_F(OtherLibraries, SparsifyKeepsTheKLargest) {
   EXPECT_ERROR(ConfigError,
                "expansion_factor: expected 20 / 12, found 32; the encoder gives 20 features",
                read());
-  EXPECT_ERROR(ConfigError, "this is a folder of sparsify; 'vitrine sae convert --from",
+  EXPECT_ERROR(sae::OtherLibraryError,
+               "this is a folder of sparsify, not of SAELens; import_weights",
                sae::load(folder_.path()));
 }
 
@@ -184,9 +185,13 @@ TEST_F(OtherLibraries, TopKAndBatchTopKAreToldApartByConfigJson) {
   write("ae.safetensors", of_top_k());
   EXPECT_THAT(message_of<ConfigError>([&] { read(); }),
               AllOf(HasSubstr("AutoEncoderTopK and BatchTopKSAE have the same tensors"),
-                    HasSubstr("config.json"), HasSubstr("--k")));
+                    HasSubstr("config.json"), HasSubstr("or give k if it is the first")));
+  // By the name under which the caller's user knows k.
+  EXPECT_THAT(message_of<ConfigError>(
+                  [&] { sae::import_weights(folder_ / "ae.safetensors", 0, "--features-kept"); }),
+              HasSubstr("or give --features-kept if it is the first"));
   expect_codes(read(5), true, largest(5));
-  EXPECT_ERROR(ConfigError, "--k 4: the k of", read(4));
+  EXPECT_ERROR(ConfigError, "k 4: the k of", read(4));
 
   config({{"dict_class", "BatchTopKSAE"}, {"k", 5}, {"activation_dim", 12}, {"dict_size", 20}});
   for (const std::int64_t k : {0, 5}) {

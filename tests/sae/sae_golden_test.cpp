@@ -11,7 +11,7 @@ namespace {
 class SaeGolden : public ::testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(Architectures, SaeGolden,
                          ::testing::Values("standard", "topk", "jumprelu", "gated", "batchtopk"),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& tested) { return tested.param; });
 
 void expect_golden(const std::filesystem::path& folder) {
   const sae::Sae s = sae::load(folder);

@@ -27,7 +27,7 @@ struct Naive {
   std::vector<double> f, y;
 };
 Naive naive(const sae::Sae& s, std::vector<double> x) {
-  const sae::Config& c = s.config;
+  const sae::SaeConfig& c = s.config;
   const auto w = [&](const char* name, std::int64_t i, std::int64_t j = -1) -> double {
     const Tensor& t = s.weights.at(name);
     return t.data<float>()[j < 0 ? i : i * t.dim(1) + j];
@@ -92,7 +92,7 @@ Naive naive(const sae::Sae& s, std::vector<double> x) {
 
 struct Kind {
   std::string name;
-  sae::Config config;
+  sae::SaeConfig config;
 };
 class EverySae : public ::testing::TestWithParam<Kind> {};
 INSTANTIATE_TEST_SUITE_P(
@@ -108,7 +108,7 @@ INSTANTIATE_TEST_SUITE_P(
         Kind{"constant_norm", {.normalise = Normalisation::constant_norm_rescale}},
         Kind{"transcoder", {.transcoder = true}},
         Kind{"skip_transcoder", {.transcoder = true, .skip = true}}),
-    [](const auto& info) { return info.param.name; });
+    [](const auto& tested) { return tested.param.name; });
 
 TEST_P(EverySae, ComputesWhatItsFormulasSay) {
   const sae::Sae s = small_sae(GetParam().config);
@@ -198,7 +198,7 @@ TEST(Sae, JoinsTheHeadsOfASiteThatAreItsWidthTogether) {
 
 TEST(Sae, OfOneHeadReadsAndWritesThatHead) {
   for (const std::int64_t head : {0, 1, 2}) {
-    sae::Config config{.d_in = 4};
+    sae::SaeConfig config{.d_in = 4};
     config.head = head;
     const sae::Sae s = small_sae(config);
     Builder b;
@@ -218,7 +218,7 @@ TEST(Sae, OfOneHeadReadsAndWritesThatHead) {
     // Which rows of a tensor are meant is not known.
     EXPECT_THROW(sae::Encoder(s).encode(given), ShapeError);
   }
-  sae::Config config{.d_in = 4};
+  sae::SaeConfig config{.d_in = 4};
   config.head = 3;
   const sae::Sae s = small_sae(config);
   Builder b;

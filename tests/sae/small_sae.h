@@ -16,7 +16,7 @@ inline Tensor draw(const std::string& name, const Shape& shape, double scale = 1
 }
 
 // 12 inputs and 20 features, unless the configuration says otherwise; a transcoder gives 9.
-inline sae::Sae small_sae(sae::Config config) {
+inline sae::Sae small_sae(sae::SaeConfig config) {
   if (config.d_in == 0) config.d_in = 12;
   if (config.d_sae == 0) config.d_sae = 20;
   if (config.d_out == 0) config.d_out = config.transcoder ? 9 : config.d_in;

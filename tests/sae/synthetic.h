@@ -12,7 +12,7 @@ namespace vitrine::test {
 
 // Each row is a sum of about `active` of `features` unit vectors, with sizes in [0.5, 1.5), plus an
 // offset and a little noise.
-class SyntheticSource : public sae::Source {
+class SyntheticSource : public sae::ActivationSource {
  public:
   SyntheticSource(std::int64_t width, std::int64_t features, double active,
                   std::int64_t rows = 1 << 20)
@@ -36,7 +36,7 @@ class SyntheticSource : public sae::Source {
   std::string fingerprint() const override { return "synthetic"; }
   const std::vector<std::vector<double>>& truth() const { return truth_; }
 
-  std::vector<Tensor> read(sae::Place& place) override {
+  std::vector<Tensor> read(sae::SourcePlace& place) override {
     constexpr std::int64_t kTogether = 1000;
     const std::int64_t n = std::min(kTogether, rows_ - place.item);
     Tensor x = Tensor::empty({n, width_}, DType::f32);

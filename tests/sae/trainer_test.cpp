@@ -20,7 +20,7 @@ namespace {
 
 using sae::Kind;
 
-sae::TrainSettings settings_for(sae::TrainingRules rules, std::int64_t steps) {
+sae::TrainSettings settings_for(sae::SaeTrainingRules rules, std::int64_t steps) {
   sae::TrainSettings s;
   rules.schedule.steps = steps;
   s.jobs = {{"", rules, "x", ""}};
@@ -30,8 +30,8 @@ sae::TrainSettings settings_for(sae::TrainingRules rules, std::int64_t steps) {
   return s;
 }
 
-sae::TrainingRules rules_of(Kind kind) {
-  sae::TrainingRules r;
+sae::SaeTrainingRules rules_of(Kind kind) {
+  sae::SaeTrainingRules r;
   r.kind = kind;
   r.d_in = 32;
   r.d_sae = 80;
@@ -47,7 +47,7 @@ sae::TrainingRules rules_of(Kind kind) {
 
 struct Recovery {
   std::string name;
-  sae::TrainingRules rules;
+  sae::SaeTrainingRules rules;
   double cosine;
 };
 void PrintTo(const Recovery& r, std::ostream* out) { *out << r.name; }
@@ -60,15 +60,15 @@ INSTANTIATE_TEST_SUITE_P(Kinds, SaeRecovery,
                                            Recovery{"standard", rules_of(Kind::standard), 0.9},
                                            Recovery{"jumprelu", rules_of(Kind::jumprelu), 0.9},
                                            Recovery{"gated", rules_of(Kind::gated), 0.9}),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& tested) { return tested.param.name; });
 
 TEST_P(SaeRecovery, FindsTheFeaturesThatActivationsAreMadeOf) {
   SyntheticSource source(32, 60, 3);
   const TemporaryFolder folder;
   const Recovery& r = GetParam();
-  sae::Trainer t = sae::Trainer::begin(settings_for(r.rules, 700), source, folder.path());
+  sae::SaeTrainer t = sae::SaeTrainer::begin(settings_for(r.rules, 700), source, folder.path());
   ThreadPool pool;
-  sae::Outcome last;
+  sae::StepOutcome last;
   const double before = mean_max_cosine(t.finished(0).weights.at("W_dec"), source.truth());
   while (!t.done()) last = t.step(pool)[0];
   const double found = mean_max_cosine(t.finished(0).weights.at("W_dec"), source.truth());
@@ -92,20 +92,20 @@ void expect_same_bits(const Parameters& a, const Parameters& b) {
 TEST(SaeTrainer, GoesOnToTheSameBitsWithAnotherNumberOfThreads) {
   for (const Kind kind : {Kind::topk, Kind::batchtopk, Kind::standard, Kind::jumprelu}) {
     SCOPED_TRACE(std::string(sae::name_of(kind)));
-    sae::TrainingRules rules = rules_of(kind);
+    sae::SaeTrainingRules rules = rules_of(kind);
     rules.dead_after = 2000;  // some are dead, so the auxiliary loss is at work
     sae::TrainSettings s = settings_for(rules, 24);
     s.buffer.rows = 3000;  // a batch straddles two buffers
     SyntheticSource source(32, 60, 3, 7000);
     const TemporaryFolder whole, parts;
     ThreadPool one(1), three(3);
-    sae::Trainer a = sae::Trainer::begin(s, source, whole.path());
+    sae::SaeTrainer a = sae::SaeTrainer::begin(s, source, whole.path());
     while (!a.done()) a.step(three);
-    sae::Trainer b = sae::Trainer::begin(s, source, parts.path());
+    sae::SaeTrainer b = sae::SaeTrainer::begin(s, source, parts.path());
     for (int i = 0; i < 9; ++i) b.step(one);
     b.save();
     for (int i = 0; i < 4; ++i) b.step(one);  // lost: not saved
-    sae::Trainer c = sae::Trainer::resume(source, parts.path());
+    sae::SaeTrainer c = sae::SaeTrainer::resume(source, parts.path());
     EXPECT_EQ(c.steps(), 9);
     while (!c.done()) c.step(three);
     expect_same_bits(a.jobs()[0].state(), c.jobs()[0].state());
@@ -118,7 +118,7 @@ TEST(SaeTrainer, SeveralSaesInOnePassAreThoseOfSeveralPasses) {
   sae::TrainSettings both = settings_for(rules_of(Kind::topk), 6);
   both.jobs = {{"a", rules_of(Kind::topk), "x", ""}, {"b", rules_of(Kind::gated), "x", ""}};
   const TemporaryFolder together;
-  sae::Trainer t = sae::Trainer::begin(both, source, together.path());
+  sae::SaeTrainer t = sae::SaeTrainer::begin(both, source, together.path());
   while (!t.done()) t.step(pool);
   t.save();
   EXPECT_EQ(sae::load(together.path() / "b").config.architecture, sae::Architecture::gated);
@@ -127,7 +127,7 @@ TEST(SaeTrainer, SeveralSaesInOnePassAreThoseOfSeveralPasses) {
     one.jobs = {both.jobs[i]};
     one.jobs[0].name = "";
     const TemporaryFolder alone;
-    sae::Trainer u = sae::Trainer::begin(one, source, alone.path());
+    sae::SaeTrainer u = sae::SaeTrainer::begin(one, source, alone.path());
     while (!u.done()) u.step(pool);
     expect_same_bits(t.jobs()[i].state(), u.jobs()[0].state());
   }
@@ -136,22 +136,22 @@ TEST(SaeTrainer, SeveralSaesInOnePassAreThoseOfSeveralPasses) {
 TEST(SaeTrainer, AnotherSourceIsNotGoneOnWith) {
   SyntheticSource source(32, 60, 3);
   const TemporaryFolder folder;
-  sae::Trainer::begin(settings_for(rules_of(Kind::topk), 6), source, folder.path());
+  sae::SaeTrainer::begin(settings_for(rules_of(Kind::topk), 6), source, folder.path());
   class Other : public SyntheticSource {
    public:
     using SyntheticSource::SyntheticSource;
     std::string fingerprint() const override { return "another"; }
   } other(32, 60, 3);
   EXPECT_NE(message_of<CheckpointError>([&] {
-              sae::Trainer::resume(other, folder.path());
+              sae::SaeTrainer::resume(other, folder.path());
             }).find("trained on other activations"),
             std::string::npos);
 }
 
 // What resuming says of a state that `change` has changed; "" when it goes on.
 using StateChange = std::function<void(NamedTensors&, std::map<std::string, std::string>&)>;
-std::string said_of_changed_state(sae::Source& source, const std::filesystem::path& folder,
-                                  const StateChange& change) {
+std::string said_of_changed_state(sae::ActivationSource& source,
+                                  const std::filesystem::path& folder, const StateChange& change) {
   const std::filesystem::path file = folder / "training.safetensors", kept = folder / "kept";
   std::filesystem::copy_file(file, kept, std::filesystem::copy_options::overwrite_existing);
   {
@@ -164,7 +164,7 @@ std::string said_of_changed_state(sae::Source& source, const std::filesystem::pa
   }
   std::string said;
   try {
-    sae::Trainer::resume(source, folder);
+    sae::SaeTrainer::resume(source, folder);
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::input) << error.what();
     said = error.what();
@@ -178,7 +178,7 @@ TEST(SaeTrainer, EveryFieldOfASavedStateIsRefusedByItsName) {
   const TemporaryFolder folder;
   sae::TrainSettings settings = settings_for(rules_of(Kind::matryoshka), 6);
   settings.prepend_bos = true;
-  sae::Trainer t = sae::Trainer::begin(settings, source, folder.path());
+  sae::SaeTrainer t = sae::SaeTrainer::begin(settings, source, folder.path());
   ThreadPool pool;
   t.step(pool);
   t.save();
@@ -226,8 +226,8 @@ TEST(SaeTrainer, EveryFieldOfASavedStateIsRefusedByItsName) {
 TEST(SaeTrainer, CountsOutOfRangeAreRefused) {
   SyntheticSource source(32, 60, 3);
   const TemporaryFolder folder;
-  sae::Trainer t =
-      sae::Trainer::begin(settings_for(rules_of(Kind::batchtopk), 6), source, folder.path());
+  sae::SaeTrainer t =
+      sae::SaeTrainer::begin(settings_for(rules_of(Kind::batchtopk), 6), source, folder.path());
   ThreadPool pool;
   t.step(pool);
   t.save();
@@ -278,7 +278,7 @@ TEST(SaeTrainer, AnotherWidthIsNamed) {
   SyntheticSource source(31, 60, 3);
   const TemporaryFolder folder;
   EXPECT_EQ(message_of<ShapeError>([&] {
-              sae::Trainer::begin(settings_for(rules_of(Kind::topk), 6), source, folder.path());
+              sae::SaeTrainer::begin(settings_for(rules_of(Kind::topk), 6), source, folder.path());
             }),
             "'x' has activations of width 31, but the SAE reads 32");
 }
@@ -287,16 +287,16 @@ TEST(SaeTrainer, AnotherWidthIsNamed) {
 TEST(SaeTrainer, AScaleThatWasTrainedWithIsFolded) {
   SyntheticSource source(32, 60, 3);
   for (const Kind kind : {Kind::topk, Kind::batchtopk, Kind::jumprelu}) {
-    sae::TrainingRules rules = rules_of(kind);
+    sae::SaeTrainingRules rules = rules_of(kind);
     rules.normalise = sae::Normalisation::expected_average_only_in;
     rules.threshold_rate = 0.1;
     const TemporaryFolder folder;
-    sae::Trainer t = sae::Trainer::begin(settings_for(rules, 120), source, folder.path());
+    sae::SaeTrainer t = sae::SaeTrainer::begin(settings_for(rules, 120), source, folder.path());
     ThreadPool pool;
-    sae::Outcome last;
+    sae::StepOutcome last;
     while (!t.done()) last = t.step(pool)[0];
     // The finished SAE reconstructs unscaled rows as well as training did scaled ones.
-    sae::Place place;
+    sae::SourcePlace place;
     const Tensor x = source.read(place)[0];
     const auto coded = sae::Encoder(t.finished(0), &pool).encode(x);
     double error = 0, total = 0, mean[32] = {};
@@ -311,10 +311,10 @@ TEST(SaeTrainer, AScaleThatWasTrainedWithIsFolded) {
 
 TEST(SaeTrainer, UnitNormDecodersKeepTheirNorm) {
   SyntheticSource source(32, 60, 3);
-  sae::TrainingRules rules = rules_of(Kind::topk);
+  sae::SaeTrainingRules rules = rules_of(Kind::topk);
   rules.unit_norm = true;
   const TemporaryFolder folder;
-  sae::Trainer t = sae::Trainer::begin(settings_for(rules, 10), source, folder.path());
+  sae::SaeTrainer t = sae::SaeTrainer::begin(settings_for(rules, 10), source, folder.path());
   ThreadPool pool;
   while (!t.done()) t.step(pool);
   const Tensor w = t.jobs()[0].weights().at("W_dec");
@@ -327,12 +327,12 @@ TEST(SaeTrainer, UnitNormDecodersKeepTheirNorm) {
 
 TEST(SaeTrainer, DeadFeaturesAreResampledFromBadlyReconstructedRows) {
   SyntheticSource source(32, 60, 3);
-  sae::TrainingRules rules = rules_of(Kind::standard);
+  sae::SaeTrainingRules rules = rules_of(Kind::standard);
   rules.dead_after = 512;
   rules.resample_every = 5;
   Parameters w = sae::initial_weights(rules, random::Key{1});
   for (int j = 0; j < 10; ++j) w["b_enc"].data<float>()[j] = -100;  // never fire
-  sae::TrainingStep step(rules, w);
+  sae::SaeTrainingStep step(rules, w);
   ThreadPool pool;
   sae::ShuffledRows rows(source, {.rows = 5000});
   for (int i = 0; i < 4; ++i) step.step({rows.next(512)[0]}, pool);
@@ -351,8 +351,8 @@ TEST(SaeTrainer, DeadFeaturesAreResampledFromBadlyReconstructedRows) {
 // ---- steps --------------------------------------------------------------------------------------
 TEST(SaeTrainingStep, ActivationsThatAreNotNumbersChangeNothing) {
   for (const Kind kind : {Kind::topk, Kind::standard}) {
-    const sae::TrainingRules rules = rules_of(kind);
-    sae::TrainingStep step(rules, sae::initial_weights(rules, random::Key{1}));
+    const sae::SaeTrainingRules rules = rules_of(kind);
+    sae::SaeTrainingStep step(rules, sae::initial_weights(rules, random::Key{1}));
     const Tensor x = draw("x", {512, 32});
     x.data<float>()[7 * 32 + 3] = std::nanf("");
     ThreadPool pool;
@@ -370,14 +370,14 @@ TEST(SaeTrainingStep, ActivationsThatAreNotNumbersChangeNothing) {
 // those of a step with room for all.
 TEST(SaeTrainingStep, ATableThatIsTooSmallIsMadeLarger) {
   for (const Kind kind : {Kind::batchtopk, Kind::standard, Kind::jumprelu, Kind::gated}) {
-    const sae::TrainingRules rules = rules_of(kind);
+    const sae::SaeTrainingRules rules = rules_of(kind);
     const Parameters w = sae::initial_weights(rules, random::Key{1});
-    sae::TrainingStep small(rules, w), large(rules, w);
+    sae::SaeTrainingStep small(rules, w), large(rules, w);
     small.fix_view(4);
     large.fix_view(80);
     ThreadPool pool;
     const Tensor x = draw("x", {512, 32});
-    const sae::Outcome a = small.step({x}, pool), b = large.step({x}, pool);
+    const sae::StepOutcome a = small.step({x}, pool), b = large.step({x}, pool);
     EXPECT_TRUE(a.capacity == 0 || a.capacity > 4) << sae::name_of(kind);
     EXPECT_NEAR(a.loss, b.loss, 1e-4 * b.loss);
     EXPECT_EQ(a.l0, b.l0);
@@ -387,13 +387,13 @@ TEST(SaeTrainingStep, ATableThatIsTooSmallIsMadeLarger) {
 }
 
 TEST(SaeTrainingStep, TranscodersGiveAnotherActivation) {
-  sae::TrainingRules rules = rules_of(Kind::batchtopk);
+  sae::SaeTrainingRules rules = rules_of(Kind::batchtopk);
   rules.transcoder = rules.skip = true;
   rules.rescale_by_decoder_norm = false;
   rules.apply_b_dec_to_input = false;
   rules.d_out = 24;
   rules.k = 8;
-  sae::TrainingStep step(rules, sae::initial_weights(rules, random::Key{1}));
+  sae::SaeTrainingStep step(rules, sae::initial_weights(rules, random::Key{1}));
   ThreadPool pool;
   const Tensor mix = draw("mix", {32, 24}, 0.2);
   double first = 0, last = 0;
@@ -420,12 +420,12 @@ TEST(SaeTrainingStep, TranscodersGiveAnotherActivation) {
 // Their decoders begin at 0, where a norm has no gradient.
 TEST(SaeTrainingStep, TranscodersWhosePenaltyHasNormsTrain) {
   for (const Kind kind : {Kind::standard, Kind::jumprelu}) {
-    sae::TrainingRules rules = rules_of(kind);
+    sae::SaeTrainingRules rules = rules_of(kind);
     rules.transcoder = true;
     rules.apply_b_dec_to_input = rules.rescale_by_decoder_norm = false;
     rules.penalty = sae::Penalty::tanh;
     rules.sparsity = 0.001;
-    sae::TrainingStep step(rules, sae::initial_weights(rules, random::Key{1}));
+    sae::SaeTrainingStep step(rules, sae::initial_weights(rules, random::Key{1}));
     ThreadPool pool;
     double first = 0, last = 0;
     for (int i = 0; i < 60; ++i) {
@@ -441,8 +441,8 @@ TEST(SaeTrainingStep, TranscodersWhosePenaltyHasNormsTrain) {
 }
 
 TEST(SaeRules, ContradictionsAreNamed) {
-  const auto said = [](const std::function<void(sae::TrainingRules&)>& change) {
-    sae::TrainingRules r = rules_of(Kind::topk);
+  const auto said = [](const std::function<void(sae::SaeTrainingRules&)>& change) {
+    sae::SaeTrainingRules r = rules_of(Kind::topk);
     change(r);
     return message_of<Error>([&] { sae::check_rules(r); });
   };
@@ -458,7 +458,7 @@ TEST(SaeRules, ContradictionsAreNamed) {
 }
 
 TEST(SaeRules, ComeBackFromJson) {
-  sae::TrainingRules r = rules_of(Kind::matryoshka);
+  sae::SaeTrainingRules r = rules_of(Kind::matryoshka);
   r.penalty = sae::Penalty::tanh;
   r.seed = 77;
   EXPECT_EQ(sae::parse_rules(sae::to_json(r), "here"), r);

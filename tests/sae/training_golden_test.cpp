@@ -9,14 +9,14 @@ namespace {
 
 struct Case {
   std::string name;
-  sae::TrainingRules rules;
+  sae::SaeTrainingRules rules;
   std::int64_t capacity = -1;  // fixed; -1: as the step chooses
 };
 
 void PrintTo(const Case& c, std::ostream* out) { *out << c.name << " " << c.capacity; }
 
-sae::TrainingRules rules_of(sae::Kind kind, double sparsity) {
-  sae::TrainingRules r;
+sae::SaeTrainingRules rules_of(sae::Kind kind, double sparsity) {
+  sae::SaeTrainingRules r;
   r.kind = kind;
   r.d_in = 48;
   r.d_sae = 192;
@@ -42,8 +42,8 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"jumprelu", rules_of(sae::Kind::jumprelu, 0.3), 180},
                       Case{"gated", rules_of(sae::Kind::gated, 0.5)},
                       Case{"gated", rules_of(sae::Kind::gated, 0.5), 180}),
-    [](const auto& info) {
-      const Case& c = info.param;
+    [](const auto& tested) {
+      const Case& c = tested.param;
       return c.name + (c.capacity < 0    ? ""
                        : c.capacity == 0 ? "_dense"
                                          : "_sparse_" + std::to_string(c.capacity));
@@ -61,7 +61,7 @@ TEST_P(SaeTrainingGolden, LossesGradientsAndWeightsAreThoseOfSaeLens) {
   Parameters weights;
   for (const auto& [name, shape] : sae::trained_shapes(c.rules))
     weights[name] = from_saelens(name, golden.at("before/" + name));
-  sae::TrainingStep step(c.rules, weights);
+  sae::SaeTrainingStep step(c.rules, weights);
   if (c.capacity >= 0) step.fix_view(c.capacity);
   ThreadPool pool;
   const Tensor dead = golden.at("dead_mask").to(DType::boolean);
@@ -77,7 +77,7 @@ TEST_P(SaeTrainingGolden, LossesGradientsAndWeightsAreThoseOfSaeLens) {
   expect_close(first.reconstruction, golden.at("sae_out0"), 1e-5, "sae_out0");
 
   for (int i = 0; i < 4; ++i) {
-    const sae::Outcome o = step.step(batch(i), pool, 1e-3, &dead);
+    const sae::StepOutcome o = step.step(batch(i), pool, 1e-3, &dead);
     if (c.capacity >= 0) {
       EXPECT_EQ(o.capacity, c.capacity);
     }
@@ -111,7 +111,7 @@ TEST(SaeTrainingGoldenFolder, FinishedSaesAreThoseThatSaeLensSaved) {
     Parameters weights;
     for (const auto& [name, shape] : sae::trained_shapes(c.rules))
       weights[name] = from_saelens(name, golden.at("before/" + name));
-    sae::TrainingStep step(c.rules, weights);
+    sae::SaeTrainingStep step(c.rules, weights);
     ThreadPool pool;
     const Tensor dead = golden.at("dead_mask").to(DType::boolean);
     for (int i = 0; i < 4; ++i)

@@ -442,6 +442,27 @@ TEST_F(SaeVerbs, ConvertWritesOverNothing) {
   EXPECT_EQ(read_text(folder_ / "other" / "cfg.json"), read_text(folder_ / "mine" / "cfg.json"));
 }
 
+// What the library says of it, and how it is done here.
+TEST_F(SaeVerbs, FoldersOfOtherLibrariesAreToldHowToConvertThem) {
+  const auto of_sparsify = folder_ / "sparsify";
+  std::filesystem::create_directory(of_sparsify);
+  const std::string weights = (of_sparsify / "sae.safetensors").string();
+  save_safetensors(weights, {{"encoder.weight", Tensor::zeros({6, 4}, DType::f32)},
+                             {"encoder.bias", Tensor::zeros({6}, DType::f32)},
+                             {"W_dec", Tensor::zeros({6, 4}, DType::f32)},
+                             {"b_dec", Tensor::zeros({4}, DType::f32)}});
+  expect_failure({"sae", "convert", "--from", weights, "--out", folder_ / "out"}, 3,
+                 "that says k; give it (--k)");
+  std::ofstream(of_sparsify / "cfg.json") << R"({"num_latents": 6, "d_in": 4, "k": 2})";
+  expect_failure({"sae", "convert", "--from", weights, "--k", "3", "--out", folder_ / "out"}, 3,
+                 "k: expected 3, found 2; that is not --k 3");
+  expect_failure({"sae", "encode", "--sae", of_sparsify, "--activations", weights, "--tensor",
+                  "b_dec", "--out", folder_ / "codes.safetensors"},
+                 3,
+                 "this is a folder of sparsify; 'vitrine sae convert --from " +
+                     of_sparsify.string() + " --out DIR' makes one of SAELens of it");
+}
+
 TEST_F(SaeVerbs, WhatIsRecordedIsTheRunsOwn) {
   run(train("run", {"--vectors", "512", "--stop-after", "1"}));
   const auto resumed =

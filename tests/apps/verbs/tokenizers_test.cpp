@@ -108,6 +108,14 @@ TEST(Tokenizers, ATokenAfterEveryTextIsRefused) {
   m.configure(R"({"add_eos_token": true, "eos_token": "f"})");
   expect_failure(m.with("predict", {"--prompt", "ab"}), 3,
                  "add_eos_token: expected false, found true");
+  // In words of the program, wherever it says it.
+  for (const char* verb : {"predict", "info"}) {
+    const Outcome o =
+        vitrine(m.with(verb, verb == std::string("info") ? Words{} : Words{"--prompt", "a"}));
+    EXPECT_THAT(o.err, AllOf(HasSubstr("give the token as text, with --special"),
+                             Not(HasSubstr("Special::"))))
+        << verb;
+  }
 }
 
 // ---- smaller than the model ---------------------------------------------------------------------

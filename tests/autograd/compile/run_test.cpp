@@ -160,7 +160,7 @@ struct Runner {
   RunOptions options = {};
   Timing timing{draft.program.steps.size()};
 
-  Run run() { return {draft.program, graph, bound, *memory, pool, options}; }
+  PlanRun run() { return {draft.program, graph, bound, *memory, pool, options}; }
   std::vector<Tensor> execute() { return vitrine::execute(run(), timing); }
 };
 

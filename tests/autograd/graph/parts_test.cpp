@@ -73,14 +73,15 @@ TEST_P(PartsOf, SomeEntriesAreThoseOfTheWhole) {
         const auto parts = parts_of(*call.op, reach_call(call, types), lead);
         if (!parts) continue;
         ASSERT_EQ(parts->size(), call.in.size()) << sample.name;
-        const bool keyed = std::find(parts->begin(), parts->end(), Part::keyed) != parts->end();
+        const bool keyed =
+            std::find(parts->begin(), parts->end(), InputPart::keyed) != parts->end();
         if (keyed && lead == 2) continue;  // heads need key tables of their own: see the sweeps
         std::int64_t n = 1;
         for (int a = 0; a < lead; ++a) n *= call.out.shape[a];
         const std::vector<std::int64_t> entries = some_entries(n);
         OpCall some = call;
         for (std::size_t i = 0; i < call.in.size(); ++i) {
-          if ((*parts)[i] != Part::same) continue;
+          if ((*parts)[i] != InputPart::same) continue;
           const Tensor& x = call.in[i];
           std::vector<std::int64_t> own = entries;
           const bool one_head = lead == 2 && (x.rank() < 2 || x.dim(1) != call.out.shape[1]);
@@ -107,7 +108,7 @@ TEST_P(PartsOf, SomeEntriesAreThoseOfTheWhole) {
   }
 }
 INSTANTIATE_TEST_SUITE_P(Ops, PartsOf, ::testing::ValuesIn(ops_with_inputs()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& tested) { return tested.param; });
 
 class AxisInFront : public ::testing::TestWithParam<std::string> {};
 
@@ -142,7 +143,7 @@ TEST_P(AxisInFront, EachEntryIsTheOpDoneOnce) {
       if (!(twice.out.shape == want)) continue;
       const std::vector<Type> types = twice.types();
       const auto parts = parts_of(*call.op, reach_call(twice, types), 1);
-      if (!parts || *parts != Parts(call.in.size(), Part::same)) continue;
+      if (!parts || *parts != InputParts(call.in.size(), InputPart::same)) continue;
       const Tensor both = twice.run();
       for (std::int64_t e = 0; e < 2; ++e) {
         OpCall once = call;
@@ -154,7 +155,7 @@ TEST_P(AxisInFront, EachEntryIsTheOpDoneOnce) {
   });
 }
 INSTANTIATE_TEST_SUITE_P(Ops, AxisInFront, ::testing::ValuesIn(ops_with_inputs()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& tested) { return tested.param; });
 
 }  // namespace
 }  // namespace vitrine::test

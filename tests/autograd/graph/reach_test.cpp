@@ -47,7 +47,7 @@ std::vector<std::string> ops_with_inputs() {
   return names;
 }
 INSTANTIATE_TEST_SUITE_P(Ops, ReachRules, ::testing::ValuesIn(ops_with_inputs()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& tested) { return tested.param; });
 
 // ---- the check itself: a rule that lies is caught ----------------------------------------------
 // A call of `name` in its sample, with another rule.

@@ -20,7 +20,7 @@ class Claims : public ::testing::TestWithParam<std::string> {
   const OpDef& op() const { return *find_op(GetParam()); }
 };
 INSTANTIATE_TEST_SUITE_P(Ops, Claims, ::testing::ValuesIn(op_names()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& tested) { return tested.param; });
 
 // Calls f(op) with every op of these kinds.
 template <class F>

@@ -85,7 +85,7 @@ TEST(ExpansionOfAdamW, LeavesTheStateAsItIsWhenClipIsNaN) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ops, Expansion, ::testing::ValuesIn(composite_names()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& tested) { return tested.param; });
 
 // ---- the sites inside ---------------------------------------------------------------------------
 using In = std::vector<Value>;

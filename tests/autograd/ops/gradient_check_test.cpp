@@ -90,7 +90,7 @@ TEST_P(GradientCheck, First) { for_each_sample(GetParam(), check_first); }
 TEST_P(GradientCheck, Second) { for_each_sample(GetParam(), check_second); }
 
 INSTANTIATE_TEST_SUITE_P(Ops, GradientCheck, ::testing::ValuesIn(op_names()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& tested) { return tested.param; });
 
 // ---- kinks: where differences say nothing, a choice is documented in ops.h ----------------------
 std::vector<double> gradient_at(const std::vector<double>& x, Value (*f)(const Value&)) {

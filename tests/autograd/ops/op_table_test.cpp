@@ -22,7 +22,7 @@ class EveryOp : public ::testing::TestWithParam<std::string> {
   const OpDef& op() const { return *find_op(GetParam()); }
 };
 INSTANTIATE_TEST_SUITE_P(Ops, EveryOp, ::testing::ValuesIn(op_names()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& tested) { return tested.param; });
 
 TEST_P(EveryOp, HasSamples) {
   EXPECT_FALSE(samples_of(GetParam()).empty())

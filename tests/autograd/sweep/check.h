@@ -18,8 +18,8 @@ struct Made {
   std::vector<std::string> outputs;
 
   Made() = default;
-  Made(const SmallTransformer& m, std::vector<std::string> outputs)
-      : graph(m.graph), feeds(m.feeds), parameters(m.parameters), outputs(std::move(outputs)) {}
+  Made(const SmallTransformer& m, std::vector<std::string> compared)
+      : graph(m.graph), feeds(m.feeds), parameters(m.parameters), outputs(std::move(compared)) {}
 };
 
 // One world of the naive loop: intervene, compile, run.

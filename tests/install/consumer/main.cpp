@@ -1,18 +1,12 @@
 // Uses an installed Vitrine as a stranger would: a graph of one's own with its gradient, the
 // default model, a patching sweep, and an SAE.
+#include <vitrine/vitrine.h>
+
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 
-#include "autograd/compile/plan.h"
-#include "autograd/graph/builder.h"
-#include "autograd/ops/ops.h"
-#include "autograd/transform/gradient.h"
-#include "interp/patching.h"
-#include "nn/model/model.h"
-#include "nn/model/sampling.h"
-#include "sae/folder.h"
-#include "tensor/tensor.h"
+#include "nn/model.h"  // the project's own
 
 namespace {
 
@@ -55,7 +49,7 @@ void patching() {
   const nn::Model m = nn::load_gpt2(MODEL);
   const interp::Pair pair = interp::prompt_pair(
       m, "The capital of Texas is", "The capital of California is", " Austin", " Sacramento");
-  const interp::Sweep sweep = interp::patch_sweep(m, pair);  // [layer, pos]
+  const interp::PatchSweep sweep = interp::patch_sweep(m, pair);  // [layer, pos]
   // The embeddings differ in the state's name alone.
   expect(std::abs(sweep.values.at<double>({0, 3}) - sweep.clean) < 1e-3, "Texas gives Austin");
 }
@@ -73,6 +67,7 @@ void features() {
 }  // namespace
 
 int main() {
+  expect(own::Model().layers == 3, "nn/model.h is the project's own");
   own_graph();
   default_model();
   patching();

@@ -82,7 +82,7 @@ TEST_P(Ragged, GradientsAreThoseOfEachPromptAlone) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Ragged, ::testing::Values("tiny", "default"),
-                         [](const auto& info) { return std::string(info.param); });
+                         [](const auto& tested) { return std::string(tested.param); });
 
 TEST(Batch, RejectsWhatTheModelCannotRun) {
   const Model model = load_gpt2((test::data() / "tiny-gpt2").string());

@@ -172,7 +172,7 @@ TEST_P(Gpt2Golden, GradientsOfHeadInputsAddUp) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Reference, Gpt2Golden, testing::ValuesIn(cases()),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& tested) { return tested.param.name; });
 
 }  // namespace
 }  // namespace vitrine::nn

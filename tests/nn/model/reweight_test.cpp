@@ -115,7 +115,7 @@ TEST_P(ReweightGolden, WeightsAreTransformerLenss) {
                      golden.at("processed/logits"), 2e-5, "logits");
 }
 INSTANTIATE_TEST_SUITE_P(Models, ReweightGolden, testing::Values("tiny-gpt2", "atlas-gpt2"),
-                         [](const auto& info) { return info.param.substr(0, 4); });
+                         [](const auto& tested) { return tested.param.substr(0, 4); });
 
 // The processed weights are nodes: gradients reach the original parameters, and are the same.
 TEST(Reweight, OriginalsStillReceiveGradients) {

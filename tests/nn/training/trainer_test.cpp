@@ -110,8 +110,9 @@ TEST_P(Resumed, GivesTheBitsOfAnUninterruptedRun) {
 INSTANTIATE_TEST_SUITE_P(Rules, Resumed,
                          ::testing::Values(TrainingRules{},
                                            TrainingRules{.accumulate = 2, .ema = 0.7}),
-                         [](const auto& info) {
-                           return info.param.accumulate == 1 ? "plain" : "accumulated_and_averaged";
+                         [](const auto& tested) {
+                           return tested.param.accumulate == 1 ? "plain"
+                                                               : "accumulated_and_averaged";
                          });
 
 TEST(Trainer, ResumedTwiceInOneSitting) {

@@ -45,7 +45,7 @@ INSTANTIATE_TEST_SUITE_P(
                            test::shared() / "reference/atlas-gpt2/golden", true},
                       Case{"atlas_gift", test::shared() / "reference/atlas-gpt2",
                            test::shared() / "reference/atlas-gpt2/golden-gift", true}),
-    [](const auto& info) { return info.param.name; });
+    [](const auto& tested) { return tested.param.name; });
 
 TEST(TrainingStep, WorksInPlaceAndLeavesTheModelAlone) {
   const Model model = load_gpt2((test::data() / "tiny-gpt2").string());

@@ -199,8 +199,8 @@ INSTANTIATE_TEST_SUITE_P(
                                              "gradient_overflows", "ln_f.weight", 5, 1e25f,
                                              "the largest gradient is one of 'lm_head.weight', "}),
                        ::testing::Values(1, 2)),
-    [](const auto& info) {
-      return fmt::format("{}_{}", std::get<0>(info.param).name, std::get<1>(info.param));
+    [](const auto& tested) {
+      return fmt::format("{}_{}", std::get<0>(tested.param).name, std::get<1>(tested.param));
     });
 
 // ---- threads, state -----------------------------------------------------------------------------

@@ -98,7 +98,7 @@ TEST(Machine, DescribesThisOne) {
 }
 
 TEST(MachinePeak, MultiplyAddsAreAllDone) {
-  const simd::Peak& peak = simd::peak();
+  const simd::PeakLoops& peak = simd::peak();
   const auto chains_of_all_lanes = static_cast<float>(peak.flops_per_round) / 2;
   // x -> x/2 + 1/2 has come to 1 after 100 rounds, in each of them. The sum is that of one lane of
   // each chain, over all lanes.
