@@ -21,14 +21,6 @@
 #include "tensor/nearest.h"
 
 namespace vitrine {
-namespace {
-
-static_assert(std::endian::native == std::endian::little,
-              "safetensors data is little-endian and is used in place");
-
-constexpr std::uint64_t kLengthBytes = 8;              // the length of the header, in front of it
-constexpr std::uint64_t kLongestHeader = 100'000'000;  // the limit of the reference implementation
-constexpr std::size_t kDataAlignment = 64;             // where files written here begin their data
 
 // An element type of the format and what it becomes in memory.
 struct StoredType {
@@ -38,6 +30,15 @@ struct StoredType {
   // For types that memory does not have: reads the elements one by one.
   void (*widen)(const std::byte* from, std::int64_t n, const Tensor& to) = nullptr;
 };
+
+namespace {
+
+static_assert(std::endian::native == std::endian::little,
+              "safetensors data is little-endian and is used in place");
+
+constexpr std::uint64_t kLengthBytes = 8;              // the length of the header, in front of it
+constexpr std::uint64_t kLongestHeader = 100'000'000;  // the limit of the reference implementation
+constexpr std::size_t kDataAlignment = 64;             // where files written here begin their data
 
 template <class From, class To>
 void widen(const std::byte* from, std::int64_t n, const Tensor& to) {

@@ -93,7 +93,8 @@ TEST_P(AttributionGolden, TheStrongestAreVerified) {
         attribute(model(), pair, {.sites = {"*.hook_resid_pre"}, .direction = direction});
     const auto verified = verify_top(model(), pair, a, 6);
     ASSERT_FALSE(verified.empty());
-    const Sweep sweep = patch_sweep(model(), pair, {.site = "resid_pre", .direction = direction});
+    const PatchSweep sweep =
+        patch_sweep(model(), pair, {.site = "resid_pre", .direction = direction});
     double last = std::numeric_limits<double>::infinity();
     for (const Verified& v : verified) {
       int layer = -1;

@@ -34,7 +34,7 @@ TEST_P(PatchingGolden, EverySweep) {
     SCOPED_TRACE(name);
     ASSERT_TRUE(kSweeps.contains(name.substr(6)));
     const auto& [site, by] = kSweeps.at(name.substr(6));
-    const Sweep sweep = patch_sweep(model(), pair, {.site = site, .by = by});
+    const PatchSweep sweep = patch_sweep(model(), pair, {.site = site, .by = by});
     EXPECT_NEAR(sweep.clean, golden.at("metric/clean").item<double>(), kTolerance);
     EXPECT_NEAR(sweep.corrupt, golden.at("metric/corrupt").item<double>(), kTolerance);
     const Tensor want = golden.at(name).to(DType::f64);

@@ -35,7 +35,7 @@ double edited(const Interventions& what, const nn::Tokens& base, const Pair& pai
   return tiny().run_edited({base}, what, fetch(value(metric)), &metric).results.scalar(metric.name);
 }
 
-void expect_equal(const Sweep& a, const Sweep& b, double tolerance) {
+void expect_equal(const PatchSweep& a, const PatchSweep& b, double tolerance) {
   EXPECT_EQ(a.axes, b.axes);
   ASSERT_EQ(to_string(a.values.shape()), to_string(b.values.shape()));
   EXPECT_LE(max_abs_difference(a.values, b.values), tolerance);
@@ -55,7 +55,7 @@ TEST(PatchSweeps, ManyPairsEqualEachAlone) {
       {.site = "mlp_out", .memory = 20000}};
   for (const SweepSpec& spec : specs) {
     SCOPED_TRACE(spec.site);
-    const std::vector<Sweep> together = patch_sweeps(tiny(), kPairs, spec);
+    const std::vector<PatchSweep> together = patch_sweeps(tiny(), kPairs, spec);
     ASSERT_EQ(together.size(), kPairs.size());
     for (std::size_t i = 0; i < kPairs.size(); ++i) {
       SCOPED_TRACE(i);
@@ -68,17 +68,17 @@ TEST(PatchSweeps, MoreThanAreSweptTogether) {
   std::vector<Pair> many;
   for (int i = 0; i < 20; ++i) many.push_back({{1, i, 2}, {1, i + 1, 3}, 30 + i, 60 + i});
   int done = 0, total = 0;
-  const std::vector<Sweep> sweeps = patch_sweeps(tiny(), many, {.progress = [&](int d, int t) {
-                                                   EXPECT_GE(d, done);
-                                                   done = d;
-                                                   total = t;
-                                                 }});
+  const std::vector<PatchSweep> sweeps = patch_sweeps(tiny(), many, {.progress = [&](int d, int t) {
+                                                        EXPECT_GE(d, done);
+                                                        done = d;
+                                                        total = t;
+                                                      }});
   ASSERT_EQ(sweeps.size(), 20u);
   EXPECT_EQ(done, total);
   for (const std::size_t i : {0, 15, 16, 19})
     expect_equal(sweeps[i], patch_sweep(tiny(), many[i]), 1e-5);
   int passes = 0;
-  for (const Sweep& s : sweeps) passes += s.passes;
+  for (const PatchSweep& s : sweeps) passes += s.passes;
   EXPECT_GE(passes, 2);
   EXPECT_EQ(passes, sweeps[0].passes + sweeps[16].passes);  // the first of those swept together
   EXPECT_EQ(summarise(sweeps).passes, passes);
@@ -117,10 +117,10 @@ TEST(PatchSweeps, MeanIsOverAllPositionsOfAllPrompts) {
   for (const Direction direction : {Direction::denoise, Direction::noise}) {
     const bool denoise = direction == Direction::denoise;
     const auto base = [&](const Pair& p) { return denoise ? p.corrupt : p.clean; };
-    const std::vector<Sweep> stream =
+    const std::vector<PatchSweep> stream =
         patch_sweeps(tiny(), kPairs,
                      {.site = "mlp_out", .replacement = Replacement::mean, .direction = direction});
-    const std::vector<Sweep> heads = patch_sweeps(
+    const std::vector<PatchSweep> heads = patch_sweeps(
         tiny(), kPairs,
         {.site = "z", .by = By::head, .replacement = Replacement::mean, .direction = direction});
     for (std::size_t i = 0; i < kPairs.size(); ++i) {
@@ -144,7 +144,7 @@ TEST(PatchSweeps, MeanIsOverAllPositionsOfAllPrompts) {
 }
 
 // Which pair's base prompt a sweep of resid_mid by pos has put in: the one whose loop it equals.
-std::size_t partner_of(std::size_t i, const Sweep& sweep, Direction direction) {
+std::size_t partner_of(std::size_t i, const PatchSweep& sweep, Direction direction) {
   const auto base = [&](const Pair& p) {
     return direction == Direction::denoise ? p.corrupt : p.clean;
   };
@@ -175,7 +175,7 @@ TEST(PatchSweeps, ResampleTakesValuesFromACycleOfPairs) {
                               .replacement = Replacement::resample,
                               .direction = direction,
                               .seed = seed};
-      const std::vector<Sweep> sweeps = patch_sweeps(tiny(), kTwins, spec);
+      const std::vector<PatchSweep> sweeps = patch_sweeps(tiny(), kTwins, spec);
       std::vector<std::size_t> partners;
       for (std::size_t i = 0; i < kTwins.size(); ++i)
         partners.push_back(partner_of(i, sweeps[i], direction));
@@ -188,7 +188,7 @@ TEST(PatchSweeps, ResampleTakesValuesFromACycleOfPairs) {
         }
       }
       cycles.insert(partners);
-      const std::vector<Sweep> again = patch_sweeps(tiny(), kTwins, spec);
+      const std::vector<PatchSweep> again = patch_sweeps(tiny(), kTwins, spec);
       for (std::size_t i = 0; i < kTwins.size(); ++i) expect_equal(sweeps[i], again[i], 0);
     }
   }
@@ -217,7 +217,7 @@ TEST(PatchSweeps, MistakesNameThePair) {
 // ---- over pairs ---------------------------------------------------------------------------------
 TEST(Summarise, EqualsNaiveArithmetic) {
   for (const Direction direction : {Direction::denoise, Direction::noise}) {
-    const std::vector<Sweep> sweeps =
+    const std::vector<PatchSweep> sweeps =
         patch_sweeps(tiny(), kPairs, {.site = "z", .by = By::head_pos, .direction = direction});
     const SweepSummary sum = summarise(sweeps);
     EXPECT_EQ(sum.axes, sweeps[0].axes);
@@ -227,7 +227,7 @@ TEST(Summarise, EqualsNaiveArithmetic) {
         for (std::int64_t head = 0; head < 4; ++head) {
           double n = 0, total = 0, metric = 0, squares = 0;
           const auto each = [&](const auto& f) {
-            for (const Sweep& s : sweeps) {
+            for (const PatchSweep& s : sweeps) {
               if (pos >= s.values.dim(1)) continue;
               const double x = s.values.at<double>({layer, pos, head});
               f(x, x - (direction == Direction::denoise ? s.corrupt : s.clean));
@@ -252,7 +252,7 @@ TEST(Summarise, EqualsNaiveArithmetic) {
     EXPECT_EQ(sum.count.at<double>({0, 5, 0}), 2);
     double clean = 0, corrupt = 0;
     int runs = 0, without_effect = 0;
-    for (const Sweep& s : sweeps) {
+    for (const PatchSweep& s : sweeps) {
       clean += s.clean / 6;
       corrupt += s.corrupt / 6;
       runs += s.runs;
@@ -267,7 +267,7 @@ TEST(Summarise, EqualsNaiveArithmetic) {
 }
 
 TEST(Summarise, OnePairHasNoStandardError) {
-  const Sweep sweep = patch_sweep(tiny(), kPairs[0]);
+  const PatchSweep sweep = patch_sweep(tiny(), kPairs[0]);
   const SweepSummary sum = summarise({&sweep, 1});
   EXPECT_TRUE(std::isnan(sum.standard_error.at<double>({0, 0})));
   EXPECT_EQ(max_abs_difference(sum.metric, sweep.values), 0);

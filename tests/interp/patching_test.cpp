@@ -33,12 +33,12 @@ TEST(PatchSweep, EqualsOneRunAfterTheOther) {
                      &other = direction == Direction::denoise ? kPair.clean : kPair.corrupt;
     for (const Replacement replacement : {Replacement::patch, Replacement::zero}) {
       for (const std::int64_t memory : {20000, 200000, 1 << 30}) {
-        const Sweep sweep = patch_sweep(tiny(), kPair,
-                                        {.site = "z",
-                                         .by = By::head_pos,
-                                         .replacement = replacement,
-                                         .direction = direction,
-                                         .memory = memory});
+        const PatchSweep sweep = patch_sweep(tiny(), kPair,
+                                             {.site = "z",
+                                              .by = By::head_pos,
+                                              .replacement = replacement,
+                                              .direction = direction,
+                                              .memory = memory});
         EXPECT_EQ(sweep.axes, (std::vector<std::string>{"layer", "pos", "head"}));
         for (std::int64_t layer = 0; layer < 3; ++layer) {
           const Site z = site::z(static_cast<int>(layer));
@@ -82,7 +82,7 @@ TEST(PatchSweep, MeasuresWhatIsAskedFor) {
   for (const Measure m : {Measure::logit_diff, Measure::prob, Measure::log_prob, Measure::kl}) {
     SCOPED_TRACE(name_of(m));
     EXPECT_EQ(parse_measure(name_of(m)), m);
-    const Sweep sweep = patch_sweep(tiny(), kPair, {.measure = m});
+    const PatchSweep sweep = patch_sweep(tiny(), kPair, {.measure = m});
     EXPECT_NEAR(sweep.clean, naive(m, clean), 2e-5);
     EXPECT_NEAR(sweep.corrupt, naive(m, log_probs({}, kPair.corrupt)), 2e-5);
     EXPECT_GT(std::abs(sweep.clean - sweep.corrupt), 1e-4);
@@ -100,7 +100,7 @@ TEST(PatchSweep, MeasuresWhatIsAskedFor) {
 
 // Before the first token that differs nothing can have an effect: exactly none, and nothing is run.
 TEST(PatchSweep, EqualValuesHaveNoEffectAndAreNotRun) {
-  const Sweep sweep = patch_sweep(tiny(), kPair);
+  const PatchSweep sweep = patch_sweep(tiny(), kPair);
   EXPECT_EQ(sweep.runs, 18);
   for (std::int64_t layer = 0; layer < 3; ++layer) {
     for (std::int64_t pos = 0; pos < 2; ++pos)
@@ -108,14 +108,14 @@ TEST(PatchSweep, EqualValuesHaveNoEffectAndAreNotRun) {
   }
   // Positions 0 and 1 of every layer; in the embedding all that carry the same token.
   EXPECT_EQ(sweep.without_effect, 2 * 3 + 3);
-  const Sweep same = patch_sweep(tiny(), {kPair.clean, kPair.clean, 7, 8});
+  const PatchSweep same = patch_sweep(tiny(), {kPair.clean, kPair.clean, 7, 8});
   EXPECT_EQ(same.passes, 0);
   EXPECT_EQ(same.without_effect, 18);
   EXPECT_EQ(max_abs_difference(same.values, Tensor::full({3, 6}, DType::f64, same.clean)), 0);
 }
 
 TEST(PatchSweep, TheWholeStreamAtTheLastPositionDecides) {
-  const Sweep sweep = patch_sweep(tiny(), kPair, {.site = "resid_post"});
+  const PatchSweep sweep = patch_sweep(tiny(), kPair, {.site = "resid_post"});
   EXPECT_NEAR(sweep.values.at<double>({2, 5}), sweep.clean, 1e-4);
 }
 

@@ -156,8 +156,9 @@ TEST(Reweight, Names) {
       EXPECT_EQ(e.kind(), ErrorKind::usage);
       EXPECT_THAT(e.what(), HasSubstr("there is no gauge '"));
       EXPECT_THAT(e.what(), HasSubstr("center_unembed"));
-      if (std::string_view(wrong).starts_with("raw"))
+      if (std::string_view(wrong).starts_with("raw")) {
         EXPECT_THAT(e.what(), HasSubstr("'raw' stands alone"));
+      }
     }
   }
 }
