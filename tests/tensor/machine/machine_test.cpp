@@ -92,8 +92,9 @@ TEST(Machine, DescribesThisOne) {
 #if defined(__x86_64__)
   EXPECT_GE(m.processor.vectors, Vectors::sse);
   // Without any vectors when targets_test.cpp asks for that.
-  if (m.simd_target != "SCALAR" && m.simd_target != "EMU128")
+  if (m.simd_target != "SCALAR" && m.simd_target != "EMU128") {
     EXPECT_GE(m.simd_vectors, Vectors::sse);
+  }
 #endif
 }
 
