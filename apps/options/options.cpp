@@ -120,7 +120,7 @@ nn::Model CommonOptions::load() const {
     return loaded;
   } catch (const FileError& error) {
     if (!model.empty()) throw;
-    throw FileError(fmt::format("{} It is named by --model DIR.", error.what()));
+    throw FileError(fmt::format("{} Name it with --model DIR.", error.what()));
   }
 }
 
