@@ -10,7 +10,7 @@ namespace vitrine::sae {
 extern const nn::Model m, model;
 extern const Sae sae, early, late;
 extern const nn::Tokens prompt;
-extern const TrainingRules rules;
+extern const SaeTrainingRules rules;
 extern const TrainSettings settings;
 extern const TextSourceSpec spec;
 extern const std::filesystem::path folder;
