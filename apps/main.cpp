@@ -6,7 +6,6 @@
 #include <exception>
 #include <filesystem>
 #include <new>
-#include <nlohmann/detail/exceptions.hpp>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -160,11 +159,6 @@ int main(int argc, char** argv) {
     return app::report(fmt::format("the system refused something that is needed here: {}",
                                    app::in_words(error.code())),
                        vitrine::ErrorKind::runtime);
-  } catch (const nlohmann::detail::exception&) {
-    return app::report(
-        "a JSON file that was read holds something else than it should (a text in the place of a "
-        "number, say); was one of the run's own files changed by hand?",
-        vitrine::ErrorKind::input);
   } catch (const std::exception& error) {
     return app::report(fmt::format("this is a mistake in the program ({}); please report the "
                                    "command, and what it read",

@@ -8,10 +8,10 @@
 #include <charconv>
 #include <cstdio>
 #include <filesystem>
-#include <system_error>
 
 #include "apps/options/site_names.h"
 #include "tensor/error.h"
+#include "tensor/files/file.h"
 #include "tensor/files/run_folder.h"
 #include "tensor/files/utf8.h"
 #include "tensor/nearest.h"
@@ -289,8 +289,7 @@ std::string read_stdin() {
     text.append(piece, got);
   }
   if (std::ferror(stdin) != 0) {
-    throw FileError(
-        fmt::format("cannot read standard input: {}", std::generic_category().message(errno)));
+    throw FileError(fmt::format("cannot read standard input: {}", error_text(errno)));
   }
   return text;
 }

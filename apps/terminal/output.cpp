@@ -9,7 +9,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <span>
-#include <system_error>
 
 #include "apps/terminal/numbers.h"
 #include "apps/terminal/reader_gone.h"
@@ -23,8 +22,7 @@ void write_stdout(std::string_view text) {
   const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
   if (written && std::fflush(stdout) == 0) return;
   if (errno == EPIPE) throw ReaderGone();
-  throw SaveError(
-      fmt::format("cannot write to standard output: {}", std::generic_category().message(errno)));
+  throw SaveError(fmt::format("cannot write to standard output: {}", error_text(errno)));
 }
 
 void print_progress(std::string_view text) {

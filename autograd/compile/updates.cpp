@@ -15,7 +15,7 @@ bool same_elements(const Operand& a, const Operand& b) {
 }
 
 const Operand& value_of(const Draft& draft, NodeId id) {
-  return draft.values[static_cast<std::size_t>(id)];
+  return draft.values[by_id(id)];
 }
 
 NamedLeaf* leaf_of(Program& program, const Operand& o) {  // null when o lies in none

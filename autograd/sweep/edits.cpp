@@ -86,8 +86,7 @@ const SweepEdits::Selection& SweepEdits::selection_of(const Edit& e, const SiteE
   const std::int64_t width = cells.count() == 0 ? 0 : numel(site.type.shape) / cells.count();
   const int lead = cells.heads > 1 ? 2 : 1;
   std::map<std::int32_t, const std::vector<std::uint8_t>*> by_cell;
-  for (const Where& where : e.where.empty() ? std::vector<Where>{{}} : e.where) {
-    const std::vector<Along> along = selected_along(g_, e, where, rows_);
+  for (const Selected& along : selected(site, e, rows_)) {
     const std::vector<std::uint8_t>* elements = elements_of(along, lead, site.type.shape, width);
     const auto each = [&](int axis, std::int64_t size, const auto& f) {
       if (axis >= static_cast<int>(along.size())) return f(0);

@@ -87,20 +87,16 @@ void add_to(Group& g, const Edit& e, const SiteEntry& site) {
 // `number`: of the stage's first edit.
 Stage grouped(const Graph& graph, const std::vector<Edit>& stage, int number) {
   Stage s;
-  std::map<std::pair<std::string_view, Edit::Action>, int> open;
-  auto last = open.end();  // the group of the edit before, when others may join it
+  std::map<std::pair<const SiteEntry*, Edit::Action>, int> open;  // groups that others may join
   SitesOf sites(graph);
   for (const Edit& e : stage) {
     const SiteEntry& site = sites(e);  // throws for what is not there
     const auto action = e.action == Edit::Action::zero ? Edit::Action::replace : e.action;
     int group = static_cast<int>(s.groups.size());
     if (reads_others(e, site)) {
-      std::erase_if(open, [&](const auto& g) { return g.first.first == e.site.name; });
-      last = open.end();
+      std::erase_if(open, [&](const auto& g) { return g.first.first == &site; });
     } else if (joins(e, site)) {
-      if (last == open.end() || last->first.first != e.site.name || last->first.second != action)
-        last = open.try_emplace({e.site.name, action}, group).first;
-      group = last->second;
+      group = open.try_emplace({&site, action}, group).first->second;
     }
     if (group == std::ssize(s.groups)) s.groups.emplace_back().number = number;
     add_to(s.groups[static_cast<std::size_t>(group)], e, site);
@@ -111,35 +107,26 @@ Stage grouped(const Graph& graph, const std::vector<Edit>& stage, int number) {
 }
 
 // ---- the transformation -----------------------------------------------------------------------
-Value edited_by_one(Builder& b, const Group& g, const Value& x) {
-  const Edit& e = g.first();
-  if (replaces_all(e)) {
-    return broadcast_to(b.input(value_name(g.number), {x.dtype(), feed_shape(e, x.shape())}),
-                        x.shape());
-  }
-  const Value where = b.input(where_name(g.number), {DType::boolean, g.mask});
-  Value value;
-  if (has_value(e.action)) {
-    value = b.input(value_name(g.number), {x.dtype(), feed_shape(e, x.shape())});
-    check_direction(e, value.rank());
-  }
-  Value factor;
-  if (has_factor(e.action)) factor = b.input(factor_name(g.number), {x.dtype(), {}});
-  return select(where, action_on(b, e.action, x.type(), x, value, factor), x);
-}
-
-Value edited_by_all(Builder& b, const Group& g, const Value& x) {
+// What flows on from x. The inputs of a group of several are tables: the value has the site's shape,
+// the factor that of the mask.
+Value edited(Builder& b, const Group& g, const Value& x) {
+  const bool one = g.alone();
   for (const Edit* e : g.edits) {
     if (has_value(e->action)) check_direction(*e, feed_shape(*e, x.shape()).size());
   }
+  const auto value_input = [&] {
+    return b.input(value_name(g.number),
+                   {x.dtype(), one ? feed_shape(g.first(), x.shape()) : x.shape()});
+  };
+  if (replaces_all(g.first())) return broadcast_to(value_input(), x.shape());
   const Value where = b.input(where_name(g.number), {DType::boolean, g.mask});
-  Value table;
-  if (has_value(g.action)) table = b.input(value_name(g.number), x.type());
-  if (g.action == Edit::Action::scale) table = b.input(factor_name(g.number), {x.dtype(), g.mask});
-  const Value changed = g.action == Edit::Action::add
-                            ? x + table  // which has the factors in it
-                            : action_on(b, g.action, x.type(), x, table, table);
-  return select(where, changed, x);
+  const bool adds_table = !one && g.action == Edit::Action::add;  // the factors are in the table
+  Value value, factor;
+  if (has_value(g.action)) value = value_input();
+  if (has_factor(g.action) && !adds_table)
+    factor = b.input(factor_name(g.number), {x.dtype(), one ? Shape{} : g.mask});
+  return select(where, adds_table ? x + value : action_on(b, g.action, x.type(), x, value, factor),
+                x);
 }
 
 }  // namespace
@@ -195,7 +182,7 @@ Graph intervene(const Graph& graph, const Interventions& what) {
       const NodeId site = b.at(at).id();
       const Value x = b.value(b.node(site).inputs[0]);
       const Builder::Origin origin(b, b.node(site).scope, b.node(site).line);
-      b.edit_site(at.name, g.alone() ? edited_by_one(b, g, x) : edited_by_all(b, g, x));
+      b.edit_site(at.name, edited(b, g, x));
     }
   }
   return std::move(b).finish();

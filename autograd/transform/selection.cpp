@@ -195,11 +195,6 @@ Selected along_site(const SiteEntry& site, const Edit& edit, const Where& where,
 
 }  // namespace
 
-Selected selected_along(const Graph& graph, const Edit& edit, const Where& where,
-                        const RowPlaces& rows, Text text) {
-  return along_site(graph.site(edit.site.name), edit, where, rows, text);
-}
-
 std::vector<Selected> selected(const SiteEntry& site, const Edit& edit, const RowPlaces& rows,
                                Text text) {
   std::vector<Selected> parts;
@@ -223,20 +218,16 @@ std::vector<std::uint8_t> selection(const Graph& graph, const Edit& edit, const 
 }
 
 // ---- overlaps ---------------------------------------------------------------------------------
-Owners::Owners(const Graph& graph, const std::vector<Edit>& stage) : stage_(stage) {
-  SitesOf sites(graph);
-  std::map<std::string_view, int> edits;
-  int* last = nullptr;  // of the site of the edit before
-  for (std::size_t i = 0; i < stage.size(); ++i) {
-    if (i == 0 || stage[i].site.name != stage[i - 1].site.name) last = &edits[stage[i].site.name];
-    ++*last;
-  }
-  for (const auto& [name, count] : edits)
-    if (count > 1) sites_.try_emplace(name);
+Owners::Owners(const Graph& graph, const std::vector<Edit>& stage)
+    : stage_(stage), entries_(graph) {
+  std::map<const SiteEntry*, int> edits;
+  for (const Edit& e : stage) ++edits[&entries_(e)];
+  for (const auto& [entry, count] : edits)
+    if (count > 1) sites_.try_emplace(entry);
   for (const Edit& e : stage) {
     Site* site = site_of(e);
     if (site == nullptr) continue;
-    const Shape spoken = selected_shape(e, sites(e));
+    const Shape spoken = selected_shape(e, entries_(e));
     if (site->shape.size() != spoken.size()) site->shape = spoken;
     for (int a = 0; a < spoken.size(); ++a)
       if (spoken[a] != 1) site->shape[a] = spoken[a];
@@ -244,12 +235,8 @@ Owners::Owners(const Graph& graph, const std::vector<Edit>& stage) : stage_(stag
 }
 
 Owners::Site* Owners::site_of(const Edit& e) {
-  if (last_name_ != e.site.name) {
-    const auto at = sites_.find(e.site.name);
-    last_ = at == sites_.end() ? nullptr : &at->second;
-    last_name_ = e.site.name;
-  }
-  return last_;
+  const auto at = sites_.find(&entries_(e));
+  return at == sites_.end() ? nullptr : &at->second;
 }
 
 void Owners::claim(int number, const std::vector<Selected>& parts) {

@@ -37,13 +37,9 @@ struct Along {
 };
 using Selected = std::vector<Along>;  // of each axis
 
-// One selection of an edit, at its site in `graph` (edited or not). Throws SiteError for a site
-// that is not there, and GraphError for an axis that the site does not have and an index outside
-// the batch; in a part of a text, a position that is not among the rows is not an error.
-Selected selected_along(const Graph& graph, const Edit& edit, const Where& where,
-                        const RowPlaces& rows, Text text = Text::whole);
-
-// The same of each Where of an edit, whose site this is; an edit without any selects everything.
+// What each Where of an edit selects at its site; an edit without any selects everything. Throws
+// GraphError for an axis that the site does not have and an index outside the batch; in a part of a
+// text, a position that is not among the rows is not an error.
 std::vector<Selected> selected(const SiteEntry& site, const Edit& edit, const RowPlaces& rows,
                                Text text = Text::whole);
 
@@ -62,7 +58,8 @@ class SitesOf {
 };
 
 // For each element of the site's whole value, packed and row-major: 1 where the edit changes it.
-// `feeds` has the row tables. Throws what selected_along does; a selection of nothing is all 0.
+// `feeds` has the row tables. Throws SiteError for a site that is not there, and what `selected`
+// does; a selection of nothing is all 0.
 std::vector<std::uint8_t> selection(const Graph& graph, const Edit& edit, const Feeds& feeds);
 
 // Whether a Where of the edit selects along this axis.
@@ -111,13 +108,12 @@ class Owners {
   Site* site_of(const Edit& e);  // null when the site has no other edit
 
   const std::vector<Edit>& stage_;
-  std::map<std::string_view, Site> sites_;
-  std::string_view last_name_;
-  Site* last_ = nullptr;
+  SitesOf entries_;
+  std::map<const SiteEntry*, Site> sites_;
 };
 
 // Throws GraphError when two edits of one stage change the same element, unless both add, and what
-// selected_along throws. Takes time in proportion to what is selected.
+// `selected` throws. Takes time in proportion to what is selected.
 void check_overlaps(const Graph& graph, const Interventions& what, const RowPlaces& rows);
 
 }  // namespace vitrine

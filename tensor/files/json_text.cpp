@@ -3,16 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
-#include <unordered_set>
-#include <vector>
 
 #include "tensor/error.h"
+#include "tensor/files/utf8.h"
 
 namespace vitrine {
 namespace {
-
-using Json = nlohmann::json;
 
 constexpr std::string_view kNumbersOfPython[] = {"NaN", "Infinity", "-Infinity"};
 
@@ -78,42 +74,10 @@ PlainJson::PlainJson(std::string_view text, const std::string& where) : text_(te
   text_ = changed_;
 }
 
-Json parse_json(std::string_view text, const std::string& where) {
-  const PlainJson plain(text, where);
-  std::vector<std::unordered_set<std::string>> keys;  // of the objects open at this point
-  const auto watch = [&](int, Json::parse_event_t event, Json& value) {
-    if (event == Json::parse_event_t::object_start) keys.emplace_back();
-    if (event == Json::parse_event_t::object_end) keys.pop_back();
-    if (event == Json::parse_event_t::key &&
-        !keys.back().insert(value.get_ref<const std::string&>()).second) {
-      throw FileError(fmt::format("{}: the key {} occurs twice in one object; keep one of them",
-                                  where, json_line(value)));
-    }
-    return true;
-  };
-  try {
-    return Json::parse(plain.text().begin(), plain.text().end(), watch);
-  } catch (const Json::exception& error) {
-    const std::string what = json_mistake(error);
-    const bool cut = what.find("unexpected end of input") != what.npos;
-    throw FileError(
-        fmt::format("{}: not valid JSON: {}{}", where, what, cut ? "; was it cut short?" : ""));
-  }
-}
-
-namespace {
-
-// What is not UTF-8 becomes U+FFFD, by the writer of JSON, which knows how.
-std::string valid_utf8(const std::string& text) {
-  return Json::parse(json_line(text)).get<std::string>();
-}
-
-}  // namespace
-
 std::string json_mistake(const std::exception& error) {
   std::string what = error.what();  // "[json.exception.parse_error.101] parse error at line ..."
   if (const auto tag = what.find("] "); tag != what.npos) what.erase(0, tag + 2);
-  return valid_utf8(what);
+  return nn::replace_invalid_utf8(what);
 }
 
 std::string json_mistake_alone(const std::exception& error) {
@@ -121,10 +85,6 @@ std::string json_mistake_alone(const std::exception& error) {
   if (const auto place = what.find(": "); what.starts_with("parse error at ") && place != what.npos)
     what.erase(0, place + 2);
   return what;
-}
-
-std::string json_line(const Json& value) {
-  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 std::string printable(std::string_view text) {
@@ -138,7 +98,7 @@ std::string printable(std::string_view text) {
       out += c;
     }
   }
-  return valid_utf8(out) + (text.size() > kLongest ? "...'" : "'");
+  return nn::replace_invalid_utf8(out) + (text.size() > kLongest ? "...'" : "'");
 }
 
 }  // namespace vitrine

@@ -1,12 +1,10 @@
 // JSON text of untrusted files: checks it before it is parsed, and quotes it in messages.
 //
-// Who reads a file uses json_reader.h. Not installed, as it names nlohmann-json; it does not define
-// it, which would cost every includer seconds.
+// Who reads a file uses json_reader.h.
 #pragma once
 
 #include <cstddef>
 #include <exception>
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 
@@ -34,19 +32,12 @@ class PlainJson {
   std::string_view text_;  // this, or what was given
 };
 
-// Parses JSON in which no object has the same key twice. Throws FileError with the place of the
-// mistake, in words of ours.
-nlohmann::json parse_json(std::string_view text, const std::string& where);
-
 // What nlohmann's parser says is wrong with a text, without its own name for the error; valid
 // UTF-8.
 std::string json_mistake(const std::exception& error);
 
 // The same without the parser's words for the place, where the caller names a better one.
 std::string json_mistake_alone(const std::exception& error);
-
-// The value as JSON on one line. What is not UTF-8, as file names may be, becomes U+FFFD.
-std::string json_line(const nlohmann::json& value);
 
 // A name or a piece of text from an untrusted file, in single quotes, for a message: control
 // characters are escaped (\x0a), what is not UTF-8 becomes U+FFFD, and a long one is cut.

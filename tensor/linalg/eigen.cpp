@@ -70,12 +70,7 @@ void decompose(const Columns& a, double* values) {
 
 // A V = V diag(values), and V orthonormal.
 void check_eigen(const Columns& a, const Columns& v, const double* values) {
-  const Columns scaled = v.clone();
-  for (std::int64_t j = 0; j < v.count; ++j) {
-    double* column = scaled.column(j);
-    for (std::int64_t i = 0; i < v.rows; ++i) column[i] *= values[j];
-  }
-  lapack::check_difference(lapack::product(a.matrix(), v.matrix()), scaled.matrix(),
+  lapack::check_difference(lapack::product(a.matrix(), v.matrix()), v.scaled(values).matrix(),
                            lapack::norm(a.data), "symmetric_eigen: A V = V diag(values)");
   lapack::check_orthonormal(v.matrix(), "symmetric_eigen: V^T V = I");
 }

@@ -48,6 +48,13 @@ Columns Columns::clone() const {
   return c;
 }
 
+Columns Columns::scaled(const double* by) const {
+  const Columns c = clone();
+  for (std::int64_t j = 0; j < count; ++j)
+    for (std::int64_t i = 0; i < rows; ++i) c.at(i, j) *= by[j];
+  return c;
+}
+
 void check_matrix(const Tensor& t, std::string_view function, std::string_view name) {
   if (t.rank() != 2) {
     throw ShapeError(fmt::format("{}: {} has the shape {}; a decomposition takes a matrix",

@@ -21,6 +21,7 @@ struct Columns {
   // Copies t [rows, count]. Throws ShapeError when it is larger than LAPACK's integers allow.
   static Columns of(const Tensor& t);
   Columns clone() const;
+  Columns scaled(const double* by) const;  // a copy, column j times by[j]
 
   double* column(std::int64_t j) const { return data.data<double>() + j * rows; }
   double& at(std::int64_t i, std::int64_t j) const { return column(j)[i]; }

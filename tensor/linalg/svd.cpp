@@ -43,11 +43,7 @@ void decompose(const Columns& a, const Columns& u, double* values, const Columns
 
 // A = U S V^T, and both sides orthonormal.
 void check_svd(const Columns& a, const Columns& u, const Tensor& values, const Columns& vt) {
-  const Columns scaled = u.clone();
-  for (std::int64_t j = 0; j < u.count; ++j) {
-    double* column = scaled.column(j);
-    for (std::int64_t i = 0; i < u.rows; ++i) column[i] *= values.data<double>()[j];
-  }
+  const Columns scaled = u.scaled(values.data<double>());
   lapack::check_difference(lapack::product(scaled.matrix(), vt.matrix()), a.matrix(),
                            lapack::norm(a.data), "svd: A = U S V^T");
   lapack::check_orthonormal(u.matrix(), "svd: U^T U = I");

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "tensor/files/json_value.h"
 #include "tests/tensor/expect_error.h"
 
 namespace vitrine {
@@ -20,46 +21,47 @@ std::string nested(std::size_t depth, char open, char close) {
 }
 
 TEST(JsonText, RefusesDeepNestingAtItsPlace) {
-  EXPECT_NO_THROW(parse_json(nested(kDeepestJson, '[', ']'), "f"));
+  EXPECT_NO_THROW(JsonValue::parse(nested(kDeepestJson, '[', ']'), "f"));
   EXPECT_ERROR(FileError, "f: line 1, column 201: lists and objects lie more than 200 deep",
-               parse_json(nested(kDeepestJson + 1, '[', ']'), "f"));
+               JsonValue::parse(nested(kDeepestJson + 1, '[', ']'), "f"));
   const std::string deep = "{\"a\": 1,\n \"b\": " + nested(100000, '[', ']') + "}";
-  EXPECT_ERROR(FileError, "f: line 2, column", parse_json(deep, "f"));
-  EXPECT_ERROR(FileError, "200 deep", parse_json(std::string(1000000, '['), "f"));
+  EXPECT_ERROR(FileError, "f: line 2, column", JsonValue::parse(deep, "f"));
+  EXPECT_ERROR(FileError, "200 deep", JsonValue::parse(std::string(1000000, '['), "f"));
   // Brackets in strings are text, also behind an escaped quote.
   const std::string text = R"({"a": "\"[[[)" + std::string(1000, '{') + R"("})";
-  EXPECT_EQ(parse_json(text, "f")["a"].get<std::string>().size(), 1004u);
+  EXPECT_EQ(JsonValue::parse(text, "f").find("a")->text()->size(), 1004u);
 }
 
 TEST(JsonText, NumbersThatOnlyPythonWritesAreStrings) {
   const auto json =
-      parse_json(R"({"a": NaN, "b": [Infinity,-Infinity], "c": "NaN, x", "d": -1})", "f");
-  EXPECT_EQ(json["a"], "NaN");
-  EXPECT_EQ(json["b"], nlohmann::json({"Infinity", "-Infinity"}));
-  EXPECT_EQ(json["c"], "NaN, x");
-  EXPECT_EQ(json["d"], -1);
+      JsonValue::parse(R"({"a": NaN, "b": [Infinity,-Infinity], "c": "NaN, x", "d": -1})", "f");
+  EXPECT_EQ(*json.find("a")->text(), "NaN");
+  EXPECT_EQ(json.find("b")->line(), R"(["Infinity","-Infinity"])");
+  EXPECT_EQ(*json.find("c")->text(), "NaN, x");
+  EXPECT_EQ(json.find("d")->whole(), -1);
   for (const char* text : {"NaNs", "-NaN", "[1NaN]", "[Infinity1]", "nan", "[+Infinity]"}) {
-    EXPECT_ERROR(FileError, "f: not valid JSON", parse_json(text, "f"));
+    EXPECT_ERROR(FileError, "f: not valid JSON", JsonValue::parse(text, "f"));
   }
 }
 
 TEST(JsonText, MistakesAreToldInPlainWords) {
   for (const char* text : {"", "{", "{\"a\": 1 \"b\": 2}", "[1, 2", "\"\xff\"", "\xff", "1e999"}) {
     const std::string message =
-        test::message_of<FileError>([&] { static_cast<void>(parse_json(text, "f")); });
+        test::message_of<FileError>([&] { static_cast<void>(JsonValue::parse(text, "f")); });
     EXPECT_THAT(message, HasSubstr("f: not valid JSON: "));
     EXPECT_THAT(message, Not(HasSubstr("json.exception")));
     EXPECT_NO_THROW(static_cast<void>(nlohmann::json(message).dump())) << "not UTF-8";
   }
-  EXPECT_ERROR(FileError, "line 1, column 9", parse_json("{\"a\": 1 2}", "f"));
-  EXPECT_ERROR(FileError, "was it cut short?", parse_json("[1, 2", "f"));
+  EXPECT_ERROR(FileError, "line 1, column 9", JsonValue::parse("{\"a\": 1 2}", "f"));
+  EXPECT_ERROR(FileError, "was it cut short?", JsonValue::parse("[1, 2", "f"));
   EXPECT_ERROR(FileError, "zero byte at line 1, column 3",
-               parse_json(std::string_view("{}\0x", 4), "f"));
-  EXPECT_ERROR(FileError, "the key \"a\" occurs twice", parse_json(R"({"a": 1, "a": 2})", "f"));
+               JsonValue::parse(std::string_view("{}\0x", 4), "f"));
+  EXPECT_ERROR(FileError, "the key \"a\" occurs twice",
+               JsonValue::parse(R"({"a": 1, "a": 2})", "f"));
 }
 
 TEST(JsonText, WritesWhatIsNotUtf8AsAReplacement) {
-  EXPECT_EQ(json_line({{"file", "a\xff"}}), "{\"file\":\"a\uFFFD\"}");
+  EXPECT_EQ(JsonValue({{"file", "a\xff"}}).line(), "{\"file\":\"a\uFFFD\"}");
 }
 
 }  // namespace
