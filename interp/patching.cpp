@@ -9,7 +9,7 @@
 #include <optional>
 
 #include "autograd/transform/recorded.h"
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 #include "tensor/error.h"
 #include "tensor/files/utf8.h"
 

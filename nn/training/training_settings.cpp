@@ -84,7 +84,7 @@ TrainingSettings read_settings(const JsonReader& json) {
 
 }  // namespace
 
-std::vector<std::string> preset_names() { return {"tiny", "atlas", "gpt2-small"}; }
+std::vector<std::string> preset_names() { return {"tiny", "atlas", "gpt2-small", "llama-tiny", "llama-small"}; }
 
 Config preset(std::string_view name, int vocabulary) {
   Config c;
@@ -96,7 +96,22 @@ Config preset(std::string_view name, int vocabulary) {
     c.d_mlp = 4 * width;
     c.context = context;
   };
-  if (name == "tiny") {
+  // A Llama: half as many key/value heads as heads, and a gated MLP with as many weights as one of
+  // 4 d neurons without gates.
+  const auto llama = [&](int layers, int heads, int width, int context) {
+    shape(layers, heads, width, context);
+    c.model_type = "llama";
+    c.kv_heads = heads / 2;
+    c.head_width = width / heads;
+    c.d_mlp = (8 * width / 3 + 31) / 32 * 32;
+    c.activation = Activation::silu;
+    c.rope = Rope{.width = c.head_width};
+  };
+  if (name == "llama-tiny") {
+    llama(2, 4, 64, 64);
+  } else if (name == "llama-small") {
+    llama(4, 8, 256, 256);
+  } else if (name == "tiny") {
     shape(2, 4, 64, 64);
   } else if (name == "atlas") {
     shape(4, 8, 256, 256);

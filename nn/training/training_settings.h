@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "nn/model/config.h"
+#include "nn/families/config.h"
 #include "nn/text/documents.h"
 #include "nn/training/initial_weights.h"
 #include "nn/training/schedule.h"

@@ -11,7 +11,7 @@
 #include "autograd/transform/gradient.h"
 #include "nn/model/model.h"
 #include "nn/model/sampling.h"
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 #include "nn/model/weights.h"
 #include "tensor/error.h"
 #include "tests/support.h"

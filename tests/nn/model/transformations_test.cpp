@@ -8,7 +8,7 @@
 #include "autograd/transform/splice.h"
 #include "nn/model/metrics.h"
 #include "nn/model/model.h"
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 #include "tests/support.h"
 
 namespace vitrine::nn {

@@ -22,7 +22,7 @@ TrainingSettings settings() {
   s.model = preset("tiny", 777);
   s.model.tied = false;
   s.model.activation = Activation::relu;
-  s.model.layer_norm_eps = 3e-6;
+  s.model.norm_eps = 3e-6;
   s.model.bos = 5;
   s.initializer = Initializer::mimetic;
   s.initializer_range = 0.07;

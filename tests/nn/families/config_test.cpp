@@ -1,4 +1,4 @@
-#include "nn/model/config.h"
+#include "nn/families/config.h"
 
 #include <fmt/format.h>
 
