@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "autograd/ops/op_table.h"
 #include "nn/families/parts.h"
 #include "nn/families/readers.h"
 #include "tensor/error.h"
@@ -80,7 +81,7 @@ std::vector<std::pair<std::string, Shape>> parameter_shapes(const Config& config
   std::sort(nodes.begin(), nodes.end(), [](const Node* a, const Node* b) { return a->id < b->id; });
   for (const Node* n : nodes) {
     const auto* leaf = std::get_if<LeafName>(&n->attributes);
-    if (leaf != nullptr && is_parameter(*n)) shapes.emplace_back(leaf->name, n->type.shape);
+    if (leaf != nullptr && n->op == &kParameter) shapes.emplace_back(leaf->name, n->type.shape);
   }
   return shapes;
 }

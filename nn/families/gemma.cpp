@@ -17,7 +17,7 @@ namespace {
 Value normed_heads_of_gemma(const Frame& m, const Value& x, const std::string& weights,
                             const std::string& site) {
   const Value gain = 1 + m.parameter(weights + ".weight", {m.config.d_head()});
-  return m.b.site(site, rms_norm(x, gain, m.config.norm_eps), kPerHead);
+  return m.b.site(site, vitrine::rms_norm(x, gain, m.config.norm_eps), kPerHead);
 }
 
 // ---- attention ------------------------------------------------------------------------------------

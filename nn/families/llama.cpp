@@ -16,7 +16,7 @@ namespace {
 Value normed_heads(const Frame& m, const Value& x, const std::string& weights,
                    const std::string& site) {
   const Value gain = m.parameter(weights + ".weight", {m.config.d_head()});
-  return m.b.site(site, rms_norm(x, gain, m.config.norm_eps), kPerHead);
+  return m.b.site(site, vitrine::rms_norm(x, gain, m.config.norm_eps), kPerHead);
 }
 
 // ---- attention: each token looks at earlier tokens and copies something from them ---------------

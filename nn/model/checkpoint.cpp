@@ -161,88 +161,100 @@ std::string and_more(std::size_t count) {
   return fmt::format(", and {} more {} like it", count - 1, count == 2 ? "is" : "are");
 }
 
+void refuse_missing(const std::vector<std::string>& missing, const Config& config,
+                    const WeightSource& from) {
+  if (missing.empty()) return;
+  const std::string wrapped = name_that_ends_with(missing[0], from.others);
+  throw CheckpointError(fmt::format(
+      "{}: tensor '{}' is missing{}; {}", from.where, missing[0], and_more(missing.size()),
+      wrapped.empty()
+          ? fmt::format("{} asks for {} layers of width {}", from.config, config.layers,
+                        config.d_model)
+          : fmt::format("there is a '{}': save the model itself, not what it is wrapped in",
+                        wrapped)));
+}
+
+// Tied weights may be saved under either name, or under both.
+void settle_tied(TensorsByName& tensors, const Names& family, const WeightSource& from) {
+  const auto head = tensors.find(family.unembedding());
+  if (head == tensors.end()) return;
+  const auto embedding = tensors.find(family.embedding());
+  if (embedding == tensors.end()) {
+    tensors.emplace(family.embedding(), head->second);
+  } else if (!(head->second.shape() == embedding->second.shape()) ||
+             max_abs_difference(head->second, embedding->second) != 0) {
+    throw CheckpointError(
+        fmt::format("{}: {} differs from {}, but {} ties them; set "
+                    "\"tie_word_embeddings\": false if the model has an unembedding of its own",
+                    from.where, family.unembedding(), family.embedding(), from.config));
+  }
+  tensors.erase(family.unembedding());
+}
+
 }  // namespace
 
-Parameters load_checkpoint(const fs::path& folder, const Config& config, DType dtype) {
-  std::set<std::string> others;
-  const Names family(config);
-  const std::string embedding = family.embedding(), unembedding = family.unembedding();
-  Tensors tensors = read_folder(folder, family, others);
-  // Before anything is made for each layer that config.json claims.
-  if (static_cast<std::size_t>(config.layers) > tensors.size() + others.size()) {
-    throw CheckpointError(
-        fmt::format("{}: config.json asks for {} layers, but there are only {} tensors",
-                    folder.string(), config.layers, tensors.size() + others.size()));
+Parameters parameters_of(TensorsByName tensors, const Config& config, DType dtype,
+                         const WeightSource& from) {
+  // Before anything is made for each layer that the configuration claims.
+  if (static_cast<std::size_t>(config.layers) > tensors.size() + from.others.size()) {
+    throw CheckpointError(fmt::format("{}: {} asks for {} layers, but there are only {} tensors",
+                                      from.where, from.config, config.layers,
+                                      tensors.size() + from.others.size()));
   }
   const auto shapes = parameter_shapes(config);
-  // Tied weights may be saved under either name.
-  if (const auto head = tensors.find(unembedding);
-      config.tied && head != tensors.end() && !tensors.contains(embedding)) {
-    tensors.emplace(embedding, head->second);
-    tensors.erase(unembedding);
-  }
-
   std::vector<std::string> missing, misshapen;
+  const Names family(config);
   for (const auto& [name, shape] : shapes) {
-    const auto it = tensors.find(name);
+    auto it = tensors.find(name);
+    if (it == tensors.end() && config.tied && name == family.embedding())
+      it = tensors.find(family.unembedding());
     if (it == tensors.end()) {
       missing.push_back(name);
-    } else if (!(it->second.tensor.shape() == shape) || !is_float(it->second.tensor.dtype())) {
+    } else if (!(it->second.shape() == shape) || !is_stored_float(it->second.dtype())) {
       misshapen.push_back(fmt::format("'{}' is {}{}, expected floats of shape {}", name,
-                                      name_of(it->second.tensor.dtype()),
-                                      to_string(it->second.tensor.shape()), to_string(shape)));
+                                      name_of(it->second.dtype()), to_string(it->second.shape()),
+                                      to_string(shape)));
     }
   }
-  if (!missing.empty()) {
-    const std::string wrapped = name_that_ends_with(missing[0], others);
-    throw CheckpointError(fmt::format(
-        "{}: tensor '{}' is missing{}; {}", folder.string(), missing[0], and_more(missing.size()),
-        wrapped.empty()
-            ? fmt::format("config.json asks for {} layers of width {}", config.layers,
-                          config.d_model)
-            : fmt::format("there is a '{}': save the model itself, not what it is wrapped in",
-                          wrapped)));
-  }
+  refuse_missing(missing, config, from);
   if (!misshapen.empty()) {
-    throw CheckpointError(
-        fmt::format("{}: tensor {}{}; the weights do not belong to this config.json",
-                    folder.string(), misshapen[0], and_more(misshapen.size())));
+    throw CheckpointError(fmt::format("{}: tensor {}{}; the weights do not belong to this {}",
+                                      from.where, misshapen[0], and_more(misshapen.size()),
+                                      from.config));
   }
-
-  if (const auto head = tensors.find(unembedding); config.tied && head != tensors.end()) {
-    const Tensor& wte = tensors.at(embedding).tensor;
-    const Tensor& w = head->second.tensor;
-    if (!(w.shape() == wte.shape()) || max_abs_difference(w, wte) != 0) {
-      throw CheckpointError(
-          fmt::format("{}: {} differs from {}, but config.json ties them; set "
-                      "\"tie_word_embeddings\": false if the model has an unembedding of its own",
-                      folder.string(), unembedding, embedding));
-    }
-    tensors.erase(head);
-  }
+  if (config.tied) settle_tied(tensors, family, from);
 
   Parameters parameters;
   for (const auto& [name, shape] : shapes) {
     const auto it = tensors.find(name);
-    parameters[name] = it->second.tensor.to(dtype);
+    parameters[name] = it->second.to(dtype);
     tensors.erase(it);
   }
   for (const auto& [name, tensor] : parameters) {
     if (all_finite(tensor)) continue;
-    throw NumericError(fmt::format("{}: the parameter '{}' holds {}", folder.string(), name,
+    throw NumericError(fmt::format("{}: the parameter '{}' holds {}", from.where, name,
                                    has_nan(tensor) ? "NaN" : "an infinity"));
   }
   std::vector<std::string> superfluous;
-  for (const auto& [name, found] : tensors) {
+  for (const auto& [name, tensor] : tensors) {
     if (!ignored(name)) superfluous.push_back(name);
   }
   if (!superfluous.empty()) {
     throw CheckpointError(fmt::format(
         "{}: tensor '{}' has no place in this model{}; it would change the result and is not "
-        "supported, or config.json is for another model",
-        folder.string(), superfluous[0], and_more(superfluous.size())));
+        "supported, or {} is for another model",
+        from.where, superfluous[0], and_more(superfluous.size()), from.config));
   }
   return parameters;
+}
+
+Parameters load_checkpoint(const fs::path& folder, const Config& config, DType dtype) {
+  std::set<std::string> others;
+  const Names family(config);
+  TensorsByName tensors;
+  for (auto& [name, found] : read_folder(folder, family, others))
+    tensors.emplace(name, std::move(found.tensor));
+  return parameters_of(std::move(tensors), config, dtype, {folder.string(), "config.json", others});
 }
 
 void save_checkpoint(const fs::path& folder, const Config& config, const Parameters& parameters,

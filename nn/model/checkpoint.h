@@ -2,6 +2,9 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
+#include <set>
+#include <string>
 
 #include "autograd/compile/plan.h"
 #include "nn/families/architecture.h"
@@ -17,6 +20,16 @@ namespace vitrine::nn {
 // passed over.
 Parameters load_checkpoint(const std::filesystem::path& folder, const Config& config,
                            DType dtype = DType::f32);
+
+// What parameters are made of: tensors by HuggingFace's names without the prefix.
+using TensorsByName = std::map<std::string, Tensor, std::less<>>;
+struct WeightSource {
+  std::string where, config;     // for messages: the folder or file, and what its shapes are from
+  std::set<std::string> others;  // tensors that were passed over
+};
+// The checks of load_checkpoint, for tensors that come from elsewhere.
+Parameters parameters_of(TensorsByName tensors, const Config& config, DType dtype,
+                         const WeightSource& from);
 
 // Writes config.json and model.safetensors, as load_checkpoint and HuggingFace read them; weights
 // are stored as `stored` (f32, f16 or bf16). Throws SaveError; a file that was there stays then.

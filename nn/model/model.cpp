@@ -7,6 +7,7 @@
 #include "autograd/compile/fold.h"
 #include "nn/model/checkpoint.h"
 #include "nn/model/find_model.h"
+#include "nn/model/gguf_model.h"
 #include "tensor/error.h"
 #include "tensor/files/utf8.h"
 
@@ -168,6 +169,13 @@ GridValues Model::sweep(const Prompt& prompt, const SiteSet& sites, const std::v
 
 Model load_model(std::string_view name, const LoadOptions& options) {
   const auto folder = find_model(name);
+  if (folder.extension() == ".gguf" && !std::filesystem::is_directory(folder)) {
+    const Gguf file = Gguf::open(folder);
+    const Config config = gguf_config(file);
+    Model model(config, gguf_parameters(file, config, options.dtype), std::nullopt, options);
+    model.set_name(std::string(name));
+    return model;
+  }
   require_whole_download(folder);
   const Config config = load_config(folder);
   std::optional<Tokenizer> tokenizer;
