@@ -131,7 +131,8 @@ std::string sites_section(const Graph& graph, int layers, std::int64_t length, c
 std::string positions_text(const nn::Config& c) {
   if (!c.rope) return "learnt vectors";
   std::string text = fmt::format("rotary, base {}", c.rope->base);
-  if (c.rope->width != c.d_head()) text += fmt::format(", {} of a head's dimensions", c.rope->width);
+  if (c.rope->width != c.d_head())
+    text += fmt::format(", {} of a head's dimensions", c.rope->width);
   std::set<int> windows;
   for (const int w : c.windows) windows.insert(w);
   windows.erase(0);
@@ -151,7 +152,7 @@ std::string as_table(const nn::Model& model, const Graph& graph, const Plan::Sta
                         model.tokenizer().added_tokens().size())
       : model.has_tokenizer_fault() ? "cannot be used: give token ids (--tokens)"
                                     : "none: give token ids (--tokens)";
-  std::string scale = c.query_scalar > 0 ? fmt::format("1/sqrt({})", c.query_scalar)
+  std::string scale = c.query_scalar > 0  ? fmt::format("1/sqrt({})", c.query_scalar)
                       : c.scale_attention ? "1/sqrt(head width)"
                                           : "1";
   if (c.scale_by_layer) scale += " / (layer + 1)";
