@@ -241,6 +241,11 @@ JsonValue rope_json(const Rope& rope) {
   return json;
 }
 
+std::vector<int> without_zeros(std::vector<int> windows) {
+  const bool some = std::any_of(windows.begin(), windows.end(), [](int w) { return w > 0; });
+  return some ? std::move(windows) : std::vector<int>();
+}
+
 std::optional<std::vector<int>> windows_of_types(const JsonReader& types, int layers, int window) {
   if (!types.given()) return std::nullopt;
   std::vector<int> windows;
@@ -254,7 +259,7 @@ std::optional<std::vector<int>> windows_of_types(const JsonReader& types, int la
       type.reject("\"full_attention\"", "no sliding_window says how far this layer sees");
     windows.push_back(sliding ? window : 0);
   }
-  return windows;
+  return without_zeros(std::move(windows));
 }
 
 JsonValue layer_types_json(const Config& c) {

@@ -39,6 +39,8 @@ Config read_dimensions(const JsonReader& json, std::string_view model_type, doub
 // published files) states them; `base` and `width` are what they do not state.
 Rope read_rope(const JsonReader& parameters, double base, int width, int context);
 JsonValue rope_json(const Rope& rope);  // rope_scaling; null for a plain one
+// Nothing where no layer has a window.
+std::vector<int> without_zeros(std::vector<int> windows);
 // The windows of `layers` layers from layer_types; nothing where there is none.
 std::optional<std::vector<int>> windows_of_types(const JsonReader& layer_types, int layers,
                                                  int window);

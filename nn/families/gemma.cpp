@@ -25,7 +25,8 @@ Value attention_of_gemma(const Frame& m, int layer, const Value& x, const std::s
                          const std::string& sites) {
   const Config& c = m.config;
   const std::int64_t d = c.d_model, e = c.d_head();
-  const Norm ln1 = rms_norm(m, x, block + "input_layernorm", sites + "ln1", Gain::one_plus);
+  const Norm ln1 = read_by_block(
+      m, rms_norm(m, x, block + "input_layernorm", sites + "ln1", Gain::one_plus), sites + "ln1");
   const auto project = [&](const char* letter, const char* name, int heads) {
     const std::string weights = block + "self_attn." + name, label = sites + "attn.";
     return of_heads(m, layer, ln1,
@@ -57,8 +58,9 @@ Value attention_of_gemma(const Frame& m, int layer, const Value& x, const std::s
 Value mlp_of_gemma(const Frame& m, int layer, const Value& x, const std::string& block,
                    const std::string& sites) {
   const Value in = m.b.site(site::mlp_in(layer), x, kResidual);
-  const Norm ln2 =
-      rms_norm(m, in, block + "pre_feedforward_layernorm", sites + "ln2", Gain::one_plus);
+  const Norm ln2 = read_by_block(
+      m, rms_norm(m, in, block + "pre_feedforward_layernorm", sites + "ln2", Gain::one_plus),
+      sites + "ln2");
   const Value whole = m.b.site(sites + "hook_mlp_out_before_post_norm",
                                gated_mlp(m, layer, ln2.out, block + "mlp."), kResidual);
   const Norm post =
@@ -90,7 +92,9 @@ Graph build_gemma(const Config& c, const BatchSize& size, DType dtype) {
   Value x = b.site(site::embed(), scale * gather_rows(w_e, m.tokens), kResidual);  // [rows, d]
   for (int layer = 0; layer < c.layers; ++layer) x = block_of_gemma(m, layer, x);
   x = rms_norm(m, x, "norm", "ln_final", Gain::one_plus).out;
-  b.output("logits", capped(unembed(m, x, w_e), c));
+  Value logits = unembed(m, x, w_e);
+  if (c.logit_cap > 0) logits = b.site("unembed.hook_capped", capped(logits, c), kResidual);
+  b.output("logits", logits);
   return std::move(b).finish();
 }
 

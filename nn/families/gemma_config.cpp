@@ -15,7 +15,7 @@ std::vector<int> windows_of_gemma(const JsonReader& r, const Config& c, bool thi
   const int every = third ? positive_or(pattern, 6) : 2;
   std::vector<int> windows;
   for (int l = 0; l < c.layers; ++l) windows.push_back((l + 1) % every != 0 ? window : 0);
-  return windows;
+  return without_zeros(std::move(windows));
 }
 
 }  // namespace

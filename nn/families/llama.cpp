@@ -24,7 +24,8 @@ Value attention_of_llama(const Frame& m, int layer, const Value& x, const std::s
                          const std::string& sites) {
   const Config& c = m.config;
   const std::int64_t d = c.d_model, e = c.d_head();
-  const Norm ln1 = rms_norm(m, x, block + "input_layernorm", sites + "ln1");
+  const Norm ln1 =
+      read_by_block(m, rms_norm(m, x, block + "input_layernorm", sites + "ln1"), sites + "ln1");
 
   // A query, a key and a value of each token; fewer heads of keys and values than of queries.
   const auto project = [&](const char* letter, const char* name, int heads) {
@@ -58,7 +59,8 @@ Value attention_of_llama(const Frame& m, int layer, const Value& x, const std::s
 Value mlp_of_llama(const Frame& m, int layer, const Value& x, const std::string& block,
                    const std::string& sites) {
   const Value in = m.b.site(site::mlp_in(layer), x, kResidual);
-  const Norm ln2 = rms_norm(m, in, block + "post_attention_layernorm", sites + "ln2");
+  const Norm ln2 = read_by_block(
+      m, rms_norm(m, in, block + "post_attention_layernorm", sites + "ln2"), sites + "ln2");
   return m.b.site(site::mlp_out(layer), gated_mlp(m, layer, ln2.out, block + "mlp."),
                   kResidual);  // [rows, d]
 }

@@ -18,7 +18,7 @@ std::vector<int> windows_of(const JsonReader& r, const Config& c) {
   const std::int64_t begin = mistral ? 0 : first.whole_or(28, 0, 1 << 30);
   std::vector<int> windows;
   for (int l = 0; l < c.layers; ++l) windows.push_back(l >= begin ? window : 0);
-  return windows;
+  return without_zeros(std::move(windows));
 }
 
 }  // namespace

@@ -14,7 +14,8 @@ Value attention_of_neox(const Frame& m, int layer, const Value& x, const std::st
                         const std::string& sites) {
   const Config& c = m.config;
   const std::int64_t d = c.d_model, h = c.heads, e = c.d_head();
-  const Norm ln1 = layer_norm(m, x, block + "input_layernorm", sites + "ln1");
+  const Norm ln1 =
+      read_by_block(m, layer_norm(m, x, block + "input_layernorm", sites + "ln1"), sites + "ln1");
 
   // The checkpoint packs the three projections of a head one after the other, [h, 3, e] rows.
   const std::string packed = block + "attention.query_key_value";
@@ -43,7 +44,8 @@ Value mlp_of_neox(const Frame& m, int layer, const Value& x, const std::string& 
                   const std::string& sites) {
   const std::int64_t d = m.config.d_model, inner = m.config.d_mlp;
   const Value in = m.b.site(site::mlp_in(layer), x, kResidual);
-  const Norm ln2 = layer_norm(m, in, block + "post_attention_layernorm", sites + "ln2");
+  const Norm ln2 = read_by_block(
+      m, layer_norm(m, in, block + "post_attention_layernorm", sites + "ln2"), sites + "ln2");
   const auto linear_of = [&](const Value& u, const char* part, const char* name, std::int64_t out) {
     const std::string weights = block + "mlp." + name;
     return linear(u, matrix(m, sites + "mlp.W_" + part, weights, out, u.dim(1)),

@@ -42,6 +42,11 @@ Norm layer_norm(const Frame& m, const Value& x, const std::string& weights,
   return {x, gain, bias, vitrine::layer_norm(x, gain, bias, m.config.norm_eps, sites)};
 }
 
+Norm read_by_block(const Frame& m, Norm norm, const std::string& sites) {
+  norm.out = m.b.site(sites + ".hook_out", norm.out, kResidual);
+  return norm;
+}
+
 Norm rms_norm(const Frame& m, const Value& x, const std::string& weights, const std::string& sites,
               Gain how) {
   Value gain = m.parameter(weights + ".weight", {m.config.d_model});
@@ -98,14 +103,13 @@ Value of_heads(const Frame& m, int layer, const Norm& ln1, const Projection& p) 
 
 Value rotated(const Frame& m, int layer, const Value& x, const Site& site) {
   const Rope& rope = m.config.rope_of(layer);
-  return m.b.site(site,
-                  rotary(x, m.rows.position, {rope.width, rope.frequencies(), rope.magnitude()}),
+  return m.b.site(site, rotary(x, m.rows.position, {rope.frequencies(), rope.magnitude()}),
                   kPerHead);
 }
 
 Value mixed(const Frame& m, int layer, const Value& q, const Value& k, const Value& v) {
   const Config& c = m.config;
-  AttentionRule rule;
+  AttentionOptions rule;
   rule.scale = c.attention_scale(layer);
   rule.window = c.window(layer);
   rule.softcap = c.score_cap;

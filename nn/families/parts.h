@@ -59,6 +59,10 @@ enum class Gain { plain, one_plus };
 Norm rms_norm(const Frame& m, const Value& x, const std::string& weights, const std::string& sites,
               Gain gain = Gain::plain);
 
+// The norm before attention or the MLP, whose result is a site of its own, SITES.hook_out: what the
+// projections read, after gain and bias.
+Norm read_by_block(const Frame& m, Norm norm, const std::string& sites);
+
 Value activate(Activation a, const Value& x);
 
 // ---- projections whose weights lie as [out, in]: y = x W^T + b -----------------------------------

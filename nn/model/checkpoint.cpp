@@ -210,7 +210,7 @@ Parameters parameters_of(TensorsByName tensors, const Config& config, DType dtyp
       it = tensors.find(family.unembedding());
     if (it == tensors.end()) {
       missing.push_back(name);
-    } else if (!(it->second.shape() == shape) || !is_stored_float(it->second.dtype())) {
+    } else if (!(it->second.shape() == shape) || !is_float(it->second.dtype())) {
       misshapen.push_back(fmt::format("'{}' is {}{}, expected floats of shape {}", name,
                                       name_of(it->second.dtype()), to_string(it->second.shape()),
                                       to_string(shape)));

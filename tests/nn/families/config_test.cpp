@@ -25,7 +25,7 @@ TEST(Config, Defaults) {
   EXPECT_EQ(c.d_mlp, 48);
   EXPECT_EQ(c.d_head(), 4);
   EXPECT_EQ(c.activation, Activation::gelu_tanh);
-  EXPECT_DOUBLE_EQ(c.layer_norm_eps, 1e-5);
+  EXPECT_DOUBLE_EQ(c.norm_eps, 1e-5);
   EXPECT_TRUE(c.tied);
   EXPECT_DOUBLE_EQ(c.attention_scale(1), 0.5);
   EXPECT_EQ(with(R"(, "n_inner": null)").d_mlp, 48);
@@ -146,7 +146,7 @@ TEST(Config, RejectsWrongValues) {
   }
   EXPECT_ERROR(ConfigError, "tie_word_embeddings: expected true or false, found 1",
                with(R"(, "tie_word_embeddings": 1)"));
-  EXPECT_ERROR(ConfigError, "small positive number", with(R"(, "layer_norm_epsilon": 0)"));
+  EXPECT_ERROR(ConfigError, "small positive number", with(R"(, "norm_epsilon": 0)"));
   EXPECT_ERROR(ConfigError, "token id or null", with(R"(, "bos_token_id": "x")"));
   EXPECT_ERROR(FileError, "config.json: not valid JSON",
                parse_config("{\"n_layer\": ", "config.json"));
@@ -212,7 +212,7 @@ std::vector<Row> plain_gpt2(const Config& c, const Parameters& p, const Tokens& 
     const auto w = [&](const char* name) { return p.at(fmt::format("h.{}.{}", layer, name)); };
     std::vector<Row> qkv;
     for (const Row& row : x) {
-      qkv.push_back(matvec(norm(row, w("ln_1.weight"), w("ln_1.bias"), c.layer_norm_eps),
+      qkv.push_back(matvec(norm(row, w("ln_1.weight"), w("ln_1.bias"), c.norm_eps),
                            w("attn.c_attn.weight"), w("attn.c_attn.bias")));
     }
     for (std::size_t t = 0; t < x.size(); ++t) {
@@ -233,7 +233,7 @@ std::vector<Row> plain_gpt2(const Config& c, const Parameters& p, const Tokens& 
       }
       const Row out = matvec(z, w("attn.c_proj.weight"), w("attn.c_proj.bias"));
       for (std::size_t i = 0; i < d; ++i) x[t][i] += out[i];
-      Row hidden = matvec(norm(x[t], w("ln_2.weight"), w("ln_2.bias"), c.layer_norm_eps),
+      Row hidden = matvec(norm(x[t], w("ln_2.weight"), w("ln_2.bias"), c.norm_eps),
                           w("mlp.c_fc.weight"), w("mlp.c_fc.bias"));
       for (double& v : hidden) v = activation(c.activation, v);
       const Row mlp = matvec(hidden, w("mlp.c_proj.weight"), w("mlp.c_proj.bias"));
@@ -243,7 +243,7 @@ std::vector<Row> plain_gpt2(const Config& c, const Parameters& p, const Tokens& 
   const Tensor w_u = p.at(c.tied ? "wte.weight" : "lm_head.weight").permute({1, 0});
   std::vector<Row> logits;
   for (const Row& row : x) {
-    logits.push_back(matvec(norm(row, p.at("ln_f.weight"), p.at("ln_f.bias"), c.layer_norm_eps),
+    logits.push_back(matvec(norm(row, p.at("ln_f.weight"), p.at("ln_f.bias"), c.norm_eps),
                             w_u, Tensor::zeros({c.vocabulary}, DType::f64)));
   }
   return logits;
@@ -276,7 +276,7 @@ INSTANTIATE_TEST_SUITE_P(Settings, Variants,
                                            R"(, "scale_attn_weights": false)", R"(, "n_inner": 5)",
                                            R"(, "scale_attn_by_inverse_layer_idx": true)",
                                            R"(, "tie_word_embeddings": false)",
-                                           R"(, "layer_norm_epsilon": 0.1)"));
+                                           R"(, "norm_epsilon": 0.1)"));
 
 // ---- writing ------------------------------------------------------------------------------------
 TEST(Config, ComesBackFromJson) {
@@ -289,7 +289,7 @@ TEST(Config, ComesBackFromJson) {
   c.d_mlp = 11;
   c.context = 13;
   c.vocabulary = 17;
-  c.layer_norm_eps = 1.0 / 3;
+  c.norm_eps = 1.0 / 3;
   c.scale_attention = false;
   c.scale_by_layer = true;
   c.tied = false;

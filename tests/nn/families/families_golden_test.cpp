@@ -12,7 +12,9 @@
 #include "nn/model/model.h"
 #include "nn/model/reweight.h"
 #include "nn/model/sampling.h"
+#include "tensor/error.h"
 #include "tests/support.h"
+#include "tests/tensor/temporary_folder.h"
 
 namespace vitrine::nn {
 namespace {
@@ -146,7 +148,7 @@ TEST_P(FamilyGolden, MetricGradientsAtSites) {
 
 TEST_P(FamilyGolden, Sweeps) {
   const auto both = prompts();
-  const Run clean = model().run({both[0]}, sites("*"));
+  const nn::Run clean = model().run({both[0]}, sites("*"));
   const auto layers = model().config().layers;
   const auto positions = static_cast<std::int64_t>(both[0].size());
   const auto sweep = [&](const char* pattern, const std::vector<Axis>& by) {
