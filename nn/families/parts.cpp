@@ -35,11 +35,11 @@ Value with_earlier(const Frame& m, const char* what, int layer, const Value& fre
 }
 
 Norm layer_norm(const Frame& m, const Value& x, const std::string& weights,
-                const std::string& sites) {
+                const std::string& sites, SourceLine line) {
   const Shape d{m.config.d_model};
   const Value gain = m.weight(sites + ".w", weights + ".weight", d),
               bias = m.weight(sites + ".b", weights + ".bias", d);
-  return {x, gain, bias, vitrine::layer_norm(x, gain, bias, m.config.norm_eps, sites)};
+  return {x, gain, bias, vitrine::layer_norm(x, gain, bias, m.config.norm_eps, sites, line)};
 }
 
 Norm read_by_block(const Frame& m, Norm norm, const std::string& sites) {
@@ -48,11 +48,11 @@ Norm read_by_block(const Frame& m, Norm norm, const std::string& sites) {
 }
 
 Norm rms_norm(const Frame& m, const Value& x, const std::string& weights, const std::string& sites,
-              Gain how) {
+              Gain how, SourceLine line) {
   Value gain = m.parameter(weights + ".weight", {m.config.d_model});
   if (how == Gain::one_plus) gain = 1 + gain;
   m.named(sites + ".w", gain);
-  return {x, gain, Value(), vitrine::rms_norm(x, gain, m.config.norm_eps, sites)};
+  return {x, gain, Value(), vitrine::rms_norm(x, gain, m.config.norm_eps, sites, line)};
 }
 
 Value activate(Activation a, const Value& x) {
@@ -82,7 +82,7 @@ Value bias_of(const Frame& m, const std::string& label, const std::string& name,
 }
 
 // ---- attention --------------------------------------------------------------------------------------
-Value of_heads(const Frame& m, int layer, const Norm& ln1, const Projection& p) {
+Value of_heads(const Frame& m, int layer, const Norm& ln1, const Projection& p, SourceLine line) {
   const std::string sites = fmt::format("blocks.{}.attn.", layer);
   m.named(sites + "W_" + p.letter, p.w);
   m.named(sites + "b_" + p.letter, p.b);
@@ -95,19 +95,20 @@ Value of_heads(const Frame& m, int layer, const Norm& ln1, const Projection& p) 
                           {},
                           false,
                           ln1.bias.defined() ? NormKind::layer_norm : NormKind::rms_norm};
-  return m.b.site(
-      fmt::format("{}hook_{}", sites, lower),
-      heads_in(input, p.w, p.b, p.heads, fmt::format("blocks.{}.hook_{}_input", layer, lower)),
-      kPerHead);
-}
-
-Value rotated(const Frame& m, int layer, const Value& x, const Site& site) {
-  const Rope& rope = m.config.rope_of(layer);
-  return m.b.site(site, rotary(x, m.rows.position, {rope.frequencies(), rope.magnitude()}),
+  return m.b.site(fmt::format("{}hook_{}", sites, lower),
+                  heads_in(input, p.w, p.b, p.heads,
+                           fmt::format("blocks.{}.hook_{}_input", layer, lower), line),
                   kPerHead);
 }
 
-Value mixed(const Frame& m, int layer, const Value& q, const Value& k, const Value& v) {
+Value rotated(const Frame& m, int layer, const Value& x, const Site& site, SourceLine line) {
+  const Rope& rope = m.config.rope_of(layer);
+  return m.b.site(site, rotary(x, m.rows.position, {rope.frequencies(), rope.magnitude()}, line),
+                  kPerHead);
+}
+
+Value mixed(const Frame& m, int layer, const Value& q, const Value& k, const Value& v,
+            SourceLine line) {
   const Config& c = m.config;
   AttentionOptions rule;
   rule.scale = c.attention_scale(layer);
@@ -115,7 +116,7 @@ Value mixed(const Frame& m, int layer, const Value& q, const Value& k, const Val
   rule.softcap = c.score_cap;
   const Value z =
       vitrine::attention(q, with_earlier(m, "k", layer, k), with_earlier(m, "v", layer, v), m.rows,
-                         rule, fmt::format("blocks.{}.attn", layer));
+                         rule, fmt::format("blocks.{}.attn", layer), line);
   return m.b.site(site::z(layer), z, kPerHead);
 }
 
@@ -138,13 +139,13 @@ Value gated_mlp(const Frame& m, int layer, const Value& u, const std::string& bl
   return linear_of(post, "out", "down_proj", d);                                      // [rows, d]
 }
 
-Value unembed(const Frame& m, const Value& x, const Value& w_e) {
+Value unembed(const Frame& m, const Value& x, const Value& w_e, SourceLine line) {
   const Config& c = m.config;
   const Value w_u =
       c.tied ? w_e
              : m.parameter(std::string(architecture(c).unembedding), {c.vocabulary, c.d_model});
   const Value in = m.b.site(site::unembed_in(), x, kResidual);  // [rows, d]
-  return m.b.site(site::unembed_out(), matmul(in, m.named("unembed.W_U", transpose(w_u))),
+  return m.b.site(site::unembed_out(), matmul(in, m.named("unembed.W_U", transpose(w_u)), line),
                   kResidual);  // [rows, v]
 }
 

@@ -53,11 +53,11 @@ struct Norm {
 // LayerNorm: each row shifted and scaled to mean 0 and variance 1, then times a learnt gain, plus a
 // learnt bias.
 Norm layer_norm(const Frame& m, const Value& x, const std::string& weights,
-                const std::string& sites);
+                const std::string& sites, SourceLine line = SourceLine::here());
 // RMSNorm: each row scaled to mean square 1, then times a learnt gain; gemma learns gain - 1.
 enum class Gain { plain, one_plus };
 Norm rms_norm(const Frame& m, const Value& x, const std::string& weights, const std::string& sites,
-              Gain gain = Gain::plain);
+              Gain gain = Gain::plain, SourceLine line = SourceLine::here());
 
 // The norm before attention or the MLP, whose result is a site of its own, SITES.hook_out: what the
 // projections read, after gain and bias.
@@ -80,21 +80,24 @@ struct Projection {
   Value w, b;          // [d, heads * e], [heads * e]
   int heads;
 };
-Value of_heads(const Frame& m, int layer, const Norm& ln1,
-               const Projection& p);  // [rows, heads, e]
+Value of_heads(const Frame& m, int layer, const Norm& ln1, const Projection& p,
+               SourceLine line = SourceLine::here());  // [rows, heads, e]
 // Queries and keys turned by their positions; the site hook_rot_q or hook_rot_k.
-Value rotated(const Frame& m, int layer, const Value& x, const Site& site);
+Value rotated(const Frame& m, int layer, const Value& x, const Site& site,
+              SourceLine line = SourceLine::here());
 // Each query meets the keys of its own prompt up to its own position, in some layers only the last
 // few of them; softmax turns the scores into a pattern, weights that sum to 1; z is the weighted
 // mean of the values, [rows, h, e]. Inside: hook_attn_scores and hook_pattern [rows, h, keys].
-Value mixed(const Frame& m, int layer, const Value& q, const Value& k, const Value& v);
+Value mixed(const Frame& m, int layer, const Value& q, const Value& k, const Value& v,
+            SourceLine line = SourceLine::here());
 
 // ---- MLP --------------------------------------------------------------------------------------------
 // A gated MLP: act(gate(u)) * up(u), then down; weights BLOCK.{gate,up,down}_proj. u [rows, d].
 Value gated_mlp(const Frame& m, int layer, const Value& u, const std::string& block);
 
 // The ends. W_U is W_E transposed, or a matrix [v, d] of its own.
-Value unembed(const Frame& m, const Value& x, const Value& w_e);  // -> [rows, v]
+Value unembed(const Frame& m, const Value& x, const Value& w_e,
+              SourceLine line = SourceLine::here());  // -> [rows, v]
 // Logits after the soft cap that some families have: c tanh(x / c).
 Value capped(const Value& logits, const Config& config);
 

@@ -98,17 +98,18 @@ TEST(Config, Activations) {
   }
   EXPECT_EQ(with(R"(, "activation_function": "gelu_python")").activation, Activation::gelu_erf);
   EXPECT_EQ(with(R"(, "activation_function": "relu")").activation, Activation::relu);
+  EXPECT_EQ(with(R"(, "activation_function": "swish")").activation, Activation::silu);
   EXPECT_ERROR(
       ConfigError,
-      R"(config.json: activation_function: expected a function that is supported, found "silu"; supported are gelu_new,)",
-      with(R"(, "activation_function": "silu")"));
+      R"(config.json: activation_function: expected a function that is supported, found "mish"; supported are gelu_new,)",
+      with(R"(, "activation_function": "mish")"));
   EXPECT_ERROR(ConfigError, "activation_function: expected a function that is supported, found 3",
                with(R"(, "activation_function": 3)"));
 }
 
 TEST(Config, RejectsWhatWouldChangeTheMaths) {
   EXPECT_ERROR(ConfigError, "cross-attention", with(R"(, "add_cross_attention": true)"));
-  EXPECT_ERROR(ConfigError, "quantised weights are not supported",
+  EXPECT_ERROR(ConfigError, "weights quantised this way are not supported",
                with(R"(, "quantization_config": {"bits": 4})"));
   EXPECT_ERROR(ConfigError,
                "is_causal: expected true, found false; attention that also looks at later tokens",
@@ -127,14 +128,16 @@ TEST(Config, RejectsWhatWouldChangeTheMaths) {
       with(
           R"(, "is_causal": true, "pruned_heads": {}, "per_layer_config": null, "reorder_and_upcast_attn": null)"),
       with(""));
-  EXPECT_ERROR(ConfigError, R"(model_type: expected "gpt2", found "llama"; only GPT-2)",
-               with(R"(, "model_type": "llama")"));
+  EXPECT_ERROR(ConfigError,
+               "model_type: expected gpt2, llama, mistral, qwen2, qwen3, gpt_neox, gemma2 or "
+               "gemma3_text, found \"bloom\"; no other model is supported",
+               with(R"(, "model_type": "bloom")"));
 }
 
 TEST(Config, RejectsWrongValues) {
   EXPECT_ERROR(ConfigError,
                "config.json: n_layer: expected a positive whole number, found no such field; a "
-               "GPT-2 needs it",
+               "model needs it",
                parse_config("{}", "config.json"));
   EXPECT_ERROR(
       ConfigError, "n_embd: expected a multiple of n_head (3), found 13",
@@ -146,14 +149,13 @@ TEST(Config, RejectsWrongValues) {
   }
   EXPECT_ERROR(ConfigError, "tie_word_embeddings: expected true or false, found 1",
                with(R"(, "tie_word_embeddings": 1)"));
-  EXPECT_ERROR(ConfigError, "small positive number", with(R"(, "norm_epsilon": 0)"));
+  EXPECT_ERROR(ConfigError, "small positive number", with(R"(, "layer_norm_epsilon": 0)"));
   EXPECT_ERROR(ConfigError, "token id or null", with(R"(, "bos_token_id": "x")"));
   EXPECT_ERROR(FileError, "config.json: not valid JSON",
                parse_config("{\"n_layer\": ", "config.json"));
-  EXPECT_ERROR(
-      FileError,
-      "config.json: expected an object, a HuggingFace GPT-2 config.json, found a list of 1 item",
-      parse_config("[1]", "config.json"));
+  EXPECT_ERROR(FileError,
+               "config.json: expected an object, a HuggingFace config.json, found a list of 1 item",
+               parse_config("[1]", "config.json"));
   EXPECT_ERROR(FileError, "config.json: not valid JSON",
                parse_config(R"({"n_layer": 1e999})", "config.json"));
   EXPECT_ERROR(FileError, "occurs twice", with(R"(, "n_layer": 3)"));
@@ -170,6 +172,8 @@ double activation(Activation a, double x) {
       return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
     case Activation::relu:
       return std::max(0.0, x);
+    case Activation::silu:
+      return x / (1 + std::exp(-x));
   }
   return x;
 }
@@ -243,8 +247,8 @@ std::vector<Row> plain_gpt2(const Config& c, const Parameters& p, const Tokens& 
   const Tensor w_u = p.at(c.tied ? "wte.weight" : "lm_head.weight").permute({1, 0});
   std::vector<Row> logits;
   for (const Row& row : x) {
-    logits.push_back(matvec(norm(row, p.at("ln_f.weight"), p.at("ln_f.bias"), c.norm_eps),
-                            w_u, Tensor::zeros({c.vocabulary}, DType::f64)));
+    logits.push_back(matvec(norm(row, p.at("ln_f.weight"), p.at("ln_f.bias"), c.norm_eps), w_u,
+                            Tensor::zeros({c.vocabulary}, DType::f64)));
   }
   return logits;
 }
@@ -273,10 +277,11 @@ TEST_P(Variants, EqualThePlainLoops) {
 INSTANTIATE_TEST_SUITE_P(Settings, Variants,
                          ::testing::Values("", R"(, "activation_function": "gelu")",
                                            R"(, "activation_function": "relu")",
+                                           R"(, "activation_function": "silu")",
                                            R"(, "scale_attn_weights": false)", R"(, "n_inner": 5)",
                                            R"(, "scale_attn_by_inverse_layer_idx": true)",
                                            R"(, "tie_word_embeddings": false)",
-                                           R"(, "norm_epsilon": 0.1)"));
+                                           R"(, "layer_norm_epsilon": 0.1)"));
 
 // ---- writing ------------------------------------------------------------------------------------
 TEST(Config, ComesBackFromJson) {

@@ -6,9 +6,9 @@
 #include <random>
 #include <sstream>
 
+#include "nn/families/sites.h"
 #include "nn/model/checkpoint.h"
 #include "nn/model/model.h"
-#include "nn/families/sites.h"
 #include "tensor/files/file.h"
 #include "tensor/random.h"
 #include "tests/support.h"

@@ -9,9 +9,9 @@
 
 #include "autograd/compile/optimise.h"
 #include "autograd/transform/gradient.h"
+#include "nn/families/sites.h"
 #include "nn/model/metrics.h"
 #include "nn/model/model.h"
-#include "nn/families/sites.h"
 #include "tensor/random.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"
