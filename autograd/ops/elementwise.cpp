@@ -1,6 +1,4 @@
 // Elementwise ops: arithmetic, the usual functions, comparisons and select.
-#include <cmath>
-
 #include "autograd/ops/common.h"
 #include "tensor/kernels/kernels.h"
 
@@ -294,32 +292,6 @@ extern constinit const OpDef kGeluErfSlope = unary_op(
       return 0.5 * (1.0 + erf(kInvSqrt2 * x)) + kInvSqrt2Pi * x * exp(-0.5 * x * x);
     });
 
-// ---- softcap ----------------------------------------------------------------------------------
-extern constinit const OpDef kSoftcap = {
-    .name = "softcap",
-    .doc = "y = cap tanh(x / cap), -inf stays; dx = (1 - tanh(x / cap)^2) dy",
-    .kind = OpKind::other,
-    .nonlinear = Nonlinear::kept,
-    .infer =
-        [](const InferCall& c) {
-          const double cap = c.as<SoftcapRule>().cap;
-          require(cap > 0 && std::isfinite(cap), "the cap must be a number above 0, not {}", cap);
-          return infer_unary(c);
-        },
-    .eval =
-        [](const EvalCall& c) {
-          kernels::softcap(c.pool, c.as<SoftcapRule>().cap, c.in[0], c.out);
-        },
-    .vjp =
-        [](const VjpCall& c) {
-          const Value t = tanh(c.in[0] * (1 / c.as<SoftcapRule>().cap));
-          return Grads{c.grad * (1.0 - t * t)};
-        },
-    .reach = reach_elementwise,
-    .flops = flops<6>,
-    .fact = keep_fact,
-    .in_place = OpDef::InPlace::any_input};
-
 // ---- binary -----------------------------------------------------------------------------------
 extern constinit const OpDef kAdd =
     binary_op("add", "y = a + b", kAffine, eval_binary<Binary::add>, vjp_add);
@@ -408,9 +380,6 @@ VITRINE_BINARY(logical_and, kLogicalAnd)
 VITRINE_BINARY(logical_or, kLogicalOr)
 #undef VITRINE_BINARY
 
-Value softcap(const Value& x, double cap, SourceLine line) {
-  return x.builder().emit(kSoftcap, {x}, SoftcapRule{cap}, line);
-}
 Value select(const Value& mask, const Value& a, const Value& b, SourceLine line) {
   return mask.builder().emit(kSelect, {mask, a, b}, NoAttributes{}, line);
 }

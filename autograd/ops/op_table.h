@@ -14,19 +14,19 @@ namespace vitrine {
 extern const OpDef kInput, kParameter, kConstant, kIdentity, kSite, kDetach, kAgain;
 // elementwise.cpp
 extern const OpDef kNeg, kAbs, kSign, kSquare, kSqrt, kRsqrt, kReciprocal, kExp, kLog, kSin, kCos,
-    kTanh, kErf, kSigmoid, kRelu, kSilu, kSoftcap, kGeluTanh, kGeluErf, kGeluTanhSlope,
-    kGeluErfSlope, kAdd, kSub, kMul, kDiv, kMaximum, kMinimum, kEqual, kLess, kLessEqual,
-    kLogicalAnd, kLogicalOr, kLogicalNot, kSelect;
+    kTanh, kErf, kSigmoid, kRelu, kSilu, kGeluTanh, kGeluErf, kGeluTanhSlope, kGeluErfSlope, kAdd,
+    kSub, kMul, kDiv, kMaximum, kMinimum, kEqual, kLess, kLessEqual, kLogicalAnd, kLogicalOr,
+    kLogicalNot, kSelect;
 // shape.cpp, reduce.cpp
 extern const OpDef kReshape, kPermute, kBroadcastTo, kSlice, kUnslice, kConcat, kCast;
 extern const OpDef kSum, kMax, kArgmax;
 // rows.cpp
 extern const OpDef kSoftmax, kSoftmaxGrad, kLogSoftmax, kLayerNorm, kLayerNormGrad,
     kLayerNormGainGrad, kRmsNorm, kRmsNormGrad, kRmsNormGainGrad;
-// products.cpp, gather.cpp
-extern const OpDef kMatmul, kLinear, kLinearGeluTanh, kLinearRelu, kHeadsIn, kHeadsOut;
+// products.cpp, heads.cpp, softcap.cpp, gather.cpp
+extern const OpDef kMatmul, kLinear, kLinearGeluTanh, kLinearRelu, kHeadsIn, kHeadsOut, kSoftcap;
 extern const OpDef kGatherRows, kGatherRowsFrom, kScatterAddRows, kPick, kUnpick;
-// attention.cpp, rotary.cpp
+// rotary.cpp, mask.cpp, attention_steps.cpp, attention.cpp
 extern const OpDef kRotary, kMask, kAttentionScores, kAttentionOuter, kAttentionMix,
     kAttentionMixTransposed, kAttention, kAttentionGrad;
 // training.cpp, sparse.cpp

@@ -39,7 +39,7 @@ struct Policies {
   Policy activation = Policy::recompute;  // relu, silu, gelu_tanh, ..., or your own
 };
 
-// Applies these policies to a graph, before gradient. LayerNorms and attention under a policy are
+// Applies these policies to a graph, before gradient. Norms and attention under a policy are
 // expanded, and scales and patterns are known by their sites' names, *.hook_scale and
 // *.hook_pattern: those of a graph that has been expanded or edited count too. An edit of such a
 // site changes the value that the policy gives. Holding adds the inputs held(SITE): the scale's
@@ -48,8 +48,8 @@ struct Policies {
 // The kind of an op stands in its OpDef (graph/op.h). Ops of other kinds are left alone where they
 // are linear in what carries a gradient: additions, shapes, selections, and products, each factor
 // by itself (the product of two values of the stream stays one of second degree). Others stay where
-// they say so (Nonlinear::kept): the steps of a norm or a pattern that is written out already, and
-// losses.
+// they say so (Nonlinear::kept): the steps of a norm or a pattern that is written out already,
+// softcaps, and losses.
 //
 // Throws GraphError for a graph that has gradients already, and for a hold of a value without a
 // site to be recorded under. It also refuses ops that would silently stay nonlinear, if they lie

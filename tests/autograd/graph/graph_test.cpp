@@ -121,6 +121,36 @@ TEST(Graph, HashesStructureNotIds) {
   EXPECT_FALSE(same_program(small_graph(), std::move(b).finish()));
 }
 
+TEST(Attributes, SayWhatIsNotAsUsual) {
+  EXPECT_EQ(to_string(AttentionRule{0.5, 0, "attn"}), "scale=0.5");
+  EXPECT_EQ(to_string(AttentionRule{0.5, 1, "", 5, 30}), "scale=0.5 offset=1 window=5 softcap=30");
+  EXPECT_EQ(to_string(Visibility{0, 2, 0, true, 5}), "query=0 key=2 offset=0 window=5 fill=0");
+  EXPECT_EQ(to_string(RowCount{7}), "size=7");
+  EXPECT_EQ(to_string(RowCount{7, 2}), "size=7 group=2");
+  EXPECT_EQ(to_string(RotaryRule{{1, 0.5}}), "dimensions=4");
+  EXPECT_EQ(to_string(RotaryRule{{1}, 1.25}), "dimensions=2 scale=1.25");
+  EXPECT_EQ(to_string(SoftcapRule{30}), "cap=30");
+  EXPECT_EQ(to_string(HeadsRule{.heads = 4}), "heads=4");
+  EXPECT_EQ(to_string(HeadsRule{.heads = 4, .norm = NormKind::rms_norm, .biased = false}),
+            "heads=4 norm=rms bias=none");
+}
+
+// What printing rounds away makes another program all the same.
+TEST(Attributes, DifferInWhatTheyCompute) {
+  const std::pair<Attributes, Attributes> pairs[] = {
+      {RotaryRule{{1, 0.5}}, RotaryRule{{1, 0.5000000001}}},
+      {RotaryRule{{1}}, RotaryRule{{1}, 1.0000000001}},
+      {SoftcapRule{30}, SoftcapRule{30.000000001}},
+      {AttentionRule{1, 0, "", 0, 30}, AttentionRule{1, 0, "", 0, 30.000000001}},
+      {AttentionRule{1, 0, "", 4}, AttentionRule{1, 0, "", 5}},
+      {HeadsRule{.heads = 4}, HeadsRule{.heads = 4, .norm = NormKind::rms_norm}}};
+  for (const auto& [a, b] : pairs) {
+    EXPECT_FALSE(a == b) << to_string(a);
+    EXPECT_NE(hash_of(a), hash_of(b)) << to_string(a);
+    EXPECT_EQ(hash_of(a), hash_of(Attributes(a)));
+  }
+}
+
 TEST(Graph, VerifyFindsADamagedNode) {
   Builder b;
   const Value x = b.input("x", f32({2, 3}));
