@@ -235,11 +235,22 @@ HeadEffects value_swaps(const nn::Model& model, const std::vector<nn::Tokens>& p
        {"copying.own", as_indices(own)}});
 
   const std::vector<Tensor> moved = moved_values(model, prompts, row_from);
+  // Where query heads share values, one head's alone are moved in what it makes of them: z of a
+  // layer whose values are all moved. Its pattern does not depend on them.
+  const bool shared = config.key_heads() != config.heads;
   std::vector<Interventions> worlds;
   for (int l = 0; l < config.layers; ++l) {
-    for (int h = 0; h < config.heads; ++h)
-      worlds.push_back({replace(site::v(l), moved[static_cast<std::size_t>(l)], {.head = {h}},
-                                "values of other positions")});
+    const Site site = shared ? site::z(l) : site::v(l);
+    Edit edit =
+        replace(site::v(l), moved[static_cast<std::size_t>(l)], {}, "values of other positions");
+    if (shared) {
+      const nn::Run all = model.run_edited(prompts, {edit}, fetch(site));
+      edit = replace(site, all.results.raw(site.name), {}, "values of other positions");
+    }
+    for (int h = 0; h < config.heads; ++h) {
+      edit.where = {Where{.head = {h}}};
+      worlds.push_back({edit});
+    }
   }
   const std::string each = nn::per_prompt_name(metric);
   const Swept swept = model.sweep(prompts, worlds, metric, {each}, options);

@@ -56,11 +56,23 @@ class Program {
   Program(const nn::Model& model, const nn::Tokens& prompt, const NeuronSpec& spec)
       : spec_(spec), last_(static_cast<std::int64_t>(prompt.size()) - 1) {
     Graph graph = model.build(nn::batch_size({prompt}));
-    std::vector<NodeId> w_out;  // ids of nodes stay when a graph is changed
+    // What a direction of the stream, [d, 1], reads of a layer's neurons: W_out, and the norm behind
+    // it where the family has one, its scale held. Ids of nodes stay when a graph is changed.
+    struct Out {
+      NodeId weights;
+      NodeId gain = kNoNode, scale = kNoNode;
+    };
+    std::vector<Out> outs;
     {
       Builder b(graph);
-      for (const nn::LayerWeights& w : nn::weights_of(b, model.config()).layers)
-        w_out.push_back(w.w_out.id());
+      const nn::WeightValues weights = nn::weights_of(b, model.config());
+      for (std::size_t l = 0; l < weights.layers.size(); ++l) {
+        const nn::LayerWeights& w = weights.layers[l];
+        outs.push_back({w.w_out.id()});
+        if (!w.ln2_post.defined()) continue;
+        outs.back().gain = w.ln2_post.gain.id();
+        outs.back().scale = b.at(site::ln2_post_scale(static_cast<int>(l))).id();
+      }
       graph = std::move(b).finish();
     }
     const Site final_stream = site::resid_post(model.config().layers - 1);
@@ -78,7 +90,10 @@ class Program {
       const Value post = last_row(b.at(site::mlp_post(l)));  // [1, neurons]
       add(b, post_name(l), post);
       if (!spec.answer) continue;
-      const Value toward = matmul(d, transpose(b.value(w_out[static_cast<std::size_t>(l)])));
+      const Out& out = outs[static_cast<std::size_t>(l)];
+      Value read = d;  // [1, d_model]
+      if (out.gain != kNoNode) read = d * b.value(out.gain) / last_row(b.value(out.scale));
+      const Value toward = matmul(read, transpose(b.value(out.weights)));
       add(b, effect_name(l), post * toward);
     }
     const int stream = spec.layer.value_or(model.config().layers - 1);
@@ -133,7 +148,9 @@ Tensor output_rows(const nn::Model& model, std::span<const NeuronId> ids) {
   Builder b(model.build(nn::Model::Uniform{1, 1}));
   const nn::WeightValues w = nn::weights_of(b, model.config());
   std::vector<Value> w_out;  // one table of all layers' rows
-  for (const nn::LayerWeights& layer : w.layers) w_out.push_back(layer.w_out);
+  for (const nn::LayerWeights& layer : w.layers)
+    w_out.push_back(layer.ln2_post.defined() ? nn::unscaled(layer.w_out, layer.ln2_post)
+                                             : layer.w_out);
   std::vector<std::int32_t> rows;
   for (const NeuronId& id : ids)
     rows.push_back(static_cast<std::int32_t>(id.layer * model.config().d_mlp + id.index));

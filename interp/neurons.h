@@ -65,7 +65,8 @@ StrongNeurons strong_neurons(const nn::Model& model, const nn::Tokens& prompt,
 // Throws Error (usage) for a neuron that the model does not have, saying how many there are.
 void check_neuron(const nn::Model& model, const NeuronId& id);
 
-// What neurons write: rows of W_out in the model's gauge, [ids, d_model]. Throws what check_neuron
+// What neurons write: rows of W_out in the model's gauge, [ids, d_model], times the gain of the norm
+// that follows where a family has one. Throws what check_neuron
 // throws.
 Tensor output_rows(const nn::Model& model, std::span<const NeuronId> ids);
 

@@ -6,9 +6,9 @@
 #include "interp/decomposition.h"
 #include "interp/head_scores.h"
 #include "interp/neurons.h"
+#include "nn/families/sites.h"
 #include "nn/model/find_model.h"
 #include "nn/model/metrics.h"
-#include "nn/families/sites.h"
 #include "tensor/error.h"
 #include "tests/support.h"
 

@@ -3,8 +3,8 @@
 
 #include <gmock/gmock.h>
 
-#include "nn/model/sampling.h"
 #include "nn/families/sites.h"
+#include "nn/model/sampling.h"
 #include "tensor/files/npy.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"
