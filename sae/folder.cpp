@@ -57,7 +57,7 @@ void set_metadata(SaeConfig& c, const JsonReader& r) {
   if (r.has("context_size")) c.context_size = r.at("context_size").whole(1, kWidest);
   // SAELens has no name for a transcoder of this kind; what it computes is that of its topk.
   if (const JsonReader transcoder = r.at("transcoder"); transcoder.flag_or(false)) {
-    if (c.architecture != Architecture::topk || c.apply_b_dec_to_input)
+    if (c.architecture != SaeArchitecture::topk || c.apply_b_dec_to_input)
       transcoder.reject("false", "it belongs to a topk that takes no b_dec from its input");
     c.transcoder = true;
   }
@@ -85,9 +85,9 @@ void set_architecture(SaeConfig& c, const JsonReader& field, const std::string& 
     field.one_of(kArchitectures);  // refuses it
   c.transcoder = name.ends_with("transcoder");
   c.skip = name.ends_with("skip_transcoder");
-  if (name.starts_with("jumprelu")) c.architecture = Architecture::jumprelu;
-  if (name == "topk") c.architecture = Architecture::topk;
-  if (name == "gated") c.architecture = Architecture::gated;
+  if (name.starts_with("jumprelu")) c.architecture = SaeArchitecture::jumprelu;
+  if (name == "topk") c.architecture = SaeArchitecture::topk;
+  if (name == "gated") c.architecture = SaeArchitecture::gated;
 }
 
 // Settings that would change what is computed, whatever the architecture.
@@ -137,7 +137,7 @@ SaeConfig parse_new(const JsonReader& r) {
   set_output(c, r);
   c.normalise = normalisation(r.at("normalize_activations"));
   c.join_heads = joins_heads(r.at("reshape_activations"), false);
-  if (c.architecture == Architecture::topk) {
+  if (c.architecture == SaeArchitecture::topk) {
     c.k = r.at("k").whole(1, kWidest);
     c.rescale_by_decoder_norm = r.at("rescale_acts_by_decoder_norm").flag_or(false);
   } else {
@@ -202,11 +202,11 @@ bool is_of_sparsify(const JsonReader& json) {
 }
 
 std::string architecture_text(const SaeConfig& c) {
-  if (!c.transcoder || c.architecture == Architecture::topk)
+  if (!c.transcoder || c.architecture == SaeArchitecture::topk)
     return std::string(name_of(c.architecture));
   const std::string_view plain = c.skip ? "skip_transcoder" : "transcoder";
-  return c.architecture == Architecture::jumprelu ? fmt::format("jumprelu_{}", plain)
-                                                  : std::string(plain);
+  return c.architecture == SaeArchitecture::jumprelu ? fmt::format("jumprelu_{}", plain)
+                                                     : std::string(plain);
 }
 
 std::string to_json(const SaeConfig& c) {
@@ -229,11 +229,11 @@ std::string to_json(const SaeConfig& c) {
                                       {"apply_b_dec_to_input", c.apply_b_dec_to_input},
                                       {"normalize_activations", name_of(c.normalise)},
                                       {"reshape_activations", c.join_heads ? "hook_z" : "none"}});
-  if (c.architecture == Architecture::topk) {
+  if (c.architecture == SaeArchitecture::topk) {
     json["k"] = c.k;
     json["rescale_acts_by_decoder_norm"] = c.rescale_by_decoder_norm;
   }
-  if (c.transcoder && c.architecture == Architecture::topk) metadata["transcoder"] = true;
+  if (c.transcoder && c.architecture == SaeArchitecture::topk) metadata["transcoder"] = true;
   else if (c.transcoder) json["d_out"] = c.d_out;
   json["metadata"] = std::move(metadata);
   return json.sorted().indented();
@@ -333,12 +333,14 @@ Sae load(const fs::path& folder) {
 
 void save(const Sae& sae, const fs::path& folder, DType stored) {
   const SaeConfig& c = sae.config;
-  if (c.transcoder && (c.architecture == Architecture::gated ||
-                       (c.architecture == Architecture::topk && (c.skip || c.d_out != c.d_in)))) {
-    throw ConfigError(fmt::format(
-        "{}: SAELens's folders have no place for a {} transcoder{}", sae.name,
-        name_of(c.architecture),
-        c.architecture == Architecture::gated ? "" : " with a skip connection or another width"));
+  if (c.transcoder &&
+      (c.architecture == SaeArchitecture::gated ||
+       (c.architecture == SaeArchitecture::topk && (c.skip || c.d_out != c.d_in)))) {
+    throw ConfigError(fmt::format("{}: SAELens's folders have no place for a {} transcoder{}",
+                                  sae.name, name_of(c.architecture),
+                                  c.architecture == SaeArchitecture::gated
+                                      ? ""
+                                      : " with a skip connection or another width"));
   }
   check_weights(sae.config, sae.weights, sae.name.empty() ? "the SAE" : sae.name);
   std::error_code error;
@@ -355,7 +357,7 @@ void save(const Sae& sae, const fs::path& folder, DType stored) {
 }
 
 Sae fold_decoder_norm(const Sae& sae) {
-  if (sae.config.architecture == Architecture::topk && !sae.config.rescale_by_decoder_norm) {
+  if (sae.config.architecture == SaeArchitecture::topk && !sae.config.rescale_by_decoder_norm) {
     throw ConfigError(
         fmt::format("{}: its {} largest features are chosen by the codes as they are "
                     "(rescale_acts_by_decoder_norm is false); with the "

@@ -92,7 +92,7 @@ class Import {
     c.d_sae = w.dim(1);
     if (one_threshold_)
       sae_.weights["threshold"] = Tensor::full({c.d_sae}, DType::f32, *one_threshold_);
-    if (c.architecture == Architecture::topk && c.k > c.d_sae) {
+    if (c.architecture == SaeArchitecture::topk && c.k > c.d_sae) {
       throw ConfigError(
           fmt::format("{}: k is {}, but there are {} features", file_.file(), c.k, c.d_sae));
     }
@@ -159,13 +159,13 @@ class Import {
   void plain(const char* encoder_bias, const char* decoder_bias) {
     linear_weights(encoder_bias, decoder_bias);
     if (has("threshold") && given_k_ == 0) {
-      sae_.config.architecture = Architecture::jumprelu;
+      sae_.config.architecture = SaeArchitecture::jumprelu;
       sae_.weights["threshold"] = take("threshold");
     }
     if (given_k_ > 0) topk(given_k_);
   }
   void topk(std::int64_t k) {
-    sae_.config.architecture = Architecture::topk;
+    sae_.config.architecture = SaeArchitecture::topk;
     sae_.config.k = k;
   }
 
@@ -335,18 +335,18 @@ class Import {
       return threshold_for_all();
     }
     refuse_k();
-    sae_.config.architecture = Architecture::jumprelu;
+    sae_.config.architecture = SaeArchitecture::jumprelu;
     sae_.config.apply_b_dec_to_input = false;
     sae_.weights["threshold"] = take("threshold");
   }
   void threshold_for_all() {
-    sae_.config.architecture = Architecture::jumprelu;
+    sae_.config.architecture = SaeArchitecture::jumprelu;
     one_threshold_ = take_number("threshold");
   }
 
   void gated() {
     refuse_k();
-    sae_.config.architecture = Architecture::gated;
+    sae_.config.architecture = SaeArchitecture::gated;
     sae_.weights = {{"W_enc", taken_transposed("encoder.weight")},
                     {"W_dec", taken_transposed("decoder.weight")},
                     {"b_gate", take("gate_bias")},

@@ -11,7 +11,7 @@
 
 namespace vitrine::sae {
 
-std::string_view name_of(Architecture a) {
+std::string_view name_of(SaeArchitecture a) {
   constexpr std::string_view kNames[] = {"standard", "topk", "jumprelu", "gated"};
   return kNames[static_cast<int>(a)];
 }
@@ -23,12 +23,12 @@ std::string_view name_of(Normalisation n) {
 
 std::vector<std::pair<std::string, Shape>> weight_shapes(const SaeConfig& c) {
   std::vector<std::pair<std::string, Shape>> shapes = {{"W_enc", {c.d_in, c.d_sae}}};
-  if (c.architecture == Architecture::gated) {
+  if (c.architecture == SaeArchitecture::gated) {
     for (const char* name : {"b_gate", "b_mag", "r_mag"}) shapes.push_back({name, {c.d_sae}});
   } else {
     shapes.push_back({"b_enc", {c.d_sae}});
   }
-  if (c.architecture == Architecture::jumprelu) shapes.push_back({"threshold", {c.d_sae}});
+  if (c.architecture == SaeArchitecture::jumprelu) shapes.push_back({"threshold", {c.d_sae}});
   shapes.push_back({"W_dec", {c.d_sae, c.d_out}});
   shapes.push_back({"b_dec", {c.d_out}});
   if (c.skip) shapes.push_back({"W_skip", {c.d_out, c.d_in}});
@@ -168,7 +168,7 @@ Value Nodes::pre(const Value& given) {
   }
   if (config_.apply_b_dec_to_input && !config_.transcoder) x = x - weight(b, "b_dec");
   Value w = weight(b, "W_enc");
-  if (config_.architecture != Architecture::gated) return linear(x, w, weight(b, "b_enc"));
+  if (config_.architecture != SaeArchitecture::gated) return linear(x, w, weight(b, "b_enc"));
   return linear(x, w * exp(weight(b, "r_mag")), weight(b, "b_mag"));
 }
 
@@ -185,15 +185,15 @@ Value Nodes::features(const Value& h) const {
   Builder& b = h.builder();
   const Value zero = b.scalar(0, h.dtype());
   switch (config_.architecture) {
-    case Architecture::standard:
+    case SaeArchitecture::standard:
       return relu(h);
-    case Architecture::topk: {
+    case SaeArchitecture::topk: {
       const Value score = config_.rescale_by_decoder_norm ? h * norms(weight(b, "W_dec")) : h;
       return select(top_mask(score, config_.k), relu(score), zero);
     }
-    case Architecture::jumprelu:
+    case SaeArchitecture::jumprelu:
       return select(less(weight(b, "threshold"), h), relu(h), zero);
-    case Architecture::gated: {
+    case SaeArchitecture::gated: {
       // h = x W e^r + b_mag, so the gate's x W + b_gate is (h - b_mag) e^-r + b_gate.
       const Value gate =
           (h - weight(b, "b_mag")) * exp(neg(weight(b, "r_mag"))) + weight(b, "b_gate");
@@ -206,7 +206,7 @@ Value Nodes::features(const Value& h) const {
 Value Nodes::decode(const Value& given) const {
   Builder& b = given.builder();
   const Value w = weight(b, "W_dec");
-  const Value f = config_.architecture == Architecture::topk && config_.rescale_by_decoder_norm
+  const Value f = config_.architecture == SaeArchitecture::topk && config_.rescale_by_decoder_norm
                       ? given / divisors(w)
                       : given;
   Value y = linear(f, w, weight(b, "b_dec"));

@@ -26,7 +26,7 @@
 namespace vitrine::sae {
 
 // The activation f(h):
-enum class Architecture {
+enum class SaeArchitecture {
   standard,  // relu(h)
   topk,      // relu(h) of the k largest h of each sample (Gao et al. 2024)
   jumprelu,  // h where h > threshold, per feature (Rajamanoharan et al. 2024)
@@ -36,11 +36,11 @@ enum class Architecture {
 // into the weights when a folder is written, so there is nothing left to do.
 enum class Normalisation { none, expected_average_only_in, layer_norm, constant_norm_rescale };
 
-std::string_view name_of(Architecture a);  // as SAELens spells them
+std::string_view name_of(SaeArchitecture a);  // as SAELens spells them
 std::string_view name_of(Normalisation n);
 
 struct SaeConfig {
-  Architecture architecture = Architecture::standard;
+  SaeArchitecture architecture = SaeArchitecture::standard;
   std::int64_t d_in = 0, d_sae = 0;
   std::int64_t d_out = 0;                 // of the reconstruction: d_in, but for a transcoder
   bool transcoder = false, skip = false;  // skip: x W_skip^T is added to what is decoded

@@ -390,16 +390,16 @@ Tensor as_saelens(const std::string& name, const Tensor& t) {
   return name == "W_enc" ? t.transpose(0, 1).contiguous().clone() : t.contiguous().clone();
 }
 
-Architecture architecture_of(Kind kind) {
+SaeArchitecture architecture_of(Kind kind) {
   switch (kind) {
     case Kind::standard:
-      return Architecture::standard;
+      return SaeArchitecture::standard;
     case Kind::topk:
-      return Architecture::topk;
+      return SaeArchitecture::topk;
     case Kind::gated:
-      return Architecture::gated;
+      return SaeArchitecture::gated;
     default:
-      return Architecture::jumprelu;
+      return SaeArchitecture::jumprelu;
   }
 }
 
@@ -430,9 +430,9 @@ Sae SaeTrainingStep::finished(double in_scale, double out_scale) const {
     // The threshold is on the features that competed: h_j |W_dec[j]| with rescaling. With norms
     // folded these are the pre-activations.
     if (rules_.rescale_by_decoder_norm) {
-      c.architecture = Architecture::standard;  // no threshold to fold yet
+      c.architecture = SaeArchitecture::standard;  // no threshold to fold yet
       sae = fold_decoder_norm(sae);
-      sae.config.architecture = Architecture::jumprelu;
+      sae.config.architecture = SaeArchitecture::jumprelu;
     }
     sae.weights["threshold"] = Tensor::full({rules_.d_sae}, DType::f32, threshold_);
   }

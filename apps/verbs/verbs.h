@@ -27,6 +27,7 @@ void verb_sae_eval(const Arguments& arguments);
 void verb_sae_features(const Arguments& arguments);
 void verb_sae_encode(const Arguments& arguments);
 void verb_sae_convert(const Arguments& arguments);
+void verb_convert(const Arguments& arguments);
 void verb_evaluate(const Arguments& arguments);
 void verb_info(const Arguments& arguments);
 void verb_doctor(const Arguments& arguments);

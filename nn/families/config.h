@@ -26,7 +26,7 @@ struct Rope {
   std::optional<double> attention_factor;        // of yarn: multiplies cos and sin
   bool truncate = true;                          // of yarn: whole dimensions bound the ramp
   double original_context = 0;                   // of llama3 and yarn
-  std::vector<double> divisors;                  // each frequency's own, as GGUF has them
+  std::vector<double> divisors;  // of each frequency; of GGUF files, config.json cannot state them
   friend bool operator==(const Rope&, const Rope&) = default;
 
   std::vector<double> frequencies() const;  // radians per position, [width / 2]

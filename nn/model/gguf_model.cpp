@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <optional>
 #include <utility>
@@ -77,6 +78,24 @@ std::optional<int> token_of(const Gguf& file, const char* key) {
   return id < 0 || id > kLargest ? std::nullopt : std::optional(static_cast<int>(id));
 }
 
+// GGUF states llama3's scaling by what each frequency is divided by. The rule behind it, if it is
+// one that models have.
+std::optional<Rope> llama3_rule(const Rope& given) {
+  Rope rule = given;
+  rule.divisors.clear();
+  rule.scaling = Rope::Scaling::llama3;
+  rule.factor = *std::max_element(given.divisors.begin(), given.divisors.end());
+  const std::vector<double> wanted = given.frequencies();
+  for (rule.original_context = 16; rule.original_context <= 1 << 20; rule.original_context *= 2) {
+    const std::vector<double> f = rule.frequencies();
+    bool same = true;
+    for (std::size_t i = 0; same && i < f.size(); ++i)
+      same = std::abs(f[i] - wanted[i]) <= 1e-6 * wanted[i];
+    if (same) return rule;
+  }
+  return std::nullopt;
+}
+
 Rope rope_of(const Gguf& file, const Keys& keys, const Config& c) {
   Rope rope{.base = keys.number("rope.freq_base", 10000),
             .width = keys.positive("rope.dimension_count", c.d_head())};
@@ -99,6 +118,7 @@ Rope rope_of(const Gguf& file, const Keys& keys, const Config& c) {
       throw FileError(fmt::format("{}: rope_freqs.weight: expected {} numbers above 0", file.file(),
                                   rope.width / 2));
     }
+    if (const auto rule = llama3_rule(rope)) return *rule;
   }
   return rope;
 }

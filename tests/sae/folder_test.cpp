@@ -19,7 +19,7 @@ namespace vitrine::test {
 namespace {
 
 namespace fs = std::filesystem;
-using sae::Architecture;
+using sae::SaeArchitecture;
 
 class SaeFolder : public ::testing::Test {
  protected:
@@ -33,7 +33,7 @@ class SaeFolder : public ::testing::Test {
 
   // A folder that is fine, with `from` in its cfg.json replaced by `to`.
   void write_edited(const std::string& from, const std::string& to) const {
-    sae::save(small_sae({.architecture = Architecture::topk, .k = 3}), folder_);
+    sae::save(small_sae({.architecture = SaeArchitecture::topk, .k = 3}), folder_);
     std::string text = read_text(folder_ / "cfg.json");
     const auto at = text.find(from);
     ASSERT_NE(at, std::string::npos) << text;
@@ -56,7 +56,7 @@ void expect_same(const sae::Sae& a, const sae::Sae& b) {
 }
 
 TEST_F(SaeFolder, ComesBackAsItWasWritten) {
-  sae::SaeConfig c{.architecture = Architecture::jumprelu,
+  sae::SaeConfig c{.architecture = SaeArchitecture::jumprelu,
                    .normalise = sae::Normalisation::layer_norm};
   c.hook_name = "blocks.2.hook_mlp_out";
   c.model_name = "a model";
@@ -119,7 +119,7 @@ TEST_F(SaeFolder, ReadsTheOlderFormat) {
                          "\"hook_point\": \"blocks.1.attn.hook_z\", \"lr\": 0.1");
   write_text(folder_ / "cfg.json", text);
   const sae::SaeConfig c = sae::load(folder_).config;
-  EXPECT_EQ(c.architecture, Architecture::topk);
+  EXPECT_EQ(c.architecture, SaeArchitecture::topk);
   EXPECT_EQ(c.k, 3);
   EXPECT_EQ(c.hook_name, "blocks.1.attn.hook_z");
   EXPECT_EQ(c.prepend_bos, true);
@@ -234,7 +234,7 @@ TEST_F(SaeFolder, ReadsOtherLibrariesByTheirNames) {
   EXPECT_ERROR(ConfigError, "keeps its k largest features, and there is no cfg.json beside it",
                sae::import_weights(folder_, 0));
   sae::Sae top = s;
-  top.config.architecture = Architecture::topk;
+  top.config.architecture = SaeArchitecture::topk;
   top.config.k = 3;
   expect_same(sae::import_weights(folder_, 3), top);
 }
@@ -253,8 +253,8 @@ TEST_F(SaeFolder, AFileOfNoKnownLibraryIsNamedWithItsTensors) {
 
 // ---- folding ------------------------------------------------------------------------------------
 TEST(SaeFolding, DecoderNormsMoveIntoTheEncoder) {
-  for (const Architecture a :
-       {Architecture::standard, Architecture::jumprelu, Architecture::gated}) {
+  for (const SaeArchitecture a :
+       {SaeArchitecture::standard, SaeArchitecture::jumprelu, SaeArchitecture::gated}) {
     const sae::Sae s = small_sae({.architecture = a}), folded = sae::fold_decoder_norm(s);
     const Tensor x = draw("x", {6, 12});
     const auto before = sae::Encoder(s).encode(x), after = sae::Encoder(folded).encode(x);
@@ -275,7 +275,7 @@ TEST(SaeFolding, DecoderNormsMoveIntoTheEncoder) {
 
 // Which features are the largest would change.
 TEST(SaeFolding, NotWhereItChangesTheRanking) {
-  sae::SaeConfig c{.architecture = Architecture::topk};
+  sae::SaeConfig c{.architecture = SaeArchitecture::topk};
   c.k = 3;
   EXPECT_THROW(sae::fold_decoder_norm(small_sae(c)), ConfigError);
   c.rescale_by_decoder_norm = true;

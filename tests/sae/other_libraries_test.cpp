@@ -23,7 +23,7 @@ namespace vitrine::test {
 namespace {
 
 using nlohmann::json;
-using sae::Architecture;
+using sae::SaeArchitecture;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
@@ -115,7 +115,7 @@ TEST_F(OtherLibraries, SparsifyKeepsTheKLargest) {
   EXPECT_FALSE(sae::is_saelens_folder(folder_.path()));
   for (const auto& given : {folder_.path(), folder_ / "sae.safetensors"}) {
     const sae::Sae s = sae::import_weights(given, 0);
-    EXPECT_EQ(s.config.architecture, Architecture::topk);
+    EXPECT_EQ(s.config.architecture, SaeArchitecture::topk);
     EXPECT_EQ(s.config.k, 4);
     expect_codes(s, true, largest(4));
   }
@@ -196,7 +196,7 @@ TEST_F(OtherLibraries, TopKAndBatchTopKAreToldApartByConfigJson) {
   config({{"dict_class", "BatchTopKSAE"}, {"k", 5}, {"activation_dim", 12}, {"dict_size", 20}});
   for (const std::int64_t k : {0, 5}) {
     const sae::Sae s = read(k);
-    EXPECT_EQ(s.config.architecture, Architecture::jumprelu);
+    EXPECT_EQ(s.config.architecture, SaeArchitecture::jumprelu);
     expect_codes(s, true, above(0.3F));
   }
   config({{"dict_class", "AutoEncoderTopK"}, {"lm_name", "gpt2"}});
@@ -241,7 +241,7 @@ TEST_F(OtherLibraries, JumpReluTakesNothingFromItsInput) {
                            {"b_dec", b_dec()},
                            {"threshold", Tensor::full({20}, DType::f32, 0.25)}});
   const sae::Sae s = read();
-  EXPECT_EQ(s.config.architecture, Architecture::jumprelu);
+  EXPECT_EQ(s.config.architecture, SaeArchitecture::jumprelu);
   EXPECT_FALSE(s.config.apply_b_dec_to_input);
   expect_codes(s, false, above(0.25));
   EXPECT_ERROR(ConfigError, "JumpReluAutoEncoder, whose features are not chosen by a k", read(5));
@@ -253,7 +253,7 @@ TEST_F(OtherLibraries, TheNewerStandardTakesNothingFromItsInput) {
                               {"decoder.weight", columns(decoder())},
                               {"decoder.bias", b_dec()}});
   const sae::Sae s = read();
-  EXPECT_EQ(s.config.architecture, Architecture::standard);
+  EXPECT_EQ(s.config.architecture, SaeArchitecture::standard);
   EXPECT_FALSE(s.config.apply_b_dec_to_input);
   expect_codes(s, false, above(0));
   config({{"dict_class", "AutoEncoderNew"}});
@@ -261,7 +261,7 @@ TEST_F(OtherLibraries, TheNewerStandardTakesNothingFromItsInput) {
 }
 
 TEST_F(OtherLibraries, GatedHasItsOwnNames) {
-  const sae::Sae want = small_sae({.architecture = Architecture::gated});
+  const sae::Sae want = small_sae({.architecture = SaeArchitecture::gated});
   const auto w = [&](const char* name) { return want.weights.at(name); };
   write("ae.safetensors", {{"encoder.weight", columns(w("W_enc"))},
                            {"decoder.weight", columns(w("W_dec"))},

@@ -19,7 +19,7 @@
 namespace vitrine::test {
 namespace {
 
-using sae::Architecture;
+using sae::SaeArchitecture;
 using sae::Normalisation;
 
 // f and x' of one sample, by the formulas of sae.h.
@@ -59,7 +59,7 @@ Naive naive(const sae::Sae& s, std::vector<double> x) {
   }
   Naive out;
   for (std::int64_t j = 0; j < c.d_sae; ++j) {
-    if (c.architecture == Architecture::gated) {
+    if (c.architecture == SaeArchitecture::gated) {
       const double gate = h[at(j)] + w("b_gate", j),
                    size = h[at(j)] * std::exp(w("r_mag", j)) + w("b_mag", j);
       out.f.push_back(gate > 0 ? std::max(0.0, size) : 0);
@@ -67,8 +67,8 @@ Naive naive(const sae::Sae& s, std::vector<double> x) {
     }
     const double pre = h[at(j)] + w("b_enc", j);
     bool on = pre > 0;
-    if (c.architecture == Architecture::jumprelu) on = on && pre > w("threshold", j);
-    if (c.architecture == Architecture::topk) {
+    if (c.architecture == SaeArchitecture::jumprelu) on = on && pre > w("threshold", j);
+    if (c.architecture == SaeArchitecture::topk) {
       const auto score = [&](std::int64_t m) {
         return (h[at(m)] + w("b_enc", m)) * (c.rescale_by_decoder_norm ? norm[at(m)] : 1);
       };
@@ -98,11 +98,11 @@ class EverySae : public ::testing::TestWithParam<Kind> {};
 INSTANTIATE_TEST_SUITE_P(
     Kinds, EverySae,
     ::testing::Values(
-        Kind{"standard", {}}, Kind{"topk", {.architecture = Architecture::topk, .k = 3}},
+        Kind{"standard", {}}, Kind{"topk", {.architecture = SaeArchitecture::topk, .k = 3}},
         Kind{"topk_rescaled",
-             {.architecture = Architecture::topk, .k = 3, .rescale_by_decoder_norm = true}},
-        Kind{"jumprelu", {.architecture = Architecture::jumprelu}},
-        Kind{"gated", {.architecture = Architecture::gated}},
+             {.architecture = SaeArchitecture::topk, .k = 3, .rescale_by_decoder_norm = true}},
+        Kind{"jumprelu", {.architecture = SaeArchitecture::jumprelu}},
+        Kind{"gated", {.architecture = SaeArchitecture::gated}},
         Kind{"without_b_dec", {.apply_b_dec_to_input = false}},
         Kind{"layer_norm", {.normalise = Normalisation::layer_norm}},
         Kind{"constant_norm", {.normalise = Normalisation::constant_norm_rescale}},
@@ -231,7 +231,7 @@ TEST(Sae, OfOneHeadReadsAndWritesThatHead) {
 // do gradients.
 TEST(Sae, ADecoderRowOfZerosGivesNothing) {
   sae::Sae s =
-      small_sae({.architecture = Architecture::topk, .k = 20, .rescale_by_decoder_norm = true});
+      small_sae({.architecture = SaeArchitecture::topk, .k = 20, .rescale_by_decoder_norm = true});
   std::fill_n(s.weights["W_dec"].data<float>() + 4 * 12, 12, 0.0F);
   const Tensor x = draw("x", {7, 12});
   const auto found = sae::Encoder(s).encode(x);

@@ -24,7 +24,7 @@ inline sae::Sae small_sae(sae::SaeConfig config) {
   sae::Sae sae{.config = config, .name = "small"};
   for (const auto& [name, shape] : sae::weight_shapes(config))
     sae.weights[name] = draw(name, shape, shape.size() == 2 ? 0.3 : 0.2);
-  if (config.architecture == sae::Architecture::jumprelu) {
+  if (config.architecture == sae::SaeArchitecture::jumprelu) {
     float* threshold = sae.weights["threshold"].data<float>();
     for (std::int64_t j = 0; j < config.d_sae; ++j) threshold[j] = threshold[j] * threshold[j];
   }

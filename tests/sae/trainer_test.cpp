@@ -121,7 +121,7 @@ TEST(SaeTrainer, SeveralSaesInOnePassAreThoseOfSeveralPasses) {
   sae::SaeTrainer t = sae::SaeTrainer::begin(both, source, together.path());
   while (!t.done()) t.step(pool);
   t.save();
-  EXPECT_EQ(sae::load(together.path() / "b").config.architecture, sae::Architecture::gated);
+  EXPECT_EQ(sae::load(together.path() / "b").config.architecture, sae::SaeArchitecture::gated);
   for (std::size_t i = 0; i < 2; ++i) {
     sae::TrainSettings one = both;
     one.jobs = {both.jobs[i]};

@@ -111,8 +111,8 @@ TEST(BadInput, ConfigFieldsThatAreNotSupported) {
                             HasSubstr(value.dump())));
     return text;
   };
-  message("model_type", "llama");
-  message("activation_function", "swish");
+  message("model_type", "bloom");
+  message("activation_function", "mish");
   message("add_cross_attention", true);
   message("n_layer", "two");
   message("n_layer", 0);
