@@ -4,12 +4,14 @@
 
 #include <map>
 #include <set>
+#include <variant>
 
 #include "nn/families/architecture.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
 #include "tensor/files/json_reader.h"
 #include "tensor/files/safetensors.h"
+#include "tensor/torch/torch_file.h"
 
 namespace vitrine::nn {
 namespace {
@@ -56,10 +58,35 @@ class Names {
   std::set<std::string> begins_;  // "h.", "wte.", ...
 };
 
+// The tensors of a file, whichever of HuggingFace's formats it is in.
+class WeightFile {
+ public:
+  static WeightFile open(const fs::path& file) {
+    const bool torch = file.extension() == ".bin" || file.extension() == ".pt";
+    return torch ? WeightFile{TorchFile::open(file)} : WeightFile{SafeTensors::open(file)};
+  }
+  const std::vector<std::string>& names() const {
+    return std::visit(
+        [](const auto& f) -> const auto& { return f.names(); }, file_);
+  }
+  const std::string& file() const {
+    return std::visit(
+        [](const auto& f) -> const auto& { return f.file(); }, file_);
+  }
+  Tensor at(const std::string& name) const {  // PyTorch's may have any strides
+    return std::visit([&](const auto& f) { return f.at(name); }, file_).contiguous();
+  }
+
+ private:
+  using File = std::variant<SafeTensors, TorchFile>;
+  explicit WeightFile(File file) : file_(std::move(file)) {}
+  File file_;
+};
+
 // `others` gets the names of what is passed over.
 void add_tensors(const fs::path& file, const Names& family, Tensors& into,
                  std::set<std::string>& others) {
-  const SafeTensors tensors = SafeTensors::open(file);
+  const WeightFile tensors = WeightFile::open(file);
   for (const std::string& name : tensors.names()) {
     const std::string own = family.without_prefix(name);
     if (name.starts_with("_orig_mod.")) {
@@ -120,26 +147,19 @@ Tensors read_folder(const fs::path& folder, const Names& family, std::set<std::s
                     "Python: model.merge_and_unload().save_pretrained(another_folder))",
                     folder.string()));
   }
-  if (fs::exists(folder / "model.safetensors")) {
-    Tensors tensors;
-    add_tensors(folder / "model.safetensors", family, tensors, others);
-    return tensors;
+  for (const std::string name : {"model.safetensors", "pytorch_model.bin"}) {
+    if (fs::exists(folder / name)) {
+      Tensors tensors;
+      add_tensors(folder / name, family, tensors, others);
+      return tensors;
+    }
+    if (fs::exists(folder / (name + ".index.json")))
+      return read_shards(folder / (name + ".index.json"), family, others);
   }
-  if (fs::exists(folder / "model.safetensors.index.json"))
-    return read_shards(folder / "model.safetensors.index.json", family, others);
-  for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
-    if (!fs::exists(folder / name)) continue;
-    throw FileError(
-        fmt::format("{}: its weights are in pytorch_model.bin or parts of it, a pickle, which can "
-                    "run code and is never read; save the "
-                    "model as model.safetensors (in Python: model.save_pretrained(folder))",
-                    folder.string()));
-  }
-  throw FileError(
-      fmt::format("{}: there is no model.safetensors and no model.safetensors.index.json; expected "
-                  "a HuggingFace "
-                  "folder of a model",
-                  folder.string()));
+  throw FileError(fmt::format(
+      "{}: there is no model.safetensors, no pytorch_model.bin and no index of parts of "
+      "them (model.safetensors.index.json); expected a HuggingFace folder of a model",
+      folder.string()));
 }
 
 std::string name_that_ends_with(const std::string& name, const std::set<std::string>& names) {

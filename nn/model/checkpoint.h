@@ -11,7 +11,8 @@
 
 namespace vitrine::nn {
 
-// Reads model.safetensors, or the shards that model.safetensors.index.json lists; f32, f16 and bf16
+// Reads model.safetensors or the shards that model.safetensors.index.json lists, else
+// pytorch_model.bin or the shards of pytorch_model.bin.index.json; f32, f16 and bf16
 // become `dtype`. Weights that are stored as `dtype` stay mapped from the file. Throws FileError
 // when files are missing or malformed and CheckpointError when tensors are missing, superfluous or
 // of a wrong shape (naming the first and counting the rest), or when the unembedding differs

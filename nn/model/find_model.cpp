@@ -66,9 +66,10 @@ fs::path hub_cache() {
 // still being fetched is a link to nothing.
 std::string missing_weights(const fs::path& snapshot) {
   std::error_code error;
-  if (fs::exists(snapshot / "model.safetensors", error)) return "";
-  const fs::path index = snapshot / "model.safetensors.index.json";
-  if (fs::exists(index, error)) {
+  for (const std::string weights : {"model.safetensors", "pytorch_model.bin"}) {
+    if (fs::exists(snapshot / weights, error)) return "";
+    const fs::path index = snapshot / (weights + ".index.json");
+    if (!fs::exists(index, error)) continue;
     try {
       const auto json = JsonReader::object(read_text(index), index.string());
       for (const JsonReader& part : json.at("weight_map").fields()) {
@@ -77,9 +78,6 @@ std::string missing_weights(const fs::path& snapshot) {
     } catch (const FileError&) {  // whoever reads the weights says what is wrong with it
     }
     return "";
-  }
-  for (const char* other : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
-    if (fs::exists(snapshot / other, error)) return "";  // there, but refused elsewhere
   }
   return "model.safetensors";
 }

@@ -98,7 +98,7 @@ std::string readable_element_types() {
   return out;
 }
 
-Storage storage_of(const Pickle& pickle, const PickleValue& persistent, const ByteReader& in) {
+TorchStorage storage_of(const Pickle& pickle, const PickleValue& persistent, const ByteReader& in) {
   const PickleValue& said = pickle[persistent.items[0]];
   // ('storage', torch.FloatStorage, key, where it was, number of elements), and in old files what it
   // is a part of.
@@ -111,8 +111,8 @@ Storage storage_of(const Pickle& pickle, const PickleValue& persistent, const By
   if (said.items.size() == 6 && !is(5, Kind::none))
     in.fail("it has a storage that is a part of another, which is not read");
   const std::string_view name = pickle[said.items[1]].text;
-  Storage out{type_of_storage(name), pickle[said.items[4]].integer,
-              std::string(pickle[said.items[2]].text)};
+  TorchStorage out{type_of_storage(name), pickle[said.items[4]].integer,
+                   std::string(pickle[said.items[2]].text)};
   if (out.type == nullptr && last_part(name) != "UntypedStorage")
     in.fail(fmt::format("it has a storage of the type {}", printable(name)));
   if (out.elements < 0)
@@ -124,7 +124,7 @@ StorageBytes read_legacy_storages(ByteReader& in, const Pickle& pickle) {
   std::map<std::string, std::int64_t, std::less<>> sizes;  // bytes of an element, by key
   for (const PickleValue& v : pickle.values) {
     if (v.kind != Kind::persistent) continue;
-    const Storage s = storage_of(pickle, v, in);
+    const TorchStorage s = storage_of(pickle, v, in);
     const std::int64_t size = s.type == nullptr ? 1 : s.type->bytes;
     if (sizes.emplace(s.key, size).first->second != size)
       in.fail(fmt::format("the storage {} has two types", printable(s.key)));

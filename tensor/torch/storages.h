@@ -35,13 +35,13 @@ const ElementType* type_of_dtype(std::string_view global);
 std::span<const std::string_view> known_globals();
 std::string readable_element_types();
 
-struct Storage {
+struct TorchStorage {
   const ElementType* type;  // nullptr: bytes, whose type the tensor states
   std::int64_t elements;
   std::string key;
 };
 // What a persistent value of a pickle says. Throws FileError by `in` when it says something else.
-Storage storage_of(const Pickle& pickle, const PickleValue& persistent, const ByteReader& in);
+TorchStorage storage_of(const Pickle& pickle, const PickleValue& persistent, const ByteReader& in);
 
 // The bytes of each storage by its key.
 using StorageBytes = std::map<std::string, std::span<const std::byte>, std::less<>>;

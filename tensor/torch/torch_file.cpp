@@ -195,7 +195,7 @@ class TorchReader {
   }
 
   // ---- one tensor
-  std::span<const std::byte> bytes_of_storage(const torch::Storage& s) const {
+  std::span<const std::byte> bytes_of_storage(const torch::TorchStorage& s) const {
     const auto found = storages_.find(s.key);
     if (found == storages_.end())
       in_.fail(fmt::format("the storage {} is missing", printable(s.key)));
@@ -231,7 +231,7 @@ class TorchReader {
         pickle_[arguments[1]].kind != Kind::integer) {
       in_.fail(fmt::format("tensor {} is not put together as PyTorch does it", printable(name)));
     }
-    const torch::Storage storage = torch::storage_of(pickle_, pickle_[arguments[0]], in_);
+    const torch::TorchStorage storage = torch::storage_of(pickle_, pickle_[arguments[0]], in_);
     TorchFile::Entry entry{storage.type, {}, bytes_of_storage(storage)};
     if (typed) {
       const PickleValue& dtype = pickle_[arguments[6]];

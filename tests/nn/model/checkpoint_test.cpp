@@ -9,6 +9,7 @@
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"
 #include "tests/tensor/temporary_folder.h"
+#include "tests/tensor/torch/torch_writer.h"
 
 namespace vitrine::nn {
 namespace {
@@ -112,6 +113,54 @@ TEST(Checkpoint, ReadsShards) {
   EXPECT_ERROR(FileError, "not valid JSON", c.load());
 }
 
+// The tensors as torch.save writes them, each in a storage of its own.
+std::string torch_bytes(const NamedTensors& tensors) {
+  namespace py = test::py;
+  test::TorchWriter w;
+  std::vector<std::pair<std::string, std::string>> entries;
+  for (const auto& [name, t] : tensors) {
+    const std::string key = std::to_string(entries.size());
+    w.storages.emplace_back(key, std::string(reinterpret_cast<const char*>(t.view().data),
+                                             static_cast<std::size_t>(t.bytes())));
+    entries.emplace_back(
+        name, py::tensor(py::storage("FloatStorage", key, t.numel()), 0,
+                         std::vector<std::int64_t>(t.shape().begin(), t.shape().end()),
+                         std::vector<std::int64_t>(t.strides().begin(), t.strides().end())));
+  }
+  w.object = py::dict(entries);
+  return w.bytes();
+}
+
+TEST(Checkpoint, ReadsPyTorchsFiles) {
+  Checkpoint c;
+  c.save();
+  const Parameters want = c.load();
+  const auto expect_same = [&] {
+    const Parameters found = c.load();
+    EXPECT_EQ(found.size(), want.size());
+    for (const auto& [name, t] : found) EXPECT_EQ(max_abs_difference(t, want.at(name)), 0) << name;
+  };
+  write_text(c.folder / "pytorch_model.bin", "what is beside model.safetensors is not looked at");
+  expect_same();
+  std::filesystem::remove(c.folder / "model.safetensors");
+  write_text(c.folder / "pytorch_model.bin", torch_bytes(c.tensors));
+  expect_same();
+
+  std::filesystem::remove(c.folder / "pytorch_model.bin");
+  NamedTensors first(c.tensors.begin(), c.tensors.begin() + 5),
+      second(c.tensors.begin() + 5, c.tensors.end());
+  std::string map;
+  for (std::size_t i = 0; i < c.tensors.size(); ++i)
+    map += fmt::format("{}\"{}\": \"part-{}.bin\"", i == 0 ? "" : ", ", c.tensors[i].first,
+                       i < 5 ? 1 : 2);
+  write_text(c.folder / "part-1.bin", torch_bytes(first));
+  write_text(c.folder / "part-2.bin", torch_bytes(second));
+  write_text(c.folder / "pytorch_model.bin.index.json", "{\"weight_map\": {" + map + "}}");
+  expect_same();
+  write_text(c.folder / "part-2.bin", torch_bytes(c.tensors));
+  EXPECT_ERROR(CheckpointError, "is also in", c.load());
+}
+
 TEST(Checkpoint, IgnoresOldMasks) {
   Checkpoint c;
   c.tensors.emplace_back("transformer.h.0.attn.bias", Tensor::zeros({1, 1, 6, 6}, DType::boolean));
@@ -176,7 +225,7 @@ TEST(Checkpoint, SaysWhatIsMissing) {
   Checkpoint c;
   EXPECT_ERROR(FileError, "there is no model.safetensors", c.load());
   write_text(c.folder / "pytorch_model.bin", "x");
-  EXPECT_ERROR(FileError, "in pytorch_model.bin or parts of it, a pickle", c.load());
+  EXPECT_ERROR(FileError, "pytorch_model.bin' is not a valid PyTorch checkpoint", c.load());
   c.tensors.emplace_back("wte.weight", c.tensor("wte.weight"));
   c.save();
   EXPECT_ERROR(CheckpointError, "tensor 'wte.weight' is also in", c.load());
@@ -245,7 +294,7 @@ TEST(Checkpoint, NamesWhatPeopleHaveInstead) {
   EXPECT_ERROR(FileError, "it is a git-lfs pointer", pointer.load());
   Checkpoint shards;
   write_text(shards.folder / "pytorch_model.bin.index.json", "{}");
-  EXPECT_ERROR(FileError, "pytorch_model.bin or parts of it", shards.load());
+  EXPECT_ERROR(FileError, "weight_map", shards.load());
   Checkpoint layers;
   layers.save();
   Config config = layers.config();

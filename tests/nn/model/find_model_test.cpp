@@ -121,6 +121,12 @@ TEST(FindModel, AWholeDownloadComesBeforeABrokenOne) {
   write_text(broken / "part-2.safetensors", "");
   EXPECT_EQ(find_model("gpt2"), broken);
   EXPECT_NO_THROW(require_whole_download(cache.path()));  // any other folder
+
+  const auto torch = make("models--gpt2", "ccc");
+  write_text(torch / "pytorch_model.bin.index.json", R"({"weight_map": {"a": "part-1.bin"}})");
+  EXPECT_ERROR(FileError, "incomplete: part-1.bin is missing", require_whole_download(torch));
+  write_text(torch / "part-1.bin", "");
+  EXPECT_NO_THROW(require_whole_download(torch));
 }
 
 }  // namespace
