@@ -17,8 +17,8 @@
 #include <random>
 #include <thread>
 
-#include "nn/tokenizer/pretokenize.h"
-#include "nn/tokenizer/unicode_tables.h"
+#include "nn/splitting/pretokenize.h"
+#include "nn/splitting/unicode_tables.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
 #include "tensor/files/utf8.h"
