@@ -21,6 +21,7 @@ const fs::path kRoot = VITRINE_ROOT;
 // In the order in which data flows. "tensor" is what lies in the folder itself.
 const std::vector<std::string> kRooms = {"tensor",
                                          "tensor/files",
+                                         "tensor/torch",
                                          "tensor/simd",
                                          "tensor/gemm",
                                          "tensor/kernels",
