@@ -32,6 +32,8 @@
 
 namespace vitrine::nn {
 
+struct GgufTokenizer;
+
 // What a tokenizer needs besides where its tokens are made of characters rather than bytes.
 struct CharacterModel {
   // How the merges spell each id, "\u2581the" or "<0x0A>"; nullopt: it is not for them.
@@ -53,19 +55,6 @@ struct Vocabulary {
   std::optional<CharacterModel> characters{};  // exactly where `steps` does not end in bytes
 };
 
-// A tokenizer as the metadata of a GGUF file states it (keys tokenizer.ggml.*).
-struct GgufTokenizer {
-  std::string model;                // "gpt2" (bytes, merges) or "llama" (characters, scores)
-  std::string pre;                  // of "gpt2": how text is cut
-  std::vector<std::string> tokens;  // as the file spells them
-  std::vector<int>
-      token_type{};  // 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte
-  std::vector<std::string> merges{};
-  std::vector<float> scores{};
-  std::optional<int> bos{}, eos{};
-  std::optional<bool> add_bos{}, add_eos{}, add_space_prefix{};
-};
-
 // The end-of-text token, which GPT-2 was trained to see between texts.
 inline constexpr std::string_view kEndOfText = "<|endoftext|>";
 
@@ -79,7 +68,8 @@ enum class Special {
 // Immutable: one instance may be used by any number of threads.
 class Tokenizer {
  public:
-  // Reads FOLDER/tokenizer.json, or else vocab.json and merges.txt; then the tokens that
+  // Of a GGUF file: the tokenizer in it (nn/tokenizer/gguf_tokenizer.h). Of a folder:
+  // FOLDER/tokenizer.json, or else vocab.json and merges.txt; then the tokens that
   // tokenizer_config.json, special_tokens_map.json and added_tokens.json name besides, as
   // HuggingFace does. Throws FileError when files are missing or malformed, ConfigError when they
   // ask for something that would change the ids and is not supported (another model than BPE, a part
@@ -87,8 +77,8 @@ class Tokenizer {
   // tokenizer/tokenizer_files.cpp and tokenizer/tokenizer_parts.h.
   static Tokenizer load(const std::filesystem::path& folder);
 
-  // Whether `folder` has any of tokenizer.json, vocab.json and merges.txt. Of an incomplete set
-  // load says what is missing.
+  // Whether `folder` has any of tokenizer.json, vocab.json and merges.txt, or is a GGUF file with a
+  // tokenizer. Of an incomplete set load says what is missing.
   static bool exists(const std::filesystem::path& folder);
 
   // The same from memory; `name` stands for the file (for parse: the folder) in messages. Without

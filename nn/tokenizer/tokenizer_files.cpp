@@ -14,12 +14,14 @@
 #include <system_error>
 #include <utility>
 
+#include "nn/tokenizer/gguf_tokenizer.h"
 #include "nn/tokenizer/tokenizer.h"
 #include "nn/tokenizer/tokenizer_config.h"
 #include "nn/tokenizer/tokenizer_parts.h"
 #include "nn/tokenizer/vocabulary_reader.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
+#include "tensor/files/gguf.h"
 #include "tensor/files/json_reader.h"
 #include "tensor/files/utf8.h"
 
@@ -154,6 +156,11 @@ Vocabulary read_tokenizer_json(std::string_view json, const std::string& name,
   return reader.take();
 }
 
+bool is_gguf(const std::filesystem::path& file) {
+  std::error_code ignored;
+  return file.extension() == ".gguf" && !std::filesystem::is_directory(file, ignored);
+}
+
 // `name` is the folder.
 Vocabulary read_vocabulary_and_merges(const JsonReader& vocab, std::string_view merges_txt,
                                       std::string_view name, const TokenizerConfig& config) {
@@ -187,11 +194,19 @@ Tokenizer Tokenizer::parse(std::string_view vocab_json, std::string_view merges_
 bool Tokenizer::exists(const std::filesystem::path& folder) {
   namespace fs = std::filesystem;
   std::error_code ignored;
+  if (is_gguf(folder)) return read_gguf_tokenizer(Gguf::open(folder)).has_value();
   return fs::exists(folder / "tokenizer.json", ignored) ||
          fs::exists(folder / "vocab.json", ignored) || fs::exists(folder / "merges.txt", ignored);
 }
 
 Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
+  if (is_gguf(folder)) {
+    const auto parts = read_gguf_tokenizer(Gguf::open(folder));
+    if (parts) return from_gguf(*parts, folder.string());
+    throw FileError(
+        fmt::format("{}: there is no tokenizer in this file: work with token ids instead of text",
+                    folder.string()));
+  }
   const auto has = [&](const char* file) {
     std::error_code ignored;
     return std::filesystem::exists(folder / file, ignored);

@@ -18,6 +18,7 @@
 
 #include "nn/splitting/regular_expression.h"
 #include "nn/tokenizer/byte_spelling.h"
+#include "nn/tokenizer/gguf_tokenizer.h"
 #include "nn/tokenizer/tokenizer.h"
 #include "tensor/error.h"
 #include "tensor/files/utf8.h"

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
@@ -83,6 +84,18 @@ void append_normalizer(std::vector<Steps::Normalizer>& to, const JsonReader& par
         "it would change the text before it is split, and no other normalizer "
         "is supported");
   }
+}
+
+// Whether the first character of a normalised text may stem from another place than the first of the
+// text.
+bool moves_the_start(const Steps& steps) {
+  return std::any_of(steps.normalizers.begin(), steps.normalizers.end(), [](const auto& step) {
+    const auto* replace = std::get_if<Steps::Replace>(&step);
+    if (replace == nullptr) return false;
+    const auto* text = std::get_if<std::string>(&replace->pattern);
+    return text == nullptr || replace->content.empty() ||
+           read_character(*text, 0).length != text->size();
+  });
 }
 
 // An old file says whether there is a prefix, rather than when.
@@ -293,8 +306,17 @@ TextSteps read_text_steps(const JsonReader& file) {
     append_normalizer(steps.normalizers, part);
   steps.pre_tokenizers.clear();
   const std::vector<JsonReader> parts = parts_of(file.at("pre_tokenizer"), "pretokenizers");
-  for (std::size_t i = 0; i < parts.size(); ++i)
+  for (std::size_t i = 0; i < parts.size(); ++i) {
     steps.pre_tokenizers.push_back(read_pre_tokenizer(parts[i], i + 1 == parts.size()));
+    const auto* meta = std::get_if<Steps::Metaspace>(&steps.pre_tokenizers.back());
+    if (meta && meta->prepend_scheme == Steps::PrependScheme::first && moves_the_start(steps)) {
+      parts[i]
+          .at("prepend_scheme")
+          .unsupported("\"always\" or \"never\"",
+                       "whether a text is the first is not certain after a normalizer that "
+                       "replaces its beginning");
+    }
+  }
   steps.decoders = read_decoders(file.at("decoder"), steps.byte_level());
   return steps;
 }
