@@ -31,11 +31,11 @@ struct LoadedTokenizer {
   std::optional<int> bos;
 };
 
-// A folder that holds nothing but tokenizer files will do.
+// A folder that holds nothing but tokenizer files will do, and so will a GGUF file.
 LoadedTokenizer load_tokenizer(const std::string& model) {
   std::filesystem::path folder = model;
   std::error_code error;
-  const bool tokenizer_alone = !model.empty() && std::filesystem::is_directory(folder, error) &&
+  const bool tokenizer_alone = !model.empty() && std::filesystem::exists(folder, error) &&
                                nn::Tokenizer::exists(folder) &&
                                !std::filesystem::exists(folder / "config.json", error);
   if (tokenizer_alone) return {nn::Tokenizer::load(folder), std::nullopt};

@@ -62,7 +62,7 @@ class Names {
 class WeightFile {
  public:
   static WeightFile open(const fs::path& file) {
-    const bool torch = file.extension() == ".bin" || file.extension() == ".pt";
+    const bool torch = file.extension() != ".safetensors";
     return torch ? WeightFile{TorchFile::open(file)} : WeightFile{SafeTensors::open(file)};
   }
   const std::vector<std::string>& names() const {
@@ -140,6 +140,11 @@ Tensors read_shards(const fs::path& index, const Names& family, std::set<std::st
 }
 
 Tensors read_folder(const fs::path& folder, const Names& family, std::set<std::string>& others) {
+  if (fs::is_regular_file(folder)) {  // one file of weights
+    Tensors tensors;
+    add_tensors(folder, family, tensors, others);
+    return tensors;
+  }
   if (fs::exists(folder / "adapter_config.json")) {
     throw FileError(
         fmt::format("{}: adapter_config.json says that an adapter changes these weights, which is "

@@ -11,7 +11,7 @@
 
 namespace vitrine::nn {
 
-// Reads model.safetensors or the shards that model.safetensors.index.json lists, else
+// `folder` may be one file of weights too. Reads model.safetensors or the shards that model.safetensors.index.json lists, else
 // pytorch_model.bin or the shards of pytorch_model.bin.index.json; f32, f16 and bf16
 // become `dtype`. Weights that are stored as `dtype` stay mapped from the file. Throws FileError
 // when files are missing or malformed and CheckpointError when tensors are missing, superfluous or

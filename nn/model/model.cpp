@@ -167,27 +167,44 @@ GridValues Model::sweep(const Prompt& prompt, const SiteSet& sites, const std::v
   return label(g, sweep(prompts, g.worlds, metric, {metric.name}, options)[metric.name]);
 }
 
-Model load_model(std::string_view name, const LoadOptions& options) {
-  const auto folder = find_model(name);
-  if (folder.extension() == ".gguf" && !std::filesystem::is_directory(folder)) {
-    const Gguf file = Gguf::open(folder);
-    const Config config = gguf_config(file);
-    Model model(config, gguf_parameters(file, config, options.dtype), std::nullopt, options);
-    model.set_name(std::string(name));
-    return model;
+namespace {
+
+// The model at a path that find_model gave.
+std::pair<Config, Parameters> read_model(const std::filesystem::path& path, DType dtype) {
+  if (std::filesystem::is_directory(path)) {
+    require_whole_download(path);
+    Config config = load_config(path);
+    Parameters parameters = load_checkpoint(path, config, dtype);
+    return {std::move(config), std::move(parameters)};
   }
-  require_whole_download(folder);
-  const Config config = load_config(folder);
+  if (path.extension() == ".gguf") {
+    const Gguf file = Gguf::open(path);
+    Config config = gguf_config(file);
+    Parameters parameters = gguf_parameters(file, config, dtype);
+    return {std::move(config), std::move(parameters)};
+  }
+  // A PyTorch checkpoint, beside the files that say what it is.
+  Config config = load_config(path.parent_path());
+  Parameters parameters = load_checkpoint(path, config, dtype);
+  return {std::move(config), std::move(parameters)};
+}
+
+}  // namespace
+
+Model load_model(std::string_view name, const LoadOptions& options) {
+  const auto path = find_model(name);
+  auto [config, parameters] = read_model(path, options.dtype);
+  const bool checkpoint = !std::filesystem::is_directory(path) && path.extension() != ".gguf";
+  const auto with_tokenizer = checkpoint ? path.parent_path() : path;
   std::optional<Tokenizer> tokenizer;
   std::string fault;
   try {
-    if (Tokenizer::exists(folder)) tokenizer = Tokenizer::load(folder);
+    if (Tokenizer::exists(with_tokenizer)) tokenizer = Tokenizer::load(with_tokenizer);
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::input) throw;
     fault = error.what();
   }
-  Model model(config, load_checkpoint(folder, config, options.dtype), std::move(tokenizer),
-              options);
+  Model model(std::move(config), std::move(parameters), std::move(tokenizer), options);
   model.set_name(name.empty() ? "default" : std::string(name));
   model.set_tokenizer_fault(std::move(fault));
   return model;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "nn/tokenizer/byte_spelling.h"
+#include "nn/tokenizer/tokenizer_parts.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
 #include "tensor/files/json_value.h"
@@ -34,33 +36,29 @@ std::string joined(const std::vector<std::string>& items, std::string_view inden
 
 std::string in_json(const std::string& text) { return JsonValue(text).line(); }
 
-// How the files spell each token: added tokens literally, all others byte by byte.
+// How the files spell each token: added tokens literally, all others byte by byte, or as they are
+// where they are made of characters.
 class Spellings {
  public:
   Spellings(const Tokenizer& tokenizer, const fs::path& folder) {
-    for (const auto& token : tokenizer.tokens()) {
-      spellings_.push_back(token ? std::optional(spell_bytes(*token)) : std::nullopt);
+    for (int id = 0; id < tokenizer.vocabulary_size(); ++id) {
+      const auto& token = tokenizer.tokens()[id];
+      if (tokenizer.characters()) {
+        const auto& spelling = tokenizer.characters()->spelling[id];
+        spellings_.push_back(spelling);
+        if (token && !spelling) not_in_vocabulary_.insert(id);
+      } else {
+        spellings_.push_back(token ? std::optional(spell_bytes(*token)) : std::nullopt);
+      }
     }
     for (const AddedToken& added : tokenizer.added_tokens()) {
-      if (replace_invalid_utf8(added.content) != added.content) {
-        throw SaveError(fmt::format(
-            "cannot write the tokenizer to '{}': the added token {} is not UTF-8, which JSON "
-            "cannot hold",
-            folder.string(), quote(added.content)));
-      }
       spellings_[added.id] = added.content;
+      if (tokenizer.characters()) continue;
       const bool literal = *tokenizer.tokens()[added.id] == added.content;
       const auto bytes = bytes_of_spelling(added.content);
       if (literal && bytes && *bytes != added.content) not_in_vocabulary_.insert(added.id);
     }
-    std::unordered_set<std::string_view> seen;
-    for (const auto& spelling : spellings_) {
-      if (!spelling || seen.insert(*spelling).second) continue;
-      throw SaveError(
-          fmt::format("cannot write the tokenizer to '{}': two of its tokens are spelled {}, and "
-                      "the files could not tell them apart",
-                      folder.string(), quote(*spelling)));
-    }
+    check(folder);
   }
 
   const std::string& of(int id) const { return *spellings_[id]; }
@@ -77,27 +75,38 @@ class Spellings {
   }
 
  private:
+  void check(const fs::path& folder) const {
+    std::unordered_set<std::string_view> seen;
+    for (const auto& spelling : spellings_) {
+      if (!spelling) continue;
+      if (replace_invalid_utf8(*spelling) != *spelling) {
+        throw SaveError(fmt::format(
+            "cannot write the tokenizer to '{}': its token {} is not UTF-8, which JSON cannot hold",
+            folder.string(), quote(*spelling)));
+      }
+      if (seen.insert(*spelling).second) continue;
+      throw SaveError(
+          fmt::format("cannot write the tokenizer to '{}': two of its tokens are spelled {}, and "
+                      "the files could not tell them apart",
+                      folder.string(), quote(*spelling)));
+    }
+  }
+
   std::vector<std::optional<std::string>> spellings_;
   std::unordered_set<int> not_in_vocabulary_;
 };
 
-std::vector<std::string> merge_lines(const Tokenizer& tokenizer, const Spellings& spellings) {
-  std::vector<std::string> lines;
-  for (const Merge& merge : tokenizer.merges()) {
-    lines.push_back(fmt::format("{} {}", spellings.of(merge.left), spellings.of(merge.right)));
-  }
-  return lines;
-}
-
-std::string merges_txt(const std::vector<std::string>& lines) {
+std::string merges_txt(const Tokenizer& tokenizer, const Spellings& spellings) {
   std::string text = "#version: 0.2\n";
-  for (const std::string& line : lines) text += line + "\n";
+  for (const Merge& merge : tokenizer.merges())
+    text += spellings.of(merge.left) + " " + spellings.of(merge.right) + "\n";
   return text;
 }
 
 // What puts first() before a text; else the offsets of the text are all that it changes.
 std::string post_processor(const Tokenizer& tokenizer, const Spellings& spellings) {
   if (tokenizer.first().empty()) {
+    if (tokenizer.characters()) return "null";
     return R"({
     "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true
   })";
@@ -123,39 +132,57 @@ std::string post_processor(const Tokenizer& tokenizer, const Spellings& spelling
       .line();
 }
 
-// Merges are written as texts, not pairs: older versions of tokenizers read nothing else.
-std::string tokenizer_json(const Tokenizer& tokenizer, const Spellings& spellings,
-                           std::vector<std::string> merges) {
-  std::vector<std::string> added;
-  for (const AddedToken& token : tokenizer.added_tokens()) {
-    added.push_back(fmt::format(
-        R"({{"id": {}, "content": {}, "single_word": false, "lstrip": false, "rstrip": false, )"
-        R"("normalized": {}, "special": {}}})",
-        token.id, in_json(token.content), token.normalized, token.special));
+std::string added_token_json(const AddedToken& token) {
+  return JsonValue::object({{"id", token.id},
+                            {"content", token.content},
+                            {"single_word", false},
+                            {"lstrip", token.lstrip},
+                            {"rstrip", token.rstrip},
+                            {"normalized", token.normalized},
+                            {"special", token.special}})
+      .line();
+}
+
+// Merges are written as texts, not pairs: older versions of tokenizers read nothing else. But where
+// a token has a space of its own in it, only a pair says which is which.
+std::vector<std::string> merges_json(const Tokenizer& tokenizer, const Spellings& spellings) {
+  std::vector<std::string> items;
+  bool spaced = false;
+  for (const Merge& merge : tokenizer.merges()) {
+    spaced = spaced || spellings.of(merge.merged).find(' ') != std::string::npos;
   }
-  for (std::string& merge : merges) merge = in_json(merge);
+  for (const Merge& merge : tokenizer.merges()) {
+    const std::string &left = spellings.of(merge.left), &right = spellings.of(merge.right);
+    items.push_back(spaced ? JsonValue::list({left, right}).line() : in_json(left + " " + right));
+  }
+  return items;
+}
+
+std::string tokenizer_json(const Tokenizer& tokenizer, const Spellings& spellings) {
+  std::vector<std::string> added;
+  for (const AddedToken& token : tokenizer.added_tokens()) added.push_back(added_token_json(token));
+  const auto& characters = tokenizer.characters();
+  const JsonValue unknown = characters && characters->unknown
+                                ? JsonValue(spellings.of(*characters->unknown))
+                                : JsonValue();
   return fmt::format(R"({{
   "version": "1.0",
   "truncation": null,
   "padding": null,
   "added_tokens": [{}
   ],
-  "normalizer": null,
-  "pre_tokenizer": {{
-    "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true
-  }},
+  "normalizer": {},
+  "pre_tokenizer": {},
   "post_processor": {},
-  "decoder": {{
-    "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true
-  }},
+  "decoder": {},
   "model": {{
     "type": "BPE",
     "dropout": null,
-    "unk_token": null,
+    "unk_token": {},
     "continuing_subword_prefix": null,
     "end_of_word_suffix": null,
-    "fuse_unk": false,
-    "byte_fallback": false,
+    "fuse_unk": {},
+    "byte_fallback": {},
     "ignore_merges": {},
     "vocab": {{{}
     }},
@@ -164,24 +191,33 @@ std::string tokenizer_json(const Tokenizer& tokenizer, const Spellings& spelling
   }}
 }}
 )",
-                     joined(added, "    "), post_processor(tokenizer, spellings),
-                     tokenizer.ignore_merges(), joined(spellings.entries(), "      "),
-                     joined(merges, "      "));
+                     joined(added, "    "), normalizer_json(tokenizer.steps()).line(),
+                     pre_tokenizer_json(tokenizer.steps()).line(),
+                     post_processor(tokenizer, spellings), decoder_json(tokenizer.steps()).line(),
+                     unknown.line(), characters && characters->fuse_unknown,
+                     characters && characters->byte_fallback, tokenizer.ignore_merges(),
+                     joined(spellings.entries(), "      "),
+                     joined(merges_json(tokenizer, spellings), "      "));
+}
+
+// Whether vocab.json, merges.txt and added_tokens.json say all there is to say.
+bool is_plain(const Tokenizer& tokenizer) {
+  return tokenizer.steps().is_gpt2() && !tokenizer.ignore_merges() && tokenizer.first().empty() &&
+         std::none_of(tokenizer.added_tokens().begin(), tokenizer.added_tokens().end(),
+                      [](const AddedToken& added) { return added.lstrip || added.rstrip; });
 }
 
 }  // namespace
 
 void save_tokenizer(const Tokenizer& tokenizer, const fs::path& folder) {
   const Spellings spellings(tokenizer, folder);
-  const std::vector<std::string> merges = merge_lines(tokenizer, spellings);
-
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) {
     throw SaveError(
         fmt::format("cannot make the folder '{}': {}", folder.string(), error.message()));
   }
-  if (!tokenizer.ignore_merges() && tokenizer.first().empty()) {
+  if (is_plain(tokenizer)) {
     std::vector<std::string> others;
     for (const AddedToken& added : tokenizer.added_tokens()) {
       if (added.content == kEndOfText) continue;
@@ -191,9 +227,9 @@ void save_tokenizer(const Tokenizer& tokenizer, const fs::path& folder) {
       write_text(folder / "added_tokens.json", fmt::format("{{{}\n}}\n", joined(others, "  ")));
     }
     write_text(folder / "vocab.json", fmt::format("{{{}\n}}\n", joined(spellings.entries(), "  ")));
-    write_text(folder / "merges.txt", merges_txt(merges));
+    write_text(folder / "merges.txt", merges_txt(tokenizer, spellings));
   }
-  write_text(folder / "tokenizer.json", tokenizer_json(tokenizer, spellings, merges));
+  write_text(folder / "tokenizer.json", tokenizer_json(tokenizer, spellings));
 }
 
 }  // namespace vitrine::nn

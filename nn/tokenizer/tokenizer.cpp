@@ -4,36 +4,57 @@
 
 #include <algorithm>
 #include <bit>
+#include <unordered_set>
 #include <utility>
 
 #include "nn/tokenizer/byte_spelling.h"
-#include "nn/tokenizer/pretokenize.h"
 #include "tensor/error.h"
 #include "tensor/files/utf8.h"
 
 namespace vitrine::nn {
+namespace {
 
-// Words repeat, so one call to encode remembers where in its own output it has put the tokens of a
-// piece. A later piece in the same slot displaces an earlier one, which bounds the memory.
-class Tokenizer::PieceCache {
- public:
-  struct Entry {
-    std::string_view piece;    // a part of the text
+// What stands for a space where tokens are characters: SentencePiece's choice.
+constexpr std::string_view kMetaspace = "\u2581";
+
+}  // namespace
+
+// One call to encode: the text, what was made of it, and the ids so far.
+struct Tokenizer::Encoding {
+  // Words repeat, so it remembers where in its own output it has put the tokens of a piece. A later
+  // piece in the same slot displaces an earlier one, which bounds the memory.
+  struct Remembered {
+    std::string_view piece;    // a part of the text, or of what was made
     std::size_t first_id = 0;  // where its ids begin in the output
     std::size_t count = 0;
   };
 
-  explicit PieceCache(std::size_t text_length)
-      : entries_(std::clamp<std::size_t>(std::bit_ceil(text_length / 16 + 1), 1, 1 << 14)) {}
-
-  // The entry of this piece, or the one it should displace. Null for a piece too long to repeat.
-  Entry* slot_for(std::string_view piece) {
-    if (piece.size() > 32) return nullptr;
-    return &entries_[Hash{}(piece) & (entries_.size() - 1)];
+  Encoding(std::string_view whole, Special treatment)
+      : text(whole),
+        special(treatment == Special::as_tokens),
+        remembered(std::clamp<std::size_t>(std::bit_ceil(whole.size() / 16 + 1), 1, 1 << 14)) {
+    ids.reserve(whole.size() / 3);
   }
 
- private:
-  std::vector<Entry> entries_;
+  // The slot of this piece, or of the one it should displace. Null for a piece too long to repeat.
+  Remembered* slot_for(std::string_view piece) {
+    if (piece.size() > 32) return nullptr;
+    return &remembered[Hash{}(piece) & (remembered.size() - 1)];
+  }
+
+  // " at position 7 of the text", of a part of a piece if that is a part of the text.
+  std::string position(const char* at) const {
+    const std::less<const char*> before;
+    if (before(at, text.data()) || !before(at, text.data() + text.size())) return " of the text";
+    return fmt::format(" at position {} of the text", at - text.data());
+  }
+
+  const std::string_view text;
+  const bool special;
+  std::vector<Remembered> remembered;
+  MadeTexts made;
+  std::vector<int> ids;
+  std::vector<int> symbols;  // of the piece at hand
 };
 
 Tokenizer::Tokenizer(Vocabulary vocabulary, std::string_view name)
@@ -42,20 +63,48 @@ Tokenizer::Tokenizer(Vocabulary vocabulary, std::string_view name)
       merges_(std::move(vocabulary.merges)),
       ignore_merges_(vocabulary.ignore_merges),
       first_(std::move(vocabulary.first)),
+      steps_(std::move(vocabulary.steps)),
+      characters_(std::move(vocabulary.characters)),
       name_(name) {
-  for (const AddedToken& added : added_) {
-    if (!in_use(added.id) || added.content.empty() ||
-        (*tokens_[added.id] != added.content && spell_bytes(*tokens_[added.id]) != added.content)) {
-      throw FileError(fmt::format("{}: added token {} does not have the id {} of the vocabulary",
-                                  name_, quote(added.content), added.id));
-    }
-    added_ids_.emplace(added.content, added.id);
+  if (characters_.has_value() == steps_.byte_level() ||
+      (characters_ && characters_->spelling.size() != tokens_.size())) {
+    throw FileError(
+        fmt::format("{}: tokens are made of characters where the text is not cut into "
+                    "bytes, and only there, and each has a spelling",
+                    name_));
   }
+  index_added_tokens();
   for (const int id : first_) {
     if (in_use(id)) continue;
     throw FileError(fmt::format("{}: the id {} is put before every text, but {}", name_, id,
                                 no_such_token(id)));
   }
+  check_merges();
+  if (characters_) {
+    index_characters();
+  } else {
+    index_bytes();
+  }
+}
+
+void Tokenizer::index_added_tokens() {
+  MadeTexts made;
+  for (std::size_t i = 0; i < added_.size(); ++i) {
+    const AddedToken& added = added_[i];
+    const bool literal = characters_ || (in_use(added.id) && *tokens_[added.id] == added.content);
+    if (!in_use(added.id) || added.content.empty() ||
+        (!literal && spell_bytes(*tokens_[added.id]) != added.content)) {
+      throw FileError(fmt::format("{}: added token {} does not have the id {} of the vocabulary",
+                                  name_, quote(added.content), added.id));
+    }
+    added_ids_.emplace(added.content, added.id);
+    finders_[added.normalized].add(
+        i, added.special,
+        std::string(added.normalized ? steps_.normalize(added.content, made) : added.content));
+  }
+}
+
+void Tokenizer::index_bytes() {
   std::vector<bool> is_added(tokens_.size());
   for (const AddedToken& added : added_) is_added[added.id] = *tokens_[added.id] == added.content;
   for (int id = 0; id < vocabulary_size(); ++id) {
@@ -64,10 +113,50 @@ Tokenizer::Tokenizer(Vocabulary vocabulary, std::string_view name)
   for (int byte = 0; byte < 256; ++byte) {
     byte_ids_[byte] = find(std::string(1, static_cast<char>(byte))).value_or(-1);
   }
-  // Merged tokens are the bytes they were merged from: this is what makes decode undo encode.
+}
+
+void Tokenizer::index_characters() {
+  written_.resize(tokens_.size());
+  for (int id = 0; id < vocabulary_size(); ++id) {
+    const auto& spelling = characters_->spelling[id];
+    if (!spelling || !tokens_[id]) continue;
+    written_[id] = *spelling;
+    spelled_ids_.emplace(*spelling, id);
+  }
+  for (const AddedToken& added : added_) written_[added.id] = added.content;
+  for (int byte = 0; byte < 256; ++byte) {
+    const auto id = spelled_ids_.find(fmt::format("<0x{:02X}>", byte));
+    byte_ids_[byte] = id == spelled_ids_.end() ? -1 : id->second;
+  }
+  for (int c = 0; c < 128; ++c) {
+    const auto id = spelled_ids_.find(std::string(1, static_cast<char>(c)));
+    ascii_ids_[c] = id == spelled_ids_.end() ? -1 : id->second;
+  }
+  cuts_at_spaces_ =
+      !ignore_merges_ && spelled_ids_.contains(kMetaspace) &&
+      std::none_of(merges_.merges().begin(), merges_.merges().end(), [&](const Merge& merge) {
+        return written_[merge.right].starts_with(kMetaspace) &&
+               !written_[merge.left].ends_with(kMetaspace);
+      });
+  // A character is found before the byte that stands for it where there is no such token.
+  const std::unordered_set<int> bytes(byte_ids_.begin(), byte_ids_.end());
+  for (const bool of_bytes : {false, true}) {
+    for (int id = 0; id < vocabulary_size(); ++id) {
+      if (tokens_[id] && characters_->spelling[id] && bytes.contains(id) == of_bytes)
+        ids_.emplace(*tokens_[id], id);
+    }
+  }
+}
+
+// Merged tokens are what they were merged from: this is what makes decode undo encode.
+void Tokenizer::check_merges() const {
+  const auto part = [&](int id) -> const std::optional<std::string>& {
+    return characters_ ? characters_->spelling[id] : tokens_[id];
+  };
   for (const Merge& merge : merges_.merges()) {
-    if (!in_use(merge.left) || !in_use(merge.right) || !in_use(merge.merged) ||
-        *tokens_[merge.left] + *tokens_[merge.right] != *tokens_[merge.merged]) {
+    if (!in_use(merge.left) || !in_use(merge.right) || !in_use(merge.merged) || !part(merge.left) ||
+        !part(merge.right) || !part(merge.merged) ||
+        *part(merge.left) + *part(merge.right) != *part(merge.merged)) {
       throw FileError(fmt::format("{}: the merge of ids {} and {} does not make the token of id {}",
                                   name_, merge.left, merge.right, merge.merged));
     }
@@ -75,15 +164,9 @@ Tokenizer::Tokenizer(Vocabulary vocabulary, std::string_view name)
 }
 
 std::vector<int> Tokenizer::encode(std::string_view text, Special special) const {
-  std::vector<int> ids;
-  ids.reserve(text.size() / 3);
-  PieceCache cache(text.size());
-  if (special == Special::as_text || added_.empty()) {
-    encode_text(text, 0, cache, ids);
-  } else {
-    encode_with_added(text, 0, false, cache, ids);
-  }
-  return ids;
+  Encoding to(text, special);
+  encode_text(text, true, to);
+  return std::move(to.ids);
 }
 
 std::vector<int> Tokenizer::encode_prompt(std::string_view text, Special special) const {
@@ -93,89 +176,132 @@ std::vector<int> Tokenizer::encode_prompt(std::string_view text, Special special
 }
 
 // Added tokens first, the text between them after that. HuggingFace looks for those that are not
-// `normalized` in a first round, and for the rest in what lies between: the first round wins where
-// two overlap. Within a round the leftmost wins, and of two at the same place the longer one.
-void Tokenizer::encode_with_added(std::string_view text, std::size_t begin, bool normalized,
-                                  PieceCache& cache, std::vector<int>& ids) const {
-  const auto encode_between = [&](std::size_t from, std::size_t to) {
-    if (normalized) {
-      encode_text(text.substr(0, to), from, cache, ids);
-    } else {
-      encode_with_added(text.substr(0, to), from, true, cache, ids);
-    }
-  };
-  struct Search {
-    const AddedToken* token;
-    std::size_t found;  // the next place where it occurs
-  };
-  std::vector<Search> searches;
-  for (const AddedToken& token : added_) {
-    if (token.normalized != normalized) continue;
-    searches.push_back({&token, text.find(token.content, begin)});
-  }
-  while (true) {
-    const Search* best = nullptr;
-    for (Search& search : searches) {
-      if (search.found == std::string_view::npos) continue;
-      if (search.found < begin) search.found = text.find(search.token->content, begin);
-      if (search.found == std::string_view::npos) continue;
-      if (best == nullptr || search.found < best->found ||
-          (search.found == best->found &&
-           search.token->content.size() > best->token->content.size())) {
-        best = &search;
-      }
-    }
-    if (best == nullptr) break;
-    encode_between(begin, best->found);
-    ids.push_back(best->token->id);
-    begin = best->found + best->token->content.size();
-  }
-  encode_between(begin, text.size());
+// `normalized` in a first round, and for the rest in what lies between once it is normalised: the
+// first round wins where two overlap. Within a round the leftmost wins, and of two at the same place
+// the longer one.
+void Tokenizer::encode_text(std::string_view text, bool at_start, Encoding& to) const {
+  split_at_added(finders_[0], text, to, [&](std::size_t begin, std::size_t end) {
+    encode_normalized(steps_.normalize(text.substr(begin, end - begin), to.made),
+                      at_start && begin == 0, to);
+  });
 }
 
-void Tokenizer::encode_text(std::string_view text, std::size_t begin, PieceCache& cache,
-                            std::vector<int>& ids) const {
-  while (begin < text.size()) {
-    const std::size_t end = piece_end(text, begin);
-    const std::string_view piece = text.substr(begin, end - begin);
-    PieceCache::Entry* const entry = cache.slot_for(piece);
-    if (entry != nullptr && entry->piece == piece) {
-      for (std::size_t i = 0; i < entry->count; ++i) ids.push_back(ids[entry->first_id + i]);
-    } else {
-      const std::size_t first = ids.size();
-      encode_piece(text, begin, end, ids);
-      if (entry != nullptr) *entry = {piece, first, ids.size() - first};
-    }
+void Tokenizer::encode_normalized(std::string_view text, bool at_start, Encoding& to) const {
+  const TextSteps::Visit encode_one = [&](std::string_view piece) { encode_piece(piece, to); };
+  split_at_added(finders_[1], text, to, [&](std::size_t begin, std::size_t end) {
+    steps_.split(text.substr(begin, end - begin), at_start && begin == 0, to.made, encode_one);
+  });
+}
+
+// White space that one token took is not looked at again by lstrip of the next; but a token that
+// begins inside what rstrip took is found all the same, as in HuggingFace.
+template <class Between>
+void Tokenizer::split_at_added(const AddedTokenFinder& finder, std::string_view text, Encoding& to,
+                               Between&& between) const {
+  std::size_t begin = 0;
+  auto found = finder.find(text, 0, to.special);
+  for (; found; found = finder.find(text, found->end, to.special)) {
+    const AddedToken& token = added_[found->index];
+    std::size_t from = found->begin, end = found->end;
+    if (token.lstrip) from = std::max(white_space_before(text, from), begin);
+    if (token.rstrip) end = white_space_after(text, end);
+    if (begin < from) between(begin, from);
+    to.ids.push_back(token.id);
     begin = end;
   }
+  if (begin < text.size()) between(begin, text.size());
 }
 
-void Tokenizer::encode_piece(std::string_view text, std::size_t begin, std::size_t end,
-                             std::vector<int>& ids) const {
-  if (ignore_merges_) {
-    if (const auto whole = ids_.find(text.substr(begin, end - begin)); whole != ids_.end()) {
-      ids.push_back(whole->second);
-      return;
+void Tokenizer::encode_piece(std::string_view piece, Encoding& to) const {
+  // Where no token has a space inside, cutting before spaces changes nothing, and words repeat.
+  for (std::size_t next = 1; cuts_at_spaces_ && next < piece.size();) {
+    next = piece.find(kMetaspace, next);
+    if (next == piece.npos) break;
+    if (piece.substr(0, next).ends_with(kMetaspace)) {
+      next += kMetaspace.size();
+      continue;
     }
+    encode_short(piece.substr(0, next), to);
+    piece.remove_prefix(next);
+    next = kMetaspace.size();
   }
-  std::array<int, 64> short_piece;
-  std::vector<int> long_piece;
-  std::span<int> bytes(short_piece.data(), std::min(end - begin, short_piece.size()));
-  if (end - begin > short_piece.size()) {
-    long_piece.resize(end - begin);
-    bytes = long_piece;
+  encode_short(piece, to);
+}
+
+void Tokenizer::encode_short(std::string_view piece, Encoding& to) const {
+  Encoding::Remembered* const slot = to.slot_for(piece);
+  if (slot != nullptr && slot->piece == piece) {
+    for (std::size_t i = 0; i < slot->count; ++i) to.ids.push_back(to.ids[slot->first_id + i]);
+    return;
   }
-  for (std::size_t i = 0; i < bytes.size(); ++i) {
-    const auto byte = static_cast<unsigned char>(text[begin + i]);
-    bytes[i] = byte_ids_[byte];
-    if (bytes[i] < 0) {
+  const std::size_t first = to.ids.size();
+  const IdOf& whole_tokens = characters_ ? spelled_ids_ : ids_;
+  const auto whole = ignore_merges_ ? whole_tokens.find(piece) : whole_tokens.end();
+  if (whole != whole_tokens.end()) {
+    to.ids.push_back(whole->second);
+  } else {
+    to.symbols.clear();
+    if (characters_) {
+      append_characters(piece, to);
+    } else {
+      append_bytes(piece, to);
+    }
+    merges_.apply(to.symbols, to.ids);
+  }
+  if (slot != nullptr) *slot = {piece, first, to.ids.size() - first};
+}
+
+void Tokenizer::append_bytes(std::string_view piece, Encoding& to) const {
+  for (const char& c : piece) {
+    const auto byte = static_cast<unsigned char>(c);
+    to.symbols.push_back(byte_ids_[byte]);
+    if (to.symbols.back() >= 0) continue;
+    throw TokenError(
+        fmt::format("byte 0x{:02X}{} has no token in the vocabulary of {}, which lacks some single "
+                    "bytes: leave "
+                    "the character out, or use a tokenizer with all 256",
+                    byte, to.position(&c), name_));
+  }
+}
+
+// As in HuggingFace, an unknown token waits until a character with a token of its own comes, also
+// where the bytes of others come in between.
+void Tokenizer::append_characters(std::string_view piece, Encoding& to) const {
+  bool unknown = false;
+  const auto put_unknown = [&] {
+    if (unknown) to.symbols.push_back(*characters_->unknown);
+    unknown = false;
+  };
+  for (std::size_t i = 0, length = 0; i < piece.size(); i += length) {
+    length = read_character(piece, i).length;
+    const std::string_view character = piece.substr(i, length);
+    const auto first = static_cast<unsigned char>(character[0]);
+    int id = -1;
+    if (first < 128) {
+      id = ascii_ids_[first];
+    } else if (const auto found = spelled_ids_.find(character); found != spelled_ids_.end()) {
+      id = found->second;
+    }
+    if (id >= 0) {
+      put_unknown();
+      to.symbols.push_back(id);
+      continue;
+    }
+    const auto byte_id = [&](char byte) { return byte_ids_[static_cast<unsigned char>(byte)]; };
+    if (characters_->byte_fallback &&
+        std::all_of(character.begin(), character.end(), [&](char b) { return byte_id(b) >= 0; })) {
+      for (const char byte : character) to.symbols.push_back(byte_id(byte));
+    } else if (characters_->unknown) {
+      if (!characters_->fuse_unknown) put_unknown();
+      unknown = true;
+    } else {
       throw TokenError(fmt::format(
-          "byte 0x{:02X} at position {} of the text has no token in the vocabulary of {}, which "
-          "lacks some single bytes: leave the character out, or use a tokenizer with all 256",
-          byte, begin + i, name_));
+          "{}{} has no token in the vocabulary of {}, and there is none for what is unknown: leave "
+          "the character out",
+          quote(character), to.position(character.data()), name_));
     }
   }
-  merges_.apply(bytes, ids);
+  put_unknown();
 }
 
 std::string Tokenizer::decode(std::span<const int> ids) const {
@@ -186,8 +312,9 @@ std::string Tokenizer::decode(std::span<const int> ids) const {
       throw TokenError(fmt::format("token {} of {} (counting from 0): {}", i, ids.size(),
                                    no_such_token(ids[i])));
     }
-    text += *tokens_[ids[i]];
+    text += characters_ && i == 0 ? steps_.decode_first_token(written_[ids[i]]) : *tokens_[ids[i]];
   }
+  steps_.decode_whole(text);
   return text;
 }
 
@@ -195,7 +322,8 @@ std::vector<std::string> Tokenizer::str_tokens(std::span<const int> ids) const {
   std::vector<std::string> texts;
   texts.reserve(ids.size());
   for (std::size_t i = 0; i < ids.size(); ++i) {
-    texts.push_back(replace_invalid_utf8(decode(ids.subspan(i, 1))));
+    if (!in_use(ids[i])) (void)decode(ids);  // throws
+    texts.push_back(replace_invalid_utf8(*tokens_[ids[i]]));
   }
   return texts;
 }
@@ -241,8 +369,9 @@ int Tokenizer::to_single_token(std::string_view text) const {
   if (text.empty()) {
     throw TokenError("the empty text is not a token: give a text that is exactly one token");
   }
+  if (const auto whole = characters_ ? find(text) : std::nullopt) return *whole;
   const std::vector<int> ids = encode(text);
-  if (ids.size() == 1) return ids[0];
+  if (ids.size() == 1 && !characters_) return ids[0];
 
   constexpr std::size_t kShown = 12;
   std::string pieces;
@@ -254,10 +383,13 @@ int Tokenizer::to_single_token(std::string_view text) const {
   const bool spaced = text.front() == ' ';
   const std::string other = spaced ? std::string(text.substr(1)) : " " + std::string(text);
   const std::vector<int> other_ids = encode(other);
+  const int other_id = characters_             ? find(other).value_or(-1)
+                       : other_ids.size() == 1 ? other_ids[0]
+                                               : -1;
   std::string advice = "give a text that is exactly one token, or a token id";
-  if (other_ids.size() == 1) {
+  if (other_id >= 0) {
     advice = fmt::format("did you mean {}, {} a leading space? It is one token (id {})",
-                         quote(other), spaced ? "without" : "with", other_ids[0]);
+                         quote(other), spaced ? "without" : "with", other_id);
   }
   throw TokenError(fmt::format("{} is {} tokens, not one, in the vocabulary of {}: {}; {}",
                                quote(text), ids.size(), name_, pieces, advice));

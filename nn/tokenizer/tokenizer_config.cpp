@@ -61,6 +61,7 @@ class ConfigReader {
   ConfigReader(const fs::path& folder, bool beside_json)
       : folder_(folder), beside_json_(beside_json), config_(read("tokenizer_config.json")) {
     check_settings();
+    if (const JsonReader f = config_.at("add_prefix_space"); f.given()) result_.prefix_space = f;
     collect();
   }
 
@@ -76,11 +77,6 @@ class ConfigReader {
   }
 
   void check_settings() const {
-    if (const JsonReader f = config_.at("add_prefix_space"); f.flag_or(false)) {
-      f.unsupported("false",
-                    "putting a space before every text is not supported; set it to false and write "
-                    "the space in the text where it is wanted");
-    }
     if (const JsonReader f = config_.at("split_special_tokens"); f.flag_or(false)) {
       f.unsupported("false",
                     "true is not supported; without it, the texts of special tokens are plain "
@@ -242,6 +238,17 @@ TokenizerConfig parse_added_tokens(std::string_view json, const std::string& fil
   return {tokens_by_id(JsonReader::object(json, file, tokenizer_rules()))};
 }
 
+void TokenizerConfig::check_prefix_space(bool puts_space_first) const {
+  if (!prefix_space || prefix_space->flag() == puts_space_first) return;
+  prefix_space->unsupported(
+      puts_space_first ? "true" : "false",
+      puts_space_first
+          ? "tokenizer.json puts a space before every text, and to leave it out is not supported"
+          : "putting a space before every text where the tokenizer does not is not supported; set "
+            "it "
+            "to false and write the space in the text where it is wanted");
+}
+
 AddedToken read_added_token(const JsonReader& entry) {
   if (!entry.is_object() || !entry.at("content").is_text())
     entry.reject("an object with a text \"content\"");
@@ -250,12 +257,10 @@ AddedToken read_added_token(const JsonReader& entry) {
   token.normalized = entry.at("normalized").flag_or(!token.special);
   entry.only(
       {"id", "__type", "content", "single_word", "lstrip", "rstrip", "normalized", "special"});
-  for (const char* key : {"lstrip", "rstrip", "single_word"}) {
-    if (const JsonReader flag = entry.at(key); flag.flag_or(false)) {
-      flag.unsupported("false",
-                       "true is not supported: an added token is exactly its text, so that "
-                       "decoding gives the text back");
-    }
+  token.lstrip = entry.at("lstrip").flag_or(false);
+  token.rstrip = entry.at("rstrip").flag_or(false);
+  if (const JsonReader flag = entry.at("single_word"); flag.flag_or(false)) {
+    flag.unsupported("false", "true is not supported: an added token is found inside words too");
   }
   return token;
 }

@@ -25,8 +25,12 @@ struct NamedToken {
 };
 
 struct TokenizerConfig {
-  std::vector<NamedToken> tokens;    // none twice, in the order in which they get ids
-  std::optional<std::string> first;  // the one of them that is put before every text
+  std::vector<NamedToken> tokens;            // none twice, in the order in which they get ids
+  std::optional<std::string> first;          // the one of them that is put before every text
+  std::optional<JsonReader> prefix_space{};  // add_prefix_space, where it is stated
+
+  // Refuses an add_prefix_space that differs from what the tokenizer does.
+  void check_prefix_space(bool puts_space_first) const;
 };
 
 // Reads those of the files that `folder` has. `beside_json`: there is a tokenizer.json, which says

@@ -39,6 +39,23 @@ int read_token_id(const JsonReader& value, std::string_view token) {
   return static_cast<int>(*id);
 }
 
+VocabularyReader::VocabularyReader(TextSteps steps) {
+  if (!steps.byte_level()) vocabulary_.characters.emplace();
+  vocabulary_.steps = std::move(steps);
+}
+
+void VocabularyReader::set_unknown(bool byte_fallback, std::optional<int> unknown,
+                                   bool fuse_unknown) {
+  vocabulary_.characters->byte_fallback = byte_fallback;
+  vocabulary_.characters->unknown = unknown;
+  vocabulary_.characters->fuse_unknown = fuse_unknown;
+}
+
+std::optional<int> VocabularyReader::id_of(const std::string& spelling) const {
+  const auto found = ids_.find(spelling);
+  return found == ids_.end() ? std::nullopt : std::optional(found->second);
+}
+
 void VocabularyReader::add_added_token(AddedToken token, const std::string& where) {
   if (token.content.empty()) {
     throw FileError(fmt::format("{}: the added token with id {} is empty", where, token.id));
@@ -113,13 +130,13 @@ void VocabularyReader::read_tokens(const JsonReader& object) {
                                   where, quote(spelling), id, added->second));
     }
     if (spelling.empty()) throw FileError(fmt::format("{}: token {} is empty", where, id));
-    const bool literal = added != added_.end() && !bytes_of_spelling(spelling);
+    const bool literal = spells_bytes() && added != added_.end() && !bytes_of_spelling(spelling);
     entries.push_back({std::move(spelling), id, literal});
     largest = std::max(largest, id);
   }
   for (const AddedToken& added : vocabulary_.added) {
     if (object.value().find(added.content) == nullptr)
-      entries.push_back({added.content, added.id, true});
+      entries.push_back({added.content, added.id, spells_bytes()});
     largest = std::max(largest, added.id);
   }
   if (entries.empty()) throw FileError(fmt::format("{}: the vocabulary is empty", where));
@@ -131,15 +148,20 @@ void VocabularyReader::read_tokens(const JsonReader& object) {
   }
 
   vocabulary_.tokens.resize(static_cast<std::size_t>(largest) + 1);
+  if (!spells_bytes()) vocabulary_.characters->spelling.resize(vocabulary_.tokens.size());
   for (const Entry& entry : entries) {
     auto& token = vocabulary_.tokens[entry.id];
-    std::string bytes = entry.literal ? entry.spelling : bytes_of_token(entry.spelling, where);
+    std::string bytes = entry.literal    ? entry.spelling
+                        : spells_bytes() ? bytes_of_token(entry.spelling, where)
+                                         : vocabulary_.steps.decode_token(entry.spelling);
     if (token) {
       throw FileError(fmt::format("{}: tokens {} and {} have the same id {}", where, quote(*token),
                                   quote(bytes), entry.id));
     }
     token = std::move(bytes);
-    if (object.value().find(entry.spelling) != nullptr) ids_.emplace(entry.spelling, entry.id);
+    if (object.value().find(entry.spelling) == nullptr) continue;
+    ids_.emplace(entry.spelling, entry.id);
+    if (!spells_bytes()) vocabulary_.characters->spelling[entry.id] = entry.spelling;
   }
 }
 
@@ -157,7 +179,7 @@ void VocabularyReader::add_merge(const std::string& left, const std::string& rig
   };
   const Merge merge = {id(left), id(right), id(left + right)};
   const auto& tokens = vocabulary_.tokens;
-  if (*tokens[merge.left] + *tokens[merge.right] != *tokens[merge.merged]) {
+  if (spells_bytes() && *tokens[merge.left] + *tokens[merge.right] != *tokens[merge.merged]) {
     throw FileError(fmt::format(
         "{}: the merge of {} and {} involves an added token, whose text is literal: it cannot be "
         "spelled in bytes as well",

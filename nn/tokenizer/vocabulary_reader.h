@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -20,6 +21,8 @@ int read_token_id(const JsonReader& value, std::string_view token);
 // Everything here throws FileError; `where` names the file and the place in it.
 class VocabularyReader {
  public:
+  explicit VocabularyReader(TextSteps steps = {});
+
   // Added tokens come first. One that the vocabulary spells in bytes has that token's id: its text
   // is looked for literally, and the token is what the bytes are. All others are literal.
   void add_added_token(AddedToken token, const std::string& where);
@@ -27,7 +30,8 @@ class VocabularyReader {
   void add_named_tokens(const std::vector<NamedToken>& tokens);
 
   // Then the tokens: the object {"spelling": id, ...}. Some ids may be unused. Added tokens without
-  // an id have the one that they have here, or else the next free one.
+  // an id have the one that they have here, or else the next free one. Where text is cut into bytes,
+  // these spell bytes; else they are texts, and the decoders say what they stand for.
   void read_tokens(const JsonReader& object);
 
   // Then the merges, one by one in order of rank, as the file spells their tokens.
@@ -35,9 +39,16 @@ class VocabularyReader {
 
   void set_ignore_merges(bool value) { vocabulary_.ignore_merges = value; }
 
+  // What becomes of a character without a token; only where text is not cut into bytes.
+  void set_unknown(bool byte_fallback, std::optional<int> unknown, bool fuse_unknown);
+  std::optional<int> id_of(const std::string& spelling) const;
+
   // Tokens that are put before every text: these ids, or an added token of this text.
   void set_first(std::vector<int> ids) { vocabulary_.first = std::move(ids); }
   void set_first(const std::string& content) { vocabulary_.first = {added_.at(content)}; }
+
+  // Whether tokens are bytes rather than characters.
+  bool spells_bytes() const { return !vocabulary_.characters; }
 
   // A byte without a token of its own, or -1.
   int missing_byte() const;

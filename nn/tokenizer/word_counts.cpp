@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "nn/tokenizer/pretokenize.h"
+#include "nn/splitting/pretokenize.h"
 #include "tensor/error.h"
 
 namespace vitrine::nn {

@@ -11,7 +11,7 @@
 
 namespace vitrine::nn {
 
-// Pieces are those of nn/tokenizer/pretokenize.h: no token ever crosses their ends. The counts do
+// Pieces are those of nn/splitting/pretokenize.h: no token ever crosses their ends. The counts do
 // not depend on the order in which texts are added.
 class WordCounts {
  public:

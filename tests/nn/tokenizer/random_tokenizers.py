@@ -22,6 +22,7 @@ import tempfile
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["RUST_BACKTRACE"] = "0"
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, GPT2Tokenizer
@@ -31,7 +32,16 @@ logging.set_verbosity_error()
 
 GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 TIKTOKEN_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-OTHER_PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|\s+"
+LLAMA3_PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+QWEN2_PATTERN = LLAMA3_PATTERN.replace("{1,3}", "")
+O200K_PATTERN = "|".join([r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+                          r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+                          r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"])
+DEEPSEEK = [r"\p{N}{1,3}", "[一-龥\u3040-ゟ゠-ヿ]+",
+            r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"]
+PATTERNS = [GPT2_PATTERN, TIKTOKEN_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN, O200K_PATTERN, DEEPSEEK[2], r" ?[^(\s|[.,!?…。，、।۔،])]+"]
+SMALL_PATTERNS = [r"\s+", r"\p{L}+", r"[^a-y]", r"\d{2,}", r"(?:t|th)e?", r"a(?=t)", r"\p{Lu}\p{Ll}*", r" (?!t)", r".", r"\P{L}++", r"'[st]|e|\n\n?",
+                  r"[\p{^N}&&x]", r"\w+", r"(ab)+", r"t.*?e", r"^T", r"\bx", r"[ \t]{1,2}", r"(?i:THE|é)", r"(?i:sta)"]
 WORDS = ("the cat sat on a mat and The capital of Texas is Austin we're don't I'll you've he'd naïve café 北京 東京 привет "
          "été 123 2024 3.14 x1 -- ... !? (a) [b] {c} <d> \U0001F98A \U0001F469\u200D\U0001F4BB e\u0301 ﬁ Ⅷ ½ ٣").split()
 SPECIALS = ["<s>", "</s>", "<pad>", "<unk>", "<mask>", "<|im_start|>", "[CLS]", "<|endoftext|>"]
@@ -88,12 +98,14 @@ def train(rng, specials):
 
 
 def random_added(case, content, special=None):
-    """An AddedToken with flags, those that are not supported rarely."""
+    """An AddedToken with flags, the one that is not supported rarely."""
     rng = case.rng
     flags = {}
-    for flag in ("lstrip", "rstrip", "single_word"):
-        if case.maybe(0.02, flag):
+    for flag in ("lstrip", "rstrip"):
+        if rng.random() < 0.1:
             flags[flag] = True
+    if case.maybe(0.01, "single_word"):
+        flags["single_word"] = True
     if rng.random() < 0.5:
         flags["normalized"] = rng.random() < 0.5
     case.contents.append(content)
@@ -139,29 +151,160 @@ def template(case, tokenizer):
     return processors.TemplateProcessing(single=single, pair=f"{bos} $A $B", special_tokens=ids)
 
 
+def library_ids(folder):
+    """By the tokenizers library; None for a text on which it panics: a token whose rstrip takes white space
+    in which another token begins."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+    def ids(text):
+        try:
+            return tokenizer.encode(text).ids
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":
+                raise
+            return None
+    return lambda texts: [ids(text) for text in texts]
+
+
+def split(pattern, behavior="isolated", invert=False):
+    return pre_tokenizers.Split(pattern, behavior, invert)
+
+
+def random_split(rng):
+    """One of the patterns in use, or a small one with any behavior."""
+    if rng.random() < 0.5:
+        return split(Regex(rng.choice(PATTERNS)))
+    pattern = rng.choice([Regex(p) for p in SMALL_PATTERNS] + [" ", "the", "\n", ".", "[a]", "é"])
+    behavior = rng.choice(["isolated", "removed", "merged_with_previous", "merged_with_next", "contiguous"])
+    return split(pattern, behavior, rng.random() < 0.2)
+
+
+def random_normalizer(case, characters):
+    """Of characters: often the two steps of Llama 2."""
+    rng = case.rng
+    if case.maybe(0.02, "normalizer"):
+        return rng.choice([normalizers.Lowercase(), normalizers.Sequence([normalizers.NFKC()]), normalizers.StripAccents()])
+    some_of = [lambda: normalizers.NFC(), lambda: normalizers.Replace(" ", "▁"), lambda: normalizers.Prepend("▁"),
+               lambda: normalizers.Replace(Regex(rng.choice(SMALL_PATTERNS)), rng.choice(["", " ", "xy"])),
+               lambda: normalizers.Replace("e", "é"), lambda: normalizers.Prepend(" ")]
+    if characters and rng.random() < 0.6:
+        return normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    steps = [rng.choice(some_of)() for _ in range(rng.choice([0, 0, 0, 1, 1, 2]))]
+    if not steps:
+        return None
+    return steps[0] if len(steps) == 1 and rng.random() < 0.5 else normalizers.Sequence(steps)
+
+
+def random_pre_tokenizer(case, bytes_last):
+    rng = case.rng
+    if case.maybe(0.02, "pre_tokenizer"):
+        return rng.choice([pre_tokenizers.Whitespace(), pre_tokenizers.Punctuation(), pre_tokenizers.BertPreTokenizer()])
+    steps = []
+    for _ in range(rng.choice([0, 0, 1, 1, 2])):
+        kind = rng.random()
+        if kind < 0.6:
+            steps.append(random_split(rng))
+        elif kind < 0.9:
+            steps.append(pre_tokenizers.Digits(individual_digits=rng.random() < 0.5))
+        else:
+            steps.append(pre_tokenizers.Metaspace("▁", rng.choice(["always", "first", "never"]), rng.random() < 0.5))
+    if bytes_last:
+        steps.append(pre_tokenizers.ByteLevel(add_prefix_space=rng.random() < 0.2, use_regex=rng.random() < 0.6))
+    if not steps:
+        return None
+    return steps[0] if len(steps) == 1 and rng.random() < 0.5 else pre_tokenizers.Sequence(steps)
+
+
+def family_json(case):
+    """A tokenizer of one of the known families that merges bytes."""
+    rng = case.rng
+    tokenizer, specials = base(case)
+    plain = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    words = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    family = rng.choice(["llama3", "qwen2", "smollm2", "neox", "o200k", "deepseek"])
+    if family == "smollm2":
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), words])
+    elif family == "neox":
+        tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.NFC(), words
+        tokenizer.add_tokens([AddedToken(" " * n, normalized=True) for n in range(24, 1, -1)])
+    elif family == "deepseek":
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split(Regex(p)) for p in DEEPSEEK] + [plain])
+    else:
+        tokenizer.normalizer = normalizers.NFC() if family == "qwen2" else None
+        pattern = {"llama3": LLAMA3_PATTERN, "qwen2": QWEN2_PATTERN, "o200k": O200K_PATTERN}[family]
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split(Regex(pattern)), plain])
+    if (post := template(case, tokenizer)) is not None:
+        tokenizer.post_processor = post
+    tokenizer.add_special_tokens([AddedToken(c) for c in some(rng, SPECIALS, 3)])
+    case.contents += SPECIALS
+    data = json.loads(tokenizer.to_str())
+    data["model"]["ignore_merges"] = family == "llama3"
+    case.write("tokenizer.json", data)
+    return library_ids(case.folder)
+
+
+def characters_json(case):
+    """A tokenizer that merges characters, as Llama 2, Mistral and Gemma do, or with random parts."""
+    rng = case.rng
+    tokenizer = Tokenizer(models.BPE())
+    space = pre_tokenizers.Metaspace("▁", "always", True)
+    tokenizer.pre_tokenizer = space
+    texts = [" ".join(rng.choice(WORDS) for _ in range(30)) for _ in range(rng.randint(1, 40))]
+    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=rng.randint(100, 700), show_progress=False,
+                                                             limit_alphabet=rng.choice([20, 60, 1000])))
+    data = json.loads(tokenizer.to_str())
+    pieces = sorted(data["model"]["vocab"], key=data["model"]["vocab"].get)
+    specials = ["<unk>", "<s>", "</s>"]
+    bytes_ = [f"<0x{b:02X}>" for b in range(256) if rng.random() < 0.999]
+    all_bytes = len(bytes_) == 256
+    fallback = rng.random() < 0.9
+    order = specials + bytes_ + pieces
+    if rng.random() < 0.3:
+        order = specials + [p for p in order if p not in specials]
+    data["model"].update(vocab={p: i for i, p in enumerate(order)}, byte_fallback=fallback,
+                         unk_token="<unk>" if rng.random() < 0.9 else None, fuse_unk=rng.random() < 0.7)
+    if not data["model"]["unk_token"] and not (fallback and all_bytes):
+        case.unsupported.add("has no token in the vocabulary")
+    if rng.random() < 0.1:
+        data["model"]["ignore_merges"] = True
+    tokenizer = Tokenizer.from_str(json.dumps(data))
+    family = rng.choice(["llama2", "llama2", "metaspace", "mistral", "gemma", "random", "random"])
+    byte_decoders = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    strip = [decoders.Strip(" ", 1, 0)]
+    tokenizer.pre_tokenizer = None
+    tokenizer.decoder = decoders.Sequence(byte_decoders + strip)
+    if family == "llama2":
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    elif family == "metaspace":
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace("▁", rng.choice(["always", "first", "never"]), rng.random() < 0.3)
+    elif family == "mistral":
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace("▁", "first", False)
+        tokenizer.decoder = decoders.Metaspace("▁", "first", False)
+    elif family == "gemma":
+        tokenizer.normalizer = normalizers.Replace(" ", "▁")
+        tokenizer.pre_tokenizer = split(" ", "merged_with_previous")
+        tokenizer.decoder = decoders.Sequence(byte_decoders)
+    else:
+        tokenizer.normalizer = random_normalizer(case, True)
+        tokenizer.pre_tokenizer = random_pre_tokenizer(case, False)
+    tokenizer.add_special_tokens(specials)
+    for content in some(rng, ADDED + SPECIALS + ["▁▁", "▁the"], 4):
+        tokenizer.add_tokens([random_added(case, content)])
+    case.contents += specials
+    if rng.random() < 0.6:
+        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 1)])
+    if case.maybe(0.03, "decoder"):
+        tokenizer.decoder = rng.choice([decoders.WordPiece(), decoders.ByteLevel()])
+    case.write("tokenizer.json", json.loads(tokenizer.to_str()))
+    return library_ids(case.folder)
+
+
 def tokenizer_json(case):
     """A tokenizer.json alone, read by the tokenizers library."""
     rng = case.rng
     tokenizer, specials = base(case)
-    if case.maybe(0.05, "normalizer"):
-        tokenizer.normalizer = rng.choice([normalizers.NFC(), normalizers.Lowercase(), normalizers.Sequence([normalizers.NFKC()])])
-    split = lambda pattern, behavior="isolated", invert=False: pre_tokenizers.Split(Regex(pattern), behavior, invert)
-    plain = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    kind = rng.random()
-    if kind < 0.2:
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split(rng.choice([GPT2_PATTERN, TIKTOKEN_PATTERN])), plain])
-    elif kind < 0.25:
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    elif kind < 0.28 and case.maybe(1, "pattern"):
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split(OTHER_PATTERN), plain])
-    elif kind < 0.31 and case.maybe(1, "behavior"):
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split(GPT2_PATTERN, rng.choice(["removed", "merged_with_previous"])), plain])
-    elif kind < 0.33 and case.maybe(1, "use_regex"):
-        tokenizer.pre_tokenizer = plain
-    elif kind < 0.35 and case.maybe(1, "add_prefix_space"):
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    elif kind < 0.38 and case.maybe(1, "pre_tokenizer"):
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    tokenizer.normalizer = random_normalizer(case, False)
+    tokenizer.pre_tokenizer = random_pre_tokenizer(case, True)
     for content in some(rng, ADDED, 5) + some(rng, SPECIALS, 2):
         tokenizer.add_tokens([random_added(case, content)])
     tokenizer.add_special_tokens([random_added(case, c, True) for c in some(rng, SPECIALS, 2)])
@@ -180,7 +323,7 @@ def tokenizer_json(case):
     if rng.random() < 0.1:
         data["padding"] = None
     case.write("tokenizer.json", data)
-    return lambda texts: [e.ids for e in Tokenizer.from_file(str(case.folder / "tokenizer.json")).encode_batch(texts)]
+    return library_ids(case.folder)
 
 
 def named_tokens(case, specials):
@@ -311,13 +454,13 @@ def main():
         for number in range(options.count) if options.only is None else [options.only]:
             rng = random.Random(f"{options.seed} {number}")
             case = Case(rng, pathlib.Path(scratch) / str(number))
-            make = rng.choice([tokenizer_json, slow_folder, saved_folder])
+            make = rng.choice([tokenizer_json, tokenizer_json, family_json, characters_json, characters_json, slow_folder, saved_folder])
             encode = make(case)
             texts = ["", "The capital of Texas is"] + [random_text(rng, case.contents) for _ in range(options.texts)]
             ids, message = vitrine_ids(options.program, case.folder, texts)
             said = ""
             if ids is None:
-                fields = sorted(f for f in case.unsupported if f in message)
+                fields = sorted(f for f in case.unsupported | {"Regex", "prepend_scheme"} if f in message)
                 if message.startswith("exit 3") and fields:
                     refused[fields[0]] += 1
                 else:
@@ -328,7 +471,7 @@ def main():
                 except Exception as error:  # HuggingFace cannot read it either
                     said, expected = f"HuggingFace: {error!r}", []
                 for text, got, want in zip(texts, ids, expected):
-                    if got != want:
+                    if want is not None and got != want:
                         said = f"{text!r}: {got}, but HuggingFace gives {want}"
                         break
                 if not said:

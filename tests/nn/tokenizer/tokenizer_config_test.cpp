@@ -151,14 +151,22 @@ TEST_F(SlowFolder, WhatWouldChangeTheIdsIsRefusedByName) {
   refused(R"({"tokenizer_class": "RobertaTokenizer"})",
           "tokenizer_class: expected \"GPT2Tokenizer\", found \"RobertaTokenizer\"; no other is "
           "supported beside vocab.json");
-  refused(R"({"pad_token": {"content": "<x>", "lstrip": true}})",
-          "pad_token.lstrip: expected false, found true; true is not supported");
   refused(R"({"added_tokens_decoder": {"0": {"content": "<s>", "single_word": true}}})",
           "added_tokens_decoder.0.single_word: expected false, found true");
-  refused(R"({"additional_special_tokens": [{"content": "<x>", "rstrip": true}]})",
-          "additional_special_tokens[0].rstrip: expected false, found true");
+  refused(R"({"additional_special_tokens": [{"content": "<x>", "single_word": true}]})",
+          "additional_special_tokens[0].single_word: expected false, found true");
   refused(R"({"pad_token": {"content": "<x>", "colour": 3}})",
           "pad_token.colour: this field is not known");
+}
+
+TEST_F(SlowFolder, ATokenMayTakeTheWhiteSpaceAroundIt) {
+  write("tokenizer_config.json", R"({"unk_token": null, "bos_token": null, "eos_token": null,
+      "pad_token": {"__type": "AddedToken", "content": "<x>", "lstrip": true},
+      "mask_token": {"__type": "AddedToken", "content": "<y>", "rstrip": true}})");
+  const std::vector<int> both = ids("<x><y>");
+  ASSERT_EQ(both.size(), 2u);
+  EXPECT_EQ(ids(" \n<x><y>\t "), both);
+  EXPECT_EQ(ids("<y>  <x>"), (std::vector<int>{both[1], both[0]}));
 }
 
 TEST_F(SlowFolder, WhatIsMalformedIsNamed) {

@@ -146,28 +146,22 @@ TEST(TokenizerFiles, AnotherSplitIsRefusedByName) {
     Json file = split_file();
     file[Json::json_pointer(std::string("/pre_tokenizer/pretokenizers") + path)] =
         Json::parse(value);
-    EXPECT_THAT(message_of<ConfigError>(
-                    [&] { (void)Tokenizer::parse_tokenizer_json(file.dump(), "file"); }),
-                AllOf(HasSubstr("file: pre_tokenizer"), HasSubstr(expected)))
+    EXPECT_THAT(
+        message_of<Error>([&] { (void)Tokenizer::parse_tokenizer_json(file.dump(), "file"); }),
+        AllOf(HasSubstr("file: pre_tokenizer"), HasSubstr(expected)))
         << path << value;
   };
-  expect_refused("/0/pattern/Regex", R"("\\s+|\\S+")", "pattern.Regex: expected GPT-2's pattern");
-  expect_refused("/0/pattern/Regex", R"("x+")", "x+");
-  expect_refused("/0/pattern", R"({"String": " "})", "pattern.Regex: expected GPT-2's pattern");
-  expect_refused("/0/behavior", R"("Removed")",
-                 "behavior: expected \"Isolated\", found \"Removed\"");
-  expect_refused("/0/invert", "true", "invert: expected false, found true");
+  expect_refused("/0/pattern/Regex", R"("\\w+")", "pretokenizers[0].pattern.Regex: expected");
+  expect_refused("/0/pattern/Regex", R"("x*")", "matches the empty text");
+  expect_refused("/0/pattern", R"({"String": ""})", "expected a text that is not empty");
+  expect_refused("/0/pattern", R"({"String": "a", "Regex": "b"})",
+                 "pattern: expected either \"String\" or \"Regex\"");
+  expect_refused("/0/pattern", R"({"Glob": "a"})", "pattern.Glob: this field is not known");
+  expect_refused("/0/behavior", R"("Gone")", "behavior: expected");
   expect_refused("/0/extra", "1", "pretokenizers[0].extra: this field is not known");
-  expect_refused("/1/use_regex", "true",
-                 "use_regex: expected false, found true; after a \"Split\"");
-  expect_refused("/1/add_prefix_space", "true",
-                 "add_prefix_space: expected false, found true; it must be there");
-  expect_refused(
-      "/0/type", R"("Digits")",
-      "pre_tokenizer.type: expected \"ByteLevel\", found \"Sequence\"; only this is supported");
-  expect_refused(
-      "/2", R"({"type": "Digits"})",
-      "pre_tokenizer.type: expected \"ByteLevel\", found \"Sequence\"; only this is supported");
+  expect_refused("/0/type", R"("Punctuation")", "pretokenizers[0].type: expected \"ByteLevel\"");
+  expect_refused("/2", R"({"type": "Digits", "individual_digits": true})",
+                 "expected \"ByteLevel\" to be the last");
 }
 
 TEST(TokenizerFiles, RefuseByNameWhatWouldChangeTheIds) {
@@ -178,27 +172,21 @@ TEST(TokenizerFiles, RefuseByNameWhatWouldChangeTheIds) {
         [&] { (void)Tokenizer::parse_tokenizer_json(file.dump(), "file"); });
     EXPECT_THAT(message, AllOf(HasSubstr("file"), HasSubstr(expected))) << path;
   };
-  expect_refused(
-      "/normalizer", R"({"type": "NFC"})",
-      "normalizer.type: expected no normalizer, found \"NFC\"; it would change the text");
+  expect_refused("/normalizer", R"({"type": "Lowercase"})",
+                 "normalizer.type: expected \"NFC\", \"Prepend\", \"Replace\" or a \"Sequence\" of "
+                 "them, found \"Lowercase\"; it would change the text");
   expect_refused("/normalizer", R"({"type": "Sequence", "normalizers": [{"type": "NFKC"}]})",
                  "\"NFKC\"");
   expect_refused("/normalizer",
                  R"({"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Strip"}]})",
-                 "\"Sequence\"");
-  expect_refused("/pre_tokenizer", "null",
-                 "pre_tokenizer: expected \"ByteLevel\", found null; only this is supported");
-  expect_refused("/pre_tokenizer", R"({"type": "Metaspace"})",
-                 "found \"Metaspace\"; only this is supported");
-  expect_refused("/pre_tokenizer/add_prefix_space", "true",
-                 "add_prefix_space: expected false, found true; it must be there");
-  expect_refused("/pre_tokenizer", R"({"type": "ByteLevel"})",
-                 "add_prefix_space: expected false, found no such field; it must be there");
-  expect_refused("/pre_tokenizer/use_regex", "false",
-                 "use_regex: expected true, found false; text that is not split");
+                 "normalizers[1].type");
+  expect_refused("/pre_tokenizer", R"({"type": "BertPreTokenizer"})",
+                 "found \"BertPreTokenizer\"; no other pre_tokenizer is supported");
+  expect_refused("/pre_tokenizer", "null", "no other decoder is supported where text is not cut");
   expect_refused("/pre_tokenizer/split", "1", "pre_tokenizer.split: this field is not known");
   expect_refused("/decoder", "null",
-                 "decoder: expected \"ByteLevel\", found null; no other decoder");
+                 "decoder: expected \"ByteLevel\", found null; no other decoder is supported where "
+                 "text is cut");
   expect_refused("/decoder", R"({"type": "WordPiece"})",
                  "decoder.type: expected \"ByteLevel\", found \"WordPiece\"");
   const char* adds = "adds tokens to every text";
@@ -236,9 +224,7 @@ TEST(TokenizerFiles, RefuseByNameWhatWouldChangeTheIds) {
   }
   expect_refused("/model/surprise", "1", "file: model.surprise: this field is not known");
   expect_refused("/surprise", "1", "file: surprise: this field is not known");
-  for (const char* key : {"lstrip", "rstrip", "single_word"}) {
-    expect_refused((std::string("/added_tokens/0/") + key).c_str(), "true", key);
-  }
+  expect_refused("/added_tokens/0/single_word", "true", "added_tokens[0].single_word");
 }
 
 TEST(TokenizerFiles, ATemplateMayPutTokensBeforeEveryText) {
@@ -329,6 +315,8 @@ TEST(TokenizerFiles, RefuseAMalformedTokenizerJson) {
               AllOf(HasSubstr("added_tokens[0].id: expected a whole number"),
                     HasSubstr("the id of token \"<s>\"")));
   EXPECT_THAT(changed("/added_tokens/0/id", "1"), HasSubstr("have the same id 1"));
+  EXPECT_THAT(changed("/pre_tokenizer", R"({"type": "ByteLevel"})"),
+              HasSubstr("pre_tokenizer.add_prefix_space: expected true or false, found no such"));
   EXPECT_THAT(changed("/added_tokens/1", R"({"id": 4, "content": "<s>"})"),
               HasSubstr("the added token \"<s>\" is listed twice"));
   EXPECT_THAT(changed("/added_tokens/0/content", R"("a")"),
@@ -353,7 +341,7 @@ TEST(TokenizerFiles, AnAddedTokenMayBeTheSpellingOfAnother) {
   EXPECT_THAT(tokenizer.encode("鐘", Special::as_tokens), ElementsAre(166, 239, 247));
   EXPECT_EQ(tokenizer.decode(std::vector{166, 239, 247}), "鐘");
   EXPECT_THAT(tokenizer.encode("é", Special::as_tokens), ElementsAre(166));
-  EXPECT_EQ(tokenizer.encode("é"), Tokenizer::load(kModel).encode("é"));
+  EXPECT_THAT(tokenizer.encode("é"), ElementsAre(166));  // a word, not a special token
   EXPECT_EQ(tokenizer.find("\xE9"), 166);
   EXPECT_EQ(tokenizer.token_bytes(6000), "éa");
   const test::TemporaryFolder folder;

@@ -17,8 +17,8 @@
 #include <random>
 #include <thread>
 
-#include "nn/tokenizer/pretokenize.h"
-#include "nn/tokenizer/unicode_tables.h"
+#include "nn/splitting/pretokenize.h"
+#include "nn/splitting/unicode_tables.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
 #include "tensor/files/utf8.h"
@@ -118,8 +118,12 @@ TEST(UnicodeTables, AgreeWithHuggingFaceOnEveryCodePoint) {
     ASSERT_EQ(character_class(c), expected[c]) << "U+" << std::hex << std::uint32_t(c);
   }
   EXPECT_EQ(unicode_table_version(), "16.0.0");
-  const auto ranges = unicode_class_ranges();
-  for (std::size_t i = 1; i < ranges.size(); ++i) EXPECT_LT(ranges[i - 1].last, ranges[i].first);
+  const auto runs = unicode_category_runs();
+  EXPECT_EQ(runs[0].first, 0u);
+  for (std::size_t i = 1; i < runs.size(); ++i) {
+    EXPECT_LT(runs[i - 1].first, runs[i].first);
+    EXPECT_NE(runs[i - 1].category, runs[i].category);
+  }
 }
 
 // ---- splitting ----------------------------------------------------------------------------------

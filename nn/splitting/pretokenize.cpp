@@ -1,8 +1,8 @@
-#include "nn/tokenizer/pretokenize.h"
+#include "nn/splitting/pretokenize.h"
 
-#include <algorithm>
 #include <array>
 
+#include "nn/splitting/unicode_tables.h"
 #include "tensor/files/utf8.h"
 
 namespace vitrine::nn {
@@ -50,17 +50,6 @@ std::size_t contraction_length(std::string_view text) {
 }
 
 }  // namespace
-
-CharacterClass character_class(char32_t code_point) {
-  if (code_point < 0x80) return kAsciiClasses[code_point];
-  const auto ranges = unicode_class_ranges();
-  const auto after =
-      std::upper_bound(ranges.begin(), ranges.end(), code_point,
-                       [](char32_t c, const ClassRange& range) { return c < range.first; });
-  if (after == ranges.begin()) return CharacterClass::other;
-  const ClassRange& range = *(after - 1);
-  return code_point <= range.last ? range.kind : CharacterClass::other;
-}
 
 std::size_t piece_end(std::string_view text, std::size_t begin) {
   if (const std::size_t length = contraction_length(text.substr(begin))) return begin + length;

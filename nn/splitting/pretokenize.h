@@ -12,12 +12,7 @@
 #include <cstddef>
 #include <string_view>
 
-#include "nn/tokenizer/unicode_tables.h"
-
 namespace vitrine::nn {
-
-// The class of a code point: \p{L}, \p{N}, \s, or none of them.
-CharacterClass character_class(char32_t code_point);
 
 // Finds the end of the piece that begins at `begin`: an index in (begin, text.size()]. `begin` must
 // lie inside the text and be where a piece begins: 0, or the end of the piece before. Text may be
