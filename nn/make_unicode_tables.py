@@ -4,8 +4,8 @@
 usage: make_unicode_tables.py categories  > splitting/unicode_tables.cpp
        make_unicode_tables.py normal_form > splitting/normal_form_tables.cpp
 
-Needs Unicode 16.0, the version HuggingFace tokenizers 0.23 splits and normalises text by: Python 3.14,
-whose unicodedata has it, or any Python with the package unicodedata2 at version 16.
+Needs Unicode 16.0, the version HuggingFace tokenizers 0.23 splits text by: Python 3.14, whose unicodedata
+has it, or any Python with the package unicodedata2 at version 16.
 """
 import sys
 import unicodedata
@@ -21,6 +21,21 @@ if unicodedata.unidata_version != WANTED:
              f"{WANTED} is needed: use Python 3.14, or install unicodedata2 {WANTED}")
 if len(sys.argv) != 2 or sys.argv[1] not in ("categories", "normal_form"):
     sys.exit(__doc__)
+
+
+# The marks and composed characters of Unicode 16 that are younger than Unicode 9 (DerivedAge.txt). The
+# library that HuggingFace tokenizers normalises by knows Unicode 9 and leaves them alone, and so do we.
+YOUNGER = (
+    "7FD 897-89F 8CA-8D3 9FE C3C D3B-D3C EBA 1715 1ABF-1ACE 1DF6-1DFA A82C 105C9 105E4 10D24-10D27 10D69-10D6D "
+    "10EAB-10EAC 10EFD-10EFF 10F46-10F50 10F82-10F85 11070 1133B 11383 11385 1138E 11391 113C5 113C7-113C8 "
+    "113CE-113D0 1145E 11839-1183A 11938 1193D-1193E 11943 119E0 11A34 11A47 11A99 11D42 11D44-11D45 11D97 "
+    "11F41-11F42 16121-16128 1612F 16D68-16D6A 16FF0-16FF1 1E08F 1E130-1E136 1E2AE 1E2EC-1E2EF 1E4EC-1E4EF "
+    "1E5EE-1E5EF ")
+
+
+def is_younger(code_point):
+    ends = [[int(end, 16) for end in run.split("-")] for run in YOUNGER.split()]
+    return any(run[0] <= code_point <= run[-1] for run in ends)
 
 
 def rows(cells, width):
@@ -59,10 +74,12 @@ std::string_view unicode_table_version() {{ return "{WANTED}"; }}
 
 
 def normal_form():
-    """Canonical decompositions by one step, whether NFC composes them again, and combining classes."""
+    """Canonical decompositions by one step, whether NFC composes them again, and combining classes (Unicode 9)."""
     decompositions, classes = [], []
     for code_point in range(0x110000):
         c = chr(code_point)
+        if (unicodedata.combining(c) or unicodedata.decomposition(c)) and is_younger(code_point):
+            continue
         parts = unicodedata.decomposition(c)
         if parts and not parts.startswith("<"):
             first, second = (parts.split() + ["0"])[:2]

@@ -46,7 +46,7 @@ LoadedTokenizer load_tokenizer(const std::string& model) {
                     "vocab.json and merges.txt",
                     folder.string()));
   }
-  return {nn::Tokenizer::load(folder), nn::load_config(folder).bos};
+  return {nn::Tokenizer::load(folder), nn::read_config(folder).bos};
 }
 
 Json ids_and_texts(const nn::Tokenizer& tokenizer, const nn::Tokens& ids) {

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "nn/tokenizer/tokenizer_parts.h"
+
 namespace vitrine::nn {
 
 void Hash::add(std::span<const std::byte> bytes, const Tick& tick) {
@@ -37,6 +39,8 @@ std::string fingerprint(const Model& model) {
   }
   if (model.has_tokenizer()) {
     for (const auto& token : model.tokenizer().tokens()) hash.add(token.value_or(""));
+    if (const TextSteps& steps = model.tokenizer().steps(); !steps.is_gpt2())
+      hash.add(normalizer_json(steps).line() + pre_tokenizer_json(steps).line());
   }
   return hash.text();
 }

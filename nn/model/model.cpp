@@ -169,33 +169,27 @@ GridValues Model::sweep(const Prompt& prompt, const SiteSet& sites, const std::v
 
 namespace {
 
-// The model at a path that find_model gave.
-std::pair<Config, Parameters> read_model(const std::filesystem::path& path, DType dtype) {
-  if (std::filesystem::is_directory(path)) {
-    require_whole_download(path);
-    Config config = load_config(path);
-    Parameters parameters = load_checkpoint(path, config, dtype);
-    return {std::move(config), std::move(parameters)};
-  }
-  if (path.extension() == ".gguf") {
-    const Gguf file = Gguf::open(path);
-    Config config = gguf_config(file);
-    Parameters parameters = gguf_parameters(file, config, dtype);
-    return {std::move(config), std::move(parameters)};
-  }
-  // A PyTorch checkpoint, beside the files that say what it is.
-  Config config = load_config(path.parent_path());
-  Parameters parameters = load_checkpoint(path, config, dtype);
-  return {std::move(config), std::move(parameters)};
+bool is_gguf(const std::filesystem::path& path) {
+  return path.extension() == ".gguf" && !std::filesystem::is_directory(path);
+}
+// The folder of the files beside weights: a PyTorch checkpoint may be given by itself.
+std::filesystem::path folder_of(const std::filesystem::path& path) {
+  return is_gguf(path) || std::filesystem::is_directory(path) ? path : path.parent_path();
 }
 
 }  // namespace
 
+Config read_config(const std::filesystem::path& path) {
+  return is_gguf(path) ? gguf_config(Gguf::open(path)) : load_config(folder_of(path));
+}
+
 Model load_model(std::string_view name, const LoadOptions& options) {
   const auto path = find_model(name);
-  auto [config, parameters] = read_model(path, options.dtype);
-  const bool checkpoint = !std::filesystem::is_directory(path) && path.extension() != ".gguf";
-  const auto with_tokenizer = checkpoint ? path.parent_path() : path;
+  if (std::filesystem::is_directory(path)) require_whole_download(path);
+  Config config = read_config(path);
+  Parameters parameters = is_gguf(path) ? gguf_parameters(Gguf::open(path), config, options.dtype)
+                                        : load_checkpoint(path, config, options.dtype);
+  const auto with_tokenizer = folder_of(path);
   std::optional<Tokenizer> tokenizer;
   std::string fault;
   try {

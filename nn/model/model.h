@@ -174,6 +174,9 @@ class Model {
   std::unique_ptr<Graphs> graphs_;
 };
 
+// The configuration of the model at a path that find_model gave.
+Config read_config(const std::filesystem::path& path);
+
 // Loads a model of any family (families/architecture.h) from a HuggingFace folder; "" is the default
 // model, "gpt2" the published one in the local cache (see model/find_model.h). Models without
 // tokenizer files, or with some that cannot be used, work by token ids.

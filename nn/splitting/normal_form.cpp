@@ -132,48 +132,69 @@ void compose(std::vector<char32_t>& text) {
   text.resize(size);
 }
 
-}  // namespace
+// Whether a text in form C may begin with this character whatever comes before it: it is of class 0,
+// composes with nothing before it, and stays as it is.
+bool begins_anew(char32_t c) {
+  if (c < kFirstMark) return true;
+  if (combining_class(c) != 0 || ends_a_pair(c)) return false;
+  const Decomposition* parts = decomposition(c);
+  return parts == nullptr || parts->composes;
+}
 
-bool surely_normal_form_c(std::string_view text) {
-  for (std::size_t i = 0; i < text.size();) {
+// The first character from `begin` on that does not begin anew, or the end. `last`: the character
+// before it.
+std::size_t first_doubt(std::string_view text, std::size_t begin, std::size_t& last) {
+  last = begin;
+  for (std::size_t i = begin; i < text.size();) {
     if (static_cast<unsigned char>(text[i]) < 0x80) {
-      ++i;
+      last = i++;
       continue;
     }
     const Character c = read_character(text, i);
+    if (c.valid && !begins_anew(c.code_point)) return i;
+    last = i;
     i += c.length;
-    if (!c.valid || c.code_point < kFirstMark) continue;
-    if (combining_class(c.code_point) != 0 || ends_a_pair(c.code_point)) return false;
-    if (const Decomposition* parts = decomposition(c.code_point); parts && !parts->composes)
-      return false;
   }
-  return true;
+  return text.size();
+}
+
+}  // namespace
+
+bool surely_normal_form_c(std::string_view text) {
+  std::size_t last = 0;
+  return first_doubt(text, 0, last) == text.size();
 }
 
 std::string normal_form_c(std::string_view text) {
-  if (surely_normal_form_c(text)) return std::string(text);
   std::string out;
   out.reserve(text.size());
   std::vector<char32_t> characters;
-  const auto flush = [&] {
+  for (std::size_t begin = 0; begin < text.size();) {
+    std::size_t last = begin;
+    if (first_doubt(text, begin, last) == text.size()) {
+      out += text.substr(begin);
+      break;
+    }
+    // From the character before the one in doubt up to the next that begins anew.
+    out += text.substr(begin, last - begin);
+    characters.clear();
+    bool doubted = false;
+    for (begin = last; begin < text.size();) {
+      const Character c = read_character(text, begin);
+      if (!c.valid || (doubted && begins_anew(c.code_point))) break;
+      doubted = doubted || !begins_anew(c.code_point);
+      append_decomposed(characters, c.code_point);
+      begin += c.length;
+    }
     order_marks(characters);
     compose(characters);
     for (const char32_t c : characters) append_utf8(out, c);
-    characters.clear();
-  };
-  for (std::size_t i = 0; i < text.size();) {
-    const Character c = read_character(text, i);
-    if (c.valid) {
-      // Nothing reaches across a character below the marks that follows one of its kind.
-      if (c.code_point < kFirstMark && characters.size() > 4096) flush();
-      append_decomposed(characters, c.code_point);
-    } else {
-      flush();
-      out += text.substr(i, c.length);
+    if (begin == last) {  // a byte that is no character
+      const std::size_t length = read_character(text, begin).length;
+      out += text.substr(begin, length);
+      begin += length;
     }
-    i += c.length;
   }
-  flush();
   return out;
 }
 

@@ -2,7 +2,9 @@
 //
 // "e" U+0301 becomes U+00E9. A text is decomposed, its marks are put in order of their combining
 // classes, and neighbours are composed again (Unicode Standard Annex 15). normal_form_tables.cpp is
-// generated from Unicode data by make_unicode_tables.py.
+// generated from Unicode data by make_unicode_tables.py, without the characters that are younger than
+// Unicode 9: HuggingFace tokenizers 0.23 does not know these, and models have seen what it makes of
+// a text.
 #pragma once
 
 #include <cstdint>

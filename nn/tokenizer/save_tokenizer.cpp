@@ -58,6 +58,12 @@ class Spellings {
       const auto bytes = bytes_of_spelling(added.content);
       if (literal && bytes && *bytes != added.content) not_in_vocabulary_.insert(added.id);
     }
+    // HuggingFace numbers tokens that the vocabulary does not have from its size on: it must end there.
+    if (!tokenizer.characters() && !not_in_vocabulary_.empty()) {
+      const int first = *std::min_element(not_in_vocabulary_.begin(), not_in_vocabulary_.end());
+      for (const AddedToken& added : tokenizer.added_tokens())
+        if (added.id >= first) not_in_vocabulary_.insert(added.id);
+    }
     check(folder);
   }
 

@@ -42,8 +42,8 @@ void expect_cases(const Tokenizer& tokenizer, const Json& cases, const std::stri
     const auto text = one["text"].get<std::string>();
     const auto ids = one["ids"].get<std::vector<int>>();
     EXPECT_EQ(tokenizer.encode_prompt(text, Special::as_tokens), ids) << what << quote(text);
-    if (one.contains("decoded"))
-      EXPECT_EQ(tokenizer.decode(ids), one["decoded"].get<std::string>()) << what << quote(text);
+    if (!one.contains("decoded")) continue;
+    EXPECT_EQ(tokenizer.decode(ids), one["decoded"].get<std::string>()) << what << quote(text);
   }
 }
 

@@ -2,8 +2,9 @@
 
     python tests/nn/tokenizer/random_tokenizers.py --program build/dev/apps/vitrine --count 300 --seed 1
 
-Needs transformers 5 and tokenizers; run by hand. Each tokenizer is a folder with a tokenizer.json, with
-vocab.json and merges.txt and what may stand beside them, or with what save_pretrained writes. Random
+Needs transformers 5, tokenizers, sentencepiece and gguf; run by hand. Each tokenizer is a folder with a
+tokenizer.json, with vocab.json and merges.txt and what may stand beside them, or with what save_pretrained
+writes; or a GGUF file. Random
 texts must get the ids that HuggingFace gives, or the folder must be refused by the name of something
 that was put into it and is not supported. Prints how many were equal, how many were refused and for
 which field, and every one that was wrong; exits with 1 when there was one. --keep DIR keeps the folders
@@ -11,6 +12,7 @@ of those.
 """
 import argparse
 import collections
+import io
 import json
 import os
 import pathlib
@@ -24,6 +26,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["RUST_BACKTRACE"] = "0"
 
+import gguf
+import sentencepiece
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, GPT2Tokenizer
 from transformers.utils import logging
@@ -54,6 +58,7 @@ class Case:
 
     def __init__(self, rng, folder):
         self.rng, self.folder, self.unsupported, self.contents = rng, folder, set(), []
+        self.target = folder
         folder.mkdir(parents=True)
 
     def write(self, name, value):
@@ -326,6 +331,80 @@ def tokenizer_json(case):
     return library_ids(case.folder)
 
 
+def write_gguf(case, model, tokens, kinds, **more):
+    writer = gguf.GGUFWriter(case.folder / "tokens.gguf", "llama")
+    writer.add_tokenizer_model(model)
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    for name, value in more.items():
+        getattr(writer, "add_" + name)(value)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    case.target = case.folder / "tokens.gguf"
+
+
+def bytes_gguf(case):
+    """A GGUF file with the vocabulary of a byte-level tokenizer, which the tokenizers library has too."""
+    rng = case.rng
+    tokenizer, specials = base(case)
+    plain = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    words = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    pre = rng.choice(["llama-bpe", "qwen2", "smollm", "gpt-2"])
+    if pre in ("llama-bpe", "qwen2"):
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split(Regex(LLAMA3_PATTERN if pre == "llama-bpe" else QWEN2_PATTERN)), plain])
+        tokenizer.normalizer = normalizers.NFC() if pre == "qwen2" else None
+    else:
+        digits = [pre_tokenizers.Digits(individual_digits=True)] if pre == "smollm" else []
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(digits + [words])
+    words_added = some(rng, ["hello world", "  ", "   ", "<tool>", "\n\n"], 3)
+    tokenizer.add_tokens([AddedToken(c, normalized=False) for c in words_added])
+    case.contents += words_added
+    data = json.loads(tokenizer.to_str())
+    data["model"]["ignore_merges"] = pre == "llama-bpe"
+    case.write("expected.json", data)
+    vocab = tokenizer.get_vocab()
+    tokens = sorted(vocab, key=vocab.get)
+    merges = [m if isinstance(m, str) else " ".join(m) for m in data["model"]["merges"]]
+    add_bos = rng.random() < 0.5
+    write_gguf(case, "gpt2", tokens, [3 if t in specials else 4 if t in words_added else 1 for t in tokens], tokenizer_pre=pre,
+               token_merges=merges, bos_token_id=7, add_bos_token=add_bos)
+    library = Tokenizer.from_file(str(case.folder / "expected.json"))
+    return lambda texts: [[7] * add_bos + library.encode(t).ids for t in texts]
+
+
+def sentencepiece_gguf(case):
+    """A GGUF file with a SentencePiece model."""
+    rng = case.rng
+    texts = [" ".join(rng.choice(WORDS) + rng.choice(["", "", "  ", "\n"]) for _ in range(30)) for _ in range(rng.randint(2, 40))]
+    # SentencePiece puts no space after a user-defined token; llama.cpp does, as HuggingFace's Prepend.
+    prefix = rng.random() < 0.7
+    words_added = [] if prefix else some(rng, ["hello", "<tool>", "<|x|>"], 2)
+    for size in [rng.randint(330, 800), *range(700, 280, -10)]:  # what the texts have pieces for
+        model = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(texts), model_writer=model, model_type="bpe", vocab_size=size, byte_fallback=True,
+                character_coverage=rng.choice([0.95, 1.0]), normalization_rule_name="identity", remove_extra_whitespaces=False,
+                add_dummy_prefix=prefix, user_defined_symbols=words_added, minloglevel=2, hard_vocab_limit=False,
+                split_by_whitespace=rng.random() < 0.7, split_by_unicode_script=rng.random() < 0.5, split_digits=rng.random() < 0.5,
+                allow_whitespace_only_pieces=rng.random() < 0.5)
+        except RuntimeError:
+            continue
+        if model.getvalue():
+            break
+    sp = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    ids = range(sp.vocab_size())
+    tokens = [sp.id_to_piece(i) for i in ids]
+    kinds = [2 if sp.is_unknown(i) else 3 if sp.is_control(i) else 6 if sp.is_byte(i) else 4 if tokens[i] in words_added else 1 for i in ids]
+    case.contents += words_added
+    case.exclude = ["<s>", "</s>", "<unk>", "\0"]  # SentencePiece takes these for text
+    add_bos = rng.random() < 0.5
+    write_gguf(case, "llama", tokens, kinds, token_scores=[sp.get_score(i) for i in ids], bos_token_id=1, add_bos_token=add_bos,
+               add_space_prefix=prefix)
+    return lambda texts: [[1] * add_bos + sp.encode(t) if not any(x in t for x in case.exclude) else None for t in texts]
+
+
 def named_tokens(case, specials):
     """Roles for special tokens, some of which may be new."""
     rng = case.rng
@@ -454,10 +533,10 @@ def main():
         for number in range(options.count) if options.only is None else [options.only]:
             rng = random.Random(f"{options.seed} {number}")
             case = Case(rng, pathlib.Path(scratch) / str(number))
-            make = rng.choice([tokenizer_json, tokenizer_json, family_json, characters_json, characters_json, slow_folder, saved_folder])
+            make = rng.choice([tokenizer_json, tokenizer_json, family_json, characters_json, characters_json, bytes_gguf, sentencepiece_gguf, slow_folder, saved_folder])
             encode = make(case)
             texts = ["", "The capital of Texas is"] + [random_text(rng, case.contents) for _ in range(options.texts)]
-            ids, message = vitrine_ids(options.program, case.folder, texts)
+            ids, message = vitrine_ids(options.program, case.target, texts)
             said = ""
             if ids is None:
                 fields = sorted(f for f in case.unsupported | {"Regex", "prepend_scheme"} if f in message)
