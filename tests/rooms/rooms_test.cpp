@@ -44,6 +44,7 @@ const std::vector<std::string> kRooms = {"tensor",
                                          "apps/options",
                                          "apps/reports",
                                          "apps/verbs",
+                                         "apps/verbs/sae",
                                          "apps"};
 
 bool is_source(const fs::path& p) { return p.extension() == ".h" || p.extension() == ".cpp"; }
