@@ -42,6 +42,7 @@ constexpr std::string_view kFormat = "PyTorch checkpoint";
 constexpr std::string_view kLegacyMagic("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.",
                                         15);
 constexpr std::int64_t kLegacyProtocol = 1001;
+constexpr double kMostSharing = 64;  // a layer that is used again under as many names
 // What people call the dict of the weights among other things that they save.
 constexpr std::string_view kUsualNames[] = {"state_dict", "model_state_dict", "model", "module"};
 
@@ -266,8 +267,7 @@ class TorchReader {
     return out;
   }
 
-  // No element lies outside of the storage, and there are no more of them, by strides of 0, than the
-  // file has bytes: whoever copies the tensor will not ask for more than that.
+  // No element lies outside of the storage.
   void check_reach(const TorchFile::Entry& entry, const std::string& name) const {
     const Layout& l = entry.layout;
     const auto elements = static_cast<std::int64_t>(entry.bytes.size()) / entry.type->bytes;
@@ -288,9 +288,14 @@ class TorchReader {
           "its storage of {} elements",
           printable(name), to_string(l.shape), to_string(l.strides), l.offset, elements));
     }
-    if (!empty && static_cast<std::uint64_t>(count) > size_) {
-      in_.fail(fmt::format("tensor {} has {} elements, more than the file has bytes",
-                           printable(name), count));
+    if (empty) return;
+    // Names may share storages, and elements by strides of 0; who copies them all does not ask for
+    // memory out of proportion.
+    copied_ += static_cast<double>(count) * static_cast<double>(entry.type->bytes);
+    if (copied_ > kMostSharing * static_cast<double>(size_)) {
+      in_.fail(
+          fmt::format("its tensors up to {} would take {:.3g} bytes, more than {} times its size",
+                      printable(name), copied_, kMostSharing));
     }
   }
 
@@ -298,7 +303,8 @@ class TorchReader {
   const Pickle& pickle_;
   const torch::StorageBytes& storages_;
   const ByteReader& in_;
-  std::size_t size_;  // of the file
+  std::size_t size_;           // of the file
+  mutable double copied_ = 0;  // bytes of all tensors, each on its own
 };
 
 TorchFile TorchFile::open(const std::filesystem::path& file) {

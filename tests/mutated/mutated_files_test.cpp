@@ -28,10 +28,12 @@
 #include "sae/trainer.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
+#include "tensor/files/gguf.h"
 #include "tensor/files/json_value.h"
 #include "tensor/files/npy.h"
 #include "tensor/files/safetensors.h"
 #include "tensor/files/utf8.h"
+#include "tensor/torch/torch_file.h"
 #include "tests/mutated/mutate.h"
 #include "tests/nn/training/small_training.h"
 #include "tests/sae/small_sae.h"
@@ -39,6 +41,7 @@
 #include "tests/support.h"
 #include "tests/tensor/files/gguf_writer.h"
 #include "tests/tensor/temporary_folder.h"
+#include "tests/tensor/torch/torch_writer.h"
 
 namespace vitrine::test {
 namespace {
@@ -156,6 +159,44 @@ void resume_sae(const fs::path& folder) {
   if (!t.done()) t.step(pool);
 }
 
+// A key of each kind, and a tensor of each kind of type.
+void make_gguf(const fs::path& folder) {
+  GgufWriter w;
+  w.text("general.architecture", "llama").integer("llama.block_count", 2).real("eps", 1e-5f);
+  w.key("yes", GgufType::boolean, "\x01").texts("tokens", {"a", "b", "the"});
+  w.list("scores", GgufType::float32, 2, raw(1.f) + raw(2.f));
+  w.tensor("token_embd.weight", {64, 3}, 8, std::string(6 * 34, '\x11'));
+  w.tensor("blk.0.ffn_up.weight", {256, 2}, 12, std::string(2 * 144, '\x22'));
+  w.tensor("output_norm.weight", {4}, 0, raw(1.f) + raw(2.f) + raw(3.f) + raw(4.f));
+  write_bytes(folder / "x.gguf", w.bytes());
+}
+
+void read_gguf(const fs::path& folder) {
+  const Gguf file = Gguf::open(folder / "x.gguf");
+  for (const std::string& key : file.metadata().keys())
+    ASSERT_EQ(nn::replace_invalid_utf8(file.metadata().describe(key)),
+              file.metadata().describe(key));
+  if (file.metadata().has("tokens")) file.metadata().texts("tokens");
+  if (file.metadata().has("scores")) file.metadata().reals("scores");
+  for (const std::string& name : file.names()) every_element(file.at(name));
+}
+
+TorchWriter small_torch_file() {
+  const std::string storage = py::storage("FloatStorage", "0", 12);
+  return {
+      .object = py::dict(
+          {{"a", py::tensor(storage, 0, {3, 4}, {4, 1})},
+           {"b", py::call(py::global("torch._utils", "_rebuild_parameter"),
+                          {py::tensor(storage, 2, {2, 3}, {1, 4}), py::kTrue, py::ordered_dict()})},
+           {"epoch", py::integer(3)}}),
+      .storages = {{"0", std::string(48, '\x3f')}}};
+}
+
+void read_torch(const fs::path& folder) {
+  const TorchFile file = TorchFile::open(folder / "x.bin");
+  for (const std::string& name : file.names()) every_element(file.at(name));
+}
+
 std::vector<Reader> readers() {
   const std::vector<std::string> model = {"config.json", "model.safetensors"};
   const std::vector<std::string> sae = {"cfg.json", "sae_weights.safetensors"};
@@ -228,6 +269,16 @@ std::vector<Reader> readers() {
                    const SafeTensors file = SafeTensors::open(folder / "x.safetensors");
                    for (const std::string& name : file.names()) every_element(file.at(name));
                  }});
+  all.push_back({"Gguf", Format::bytes, "x.gguf", make_gguf, read_gguf});
+  all.push_back(
+      {"TorchZip", Format::bytes, "x.bin",
+       [](const fs::path& folder) { write_bytes(folder / "x.bin", small_torch_file().bytes()); },
+       read_torch});
+  all.push_back({"TorchLegacy", Format::bytes, "x.bin",
+                 [](const fs::path& folder) {
+                   write_bytes(folder / "x.bin", small_torch_file().legacy_bytes());
+                 },
+                 read_torch});
   all.push_back({"Npy", Format::bytes, "x.npy",
                  [](const fs::path& folder) {
                    save_npy(folder / "x.npy", draw("npy", {3, 5}));

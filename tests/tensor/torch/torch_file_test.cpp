@@ -194,10 +194,26 @@ TEST(TorchFile, RefusesTensorsThatDoNotFitTheirStorage) {
   refuse("does not fit into its storage", kHuge, {2}, {kHuge});
   refuse("does not fit into its storage", 0, {kHuge, kHuge}, {0, 0});
   refuse("does not fit into its storage", 0, {2, 2}, {1});
-  refuse("more than the file has bytes", 0, {1 << 20, 1 << 20}, {0, 0});
+  refuse("more than 64 times its size", 0, {1 << 20, 1 << 20}, {0, 0});
   refuse("no number from 0 on", 0, {-1}, {1});
   refuse("no number from 0 on", 0, {2}, {-1});
   refuse("has 9 axes", 0, std::vector<std::int64_t>(9, 1), std::vector<std::int64_t>(9, 1));
+}
+
+// A thousand names of one storage, each seen the other way round: nobody copies them all.
+TEST(TorchFile, RefusesSharingOutOfProportion) {
+  TorchWriter w;
+  w.storages = {{"0", std::string(400000, '\0')}};
+  std::vector<std::pair<std::string, std::string>> entries;
+  const std::string storage = py::storage("FloatStorage", "0", 100000);
+  for (int i = 0; i < 40; ++i)
+    entries.emplace_back(std::to_string(i), py::tensor(storage, 0, {100, 1000}, {1, 100}));
+  w.object = py::dict(entries);
+  EXPECT_EQ(parse_torch(w.bytes()).names().size(), 40u);
+  for (int i = 40; i < 1000; ++i)
+    entries.emplace_back(std::to_string(i), py::tensor(storage, 0, {100, 1000}, {1, 100}));
+  w.object = py::dict(entries);
+  refuse_torch("more than 64 times its size", w.bytes());
 }
 
 TEST(TorchFile, RefusesStoragesThatAreNotThere) {
