@@ -7,6 +7,11 @@
 namespace vitrine {
 namespace {
 
+// The weight, input 1, may be stored in fewer bits than f32.
+bool weight_as_stored(std::size_t input, DType stored, const Layout& w) {
+  return input == 1 && reads_stored(stored, w.shape, w.strides);
+}
+
 Shape batch_of(const Shape& s) {
   return Shape(std::span(s.begin(), static_cast<std::size_t>(s.size() - 2)));
 }
@@ -267,7 +272,8 @@ extern constinit const OpDef kMatmul = {
                        sum_to(matmul(transpose(c.in[0]), c.grad), c.in[1].shape())};
         },
     .reach = reach_matmul,
-    .flops = flops_matmul};
+    .flops = flops_matmul,
+    .reads_stored = weight_as_stored};
 extern constinit const OpDef kLinear = {
     .name = "linear",
     .doc = "y = x w + bias; dx = dy w^T, dw = x^T dy, dbias = sum of dy over rows",
@@ -283,7 +289,8 @@ extern constinit const OpDef kLinear = {
       Shape out = x.shape();
       out[out.size() - 1] = c.in[1].dim(1);
       return reshape(matmul(flat(x), c.in[1]), out) + c.in[2];
-    }};
+    },
+    .reads_stored = weight_as_stored};
 // y = f(x w + bias): what compile makes of a linear whose value only f reads.
 constexpr OpDef linear_then(std::string_view name, std::string_view doc,
                             void (*eval)(const EvalCall&), Value (*expand)(const ExpandCall&)) {
@@ -295,7 +302,8 @@ constexpr OpDef linear_then(std::string_view name, std::string_view doc,
           .reach = reach_linear,
           .flops = [](const InferCall& c,
                       const Type& out) { return flops_matmul(c, out) + 10 * numel(out.shape); },
-          .expand = expand};
+          .expand = expand,
+          .reads_stored = weight_as_stored};
 }
 extern constinit const OpDef kLinearGeluTanh = linear_then(
     "linear_gelu_tanh", "y = gelu_tanh(x w + bias)",
@@ -339,7 +347,8 @@ extern constinit const OpDef kHeadsIn = {
     .interior =
         [](const InferCall& c, const Type& out) {
           return one_copy_per_head(c, {out.shape[0], out.shape[1], c.in[0].shape[1]});
-        }};
+        },
+    .reads_stored = weight_as_stored};
 extern constinit const OpDef kHeadsOut = {
     .name = "heads_out",
     .doc = "y[r] = sum_h z[r, h] w[h] + bias; inside, what each head adds",
@@ -367,7 +376,8 @@ extern constinit const OpDef kHeadsOut = {
     .interior =
         [](const InferCall& c, const Type& out) {
           return one_copy_per_head(c, {out.shape[0], c.in[0].shape[1], out.shape[1]});
-        }};
+        },
+    .reads_stored = weight_as_stored};
 
 Value matmul(const Value& a, const Value& b, SourceLine line) {
   return a.builder().emit(kMatmul, {a, b}, NoAttributes{}, line);

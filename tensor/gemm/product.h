@@ -30,6 +30,32 @@ struct Matrix {
   Matrix transposed() const { return {data, column_stride, row_stride}; }
 };
 
+// The right side of a product: a matrix of T, or for T = float one that is stored in fewer bits and
+// widened as it is read. Its first element is element `first` of what `data` points at.
+template <class T>
+struct RightSide {
+  const std::byte* data;
+  DType dtype;
+  std::int64_t first, row_stride, column_stride;
+  RightSide(const Matrix<T>& m)  // NOLINT(google-explicit-constructor)
+      : data(reinterpret_cast<const std::byte*>(m.data)),
+        dtype(dtype_of<T>),
+        first(0),
+        row_stride(m.row_stride),
+        column_stride(m.column_stride) {}
+  RightSide(const std::byte* from, DType stored, std::int64_t begin, std::int64_t down,
+            std::int64_t across)
+      : data(from), dtype(stored), first(begin), row_stride(down), column_stride(across) {}
+
+  bool stored() const { return dtype != dtype_of<T>; }
+  std::int64_t index(std::int64_t i, std::int64_t j) const {
+    return first + i * row_stride + j * column_stride;
+  }
+  const T* at(std::int64_t i, std::int64_t j) const {  // of what is not stored
+    return reinterpret_cast<const T*>(data) + index(i, j);
+  }
+};
+
 // The epilogue: what is done to a tile of the product while it is in the caches.
 template <class T>
 struct Finish {
@@ -72,7 +98,7 @@ class Scratch {
 template <class T>
 class Product {  // [m, k] times [k, n] to out, whose rows are ldo elements apart
  public:
-  Product(const Matrix<T>& a, const Matrix<T>& b, std::int64_t m, std::int64_t n, std::int64_t k,
+  Product(const Matrix<T>& a, const RightSide<T>& b, std::int64_t m, std::int64_t n, std::int64_t k,
           T* out, std::int64_t ldo, const Finish<T>& finish = {})
       : a_(a), b_(b), m_(m), n_(n), k_(k), out_(out), ldo_(ldo), finish_(finish) {}
 
@@ -94,11 +120,9 @@ class Product {  // [m, k] times [k, n] to out, whose rows are ldo elements apar
   }
 
   // ---- few rows -------------------------------------------------------------------------------
-  static constexpr std::int64_t kLongest = 8192;  // longer sums lose digits in one chain
-
   bool few_rows() const {
     const auto& simd = simd::skinny<T>();
-    return k_ <= kLongest && !finish_.add && a_.column_stride == 1 &&
+    return k_ <= simd::kLongestFewRows && !finish_.add && a_.column_stride == 1 &&
            ((b_.column_stride == 1 && m_ <= simd.most_rows) ||
             (b_.row_stride == 1 && m_ <= simd.most_rows_dots));
   }
@@ -111,13 +135,24 @@ class Product {  // [m, k] times [k, n] to out, whose rows are ldo elements apar
                  [&](std::int64_t begin, std::int64_t end) {
                    for (std::int64_t tile = begin; tile < end; ++tile) {
                      const std::int64_t j = tile * kColumns, columns = std::min(kColumns, n_ - j);
-                     (side_by_side ? simd.side_by_side : simd.dots)(
-                         a_.data, a_.row_stride, m_, b_.at(0, j),
-                         side_by_side ? b_.row_stride : b_.column_stride, k_, columns, out_ + j,
-                         ldo_);
+                     multiply_few(side_by_side, j, columns);
                      finish(out_ + j, m_, j, columns);
                    }
                  });
+  }
+  void multiply_few(bool side_by_side, std::int64_t j, std::int64_t columns) const {
+    const std::int64_t ldb = side_by_side ? b_.row_stride : b_.column_stride;
+    if constexpr (sizeof(T) == sizeof(float)) {
+      if (b_.stored()) {
+        const auto& simd = simd::stored();
+        return (side_by_side ? simd.side_by_side : simd.dots)(b_.dtype, a_.data, a_.row_stride, m_,
+                                                              b_.data, b_.index(0, j), ldb, k_,
+                                                              columns, out_ + j, ldo_);
+      }
+    }
+    const auto& simd = simd::skinny<T>();
+    (side_by_side ? simd.side_by_side : simd.dots)(a_.data, a_.row_stride, m_, b_.at(0, j), ldb, k_,
+                                                   columns, out_ + j, ldo_);
   }
 
   // ---- packed ---------------------------------------------------------------------------------
@@ -185,12 +220,40 @@ class Product {  // [m, k] times [k, n] to out, whose rows are ldo elements apar
     T* out = out_ + (slab.row + row) * ldo_ + column;
     for (std::int64_t i = 0; i < slab.k; i += kDepth) {
       const std::int64_t k = std::min(kDepth, slab.k - i);
-      simd.pack_b(b_.at(slab.depth + i, column), b_.column_stride, b_.row_stride, columns, k,
-                  packed);
+      pack_b(slab.depth + i, column, columns, k, packed);
       simd.multiply(slab.packed + row * slab.k + i * simd.rows, slab.k, packed, rows, columns, k,
                     finish_.add || !slab.first() || i > 0, out, ldo_);
     }
     if (slab.depth + slab.k == k_) finish(out, rows, column, columns);
+  }
+
+  // Rows [row, row + k) of columns [column, column + columns) of b, in panels.
+  void pack_b(std::int64_t row, std::int64_t column, std::int64_t columns, std::int64_t k,
+              T* packed) const {
+    const auto& simd = simd::gemm<T>();
+    if constexpr (sizeof(T) == sizeof(float)) {
+      if (b_.stored()) return pack_stored(row, column, columns, k, packed);
+    }
+    simd.pack_b(b_.at(row, column), b_.column_stride, b_.row_stride, columns, k, packed);
+  }
+  void pack_stored(std::int64_t row, std::int64_t column, std::int64_t columns, std::int64_t k,
+                   float* packed) const {
+    thread_local Scratch<float> scratch;
+    const auto& simd = simd::gemm<float>();
+    const auto widen = simd::stored().widen;
+    if (b_.column_stride == 1) {
+      float* rows = scratch.of(k * columns);
+      for (std::int64_t i = 0; i < k; ++i)
+        widen(b_.dtype, b_.data, b_.index(row + i, column), columns, rows + i * columns);
+      return simd.pack_b(rows, 1, columns, columns, k, packed);
+    }
+    float* panel = scratch.of(simd.columns * k);  // one at a time: it stays in the caches
+    for (std::int64_t c = 0; c < columns; c += simd.columns) {
+      const std::int64_t here = std::min(simd.columns, columns - c);
+      for (std::int64_t j = 0; j < here; ++j)
+        widen(b_.dtype, b_.data, b_.index(row, column + c + j), k, panel + j * k);
+      simd.pack_b(panel, k, 1, here, k, packed + c * k);
+    }
   }
 
   void finish(T* out, std::int64_t rows, std::int64_t column, std::int64_t columns) const {
@@ -202,7 +265,8 @@ class Product {  // [m, k] times [k, n] to out, whose rows are ldo elements apar
       500'000;  // multiply-adds that are worth a task of their own
   static std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
-  Matrix<T> a_, b_;
+  Matrix<T> a_;
+  RightSide<T> b_;
   std::int64_t m_, n_, k_;
   T* out_;
   std::int64_t ldo_;
