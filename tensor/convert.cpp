@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "tensor/blocks.h"
+
 namespace vitrine {
 namespace {
 
@@ -50,6 +52,7 @@ void convert_axes(const View& from, const View& to, int axis, std::int64_t from_
 void convert(const View& from, const View& to) {
   const std::int64_t n = from.numel();
   if (n == 0) return;
+  if (is_blocked(from.dtype) || is_blocked(to.dtype)) return convert_blocks(from, to);
   const bool contiguous = from.is_contiguous() && to.is_contiguous();
   dispatch(from.dtype, [&](auto from_type) {
     using From = typename decltype(from_type)::type;

@@ -12,7 +12,8 @@
 
 namespace vitrine {
 
-// Calls f(std::type_identity<T>{}) with the C++ type T of the dtype.
+// Calls f(std::type_identity<T>{}) with the C++ type T of the dtype. Throws ShapeError for blocked
+// types, whose elements have none.
 template <class F>
 decltype(auto) dispatch(DType dtype, F&& f) {
   switch (dtype) {
@@ -30,6 +31,8 @@ decltype(auto) dispatch(DType dtype, F&& f) {
       return std::forward<F>(f)(std::type_identity<bool>{});
     case DType::f32:
       break;
+    default:
+      throw_blocked(dtype, "one element");
   }
   return std::forward<F>(f)(std::type_identity<float>{});
 }
@@ -67,7 +70,9 @@ inline To convert(From x) {
   }
 }
 
-// to[i...] = from[i...], converted. Equal shapes, any strides; the two do not overlap.
+// to[i...] = from[i...], converted. Equal shapes, any strides; the two do not overlap. Blocks are
+// widened, or copied to the same type whose block axis is the same; nothing else becomes blocks
+// (ShapeError).
 void convert(const View& from, const View& to);
 
 }  // namespace vitrine

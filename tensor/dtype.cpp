@@ -1,7 +1,11 @@
 #include "tensor/dtype.h"
 
+#include <fmt/format.h>
+
 #include <bit>
 #include <cstddef>
+
+#include "tensor/error.h"
 
 namespace vitrine {
 namespace {
@@ -102,6 +106,13 @@ void to_bfloat16(const float* in, BFloat16* out, std::int64_t n) {
   convert_all(in, out, n, [](float x, BFloat16& y) { y.bits = float_to_bfloat(x); });
 }
 
+void throw_blocked(DType t, std::string_view what) {
+  throw ShapeError(
+      fmt::format("{} was asked of {}, which stores blocks of {} elements; convert it with "
+                  "to(f32) first",
+                  what, name_of(t), block_of(t).elements));
+}
+
 std::string_view name_of(DType t) {
   switch (t) {
     case DType::f32:
@@ -118,6 +129,26 @@ std::string_view name_of(DType t) {
       return "i64";
     case DType::boolean:
       return "bool";
+    case DType::q8_0:
+      return "q8_0";
+    case DType::q4_0:
+      return "q4_0";
+    case DType::q4_1:
+      return "q4_1";
+    case DType::q5_0:
+      return "q5_0";
+    case DType::q5_1:
+      return "q5_1";
+    case DType::q2_k:
+      return "q2_k";
+    case DType::q3_k:
+      return "q3_k";
+    case DType::q4_k:
+      return "q4_k";
+    case DType::q5_k:
+      return "q5_k";
+    case DType::q6_k:
+      return "q6_k";
   }
   return "unknown dtype";
 }

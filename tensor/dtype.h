@@ -1,5 +1,5 @@
-// Element types. f32 and f64 compute; f16 and bf16 are storage, converted on load; i32 and i64
-// index; boolean masks.
+// Element types. f32 and f64 compute; f16, bf16 and GGUF's block-quantised types are storage,
+// widened when they are read; i32 and i64 index; boolean masks.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,26 @@
 
 namespace vitrine {
 
-enum class DType : std::uint8_t { f32, f64, f16, bf16, i32, i64, boolean };
+enum class DType : std::uint8_t {
+  f32,
+  f64,
+  f16,
+  bf16,
+  i32,
+  i64,
+  boolean,
+  // Blocks of quantised floats that share a scale (tensor/blocks.h): storage only, read from files.
+  q8_0,
+  q4_0,
+  q4_1,
+  q5_0,
+  q5_1,
+  q2_k,
+  q3_k,
+  q4_k,
+  q5_k,
+  q6_k
+};
 
 // Storage-only 16-bit floats: arithmetic happens after conversion to f32.
 struct Half {
@@ -29,31 +48,73 @@ void to_float(const BFloat16* in, float* out, std::int64_t n);
 void to_half(const float* in, Half* out, std::int64_t n);
 void to_bfloat16(const float* in, BFloat16* out, std::int64_t n);
 
-// Bytes of one element.
-constexpr std::int64_t size_of(DType t) {
+// The least that is stored of a type: so many elements, neighbours along one axis, in so many bytes.
+struct Block {
+  std::int64_t elements;
+  std::int64_t bytes;
+};
+constexpr Block block_of(DType t) {
   switch (t) {
     case DType::f64:
     case DType::i64:
-      return 8;
+      return {1, 8};
     case DType::f32:
     case DType::i32:
-      return 4;
+      return {1, 4};
     case DType::f16:
     case DType::bf16:
-      return 2;
+      return {1, 2};
     case DType::boolean:
-      return 1;
+      return {1, 1};
+    case DType::q8_0:
+      return {32, 34};
+    case DType::q4_0:
+      return {32, 18};
+    case DType::q4_1:
+      return {32, 20};
+    case DType::q5_0:
+      return {32, 22};
+    case DType::q5_1:
+      return {32, 24};
+    case DType::q2_k:
+      return {256, 84};
+    case DType::q3_k:
+      return {256, 110};
+    case DType::q4_k:
+      return {256, 144};
+    case DType::q5_k:
+      return {256, 176};
+    case DType::q6_k:
+      return {256, 210};
   }
-  return 0;
+  return {1, 0};
+}
+constexpr bool is_blocked(DType t) { return block_of(t).elements > 1; }
+
+// Bytes of `numel` elements: the size of a whole tensor, or the distance of two elements. Where the
+// type is blocked, `numel` is a multiple of its block.
+constexpr std::int64_t bytes_of(DType t, std::int64_t numel) {
+  return numel / block_of(t).elements * block_of(t).bytes;
 }
 
-// "f32", "bool", ...
+// Throws ShapeError: `what` needs elements of their own, which a blocked type does not have.
+[[noreturn]] void throw_blocked(DType t, std::string_view what);
+
+// Bytes of one element. Throws ShapeError for blocked types, where none has a size of its own.
+constexpr std::int64_t size_of(DType t) {
+  if (is_blocked(t)) throw_blocked(t, "the size of an element");
+  return block_of(t).bytes;
+}
+
+// "f32", "bool", "q4_k", ...
 std::string_view name_of(DType t);
 
 constexpr bool is_compute_float(DType t) { return t == DType::f32 || t == DType::f64; }
-constexpr bool is_float(DType t) {
-  return is_compute_float(t) || t == DType::f16 || t == DType::bf16;
+// Floats that are stored and not computed with: a product reads them where they are.
+constexpr bool is_stored_float(DType t) {
+  return t == DType::f16 || t == DType::bf16 || is_blocked(t);
 }
+constexpr bool is_float(DType t) { return is_compute_float(t) || is_stored_float(t); }
 constexpr bool is_integer(DType t) { return t == DType::i32 || t == DType::i64; }
 
 template <class T>

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 
+#include "tensor/blocks.h"
 #include "tensor/convert.h"
 #include "tensor/error.h"
 #include "tensor/memory.h"
@@ -20,8 +21,9 @@ namespace {
 }
 
 std::int64_t checked_bytes(const Shape& shape, DType dtype) {
+  const Block block = block_of(dtype);
   std::int64_t bytes = 0;
-  if (__builtin_mul_overflow(numel(shape), size_of(dtype), &bytes)) {
+  if (__builtin_mul_overflow(numel(shape) / block.elements, block.bytes, &bytes)) {
     throw ShapeError(fmt::format("a tensor {}{} has more bytes than a 64-bit integer can count",
                                  name_of(dtype), to_string(shape)));
   }
@@ -69,6 +71,7 @@ Shape complete(const Shape& wanted, const Shape& from) {
 Tensor Tensor::empty(const Shape& shape, DType dtype) {
   Tensor out;
   out.layout_ = Layout::contiguous(shape);  // throws on negative and on uncountable sizes
+  check_blocks(out.layout_, dtype);
   out.dtype_ = dtype;
   out.storage_ = allocate(checked_bytes(shape, dtype), shape, dtype);
   out.data_ = static_cast<std::byte*>(out.storage_.get());
@@ -109,6 +112,7 @@ Tensor Tensor::wrap(std::shared_ptr<const void> owner, const std::byte* data, co
                     DType dtype) {
   Tensor out;
   out.layout_ = Layout::contiguous(shape);
+  check_blocks(out.layout_, dtype);
   out.dtype_ = dtype;
   const std::int64_t bytes = checked_bytes(shape, dtype);
   if (data == nullptr) {
@@ -118,10 +122,11 @@ Tensor Tensor::wrap(std::shared_ptr<const void> owner, const std::byte* data, co
     }
     return empty(shape, dtype);
   }
-  if (reinterpret_cast<std::uintptr_t>(data) % static_cast<std::uintptr_t>(size_of(dtype)) != 0) {
+  const std::int64_t alignment = is_blocked(dtype) ? 1 : size_of(dtype);
+  if (reinterpret_cast<std::uintptr_t>(data) % static_cast<std::uintptr_t>(alignment) != 0) {
     throw ShapeError(fmt::format(
         "memory for a tensor {}{} must be aligned to {} bytes; copy it into Tensor::empty instead",
-        name_of(dtype), vitrine::to_string(shape), size_of(dtype)));
+        name_of(dtype), vitrine::to_string(shape), alignment));
   }
   out.data_ = const_cast<std::byte*>(data);
   // Shares the owner's count but points at this tensor, so that two tensors of one file do not
@@ -181,7 +186,7 @@ std::vector<T> Tensor::to_vector() const {
 
 View Tensor::view() const {
   if (!defined()) throw_undefined("view");
-  return {data_ + layout_.offset * size_of(dtype_), dtype_, layout_.shape, layout_.strides};
+  return {data_ + bytes_of(dtype_, layout_.offset), dtype_, layout_.shape, layout_.strides};
 }
 
 Tensor Tensor::as_read_only() const {
@@ -192,6 +197,7 @@ Tensor Tensor::as_read_only() const {
 
 Tensor Tensor::with_layout(const Layout& layout) const {
   if (!defined()) throw_undefined("a view");
+  check_blocks(layout, dtype_);
   Tensor out = *this;
   out.layout_ = layout;
   return out;
@@ -297,7 +303,7 @@ double max_abs(const Tensor& a) {
 
 bool has_nan(const Tensor& a) {
   if (!is_float(a.dtype())) return false;
-  const Tensor values = a.contiguous();
+  const Tensor values = is_blocked(a.dtype()) ? a.to(DType::f32) : a.contiguous();
   return dispatch(values.dtype(), [&](auto type) {
     using T = typename decltype(type)::type;
     const T* x = values.data<T>();
@@ -311,6 +317,8 @@ bool has_nan(const Tensor& a) {
 bool all_finite(const Tensor& a) {
   if (!is_float(a.dtype())) return true;
   const Tensor values = a.contiguous();
+  if (is_blocked(a.dtype()))
+    return blocks_are_finite(a.dtype(), values.view().data, values.numel());
   if (values.dtype() ==
       DType::f32) {  // weights, of which there are many: their exponents' bits, without a branch
     const float* x = values.data<float>();

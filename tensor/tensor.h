@@ -5,6 +5,9 @@
 //   Tensor t = x.permute({1, 0});                  // [3, 2], the same six floats
 //   t.at<float>({2, 1});                           // 6
 //   t.is_contiguous();                             // false; t.contiguous() copies
+//
+// A tensor of a blocked type (q4_k, ...) holds whole blocks along one axis, whose stride is 1: the
+// last one when it is made. Its views move whole blocks: what would cut one throws ShapeError.
 #pragma once
 
 #include <cstddef>
@@ -54,7 +57,8 @@ class Tensor {
   static Tensor scalar(T value) {
     return of<T>({}, std::vector<T>{value});
   }
-  // Memory owned by somebody else: `owner` keeps it alive.
+  // Memory owned by somebody else: `owner` keeps it alive. It is aligned to the size of an element;
+  // blocks need no alignment.
   static Tensor wrap(std::shared_ptr<const void> owner, const std::byte* data, const Shape& shape,
                      DType dtype);
   // The same elements, marked as read-only memory (a mapped file). Views of it are marked too,
@@ -68,7 +72,7 @@ class Tensor {
   int rank() const { return layout_.shape.size(); }
   std::int64_t dim(int axis) const;  // negative axes count from the end
   std::int64_t numel() const { return vitrine::numel(layout_.shape); }
-  std::int64_t bytes() const { return numel() * size_of(dtype_); }
+  std::int64_t bytes() const { return bytes_of(dtype_, numel()); }
   DType dtype() const { return dtype_; }
   bool is_contiguous() const { return layout_.is_contiguous(); }
   bool shares_storage_with(const Tensor& other) const { return storage_ == other.storage_; }
@@ -100,7 +104,7 @@ class Tensor {
   // Copies.
   Tensor contiguous() const;     // itself when it already is
   Tensor clone() const;          // always fresh and contiguous
-  Tensor to(DType dtype) const;  // itself when nothing changes
+  Tensor to(DType dtype) const;  // itself when nothing changes; nothing becomes a blocked type
 
   // "f32[2, 3] [[1, 2, 3], [4, 5, 6]]", long axes shortened with an ellipsis.
   std::string to_string() const;

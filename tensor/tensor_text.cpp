@@ -46,8 +46,9 @@ std::string Tensor::to_string() const {
   if (!defined()) return "undefined tensor";
   std::string out = fmt::format("{}{} ", name_of(dtype_), vitrine::to_string(layout_.shape));
   if (numel() == 0) return out + "[]";
-  const View seen = view();
-  dispatch(dtype_, [&](auto type) {
+  const Tensor plain = is_blocked(dtype_) ? to(DType::f32) : *this;
+  const View seen = plain.view();
+  dispatch(plain.dtype_, [&](auto type) {
     using T = typename decltype(type)::type;
     append_axes(out, seen, 0, static_cast<const T*>(seen.as<T>()));
   });

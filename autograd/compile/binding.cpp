@@ -65,7 +65,7 @@ std::vector<BytesOfLeaf> bytes_of_leaves(const Program& program, const Bound& bo
   const auto add = [&](const std::vector<NamedLeaf>& leaves, const std::vector<Tensor>& tensors) {
     for (std::size_t i = 0; i < leaves.size(); ++i) {
       const std::byte* data = tensors[i].view().data;
-      const std::int64_t bytes = tensors[i].numel() * size_of(tensors[i].dtype());
+      const std::int64_t bytes = tensors[i].bytes();
       if (bytes > 0) all.push_back({&leaves[i], data, data + bytes});
     }
   };

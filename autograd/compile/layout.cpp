@@ -4,6 +4,7 @@
 
 #include "autograd/compile/phases.h"
 #include "autograd/ops/op_table.h"
+#include "tensor/blocks.h"
 
 namespace vitrine {
 namespace {
@@ -52,6 +53,7 @@ class LayOut {
     const Operand& from = value_of(n.inputs[0]);
     const auto layout = n.op->view({types_of_inputs(graph_, n), n.attributes}, from.layout);
     if (!layout) return false;
+    check_blocks(*layout, n.type.dtype);
     draft_.values[by_id(n.id)] = {from.storage, *layout};
     ++draft_.stats.views;
     return true;
@@ -102,7 +104,7 @@ class LayOut {
   const Operand& value_of(NodeId id) const { return draft_.values[by_id(canonical_[by_id(id)])]; }
 
   Operand new_storage(const Type& type, Storage::Where where, std::int64_t place) {
-    program_.storage.push_back({where, place, numel(type.shape) * size_of(type.dtype), type.dtype});
+    program_.storage.push_back({where, place, bytes_of(type.dtype, numel(type.shape)), type.dtype});
     return {static_cast<int>(program_.storage.size()) - 1, Layout::contiguous(type.shape)};
   }
 

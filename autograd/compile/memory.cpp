@@ -108,7 +108,7 @@ std::vector<Lifetime> lifetimes(const Program& program) {  // by storage
 bool Program::covers_its_storage(const Operand& o) const {
   const Storage& s = storage_of(o);
   return o.layout.offset == 0 && o.layout.is_contiguous() &&
-         numel(o.layout.shape) * size_of(s.dtype) == s.bytes;
+         bytes_of(s.dtype, numel(o.layout.shape)) == s.bytes;
 }
 
 Draft write_over_inputs(Draft draft) {

@@ -33,7 +33,7 @@ class Execution {
         arena_(run.memory.lease(run.program.arena_bytes)),
         repeatable_(!run.program.updates_leaves()) {
     for (const Type& t : program_.result_buffers) {
-      const std::shared_ptr<std::byte> memory = run.memory.take(numel(t.shape) * size_of(t.dtype));
+      const std::shared_ptr<std::byte> memory = run.memory.take(bytes_of(t.dtype, numel(t.shape)));
       owned_.push_back(Tensor::wrap(memory, memory.get(), t.shape, t.dtype));
     }
     for (const Storage& s : program_.storage)
@@ -89,7 +89,7 @@ class Execution {
 
   View view(const Operand& o) const {
     const Storage& s = program_.storage_of(o);
-    return {base_[static_cast<std::size_t>(o.storage)] + o.layout.offset * size_of(s.dtype),
+    return {base_[static_cast<std::size_t>(o.storage)] + bytes_of(s.dtype, o.layout.offset),
             s.dtype, o.layout.shape, o.layout.strides};
   }
 

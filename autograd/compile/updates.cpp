@@ -14,9 +14,7 @@ bool same_elements(const Operand& a, const Operand& b) {
          a.layout.shape == b.layout.shape && a.layout.strides == b.layout.strides;
 }
 
-const Operand& value_of(const Draft& draft, NodeId id) {
-  return draft.values[by_id(id)];
-}
+const Operand& value_of(const Draft& draft, NodeId id) { return draft.values[by_id(id)]; }
 
 NamedLeaf* leaf_of(Program& program, const Operand& o) {  // null when o lies in none
   const Storage& s = program.storage_of(o);
@@ -38,7 +36,7 @@ std::vector<std::optional<Operand>> keep_aside(Draft& draft, std::span<const Lea
       continue;
     const Shape& shape = value.layout.shape;
     const DType dtype = program.storage_of(value).dtype;
-    program.storage.push_back({Storage::Where::arena, 0, numel(shape) * size_of(dtype), dtype});
+    program.storage.push_back({Storage::Where::arena, 0, bytes_of(dtype, numel(shape)), dtype});
     aside[i] = {static_cast<int>(program.storage.size()) - 1, Layout::contiguous(shape)};
     program.kept_aside.push_back({value, *aside[i]});
   }

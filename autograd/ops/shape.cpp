@@ -61,7 +61,7 @@ Type infer_concat(const InferCall& c) {
 }
 
 View layout_view(const View& base, const Layout& l) {
-  return {base.data + l.offset * size_of(base.dtype), base.dtype, l.shape, l.strides};
+  return {base.data + bytes_of(base.dtype, l.offset), base.dtype, l.shape, l.strides};
 }
 
 void eval_unslice(const EvalCall& c) {

@@ -31,7 +31,7 @@ Type infer_loss_grads(const InferCall& c) {
   return {loss.dtype, {n + n * d + vocabulary * d}};
 }
 View part(const View& flat, std::int64_t begin, const Shape& shape) {
-  return {flat.data + begin * size_of(flat.dtype), flat.dtype, shape, contiguous_strides(shape)};
+  return {flat.data + bytes_of(flat.dtype, begin), flat.dtype, shape, contiguous_strides(shape)};
 }
 void eval_loss_grads(const EvalCall& c) {
   const std::int64_t n = c.in[0].shape[0], d = c.in[0].shape[1], vocabulary = c.in[1].shape[0];

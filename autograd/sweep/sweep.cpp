@@ -90,7 +90,7 @@ void copy_rows(const LiftedOutput& out, const Results& results, const Shape& sha
     const auto& entries = piece->list->entries;
     const std::int64_t units =
         piece->list->lead == 2 ? cells_of(shape).count() : rows;  // cells of a world
-    const std::int64_t bytes = numel(shape) / units * size_of(packed.dtype());
+    const std::int64_t bytes = bytes_of(packed.dtype(), numel(shape) / units);
     for (std::size_t i = 0; i < entries.size(); ++i) {
       const std::int64_t to = (first_world + entries[i].world) * units + entries[i].cell;
       std::memcpy(values.view().data + to * bytes,

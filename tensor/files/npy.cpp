@@ -59,9 +59,9 @@ std::string_view descr_of(DType dtype) {
       return "<i8";
     case DType::boolean:
       return "|b1";
-    case DType::f32:
-    case DType::bf16:
-      break;  // bf16 is widened before
+    case DType::bf16:  // widened before
+    default:
+      break;
   }
   return "<f4";
 }
@@ -238,6 +238,11 @@ Tensor load_npy(const std::filesystem::path& path) {
 void save_npy(const std::filesystem::path& file, const Tensor& tensor) {
   if (!tensor.defined())
     throw SaveError(fmt::format("cannot write '{}': the tensor is undefined", file.string()));
+  if (is_blocked(tensor.dtype())) {
+    throw SaveError(
+        fmt::format("cannot write '{}': NumPy has no {}; convert the tensor with to(f32) first",
+                    file.string(), name_of(tensor.dtype())));
+  }
   const Tensor stored =
       (tensor.dtype() == DType::bf16 ? tensor.to(DType::f32) : tensor).contiguous();
   std::string shape =

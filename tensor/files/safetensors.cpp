@@ -311,12 +311,19 @@ void stream_safetensors(const std::filesystem::path& file,
       refuse("a tensor cannot be called '__metadata__', a word of the format");
     if (!names.insert(t.name).second)
       refuse(fmt::format("there are two tensors called {}", printable(t.name)));
+    if (is_blocked(t.dtype))
+      refuse(
+          fmt::format("tensor {} is {}, which safetensors files do not hold; convert it with "
+                      "to(f32) or to(f16) first",
+                      printable(t.name), name_of(t.dtype)));
     order.push_back(&t);
   }
   std::stable_sort(order.begin(), order.end(), [](const auto* a, const auto* b) {
     return size_of(a->dtype) > size_of(b->dtype);
   });
-  const auto bytes_of = [](const StreamedTensor& t) { return numel(t.shape) * size_of(t.dtype); };
+  const auto stored_bytes = [](const StreamedTensor& t) {
+    return bytes_of(t.dtype, numel(t.shape));
+  };
 
   const auto spelled = [&](const std::string& text) {
     if (nn::replace_invalid_utf8(text) != text)
@@ -332,8 +339,8 @@ void stream_safetensors(const std::filesystem::path& file,
     header += fmt::format("{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}},",
                           spelled(t->name), stored_name(t->dtype),
                           fmt::join(t->shape.begin(), t->shape.end(), ","), offset,
-                          offset + bytes_of(*t));
-    offset += bytes_of(*t);
+                          offset + stored_bytes(*t));
+    offset += stored_bytes(*t);
   }
   if (header.back() == ',') header.pop_back();
   header += '}';
@@ -353,9 +360,9 @@ void stream_safetensors(const std::filesystem::path& file,
         given += std::ssize(bytes);
         sink(bytes);
       });
-      if (given != bytes_of(*t)) {
-        refuse(
-            fmt::format("tensor {} gave {} bytes of {}", printable(t->name), given, bytes_of(*t)));
+      if (given != stored_bytes(*t)) {
+        refuse(fmt::format("tensor {} gave {} bytes of {}", printable(t->name), given,
+                           stored_bytes(*t)));
       }
     }
   });

@@ -10,7 +10,7 @@ namespace vitrine {
 // Rows [begin, begin + count) of [rows, ...].
 inline View rows_of(const View& x, std::int64_t begin, std::int64_t count) {
   View part = x;
-  part.data += begin * x.strides[0] * size_of(x.dtype);
+  part.data += bytes_of(x.dtype, begin * x.strides[0]);
   part.shape[0] = count;
   return part;
 }

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 
+#include "tensor/blocks.h"
 #include "tensor/convert.h"
 #include "tensor/error.h"
 #include "tensor/kernels/kernels.h"
@@ -105,6 +106,25 @@ void copy_as(ThreadPool& pool, const View& x, const View& out) {
   });
 }
 
+// Whole rows of blocks, cut along the longest other axis.
+void copy_blocks(ThreadPool& pool, const View& x, const View& out) {
+  const int along = block_axis({x.shape, x.strides, 0}, x.dtype);
+  int cut = -1;
+  for (int i = 0; i < x.rank(); ++i) {
+    if (i != along && (cut < 0 || x.shape[i] > x.shape[cut])) cut = i;
+  }
+  if (cut < 0 || x.numel() == 0) return vitrine::convert(x, out);
+  const std::int64_t each = x.numel() / x.shape[cut];
+  pool.parallel_for(x.shape[cut], std::max<std::int64_t>(1, kGrain / each),
+                    [&](std::int64_t begin, std::int64_t end) {
+                      View from = x, to = out;
+                      from.data += bytes_of(x.dtype, begin * x.strides[cut]);
+                      to.data += bytes_of(out.dtype, begin * out.strides[cut]);
+                      from.shape[cut] = to.shape[cut] = end - begin;
+                      vitrine::convert(from, to);
+                    });
+}
+
 }  // namespace
 
 void unary(ThreadPool& pool, Unary op, const View& x, const View& out) {
@@ -184,6 +204,7 @@ void select(ThreadPool& pool, const View& mask, const View& a, const View& b, co
 }
 
 void copy(ThreadPool& pool, const View& x, const View& out) {
+  if (is_blocked(x.dtype) || is_blocked(out.dtype)) return copy_blocks(pool, x, out);
   dispatch(x.dtype, [&]<class From>(std::type_identity<From>) {
     dispatch(out.dtype, [&]<class To>(std::type_identity<To>) { copy_as<From, To>(pool, x, out); });
   });

@@ -105,6 +105,22 @@ void scatter_add_as(ThreadPool& pool, const View& x, const std::vector<std::int6
       });
 }
 
+// [n, ...] of blocks as [n, bytes of a row].
+View rows_of_bytes(const View& x) {
+  Layout row{x.shape, x.strides, 0};
+  row.shape[0] = 1;
+  if (!row.is_contiguous() || x.rank() < 2) {
+    throw GraphError(
+        fmt::format("the rows of a table {}{} do not lie whole in memory, and {} cannot be "
+                    "taken apart; convert it to f32 first",
+                    name_of(x.dtype), to_string(x.shape), name_of(x.dtype)));
+  }
+  return {x.data,
+          DType::boolean,
+          {x.shape[0], bytes_of(x.dtype, numel(row.shape))},
+          {bytes_of(x.dtype, x.strides[0]), 1}};
+}
+
 template <class F>
 void dispatch_bytes(DType dtype, const F& f) {
   switch (size_of(dtype)) {
@@ -129,6 +145,13 @@ void gather_rows_from(ThreadPool& pool, std::span<const View> tables, const View
   std::int64_t size = 0;
   for (const View& table : tables) size += table.shape[0];
   const auto rows = read_indices("gather_rows", index, size, true);
+  if (is_blocked(out.dtype)) {  // a row of whole blocks is so many bytes
+    std::vector<View> bytes;
+    for (const View& table : tables) bytes.push_back(rows_of_bytes(table));
+    const Shape in_rows = {static_cast<std::int64_t>(rows.size()), bytes[0].shape[1]};
+    return gather_as<std::uint8_t>(
+        pool, bytes, rows, {out.data, DType::boolean, in_rows, contiguous_strides(in_rows)});
+  }
   dispatch_bytes(out.dtype, [&]<class E>(E) { gather_as<E>(pool, tables, rows, out); });
 }
 
