@@ -19,9 +19,7 @@ std::vector<Type> types_of_inputs(const Graph& g, const Node& n) {
 class LayOut {
  public:
   LayOut(const Graph& graph, const Pruned& pruned, std::span<const NodeId> wanted)
-      : graph_(graph),
-        canonical_(pruned.canonical),
-        stored_(stored_reads(graph, pruned, wanted)) {
+      : graph_(graph), canonical_(pruned.canonical), stored_(stored_reads(graph, pruned, wanted)) {
     draft_.values.resize(canonical_.size());
   }
 

@@ -33,8 +33,9 @@ struct StoredRead {
 };
 // Kernel fusion of widening (compile/stored.cpp). Both by id of the pruned nodes.
 struct StoredReads {
-  std::vector<std::optional<StoredRead>> views;  // of stored leaves, and of what they are widened to
-  std::vector<bool> in_full;                     // something needs the value itself
+  std::vector<std::optional<StoredRead>>
+      views;                  // of stored leaves, and of what they are widened to
+  std::vector<bool> in_full;  // something needs the value itself
 };
 StoredReads stored_reads(const Graph& graph, const Pruned& pruned, std::span<const NodeId> wanted);
 // Whether the kernel of `op` takes this for its input.

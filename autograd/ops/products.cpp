@@ -284,12 +284,13 @@ extern constinit const OpDef kLinear = {
     .vjp = vjp_linear,
     .reach = reach_linear,
     .flops = flops_matmul,
-    .expand = [](const ExpandCall& c) {
-      const Value& x = c.in[0];
-      Shape out = x.shape();
-      out[out.size() - 1] = c.in[1].dim(1);
-      return reshape(matmul(flat(x), c.in[1]), out) + c.in[2];
-    },
+    .expand =
+        [](const ExpandCall& c) {
+          const Value& x = c.in[0];
+          Shape out = x.shape();
+          out[out.size() - 1] = c.in[1].dim(1);
+          return reshape(matmul(flat(x), c.in[1]), out) + c.in[2];
+        },
     .reads_stored = weight_as_stored};
 // y = f(x w + bias): what compile makes of a linear whose value only f reads.
 constexpr OpDef linear_then(std::string_view name, std::string_view doc,

@@ -79,14 +79,26 @@ class Readable {
     if (provider == GemmProvider::own && out.dtype == DType::f32 && !a_column &&
         reads_stored(b.dtype, b.shape, b.strides))
       return;
-    const bool turned = b.strides[row] < b.strides[column];
+    const bool turned = b.strides[row] == 1 || b.strides[row] < b.strides[column];
     copy_ = Tensor::empty(turned ? transposed(b).shape : b.shape, out.dtype);
     view_ = turned ? transposed(copy_.view()) : copy_.view();
-    convert(b, view_);
+    if (is_blocked(b.dtype) && out.dtype == DType::f32 && reads_stored(b.dtype, b.shape, b.strides))
+      widen_columns(b);
+    else convert(b, view_);
   }
   const View& view() const { return view_; }
 
  private:
+  void widen_columns(const View& b) const {  // which begin inside a block, perhaps
+    const std::int64_t k = b.shape[b.rank() - 2], n = b.shape[b.rank() - 1];
+    float* to = copy_.view().as<float>();  // [..., n, k]
+    for (std::int64_t batch = 0; batch < b.numel() / (k * n); ++batch) {
+      for (std::int64_t j = 0; j < n; ++j, to += k)
+        simd::stored().widen(b.dtype, b.data, batch_offset(b, batch) + j * b.strides[b.rank() - 1],
+                             k, to);
+    }
+  }
+
   Tensor copy_;
   View view_;
 };

@@ -99,7 +99,8 @@ void StoredSideBySide(DType dtype, const float* a, std::int64_t lda, std::int64_
 struct Widened {
   static constexpr bool kAhead = false;
   static constexpr std::int64_t kColumns = kVectors * HWY_LANES(float);
-  static constexpr std::int64_t stride = 2 * kColumns;  // Depth<float>()
+  static constexpr std::int64_t kGroup = 32;
+  static constexpr std::int64_t stride = HWY_MAX(kGroup, 2 * kColumns);  // Depth<float>(), at least
   DType dtype;
   const std::byte* b;
   std::int64_t first, ldb;
@@ -109,16 +110,20 @@ struct Widened {
       : dtype(type), b(data), first(begin), ldb(column_stride) {}
   Widened columns(std::int64_t j) const { return {dtype, b, first + j * ldb, ldb}; }
   const float* piece(std::int64_t i, std::int64_t depth, std::int64_t count) {
-    const std::int64_t bytes = bytes_of(dtype, depth);
+    // Whole groups, of which short vectors take a part.
+    const std::int64_t from = i / kGroup * kGroup, skipped = i - from,
+                       run = is_blocked(dtype) ? HWY_MAX(depth, kGroup) : skipped + depth;
+    const std::int64_t bytes = run * block_of(dtype).bytes / block_of(dtype).elements;
     ByType(dtype, [&](auto type) {
       for (std::int64_t c = 0; c < count; ++c) {
-        const std::int64_t at = first + c * ldb + i;
-        const std::byte* next = b + bytes_of(dtype, at + depth);
-        for (std::int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(next + line, 0, 2);
-        WidenRun(type, b, at, depth, buffer + c * stride);
+        const std::int64_t at = first + c * ldb + from;
+        const std::byte* next = b + bytes_of(dtype, at + run);
+        for (std::int64_t line = 0; line <= bytes; line += 64)
+          __builtin_prefetch(next + line, 0, 2);
+        WidenRun(type, b, at, run, buffer + c * stride);
       }
     });
-    return buffer;
+    return buffer + skipped;
   }
 };
 
@@ -163,8 +168,7 @@ HWY_INLINE void BlockDots(const Decoder<kType>*, const float* a, std::int64_t ld
   VITRINE_UNROLL
   for (int r = 0; r < kRows; ++r) {
     VITRINE_UNROLL
-    for (int c = 0; c < kColumns; ++c)
-      out[r * ldo + c] = hn::GetLane(hn::SumOfLanes(d, acc[r][c]));
+    for (int c = 0; c < kColumns; ++c) out[r * ldo + c] = hn::GetLane(hn::SumOfLanes(d, acc[r][c]));
   }
 }
 
@@ -205,8 +209,7 @@ HWY_INLINE void DotsOf(const Decoder<kType>* type, const float* a, std::int64_t 
 void StoredDots(DType dtype, const float* a, std::int64_t lda, std::int64_t m, const std::byte* b,
                 std::int64_t first, std::int64_t ldb, std::int64_t k, std::int64_t n, float* out,
                 std::int64_t ldo) {
-  if (m > kDotRowsAtMost)
-    return Turned(a, lda, m, Widened(dtype, b, first, ldb), k, n, out, ldo);
+  if (m > kDotRowsAtMost) return Turned(a, lda, m, Widened(dtype, b, first, ldb), k, n, out, ldo);
   const Block block = block_of(dtype);
   if (first % block.elements != 0 || k % block.elements != 0) {  // a head's part of a large block
     HWY_ALIGN float column[kLongestFewRows];

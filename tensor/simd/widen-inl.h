@@ -1,6 +1,6 @@
 // Stored numbers as vectors of f32: 16-bit floats, and groups of 32 elements of quantised blocks.
 // Every step but the last addition is exact in f32, so that any order of them gives the bits of
-// `widen` (tensor/blocks.h). Included once per CPU target, hence the unusual include guard.
+// `widen` (tensor/blocks.h), the sign of zero included. Included once per CPU target, hence the unusual include guard.
 #include "hwy/highway.h"
 
 #if defined(VITRINE_TENSOR_SIMD_WIDEN_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -30,8 +30,7 @@ HWY_INLINE hn::Vec<D> HalfBits(D d, hn::Vec<hn::Rebind<std::uint32_t, D>> bits) 
   const auto bias = hn::Set(du, (127u - 15u) << 23), top = hn::Set(du, 0x7c00u << 13);
   const auto exponent = hn::And(magnitude, top), normal = hn::Add(magnitude, bias);
   const auto least = hn::Set(d, 0x1p-14f);
-  const auto small =
-      hn::Sub(hn::BitCast(d, hn::Add(magnitude, hn::BitCast(du, least))), least);
+  const auto small = hn::Sub(hn::BitCast(d, hn::Add(magnitude, hn::BitCast(du, least))), least);
   auto out = hn::IfThenElse(hn::Eq(exponent, hn::Zero(du)), hn::BitCast(du, small), normal);
   out = hn::IfThenElse(hn::Eq(exponent, top), hn::Add(normal, bias), out);
   return hn::BitCast(d, hn::Or(out, sign));
@@ -45,8 +44,7 @@ HWY_INLINE hn::Vec<D> LoadWide(D d, const Half* p) {
 #else
   const hn::Rebind<std::uint16_t, D> dh;
   const hn::Rebind<std::uint32_t, D> du;
-  return HalfBits(
-      d, hn::PromoteTo(du, hn::LoadU(dh, reinterpret_cast<const std::uint16_t*>(p))));
+  return HalfBits(d, hn::PromoteTo(du, hn::LoadU(dh, reinterpret_cast<const std::uint16_t*>(p))));
 #endif
 }
 template <class D>
@@ -146,9 +144,9 @@ struct Decoder<DType::q4_0> {  // f16 d; nibbles q[32]: d (q - 8)
   using Scales = float;
   static HWY_INLINE Scales Begin(const std::uint8_t* block) { return HalfAt(block); }
   static HWY_INLINE void Group(const std::uint8_t* block, Scales s, int, GroupVec* out) {
-    const GroupVec d = All(s), zero = All(-8 * s);
+    const GroupVec d = All(s);
     for (int v = 0; v < kGroupVectors; ++v)
-      out[v] = hn::MulAdd(Floats(Nibbles(block + 2, v)), d, zero);
+      out[v] = hn::Mul(Floats(hn::Sub(Nibbles(block + 2, v), Ints(8))), d);
   }
 };
 template <>
@@ -169,10 +167,10 @@ struct Decoder<DType::q5_0> {  // f16 d; u32 fifth bits; nibbles: d (q - 16)
   static HWY_INLINE Scales Begin(const std::uint8_t* block) { return HalfAt(block); }
   static HWY_INLINE void Group(const std::uint8_t* block, Scales s, int, GroupVec* out) {
     const std::uint32_t fifth = Word(block + 2);
-    const GroupVec d = All(s), zero = All(-16 * s);
+    const GroupVec d = All(s);
     for (int v = 0; v < kGroupVectors; ++v) {
       const GroupInts q = hn::Or(Nibbles(block + 6, v), FifthBit(fifth, v));
-      out[v] = hn::MulAdd(Floats(q), d, zero);
+      out[v] = hn::Mul(Floats(hn::Sub(q, Ints(16))), d);
     }
   }
 };
@@ -265,14 +263,14 @@ struct Decoder<DType::q2_k> {  // sc[16], two nibbles each; 2 bits each [64]; f1
     const std::uint8_t *q = block + 16 + g / 4 * 32, *scales = block + 2 * g;
     for (int v = 0; v < kGroupVectors; ++v) {
       const int sc = scales[v * kGroupLanes / 16];
-      out[v] = hn::MulAdd(Floats(Field(q, v, g % 4 * 2, 3)),
-                          All(s.d * static_cast<float>(sc & 15)),
+      out[v] = hn::MulAdd(Floats(Field(q, v, g % 4 * 2, 3)), All(s.d * static_cast<float>(sc & 15)),
                           All(-s.m * static_cast<float>(sc >> 4)));
     }
   }
 };
 template <>
-struct Decoder<DType::q3_k> {  // third bits [32]; 2 bits each [64]; 12 bytes of sc; f16 d: d sc (q - 4)
+struct Decoder<
+    DType::q3_k> {  // third bits [32]; 2 bits each [64]; 12 bytes of sc; f16 d: d sc (q - 4)
   using Scales = float;
   static HWY_INLINE Scales Begin(const std::uint8_t* block) { return HalfAt(block + 108); }
   // sc of 16 elements, 6 bits less 32: low nibbles first, then the two high bits.
