@@ -7,6 +7,7 @@
 // What reads a widened weight otherwise, such as an elementwise op, gets the f32 copy; then the
 // cast is a step of every run.
 #include "autograd/compile/optimise.h"
+#include "autograd/compile/program.h"
 #include "autograd/ops/op_table.h"
 
 namespace vitrine {
@@ -58,6 +59,22 @@ StoredReads stored_reads(const Graph& g, const Pruned& pruned, std::span<const N
     }
   }
   return reads;
+}
+
+StoredWeights stored_weights(const Program& program) {
+  StoredWeights weights;
+  for (const Step& step : program.steps) {
+    for (const Operand& o : step.in) {
+      const Storage& s = program.storage_of(o);
+      if (s.where != Storage::Where::parameter || !is_stored_float(s.dtype)) continue;
+      const std::string& name = program.parameters[static_cast<std::size_t>(s.at)].name;
+      weights.dtypes.insert(name_of(s.dtype));
+      if (step.node->op == &kCast)
+        weights.in_full[name] += bytes_of(DType::f32, numel(step.out.layout.shape));
+      else weights.as_stored.insert(name);
+    }
+  }
+  return weights;
 }
 
 }  // namespace vitrine

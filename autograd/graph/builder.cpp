@@ -10,7 +10,7 @@
 
 namespace vitrine {
 
-extern const OpDef kInput, kParameter, kConstant, kSite, kIdentity;
+extern const OpDef kInput, kParameter, kConstant, kSite, kIdentity, kCast, kGatherRows;
 
 namespace {
 
@@ -24,6 +24,18 @@ std::string describe(const OpDef& op, const std::vector<Type>& in, const std::st
   for (const Type& t : in) types += (types.empty() ? "" : ", ") + to_string(t);
   return fmt::format("{}({}){}{}, {}:{}", op.name, types, scope.empty() ? "" : " in ", scope,
                      base_name(line.file), line.line);
+}
+
+// Blocks can be looked at, gathered by rows and widened. Elements of their own they do not have.
+void require_elements(const OpDef& op, const std::vector<Type>& in) {
+  if (op.view != nullptr || &op == &kCast || &op == &kGatherRows) return;
+  for (std::size_t i = 0; i < in.size(); ++i) {
+    if (!is_blocked(in[i].dtype)) continue;
+    throw ShapeError(
+        fmt::format("input {} is stored as {}, in blocks of {} elements: widen() it (products and "
+                    "gathers then read it as it is stored)",
+                    i, name_of(in[i].dtype), block_of(in[i].dtype).elements));
+  }
 }
 
 }  // namespace
@@ -88,6 +100,7 @@ Value Builder::emit(const OpDef& op, const std::vector<Value>& inputs, Attribute
   }
   Type type;
   try {
+    require_elements(op, in);
     type = op.infer({in, attributes});
   } catch (const ShapeError& e) {
     throw ShapeError(fmt::format("{}: {}", describe(op, in, scope_, line), e.what()));

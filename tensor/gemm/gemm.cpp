@@ -83,19 +83,22 @@ class Readable {
     copy_ = Tensor::empty(turned ? transposed(b).shape : b.shape, out.dtype);
     view_ = turned ? transposed(copy_.view()) : copy_.view();
     if (is_blocked(b.dtype) && out.dtype == DType::f32 && reads_stored(b.dtype, b.shape, b.strides))
-      widen_columns(b);
+      widen_runs(b, turned);
     else convert(b, view_);
   }
   const View& view() const { return view_; }
 
  private:
-  void widen_columns(const View& b) const {  // which begin inside a block, perhaps
-    const std::int64_t k = b.shape[b.rank() - 2], n = b.shape[b.rank() - 1];
-    float* to = copy_.view().as<float>();  // [..., n, k]
-    for (std::int64_t batch = 0; batch < b.numel() / (k * n); ++batch) {
-      for (std::int64_t j = 0; j < n; ++j, to += k)
-        simd::stored().widen(b.dtype, b.data, batch_offset(b, batch) + j * b.strides[b.rank() - 1],
-                             k, to);
+  // Columns or rows, which begin inside a block, perhaps.
+  void widen_runs(const View& b, bool columns) const {
+    const int along = b.rank() - (columns ? 2 : 1), across = b.rank() - (columns ? 1 : 2);
+    const std::int64_t run = b.shape[along], count = b.shape[across];
+    float* to = copy_.view().as<float>();
+    for (std::int64_t batch = 0; batch < b.numel() / (run * count); ++batch) {
+      for (std::int64_t i = 0; i < count; ++i, to += run) {
+        const std::int64_t first = batch_offset(b, batch) + i * b.strides[across];
+        simd::stored().widen(b.dtype, b.data, first, run, to);
+      }
     }
   }
 
@@ -161,9 +164,10 @@ bool reads_stored(DType dtype, const Shape& shape, const Strides& strides) {
   if (!is_stored_float(dtype) || row < 0) return false;
   if (!is_blocked(dtype)) return strides[row] == 1 || strides[column] == 1;
   constexpr std::int64_t kGroup = 32;  // what the loops widen at a time
-  bool whole = strides[row] == 1 && shape[row] % kGroup == 0;
+  const int along = strides[row] == 1 ? row : column;
+  bool whole = strides[along] == 1 && shape[along] % kGroup == 0;
   for (int axis = 0; axis <= column; ++axis) {
-    if (axis != row) whole = whole && (shape[axis] == 1 || strides[axis] % kGroup == 0);
+    if (axis != along) whole = whole && (shape[axis] == 1 || strides[axis] % kGroup == 0);
   }
   return whole;
 }

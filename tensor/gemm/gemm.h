@@ -19,9 +19,11 @@
 
 namespace vitrine {
 
-// Whether products read a right side [..., k, n] of this stored type and layout where it is: f16 and
-// bf16 with rows or columns that lie together, blocks along k (a weight [n, k], transposed). Others
-// are widened in full first, for the time of the product.
+// Whether products read a right side [..., k, n] of this stored type and layout where it is: rows or
+// columns lie together, and where there are blocks, these are whole groups of 32 elements. Blocks
+// along k (a weight [n, k], transposed) are read by the loops of few rows; those along n, as in the
+// gradient of such a product, are widened a tile at a time. Others are widened in full first, for
+// the time of the product.
 bool reads_stored(DType dtype, const Shape& shape, const Strides& strides);
 
 // out[..., i, j] = sum_k a[..., i, k] b[..., k, j], f32 or f64; b may be stored where out is f32. Batch axes of a and b already have

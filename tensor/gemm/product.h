@@ -143,6 +143,7 @@ class Product {  // [m, k] times [k, n] to out, whose rows are ldo elements apar
   void multiply_few(bool side_by_side, std::int64_t j, std::int64_t columns) const {
     const std::int64_t ldb = side_by_side ? b_.row_stride : b_.column_stride;
     if constexpr (sizeof(T) == sizeof(float)) {
+      if (is_blocked(b_.dtype) && side_by_side) return multiply_widened(j, columns);
       if (b_.stored()) {
         const auto& simd = simd::stored();
         return (side_by_side ? simd.side_by_side : simd.dots)(b_.dtype, a_.data, a_.row_stride, m_,
@@ -153,6 +154,16 @@ class Product {  // [m, k] times [k, n] to out, whose rows are ldo elements apar
     const auto& simd = simd::skinny<T>();
     (side_by_side ? simd.side_by_side : simd.dots)(a_.data, a_.row_stride, m_, b_.at(0, j), ldb, k_,
                                                    columns, out_ + j, ldo_);
+  }
+
+  // Blocks along n: columns [j, j + columns) are widened first.
+  void multiply_widened(std::int64_t j, std::int64_t columns) const {
+    thread_local Scratch<float> scratch;
+    float* wide = scratch.of(k_ * columns);
+    for (std::int64_t i = 0; i < k_; ++i)
+      simd::stored().widen(b_.dtype, b_.data, b_.index(i, j), columns, wide + i * columns);
+    simd::skinny<float>().side_by_side(a_.data, a_.row_stride, m_, wide, columns, k_, columns,
+                                       out_ + j, ldo_);
   }
 
   // ---- packed ---------------------------------------------------------------------------------

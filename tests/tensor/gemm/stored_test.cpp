@@ -77,6 +77,18 @@ TEST(StoredProduct, OfAWeightByColumns) {  // w [k, n], as Conv1D of GPT-2 has i
   }
 }
 
+TEST(StoredProduct, OfBlocksAlongTheColumns) {  // the gradient of a product with a weight by rows
+  for (const DType dtype : kStored) {
+    for (const std::int64_t m : {1, 5, 33, 130}) {
+      for (const std::int64_t n : {256, 512}) {
+        for (const std::int64_t k : {1, 50, 400})
+          check_product(random_tensor({m, k}, DType::f32, 1), random_stored({k, n}, dtype, 2),
+                        as_it_is);
+      }
+    }
+  }
+}
+
 TEST(StoredProduct, OfPartsOfAWeight) {
   const Tensor a = random_tensor({9, 256}, DType::f32, 1),
                row = random_tensor({1, 256}, DType::f32, 2);
@@ -215,7 +227,7 @@ TEST(ReadsStored, WhatProductsReadWhereItIs) {
   EXPECT_FALSE(reads_stored(DType::f16, {70, 5}, {10, 2}));
   EXPECT_FALSE(reads_stored(DType::f32, {70, 5}, {5, 1}));
   EXPECT_TRUE(reads_stored(DType::q4_0, {64, 5}, {1, 64}));
-  EXPECT_FALSE(reads_stored(DType::q4_0, {5, 64}, {64, 1}));  // blocks along n
+  EXPECT_TRUE(reads_stored(DType::q4_0, {5, 64}, {64, 1}));
   EXPECT_FALSE(reads_stored(DType::q4_0, {48, 5}, {1, 64}));  // half a group
   EXPECT_TRUE(reads_stored(DType::q4_k, {8, 64, 5}, {64, 1, 512}));
 }
