@@ -182,7 +182,7 @@ void add_plans() {
   const BatchSize size = Batch{4, 256}.size();
   add("plan/forward", [=](benchmark::State& state) {
     for (auto _ : state) {
-      benchmark::DoNotOptimize(compile(nn::build_gpt2(gpt2_small(), size), fetch(value("logits"))));
+      benchmark::DoNotOptimize(compile(nn::build_model(gpt2_small(), size), fetch(value("logits"))));
     }
   });
   add("plan/training", [=](benchmark::State& state) {
@@ -192,7 +192,7 @@ void add_plans() {
     }
   });
   add("plan/lookup", [=](benchmark::State& state) {
-    const Graph graph = nn::build_gpt2(gpt2_small(), size);
+    const Graph graph = nn::build_model(gpt2_small(), size);
     PlanCache cache;
     cache.get(graph, fetch(value("logits")));
     for (auto _ : state) benchmark::DoNotOptimize(cache.get(graph, fetch(value("logits"))));

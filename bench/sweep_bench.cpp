@@ -11,7 +11,7 @@
 #include "bench/random_gpt2.h"
 #include "interp/attribution.h"
 #include "interp/patching.h"
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 
 namespace vitrine::bench {
 namespace {

@@ -55,9 +55,12 @@ Composition composition(const nn::Model& model) {
   const nn::WeightValues w = nn::weights_of(b, model.config());
   std::vector<Products> ov;                   // W_V W_O of each layer
   std::vector<std::array<Products, 3>> read;  // W_Q W_K^T, W_K W_Q^T, W_V W_O
+  const std::int64_t shared = model.config().key_heads();
   for (const nn::LayerWeights& l : w.layers) {
-    ov.push_back(products(l.w_v, transpose(l.w_o), heads));
-    const Products qk = products(l.w_q, l.w_k, heads);
+    const Value w_k = nn::for_query_heads(l.w_k, shared, heads),
+                w_v = nn::for_query_heads(l.w_v, shared, heads);
+    ov.push_back(products(w_v, transpose(l.w_o), heads));
+    const Products qk = products(l.w_q, w_k, heads);
     read.push_back({qk, Products{qk.b, qk.a, qk.gram_b, qk.gram_a}, ov.back()});
   }
   const Value none = broadcast_to(b.scalar(0, w.w_e.dtype()), {heads, heads});

@@ -10,7 +10,7 @@
 
 #include "autograd/ops/ops.h"
 #include "interp/contexts_checkpoint.h"
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 #include "nn/model/weights.h"
 #include "nn/text/corpus_lines.h"
 #include "tensor/error.h"

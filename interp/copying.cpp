@@ -6,7 +6,7 @@
 #include <numeric>
 
 #include "autograd/ops/ops.h"
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 #include "nn/model/weights.h"
 #include "tensor/error.h"
 
@@ -15,13 +15,13 @@ namespace {
 
 // ---- ranks in what a head writes ----------------------------------------------------------------
 // Of v [sources, e], the values of one head: the rank of tokens [sources] in v W_O, read through
-// the final LayerNorm's gain and the unembedding. Ties count half, so that a head that writes
+// the final norm's gain and the unembedding. Ties count half, so that a head that writes
 // nothing is in the middle. [sources]
 Value rank_of_own(const Value& v, const Value& w_o, const nn::WeightValues& w,
                   const Value& tokens) {
   Builder& b = v.builder();
   const Value x = matmul(v, w_o);  // [sources, d]
-  const Value logits = matmul((x - mean(x, {1}, true)) * w.ln_final_gain, transpose(w.w_u));
+  const Value logits = matmul(nn::unscaled(x, w.ln_final), transpose(w.w_u));
   const Value own = reshape(pick(logits, tokens), {logits.dim(0), 1});
   const auto count = [&](const Value& which) { return sum(cast(which, DType::f32), {1}); };
   return count(less(own, logits)) +
@@ -29,18 +29,21 @@ Value rank_of_own(const Value& v, const Value& w_o, const nn::WeightValues& w,
 }
 
 // The ranks of every head, [layer * head, sources]; `value_of` gives a layer's values [sources,
-// h * e] without what they share.
+// g * e] without what they share.
 Value ranks(const nn::Config& config, const Value& tokens,
             const std::function<Value(int layer, const nn::LayerWeights&)>& value_of,
             const nn::WeightValues& w) {
   const std::int64_t e = config.d_head();
   std::vector<Value> all;
+  const int shared = config.heads / config.key_heads();  // query heads of a value head
   for (int l = 0; l < config.layers; ++l) {
     const nn::LayerWeights& weights = w.layers[static_cast<std::size_t>(l)];
     const Value v = value_of(l, weights);
     for (int h = 0; h < config.heads; ++h) {
-      const auto own = [&](const Value& x, int axis) { return slice(x, axis, h * e, (h + 1) * e); };
-      const Value rank = rank_of_own(own(v, 1), own(weights.w_o, 0), w, tokens);
+      const auto own = [&](const Value& x, int axis, int head) {
+        return slice(x, axis, head * e, (head + 1) * e);
+      };
+      const Value rank = rank_of_own(own(v, 1, h / shared), own(weights.w_o, 0, h), w, tokens);
       all.push_back(reshape(rank, {1, rank.dim(0)}));
     }
   }
@@ -92,15 +95,14 @@ CopyRanks copying_in_context(const nn::Model& model, const std::vector<nn::Token
   const nn::WeightValues w = nn::weights_of(b, config);
   const Type indices{DType::i32, {sources}};
   const Value row = b.input("copying.row", indices), token = b.input("copying.token", indices);
-  b.output(
-      "copying.ranks",
-      ranks(
-          config, token,
-          [&](int l, const nn::LayerWeights&) {
-            const Value v = b.at(site::v(l));  // [rows, head, e]
-            return reshape(gather_rows(v - mean(v, {0}, true), row), {sources, config.d_model});
-          },
-          w));
+  b.output("copying.ranks", ranks(
+                                config, token,
+                                [&](int l, const nn::LayerWeights&) {
+                                  const Value v = b.at(site::v(l));  // [rows, head, e]
+                                  return reshape(gather_rows(v - mean(v, {0}, true), row),
+                                                 {sources, v.dim(1) * v.dim(2)});
+                                },
+                                w));
   const nn::Run run =
       model.run_graph(std::move(b).finish(), prompts, fetch(value("copying.ranks")),
                       {{"copying.row", as_indices(rows)}, {"copying.token", as_indices(tokens)}});
@@ -118,16 +120,14 @@ CopyRanks copying_of_weights(const nn::Model& model, random::Key key, int count,
   const nn::WeightValues w = nn::weights_of(b, config);
   const Value token = b.input("copying.token", {DType::i32, {sources}});
   const Value embedded = gather_rows(w.w_e, token);  // [sources, d]
-  b.output("copying.ranks",
-           ranks(
-               config, token,
-               [&](int, const nn::LayerWeights& layer) {
-                 const Value v = matmul(
-                     layer_norm(embedded, layer.ln1_gain, layer.ln1_bias, config.layer_norm_eps),
-                     layer.w_v);
-                 return v - mean(v, {0}, true);
-               },
-               w));
+  b.output("copying.ranks", ranks(
+                                config, token,
+                                [&](int, const nn::LayerWeights& layer) {
+                                  const Value v =
+                                      matmul(nn::normed(embedded, layer.ln1), layer.w_v);
+                                  return v - mean(v, {0}, true);
+                                },
+                                w));
   const Plan plan = model.plans().get(std::move(b).finish(), fetch(value("copying.ranks")));
   const Results r = plan.run({{"copying.token", as_indices(tokens)}}, model.parameters(),
                              {.pool = &model.pool()});

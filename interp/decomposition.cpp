@@ -7,7 +7,7 @@
 
 #include "autograd/ops/ops.h"
 #include "interp/lens.h"
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 #include "nn/model/weights.h"
 
 namespace vitrine::interp {
@@ -23,14 +23,13 @@ class Shares {
 
   void emit() {
     row_ = b_.input("decompose.row", {DType::i32, {1}});
-    const Value u = of_answer(w_.w_u);                         // [1, d]
-    const Value g = u * w_.ln_final_gain;                      // [1, d]
-    const Value scale = at_row(b_.at(site::final_scale()));    // [1, 1]
-    direction_ = transpose((g - mean(g, {1}, true)) / scale);  // [d, 1]
+    const Value u = of_answer(w_.w_u);                           // [1, d]
+    const Value scale = at_row(b_.at(site::final_scale()));      // [1, 1]
+    direction_ = nn::folded(w_.ln_final, transpose(u)) / scale;  // [d, 1]
     put("scale", scale);
-    put("logit", transpose(of_answer(transpose(at_row(b_.output("logits"))))));
+    put("logit", transpose(of_answer(transpose(at_row(b_.at(site::unembed_out()))))));
     put("embed", share(at_row(b_.at(site::embed()))));
-    put("pos_embed", share(at_row(b_.at(site::pos_embed()))));
+    if (w_.w_pos.defined()) put("pos_embed", share(at_row(b_.at(site::pos_embed()))));
 
     std::vector<Value> heads, attn_biases, mlps, neurons, mlp_biases;
     for (int l = 0; l < config_.layers; ++l) {
@@ -38,21 +37,24 @@ class Shares {
       const std::int64_t h = config_.heads;
       // Head i wrote z[i] W_O[i]: its share is z[i] . (W_O[i] u), with no [head, d] in between.
       const Value z = reshape(at_row(b_.at(site::z(l))), {h, config_.d_head()});
-      const Value read = reshape(matmul(w.w_o, direction_), {h, config_.d_head()});
+      const Value of_attn = before(w.ln1_post, site::ln1_post_scale(l)),
+                  of_mlp = before(w.ln2_post, site::ln2_post_scale(l));  // [d, 1]
+      const Value read = reshape(matmul(w.w_o, of_attn), {h, config_.d_head()});
       heads.push_back(reshape(sum(z * read, {1}), {1, h}));
-      attn_biases.push_back(share(reshape(w.b_o, {1, w.b_o.dim(0)})));
+      attn_biases.push_back(matmul(reshape(w.b_o, {1, w.b_o.dim(0)}), of_attn));
       mlps.push_back(share(at_row(b_.at(site::mlp_out(l)))));
       // Neuron i wrote post[i] W_out[i].
       neurons.push_back(at_row(b_.at(site::mlp_post(l))) *
-                        transpose(matmul(w.w_out, direction_)));  // [1, m]
-      mlp_biases.push_back(share(reshape(w.b_out, {1, w.b_out.dim(0)})));
+                        transpose(matmul(w.w_out, of_mlp)));  // [1, m]
+      mlp_biases.push_back(matmul(reshape(w.b_out, {1, w.b_out.dim(0)}), of_mlp));
     }
     put("heads", concat(heads, 0));  // [layer, head]
     put("attn_biases", concat(attn_biases, 0));
     put("mlps", concat(mlps, 0));
     put("neurons", concat(neurons, 0));  // [layer, m]
     put("mlp_biases", concat(mlp_biases, 0));
-    put("final_bias", matmul(u, reshape(w_.ln_final_bias, {w_.ln_final_bias.dim(0), 1})));
+    if (w_.ln_final.centred)
+      put("final_bias", matmul(u, reshape(w_.ln_final.bias, {w_.ln_final.bias.dim(0), 1})));
     if (w_.b_u.defined()) put("unembed_bias", of_answer(w_.b_u));
   }
 
@@ -65,6 +67,10 @@ class Shares {
   }
   Value at_row(const Value& x) { return gather_rows(x, row_); }
   Value share(const Value& x) { return matmul(x, direction_); }  // [1, d] -> [1, 1]
+  // The direction as one of what stands before a norm that writes to the stream.
+  Value before(const nn::NormWeights& norm, const Site& scale) {
+    return norm.defined() ? nn::before_norm(direction_, norm, at_row(b_.at(scale))) : direction_;
+  }
   Value of_answer(const Value& table) const {
     return row_of_answer(table, spec_.answer, spec_.wrong);
   }
@@ -137,7 +143,11 @@ Decomposition decompose(const nn::Model& model, const nn::Tokens& prompt,
   d.mlp_biases = of("mlp_biases").reshape({model.config().layers});
   d.logit = one("logit");
   d.scale = one("scale");
-  d.parts = {{Kind::embed, -1, -1, one("embed")}, {Kind::pos_embed, -1, -1, one("pos_embed")}};
+  const auto has = [&](const char* name) {
+    return run.results.contains(fmt::format("decompose.{}", name));
+  };
+  d.parts = {{Kind::embed, -1, -1, one("embed")}};
+  if (has("pos_embed")) d.parts.push_back({Kind::pos_embed, -1, -1, one("pos_embed")});
   const auto heads = of("heads").to_vector<double>(),
              biases = of("attn_biases").to_vector<double>(), mlps = of("mlps").to_vector<double>();
   std::size_t next = 0;
@@ -147,9 +157,8 @@ Decomposition decompose(const nn::Model& model, const nn::Tokens& prompt,
     d.parts.push_back({Kind::attn_bias, l, -1, biases[static_cast<std::size_t>(l)]});
     d.parts.push_back({Kind::mlp, l, -1, mlps[static_cast<std::size_t>(l)]});
   }
-  d.parts.push_back({Kind::final_bias, -1, -1, one("final_bias")});
-  if (run.results.contains("decompose.unembed_bias"))
-    d.parts.push_back({Kind::unembed_bias, -1, -1, one("unembed_bias")});
+  if (has("final_bias")) d.parts.push_back({Kind::final_bias, -1, -1, one("final_bias")});
+  if (has("unembed_bias")) d.parts.push_back({Kind::unembed_bias, -1, -1, one("unembed_bias")});
   return d;
 }
 

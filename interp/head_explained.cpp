@@ -6,7 +6,7 @@
 
 #include "autograd/ops/ops.h"
 #include "interp/lens.h"
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 #include "nn/model/weights.h"
 #include "tensor/linalg/svd.h"
 
@@ -14,20 +14,16 @@ namespace vitrine::interp {
 namespace {
 
 // A head's own columns of a projection of all heads, [d, h * e] or [h * e].
-Value own(const Value& w, int axis, const Head& head, std::int64_t e) {
-  return slice(w, axis, head.head * e, (head.head + 1) * e);
-}
-// With the gain of the LayerNorm before it folded in, for inputs that are centred: [d, e].
-Value folded(const Value& gain, const Value& w) {
-  const Value x = w * reshape(gain, {gain.dim(0), 1});
-  return x - mean(x, {0}, true);
+Value own(const Value& w, int axis, int head, std::int64_t e) {
+  return slice(w, axis, head * e, (head + 1) * e);
 }
 // Every token's embedding, normed without gain and bias: [v, d].
-Value normed_embeddings(Builder& b, const nn::WeightValues& w, double eps) {
-  const DType type = w.w_e.dtype();
-  const std::int64_t d = w.w_e.dim(1);
-  return layer_norm(w.w_e, b.constant(Tensor::full({d}, type, 1)),
-                    b.constant(Tensor::full({d}, type, 0)), eps);
+Value normed_embeddings(Builder& b, const nn::WeightValues& w) {
+  nn::NormWeights plain = w.layers[0].ln1;
+  const Shape& d = plain.gain.shape();
+  plain.gain = b.constant(Tensor::full(d, w.w_e.dtype(), 1));
+  plain.bias = b.constant(Tensor::full(d, w.w_e.dtype(), 0));
+  return nn::normed(w.w_e, plain);
 }
 // Values of tokens [v, n], less their mean: what is above the average token.
 Value above_average(const Value& x) { return x - mean(x, {0}, true); }
@@ -52,10 +48,12 @@ Factors factors(const nn::Model& model, const Head& head) {
   Builder b(model.build(nn::Model::Uniform{1, 1}));
   const nn::LayerWeights w = nn::weights_of(b, c).layers[static_cast<std::size_t>(head.layer)];
   const std::int64_t e = c.d_head();
-  b.output("head.q", folded(w.ln1_gain, own(w.w_q, 1, head, e)) * c.attention_scale(head.layer));
-  b.output("head.k", folded(w.ln1_gain, own(w.w_k, 1, head, e)));
-  b.output("head.v", folded(w.ln1_gain, own(w.w_v, 1, head, e)));
-  b.output("head.o", transpose(own(w.w_o, 0, head, e)));
+  const int kv = c.key_head(head.head);
+  b.output("head.q",
+           nn::folded(w.ln1, own(w.w_q, 1, head.head, e)) * c.attention_scale(head.layer));
+  b.output("head.k", nn::folded(w.ln1, own(w.w_k, 1, kv, e)));
+  b.output("head.v", nn::folded(w.ln1, own(w.w_v, 1, kv, e)));
+  b.output("head.o", transpose(own(w.w_o, 0, head.head, e)));
   const Results r = model.plans()
                         .get(std::move(b).finish(), fetch(value("head.q"), value("head.k"),
                                                           value("head.v"), value("head.o")))
@@ -68,7 +66,7 @@ Tensor along(const nn::Model& model, const Tensor& directions) {
   Builder b(model.build(nn::Model::Uniform{1, 1}));
   const nn::WeightValues w = nn::weights_of(b, model.config());
   const Value x = b.input("directions", {w.w_e.dtype(), directions.shape()});
-  const Value tokens = normed_embeddings(b, w, model.config().layer_norm_eps);
+  const Value tokens = normed_embeddings(b, w);
   b.output("along", transpose(above_average(matmul(tokens, x))));
   return model.plans()
       .get(std::move(b).finish(), fetch(value("along")))
@@ -112,25 +110,26 @@ HeadOnPrompt explain_on_prompt(const nn::Model& model, const nn::Tokens& prompt,
   check_position(prompt, row);
   const nn::Config& c = model.config();
   const std::int64_t e = c.d_head(), rows = std::ssize(prompt);
+  const int kv = c.key_head(head.head);
 
   Builder b(model.build(nn::Model::Uniform{1, rows}));
   const nn::WeightValues w = nn::weights_of(b, c);
   const nn::LayerWeights& l = w.layers[static_cast<std::size_t>(head.layer)];
   const Value at = b.input("head.row", {DType::i32, {1}});
-  const auto of_head = [&](const Value& x) {  // [rows, head, n] -> [rows, n]
-    return reshape(slice(x, 1, head.head, head.head + 1), {x.dim(0), x.dim(2)});
+  const auto of_head = [&](const Value& x, int h) {  // [rows, head, n] -> [rows, n]
+    return reshape(slice(x, 1, h, h + 1), {x.dim(0), x.dim(2)});
   };
-  const Value pattern = gather_rows(of_head(b.at(site::pattern(head.layer))), at);  // [1, keys]
-  const Value v = of_head(b.at(site::v(head.layer)));                               // [rows, e]
+  const Value pattern =
+      gather_rows(of_head(b.at(site::pattern(head.layer)), head.head), at);  // [1, keys]
+  const Value v = of_head(b.at(site::v(head.layer)), kv);                    // [rows, e]
   b.output("head.pattern", pattern);
-  b.output("head.parts", matmul(reshape(pattern, {rows, 1}) * v, own(l.w_o, 0, head, e)));
+  b.output("head.parts", matmul(reshape(pattern, {rows, 1}) * v, own(l.w_o, 0, head.head, e)));
   b.output("head.scale", gather_rows(b.at(site::final_scale()), at));
 
   // k of a token alone: LN1(embedding) W_K + b_K.
-  const Value q = gather_rows(of_head(b.at(site::q(head.layer))), at);  // [1, e]
+  const Value q = gather_rows(of_head(b.at(site::q(head.layer)), head.head), at);  // [1, e]
   const Value k =
-      matmul(layer_norm(w.w_e, l.ln1_gain, l.ln1_bias, c.layer_norm_eps), own(l.w_k, 1, head, e)) +
-      own(l.b_k, 0, head, e);  // [v, e]
+      matmul(nn::normed(w.w_e, l.ln1), own(l.w_k, 1, kv, e)) + own(l.b_k, 0, kv, e);  // [v, e]
   b.output("head.scores",
            above_average(matmul(k, transpose(q))) * c.attention_scale(head.layer));  // [v, 1]
   const nn::Run run = model.run_graph(

@@ -6,7 +6,7 @@
 #include <charconv>
 
 #include "autograd/ops/ops.h"
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 #include "tensor/error.h"
 
 namespace vitrine::interp {

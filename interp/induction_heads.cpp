@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "autograd/transform/recorded.h"
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 
 namespace vitrine::interp {
 namespace {

@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "autograd/ops/ops.h"
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 #include "nn/model/weights.h"
 #include "tensor/error.h"
 
@@ -25,9 +25,7 @@ Results read_rows(const nn::Model& model, const Tensor& stream) {
   Builder b(model.build(nn::Model::Uniform{1, 1}));
   const nn::WeightValues w = nn::weights_of(b, model.config());
   const Value x = b.input("stream", {stream.dtype(), stream.shape()});
-  const Value normed =
-      layer_norm(x, w.ln_final_gain, w.ln_final_bias, model.config().layer_norm_eps);
-  b.output("lens.logits", nn::unembedded(w, normed));
+  b.output("lens.logits", nn::capped(nn::unembedded(w, nn::normed(x, w.ln_final)), model.config()));
   const Plan plan = model.plans().get(std::move(b).finish(), fetch(value("lens.logits")));
   return plan.run({{"stream", stream}}, model.parameters(), {.pool = &model.pool()});
 }
@@ -67,15 +65,22 @@ Lens logit_lens(const nn::Model& model, const nn::Tokens& prompt, int answer,
   Builder b(model.build(nn::Model::Uniform{1, positions}));
   const nn::WeightValues w = nn::weights_of(b, model.config());
   const Value u = transpose(row_of_answer(w.w_u, answer, wrong));  // [d, 1]
+  // [rows, 1]: where a soft cap follows, each logit is capped by itself.
+  const auto logit = [&](const Value& x) {
+    const auto of = [&](int id) {
+      Value one = matmul(x, transpose(row_of_answer(w.w_u, id, {})));
+      if (w.b_u.defined()) one = one + row_of_answer(w.b_u, id, {});
+      return nn::capped(one, model.config());
+    };
+    if (model.config().logit_cap > 0) return wrong ? of(answer) - of(*wrong) : of(answer);
+    const Value one = matmul(x, u);
+    return w.b_u.defined() ? one + row_of_answer(w.b_u, answer, wrong) : one;
+  };
   std::vector<Value> raw, ln;
   for (const Site& s : stages(model.config())) {
     const Value x = b.at(s);  // [rows, d]
-    const Value normed =
-        layer_norm(x, w.ln_final_gain, w.ln_final_bias, model.config().layer_norm_eps);
-    Value logit = matmul(normed, u);  // [rows, 1]
-    if (w.b_u.defined()) logit = logit + row_of_answer(w.b_u, answer, wrong);
     raw.push_back(transpose(matmul(x, u)));
-    ln.push_back(transpose(logit));
+    ln.push_back(transpose(logit(nn::normed(x, w.ln_final))));  // [1, rows]
   }
   b.output("lens.raw", concat(raw, 0));  // [1 + layers, rows]
   b.output("lens.ln", concat(ln, 0));

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "interp/induction_heads.h"
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 #include "nn/model/weights.h"
 #include "tensor/error.h"
 
@@ -51,6 +51,11 @@ MovedPositions move_positions(const nn::Model& model, const std::vector<nn::Toke
                               std::span<const Head> moved, std::span<const Head> later, int shift,
                               int reach) {
   check_repeated(prompts);
+  if (model.config().rope) {
+    throw Error(
+        ErrorKind::usage,
+        "positions of a rotary model are not added to the stream: there is nothing to move");
+  }
   Where heads;
   for (const Head& h : moved) {
     if (h.layer != 0) {

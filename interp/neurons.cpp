@@ -9,8 +9,8 @@
 #include "autograd/ops/ops.h"
 #include "autograd/transform/gradient.h"
 #include "autograd/transform/linearise.h"
+#include "nn/families/sites.h"
 #include "nn/model/metrics.h"
-#include "nn/model/sites.h"
 #include "nn/model/weights.h"
 #include "tensor/error.h"
 

@@ -9,7 +9,7 @@
 #include <optional>
 
 #include "autograd/transform/recorded.h"
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 #include "tensor/error.h"
 #include "tensor/files/utf8.h"
 
@@ -322,10 +322,13 @@ std::vector<PatchSweep> sweep_together(const nn::Model& model, std::span<const P
   const nn::Run other = model.run_edited(prompts.other, {}, wanted, &metric);
   const std::vector<Edit> edits = edits_by_layer(model, pairs, spec, component, &other);
 
+  // Keys and values have fewer heads where groups of query heads share them.
+  const bool shared = spec.site == "k" || spec.site == "v";
+  const int heads = shared ? model.config().key_heads() : model.config().heads;
   std::vector<Interventions> worlds;
   std::vector<LayerPlaces> grids;
   for (std::size_t p = 0; p < pairs.size(); ++p) {
-    grids.push_back(grid(spec.by, std::ssize(prompts.base[p]), model.config().heads));
+    grids.push_back(grid(spec.by, std::ssize(prompts.base[p]), heads));
     for (const Edit& edit : edits) {
       for (Where w : grids[p].places) {
         Edit e = edit;

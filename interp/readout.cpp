@@ -38,7 +38,7 @@ Tensor to_logits(const nn::Model& model, const Tensor& vectors) {
   Builder b(model.build(nn::Model::Uniform{1, 1}));
   const nn::WeightValues w = nn::weights_of(b, model.config());
   const Value x = b.input("vectors", {w.w_u.dtype(), vectors.shape()});
-  const Value logits = matmul((x - mean(x, {1}, true)) * w.ln_final_gain, transpose(w.w_u));
+  const Value logits = matmul(nn::unscaled(x, w.ln_final), transpose(w.w_u));
   b.output("readout", logits - mean(logits, {1}, true));
   const Plan plan = model.plans().get(std::move(b).finish(), fetch(value("readout")));
   const Results r = plan.run({{"vectors", vectors.to(w.w_u.dtype())}}, model.parameters(),

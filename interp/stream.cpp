@@ -5,7 +5,7 @@
 #include "autograd/ops/ops.h"
 #include "interp/decomposition.h"
 #include "interp/lens.h"
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 #include "nn/model/weights.h"
 
 namespace vitrine::interp {
@@ -19,16 +19,19 @@ class Emitting {
   void run() {
     row_ = b_.input("stream.row", {DType::i32, {1}});
     write(Part{Part::Kind::embed}.name(), at_row(b_.at(site::embed())));
-    write(Part{Part::Kind::pos_embed}.name(), at_row(b_.at(site::pos_embed())));
+    if (w_.w_pos.defined())
+      write(Part{Part::Kind::pos_embed}.name(), at_row(b_.at(site::pos_embed())));
     lengths_.push_back(length(at_row(b_.at(site::resid_pre(0)))));
     for (int l = 0; l < c_.layers; ++l) {
       const nn::LayerWeights& w = w_.layers[static_cast<std::size_t>(l)];
-      const Value ln1 = normed(site::ln1_scale(l), w.ln1_gain);  // [writers, d]
+      const Value ln1 = normed(site::ln1_scale(l), w.ln1);  // [writers, d]
       read_heads(l, "q", ln1, w.w_q);
       read_heads(l, "k", ln1, w.w_k);
       read_heads(l, "v", ln1, w.w_v);
       write_heads(l, w);
-      read_mlp(l, normed(site::ln2_scale(l), w.ln2_gain), w.w_in);
+      const Value ln2 = normed(site::ln2_scale(l), w.ln2);
+      read_mlp(fmt::format("{}_mlp", l), ln2, w.w_in);
+      if (w.w_gate.defined()) read_mlp(fmt::format("{}_mlp.gate", l), ln2, w.w_gate);
       write(Part{Part::Kind::mlp, l}.name(), at_row(b_.at(site::mlp_out(l))));
       lengths_.push_back(length(at_row(b_.at(site::resid_post(l)))));
     }
@@ -57,16 +60,21 @@ class Emitting {
   void write_heads(int l, const nn::LayerWeights& w) {
     const std::int64_t h = c_.heads, e = c_.d_head();
     const Value z = reshape(at_row(b_.at(site::z(l))), {h, 1, e});
-    const Value each = reshape(matmul(z, reshape(w.w_o, {h, e, c_.d_model})), {h, c_.d_model});
+    Value each = reshape(matmul(z, reshape(w.w_o, {h, e, c_.d_model})), {h, c_.d_model});
+    Value bias = reshape(w.b_o, {1, c_.d_model});
+    if (w.ln1_post.defined()) {  // a norm between attention and the stream
+      const Value scale = at_row(b_.at(site::ln1_post_scale(l)));
+      each = nn::normed(each, w.ln1_post, scale);
+      bias = nn::normed(bias, w.ln1_post, scale);
+    }
     for (int i = 0; i < c_.heads; ++i)
       write(Part{Part::Kind::head, l, i}.name(), slice(each, 0, i, i + 1));
-    write(Part{Part::Kind::attn_bias, l}.name(), reshape(w.b_o, {1, c_.d_model}));
+    write(Part{Part::Kind::attn_bias, l}.name(), bias);
   }
 
-  // All that was written so far, each through this LayerNorm with the scale of the whole.
-  Value normed(const Site& scale, const Value& gain) {
-    const Value x = concat(written_, 0);
-    return (x - mean(x, {1}, true)) / at_row(b_.at(scale)) * gain;
+  // All that was written so far, each through this norm with the scale of the whole.
+  Value normed(const Site& scale, const nn::NormWeights& norm) {
+    return nn::normed(concat(written_, 0), norm, at_row(b_.at(scale)));
   }
   // each [writers, heads, e]: what every head reads of every writer.
   void shares(const Value& each) {
@@ -77,16 +85,17 @@ class Emitting {
   }
   void read_heads(int l, const char* what, const Value& x, const Value& w) {
     const std::int64_t n = x.dim(0);
-    shares(reshape(matmul(x, w), {n, c_.heads, c_.d_head()}));
-    for (int i = 0; i < c_.heads; ++i) {
+    const std::int64_t heads = w.dim(1) / c_.d_head();  // fewer of keys and values in some families
+    shares(reshape(matmul(x, w), {n, heads, c_.d_head()}));
+    for (int i = 0; i < heads; ++i) {
       readers.push_back(fmt::format("L{}H{}.{}", l, i, what));
       before.push_back(n);
     }
   }
-  void read_mlp(int l, const Value& x, const Value& w) {
+  void read_mlp(const std::string& name, const Value& x, const Value& w) {
     const std::int64_t n = x.dim(0);
     shares(reshape(matmul(x, w), {n, 1, w.dim(1)}));
-    readers.push_back(fmt::format("{}_mlp", l));
+    readers.push_back(name);
     before.push_back(n);
   }
 

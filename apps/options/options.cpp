@@ -53,8 +53,9 @@ void CommonOptions::add_without_model_to(CommandLine& line, const std::string& o
 
 void CommonOptions::add_model_to(CommandLine& line) {
   line.heading("Common options");
-  line.option("--model", model, "DIR",
-              "HuggingFace GPT-2 folder, or gpt2 for the published one\n"
+  line.option("--model", model, "MODEL",
+              "HuggingFace folder of a GPT-2, Llama, Mistral, Qwen, Pythia or Gemma;\n"
+              "FILE.gguf; OWNER/NAME in HuggingFace's cache; gpt2, smollm2\n"
               "(default: the model that ships with Vitrine)");
 }
 

@@ -41,7 +41,8 @@ void TrainingOptions::add_to(CommandLine& line) {
       "a model that learns on, with its shape and its tokenizer, if it has one, instead of\n"
       "new weights");
   line.option("--preset", preset_, "NAME",
-              "tiny (2 layers of width 64), atlas (4 of 256; default) or gpt2-small");
+              "a GPT-2: tiny (2 layers of width 64), atlas (4 of 256; default) or gpt2-small;\n"
+              "a Llama: llama-tiny or llama-small, of the same sizes as tiny and atlas");
   line.number("--layers", layers_, "N", "instead of the preset's", 1, 1000);
   line.number("--heads", heads_, "N", "instead of the preset's", 1, 1000);
   line.number("--width", width_, "N", "of the residual stream, instead of the preset's", 1,
@@ -157,12 +158,10 @@ nn::TrainingSettings TrainingOptions::settings(const CommandLine& line,
   nn::TrainingSettings s = given_;
   s.model = begun_with != nullptr ? *begun_with : nn::preset(preset_, loaded->vocabulary_size());
   if (layers_ > 0) s.model.layers = layers_;
-  if (heads_ > 0) s.model.heads = heads_;
   if (context_ > 0) s.model.context = context_;
-  if (width_ > 0) {
-    s.model.d_model = width_;
-    s.model.d_mlp = 4 * width_;
-  }
+  if (heads_ > 0 || width_ > 0)
+    nn::set_width(s.model, heads_ > 0 ? heads_ : s.model.heads,
+                  width_ > 0 ? width_ : s.model.d_model);
   if (s.model.d_model % s.model.heads != 0) {
     line.fail(fmt::format("the width {} must be a multiple of the {} heads", s.model.d_model,
                           s.model.heads));

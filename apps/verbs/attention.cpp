@@ -9,7 +9,7 @@
 #include "apps/terminal/heatmap.h"
 #include "apps/terminal/run.h"
 #include "apps/verbs/verbs.h"
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 #include "tensor/files/safetensors.h"
 
 namespace vitrine::app {

@@ -85,7 +85,7 @@ void study_all(const Options& o, const CommandLine& line) {
       moved_heads.push_back({0, h});
   }
   std::optional<interp::MovedPositions> moved;
-  if (!moved_heads.empty() && !study.induction_heads().empty())
+  if (!model.config().rope && !moved_heads.empty() && !study.induction_heads().empty())
     moved = interp::move_positions(model, prompts, moved_heads, study.induction_heads(), 1);
   const interp::CopyRanks in_context =
                               interp::copying_in_context(model, prompts, key.fold("sources")),

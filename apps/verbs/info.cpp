@@ -40,10 +40,14 @@ Json config_fields(const nn::Config& c) {
                {"context", c.context},
                {"vocabulary", c.vocabulary},
                {"activation", nn::name_of(c.activation)},
-               {"layer_norm_eps", c.layer_norm_eps},
+               {nn::architecture(c).centred ? "layer_norm_eps" : "rms_norm_eps", c.norm_eps},
                {"scale_attention", c.scale_attention},
                {"scale_by_layer", c.scale_by_layer},
-               {"tied", c.tied}};
+               {"tied", c.tied},
+               {"model_type", c.model_type},
+               {"key_value_heads", c.key_heads()}};
+  if (c.rope) json["rope_theta"] = c.rope->base;
+  if (!c.windows.empty()) json["windows"] = c.windows;
   json["bos"] = c.bos ? Json(*c.bos) : Json();
   json["eos"] = c.eos ? Json(*c.eos) : Json();
   if (!c.more_ends.empty()) json["more_ends"] = c.more_ends;
@@ -124,6 +128,20 @@ std::string sites_section(const Graph& graph, int layers, std::int64_t length, c
   return style.bold(title) + "\n" + table.text(style);
 }
 
+std::string positions_text(const nn::Config& c) {
+  if (!c.rope) return "learnt vectors";
+  std::string text = fmt::format("rotary, base {}", c.rope->base);
+  if (c.rope->width != c.d_head())
+    text += fmt::format(", {} of a head's dimensions", c.rope->width);
+  std::set<int> windows;
+  for (const int w : c.windows) windows.insert(w);
+  windows.erase(0);
+  const auto slide = std::count_if(c.windows.begin(), c.windows.end(), [](int w) { return w > 0; });
+  if (!windows.empty())
+    text += fmt::format("; {} layers see {} tokens", slide, fmt::join(windows, ", "));
+  return text;
+}
+
 std::string as_table(const nn::Model& model, const Graph& graph, const Plan::Stats& stats,
                      std::int64_t length, const std::string& name, const Style& style) {
   const nn::Config& c = model.config();
@@ -134,13 +152,19 @@ std::string as_table(const nn::Model& model, const Graph& graph, const Plan::Sta
                         model.tokenizer().added_tokens().size())
       : model.has_tokenizer_fault() ? "cannot be used: give token ids (--tokens)"
                                     : "none: give token ids (--tokens)";
-  std::string scale = c.scale_attention ? "1/sqrt(head width)" : "1";
+  std::string scale = c.query_scalar > 0  ? fmt::format("1/sqrt({})", c.query_scalar)
+                      : c.scale_attention ? "1/sqrt(head width)"
+                                          : "1";
   if (c.scale_by_layer) scale += " / (layer + 1)";
 
+  std::string heads = fmt::format("{} of width {}", c.heads, c.d_head());
+  if (c.key_heads() != c.heads) heads += fmt::format(", on {} key/value heads", c.key_heads());
   std::string text =
-      section(fmt::format("{}: a GPT-2", name),
+      section(fmt::format("{}: a {}", name,
+                          c.model_type == "gpt2" ? "GPT-2" : "model of type " + c.model_type),
               {{"layers", fmt::format("{}", c.layers)},
-               {"heads", fmt::format("{} of width {}", c.heads, c.d_head())},
+               {"heads", heads},
+               {"positions", positions_text(c)},
                {"residual stream", fmt::format("{} wide (d_model)", c.d_model)},
                {"MLP", fmt::format("{} neurons, {}", c.d_mlp, nn::name_of(c.activation))},
                {"context", fmt::format("{} tokens", c.context)},
@@ -148,7 +172,8 @@ std::string as_table(const nn::Model& model, const Graph& graph, const Plan::Sta
                {"tokenizer", tokenizer},
                {"unembedding", c.tied ? "tied to the embedding" : "of its own"},
                {"attention scale", scale},
-               {"LayerNorm eps", fmt::format("{}", c.layer_norm_eps)},
+               {nn::architecture(c).centred ? "LayerNorm eps" : "RMSNorm eps",
+                fmt::format("{}", c.norm_eps)},
                {"parameters", fmt::format("{} ({} in memory)", grouped(c.parameter_count()),
                                           byte_size(parameter_bytes(model)))}},
               style);

@@ -1,4 +1,4 @@
-// vitrine train: a GPT-2 from scratch, in a folder that can go on at any time.
+// vitrine train: a GPT-2 or Llama from scratch, in a folder that can go on at any time.
 #include <fmt/format.h>
 
 #include <chrono>
@@ -145,7 +145,8 @@ void print_result(const CommandLine& line, const TrainingOptions& options,
 void verb_train(const Arguments& arguments) {
   CommandLine line(
       arguments,
-      "Trains a GPT-2 from scratch. --out becomes a model that every verb can read, and holds "
+      "Trains a GPT-2 or a Llama from scratch. --out becomes a model that every verb can read, and "
+      "holds "
       "what\n"
       "is needed to go on: the state, the texts as token ids, and log.jsonl with losses, samples\n"
       "and induction scores. Ctrl-C saves and ends with exit code 130. --resume goes on, after a\n"

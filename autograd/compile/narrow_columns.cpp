@@ -4,7 +4,9 @@
 //   slice(x w)   = x slice(w)
 //   pick(x w, i) = sum(x * gather_rows(transpose(w), i)) over the last axis
 //
-// The same holds when rows of the product are selected first: gather_rows(x w, j) and slices.
+// The same holds when rows of the product are selected first, gather_rows(x w, j) and slices, and
+// when a function of single elements with f(0) = 0 stands between, such as the softcap of logits: f
+// is computed of the columns that are read. f(0) = 0 because a selection of no row gives 0.
 #include <algorithm>
 #include <map>
 
@@ -16,12 +18,16 @@
 namespace vitrine {
 namespace {
 
+// Of what lies between a product and its reader.
+enum class Between { all, selections, functions };
+
 class ColumnNarrowing {
  public:
   ColumnNarrowing(const Graph& graph, std::span<const NodeId> wanted)
       : g_(graph),
         pruned_(prune(graph, wanted)),
-        product_(static_cast<std::size_t>(graph.next_id()), kNoNode) {
+        product_(static_cast<std::size_t>(graph.next_id()), kNoNode),
+        through_(static_cast<std::size_t>(graph.next_id()), 0) {
     for (const Node* n : pruned_.nodes) {
       for (std::size_t i = 0; i < n->inputs.size(); ++i) read_by(*n, i);
       if (is_product(*n)) {
@@ -63,11 +69,24 @@ class ColumnNarrowing {
     return n.op->kind == OpKind::product && rank(n.inputs[0]) == 2 && rank(n.inputs[1]) == 2;
   }
 
+  // Whether n is f of each element of its input i, with f(0) = 0.
+  bool is_function(const Node& n, std::size_t i) const {
+    const auto is_scalar = [&](std::size_t other) { return rank(n.inputs[other]) == 0; };
+    if (n.op == &kMul) return is_scalar(1 - i);
+    if (n.op == &kDiv) return i == 0 && is_scalar(1);
+    if (n.op == &kNeg || n.op == &kSoftcap) return true;
+    if (n.op->kind != OpKind::activation || n.op->fact == nullptr) return false;
+    const Type& type = g_.node(n.inputs[0]).type;
+    const Fact zeros[] = {{.kind = Fact::Kind::zero}};
+    return n.op->fact({{&type, 1}, n.type, n.attributes, zeros}).kind == Fact::Kind::zero;
+  }
+
   void read_by(const Node& n, std::size_t i) {
     const NodeId product = product_[by_id(input(n, i))];
     if (product == kNoNode || !readers_.contains(product)) return;
-    if (i == 0 && selects_rows(g_, n)) {
+    if ((i == 0 && selects_rows(g_, n)) || is_function(n, i)) {
       product_[by_id(n.id)] = product;
+      through_[by_id(n.id)] = i;
     } else if (i == 0 && (n.op == &kSlice || n.op == &kPick)) {
       Readers& readers = readers_[product];
       readers.nodes.push_back(&n);
@@ -78,13 +97,22 @@ class ColumnNarrowing {
   }
   void needs_all(NodeId product) { readers_.erase(product); }
 
-  // What n reads, selections of rows of a product, with `whole` in the place of the product.
-  Value rows_of(Builder& b, NodeId id, const Value& whole) const {
+  // What lies between a product and its reader, selections of rows and functions of single
+  // elements, with `whole` in the place of the product.
+  Value made_of(Builder& b, NodeId id, const Value& whole, Between what = Between::all) const {
     const Node& n = g_.node(id);
     if (is_product(n)) return whole;
-    std::vector<Value> inputs{rows_of(b, input(n, 0), whole)};
-    for (std::size_t i = 1; i < n.inputs.size(); ++i) inputs.push_back(b.value(input(n, i)));
+    const std::size_t through = through_[by_id(id)];
+    const Value x = made_of(b, input(n, through), whole, what);
+    const Between kind = selects_rows(g_, n) ? Between::selections : Between::functions;
+    if (what != Between::all && what != kind) return x;
+    std::vector<Value> inputs;
+    for (std::size_t i = 0; i < n.inputs.size(); ++i)
+      inputs.push_back(i == through ? x : b.value(input(n, i)));
     return b.emit(*n.op, inputs, n.attributes, n.line);
+  }
+  Value rows_of(Builder& b, NodeId id, const Value& whole) const {
+    return made_of(b, id, whole, Between::selections);
   }
 
   Value sliced(Builder& b, const Node& n) const {
@@ -94,10 +122,13 @@ class ColumnNarrowing {
     for (std::size_t i = 1; i < product.inputs.size(); ++i)  // w, and the bias if there is one
       inputs.push_back(slice(b.value(input(product, i)), i == 1 ? 1 : 0, r.start, r.stop, r.step));
     const Value columns = b.emit(*product.op, inputs, product.attributes, product.line);
-    return rows_of(b, input(n, 0), columns);
+    return made_of(b, input(n, 0), columns);
   }
 
   Value picked(Builder& b, const Node& n) const {
+    return made_of(b, input(n, 0), picked_of_product(b, n), Between::functions);
+  }
+  Value picked_of_product(Builder& b, const Node& n) const {
     const Node& product = g_.node(product_[by_id(input(n, 0))]);
     const Value index = b.value(input(n, 1));  // [rows]
     const Value x = rows_of(b, input(n, 0), b.value(input(product, 0)));
@@ -121,7 +152,8 @@ class ColumnNarrowing {
 
   const Graph& g_;
   Pruned pruned_;
-  std::vector<NodeId> product_;        // by id: whose value, or rows of whose value, this is
+  std::vector<NodeId> product_;        // by id: whose value, or rows or a function of it, this is
+  std::vector<std::size_t> through_;   // by id: the input that is the product, or made of it
   std::map<NodeId, Readers> readers_;  // by product; without those that something reads whole
 };
 

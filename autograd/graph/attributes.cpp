@@ -33,6 +33,10 @@ std::string axes_text(const Axes& axes) {
   return text;
 }
 
+std::string window_text(std::int64_t window) {
+  return window == 0 ? "" : fmt::format(" window={}", window);
+}
+
 }  // namespace
 
 std::string to_string(const Attributes& attributes) {
@@ -56,15 +60,20 @@ std::string to_string(const Attributes& attributes) {
             const std::string of = a.size == 0 ? "" : fmt::format(" of {}", a.size);
             return fmt::format("axis={} {}:{}{}{}", a.axis, a.start, a.stop, step, of);
           },
-          [](const RowCount& a) { return fmt::format("size={}", a.rows); },
+          [](const RowCount& a) {
+            return fmt::format("size={}{}", a.rows,
+                               a.group == 1 ? "" : fmt::format(" group={}", a.group));
+          },
           [](const Visibility& a) {
-            return fmt::format("query={} key={} offset={}{}", a.query_axis, a.key_axis, a.offset,
-                               a.zero ? " fill=0" : "");
+            return fmt::format("query={} key={} offset={}{}{}", a.query_axis, a.key_axis, a.offset,
+                               window_text(a.window), a.zero ? " fill=0" : "");
           },
           [](const ScoreScale& a) { return fmt::format("scale={:g}", a.scale); },
           [](const AttentionRule& a) {
-            return fmt::format("scale={:g}{}", a.scale,
-                               a.offset == 0 ? "" : fmt::format(" offset={}", a.offset));
+            return fmt::format("scale={:g}{}{}{}", a.scale,
+                               a.offset == 0 ? "" : fmt::format(" offset={}", a.offset),
+                               window_text(a.window),
+                               a.softcap == 0 ? "" : fmt::format(" softcap={:g}", a.softcap));
           },
           [](const NormRule& a) { return fmt::format("eps={:g}", a.eps); },
           [](const AdamWRule& a) {
@@ -81,7 +90,14 @@ std::string to_string(const Attributes& attributes) {
                 a.dead_capacity == 0 ? "" : fmt::format(" dead={}", a.dead_capacity));
           },
           [](const HeadsRule& a) {
-            return fmt::format("heads={}{}", a.heads, a.detach_scale ? " scale=detached" : "");
+            return fmt::format(
+                "heads={}{}{}{}", a.heads, a.norm == NormKind::rms_norm ? " norm=rms" : "",
+                a.biased ? "" : " bias=none", a.detach_scale ? " scale=detached" : "");
+          },
+          [](const SoftcapRule& a) { return fmt::format("cap={:g}", a.cap); },
+          [](const RotaryRule& a) {
+            return fmt::format("dimensions={}{}", 2 * a.inverse.size(),
+                               a.scale == 1 ? "" : fmt::format(" scale={:g}", a.scale));
           },
       },
       attributes);
@@ -97,7 +113,12 @@ std::size_t hash_of(const Attributes& attributes) {
                    if (a.value.numel() == 1) mix(a.value.item<double>());
                  },
                  [&](const ScoreScale& a) { mix(a.scale); },
-                 [&](const AttentionRule& a) { mix(a.scale); },
+                 [&](const AttentionRule& a) { mix(a.scale), mix(a.softcap); },
+                 [&](const SoftcapRule& a) { mix(a.cap); },
+                 [&](const RotaryRule& a) {
+                   mix(a.scale);
+                   for (const double x : a.inverse) mix(x);
+                 },
                  [&](const NormRule& a) { mix(a.eps); }, [&](const HeadsRule& a) { mix(a.eps); },
                  [&](const AdamWRule& a) {
                    for (const double x : {a.beta1, a.beta2, a.eps, a.decay}) mix(x);

@@ -3,6 +3,7 @@
 
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "autograd/graph/site.h"
 #include "tensor/tensor.h"
@@ -51,24 +52,32 @@ struct Range {  // slice: [start, stop) by step along axis
 struct RowCount {  // scatter_add_rows, attention_mix_transposed: rows of the result
                    // unpick: entries of its last axis
   std::int64_t rows = 0;
+  std::int64_t group = 1;  // attention_mix_transposed: query heads that share a key head
   friend bool operator==(const RowCount&, const RowCount&) = default;
 };
-struct Visibility {  // mask: key index <= query position + offset stays,
-                     // the rest becomes -inf (or 0, in gradients)
+struct Visibility {  // mask: key index <= query position + offset stays, and with a window query
+                     // position - key index < window; the rest becomes -inf (or 0, in gradients)
   int query_axis = 0, key_axis = 0;
   std::int64_t offset = 0;
   bool zero = false;
+  std::int64_t window = 0;  // 0: none
   friend bool operator==(const Visibility&, const Visibility&) = default;
 };
 struct ScoreScale {
   double scale = 1;
   friend bool operator==(const ScoreScale&, const ScoreScale&) = default;
 };
+struct SoftcapRule {
+  double cap = 1;
+  friend bool operator==(const SoftcapRule&, const SoftcapRule&) = default;
+};
 struct AttentionRule {  // sites: prefix + ".hook_attn_scores", prefix + ".hook_pattern";
                         // no prefix, no sites
   double scale = 1;
   std::int64_t offset = 0;
   std::string prefix;
+  std::int64_t window = 0;  // 0: none; else a query sees keys less than so many positions back
+  double softcap = 0;       // 0: none; else scores become softcap tanh(score / softcap)
   friend bool operator==(const AttentionRule&, const AttentionRule&) = default;
 };
 struct NormRule {  // sites: prefix + ".hook_scale", prefix + ".hook_normalized";
@@ -77,12 +86,24 @@ struct NormRule {  // sites: prefix + ".hook_scale", prefix + ".hook_normalized"
   std::string prefix;
   friend bool operator==(const NormRule&, const NormRule&) = default;
 };
+// layer_norm: (x - mean) / sqrt(var + eps) * gain + bias; rms_norm: x / sqrt(mean x^2 + eps) * gain
+enum class NormKind { layer_norm, rms_norm };
 struct HeadsRule {  // heads_in, heads_out: the site of the one-per-head value inside
   int heads = 1;
   double eps = 1e-5;
   std::string site;
-  bool detach_scale = false;  // heads_in: no gradient through the scale of a copy's LayerNorm
+  bool detach_scale = false;             // heads_in: no gradient through the scale of a copy's norm
+  NormKind norm = NormKind::layer_norm;  // heads_in: the norm that it follows
+  bool biased = true;                    // heads_in: whether the projection has a bias
   friend bool operator==(const HeadsRule&, const HeadsRule&) = default;
+};
+
+// rotary: pairs (i, n/2 + i) of the first n = 2 * inverse.size() entries of a head, rotated by the
+// angle position * inverse[i] and multiplied by scale; the other entries pass.
+struct RotaryRule {
+  std::vector<double> inverse;  // inverse frequencies, in radians for each position
+  double scale = 1;
+  friend bool operator==(const RotaryRule&, const RotaryRule&) = default;
 };
 
 struct AdamWRule {
@@ -106,7 +127,7 @@ struct ActiveFeatures {  // active_features, linear_active: see kernels::ActiveR
 using Attributes =
     std::variant<NoAttributes, LeafName, ConstantValue, SiteLabel, AxisList, OneAxis, TargetShape,
                  TargetType, Range, RowCount, Visibility, ScoreScale, AttentionRule, NormRule,
-                 HeadsRule, AdamWRule, DropoutRule, ActiveFeatures>;
+                 HeadsRule, AdamWRule, DropoutRule, ActiveFeatures, SoftcapRule, RotaryRule>;
 
 // "axes=[1] keepdims", for printing; "" when there is nothing to say.
 std::string to_string(const Attributes& attributes);

@@ -54,6 +54,7 @@ Builder::Builder(const Graph& graph)
       sites_(graph.sites_),
       leaves_(graph.leaves_),
       outputs_(graph.outputs_),
+      weights_(graph.weights_),
       rows_(graph.rows_) {}
 
 bool Builder::contains(NodeId id) const {
@@ -171,6 +172,15 @@ Value Builder::site(std::string_view name, const Value& value, Axes axes, Source
 
 void Builder::output(std::string_view name, const Value& value) {
   outputs_[std::string(name)] = value.id();
+}
+
+void Builder::name_weight(std::string_view name, const Value& value) {
+  weights_[std::string(name)] = node(value.id()).id;
+}
+
+Value Builder::weight(std::string_view name) {
+  const auto it = weights_.find(name);
+  return it == weights_.end() ? Value() : Value(this, it->second);
 }
 
 void Builder::rows(const Value& sequence, const Value& position, const Value& keys) {
@@ -335,6 +345,7 @@ Graph Builder::finish() && {
     if (const auto* leaf = std::get_if<LeafName>(&n.attributes)) g.leaves_[leaf->name] = n.id;
   }
   g.outputs_ = std::move(outputs_);
+  g.weights_ = std::move(weights_);
   g.rows_ = rows_;
 
   const auto mix = [&g](std::size_t x) {

@@ -70,6 +70,9 @@ class Builder {
   void output(std::string_view name,
               const Value& value);  // makes it fetchable by name; replaces an old one
   void rows(const Value& sequence, const Value& position, const Value& keys);
+  // Names a weight of the model, so that explanations and transformations find it: a parameter, or
+  // what is computed from parameters. A name that is used already moves to this value.
+  void name_weight(std::string_view name, const Value& value);
 
   // The one door through which every node enters.
   Value emit(const OpDef& op, std::initializer_list<Value> inputs, Attributes attributes,
@@ -80,6 +83,7 @@ class Builder {
   // Reading what is there.
   Value value(NodeId id);
   Value output(std::string_view name);
+  Value weight(std::string_view name);  // undefined where the model has no such weight
   Value at(const Site& site);  // the value that flows on from a site; expands what hides it
   const Node& node(NodeId id) const;
   bool contains(NodeId id) const;
@@ -138,6 +142,7 @@ class Builder {
   std::vector<SiteEntry> sites_;
   std::map<std::string, NodeId, std::less<>> leaves_;
   std::map<std::string, NodeId, std::less<>> outputs_;
+  std::map<std::string, NodeId, std::less<>> weights_;
   std::optional<RowTable> rows_;
   std::string scope_;
   SourceLine line_;  // overrides the caller's while an Origin lives

@@ -109,6 +109,9 @@ void verify(const Graph& graph) {
   for (const auto& [name, id] : graph.outputs()) {
     if (!graph.contains(id)) throw GraphError(fmt::format("output '{}' names no node", name));
   }
+  for (const auto& [name, id] : graph.weights()) {
+    if (!graph.contains(id)) throw GraphError(fmt::format("weight '{}' names no node", name));
+  }
 }
 
 std::vector<Fact> facts(const Graph& graph) {

@@ -80,6 +80,8 @@ class Graph {
   NodeId output(std::string_view name) const;  // throws GraphError, listing the names
   NodeId leaf(std::string_view name) const;    // input or parameter; kNoNode when absent
   const std::optional<RowTable>& rows() const { return rows_; }
+  // The model's weights by name ("blocks.0.attn.W_Q"), as its builder named them.
+  const std::map<std::string, NodeId, std::less<>>& weights() const { return weights_; }
 
   std::size_t hash() const { return hash_; }  // of structure, shapes, attributes and sites
 
@@ -94,6 +96,7 @@ class Graph {
   std::map<std::string, std::size_t, std::less<>> site_index_;
   std::map<std::string, NodeId, std::less<>> leaves_;  // by name
   std::map<std::string, NodeId, std::less<>> outputs_;
+  std::map<std::string, NodeId, std::less<>> weights_;
   std::optional<RowTable> rows_;
   std::size_t hash_ = 0;
 };

@@ -54,15 +54,16 @@ Link same_axis(int in_axis, int out_axis);
 std::string to_string(const Reach& reach);
 
 // A statement about the values of a node (a sparsity pattern). `mask` makes it and the ops after it
-// propagate it: entries whose key index is beyond query position + offset are -inf (masked) or
-// exactly 0 (zero). This is how causality is visible in the graph: the contraction over keys reads
-// it.
+// propagate it: entries whose key index is beyond query position + offset, or with a window
+// `window` or more before the query position, are -inf (masked) or exactly 0 (zero). This is how
+// causality is visible in the graph: the contraction over keys reads it.
 struct Fact {
   enum class Kind { none, masked, zero } kind = Kind::none;
   int query_axis = 0, key_axis = 0;
   Coordinate query = Coordinate::index;
   std::int64_t offset = 0;
   std::int32_t table = -1;  // the node of the position table that the queries were placed by
+  std::int64_t window = 0;  // 0: none
   friend bool operator==(const Fact&, const Fact&) = default;
 };
 

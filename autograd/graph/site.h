@@ -2,7 +2,7 @@
 // differentiated.
 //
 // A site is a name (TransformerLens's, such as blocks.5.attn.hook_pattern, or the user's own) and
-// the meaning of its axes. Typed constructors for GPT-2's sites are in nn/model/sites.h; strings
+// the meaning of its axes. Typed constructors for GPT-2's sites are in nn/families/sites.h; strings
 // are parsed only at the edges of the program.
 #pragma once
 

@@ -1,4 +1,6 @@
 // Elementwise ops: arithmetic, the usual functions, comparisons and select.
+#include <cmath>
+
 #include "autograd/ops/common.h"
 #include "tensor/kernels/kernels.h"
 
@@ -258,6 +260,13 @@ extern constinit const OpDef kRelu =
                return select(less(zero, d.y), d.g, zero);  // y > 0 where x > 0
              }>,
              flops<1>, nullptr, keep_zero);
+extern constinit const OpDef kSilu = unary_op(
+    "silu", "y = x s, s = 1 / (1 + e^-x); dx = (s + y (1 - s)) dy  (Elfwing et al. 2018)",
+    kActivation, eval_unary<Unary::silu>, unary_vjp<[](const OneGrad& d) {
+      const Value s = sigmoid(d.x);
+      return (s + d.y * (1.0 - s)) * d.g;
+    }>,
+    flops<6>, [](const ExpandCall& c) { return c.in[0] * sigmoid(c.in[0]); }, keep_zero);
 extern constinit const OpDef kGeluTanh = unary_op(
     "gelu_tanh", "y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))  (Hendrycks & Gimpel 2016)",
     kActivation, eval_unary<Unary::gelu_tanh>,
@@ -284,6 +293,32 @@ extern constinit const OpDef kGeluErfSlope = unary_op(
       const Value x = c.in[0];
       return 0.5 * (1.0 + erf(kInvSqrt2 * x)) + kInvSqrt2Pi * x * exp(-0.5 * x * x);
     });
+
+// ---- softcap ----------------------------------------------------------------------------------
+extern constinit const OpDef kSoftcap = {
+    .name = "softcap",
+    .doc = "y = cap tanh(x / cap), -inf stays; dx = (1 - tanh(x / cap)^2) dy",
+    .kind = OpKind::other,
+    .nonlinear = Nonlinear::kept,
+    .infer =
+        [](const InferCall& c) {
+          const double cap = c.as<SoftcapRule>().cap;
+          require(cap > 0 && std::isfinite(cap), "the cap must be a number above 0, not {}", cap);
+          return infer_unary(c);
+        },
+    .eval =
+        [](const EvalCall& c) {
+          kernels::softcap(c.pool, c.as<SoftcapRule>().cap, c.in[0], c.out);
+        },
+    .vjp =
+        [](const VjpCall& c) {
+          const Value t = tanh(c.in[0] * (1 / c.as<SoftcapRule>().cap));
+          return Grads{c.grad * (1.0 - t * t)};
+        },
+    .reach = reach_elementwise,
+    .flops = flops<6>,
+    .fact = keep_fact,
+    .in_place = OpDef::InPlace::any_input};
 
 // ---- binary -----------------------------------------------------------------------------------
 extern constinit const OpDef kAdd =
@@ -348,6 +383,7 @@ VITRINE_UNARY(tanh, kTanh)
 VITRINE_UNARY(erf, kErf)
 VITRINE_UNARY(sigmoid, kSigmoid)
 VITRINE_UNARY(relu, kRelu)
+VITRINE_UNARY(silu, kSilu)
 VITRINE_UNARY(gelu_tanh, kGeluTanh)
 VITRINE_UNARY(gelu_erf, kGeluErf)
 VITRINE_UNARY(gelu_tanh_slope, kGeluTanhSlope)
@@ -372,6 +408,9 @@ VITRINE_BINARY(logical_and, kLogicalAnd)
 VITRINE_BINARY(logical_or, kLogicalOr)
 #undef VITRINE_BINARY
 
+Value softcap(const Value& x, double cap, SourceLine line) {
+  return x.builder().emit(kSoftcap, {x}, SoftcapRule{cap}, line);
+}
 Value select(const Value& mask, const Value& a, const Value& b, SourceLine line) {
   return mask.builder().emit(kSelect, {mask, a, b}, NoAttributes{}, line);
 }

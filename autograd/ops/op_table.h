@@ -14,26 +14,33 @@ namespace vitrine {
 extern const OpDef kInput, kParameter, kConstant, kIdentity, kSite, kDetach, kAgain;
 // elementwise.cpp
 extern const OpDef kNeg, kAbs, kSign, kSquare, kSqrt, kRsqrt, kReciprocal, kExp, kLog, kSin, kCos,
-    kTanh, kErf, kSigmoid, kRelu, kGeluTanh, kGeluErf, kGeluTanhSlope, kGeluErfSlope, kAdd, kSub,
-    kMul, kDiv, kMaximum, kMinimum, kEqual, kLess, kLessEqual, kLogicalAnd, kLogicalOr, kLogicalNot,
-    kSelect;
+    kTanh, kErf, kSigmoid, kRelu, kSilu, kSoftcap, kGeluTanh, kGeluErf, kGeluTanhSlope,
+    kGeluErfSlope, kAdd, kSub, kMul, kDiv, kMaximum, kMinimum, kEqual, kLess, kLessEqual,
+    kLogicalAnd, kLogicalOr, kLogicalNot, kSelect;
 // shape.cpp, reduce.cpp
 extern const OpDef kReshape, kPermute, kBroadcastTo, kSlice, kUnslice, kConcat, kCast;
 extern const OpDef kSum, kMax, kArgmax;
 // rows.cpp
 extern const OpDef kSoftmax, kSoftmaxGrad, kLogSoftmax, kLayerNorm, kLayerNormGrad,
-    kLayerNormGainGrad;
+    kLayerNormGainGrad, kRmsNorm, kRmsNormGrad, kRmsNormGainGrad;
 // products.cpp, gather.cpp
 extern const OpDef kMatmul, kLinear, kLinearGeluTanh, kLinearRelu, kHeadsIn, kHeadsOut;
 extern const OpDef kGatherRows, kGatherRowsFrom, kScatterAddRows, kPick, kUnpick;
-// attention.cpp
-extern const OpDef kMask, kAttentionScores, kAttentionOuter, kAttentionMix, kAttentionMixTransposed,
-    kAttention, kAttentionGrad;
+// attention.cpp, rotary.cpp
+extern const OpDef kRotary, kMask, kAttentionScores, kAttentionOuter, kAttentionMix,
+    kAttentionMixTransposed, kAttention, kAttentionGrad;
 // training.cpp, sparse.cpp
 extern const OpDef kLinearCrossEntropy, kLinearCrossEntropyGrads, kSumSquares, kAdamW, kWriteRows,
     kDropout;
 extern const OpDef kTopMask, kActiveFeatures, kLinearActive, kSparseLinear, kSparseMix,
     kSparseOuter;
+
+// The inputs of heads_in by number; -1 for one that it does not have: of two optional biases and
+// the scale.
+struct HeadsInInputs {
+  int normed = 0, w = 1, bias = -1, x = -1, gain = -1, norm_bias = -1, scale = -1;
+};
+HeadsInInputs heads_in_inputs(const HeadsRule& rule, std::size_t count);
 
 std::span<const OpDef* const> all_ops();
 

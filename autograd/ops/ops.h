@@ -26,10 +26,14 @@ Value tanh(const Value& x, SourceLine line = SourceLine::here());
 Value erf(const Value& x, SourceLine line = SourceLine::here());
 Value sigmoid(const Value& x, SourceLine line = SourceLine::here());
 Value relu(const Value& x, SourceLine line = SourceLine::here());  // gradient 0 at 0
+Value silu(const Value& x, SourceLine line = SourceLine::here());  // x sigmoid(x), or swish
 Value gelu_tanh(
     const Value& x,
     SourceLine line = SourceLine::here());  // Hendrycks & Gimpel 2016, tanh form ("gelu_new")
-Value gelu_erf(const Value& x, SourceLine line = SourceLine::here());         // exact form ("gelu")
+Value gelu_erf(const Value& x, SourceLine line = SourceLine::here());  // exact form ("gelu")
+// cap tanh(x / cap), for a cap above 0: nearly x where |x| is small, never beyond +-cap. -inf, which
+// stands for a key that is not seen, stays.
+Value softcap(const Value& x, double cap, SourceLine line = SourceLine::here());
 Value gelu_tanh_slope(const Value& x, SourceLine line = SourceLine::here());  // d gelu_tanh / dx
 Value gelu_erf_slope(const Value& x, SourceLine line = SourceLine::here());
 
@@ -117,6 +121,15 @@ Value layer_norm_grad(const Value& x, const Value& gain, const Value& dy, double
                       SourceLine line = SourceLine::here());
 Value layer_norm_gain_grad(const Value& x, const Value& dy, double eps,
                            SourceLine line = SourceLine::here());
+// x / sqrt(mean x^2 + eps) * gain over the last axis (Zhang & Sennrich 2019): of rows [rows, d], or
+// of the heads of rows [rows, head, e] with one gain [e] for all heads. With a prefix, the sites
+// prefix.hook_scale [..., 1] and prefix.hook_normalized [..., d], before the gain, lie inside.
+Value rms_norm(const Value& x, const Value& gain, double eps, std::string_view prefix = "",
+               SourceLine line = SourceLine::here());
+Value rms_norm_grad(const Value& x, const Value& gain, const Value& dy, double eps,
+                    SourceLine line = SourceLine::here());
+Value rms_norm_gain_grad(const Value& x, const Value& dy, double eps,
+                         SourceLine line = SourceLine::here());
 // -log softmax(logits)[target], in nats: logits [rows, vocabulary], targets [rows] (integers)
 // -> [rows].
 Value cross_entropy(const Value& logits, const Value& targets,
@@ -149,27 +162,56 @@ struct RowValues {
   Value sequence, position, keys;
 };
 // Entries whose key index is beyond query index + offset become -inf; the rest stays. The second
-// form reads the query's position from a table along query_axis.
+// form reads the query's position from a table along query_axis. The third one, with a rule, has a
+// window, too: entries whose key is `window` or more before the query become -inf; its position may
+// be undefined.
 Value mask(const Value& scores, int query_axis, int key_axis, std::int64_t offset = 0,
            SourceLine line = SourceLine::here());
 Value mask(const Value& scores, const Value& position, int query_axis, int key_axis,
            std::int64_t offset = 0, SourceLine line = SourceLine::here());
-// q [rows, head, e], k [key rows, head, e] -> [rows, head, key positions]; -inf where a sequence
+Value mask(const Value& scores, const Value& position, const Visibility& rule,
+           SourceLine line = SourceLine::here());
+// Heads of queries may come in groups that share a key head (grouped-query attention, Ainslie et al.
+// 2023): head h reads key head h / group, group = heads / key heads.
+// q [rows, head, e], k [key rows, key head, e] -> [rows, head, key positions]; -inf where a sequence
 // has no such position.
 Value attention_scores(const Value& q, const Value& k, const RowValues& rows, double scale,
                        SourceLine line = SourceLine::here());
 Value attention_outer(const Value& q, const Value& k, const RowValues& rows,
                       SourceLine line = SourceLine::here());
-// p [rows, head, key positions], v [key rows, head, e] -> [rows, head, e].
+// p [rows, head, key positions], v [key rows, key head, e] -> [rows, head, e].
 Value attention_mix(const Value& p, const Value& v, const RowValues& rows,
                     SourceLine line = SourceLine::here());
 Value attention_mix_transposed(const Value& p, const Value& x, const RowValues& rows,
                                std::int64_t key_rows, SourceLine line = SourceLine::here());
-// softmax(mask(q k^T * scale)) v in one op (Vaswani et al. 2017). With a prefix, the sites
-// prefix.hook_attn_scores and prefix.hook_pattern [rows, head, key positions] lie inside.
+// p [rows, head, key positions], x [rows, head, e] -> [key rows, head / group, e]: summed over the
+// heads of each group.
+Value attention_mix_transposed(const Value& p, const Value& x, const RowValues& rows,
+                               std::int64_t key_rows, std::int64_t group,
+                               SourceLine line = SourceLine::here());
+struct AttentionOptions {
+  double scale = 1;
+  std::int64_t offset = 0;  // a query sees keys up to its own position + offset
+  std::int64_t window = 0;  // and, unless 0, less than `window` positions before its own
+  double softcap = 0;  // unless 0: scores become softcap tanh(score / softcap), then are masked
+};
+// softmax(mask(softcap(q k^T * scale))) v in one op (Vaswani et al. 2017): q [rows, head, e], k
+// [key rows, key head, e], v [key rows, key head, f] -> [rows, head, f]. With a prefix, the sites
+// prefix.hook_attn_scores (after softcap and mask: -inf where a key is not seen) and
+// prefix.hook_pattern [rows, head, key positions] lie inside.
+Value attention(const Value& q, const Value& k, const Value& v, const RowValues& rows,
+                const AttentionOptions& options, std::string_view prefix = "",
+                SourceLine line = SourceLine::here());
 Value attention(const Value& q, const Value& k, const Value& v, const RowValues& rows, double scale,
                 std::string_view prefix = "", std::int64_t offset = 0,
                 SourceLine line = SourceLine::here());
+
+// Rotary position embedding (Su et al. 2021) of x [rows, head, e] by position i32 [rows]: with n = 2
+// * rule.inverse.size(), entries a = x[:n/2] and b = x[n/2:n] of each head become scale (a cos - b
+// sin) and scale (b cos + a sin) of the angles position * inverse[i]; entries from n on pass. Angles
+// are computed in f64, their cosine and sine are rounded to x's type.
+Value rotary(const Value& x, const Value& position, const RotaryRule& rule,
+             SourceLine line = SourceLine::here());
 
 // ---- training and generation ------------------------------------------------------------------
 // -log softmax(x w^T)[target]: x [n, d], w [vocabulary, d], targets [n] -> [n] in nats. The logits
@@ -224,22 +266,24 @@ Value sparse_mix(const Value& z, const Value& w, const Value& index,
 Value sparse_outer(const Value& z, const Value& x, const Value& index, std::int64_t features,
                    SourceLine line = SourceLine::here());
 
-// What heads_in needs to know of the LayerNorm before it, to recompute it for an edited copy of its
+// What heads_in needs to know of the norm before it, to recompute it for an edited copy of its
 // input.
 struct NormedInput {
-  Value normed;  // layer_norm(x, gain, bias, eps): what the projection reads
-  Value x, gain, bias;
+  Value normed;         // the norm of x: what the projection reads
+  Value x, gain, bias;  // of an RMSNorm, which has no bias, it is undefined
   double eps;
-  Value scale = {};  // [rows, 1]: the sqrt(var + eps) to use for every copy; undefined: its own
+  Value scale = {};           // [rows, 1]: the scale to use for every copy; undefined: its own
   bool detach_scale = false;  // its own, but no gradient flows through it
+  NormKind norm = NormKind::layer_norm;  // layer_norm(x, gain, bias, eps), rms_norm(x, gain, eps)
 };
 // One projection per head: normed [rows, d] x w [d, head * e] + bias -> [rows, head, e]. Inside
-// lies `site` [rows, head, d]: the residual stream before LayerNorm, one copy per head, each of
-// which may be edited on its own.
+// lies `site` [rows, head, d]: the residual stream before the norm, one copy per head, each of
+// which may be edited on its own. The bias may be undefined: none is added.
 Value heads_in(const NormedInput& in, const Value& w, const Value& bias, int heads,
                std::string_view site = "", SourceLine line = SourceLine::here());
 // sum over heads of z[:, h] w[h] + bias: z [rows, head, e], w [head * e, d] -> [rows, d]. Inside
-// lies `site` [rows, head, d]: what each head adds to the residual stream.
+// lies `site` [rows, head, d]: what each head adds to the residual stream. The bias may be
+// undefined.
 Value heads_out(const Value& z, const Value& w, const Value& bias, std::string_view site = "",
                 SourceLine line = SourceLine::here());
 

@@ -1,4 +1,4 @@
-// Ops that work along the last axis, row by row: softmax, LayerNorm, cross-entropy.
+// Ops that work along the last axis, row by row: softmax, LayerNorm, RMSNorm, cross-entropy.
 #include "autograd/graph/parts.h"
 #include "autograd/ops/common.h"
 #include "tensor/kernels/kernels.h"
@@ -59,12 +59,18 @@ Axes row_axes(int rank) {
   return axes;
 }
 
+// The same of an RMSNorm, which norms heads, too: [rows, head, e].
+Axes row_or_head_axes(int rank) {
+  return rank == 3 ? Axes{Axis::row, Axis::head, Axis::feature} : row_axes(rank);
+}
+
+template <Axes (*axes_of)(int rank)>
 std::vector<InteriorSite> norm_sites(const InferCall& c, const Type& out) {
   const NormRule& rule = c.as<NormRule>();
   if (rule.prefix.empty()) return {};
   Type scale = out;
   scale.shape[scale.shape.size() - 1] = 1;
-  const Axes axes = row_axes(out.shape.size());
+  const Axes axes = axes_of(out.shape.size());
   return {{{rule.prefix + ".hook_scale", axes}, scale},
           {{rule.prefix + ".hook_normalized", axes}, out}};
 }
@@ -80,6 +86,29 @@ Value expand_layer_norm(const ExpandCall& c) {
   Value normalized = centred / scale;  // [..., d]
   if (sites) normalized = c.builder.site(rule.prefix + ".hook_normalized", normalized, axes);
   return normalized * gain + bias;
+}
+
+// ---- RMSNorm ----------------------------------------------------------------------------------
+Type infer_rms_norm(const InferCall& c) {
+  const Type out = infer_rows(c);
+  require(out.shape.back() > 0, "the last axis must have entries");
+  require_feature_vector(c, 1, "the gain");
+  return out;
+}
+
+Value rms_of(const Value& x, double eps) {  // [..., 1]
+  return sqrt(mean(square(x), {-1}, true) + eps);
+}
+Value expand_rms_norm(const ExpandCall& c) {
+  const NormRule& rule = c.as<NormRule>();
+  const Value &x = c.in[0], &gain = c.in[1];
+  const bool sites = !rule.prefix.empty();
+  const Axes axes = row_or_head_axes(x.rank());
+  Value scale = rms_of(x, rule.eps);
+  if (sites) scale = c.builder.site(rule.prefix + ".hook_scale", scale, axes);
+  Value normalized = x / scale;  // [..., d]
+  if (sites) normalized = c.builder.site(rule.prefix + ".hook_normalized", normalized, axes);
+  return normalized * gain;
 }
 
 Dims all_but_last(const Value& x) {
@@ -171,7 +200,7 @@ extern constinit const OpDef kLayerNorm = {
     .reach = reach_rows,
     .flops = row_flops<8>,
     .expand = expand_layer_norm,
-    .interior = norm_sites};
+    .interior = norm_sites<row_axes>};
 extern constinit const OpDef kLayerNormGrad = {
     .name = "layer_norm_grad",
     .doc =
@@ -215,6 +244,66 @@ extern constinit const OpDef kLayerNormGainGrad = {
           return sum(c.in[1] * (centred / s), all_but_last(c.in[0]));
         }};
 
+extern constinit const OpDef kRmsNorm = {
+    .name = "rms_norm",
+    .doc = "y = x / sqrt(mean x^2 + eps) gain along the last axis  (Zhang & Sennrich 2019)",
+    .kind = OpKind::norm,
+    .linear_in = only_inputs({1}),
+    .frozen = &kSqrt,
+    .infer = infer_rms_norm,
+    .eval =
+        [](const EvalCall& c) {
+          kernels::rms_norm(c.pool, c.in[0], c.in[1], c.as<NormRule>().eps, c.out);
+        },
+    .vjp =
+        [](const VjpCall& c) {
+          const double eps = c.as<NormRule>().eps;
+          return Grads{rms_norm_grad(c.in[0], c.in[1], c.grad, eps),
+                       rms_norm_gain_grad(c.in[0], c.grad, eps)};
+        },
+    .reach = reach_rows,
+    .flops = row_flops<5>,
+    .expand = expand_rms_norm,
+    .interior = norm_sites<row_or_head_axes>};
+extern constinit const OpDef kRmsNormGrad = {
+    .name = "rms_norm_grad",
+    .doc = "dx = (u - n mean(u n)) / s, where u = dy gain, n = x / s, s = sqrt(mean x^2 + eps)",
+    .kind = OpKind::other,
+    .linear_in = only_inputs({1, 2}),
+    .infer = infer_layer_norm_grad,
+    .eval =
+        [](const EvalCall& c) {
+          kernels::rms_norm_grad(c.pool, c.in[0], c.in[1], c.in[2], c.as<NormRule>().eps, c.out);
+        },
+    .reach = reach_layer_norm_grad,
+    .flops = row_flops<10>,
+    .expand =
+        [](const ExpandCall& c) {
+          const Value s = rms_of(c.in[0], c.as<NormRule>().eps);
+          const Value n = c.in[0] / s, u = c.in[2] * c.in[1];
+          return (u - n * mean(u * n, {-1}, true)) / s;
+        }};
+extern constinit const OpDef kRmsNormGainGrad = {
+    .name = "rms_norm_gain_grad",
+    .doc = "dgain = the sum over rows of dy x / sqrt(mean x^2 + eps)",
+    .kind = OpKind::other,
+    .linear_in = only_inputs({1}),
+    .infer = infer_gain_grad,
+    .eval =
+        [](const EvalCall& c) {
+          kernels::rms_norm_gain_grad(c.pool, c.in[0], c.in[1], c.as<NormRule>().eps, c.out);
+        },
+    .reach = reach_gain_grad,
+    .parts = [](const ReachCall&, int) -> std::optional<InputParts> {
+      return {};
+    },  // sums over rows
+    .flops = row_flops<6>,
+    .expand =
+        [](const ExpandCall& c) {
+          return sum(c.in[1] * (c.in[0] / rms_of(c.in[0], c.as<NormRule>().eps)),
+                     all_but_last(c.in[0]));
+        }};
+
 Value softmax(const Value& x, SourceLine line) {
   return x.builder().emit(kSoftmax, {x}, NoAttributes{}, line);
 }
@@ -234,6 +323,17 @@ Value layer_norm_grad(const Value& x, const Value& gain, const Value& dy, double
 }
 Value layer_norm_gain_grad(const Value& x, const Value& dy, double eps, SourceLine line) {
   return x.builder().emit(kLayerNormGainGrad, {x, dy}, NormRule{eps, ""}, line);
+}
+Value rms_norm(const Value& x, const Value& gain, double eps, std::string_view prefix,
+               SourceLine line) {
+  return x.builder().emit(kRmsNorm, {x, gain}, NormRule{eps, std::string(prefix)}, line);
+}
+Value rms_norm_grad(const Value& x, const Value& gain, const Value& dy, double eps,
+                    SourceLine line) {
+  return x.builder().emit(kRmsNormGrad, {x, gain, dy}, NormRule{eps, ""}, line);
+}
+Value rms_norm_gain_grad(const Value& x, const Value& dy, double eps, SourceLine line) {
+  return x.builder().emit(kRmsNormGainGrad, {x, dy}, NormRule{eps, ""}, line);
 }
 Value cross_entropy(const Value& logits, const Value& targets, SourceLine line) {
   return neg(pick(log_softmax(logits, line), targets, line), line);

@@ -34,8 +34,9 @@ EntryListPtr WorldMatrix::key_entries(const Node& n, const InputParts& parts,
   return this->list(list->lead, std::move(entries));
 }
 
-// Every world (and head) that has key rows of its own is a sequence of its own; its positions that
-// did not change are the base run's rows, which lie behind those of the worlds.
+// Every world (and key head) that has key rows of its own is a sequence of its own; its positions
+// that did not change are the base run's rows, which lie behind those of the worlds. Heads that share
+// a key head share its sequences.
 WorldMatrix::Keys WorldMatrix::keys_of(const Node& n, const InputParts& parts,
                                        const EntryListPtr& list) {
   const TableInputs t = table_inputs(n);
@@ -45,19 +46,20 @@ WorldMatrix::Keys WorldMatrix::keys_of(const Node& n, const InputParts& parts,
   const auto fresh = static_cast<std::int64_t>(changed->entries.size());
 
   Keys out;
-  std::int64_t heads = 1;
+  const std::int64_t heads = cells_of(n.type.shape).heads;
+  std::int64_t key_heads = 1;
   for (std::size_t i = 0; i + 3 < n.inputs.size(); ++i) {
     if (parts[i] != InputPart::keyed) continue;
     const Shape& shape = g_.node(n.inputs[i]).type.shape;
-    heads = shape[1];
-    const std::int64_t rows = shape[0] * (list->lead == 2 ? heads : 1);
+    key_heads = shape[1];
+    const std::int64_t rows = shape[0] * (list->lead == 2 ? key_heads : 1);
     const Value base = reshape(base_value(n.inputs[i]), packed_shape(shape, list->lead, rows));
     out.rows.push_back(fresh == 0 ? base : concat({rows_of(n.inputs[i], changed), base}, 0));
   }
 
   struct Group {
     std::int32_t world;
-    std::int64_t sequence, head;
+    std::int64_t sequence, key_head;
     auto operator<=>(const Group&) const = default;
   };
   std::map<Group, std::int32_t> groups;
@@ -65,7 +67,7 @@ WorldMatrix::Keys WorldMatrix::keys_of(const Node& n, const InputParts& parts,
   std::vector<Entry> rows;
   for (const Entry& e : list->entries) {
     const std::int64_t row = list->lead == 2 ? e.cell / heads : e.cell,
-                       head = list->lead == 2 ? e.cell % heads : 0;
+                       head = list->lead == 2 ? e.cell % heads * key_heads / heads : 0;
     rows.push_back({e.world, static_cast<std::int32_t>(row)});
     const bool own = changed->has(e.world);
     const Group group{own ? e.world : -1, sequence[static_cast<std::size_t>(row)], head};
@@ -74,7 +76,7 @@ WorldMatrix::Keys WorldMatrix::keys_of(const Node& n, const InputParts& parts,
     if (!is_new) continue;
     for (std::int64_t c = 0; c < context; ++c) {
       const std::int64_t key = keys[static_cast<std::size_t>(group.sequence * context + c)];
-      const std::int64_t cell = list->lead == 2 ? key * heads + head : key;
+      const std::int64_t cell = list->lead == 2 ? key * key_heads + head : key;
       std::int64_t place = key < 0 || !own ? -1 : changed->find(e.world, cell);
       if (key >= 0 && place < 0) place = fresh + cell;
       table.push_back(static_cast<std::int32_t>(place));

@@ -59,7 +59,7 @@ class Linearising {
 
   Graph run() && {
     for (const Node& n : g_.nodes()) {
-      if (n.op == &kHeadsIn) copies(n);  // before the LayerNorm that it reads is expanded
+      if (n.op == &kHeadsIn) copies(n);  // before the norm that it reads is expanded
     }
     for (const Node& n : g_.nodes()) {
       if (n.op->kind == OpKind::norm) {
@@ -163,7 +163,7 @@ class Linearising {
     }
   }
 
-  // heads_in may show one copy of the stream per head; their LayerNorms follow the same policy.
+  // heads_in may show one copy of the stream per head; their norms follow the same policy.
   void copies(const Node& n) {
     if (policies_.norm == Policy::recompute) return;
     HeadsRule rule = std::get<HeadsRule>(n.attributes);
@@ -171,14 +171,14 @@ class Linearising {
     for (const NodeId i : n.inputs) inputs.push_back(b_.value(i));
     if (policies_.norm == Policy::detach) {
       rule.detach_scale = true;
-    } else if (inputs.size() == 6) {
+    } else if (heads_in_inputs(rule, inputs.size()).scale < 0) {
       const Type scale{n.type.dtype, {n.type.shape[0], 1}};
       inputs.push_back(held(norm_before(n) + std::string(kScale), scale));
     }
     b_.rebuild(n.id, inputs, rule);
   }
 
-  // The prefix of the LayerNorm that heads_in reads, whole or expanded.
+  // The prefix of the norm that heads_in reads, whole or expanded.
   std::string norm_before(const Node& heads_in) {
     for (NodeId id = heads_in.inputs[0];;) {
       const Node& n = g_.node(id);
@@ -188,12 +188,12 @@ class Linearising {
           site != nullptr && site->name.ends_with(kNormalized))
         prefix = site->name.substr(0, site->name.size() - kNormalized.size());
       if (!prefix.empty()) return prefix;
-      // An expanded one ends in normalized * gain + bias.
+      // An expanded one ends in normalized * gain (+ bias).
       if (n.op != &kIdentity && n.op != &kAdd && n.op != &kMul) break;
       id = n.inputs[0];
     }
     throw GraphError(
-        fmt::format("the LayerNorm before the heads_in %{} (in '{}') cannot be held: it has no "
+        fmt::format("the norm before the heads_in %{} (in '{}') cannot be held: it has no "
                     "sites to record; "
                     "give it a prefix",
                     heads_in.id, heads_in.scope));

@@ -34,9 +34,9 @@ enum class Policy { recompute, detach, hold };
 std::string_view name_of(Policy policy);
 
 struct Policies {
-  Policy norm = Policy::recompute;        // the scales of norms (layer_norm), also in heads_in
+  Policy norm = Policy::recompute;        // the scales of norms, also in heads_in
   Policy attention = Policy::recompute;   // the patterns of attention
-  Policy activation = Policy::recompute;  // relu, gelu_tanh, gelu_erf, tanh, sigmoid, your own
+  Policy activation = Policy::recompute;  // relu, silu, gelu_tanh, ..., or your own
 };
 
 // Applies these policies to a graph, before gradient. LayerNorms and attention under a policy are

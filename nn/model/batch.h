@@ -4,13 +4,13 @@
 #include <vector>
 
 #include "autograd/compile/plan.h"
-#include "nn/model/gpt2.h"
+#include "nn/families/architecture.h"
 
 namespace vitrine::nn {
 
 using Tokens = std::vector<int>;
 
-// The sizes of a batch, and every table that build_gpt2 and its metrics read. Throws ContextError
+// The sizes of a batch, and every table that the graph of a model and its metrics read. Throws ContextError
 // for an empty batch, an empty prompt, or one longer than the context, and TokenError for an id
 // outside the vocabulary; both name the prompt.
 BatchSize batch_size(const std::vector<Tokens>& prompts);

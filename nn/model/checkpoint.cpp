@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "nn/families/architecture.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
 #include "tensor/files/json_reader.h"
@@ -22,25 +23,45 @@ struct Found {
 };
 using Tensors = std::map<std::string, Found, std::less<>>;
 
-std::string without_prefix(const std::string& name) {
-  constexpr std::string_view prefix = "transformer.";
-  return name.starts_with(prefix) ? name.substr(prefix.size()) : name;
-}
-
-// A head beside the language model's (a value head, a classifier), which its logits do not depend on.
-bool is_another_head(std::string_view name) {
-  if (name.starts_with("transformer.")) return false;
-  for (const std::string_view part : {"h.", "wte.", "wpe.", "ln_f.", "lm_head."}) {
-    if (name.starts_with(part)) return false;
+// How a family's files name its tensors.
+class Names {
+ public:
+  explicit Names(const Config& config) : architecture_(architecture(config)) {
+    Config one_layer = config;
+    one_layer.layers = 1;  // names begin alike in all
+    one_layer.windows.clear();
+    for (const auto& [name, shape] : parameter_shapes(one_layer))
+      begins_.insert(name.substr(0, name.find('.') + 1));
+    begins_.insert(unembedding().substr(0, unembedding().find('.') + 1));
   }
-  return true;
-}
+
+  std::string without_prefix(const std::string& name) const {
+    return name.starts_with(prefix()) ? name.substr(prefix().size()) : name;
+  }
+  std::string in_file(const std::string& name) const {
+    return name == unembedding() ? name : prefix() + name;
+  }
+  // A head beside the language model's (a value head, a classifier), which its logits do not depend
+  // on.
+  bool is_another_head(std::string_view name) const {
+    return !name.starts_with(prefix()) &&
+           !begins_.contains(std::string(name.substr(0, name.find('.') + 1)));
+  }
+  std::string prefix() const { return std::string(architecture_.prefix); }
+  std::string embedding() const { return std::string(architecture_.embedding); }
+  std::string unembedding() const { return std::string(architecture_.unembedding); }
+
+ private:
+  const Architecture& architecture_;
+  std::set<std::string> begins_;  // "h.", "wte.", ...
+};
 
 // `others` gets the names of what is passed over.
-void add_tensors(const fs::path& file, Tensors& into, std::set<std::string>& others) {
+void add_tensors(const fs::path& file, const Names& family, Tensors& into,
+                 std::set<std::string>& others) {
   const SafeTensors tensors = SafeTensors::open(file);
   for (const std::string& name : tensors.names()) {
-    const std::string own = without_prefix(name);
+    const std::string own = family.without_prefix(name);
     if (name.starts_with("_orig_mod.")) {
       throw CheckpointError(
           fmt::format("{}: its names begin with '_orig_mod.' ('{}'), as torch.compile leaves them; "
@@ -48,7 +69,7 @@ void add_tensors(const fs::path& file, Tensors& into, std::set<std::string>& oth
                       "(in Python: model._orig_mod.save_pretrained(folder))",
                       tensors.file(), name));
     }
-    if (is_another_head(name)) {
+    if (family.is_another_head(name)) {
       others.insert(name);
       continue;
     }
@@ -63,7 +84,7 @@ void add_tensors(const fs::path& file, Tensors& into, std::set<std::string>& oth
 
 // The shards of an index: the distinct files of its weight_map. Each tensor must be in the shard it
 // is said to be in.
-Tensors read_shards(const fs::path& index, std::set<std::string>& others) {
+Tensors read_shards(const fs::path& index, const Names& family, std::set<std::string>& others) {
   const auto json =
       JsonReader::object(read_text(index), index.string(),
                          {.root = "with a \"weight_map\" of tensor names to file names"});
@@ -77,10 +98,10 @@ Tensors read_shards(const fs::path& index, std::set<std::string>& others) {
   }
   Tensors tensors;
   for (const auto& [file, names] : names_by_file) {
-    add_tensors(index.parent_path() / file, tensors, others);
+    add_tensors(index.parent_path() / file, family, tensors, others);
     for (const std::string& name : names) {
       if (others.contains(name)) continue;
-      const auto it = tensors.find(without_prefix(name));
+      const auto it = tensors.find(family.without_prefix(name));
       if (it == tensors.end() || fs::path(it->second.file).filename() != file) {
         throw CheckpointError(fmt::format("{}: tensor '{}' is not in {}, where {} says it is",
                                           index.parent_path().string(), name, file,
@@ -91,7 +112,7 @@ Tensors read_shards(const fs::path& index, std::set<std::string>& others) {
   return tensors;
 }
 
-Tensors read_folder(const fs::path& folder, std::set<std::string>& others) {
+Tensors read_folder(const fs::path& folder, const Names& family, std::set<std::string>& others) {
   if (fs::exists(folder / "adapter_config.json")) {
     throw FileError(
         fmt::format("{}: adapter_config.json says that an adapter changes these weights, which is "
@@ -101,11 +122,11 @@ Tensors read_folder(const fs::path& folder, std::set<std::string>& others) {
   }
   if (fs::exists(folder / "model.safetensors")) {
     Tensors tensors;
-    add_tensors(folder / "model.safetensors", tensors, others);
+    add_tensors(folder / "model.safetensors", family, tensors, others);
     return tensors;
   }
   if (fs::exists(folder / "model.safetensors.index.json"))
-    return read_shards(folder / "model.safetensors.index.json", others);
+    return read_shards(folder / "model.safetensors.index.json", family, others);
   for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
     if (!fs::exists(folder / name)) continue;
     throw FileError(
@@ -117,7 +138,7 @@ Tensors read_folder(const fs::path& folder, std::set<std::string>& others) {
   throw FileError(
       fmt::format("{}: there is no model.safetensors and no model.safetensors.index.json; expected "
                   "a HuggingFace "
-                  "GPT-2 folder",
+                  "folder of a model",
                   folder.string()));
 }
 
@@ -128,9 +149,11 @@ std::string name_that_ends_with(const std::string& name, const std::set<std::str
   return "";
 }
 
-// Causal masks that old checkpoints carry along.
+// Causal masks and frequencies that old checkpoints carry along.
 bool ignored(std::string_view name) {
-  return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
+  return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias") ||
+         name.ends_with(".attention.bias") || name.ends_with(".attention.masked_bias") ||
+         name.ends_with(".rotary_emb.inv_freq");
 }
 
 std::string and_more(std::size_t count) {
@@ -138,119 +161,108 @@ std::string and_more(std::size_t count) {
   return fmt::format(", and {} more {} like it", count - 1, count == 2 ? "is" : "are");
 }
 
-}  // namespace
-
-std::vector<std::pair<std::string, Shape>> parameter_shapes(const Config& c) {
-  const std::int64_t d = c.d_model, m = c.d_mlp;
-  std::vector<std::pair<std::string, Shape>> shapes = {{"wte.weight", {c.vocabulary, d}},
-                                                       {"wpe.weight", {c.context, d}}};
-  for (int layer = 0; layer < c.layers; ++layer) {
-    const std::string h = fmt::format("h.{}.", layer);
-    const std::pair<const char*, Shape> block[] = {{"ln_1.weight", {d}},
-                                                   {"ln_1.bias", {d}},
-                                                   {"attn.c_attn.weight", {d, 3 * d}},
-                                                   {"attn.c_attn.bias", {3 * d}},
-                                                   {"attn.c_proj.weight", {d, d}},
-                                                   {"attn.c_proj.bias", {d}},
-                                                   {"ln_2.weight", {d}},
-                                                   {"ln_2.bias", {d}},
-                                                   {"mlp.c_fc.weight", {d, m}},
-                                                   {"mlp.c_fc.bias", {m}},
-                                                   {"mlp.c_proj.weight", {m, d}},
-                                                   {"mlp.c_proj.bias", {d}}};
-    for (const auto& [name, shape] : block) shapes.emplace_back(h + name, shape);
-  }
-  shapes.insert(shapes.end(), {{"ln_f.weight", {d}}, {"ln_f.bias", {d}}});
-  if (!c.tied) shapes.emplace_back("lm_head.weight", Shape{c.vocabulary, d});
-  return shapes;
+void refuse_missing(const std::vector<std::string>& missing, const Config& config,
+                    const WeightSource& from) {
+  if (missing.empty()) return;
+  const std::string wrapped = name_that_ends_with(missing[0], from.others);
+  throw CheckpointError(fmt::format(
+      "{}: tensor '{}' is missing{}; {}", from.where, missing[0], and_more(missing.size()),
+      wrapped.empty()
+          ? fmt::format("{} asks for {} layers of width {}", from.config, config.layers,
+                        config.d_model)
+          : fmt::format("there is a '{}': save the model itself, not what it is wrapped in",
+                        wrapped)));
 }
 
-Parameters load_checkpoint(const fs::path& folder, const Config& config, DType dtype) {
-  std::set<std::string> others;
-  Tensors tensors = read_folder(folder, others);
-  // Before anything is made for each layer that config.json claims.
-  if (static_cast<std::size_t>(config.layers) > tensors.size() + others.size()) {
+// Tied weights may be saved under either name, or under both.
+void settle_tied(TensorsByName& tensors, const Names& family, const WeightSource& from) {
+  const auto head = tensors.find(family.unembedding());
+  if (head == tensors.end()) return;
+  const auto embedding = tensors.find(family.embedding());
+  if (embedding == tensors.end()) {
+    tensors.emplace(family.embedding(), head->second);
+  } else if (!(head->second.shape() == embedding->second.shape()) ||
+             max_abs_difference(head->second, embedding->second) != 0) {
     throw CheckpointError(
-        fmt::format("{}: config.json asks for {} layers, but there are only {} tensors",
-                    folder.string(), config.layers, tensors.size() + others.size()));
+        fmt::format("{}: {} differs from {}, but {} ties them; set "
+                    "\"tie_word_embeddings\": false if the model has an unembedding of its own",
+                    from.where, family.unembedding(), family.embedding(), from.config));
+  }
+  tensors.erase(family.unembedding());
+}
+
+}  // namespace
+
+Parameters parameters_of(TensorsByName tensors, const Config& config, DType dtype,
+                         const WeightSource& from) {
+  // Before anything is made for each layer that the configuration claims.
+  if (static_cast<std::size_t>(config.layers) > tensors.size() + from.others.size()) {
+    throw CheckpointError(fmt::format("{}: {} asks for {} layers, but there are only {} tensors",
+                                      from.where, from.config, config.layers,
+                                      tensors.size() + from.others.size()));
   }
   const auto shapes = parameter_shapes(config);
-  // Tied weights may be saved under either name.
-  if (const auto head = tensors.find("lm_head.weight");
-      config.tied && head != tensors.end() && !tensors.contains("wte.weight")) {
-    tensors.emplace("wte.weight", head->second);
-    tensors.erase("lm_head.weight");
-  }
-
   std::vector<std::string> missing, misshapen;
+  const Names family(config);
   for (const auto& [name, shape] : shapes) {
-    const auto it = tensors.find(name);
+    auto it = tensors.find(name);
+    if (it == tensors.end() && config.tied && name == family.embedding())
+      it = tensors.find(family.unembedding());
     if (it == tensors.end()) {
       missing.push_back(name);
-    } else if (!(it->second.tensor.shape() == shape) || !is_float(it->second.tensor.dtype())) {
+    } else if (!(it->second.shape() == shape) || !is_float(it->second.dtype())) {
       misshapen.push_back(fmt::format("'{}' is {}{}, expected floats of shape {}", name,
-                                      name_of(it->second.tensor.dtype()),
-                                      to_string(it->second.tensor.shape()), to_string(shape)));
+                                      name_of(it->second.dtype()), to_string(it->second.shape()),
+                                      to_string(shape)));
     }
   }
-  if (!missing.empty()) {
-    const std::string wrapped = name_that_ends_with(missing[0], others);
-    throw CheckpointError(fmt::format(
-        "{}: tensor '{}' is missing{}; {}", folder.string(), missing[0], and_more(missing.size()),
-        wrapped.empty()
-            ? fmt::format("config.json asks for {} layers of width {}", config.layers,
-                          config.d_model)
-            : fmt::format("there is a '{}': save the model itself, not what it is wrapped in",
-                          wrapped)));
-  }
+  refuse_missing(missing, config, from);
   if (!misshapen.empty()) {
-    throw CheckpointError(
-        fmt::format("{}: tensor {}{}; the weights do not belong to this config.json",
-                    folder.string(), misshapen[0], and_more(misshapen.size())));
+    throw CheckpointError(fmt::format("{}: tensor {}{}; the weights do not belong to this {}",
+                                      from.where, misshapen[0], and_more(misshapen.size()),
+                                      from.config));
   }
-
-  if (const auto head = tensors.find("lm_head.weight"); config.tied && head != tensors.end()) {
-    const Tensor& wte = tensors.at("wte.weight").tensor;
-    const Tensor& w = head->second.tensor;
-    if (!(w.shape() == wte.shape()) || max_abs_difference(w, wte) != 0) {
-      throw CheckpointError(
-          fmt::format("{}: lm_head.weight differs from wte.weight, but config.json ties them; set "
-                      "\"tie_word_embeddings\": false if the model has an unembedding of its own",
-                      folder.string()));
-    }
-    tensors.erase(head);
-  }
+  if (config.tied) settle_tied(tensors, family, from);
 
   Parameters parameters;
   for (const auto& [name, shape] : shapes) {
     const auto it = tensors.find(name);
-    parameters[name] = it->second.tensor.to(dtype);
+    parameters[name] = it->second.to(dtype);
     tensors.erase(it);
   }
   for (const auto& [name, tensor] : parameters) {
     if (all_finite(tensor)) continue;
-    throw NumericError(fmt::format("{}: the parameter '{}' holds {}", folder.string(), name,
+    throw NumericError(fmt::format("{}: the parameter '{}' holds {}", from.where, name,
                                    has_nan(tensor) ? "NaN" : "an infinity"));
   }
   std::vector<std::string> superfluous;
-  for (const auto& [name, found] : tensors) {
+  for (const auto& [name, tensor] : tensors) {
     if (!ignored(name)) superfluous.push_back(name);
   }
   if (!superfluous.empty()) {
     throw CheckpointError(fmt::format(
         "{}: tensor '{}' has no place in this model{}; it would change the result and is not "
-        "supported, or config.json is for another model",
-        folder.string(), superfluous[0], and_more(superfluous.size())));
+        "supported, or {} is for another model",
+        from.where, superfluous[0], and_more(superfluous.size()), from.config));
   }
   return parameters;
+}
+
+Parameters load_checkpoint(const fs::path& folder, const Config& config, DType dtype) {
+  std::set<std::string> others;
+  const Names family(config);
+  TensorsByName tensors;
+  for (auto& [name, found] : read_folder(folder, family, others))
+    tensors.emplace(name, std::move(found.tensor));
+  return parameters_of(std::move(tensors), config, dtype, {folder.string(), "config.json", others});
 }
 
 void save_checkpoint(const fs::path& folder, const Config& config, const Parameters& parameters,
                      DType stored) {
   NamedTensors tensors;
+  const Names family(config);
   for (const auto& [name, shape] : parameter_shapes(config))
-    tensors.emplace_back(name.starts_with("lm_head.") ? name : "transformer." + name,
-                         parameters.at(name).contiguous().to(stored));
+    tensors.emplace_back(family.in_file(name), parameters.at(name).contiguous().to(stored));
   save_safetensors(folder / "model.safetensors", tensors, {{"format", "pt"}});
   write_text(folder / "config.json", config_json(config));
 }

@@ -1,26 +1,35 @@
-// Loads and saves GPT-2 weights in a HuggingFace folder.
+// Loads and saves the weights of a model in a HuggingFace folder.
 #pragma once
 
 #include <filesystem>
+#include <map>
+#include <set>
+#include <string>
 
 #include "autograd/compile/plan.h"
-#include "nn/model/config.h"
+#include "nn/families/architecture.h"
 
 namespace vitrine::nn {
-
-// The names and shapes of every parameter of a model, HuggingFace's without the prefix
-// "transformer.".
-std::vector<std::pair<std::string, Shape>> parameter_shapes(const Config& config);
 
 // Reads model.safetensors, or the shards that model.safetensors.index.json lists; f32, f16 and bf16
 // become `dtype`. Weights that are stored as `dtype` stay mapped from the file. Throws FileError
 // when files are missing or malformed and CheckpointError when tensors are missing, superfluous or
-// of a wrong shape (naming the first and counting the rest), or when lm_head.weight differs from
-// wte.weight although the configuration ties them; NumericError, naming the parameter, for NaN and
+// of a wrong shape (naming the first and counting the rest), or when the unembedding differs
+// from the embedding although the configuration ties them; NumericError, naming the parameter, for NaN and
 // infinities. Tied weights may be there under either name; heads beside the language model's are
 // passed over.
 Parameters load_checkpoint(const std::filesystem::path& folder, const Config& config,
                            DType dtype = DType::f32);
+
+// What parameters are made of: tensors by HuggingFace's names without the prefix.
+using TensorsByName = std::map<std::string, Tensor, std::less<>>;
+struct WeightSource {
+  std::string where, config;     // for messages: the folder or file, and what its shapes are from
+  std::set<std::string> others;  // tensors that were passed over
+};
+// The checks of load_checkpoint, for tensors that come from elsewhere.
+Parameters parameters_of(TensorsByName tensors, const Config& config, DType dtype,
+                         const WeightSource& from);
 
 // Writes config.json and model.safetensors, as load_checkpoint and HuggingFace read them; weights
 // are stored as `stored` (f32, f16 or bf16). Throws SaveError; a file that was there stays then.

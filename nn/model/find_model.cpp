@@ -22,6 +22,17 @@ std::string environment(const char* name) {
   return value == nullptr ? "" : value;
 }
 
+fs::path cache_of_vitrine() {
+  if (const auto cache = environment("XDG_CACHE_HOME"); !cache.empty())
+    return fs::path(cache) / "vitrine";
+  return fs::path(environment("HOME")) / ".cache/vitrine";
+}
+
+bool is_model_file(const fs::path& file) {
+  const fs::path ending = file.extension();
+  return ending == ".gguf" || ending == ".bin" || ending == ".pt" || ending == ".pth";
+}
+
 std::string listed(const std::vector<fs::path>& places) {
   std::string text;
   for (const fs::path& p : places) text += fmt::format("\n  {}", p.string());
@@ -118,6 +129,50 @@ fs::path published_gpt2() {
       listed(tried)));
 }
 
+fs::path smollm2() {
+  const fs::path file = cache_of_vitrine() / "SmolLM2-135M-Instruct.Q4_1.gguf";
+  if (fs::exists(file)) return file;
+  throw FileError(
+      fmt::format("smollm2 is not on this machine; looked for\n  {}\nTo fetch it (98 MB, once):\n"
+                  "  bash apps/get_smollm2.sh",
+                  file.string()));
+}
+
+// OWNER/NAME in HuggingFace's cache; an empty path where it is not.
+fs::path in_hub_cache(std::string_view name) {
+  const std::size_t slash = name.find('/');
+  if (slash == 0 || slash == std::string_view::npos || slash + 1 == name.size() ||
+      name.find('/', slash + 1) != std::string_view::npos)
+    return {};
+  const std::string folder =
+      fmt::format("models--{}--{}", name.substr(0, slash), name.substr(slash + 1));
+  const std::vector<fs::path> found = snapshots(hub_cache() / folder);
+  for (const fs::path& p : found) {
+    if (missing_weights(p).empty()) return p;
+  }
+  return found.empty() ? fs::path() : found.front();
+}
+
+// A folder that holds a model, as the path from which it is loaded: itself, or its only GGUF file.
+fs::path model_in(const fs::path& folder) {
+  std::error_code error;
+  if (fs::exists(folder / "config.json", error)) return folder;
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    if (entry.path().extension() == ".gguf") files.push_back(entry.path());
+  }
+  if (files.size() == 1) return files[0];
+  if (files.size() > 1) {
+    std::sort(files.begin(), files.end());
+    throw FileError(fmt::format("{}: there are {} GGUF files in this folder; give one of them:{}",
+                                folder.string(), files.size(), listed(files)));
+  }
+  throw FileError(fmt::format(
+      "{}: there is no config.json in this folder, and no GGUF file; expected a HuggingFace folder "
+      "(config.json, model.safetensors, the tokenizer's files)",
+      folder.string()));
+}
+
 }  // namespace
 
 void require_whole_download(const fs::path& folder) {
@@ -133,23 +188,28 @@ void require_whole_download(const fs::path& folder) {
 
 fs::path find_model(std::string_view name) {
   if (name.empty()) return default_model();
-  const fs::path folder(name);
+  const fs::path path(name);
   std::error_code error;
-  if (fs::is_directory(folder, error)) {
-    if (fs::exists(folder / "config.json", error)) return folder;
-    if (name == "gpt2") return published_gpt2();
-    throw FileError(fmt::format(
-        "{}: there is no config.json in this folder; expected a HuggingFace GPT-2 folder "
-        "(config.json, model.safetensors, vocab.json, merges.txt)",
-        folder.string()));
-  }
+  const bool folder = fs::is_directory(path, error);
+  if (folder && (name != "gpt2" || fs::exists(path / "config.json", error))) return model_in(path);
   if (name == "gpt2" || name == "openai-community/gpt2") return published_gpt2();
-  if (fs::exists(folder, error))
-    throw FileError(
-        fmt::format("{}: not a folder; give the folder that holds config.json", folder.string()));
-  throw FileError(fmt::format(
-      "{}: there is no such folder; give a HuggingFace GPT-2 folder, or gpt2 for the published one",
-      folder.string()));
+  if (name == "smollm2" && !fs::exists(path, error)) return smollm2();
+  if (fs::exists(path, error)) {
+    if (is_model_file(path)) return path;
+    throw FileError(fmt::format(
+        "{}: not a model; give the folder that holds config.json, or a .gguf file", path.string()));
+  }
+  if (const auto models = environment("VITRINE_MODELS"); !models.empty()) {
+    const fs::path inside = fs::path(models) / path;
+    if (fs::is_directory(inside, error)) return model_in(inside);
+    if (fs::exists(inside, error) && is_model_file(inside)) return inside;
+  }
+  if (const fs::path cached = in_hub_cache(name); !cached.empty()) return cached;
+  throw FileError(
+      fmt::format("{}: there is no such folder or file, and HuggingFace's cache has no model of "
+                  "that name; give "
+                  "a HuggingFace folder, a .gguf file, gpt2 or smollm2",
+                  path.string()));
 }
 
 }  // namespace vitrine::nn

@@ -8,7 +8,7 @@
 
 #include "autograd/ops/op_table.h"
 #include "autograd/ops/ops.h"
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 #include "tensor/error.h"
 
 namespace vitrine::nn {

@@ -7,6 +7,7 @@
 #include "autograd/compile/fold.h"
 #include "nn/model/checkpoint.h"
 #include "nn/model/find_model.h"
+#include "nn/model/gguf_model.h"
 #include "tensor/error.h"
 #include "tensor/files/utf8.h"
 
@@ -31,12 +32,12 @@ Model::Model(Config config, Parameters parameters, std::optional<Tokenizer> toke
       parameters_(std::move(parameters)),
       tokenizer_(std::move(tokenizer)),
       dtype_(options.dtype),
-      gauge_(options.gauge),
+      gauge_(gauge_of(config_, options.gauge)),
       pool_(std::make_unique<ThreadPool>(options.threads)),
       plans_(std::make_unique<PlanCache>(48, options.memory)),
       graphs_(std::make_unique<Graphs>()) {
   if (gauge_.is_raw()) return;
-  const Graph computed = reweight(build_gpt2(config_, {1, 1, 1}, dtype_), config_, gauge_);
+  const Graph computed = reweight(build_model(config_, {1, 1, 1}, dtype_), config_, gauge_);
   parameters_.merge(folded_values(computed, reweighted_names(computed), parameters_, pool_.get()));
 }
 
@@ -85,7 +86,7 @@ std::string Model::why_not_embedded(int id) const {
 }
 
 Graph Model::build(const BatchSize& size) const {
-  const Graph graph = build_gpt2(config_, size, dtype_);
+  const Graph graph = build_model(config_, size, dtype_);
   if (gauge_.is_raw()) return graph;
   const Graph computed = reweight(graph, config_, gauge_);
   return fold(computed, reweighted_names(computed));
@@ -166,8 +167,15 @@ GridValues Model::sweep(const Prompt& prompt, const SiteSet& sites, const std::v
   return label(g, sweep(prompts, g.worlds, metric, {metric.name}, options)[metric.name]);
 }
 
-Model load_gpt2(std::string_view name, const LoadOptions& options) {
+Model load_model(std::string_view name, const LoadOptions& options) {
   const auto folder = find_model(name);
+  if (folder.extension() == ".gguf" && !std::filesystem::is_directory(folder)) {
+    const Gguf file = Gguf::open(folder);
+    const Config config = gguf_config(file);
+    Model model(config, gguf_parameters(file, config, options.dtype), std::nullopt, options);
+    model.set_name(std::string(name));
+    return model;
+  }
   require_whole_download(folder);
   const Config config = load_config(folder);
   std::optional<Tokenizer> tokenizer;

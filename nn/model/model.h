@@ -1,6 +1,6 @@
-// A loaded GPT-2: configuration, weights, tokenizer, and the plans that were compiled for it.
+// A loaded model: configuration, weights, tokenizer, and the plans that were compiled for it.
 //
-//   auto m = nn::load_gpt2();         // the default model; or a folder, or "gpt2"
+//   auto m = nn::load_model();        // the default model; or a folder, or "gpt2"
 //   nn::Run r = m.run("The capital of Texas is", sites("*.attn.hook_pattern"));
 //   r[site::pattern(2)];              // Tensor [1, head, query, key]
 #pragma once
@@ -67,6 +67,7 @@ class Model {
   // The weights of the checkpoint, and those of the gauge, which its graphs read in their place.
   const Parameters& parameters() const { return parameters_; }
   const Gauge& gauge() const { return gauge_; }
+  DType dtype() const { return dtype_; }             // of activations: what it computes in
   const std::string& name() const { return name_; }  // the folder it came from
   void set_name(std::string name) { name_ = std::move(name); }
 
@@ -173,10 +174,14 @@ class Model {
   std::unique_ptr<Graphs> graphs_;
 };
 
-// Loads a GPT-2 from a HuggingFace folder; "" is the default model, "gpt2" the published one in the
-// local cache (see model/find_model.h). Models without tokenizer files, or with some that cannot be
-// used, work by token ids.
-Model load_gpt2(std::string_view name = "", const LoadOptions& options = {});
+// Loads a model of any family (families/architecture.h) from a HuggingFace folder; "" is the default
+// model, "gpt2" the published one in the local cache (see model/find_model.h). Models without
+// tokenizer files, or with some that cannot be used, work by token ids.
+Model load_model(std::string_view name = "", const LoadOptions& options = {});
+// The same, by the name of the first family.
+inline Model load_gpt2(std::string_view name = "", const LoadOptions& options = {}) {
+  return load_model(name, options);
+}
 
 // Computes the next-token cross-entropy in nats: the mean over all prompts, and per token [n] in
 // the order of the prompts.

@@ -3,10 +3,13 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <map>
+
 #include "autograd/graph/builder.h"
 #include "autograd/ops/op_table.h"
 #include "autograd/ops/ops.h"
-#include "nn/model/sites.h"
+#include "nn/families/architecture.h"
+#include "nn/families/sites.h"
 #include "nn/model/weights.h"
 #include "tensor/error.h"
 
@@ -31,27 +34,43 @@ Value times(const Value& row, const Value& matrix) {  // [k] x [k, n] -> [n]
 }
 Value centred(const Value& x, int axis) { return x - mean(x, {axis}, true); }
 
-// Of a weight [d, n] that reads a LayerNorm's output.
-void fold_norm(const Value& gain, const Value& bias, Value& w, Value& b) {
-  b = b + times(bias, w);
-  w = centred(w * as_column(gain), 0);
+// Of a weight [d, n] that reads what a norm gives.
+void fold_norm(const NormWeights& norm, Value& w, Value& b) {
+  if (norm.centred) b = b + times(norm.bias, w);
+  w = folded(norm, w);
+}
+NormWeights without_gain(Builder& b, const NormWeights& norm) {
+  const Shape& d = norm.gain.shape();
+  const DType type = norm.gain.dtype();
+  NormWeights plain = norm;
+  plain.gain = b.constant(Tensor::full(d, type, 1));
+  if (norm.centred) plain.bias = b.constant(Tensor::full(d, type, 0));
+  return plain;
 }
 
-void fold_ln(WeightValues& w) {
+void fold_ln(Builder& b, WeightValues& w) {
   for (LayerWeights& l : w.layers) {
-    fold_norm(l.ln1_gain, l.ln1_bias, l.w_q, l.b_q);
-    fold_norm(l.ln1_gain, l.ln1_bias, l.w_k, l.b_k);
-    fold_norm(l.ln1_gain, l.ln1_bias, l.w_v, l.b_v);
-    fold_norm(l.ln2_gain, l.ln2_bias, l.w_in, l.b_in);
+    fold_norm(l.ln1, l.w_q, l.b_q);
+    fold_norm(l.ln1, l.w_k, l.b_k);
+    fold_norm(l.ln1, l.w_v, l.b_v);
+    fold_norm(l.ln2, l.w_in, l.b_in);
+    if (l.w_gate.defined()) fold_norm(l.ln2, l.w_gate, l.b_gate);
+    l.ln1 = without_gain(b, l.ln1);
+    l.ln2 = without_gain(b, l.ln2);
   }
-  const Value from_bias = reshape(matmul(w.w_u, as_column(w.ln_final_bias)), {w.w_u.dim(0)});
-  w.b_u = w.b_u.defined() ? w.b_u + from_bias : from_bias;
-  w.w_u = centred(w.w_u * w.ln_final_gain, 1);
+  const NormWeights& last = w.ln_final;
+  if (last.centred) {
+    const Value from_bias = reshape(matmul(w.w_u, as_column(last.bias)), {w.w_u.dim(0)});
+    w.b_u = w.b_u.defined() ? w.b_u + from_bias : from_bias;
+  }
+  w.w_u = w.w_u * last.gain;
+  if (last.centred) w.w_u = centred(w.w_u, 1);
+  w.ln_final = without_gain(b, last);
 }
 
 void center_writing_weights(WeightValues& w) {
   w.w_e = centred(w.w_e, 1);
-  w.w_pos = centred(w.w_pos, 1);
+  if (w.w_pos.defined()) w.w_pos = centred(w.w_pos, 1);
   for (LayerWeights& l : w.layers) {
     l.w_o = centred(l.w_o, 1);
     l.b_o = centred(l.b_o, 0);
@@ -65,9 +84,11 @@ void center_unembed(WeightValues& w) {
   if (w.b_u.defined()) w.b_u = centred(w.b_u, 0);
 }
 
-void fold_value_biases(Builder& b, WeightValues& w) {
+void fold_value_biases(Builder& b, const Config& c, WeightValues& w) {
   for (LayerWeights& l : w.layers) {
-    l.b_o = l.b_o + times(l.b_v, l.w_o);
+    const Value of_each =
+        for_query_heads(reshape(l.b_v, {1, l.b_v.dim(0)}), c.key_heads(), c.heads);
+    l.b_o = l.b_o + times(reshape(of_each, {of_each.dim(1)}), l.w_o);
     l.b_v = broadcast_to(b.scalar(0, l.b_v.dtype()), l.b_v.shape());
   }
 }
@@ -83,44 +104,44 @@ class Rewiring {
     WeightValues w = old;
     {
       const Builder::Scope scope(b_, "reweight");
-      if (gauge_.fold_ln) fold_ln(w);
+      if (gauge_.fold_ln) fold_ln(b_, w);
       if (gauge_.center_writing_weights) center_writing_weights(w);
       if (gauge_.center_unembed) center_unembed(w);
-      if (gauge_.fold_value_biases) fold_value_biases(b_, w);
+      if (gauge_.fold_value_biases) fold_value_biases(b_, config_, w);
     }
-    name(old, w);
-    gathers(old.w_e, w.w_e);
-    gathers(old.w_pos, w.w_pos);
-    for (std::size_t l = 0; l < w.layers.size(); ++l) layer(old.layers[l], w.layers[l]);
+    find_readers();
     unembed(old, w);
-    if (gauge_.fold_ln) norms();
+    std::map<std::string, Value> before;
+    for (const auto& [name, value] : by_name(old)) before[name] = value;
+    for (const auto& [name, value] : by_name(w)) {
+      if (before.contains(name) && before[name].id() == value.id()) continue;
+      if (!name.starts_with("unembed.")) {
+        rewire(before.at(name), value);
+        b_.name_weight(name, value);
+      }
+      // Norms that are left without gain and bias are constants.
+      if (b_.node(value.id()).op != &kConstant) b_.output(std::string(kPrefix) + name, value);
+    }
     return std::move(b_).finish();
   }
 
  private:
-  // Every node of the model that reads `from` at this place of its inputs reads `to`.
-  void rewire(const OpDef& op, std::size_t place, const Value& from, const Value& to) {
-    if (from.id() == to.id()) return;
+  // The nodes of the model itself: those that compute a weight of it are not.
+  void find_readers() {
+    std::vector<bool> of_weights(by_id(graph_.next_id()), false);
+    for (const auto& [name, id] : graph_.weights()) of_weights[by_id(id)] = true;
+    for (auto n = graph_.nodes().rbegin(); n != graph_.nodes().rend(); ++n) {
+      if (!of_weights[by_id(n->id)]) continue;
+      for (const NodeId i : n->inputs) of_weights[by_id(i)] = true;
+    }
     for (const Node& n : graph_.nodes()) {
-      if (n.op == &op && n.inputs.size() > place && n.inputs[place] == from.id())
-        b_.set_input(n.id, place, to);
+      if (of_weights[by_id(n.id)]) continue;
+      for (std::size_t i = 0; i < n.inputs.size(); ++i) readers_[n.inputs[i]].push_back({n.id, i});
     }
   }
-  void gathers(const Value& from, const Value& to) { rewire(kGatherRows, 0, from, to); }
-
-  void layer(const LayerWeights& from, const LayerWeights& to) {
-    rewire(kHeadsIn, 1, from.w_q, to.w_q);
-    rewire(kHeadsIn, 1, from.w_k, to.w_k);
-    rewire(kHeadsIn, 1, from.w_v, to.w_v);
-    rewire(kHeadsIn, 2, from.b_q, to.b_q);
-    rewire(kHeadsIn, 2, from.b_k, to.b_k);
-    rewire(kHeadsIn, 2, from.b_v, to.b_v);
-    rewire(kHeadsOut, 1, from.w_o, to.w_o);
-    rewire(kHeadsOut, 2, from.b_o, to.b_o);
-    rewire(kLinear, 1, from.w_in, to.w_in);
-    rewire(kLinear, 2, from.b_in, to.b_in);
-    rewire(kLinear, 1, from.w_out, to.w_out);
-    rewire(kLinear, 2, from.b_out, to.b_out);
+  // What of the model reads `from` reads `to`.
+  void rewire(const Value& from, const Value& to) {
+    for (const auto& [node, place] : readers_[from.id()]) b_.set_input(node, place, to);
   }
 
   void unembed(const WeightValues& from, const WeightValues& to) {
@@ -130,53 +151,17 @@ class Rewiring {
     const Value x = b_.value(product.inputs[0]);
     const NodeId id = product.id;
     const Builder::Origin origin(b_, product.scope, product.line);
-    b_.forward(id, unembedded(to, x));
-  }
-
-  // What is left of a LayerNorm is (x - mean) / scale.
-  void norms() {
-    const auto d = static_cast<std::int64_t>(config_.d_model);
-    for (const Node& n : graph_.nodes()) {
-      const bool copies = n.op == &kHeadsIn;
-      if (n.op != &kLayerNorm && !copies) continue;
-      const std::size_t gain = copies ? 4 : 1;
-      const DType type = n.type.dtype;
-      b_.set_input(n.id, gain, b_.constant(Tensor::full({d}, type, 1)));
-      b_.set_input(n.id, gain + 1, b_.constant(Tensor::full({d}, type, 0)));
-    }
-  }
-
-  void name(const WeightValues& from, const WeightValues& to) {
-    const auto put = [&](const std::string& name, const Value& old, const Value& now) {
-      if (now.defined() && (!old.defined() || old.id() != now.id()))
-        b_.output(std::string(kPrefix) + name, now);
-    };
-    put("wte.weight", from.w_e, to.w_e);
-    put("wpe.weight", from.w_pos, to.w_pos);
-    for (std::size_t l = 0; l < to.layers.size(); ++l) {
-      const LayerWeights &x = from.layers[l], &y = to.layers[l];
-      const std::string h = fmt::format("h.{}.", l);
-      put(h + "attn.q.weight", x.w_q, y.w_q);
-      put(h + "attn.k.weight", x.w_k, y.w_k);
-      put(h + "attn.v.weight", x.w_v, y.w_v);
-      put(h + "attn.q.bias", x.b_q, y.b_q);
-      put(h + "attn.k.bias", x.b_k, y.b_k);
-      put(h + "attn.v.bias", x.b_v, y.b_v);
-      put(h + "attn.c_proj.weight", x.w_o, y.w_o);
-      put(h + "attn.c_proj.bias", x.b_o, y.b_o);
-      put(h + "mlp.c_fc.weight", x.w_in, y.w_in);
-      put(h + "mlp.c_fc.bias", x.b_in, y.b_in);
-      put(h + "mlp.c_proj.weight", x.w_out, y.w_out);
-      put(h + "mlp.c_proj.bias", x.b_out, y.b_out);
-    }
-    put("lm_head.weight", from.w_u, to.w_u);
-    put("lm_head.bias", from.b_u, to.b_u);
+    const Value w_u = transpose(to.w_u);
+    b_.forward(id, to.b_u.defined() ? linear(x, w_u, to.b_u) : matmul(x, w_u));
+    b_.name_weight("unembed.W_U", w_u);
+    if (to.b_u.defined()) b_.name_weight("unembed.b_U", to.b_u);
   }
 
   const Graph& graph_;
   const Config& config_;
   const Gauge& gauge_;
   Builder b_;
+  std::map<NodeId, std::vector<std::pair<NodeId, std::size_t>>> readers_;  // and at which input
 };
 
 }  // namespace
@@ -220,8 +205,26 @@ Gauge parse_gauge(std::string_view text) {
   return gauge;
 }
 
+Gauge gauge_of(const Config& config, const Gauge& wanted) {
+  Gauge all = Gauge::processed();
+  all.center_writing_weights = architecture(config).centred;
+  all.center_unembed = config.logit_cap == 0;
+  if (wanted == Gauge::processed()) return all;
+  for (const Rewrite& r : kRewrites) {
+    if (!(wanted.*r.on) || all.*r.on) continue;
+    throw ConfigError(fmt::format(
+        "{} would change what this model ({}) computes: {}; 'processed' makes all rewrites that "
+        "leave it the same",
+        r.name, config.model_type,
+        r.on == &Gauge::center_unembed ? "a soft cap follows its unembedding"
+                                       : "its norms do not subtract the mean"));
+  }
+  return wanted;
+}
+
 Graph reweight(const Graph& graph, const Config& config, const Gauge& gauge) {
-  return gauge.is_raw() ? graph : Rewiring(graph, config, gauge).run();
+  const Gauge own = gauge_of(config, gauge);
+  return own.is_raw() ? graph : Rewiring(graph, config, own).run();
 }
 
 std::vector<std::string> reweighted_names(const Graph& reweighted) {

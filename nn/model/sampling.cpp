@@ -67,8 +67,7 @@ class CachedRun {
       : model_(model), what_(what), capacity_(capacity), bound_(model.parameters()) {
     const Config& c = model.config();
     for (const auto& [cache, next] : cache_updates(c)) {
-      const DType dtype = bound_.at("wte.weight").dtype();
-      bound_[cache] = Tensor::zeros({capacity, c.heads, c.d_head()}, dtype);
+      bound_[cache] = Tensor::zeros({capacity, c.key_heads(), c.d_head()}, model.dtype());
     }
   }
 

@@ -7,7 +7,7 @@
 #include <numbers>
 #include <utility>
 
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 #include "tensor/error.h"
 
 namespace vitrine::nn {

@@ -2,7 +2,7 @@
 
 #include "autograd/ops/ops.h"
 #include "autograd/transform/rewrite.h"
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 
 namespace vitrine::nn {
 

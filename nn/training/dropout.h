@@ -1,11 +1,11 @@
 // Dropout, as a graph transformation: where GPT-2 was trained with it.
 //
-//   Graph train = with_dropout(build_gpt2(config, size), config, {.residual = 0.1});
+//   Graph train = with_dropout(build_model(config, size), config, {.residual = 0.1});
 //   feeds["dropout.key"] = Tensor::of<std::int64_t>({2}, {seed, step});
 #pragma once
 
 #include "autograd/graph/graph.h"
-#include "nn/model/config.h"
+#include "nn/families/config.h"
 
 namespace vitrine::nn {
 

@@ -5,7 +5,8 @@
 #include <cmath>
 #include <numbers>
 
-#include "nn/model/checkpoint.h"
+#include "nn/families/architecture.h"
+#include "tensor/error.h"
 
 namespace vitrine::nn {
 namespace {
@@ -72,17 +73,30 @@ void make_mimetic(const Config& config, random::Key key, ThreadPool& pool, doubl
 Parameters initial_weights(const Config& config, random::Key key, ThreadPool& pool, double range,
                            Initializer initializer) {
   const bool mimetic = initializer == Initializer::mimetic;
+  if (mimetic && config.model_type != "gpt2") {
+    throw Error(ErrorKind::usage,
+                "mimetic weights are made for GPT-2 alone: with rotary positions there is no "
+                "position embedding to begin with");
+  }
+  const auto writes_to_stream = [](const std::string& name) {
+    for (const char* end : {"c_proj.weight", "o_proj.weight", "down_proj.weight",
+                            "attention.dense.weight", "dense_4h_to_h.weight"})
+      if (name.ends_with(end)) return true;
+    return false;
+  };
   const auto deviation = [&](const std::string& name) {
-    if (name.ends_with("c_proj.weight")) return range / std::sqrt(2.0 * config.layers);
+    if (writes_to_stream(name)) return range / std::sqrt(2.0 * config.layers);
     return mimetic && name == "wte.weight" ? kTokens * range : range;
   };
+  // Gemma learns gain - 1.
+  const double gain = architecture(config).name == "gemma" ? 0 : 1;
   Parameters weights;
   for (const auto& [name, shape] : parameter_shapes(config)) {
     Tensor w = Tensor::zeros(shape, DType::f32);
     if (shape.size() >= 2) {
       random::fill_normal(pool, key.fold(name), w, 0, deviation(name));
     } else if (name.ends_with(".weight")) {
-      w = Tensor::full(shape, DType::f32, 1);
+      w = Tensor::full(shape, DType::f32, gain);
     }
     weights[name] = w;
   }

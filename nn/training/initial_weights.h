@@ -3,7 +3,7 @@
 #pragma once
 
 #include "autograd/compile/plan.h"
-#include "nn/model/config.h"
+#include "nn/families/config.h"
 #include "tensor/random.h"
 
 namespace vitrine::nn {

@@ -84,21 +84,37 @@ TrainingSettings read_settings(const JsonReader& json) {
 
 }  // namespace
 
-std::vector<std::string> preset_names() { return {"tiny", "atlas", "gpt2-small"}; }
+std::vector<std::string> preset_names() {
+  return {"tiny", "atlas", "gpt2-small", "llama-tiny", "llama-small"};
+}
+
+void set_width(Config& c, int heads, int width) {
+  c.heads = heads;
+  c.d_model = width;
+  c.d_mlp = 4 * width;
+  if (c.model_type == "gpt2") return;
+  c.kv_heads = heads % 2 == 0 ? heads / 2 : heads;
+  c.head_width = width / heads;
+  c.d_mlp = (8 * width / 3 + 31) / 32 * 32;  // as many weights as 4 d neurons without gates
+  c.rope->width = c.head_width;
+}
 
 Config preset(std::string_view name, int vocabulary) {
   Config c;
   c.vocabulary = vocabulary;
   const auto shape = [&](int layers, int heads, int width, int context) {
     c.layers = layers;
-    c.heads = heads;
-    c.d_model = width;
-    c.d_mlp = 4 * width;
     c.context = context;
+    set_width(c, heads, width);
   };
-  if (name == "tiny") {
+  if (name.starts_with("llama-")) {
+    c.model_type = "llama";
+    c.activation = Activation::silu;
+    c.rope = Rope{};
+  }
+  if (name == "tiny" || name == "llama-tiny") {
     shape(2, 4, 64, 64);
-  } else if (name == "atlas") {
+  } else if (name == "atlas" || name == "llama-small") {
     shape(4, 8, 256, 256);
   } else if (name != "gpt2-small") {
     throw Error(ErrorKind::usage,

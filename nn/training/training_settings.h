@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "nn/model/config.h"
+#include "nn/families/config.h"
 #include "nn/text/documents.h"
 #include "nn/training/initial_weights.h"
 #include "nn/training/schedule.h"
@@ -36,9 +36,12 @@ struct TrainingSettings {
 };
 
 // The shapes that `vitrine train --preset` knows: tiny (2 layers of width 64, to try things out),
-// atlas (4 layers of width 256), gpt2-small. The vocabulary is the tokenizer's. Throws Error
-// (usage) for another name.
+// atlas (4 layers of width 256), gpt2-small; llama-tiny and llama-small are Llamas of the sizes of
+// tiny and atlas, with half as many key/value heads as heads. The vocabulary is the tokenizer's.
+// Throws Error (usage) for another name.
 Config preset(std::string_view name, int vocabulary);
+// Changes the widths of a preset's shape, and what goes with them.
+void set_width(Config& config, int heads, int width);
 std::vector<std::string> preset_names();
 
 // JSON, as checkpoints hold it. Reading it names `where` in what it throws: FileError for what is

@@ -26,7 +26,7 @@ std::string next_name(const std::string& leaf) { return leaf + ".next"; }
 // The loss of a batch with its gradient in every parameter.
 Graph loss_with_gradients(const Config& config, const BatchSize& size, std::int64_t predicted,
                           const TrainingRules& rules, DType dtype) {
-  const Graph model = with_dropout(build_gpt2(config, size, dtype), config, rules.dropout);
+  const Graph model = with_dropout(build_model(config, size, dtype), config, rules.dropout);
   const Graph g = gradient(model, training_loss(predicted), leaves("*"));
   return rules.recompute ? recompute(g, sites("blocks.*.hook_resid_pre")) : g;
 }

@@ -65,19 +65,20 @@ class KeyTable {
 
   std::int64_t context() const { return context_; }
 
-  void all(std::int64_t query, Visible& out) const { list(query, context_, out); }
-  // Key position c is visible when c <= position[query] + offset.
-  void causal(std::int64_t query, std::int64_t offset, Visible& out) const {
-    const std::int64_t end = position_.data()[query] + offset + 1;
-    list(query, std::clamp<std::int64_t>(end, 0, context_), out);
+  void all(std::int64_t query, Visible& out) const { list(query, 0, context_, out); }
+  void seen(std::int64_t query, const AttendRule& rule, Visible& out) const {
+    const std::int64_t position = position_.data()[query];
+    const auto end = std::clamp<std::int64_t>(position + rule.offset + 1, 0, context_);
+    const std::int64_t first = rule.window == 0 ? 0 : position - rule.window + 1;
+    list(query, std::clamp<std::int64_t>(first, 0, end), end, out);
   }
 
  private:
-  void list(std::int64_t query, std::int64_t end, Visible& out) const {
+  void list(std::int64_t query, std::int64_t begin, std::int64_t end, Visible& out) const {
     out.position.clear();
     out.row.clear();
     const std::int32_t* keys = keys_.data() + sequence_.data()[query] * context_;
-    for (std::int64_t c = 0; c < end; ++c) {
+    for (std::int64_t c = begin; c < end; ++c) {
       if (keys[c] < 0) continue;
       out.position.push_back(static_cast<std::int32_t>(c));
       out.row.push_back(keys[c]);
@@ -87,6 +88,11 @@ class KeyTable {
   IndexTable sequence_, position_, keys_;
   std::int64_t context_;
 };
+
+// How many of `heads` share one of the heads of `keys`.
+std::int64_t group_of(std::int64_t heads, const View& keys) {
+  return keys.shape[1] == 0 ? 1 : heads / keys.shape[1];
+}
 
 // Calls f(row, head, visible, scratch) for every (row, head), in parallel; `see` lists what a row
 // sees. Scratch is whatever f reuses from call to call.
@@ -113,14 +119,15 @@ void scores_as(ThreadPool& pool, const View& q, const View& k, const Tables& t, 
   const HeadRows queries(pool, q), keys(pool, k);
   const auto& simd = simd::attention<T>();
   const std::int64_t heads = q.shape[1], e = queries.width(), context = table.context();
+  const std::int64_t group = group_of(heads, k);
   for_row_heads<std::monostate>(
       pool, q.shape[0], heads, context * e,
       [&](std::int64_t row, Visible& v) { table.all(row, v); },
       [&](std::int64_t row, std::int64_t head, const Visible& v, std::monostate) {
         T* to = out.as<T>() + (row * heads + head) * context;
         // Written to the front, then moved to their positions from the back: position[i] >= i.
-        simd.scores(queries.at<T>(row, head), keys.at<T>(0, head), keys.stride(), v.row.data(),
-                    v.count(), e, static_cast<T>(scale), to);
+        simd.scores(queries.at<T>(row, head), keys.at<T>(0, head / group), keys.stride(),
+                    v.row.data(), v.count(), e, static_cast<T>(scale), to);
         std::int64_t c = context - 1;
         for (std::int64_t i = v.count() - 1; i >= 0; --i) {
           const std::int64_t position = v.position[static_cast<std::size_t>(i)];
@@ -156,14 +163,14 @@ void mix_as(ThreadPool& pool, const View& p, const View& v, const Tables& t, con
   const KeyTable table(t);
   const HeadRows weights(pool, p), values(pool, v);
   const auto& simd = simd::attention<T>();
-  const std::int64_t heads = p.shape[1], width = values.width();
+  const std::int64_t heads = p.shape[1], width = values.width(), group = group_of(heads, v);
   for_row_heads<Weights<T>>(
       pool, p.shape[0], heads, table.context() * width,
       [&](std::int64_t row, Visible& seen) { table.all(row, seen); },
       [&](std::int64_t row, std::int64_t head, const Visible& seen, Weights<T>& w) {
         w.gather(weights.at<T>(row, head), seen);
-        simd.mix(w.p.data(), values.at<T>(0, head), values.stride(), w.row.data(), w.count(), width,
-                 out.as<T>() + (row * heads + head) * width);
+        simd.mix(w.p.data(), values.at<T>(0, head / group), values.stride(), w.row.data(),
+                 w.count(), width, out.as<T>() + (row * heads + head) * width);
       });
 }
 
@@ -173,10 +180,11 @@ void mix_transposed_as(ThreadPool& pool, const View& p, const View& x, const Tab
   const KeyTable table(t);
   const HeadRows weights(pool, p), queries(pool, x);
   const auto& simd = simd::attention<T>();
-  const std::int64_t rows = p.shape[0], heads = p.shape[1], width = queries.width();
-  const std::int64_t key_rows = out.shape[0];
-  // A task owns one head of a range of key rows and goes through the query rows in order, so every
-  // sum has one order.
+  const std::int64_t rows = p.shape[0], width = queries.width();
+  const std::int64_t key_rows = out.shape[0], heads = out.shape[1];
+  const std::int64_t group = group_of(p.shape[1], out);
+  // A task owns one key head of a range of key rows and goes through the query rows, and the heads
+  // of the group, in order, so every sum has one order.
   if (heads == 0) return;
   const std::int64_t ranges = heads >= 8 ? 1 : std::min<std::int64_t>(8 / heads, key_rows);
   pool.parallel_for(heads * ranges, 1, [&](std::int64_t begin, std::int64_t end) {
@@ -189,9 +197,11 @@ void mix_transposed_as(ThreadPool& pool, const View& p, const View& x, const Tab
       for (std::int64_t j = low; j < high; ++j) std::fill_n(base + j * heads * width, width, T(0));
       for (std::int64_t row = 0; row < rows; ++row) {
         table.all(row, seen);
-        w.gather(weights.at<T>(row, head), seen, low, high);
-        simd.spread(w.p.data(), queries.at<T>(row, head), w.row.data(), w.count(), width, base,
-                    heads * width);
+        for (std::int64_t h = head * group; h < (head + 1) * group; ++h) {
+          w.gather(weights.at<T>(row, h), seen, low, high);
+          simd.spread(w.p.data(), queries.at<T>(row, h), w.row.data(), w.count(), width, base,
+                      heads * width);
+        }
       }
     }
   });
@@ -199,21 +209,25 @@ void mix_transposed_as(ThreadPool& pool, const View& p, const View& x, const Tab
 
 template <class T>
 void attention_as(ThreadPool& pool, const View& q, const View& k, const View& v, const Tables& t,
-                  double scale, std::int64_t offset, const View& out) {
+                  const AttendRule& rule, const View& out) {
   const KeyTable table(t);
   const HeadRows queries(pool, q), keys(pool, k), values(pool, v);
   const auto& simd = simd::attention<T>();
   const auto& rows = simd::rows<T>();
   const std::int64_t heads = q.shape[1], e = queries.width(), width = values.width();
+  const std::int64_t group = group_of(heads, k);
+  const auto cap = simd::elementwise<T>().softcap;
   for_row_heads<std::vector<T>>(
       pool, q.shape[0], heads, table.context() * (e + width) / 2,
-      [&](std::int64_t row, Visible& seen) { table.causal(row, offset, seen); },
+      [&](std::int64_t row, Visible& seen) { table.seen(row, rule, seen); },
       [&](std::int64_t row, std::int64_t head, const Visible& seen, std::vector<T>& pattern) {
         pattern.resize(seen.row.size());
-        simd.scores(queries.at<T>(row, head), keys.at<T>(0, head), keys.stride(), seen.row.data(),
-                    seen.count(), e, static_cast<T>(scale), pattern.data());
+        simd.scores(queries.at<T>(row, head), keys.at<T>(0, head / group), keys.stride(),
+                    seen.row.data(), seen.count(), e, static_cast<T>(rule.scale), pattern.data());
+        if (rule.softcap != 0)
+          cap(pattern.data(), static_cast<T>(rule.softcap), pattern.data(), seen.count());
         rows.softmax(pattern.data(), pattern.data(), seen.count());
-        simd.mix(pattern.data(), values.at<T>(0, head), values.stride(), seen.row.data(),
+        simd.mix(pattern.data(), values.at<T>(0, head / group), values.stride(), seen.row.data(),
                  seen.count(), width, out.as<T>() + (row * heads + head) * width);
       });
 }
@@ -273,10 +287,9 @@ void attention_mix_transposed(ThreadPool& pool, const View& p, const View& x, co
 }
 
 void attention(ThreadPool& pool, const View& q, const View& k, const View& v, const Tables& t,
-               double scale, std::int64_t offset, const View& out) {
+               const AttendRule& rule, const View& out) {
   check_tables(t, k.shape[0]);
-  dispatch_compute(q.dtype,
-                   [&]<class T>(T) { attention_as<T>(pool, q, k, v, t, scale, offset, out); });
+  dispatch_compute(q.dtype, [&]<class T>(T) { attention_as<T>(pool, q, k, v, t, rule, out); });
 }
 
 }  // namespace vitrine::kernels

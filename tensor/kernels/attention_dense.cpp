@@ -25,8 +25,8 @@ constexpr std::int64_t kBlock = 64;  // query rows at a time: 64 x 1024 keys are
 // A sequence as the tables tell it: its query rows, and the key rows at its positions (holes left
 // out).
 struct Sequence {
-  std::vector<std::int32_t> queries;  // in packed order
-  std::vector<std::int64_t> visible;  // per query: how many of `keys` it sees
+  std::vector<std::int32_t> queries;         // in packed order
+  std::vector<std::int64_t> first, visible;  // per query: it sees keys [first, visible)
   std::vector<std::int32_t> keys;
 };
 
@@ -37,7 +37,7 @@ std::vector<std::int32_t> table(const View& view) {
                              : std::vector<std::int32_t>(data, data + view.numel());
 }
 
-std::vector<Sequence> sequences_of(const Tables& t, std::int64_t offset, std::int64_t key_rows) {
+std::vector<Sequence> sequences_of(const Tables& t, const AttendRule& rule, std::int64_t key_rows) {
   check_tables(t, key_rows);
   const auto sequence = table(t.sequence), position = table(t.position), keys = table(t.keys);
   const std::int64_t context = t.keys.shape[1];
@@ -55,7 +55,10 @@ std::vector<Sequence> sequences_of(const Tables& t, std::int64_t offset, std::in
   for (std::size_t r = 0; r < sequence.size(); ++r) {
     const auto s = static_cast<std::size_t>(sequence[r]);
     out[s].queries.push_back(static_cast<std::int32_t>(r));
-    const std::int64_t end = std::clamp<std::int64_t>(position[r] + offset + 1, 0, context);
+    const auto end = std::clamp<std::int64_t>(position[r] + rule.offset + 1, 0, context);
+    const auto begin =
+        std::clamp<std::int64_t>(rule.window == 0 ? 0 : position[r] - rule.window + 1, 0, end);
+    out[s].first.push_back(before[s][static_cast<std::size_t>(begin)]);
     out[s].visible.push_back(before[s][static_cast<std::size_t>(end)]);
   }
   return out;
@@ -113,7 +116,7 @@ class Block {
 // What a task works in.
 template <class T>
 struct Buffers {
-  std::vector<T> pattern, dpattern, rows, dkeys, dvalues;
+  std::vector<T> pattern, dpattern, slope, rows, dkeys, dvalues;
   std::int64_t nanoseconds = 0;  // in products
 };
 
@@ -141,35 +144,52 @@ void for_tasks(ThreadPool& pool, std::int64_t tasks, const F& f) {
   add_matmul_nanoseconds(nanoseconds / pool.threads());
 }
 
-// pattern [rows, end] of query rows [begin, begin + rows): softmax over what each sees, exact zeros
-// beyond.
+// Some query rows [begin, begin + rows) of a sequence, and the keys [low, end) that they see.
+struct QueryBlock {
+  std::int64_t begin, rows, low, end;
+  std::int64_t keys() const { return end - low; }
+};
+
+// pattern [rows, keys] of a block: softmax over what each row sees, exact zeros elsewhere. With a
+// softcap, `slope` becomes its derivative at the scores, if asked for.
 template <class T>
-void pattern_of(const Sequence& s, const Block<T>& q, const Block<T>& k, std::int64_t begin,
-                std::int64_t rows, std::int64_t end, T scale, Buffers<T>& buffers) {
+void pattern_of(const Sequence& s, const Block<T>& q, const Block<T>& k, const QueryBlock& block,
+                const AttendRule& rule, bool with_slope, Buffers<T>& buffers) {
   std::vector<T>& pattern = buffers.pattern;
-  pattern.resize(static_cast<std::size_t>(rows * end));
-  product<T>(buffers, rows, end, q.width(), q.from(begin), k.from(0).transposed(), false,
-             pattern.data(), end);
+  const std::int64_t keys = block.keys();
+  pattern.resize(static_cast<std::size_t>(block.rows * keys));
+  product<T>(buffers, block.rows, keys, q.width(), q.from(block.begin),
+             k.from(block.low).transposed(), false, pattern.data(), keys);
   const auto& simd = simd::rows<T>();
-  for (std::int64_t i = 0; i < rows; ++i) {
-    T* row = pattern.data() + i * end;
-    const std::int64_t sees = s.visible[static_cast<std::size_t>(begin + i)];
-    simd.scale(row, scale, sees);
-    simd.softmax(row, row, sees);
-    std::fill(row + sees, row + end, T(0));
+  const auto cap = static_cast<T>(rule.softcap);
+  if (with_slope) buffers.slope.assign(pattern.size(), T(0));
+  for (std::int64_t i = 0; i < block.rows; ++i) {
+    T* row = pattern.data() + i * keys;
+    const auto query = static_cast<std::size_t>(block.begin + i);
+    const std::int64_t first = s.first[query] - block.low, end = s.visible[query] - block.low;
+    const std::int64_t sees = end - first;
+    simd.scale(row + first, static_cast<T>(rule.scale), sees);
+    if (rule.softcap != 0) simd::elementwise<T>().softcap(row + first, cap, row + first, sees);
+    for (std::int64_t j = first; with_slope && j < end; ++j)
+      buffers.slope[static_cast<std::size_t>(i * keys + j)] = 1 - (row[j] / cap) * (row[j] / cap);
+    simd.softmax(row + first, row + first, sees);
+    std::fill(row, row + first, T(0));
+    std::fill(row + end, row + keys, T(0));
   }
 }
 
-// Calls f(begin, rows, end) for blocks of query rows; end is the number of keys that the block
-// sees. A block multiplies the zeros of keys that a row does not see with whatever is there, which is no zero where
-// it is not finite: then (`together` false) each row is a block of its own, which ends at the last key that it sees.
+// Calls f(block) for blocks of query rows. A block multiplies the zeros of keys that a row does not
+// see with whatever is there, which is no zero where it is not finite: then (`together` false) each
+// row is a block of its own, with no other keys than those that it sees.
 template <class F>
 void for_blocks(const Sequence& s, bool together, const F& f) {
   const auto n = static_cast<std::int64_t>(s.queries.size());
   const std::int64_t block = together ? kBlock : 1;
   for (std::int64_t begin = 0; begin < n; begin += block) {
     const std::int64_t rows = std::min(block, n - begin);
-    f(begin, rows, *std::max_element(s.visible.begin() + begin, s.visible.begin() + begin + rows));
+    const auto first = s.first.begin() + begin, visible = s.visible.begin() + begin;
+    f(QueryBlock{begin, rows, *std::min_element(first, first + rows),
+                 *std::max_element(visible, visible + rows)});
   }
 }
 
@@ -181,27 +201,29 @@ T* head_row(T* base, std::int64_t heads, std::int64_t width, std::int64_t row, s
 
 template <class T>
 void dense_as(ThreadPool& pool, const View& q, const View& k, const View& v, const Tables& t,
-              double scale, std::int64_t offset, const View& out) {
-  const std::vector<Sequence> sequences = sequences_of(t, offset, k.shape[0]);
+              const AttendRule& rule, const View& out) {
+  const std::vector<Sequence> sequences = sequences_of(t, rule, k.shape[0]);
   const std::int64_t heads = q.shape[1], width = v.shape[2];
+  const std::int64_t group = heads == 0 ? 1 : heads / k.shape[1];
   const auto n = static_cast<std::int64_t>(sequences.size());
   for_tasks<T>(pool, n * heads, [&](std::int64_t task, Buffers<T>& buffers) {
     const Sequence& s = sequences[static_cast<std::size_t>(task / heads)];
     const std::int64_t head = task % heads;
-    const Block<T> queries(q, head, s.queries), keys(k, head, s.keys), values(v, head, s.keys);
+    const Block<T> queries(q, head, s.queries), keys(k, head / group, s.keys),
+        values(v, head / group, s.keys);
     std::vector<T>& z = buffers.rows;
-    for_blocks(s, values.finite(s.keys.size()),
-               [&](std::int64_t begin, std::int64_t rows, std::int64_t end) {
-                 pattern_of(s, queries, keys, begin, rows, end, static_cast<T>(scale), buffers);
-                 z.assign(static_cast<std::size_t>(rows * width), T(0));
-                 product<T>(buffers, rows, width, end, {buffers.pattern.data(), end, 1},
-                            values.from(0), false, z.data(), width);
-                 for (std::int64_t i = 0; i < rows; ++i) {
-                   std::copy_n(z.data() + i * width, width,
-                               head_row(out.as<T>(), heads, width,
-                                        s.queries[static_cast<std::size_t>(begin + i)], head));
-                 }
-               });
+    for_blocks(s, values.finite(s.keys.size()), [&](const QueryBlock& block) {
+      pattern_of(s, queries, keys, block, rule, false, buffers);
+      z.assign(static_cast<std::size_t>(block.rows * width), T(0));
+      product<T>(buffers, block.rows, width, block.keys(),
+                 {buffers.pattern.data(), block.keys(), 1}, values.from(block.low), false, z.data(),
+                 width);
+      for (std::int64_t i = 0; i < block.rows; ++i) {
+        std::copy_n(z.data() + i * width, width,
+                    head_row(out.as<T>(), heads, width,
+                             s.queries[static_cast<std::size_t>(block.begin + i)], head));
+      }
+    });
   });
 }
 
@@ -221,71 +243,83 @@ bool disjoint(const std::vector<Sequence>& sequences, std::int64_t key_rows) {
 template <class T>
 struct GradCall {
   const View &q, &k, &v, &dz;
-  T scale;
-  T *dq, *dk, *dv;  // [rows, head, e], dk and dv zeros where nobody has written yet
+  const AttendRule& rule;
+  T *dq, *dk, *dv;  // dq [rows, head, e]; dk, dv [rows, key head, e], zeros to begin with
+  std::int64_t heads() const { return q.shape[1]; }
+  std::int64_t key_heads() const { return k.shape[1]; }
+  std::int64_t group() const { return heads() / key_heads(); }
 };
 
 // One sequence, one head: the pattern is made again, a block of query rows at a time, so nothing
 // larger than [block, keys] exists.
 template <class T>
 void grad_of(const GradCall<T>& c, const Sequence& s, std::int64_t head, Buffers<T>& buffers) {
-  const std::int64_t heads = c.q.shape[1], width = c.q.shape[2];
+  const std::int64_t e = c.q.shape[2], key_head = head / c.group();
   const auto count = static_cast<std::int64_t>(s.keys.size());
   if (count == 0) return;
-  const std::int64_t e = width;
-  const Block<T> queries(c.q, head, s.queries), keys(c.k, head, s.keys), values(c.v, head, s.keys),
-      grads(c.dz, head, s.queries);
-  buffers.dkeys.assign(static_cast<std::size_t>(count * width), T(0));
-  buffers.dvalues.assign(static_cast<std::size_t>(count * width), T(0));
+  const Block<T> queries(c.q, head, s.queries), keys(c.k, key_head, s.keys),
+      values(c.v, key_head, s.keys), grads(c.dz, head, s.queries);
+  buffers.dkeys.assign(static_cast<std::size_t>(count * e), T(0));
+  buffers.dvalues.assign(static_cast<std::size_t>(count * e), T(0));
   const auto& simd = simd::rows<T>();
+  const bool capped = c.rule.softcap != 0;
   const bool together = queries.finite(s.queries.size()) && grads.finite(s.queries.size()) &&
                         keys.finite(s.keys.size()) && values.finite(s.keys.size());
-  for_blocks(s, together, [&](std::int64_t begin, std::int64_t rows, std::int64_t end) {
-    if (end == 0) return;
-    pattern_of(s, queries, keys, begin, rows, end, c.scale, buffers);
-    buffers.dpattern.resize(static_cast<std::size_t>(rows * end));
+  for_blocks(s, together, [&](const QueryBlock& block) {
+    const std::int64_t rows = block.rows, n = block.keys();
+    if (n == 0) return;
+    pattern_of(s, queries, keys, block, c.rule, capped, buffers);
+    buffers.dpattern.resize(static_cast<std::size_t>(rows * n));
     buffers.rows.resize(static_cast<std::size_t>(rows * e));
     T *p = buffers.pattern.data(), *ds = buffers.dpattern.data();
-    const Matrix<T> pattern{p, end, 1}, dscores{ds, end, 1}, dz = grads.from(begin);
+    const Matrix<T> pattern{p, n, 1}, dscores{ds, n, 1}, dz = grads.from(block.begin);
     // dv += P^T dz, dP = dz v^T
-    product<T>(buffers, end, e, rows, pattern.transposed(), dz, true, buffers.dvalues.data(), e);
-    product<T>(buffers, rows, end, e, dz, values.from(0).transposed(), false, ds, end);
+    product<T>(buffers, n, e, rows, pattern.transposed(), dz, true,
+               buffers.dvalues.data() + block.low * e, e);
+    product<T>(buffers, rows, n, e, dz, values.from(block.low).transposed(), false, ds, n);
     for (std::int64_t i = 0; i < rows; ++i) {
-      simd.softmax_grad(p + i * end, ds + i * end, ds + i * end, end);
-      simd.scale(ds + i * end, c.scale, end);
+      T* row = ds + i * n;
+      simd.softmax_grad(p + i * n, row, row, n);
+      if (capped) {
+        const T* slope = buffers.slope.data() + i * n;
+        for (std::int64_t j = 0; j < n; ++j) row[j] *= slope[j];
+      }
+      simd.scale(row, static_cast<T>(c.rule.scale), n);
     }
     // dk += dS^T q, dq = dS k
-    product<T>(buffers, end, e, rows, dscores.transposed(), queries.from(begin), true,
-               buffers.dkeys.data(), e);
-    product<T>(buffers, rows, e, end, dscores, keys.from(0), false, buffers.rows.data(), e);
+    product<T>(buffers, n, e, rows, dscores.transposed(), queries.from(block.begin), true,
+               buffers.dkeys.data() + block.low * e, e);
+    product<T>(buffers, rows, e, n, dscores, keys.from(block.low), false, buffers.rows.data(), e);
     for (std::int64_t i = 0; i < rows; ++i) {
       std::copy_n(
-          buffers.rows.data() + i * width, width,
-          head_row(c.dq, heads, width, s.queries[static_cast<std::size_t>(begin + i)], head));
+          buffers.rows.data() + i * e, e,
+          head_row(c.dq, c.heads(), e, s.queries[static_cast<std::size_t>(block.begin + i)], head));
     }
   });
   for (std::int64_t j = 0; j < count; ++j) {
     const std::int32_t row = s.keys[static_cast<std::size_t>(j)];
-    simd.add(buffers.dkeys.data() + j * width, head_row(c.dk, heads, width, row, head), width);
-    simd.add(buffers.dvalues.data() + j * width, head_row(c.dv, heads, width, row, head), width);
+    simd.add(buffers.dkeys.data() + j * e, head_row(c.dk, c.key_heads(), e, row, key_head), e);
+    simd.add(buffers.dvalues.data() + j * e, head_row(c.dv, c.key_heads(), e, row, key_head), e);
   }
 }
 
 template <class T>
 void grad_as(ThreadPool& pool, const View& q, const View& k, const View& v, const View& dz,
-             const Tables& t, double scale, std::int64_t offset, const View& out) {
-  const std::vector<Sequence> sequences = sequences_of(t, offset, k.shape[0]);
-  const std::int64_t heads = q.shape[1], size = q.numel();
+             const Tables& t, const AttendRule& rule, const View& out) {
+  const std::vector<Sequence> sequences = sequences_of(t, rule, k.shape[0]);
   fill(pool, 0, out);  // rows that nobody looks at
-  T* base = out.as<T>();
-  const GradCall<T> call{q, k, v, dz, static_cast<T>(scale), base, base + size, base + 2 * size};
-  // A task owns one head: of one sequence, or of all in turn where they share key rows.
+  T *dq = out.as<T>(), *dk = dq + q.numel(), *dv = dk + k.numel();
+  const GradCall<T> call{q, k, v, dz, rule, dq, dk, dv};
+  // A task owns one key head, and its group of heads in turn: of one sequence, or of all in turn
+  // where they share key rows.
   const auto n = static_cast<std::int64_t>(sequences.size());
-  const std::int64_t parts = disjoint(sequences, k.shape[0]) ? n : 1;
+  const std::int64_t parts = disjoint(sequences, k.shape[0]) ? n : 1, heads = call.key_heads();
   for_tasks<T>(pool, parts * heads, [&](std::int64_t task, Buffers<T>& buffers) {
-    const std::int64_t part = task / heads, head = task % heads;
-    for (std::int64_t s = part; s < (parts == n ? part + 1 : n); ++s)
-      grad_of(call, sequences[static_cast<std::size_t>(s)], head, buffers);
+    const std::int64_t part = task / heads, key_head = task % heads;
+    for (std::int64_t s = part; s < (parts == n ? part + 1 : n); ++s) {
+      for (std::int64_t h = 0; h < call.group(); ++h)
+        grad_of(call, sequences[static_cast<std::size_t>(s)], key_head * call.group() + h, buffers);
+    }
   });
 }
 
@@ -296,16 +330,16 @@ bool attention_is_dense(const View& q, const Tables& t) {
 }
 
 void attention_dense(ThreadPool& pool, const View& q, const View& k, const View& v, const Tables& t,
-                     double scale, std::int64_t offset, const View& out) {
-  if (q.dtype == DType::f32) dense_as<float>(pool, q, k, v, t, scale, offset, out);
-  else dense_as<double>(pool, q, k, v, t, scale, offset, out);
+                     const AttendRule& rule, const View& out) {
+  if (q.dtype == DType::f32) dense_as<float>(pool, q, k, v, t, rule, out);
+  else dense_as<double>(pool, q, k, v, t, rule, out);
 }
 
 void attention_grad(ThreadPool& pool, const View& q, const View& k, const View& v, const View& dz,
-                    const Tables& t, double scale, std::int64_t offset, const View& out) {
+                    const Tables& t, const AttendRule& rule, const View& out) {
   if (out.numel() == 0) return;
-  if (q.dtype == DType::f32) grad_as<float>(pool, q, k, v, dz, t, scale, offset, out);
-  else grad_as<double>(pool, q, k, v, dz, t, scale, offset, out);
+  if (q.dtype == DType::f32) grad_as<float>(pool, q, k, v, dz, t, rule, out);
+  else grad_as<double>(pool, q, k, v, dz, t, rule, out);
 }
 
 }  // namespace vitrine::kernels

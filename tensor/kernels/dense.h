@@ -13,12 +13,13 @@ namespace vitrine::kernels {
 bool attention_is_dense(const View& q, const Tables& t);
 // The same as `attention`, by blocks of query rows.
 void attention_dense(ThreadPool& pool, const View& q, const View& k, const View& v, const Tables& t,
-                     double scale, std::int64_t offset, const View& out);
+                     const AttendRule& rule, const View& out);
 
-// The gradients of attention, for as many key rows as query rows and one width: q, k, v, dz [rows,
-// head, e] -> out [3, rows, head, e], which holds dq, dk and dv. No [query, key] matrix is stored.
+// The gradients of attention, for as many key rows as query rows and one width: q, dz [rows, head,
+// e] and k, v [rows, key head, e] -> out [group + 2, rows, key head, e], which holds dq (as [rows,
+// head, e]), dk and dv, one after the other. No [query, key] matrix is stored.
 void attention_grad(ThreadPool& pool, const View& q, const View& k, const View& v, const View& dz,
-                    const Tables& t, double scale, std::int64_t offset, const View& out);
+                    const Tables& t, const AttendRule& rule, const View& out);
 
 // ---- loss -------------------------------------------------------------------------------------
 // loss[i] = log sum exp(x[i] . w) - x[i] . w[target[i]] for x [n, d], w [vocabulary, d], target [n]

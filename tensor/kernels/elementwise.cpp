@@ -147,6 +147,17 @@ void unary(ThreadPool& pool, Unary op, const View& x, const View& out) {
   });
 }
 
+void softcap(ThreadPool& pool, double cap, const View& x, const View& out) {
+  dispatch_compute("softcap", x.dtype, [&]<class T>(std::type_identity<T>) {
+    const auto f = simd::elementwise<T>().softcap;
+    const StridedReader<T> in(x);
+    for_blocks(pool, out.numel(), [&](std::int64_t at, std::int64_t count) {
+      T buffer[kReadBlock];
+      f(in.read(at, count, buffer), static_cast<T>(cap), out.as<T>() + at, count);
+    });
+  });
+}
+
 void binary(ThreadPool& pool, Binary op, const View& a, const View& b, const View& out) {
   dispatch_compute("binary", a.dtype, [&]<class T>(std::type_identity<T>) {
     const auto& simd = simd::elementwise<T>();

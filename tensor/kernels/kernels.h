@@ -26,6 +26,9 @@ namespace vitrine::kernels {
 // ---- elementwise ------------------------------------------------------------------------------
 void unary(ThreadPool& pool, Unary op, const View& x, const View& out);
 
+// cap tanh(x / cap) for a cap above 0. -inf, which stands for a key that is not seen, stays.
+void softcap(ThreadPool& pool, double cap, const View& x, const View& out);
+
 void binary(ThreadPool& pool, Binary op, const View& a, const View& b, const View& out);
 
 // out is boolean; a and b share a dtype among f32, f64, i32, i64 (and boolean for `equal`).
@@ -74,6 +77,15 @@ void layer_norm_grad(ThreadPool& pool, const View& x, const View& gain, const Vi
 void layer_norm_gain_grad(ThreadPool& pool, const View& x, const View& dy, double eps,
                           const View& dgain);
 
+// y = x / s * gain with s = sqrt(mean x^2 + eps), accumulated in f64; x, out [..., d], gain [d].
+void rms_norm(ThreadPool& pool, const View& x, const View& gain, double eps, const View& out);
+// dx [..., d] of the same: (g - x mean(g x) / s^2) / s, where g = dy * gain.
+void rms_norm_grad(ThreadPool& pool, const View& x, const View& gain, const View& dy, double eps,
+                   const View& dx);
+// dgain [d] = sum over rows of dy * x / s, in f64.
+void rms_norm_gain_grad(ThreadPool& pool, const View& x, const View& dy, double eps,
+                        const View& dgain);
+
 // ---- gather and scatter -----------------------------------------------------------------------
 // Indices are i32 or i64. Out-of-range ones throw GraphError naming the position, the index and the
 // size; -1 is only allowed where said.
@@ -102,32 +114,48 @@ void unpick(ThreadPool& pool, const View& x, const View& index, const View& out)
 // - sequence[r]: the sequence of query row r
 // - position[r]: its position there
 // - keys[s, c]: the key row that holds position c of sequence s, or -1 where there is none
-// Shapes: q [rows, head, e]; k, v [key rows, head, e or f].
+// Shapes: q [rows, head, e]; k, v [key rows, key head, e or f]. Heads may come in groups that share
+// a key head (grouped-query attention, Ainslie et al. 2023): head h reads key head h / group, where
+// group = heads / key heads, a whole number.
 struct Tables {
   View sequence, position, keys;
+};
+// What attention does to scores. Row r sees key position c when c <= position[r] + offset and, with
+// a window, position[r] - c < window.
+struct AttendRule {
+  double scale = 1;
+  std::int64_t offset = 0;
+  std::int64_t window = 0;  // 0: none
+  double softcap = 0;       // 0: none; else scores become softcap tanh(score / softcap)
 };
 // Throws GraphError, naming the row, for a sequence or a key row that does not exist. All of these
 // functions call it.
 void check_tables(const Tables& t, std::int64_t key_rows);
-// out[r, h, c] = scale * sum_e q[r, h, e] k[keys[sequence[r], c], h, e]
+// out[r, h, c] = scale * sum_e q[r, h, e] k[keys[sequence[r], c], h / group, e]
 // -inf where there is no key.
 void attention_scores(ThreadPool& pool, const View& q, const View& k, const Tables& t, double scale,
                       const View& out);
 // out[r, h, c] = the same without -inf: 0 where there is no key (used by gradients).
 void attention_outer(ThreadPool& pool, const View& q, const View& k, const Tables& t,
                      const View& out);
-// out[r, h, :] = sum_c p[r, h, c] v[keys[sequence[r], c], h, :]; entries without a key, and
+// out[r, h, :] = sum_c p[r, h, c] v[keys[sequence[r], c], h / group, :]; entries without a key, and
 // weights of exactly 0, are skipped: a NaN in a masked v does not leak, as in `attention`.
 void attention_mix(ThreadPool& pool, const View& p, const View& v, const Tables& t,
                    const View& out);
-// out[j, h, :] = sum over (r, c) with keys[sequence[r], c] == j of p[r, h, c] x[r, h, :]
-// The transpose of mix in v.
+// out[j, g, :] = sum over the heads h of group g and over (r, c) with keys[sequence[r], c] == j of
+// p[r, h, c] x[r, h, :]. The transpose of mix in v; out says how many groups there are.
 void attention_mix_transposed(ThreadPool& pool, const View& p, const View& x, const Tables& t,
                               const View& out);
 // z = mix(softmax(causal(scores(q, k))))
-// Fused attention: nothing of size [query, key] is stored. Key position c is
-// visible to row r when c <= position[r] + offset. A row that sees nothing gives zeros.
+// Fused attention: nothing of size [query, key] is stored. A row that sees nothing gives zeros.
 void attention(ThreadPool& pool, const View& q, const View& k, const View& v, const Tables& t,
-               double scale, std::int64_t offset, const View& out);
+               const AttendRule& rule, const View& out);
+
+// Rotary position embedding (Su et al. 2021) of x [rows, head, e]: the pairs (i, n/2 + i) of the
+// first n = 2 * inverse.size() entries of each head are turned by position[row] * inverse[i] radians
+// and multiplied by scale; entries from n on pass. position i32 [rows]. Angles are f64; their cosine
+// and sine are rounded to x's type. out may be x.
+void rotary(ThreadPool& pool, const View& x, const View& position, std::span<const double> inverse,
+            double scale, const View& out);
 
 }  // namespace vitrine::kernels

@@ -72,7 +72,8 @@ void mask_rows(ThreadPool& pool, const View& x, const View& position, const Mask
       for (std::int64_t i = 0; i < n; ++i) {
         const std::int64_t q = query(rule.query_axis == last ? i : index[rule.query_axis]);
         const std::int64_t k = rule.key_axis == last ? i : index[rule.key_axis];
-        to[i] = k > q + rule.offset ? fill : from[i * stride];
+        const bool hidden = k > q + rule.offset || (rule.window != 0 && q - k >= rule.window);
+        to[i] = hidden ? fill : from[i * stride];
       }
     });
   });

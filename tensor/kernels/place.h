@@ -13,13 +13,15 @@ namespace vitrine::kernels {
 // of `out` are touched.
 void copy_into(ThreadPool& pool, const View& x, const View& out);
 
-// out = x, except where key index > query position + offset: there `fill`. The query position is
+// out = x, except where key index > query position + offset, or with a window query position - key
+// index >= window: there `fill`. The query position is
 // its index along query_axis, or position[index] (i32) when `position` has data. x and out f32 or
 // f64; out contiguous.
 struct MaskRule {
   int query_axis, key_axis;
   std::int64_t offset;
   double fill;
+  std::int64_t window = 0;  // 0: none
 };
 void mask_keys(ThreadPool& pool, const View& x, const View& position, const MaskRule& rule,
                const View& out);

@@ -134,31 +134,79 @@ void layer_norm_grad(ThreadPool& pool, const View& x, const View& gain, const Vi
   });
 }
 
+namespace {
+
+// dgain [d] of a norm, whose `of_row` adds a row's share to f64 accumulators.
+template <class T, class F>
+void gain_grad_as(ThreadPool& pool, const View& x, const View& dy, const View& dgain,
+                  const F& of_row) {
+  const RowSplit split(x);
+  const StridedReader<T> x_in(x), dy_in(dy);
+  // One f64 accumulator of d columns for every 64 rows, added up in order.
+  constexpr std::int64_t kRows = 64;
+  const std::int64_t pieces = (split.rows + kRows - 1) / kRows;
+  std::vector<double> partial(static_cast<std::size_t>(pieces * split.d), 0.0);
+  pool.parallel_for(pieces, 1, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<T> x_buffer(static_cast<std::size_t>(split.d)), dy_buffer(x_buffer);
+    for (std::int64_t r = begin * kRows; r < std::min(end * kRows, split.rows); ++r) {
+      of_row(x_in.read(r * split.d, split.d, x_buffer.data()),
+             dy_in.read(r * split.d, split.d, dy_buffer.data()),
+             partial.data() + r / kRows * split.d, split.d);
+    }
+  });
+  for (std::int64_t i = 0; i < split.d; ++i) {
+    double sum = 0;
+    for (std::int64_t piece = 0; piece < pieces; ++piece) {
+      sum += partial[static_cast<std::size_t>(piece * split.d + i)];
+    }
+    dgain.as<T>()[i] = static_cast<T>(sum);
+  }
+}
+
+}  // namespace
+
 void layer_norm_gain_grad(ThreadPool& pool, const View& x, const View& dy, double eps,
                           const View& dgain) {
   dispatch_rows(x, [&]<class T>(T) {
+    const auto& simd = simd::rows<T>();
+    gain_grad_as<T>(pool, x, dy, dgain, [&](const T* row, const T* g, double* acc, auto d) {
+      simd.layer_norm_gain_grad(row, g, eps, acc, d);
+    });
+  });
+}
+
+void rms_norm(ThreadPool& pool, const View& x, const View& gain, double eps, const View& out) {
+  dispatch_rows(x, [&]<class T>(T) {
     const RowSplit split(x);
     const auto& simd = simd::rows<T>();
-    const StridedReader<T> x_in(x), dy_in(dy);
-    // One f64 accumulator of d columns for every 64 rows, added up in order.
-    constexpr std::int64_t kRows = 64;
-    const std::int64_t pieces = (split.rows + kRows - 1) / kRows;
-    std::vector<double> partial(static_cast<std::size_t>(pieces * split.d), 0.0);
-    pool.parallel_for(pieces, 1, [&](std::int64_t begin, std::int64_t end) {
-      std::vector<T> x_buffer(static_cast<std::size_t>(split.d)), dy_buffer(x_buffer);
-      for (std::int64_t r = begin * kRows; r < std::min(end * kRows, split.rows); ++r) {
-        simd.layer_norm_gain_grad(x_in.read(r * split.d, split.d, x_buffer.data()),
-                                  dy_in.read(r * split.d, split.d, dy_buffer.data()), eps,
-                                  partial.data() + r / kRows * split.d, split.d);
-      }
+    const Parameter<T> g(gain);
+    const StridedReader<T> inputs[] = {StridedReader<T>(x)};
+    for_rows(pool, split, inputs, [&](std::int64_t r, const T* const* row) {
+      simd.rms_norm(row[0], g.data(), eps, out.as<T>() + r * split.d, split.d);
     });
-    for (std::int64_t i = 0; i < split.d; ++i) {
-      double sum = 0;
-      for (std::int64_t piece = 0; piece < pieces; ++piece) {
-        sum += partial[static_cast<std::size_t>(piece * split.d + i)];
-      }
-      dgain.as<T>()[i] = static_cast<T>(sum);
-    }
+  });
+}
+
+void rms_norm_grad(ThreadPool& pool, const View& x, const View& gain, const View& dy, double eps,
+                   const View& dx) {
+  dispatch_rows(x, [&]<class T>(T) {
+    const RowSplit split(x);
+    const auto& simd = simd::rows<T>();
+    const Parameter<T> g(gain);
+    const StridedReader<T> inputs[] = {StridedReader<T>(x), StridedReader<T>(dy)};
+    for_rows(pool, split, inputs, [&](std::int64_t r, const T* const* row) {
+      simd.rms_norm_grad(row[0], g.data(), row[1], eps, dx.as<T>() + r * split.d, split.d);
+    });
+  });
+}
+
+void rms_norm_gain_grad(ThreadPool& pool, const View& x, const View& dy, double eps,
+                        const View& dgain) {
+  dispatch_rows(x, [&]<class T>(T) {
+    const auto& simd = simd::rows<T>();
+    gain_grad_as<T>(pool, x, dy, dgain, [&](const T* row, const T* g, double* acc, auto d) {
+      simd.rms_norm_gain_grad(row, g, eps, acc, d);
+    });
   });
 }
 

@@ -22,6 +22,12 @@ double sigmoid(double x) {
   return (x < 0 ? e : 1.0) / (1.0 + e);
 }
 
+// The bound keeps 0 * inf away: the sigmoid is 0 there.
+double silu(double x) {
+  x = clamp(x, -750, kInfinity);
+  return x * sigmoid(x);
+}
+
 // gelu(x) = x sigmoid(2u), 2u = 2 sqrt(2/pi) (x + 0.044715 x^3). The bound keeps 0 * inf away: the
 // sigmoid is 0 there.
 double gelu_tanh(double x) {
@@ -82,6 +88,8 @@ void unary_by_element(kernels::Unary op, const T* x, T* out, std::int64_t n) {
       return map(gelu_erf, x, out, n);
     case Unary::gelu_erf_slope:
       return map(gelu_erf_slope, x, out, n);
+    case Unary::silu:
+      return map(silu, x, out, n);
     case Unary::neg:
     case Unary::abs:
     case Unary::sign:
@@ -101,6 +109,10 @@ void scalar_unary(kernels::Unary op, const float* x, float* out, std::int64_t n)
 }
 void scalar_unary(kernels::Unary op, const double* x, double* out, std::int64_t n) {
   unary_by_element(op, x, out, n);
+}
+void scalar_softcap(const double* x, double cap, double* out, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i)
+    out[i] = x[i] == -kInfinity ? x[i] : cap * std::tanh(x[i] / cap);
 }
 
 }  // namespace vitrine::simd

@@ -124,8 +124,26 @@ void Spread(const T* p, const T* x, const std::int32_t* rows, std::int64_t count
 }
 
 template <class T>
+void Rotate(const T* x, const T* cosine, const T* sine, T* out, std::int64_t n) {
+  const hn::ScalableTag<T> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  std::int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const auto a = hn::LoadU(d, x + i), b = hn::LoadU(d, x + n + i);
+    const auto c = hn::LoadU(d, cosine + i), s = hn::LoadU(d, sine + i);
+    hn::StoreU(hn::NegMulAdd(b, s, hn::Mul(a, c)), d, out + i);
+    hn::StoreU(hn::MulAdd(a, s, hn::Mul(b, c)), d, out + n + i);
+  }
+  for (; i < n; ++i) {
+    const T a = x[i], b = x[n + i];
+    out[i] = a * cosine[i] - b * sine[i];
+    out[n + i] = b * cosine[i] + a * sine[i];
+  }
+}
+
+template <class T>
 const Attention<T>* AttentionTable() {
-  static constexpr Attention<T> table{Scores<T>, Mix<T>, MixMore<T>, Spread<T>};
+  static constexpr Attention<T> table{Scores<T>, Mix<T>, MixMore<T>, Spread<T>, Rotate<T>};
   return &table;
 }
 const Attention<float>* AttentionF32() { return AttentionTable<float>(); }

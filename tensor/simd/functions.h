@@ -23,6 +23,7 @@ enum class Unary {
   gelu_erf,         // x/2 (1 + erf(x / sqrt 2))
   gelu_tanh_slope,  // d gelu_tanh / dx
   gelu_erf_slope,   // d gelu_erf / dx
+  silu,             // x / (1 + e^-x)
 };
 
 enum class Binary { add, sub, mul, div, maximum, minimum };

@@ -90,6 +90,16 @@ VITRINE_BINARY(DivOp, hn::Div(a, b));
 VITRINE_BINARY(MaximumOp, MaxOrNan(d, a, b));
 VITRINE_BINARY(MinimumOp, MinOrNan(d, a, b));
 
+// x sigmoid(x). Below -110 the sigmoid is exactly 0, where x itself may be infinite: keep 0 * inf
+// away.
+struct SiluOp {
+  template <class D>
+  HWY_INLINE V<D> operator()(D d, V<D> x) const {
+    const V<D> bounded = Clamp(d, x, -110, std::numeric_limits<double>::infinity());
+    return hn::Mul(bounded, Sigmoid(d, bounded));
+  }
+};
+
 // ---- GELU, tanh form ----------------------------------------------------------------------------
 // (1 + tanh u) / 2 = sigmoid(2u), so gelu(x) = x sigmoid(2u),
 // where 2u = 2 sqrt(2/pi) (x + 0.044715 x^3).
@@ -202,6 +212,20 @@ struct GeluErfOp {
   }
 };
 
+// ---- softcap ------------------------------------------------------------------------------------
+struct SoftcapOp {
+  float cap;
+  template <class D>
+  HWY_INLINE V<D> operator()(D d, V<D> x) const {
+    const V<D> lowest = hn::Set(d, -std::numeric_limits<float>::infinity());
+    const V<D> c = hn::Set(d, cap);
+    return hn::IfThenElse(hn::Eq(x, lowest), x, hn::Mul(c, hn::Tanh(d, hn::Div(x, c))));
+  }
+};
+void SoftcapSpan(const float* x, float cap, float* out, std::int64_t n) {
+  Map(Tag<float>(), SoftcapOp{cap}, x, out, n);
+}
+
 // ---- tables -------------------------------------------------------------------------------------
 // Functions without a SIMD loop here: sin and cos (argument reduction far from 0), and f64 beyond
 // arithmetic.
@@ -237,6 +261,8 @@ void UnarySpan(Unary op, const T* x, T* out, std::int64_t n) {
         return Map(Tag<T>(), TanhOp(), x, out, n);
       case Unary::sigmoid:
         return Map(Tag<T>(), SigmoidOp(), x, out, n);
+      case Unary::silu:
+        return Map(Tag<T>(), SiluOp(), x, out, n);
       case Unary::gelu_tanh:
         return Map(Tag<T>(), GeluTanhOp(), x, out, n);
       case Unary::gelu_tanh_slope:
@@ -273,11 +299,11 @@ void BinarySpan(Binary op, const T* a, const T* b, T* out, std::int64_t n) {
 }
 
 const Elementwise<float>* ElementwiseF32() {
-  static constexpr Elementwise<float> table{UnarySpan<float>, BinarySpan<float>};
+  static constexpr Elementwise<float> table{UnarySpan<float>, BinarySpan<float>, SoftcapSpan};
   return &table;
 }
 const Elementwise<double>* ElementwiseF64() {
-  static constexpr Elementwise<double> table{UnarySpan<double>, BinarySpan<double>};
+  static constexpr Elementwise<double> table{UnarySpan<double>, BinarySpan<double>, scalar_softcap};
   return &table;
 }
 

@@ -286,12 +286,78 @@ void LayerNormGainGrad(const T* x, const T* dy, double eps, double* acc, std::in
   }
 }
 
+// ---- RMSNorm ------------------------------------------------------------------------------------
+template <class T>
+HWY_INLINE double InverseRms(const T* x, double eps, std::int64_t d) {
+  const std::int64_t step = Step();
+  WideV s0 = hn::Zero(Wide()), s1 = s0;
+  std::int64_t i = 0;
+  for (; i + 2 * step <= d; i += 2 * step) {
+    const WideV a = LoadWide(x + i), b = LoadWide(x + i + step);
+    s0 = hn::MulAdd(a, a, s0);
+    s1 = hn::MulAdd(b, b, s1);
+  }
+  double sum = SumLanes(hn::Add(s0, s1));
+  for (; i < d; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  return 1 / std::sqrt(sum / static_cast<double>(d) + eps);
+}
+
+template <class T>
+void RmsNorm(const T* x, const T* gain, double eps, T* out, std::int64_t d) {
+  const double inverse = InverseRms(x, eps, d);
+  const std::int64_t step = Step();
+  std::int64_t i = 0;
+  for (; i + step <= d; i += step) {
+    const WideV n = hn::Mul(LoadWide(x + i), hn::Set(Wide(), inverse));
+    StoreNarrow(hn::Mul(n, LoadWide(gain + i)), out + i);
+  }
+  for (; i < d; ++i)
+    out[i] = static_cast<T>(static_cast<double>(x[i]) * inverse * static_cast<double>(gain[i]));
+}
+
+// With n = x / rms and g = dy * gain: dx = (g - n mean(g n)) / rms.
+template <class T>
+void RmsNormGrad(const T* x, const T* gain, const T* dy, double eps, T* dx, std::int64_t d) {
+  const double inverse = InverseRms(x, eps, d);
+  const std::int64_t step = Step();
+  WideV sum = hn::Zero(Wide());
+  std::int64_t i = 0;
+  for (; i + step <= d; i += step)
+    sum = hn::MulAdd(hn::Mul(LoadWide(dy + i), LoadWide(gain + i)), LoadWide(x + i), sum);
+  double dot = SumLanes(sum);
+  for (; i < d; ++i)
+    dot += static_cast<double>(dy[i]) * static_cast<double>(gain[i]) * static_cast<double>(x[i]);
+  const double along = dot * inverse * inverse / static_cast<double>(d);  // mean(g n) / rms
+  for (i = 0; i + step <= d; i += step) {
+    const WideV g = hn::Mul(LoadWide(dy + i), LoadWide(gain + i));
+    const WideV across = hn::NegMulAdd(LoadWide(x + i), hn::Set(Wide(), along), g);
+    StoreNarrow(hn::Mul(across, hn::Set(Wide(), inverse)), dx + i);
+  }
+  for (; i < d; ++i) {
+    const double g = static_cast<double>(dy[i]) * static_cast<double>(gain[i]);
+    dx[i] = static_cast<T>((g - static_cast<double>(x[i]) * along) * inverse);
+  }
+}
+
+template <class T>
+void RmsNormGainGrad(const T* x, const T* dy, double eps, double* acc, std::int64_t d) {
+  const double inverse = InverseRms(x, eps, d);
+  const std::int64_t step = Step();
+  std::int64_t i = 0;
+  for (; i + step <= d; i += step) {
+    const WideV n = hn::Mul(LoadWide(x + i), hn::Set(Wide(), inverse));
+    hn::StoreU(hn::MulAdd(LoadWide(dy + i), n, hn::LoadU(Wide(), acc + i)), Wide(), acc + i);
+  }
+  for (; i < d; ++i) acc[i] += static_cast<double>(dy[i]) * (static_cast<double>(x[i]) * inverse);
+}
+
 template <class T>
 const Rows<T>* RowTable() {
   static constexpr Rows<T> table{Sum<T>,       Max<T>,           AddTo<T>,
                                  MaxTo<T>,     Add<T>,           Scale<T>,
                                  Softmax<T>,   LogSoftmax<T>,    SoftmaxGrad<T>,
-                                 LayerNorm<T>, LayerNormGrad<T>, LayerNormGainGrad<T>};
+                                 LayerNorm<T>, LayerNormGrad<T>, LayerNormGainGrad<T>,
+                                 RmsNorm<T>,   RmsNormGrad<T>,   RmsNormGainGrad<T>};
   return &table;
 }
 const Rows<float>* RowsF32() { return RowTable<float>(); }

@@ -19,6 +19,7 @@ template <class T>
 struct Elementwise {
   void (*unary)(kernels::Unary op, const T* x, T* out, std::int64_t n);
   void (*binary)(kernels::Binary op, const T* a, const T* b, T* out, std::int64_t n);
+  void (*softcap)(const T* x, T cap, T* out, std::int64_t n);  // cap tanh(x / cap); -inf stays
 };
 
 // simd/rows.cpp: d is the length of a row. Sums accumulate in f64 whatever T is.
@@ -39,6 +40,10 @@ struct Rows {
                           std::int64_t d);
   // acc[i] += dy[i] * (normalised x)[i]
   void (*layer_norm_gain_grad)(const T* x, const T* dy, double eps, double* acc, std::int64_t d);
+  // The same of RMSNorm.
+  void (*rms_norm)(const T* x, const T* gain, double eps, T* out, std::int64_t d);
+  void (*rms_norm_grad)(const T* x, const T* gain, const T* dy, double eps, T* dx, std::int64_t d);
+  void (*rms_norm_gain_grad)(const T* x, const T* dy, double eps, double* acc, std::int64_t d);
 };
 
 // simd/attention.cpp: one query row (of one head) against `count` rows of a table. Row i of
@@ -57,6 +62,8 @@ struct Attention {
   // table[rows[i]] += p[i] * x, in the order of i.
   void (*spread)(const T* p, const T* x, const std::int32_t* rows, std::int64_t count,
                  std::int64_t e, T* table, std::int64_t stride);
+  // (a, b) = x[0, n), x[n, 2n) turned: out = (a cos - b sin, b cos + a sin); out may be x.
+  void (*rotate)(const T* x, const T* cosine, const T* sine, T* out, std::int64_t n);
 };
 
 // simd/skinny.cpp: out [m, n] = a [m, k] b for few rows m and many columns n, b read in
@@ -157,6 +164,7 @@ struct PeakLoops {
 // functions built on them), by the C library.
 void scalar_unary(kernels::Unary op, const float* x, float* out, std::int64_t n);
 void scalar_unary(kernels::Unary op, const double* x, double* out, std::int64_t n);
+void scalar_softcap(const double* x, double cap, double* out, std::int64_t n);
 
 template <class T>
 const Elementwise<T>& elementwise();

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "nn/model/checkpoint.h"
-#include "nn/model/config.h"
+#include "nn/families/config.h"
 #include "tensor/files/file.h"
 #include "tensor/files/safetensors.h"
 #include "tests/tensor/temporary_folder.h"

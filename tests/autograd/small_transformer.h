@@ -30,4 +30,8 @@ struct Named {
 // the LayerNormed stream (ln_f).
 SmallTransformer small_transformer(const Named& named = {});
 
+// The same two prompts through what later models have: RMSNorm, two heads for each key head, norms of
+// queries and keys, rotary positions, a window of 2, softcaps, a gate, and no biases.
+SmallTransformer small_modern_transformer();
+
 }  // namespace vitrine::test

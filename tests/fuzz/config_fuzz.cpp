@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include "nn/model/config.h"
+#include "nn/families/config.h"
 #include "tensor/error.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

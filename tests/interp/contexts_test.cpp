@@ -9,7 +9,7 @@
 #include <atomic>
 #include <random>
 
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 #include "nn/text/context_windows.h"
 #include "tensor/files/file.h"
 #include "tests/support.h"

@@ -8,7 +8,7 @@
 #include "interp/neurons.h"
 #include "nn/model/find_model.h"
 #include "nn/model/metrics.h"
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 #include "tensor/error.h"
 #include "tests/support.h"
 

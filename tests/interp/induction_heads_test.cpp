@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 #include "tensor/error.h"
 #include "tests/support.h"
 

@@ -6,7 +6,7 @@
 #include <set>
 
 #include "interp/patching.h"
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"
 

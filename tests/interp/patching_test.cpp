@@ -5,7 +5,7 @@
 
 #include <cmath>
 
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"
 

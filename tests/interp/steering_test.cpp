@@ -4,7 +4,7 @@
 #include <gmock/gmock.h>
 
 #include "nn/model/sampling.h"
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 #include "tensor/files/npy.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"

@@ -17,7 +17,7 @@
 #include "autograd/transform/intervention_json.h"
 #include "interp/contexts_checkpoint.h"
 #include "nn/model/checkpoint.h"
-#include "nn/model/config.h"
+#include "nn/families/config.h"
 #include "nn/model/model.h"
 #include "nn/text/documents.h"
 #include "nn/tokenizer/save_tokenizer.h"

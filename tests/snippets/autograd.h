@@ -3,7 +3,7 @@
 
 #include "autograd/ops/ops.h"
 #include "nn/model/model.h"
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 
 namespace vitrine {
 

@@ -2,7 +2,7 @@
 #include "interp/patching.h"
 #include "nn/model/model.h"
 #include "nn/model/sampling.h"
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 
 namespace vitrine {
 

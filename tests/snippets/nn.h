@@ -1,8 +1,8 @@
 // What the examples of nn/ assume.
 #include "autograd/ops/ops.h"
-#include "nn/model/gpt2.h"
+#include "nn/families/architecture.h"
 #include "nn/model/model.h"
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 #include "nn/tokenizer/word_counts.h"
 #include "nn/training/training_settings.h"
 

@@ -1,6 +1,6 @@
 // What the examples of sae/ assume.
 #include "nn/model/model.h"
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 #include "sae/folder.h"
 #include "sae/sae.h"
 #include "sae/trainer.h"

@@ -87,7 +87,40 @@ const std::vector<Case> kNarrowed = {
        const Value y = gather_rows(slice(product(linear(i.x, i.w, i.bias)), 0, 0, 6), i.rows);
        return pick(y, i.four) + reshape(slice(y, 1, 2, 3), {4});
      }}};
+// The softcap of logits, as one op and written out, and what else is a function with f(0) = 0.
+const std::vector<Case> kFunctions = {
+    {"pick_of_softcap",
+     [](const Inputs& i) { return pick(softcap(product(matmul(i.x, i.w)), 2), i.six); }},
+    {"slice_of_softcap_written_out",
+     [](const Inputs& i) {
+       return slice(2.0 * tanh(product(matmul(i.x, transpose(i.transposed))) / 2.0), 1, 7, 9);
+     }},
+    {"pick_of_selected_rows_of_softcap_of_linear",
+     [](const Inputs& i) {
+       return pick(gather_rows(softcap(product(linear(i.x, i.w, i.bias)), 2), i.rows), i.four);
+     }},
+    {"pick_of_softcap_of_selected_rows_of_linear",
+     [](const Inputs& i) {
+       const Value y = gather_rows(product(linear(i.x, i.w, i.bias)), i.rows);
+       return pick(softcap(silu(-y) * 0.5, 2), i.four);
+     }},
+    {"two_picks_of_functions", [](const Inputs& i) {
+       const Value y = softcap(product(linear(i.x, i.w, i.bias)), 1.5);
+       return pick(y, i.six) - pick(gelu_tanh(y), i.six);
+     }}};
 const std::vector<Case> kWhole = {
+    {"pick_of_a_function_with_f_0_not_0",
+     [](const Inputs& i) { return pick(sigmoid(product(matmul(i.x, i.w))), i.six); }},
+    {"pick_of_a_product_of_two",
+     [](const Inputs& i) {
+       const Value y = product(matmul(i.x, i.w));
+       return pick(y * y, i.six);
+     }},
+    {"pick_of_dropout",
+     [](const Inputs& i) {
+       const Value key = i.x.builder().constant(Tensor::of<std::int64_t>({2}, {5, 6}));
+       return pick(dropout(product(matmul(i.x, i.w)), key, 0.5, 0), i.six);
+     }},
     {"read_by_something_else",
      [](const Inputs& i) {
        const Value y = product(matmul(i.x, i.w));
@@ -105,8 +138,14 @@ const std::vector<Case> kWhole = {
 
 constexpr const char* kSaid = "1 matrix products are computed only for the columns that are read";
 
+std::vector<Case> narrowed() {
+  std::vector<Case> all = kNarrowed;
+  all.insert(all.end(), kFunctions.begin(), kFunctions.end());
+  return all;
+}
+
 TEST(NarrowColumns, GivesTheColumnsOfTheWholeProduct) {
-  for (const Case& c : kNarrowed) {
+  for (const Case& c : narrowed()) {
     const Graph g = graph_of(c.emit);
     const Plan whole = compile(g, fetch(value("y"), Site{"product"})),
                narrow = compile(g, fetch(value("y")));
@@ -133,7 +172,7 @@ TEST(NarrowColumns, LeavesProductsWholeThatAreReadWhole) {
 
 // What a selection of no row, index -1, gives: exactly zero, without a bias.
 TEST(NarrowColumns, ZeroWhereNoRowIsSelected) {
-  for (const Case& c : kNarrowed) {
+  for (const Case& c : narrowed()) {
     if (std::string_view(c.name).find("selected_rows") == std::string_view::npos) continue;
     const Plan plan = compile(graph_of(c.emit), fetch(value("y")));
     EXPECT_EQ(max_abs(plan.run(feeds(), {}).raw("y").select(0, 1)), 0) << c.name;

@@ -47,7 +47,9 @@ int check_facts(const GraphReach& g) {
       const std::int64_t query = index[fact.query_axis];
       const std::int64_t position =
           fact.query == Coordinate::index ? query : positions.at(static_cast<std::size_t>(query));
-      if (index[fact.key_axis] <= position + fact.offset) continue;
+      const std::int64_t key = index[fact.key_axis];
+      const bool in_window = fact.window == 0 || position - key < fact.window;
+      if (key <= position + fact.offset && in_window) continue;
       ++entries;
       EXPECT_EQ(values[i], expected) << n.op->name << " at " << to_string(index);
     }
@@ -101,6 +103,8 @@ const std::vector<AfterMask>& after_mask() {
       {"erf", [](const Value& x) { return erf(x); }, false, true},
       {"sigmoid", [](const Value& x) { return sigmoid(x); }},
       {"relu", [](const Value& x) { return relu(x); }, false, true},
+      {"silu", [](const Value& x) { return silu(x); }, false, true},
+      {"softcap", [](const Value& x) { return softcap(x, 1.5); }, true, true},
       {"gelu_tanh", [](const Value& x) { return gelu_tanh(x); }, false, true},
       {"gelu_erf", [](const Value& x) { return gelu_erf(x); }, false, true},
       {"gelu_tanh_slope", [](const Value& x) { return gelu_tanh_slope(x); }},
@@ -154,13 +158,15 @@ const std::vector<AfterMask>& after_mask() {
 
 TEST(Facts, HoldAfterEveryOp) {
   for (const AfterMask& op : after_mask()) {
-    for (const bool zero : {false, true}) {
+    for (const auto& [zero, window] : {std::pair{false, 0}, {true, 0}, {false, 2}, {true, 2}}) {
       if (op.name == "softmax_grad" && !zero) continue;  // would multiply -inf by 0
       SCOPED_TRACE(fmt::format("{} of a mask with {}", op.name, zero ? "zeros" : "-inf"));
       const Sample sample{
-          "mask", op.name, {normal("x", {2, 4, 4})}, [&](Builder& b, const In& in) {
-            Visibility rule{1, 2, 0};
-            rule.zero = zero;
+          "mask",
+          op.name,
+          {normal("x", {2, 4, 4})},
+          [&, zero = zero, window = window](Builder& b, const In& in) {
+            Visibility rule{1, 2, 0, zero, window};
             return op.f(b.emit(*find_op("mask"), {in[0]}, rule, SourceLine::here()));
           }};
       const GraphReach g = known(sample);
@@ -181,7 +187,7 @@ struct Attended {
 };
 
 // Two prompts of different length, packed out of order; the keys of one are not in order either.
-Attended ragged(std::int64_t offset = 0) {
+Attended ragged(std::int64_t offset = 0, std::int64_t window = 0) {
   Attended a;
   a.sequence = {1, 0, 0, 1, 0};
   a.position = {0, 2, 0, 1, 1};
@@ -192,15 +198,19 @@ Attended ragged(std::int64_t offset = 0) {
               {normal("q", {5, 2, 2}), normal("k", {5, 2, 2}), normal("v", {5, 2, 2}),
                ints("sequence", {5}, a.sequence), ints("position", {5}, a.position),
                ints("keys", {2, 3}, a.keys)},
-              [offset](Builder& b, const In& in) {
+              [offset, window](Builder& b, const In& in) {
                 b.rows(in[3], in[4], in[5]);
-                return attention(in[0], in[1], in[2], {in[3], in[4], in[5]}, 0.7, "attn", offset);
+                return attention(in[0], in[1], in[2], {in[3], in[4], in[5]},
+                                 {.scale = 0.7, .offset = offset, .window = window}, "attn");
               }};
   return a;
 }
-// Whether key row j is a key of query row r: of the same sequence and at most `offset` ahead.
-bool visible(const Attended& a, std::int64_t r, std::int64_t j, std::int64_t offset) {
+// Whether key row j is a key of query row r: of the same sequence, at most `offset` ahead and in the
+// window.
+bool visible(const Attended& a, std::int64_t r, std::int64_t j, std::int64_t offset,
+             std::int64_t window = 0) {
   for (std::int64_t c = 0; c < a.key_positions; ++c) {
+    if (window != 0 && a.position[static_cast<std::size_t>(r)] - c >= window) continue;
     const auto at =
         static_cast<std::size_t>(a.sequence[static_cast<std::size_t>(r)] * a.key_positions + c);
     if (a.keys[at] == j && c <= a.position[static_cast<std::size_t>(r)] + offset) return true;
@@ -238,11 +248,13 @@ const Node& only(const Graph& g, std::string_view op) {
 
 TEST(Causality, OfTheCompositeIsALinkOfPositions) {
   for (const std::int64_t offset : {0, -1, 2}) {
-    const Case c = make_case(ragged(offset).sample);
+    const Case c = make_case(ragged(offset, 2).sample);
     const GraphReach g(c.graph, c.feeds);
     const Reach reach = g.call(only(g.graph(), "attention")).reach();
-    EXPECT_THAT(reach[1].links, Contains(position_link(Relation::at_most, offset)));
-    EXPECT_THAT(reach[2].links, Contains(position_link(Relation::at_most, offset)));
+    for (const int key : {1, 2}) {
+      EXPECT_THAT(reach[key].links, Contains(position_link(Relation::at_most, offset)));
+      EXPECT_THAT(reach[key].links, Contains(position_link(Relation::at_least, -1)));
+    }
   }
 }
 
@@ -253,13 +265,24 @@ TEST(Causality, OfTheExpansionComesFromTheFact) {
   EXPECT_EQ(g.fact(mix.inputs[0]),
             (Fact{Fact::Kind::zero, 0, 2, Coordinate::position, 0, mix.inputs[3]}));
   EXPECT_THAT(g.call(mix).reach()[1].links, Contains(position_link(Relation::at_most, 0)));
+  EXPECT_THAT(g.call(mix).reach()[1].links, Not(Contains(position_link(Relation::at_least, -1))));
+}
+
+TEST(Causality, OfAWindowIsInTheSameFact) {
+  const Case c = make_case(ragged(0, 2).sample);
+  const GraphReach g(expanded(c.graph), c.feeds);
+  const Node& mix = only(g.graph(), "attention_mix");
+  EXPECT_EQ(g.fact(mix.inputs[0]),
+            (Fact{Fact::Kind::zero, 0, 2, Coordinate::position, 0, mix.inputs[3], 2}));
+  EXPECT_THAT(g.call(mix).reach()[1].links, Contains(position_link(Relation::at_most, 0)));
+  EXPECT_THAT(g.call(mix).reach()[1].links, Contains(position_link(Relation::at_least, -1)));
 }
 
 // Composite and expansion let the same elements reach the same outputs: keys of the own sequence,
 // not ahead, one head.
 TEST(Causality, CompositeAndExpansionReachTheSame) {
-  for (const std::int64_t offset : {0, -1, 1}) {
-    const Attended a = ragged(offset);
+  for (const auto& [offset, window] : {std::pair{0, 0}, {-1, 0}, {1, 0}, {0, 1}, {0, 2}, {1, 2}}) {
+    const Attended a = ragged(offset, window);
     const Case c = make_case(a.sample);
     const GraphReach whole(c.graph, c.feeds), parts(expanded(c.graph), c.feeds);
     for (const std::string name : {"q", "k", "v"}) {
@@ -271,13 +294,14 @@ TEST(Causality, CompositeAndExpansionReachTheSame) {
         for (std::int64_t o = 0; name == "q" && o < 20; ++o) {
           const std::int64_t row = index_of(o, {5, 2, 2})[0];
           bool sees = false;
-          for (std::int64_t j = 0; j < 5; ++j) sees = sees || visible(a, row, j, offset);
+          for (std::int64_t j = 0; j < 5; ++j) sees = sees || visible(a, row, j, offset, window);
           if (!sees) expected[static_cast<std::size_t>(o)] = false;
         }
         EXPECT_EQ(parts.reached(leaf, i, y), expected) << name << i;
         for (std::int64_t o = 0; o < 20; ++o) {
           const Dims in = index_of(i, {5, 2, 2}), out = index_of(o, {5, 2, 2});
-          const bool row = name == "q" ? in[0] == out[0] : visible(a, out[0], in[0], offset);
+          const bool row =
+              name == "q" ? in[0] == out[0] : visible(a, out[0], in[0], offset, window);
           EXPECT_EQ(reached[static_cast<std::size_t>(o)],
                     row && in[1] == out[1] && (name != "v" || in[2] == out[2]))
               << name << to_string(in) << " to " << to_string(out);
@@ -346,7 +370,7 @@ TEST(Causality, IsGoneAfterAnEditOfTheScoresOrThePattern) {
 
 // What the transpose of attention says: only later queries send gradient to a value row.
 TEST(Causality, IsTransposedInTheGradient) {
-  const Attended a = ragged();
+  const Attended a = ragged(0, 2);
   Case c = make_case(a.sample);
   Builder b(c.graph);
   const Value weights = b.input("weights", b.output("y").type());
@@ -359,6 +383,7 @@ TEST(Causality, IsTransposedInTheGradient) {
     if (n.op->name != "attention_mix_transposed") continue;
     ++transposed;
     EXPECT_THAT(g.call(n).reach()[1].links, Contains(position_link(Relation::at_least, 0)));
+    EXPECT_THAT(g.call(n).reach()[1].links, Contains(position_link(Relation::at_most, 1)));
     EXPECT_EQ(check_reach(g.call(n)).violations, std::vector<std::string>());
   }
   EXPECT_EQ(transposed, 2);
@@ -366,7 +391,7 @@ TEST(Causality, IsTransposedInTheGradient) {
   for (std::int64_t r = 0; r < 5; ++r) {
     const std::vector<bool> reached = g.reached(from, r * 4, to);
     for (std::int64_t j = 0; j < 5; ++j)
-      EXPECT_EQ(reached[static_cast<std::size_t>(j * 4)], visible(a, r, j, 0));
+      EXPECT_EQ(reached[static_cast<std::size_t>(j * 4)], visible(a, r, j, 0, 2));
   }
 }
 

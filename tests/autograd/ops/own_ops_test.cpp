@@ -41,27 +41,27 @@ void each(const EvalCall& c, const F& f) {
 }
 double sigmoid_of(double x) { return 1 / (1 + std::exp(-x)); }
 
-// An activation that the library does not have.
-constexpr OpDef kSilu = {.name = "silu",
-                         .doc = "y = x s(x), s = sigmoid; dx = (s + y (1 - s)) dy",
-                         .kind = OpKind::activation,
-                         .infer = like_first,
-                         .eval =
-                             [](const EvalCall& c) {
-                               each(c, [](std::int64_t, std::int64_t k, const auto& x) {
-                                 return x(k) * sigmoid_of(x(k));
-                               });
-                             },
-                         .vjp =
-                             [](const VjpCall& c) {
-                               const Value s = sigmoid(c.in[0]);
-                               return Grads{c.grad * (s + c.out * (1.0 - s))};
-                             },
-                         .reach = reach_elementwise};
+// An activation of one's own.
+constexpr OpDef kMySilu = {.name = "my_silu",
+                           .doc = "y = x s(x), s = sigmoid; dx = (s + y (1 - s)) dy",
+                           .kind = OpKind::activation,
+                           .infer = like_first,
+                           .eval =
+                               [](const EvalCall& c) {
+                                 each(c, [](std::int64_t, std::int64_t k, const auto& x) {
+                                   return x(k) * sigmoid_of(x(k));
+                                 });
+                               },
+                           .vjp =
+                               [](const VjpCall& c) {
+                                 const Value s = sigmoid(c.in[0]);
+                                 return Grads{c.grad * (s + c.out * (1.0 - s))};
+                               },
+                           .reach = reach_elementwise};
 
-// A norm that it does not have either: no mean is taken.
-constexpr OpDef kRmsNorm = {
-    .name = "rms_norm",
+// A norm: no mean is taken.
+constexpr OpDef kMyNorm = {
+    .name = "my_norm",
     .doc = "y = x / s gain, s = sqrt(mean x^2 + eps)",
     .kind = OpKind::norm,
     .linear_in = only_inputs({1}),
@@ -112,12 +112,12 @@ constexpr OpDef renamed(OpDef op, std::string_view name) {
 }
 const OpDef kMyProduct = renamed(kMatmul, "my_product"), kMyRows = renamed(kGatherRows, "my_rows");
 
-Value silu(const Value& x) {
-  return x.builder().emit(kSilu, {x}, NoAttributes{}, SourceLine::here());
+Value my_silu(const Value& x) {
+  return x.builder().emit(kMySilu, {x}, NoAttributes{}, SourceLine::here());
 }
-Value twin_of_silu(const Value& x) { return x * sigmoid(x); }
-Value rms_norm(const Value& x, const Value& gain, const std::string& prefix) {
-  return x.builder().emit(kRmsNorm, {x, gain}, NormRule{kEps, prefix}, SourceLine::here());
+Value twin_of_my_silu(const Value& x) { return x * sigmoid(x); }
+Value my_norm(const Value& x, const Value& gain, const std::string& prefix) {
+  return x.builder().emit(kMyNorm, {x, gain}, NormRule{kEps, prefix}, SourceLine::here());
 }
 Value by_place(const Value& x) {
   return x.builder().emit(kByPlace, {x}, NoAttributes{}, SourceLine::here());
@@ -187,7 +187,7 @@ std::vector<Interventions> worlds() {
 
 // ---- an activation ------------------------------------------------------------------------------
 TEST(OwnActivation, HasTheValuesAndGradientsOfWhatItIs) {
-  const Made m = model(silu), twin = model(twin_of_silu);
+  const Made m = model(my_silu), twin = model(twin_of_my_silu);
   EXPECT_THAT(output(m, m.graph, m.feeds),
               Pointwise(DoubleNear(1e-13), output(twin, twin.graph, m.feeds)));
   EXPECT_THAT(slope(m, m.graph, m.feeds),
@@ -195,7 +195,7 @@ TEST(OwnActivation, HasTheValuesAndGradientsOfWhatItIs) {
 }
 
 TEST(OwnActivation, IsDetached) {
-  const Made m = model(silu);
+  const Made m = model(my_silu);
   const Graph g = linearise(m.graph, {.activation = Policy::detach});
   EXPECT_THAT(output(m, g, m.feeds), Pointwise(DoubleNear(1e-13), output(m, m.graph, m.feeds)));
   EXPECT_THAT(slope(m, g, m.feeds), Pointwise(DoubleNear(1e-12), slope(m, m.graph, m.feeds)));
@@ -211,7 +211,7 @@ TEST(OwnActivation, IsDetached) {
 
 // f(x*) + f'(x*) (x - x*), x* of the recorded run: written out with the twin's slope.
 TEST(OwnActivation, IsHeld) {
-  const Made m = model(silu);
+  const Made m = model(my_silu);
   const Graph g = linearise(m.graph, {.activation = Policy::hold});
   const Results recorded = run(m, m.graph, fetch(held_sites(g)), m.feeds);
   const Feeds at = with_held(g, recorded, m.feeds), away = with_held(g, recorded, moved(m, 0.7));
@@ -230,18 +230,18 @@ TEST(OwnActivation, IsHeld) {
 
 // A selection of rows is moved past it: two rows of eight are computed, with the values of all.
 TEST(OwnActivation, IsNarrowed) {
-  const Made m = model(silu);
+  const Made m = model(my_silu);
   const Plan plan = compile(m.graph, fetch(value("out")));
   const std::vector<double> all = output(m, m.graph, m.feeds, "y");
   std::vector<double> want(all.begin() + 6 * kWidth, all.begin() + 7 * kWidth);
   want.insert(want.end(), all.begin() + kWidth, all.begin() + 2 * kWidth);
   EXPECT_THAT(plan.run(m.feeds, m.parameters).raw("out").to_vector<double>(),
               Pointwise(DoubleNear(1e-13), want));
-  EXPECT_EQ(plan.stats().narrowed, 3);  // linear, silu, matmul
+  EXPECT_EQ(plan.stats().narrowed, 3);  // linear, my_silu, matmul
 }
 
 TEST(OwnActivation, IsSweptByRow) {
-  const Made m = model(silu), twin = model(twin_of_silu);
+  const Made m = model(my_silu), twin = model(twin_of_my_silu);
   for (int seed = 0; seed < 5; ++seed) expect_equal_to_one_by_one(m, worlds(), options_of(seed));
   const auto flops = [&](const Made& made) {
     return sweep(made.graph, made.feeds, made.parameters, worlds(), made.outputs).stats();
@@ -251,7 +251,7 @@ TEST(OwnActivation, IsSweptByRow) {
   const Graph program = sweep_program(m.graph, m.feeds, m.parameters, worlds(), m.outputs);
   int of_some_rows = 0;
   for (const Node& n : program.nodes()) {
-    if (n.op != &kSilu) continue;
+    if (n.op != &kMySilu) continue;
     ++of_some_rows;
     EXPECT_EQ(n.type.shape, (Shape{12, kWidth}));  // the worlds that edit before it, a row of each
   }
@@ -261,7 +261,7 @@ TEST(OwnActivation, IsSweptByRow) {
 // ---- a norm -------------------------------------------------------------------------------------
 Made normed(const std::string& prefix) {
   return model([&](const Value& x) {
-    return rms_norm(x, x.builder().constant(normal("gain", {kWidth}).value), prefix);
+    return my_norm(x, x.builder().constant(normal("gain", {kWidth}).value), prefix);
   });
 }
 
@@ -285,7 +285,7 @@ TEST(OwnNorm, ScalesAreDetachedAndHeld) {
   EXPECT_GT(max_abs_difference(Tensor::of<double>({kRows * kWidth}, slope(m, m.graph, m.feeds)),
                                Tensor::of<double>({kRows * kWidth}, here)),
             1e-2);
-  EXPECT_ERROR(GraphError, "the rms_norm", linearise(bare.graph, {.norm = Policy::hold}));
+  EXPECT_ERROR(GraphError, "the my_norm", linearise(bare.graph, {.norm = Policy::hold}));
 }
 
 // ---- products and selections --------------------------------------------------------------------
@@ -354,7 +354,7 @@ TEST(UnstatedOp, IsComputedInFull) {
 
 // ---- rows that are not complete -----------------------------------------------------------------
 TEST(OwnOps, WhatARowLacksIsSaid) {
-  const auto lacks = [](const char* what, void (*spoil)(OpDef&), OpDef op = kSilu) {
+  const auto lacks = [](const char* what, void (*spoil)(OpDef&), OpDef op = kMySilu) {
     EXPECT_EQ(what_is_missing(op), "");
     spoil(op);
     EXPECT_THAT(what_is_missing(op), ::testing::HasSubstr(what));
@@ -368,20 +368,20 @@ TEST(OwnOps, WhatARowLacksIsSaid) {
   lacks("must be a view", [](OpDef& op) { op.kind = OpKind::identity; });
   lacks("only norms and attention freeze", [](OpDef& op) { op.frozen = &kSqrt; });
   lacks(
-      "what it freezes", [](OpDef& op) { op.frozen = nullptr; }, kRmsNorm);
+      "what it freezes", [](OpDef& op) { op.frozen = nullptr; }, kMyNorm);
   lacks(
-      "no expansion", [](OpDef& op) { op.expand = nullptr; }, kRmsNorm);
+      "no expansion", [](OpDef& op) { op.expand = nullptr; }, kMyNorm);
   lacks(
-      "in an expansion", [](OpDef& op) { op.expand = nullptr, op.interior = nullptr; }, kRmsNorm);
+      "in an expansion", [](OpDef& op) { op.expand = nullptr, op.interior = nullptr; }, kMyNorm);
 }
 
 TEST(OwnOps, GraphsRefuseIncompleteRowsAndNamesOfTheTable) {
   static constexpr OpDef kSpoilt = [] {
-    OpDef op = kSilu;
+    OpDef op = kMySilu;
     op.vjp = nullptr;
     return op;
   }();
-  static constexpr OpDef kImpostor = renamed(kSilu, "relu");
+  static constexpr OpDef kImpostor = renamed(kMySilu, "relu");
   const auto graph_with = [](const OpDef& op) {
     Builder b;
     const Value x = b.input("x", {DType::f64, {2, 2}});
@@ -390,11 +390,11 @@ TEST(OwnOps, GraphsRefuseIncompleteRowsAndNamesOfTheTable) {
     verify(g);
     return g;
   };
-  EXPECT_ERROR(GraphError, "silu at own_ops_test.cpp:", graph_with(kSpoilt));
+  EXPECT_ERROR(GraphError, "my_silu at own_ops_test.cpp:", graph_with(kSpoilt));
   EXPECT_ERROR(GraphError, "the row of its op is not complete: an activation must have a gradient",
                graph_with(kSpoilt));
   EXPECT_ERROR(GraphError, "the table has another op of this name", graph_with(kImpostor));
-  EXPECT_NO_THROW(graph_with(kSilu));
+  EXPECT_NO_THROW(graph_with(kMySilu));
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 // Samples of masks and of attention over row tables.
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "autograd/ops/op_table.h"
 #include "tests/autograd/ops/samples.h"
 
@@ -185,6 +187,99 @@ void add_attention(std::vector<Sample>& out) {
        }});
 }
 
+// Four heads that share two key heads, windows and softcaps: each alone, and all together.
+void add_grouped_attention(std::vector<Sample>& out) {
+  constexpr std::int64_t kGrouped = 4;
+  const AttentionOptions rules[] = {{.scale = kScale},
+                                    {.scale = kScale, .window = 1},
+                                    {.scale = kScale, .offset = 1, .window = 2},
+                                    {.scale = kScale, .softcap = 0.8},
+                                    {.scale = kScale, .offset = -1, .window = 3, .softcap = 0.8}};
+  for (const Table& t : row_tables()) {
+    const std::int64_t key_rows = t.key_rows;
+    const Leaf q = normal("q", {t.rows(), kGrouped, kWidth}),
+               p = normal("p", {t.rows(), kGrouped, t.keys_shape[1]}),
+               dz = normal("dz", {t.rows(), kGrouped, kValueWidth});
+    out.push_back({"attention_scores", "grouped_" + t.name, with_tables({q, keys(t)}, t),
+                   [](Builder&, const In& in) {
+                     return exp(attention_scores(in[0], in[1], last_three(in), kScale));
+                   }});
+    out.push_back(
+        {"attention_outer", "grouped_" + t.name, with_tables({q, keys(t)}, t),
+         [](Builder&, const In& in) { return attention_outer(in[0], in[1], last_three(in)); }});
+    out.push_back({"attention_mix", "grouped_" + t.name, with_tables({p, values(t)}, t),
+                   [](Builder&, const In& in) {
+                     const RowValues rows = last_three(in);
+                     const Value seen = mask(in[0], rows.position, Visibility{0, 2, 0, false, 2});
+                     return attention_mix(softmax(seen), in[1], rows);
+                   }});
+    out.push_back({"attention_mix_transposed", "grouped_" + t.name, with_tables({p, dz}, t),
+                   [key_rows](Builder&, const In& in) {
+                     const RowValues rows = last_three(in);
+                     const Value seen = mask(in[0], rows.position, Visibility{0, 2, 0, false, 2});
+                     return attention_mix_transposed(softmax(seen), in[1], rows, key_rows, 2);
+                   }});
+    for (const AttentionOptions& rule : rules) {
+      const std::string name =
+          fmt::format("{}_window_{}_cap_{}", t.name, rule.window, rule.softcap);
+      out.push_back({"attention", "grouped_" + name, with_tables({q, keys(t), values(t)}, t),
+                     [rule](Builder&, const In& in) {
+                       return attention(in[0], in[1], in[2], last_three(in), rule, "attn");
+                     }});
+      out.push_back({"attention", name, with_tables({queries(t), keys(t), values(t)}, t),
+                     [rule](Builder&, const In& in) {
+                       return attention(in[0], in[1], in[2], last_three(in), rule);
+                     }});
+      if (t.rows() != t.key_rows) continue;
+      for (const std::int64_t heads : {kHeads, kGrouped}) {
+        const Shape each{t.rows(), heads, kWidth}, key{t.rows(), kHeads, kWidth};
+        out.push_back(
+            {"attention_grad", fmt::format("{}_of_{}_heads", name, heads),
+             with_tables(
+                 {normal("q", each), normal("k", key), normal("v", key), normal("dz", each)}, t),
+             [rule](Builder& b, const In& in) {
+               return b.emit(*find_op("attention_grad"), in,
+                             AttentionRule{rule.scale, rule.offset, "", rule.window, rule.softcap},
+                             SourceLine::here());
+             }});
+      }
+    }
+  }
+}
+
+void add_rotary(std::vector<Sample>& out) {
+  const auto add = [&](const std::string& name, const Shape& shape, const RotaryRule& rule,
+                       const std::vector<std::int32_t>& position) {
+    out.push_back({"rotary",
+                   name,
+                   {normal("x", shape), ints("position", {shape[0]}, position)},
+                   [rule](Builder&, const In& in) { return rotary(in[0], in[1], rule); }});
+  };
+  std::vector<double> many;
+  for (int i = 0; i < 19; ++i) many.push_back(std::pow(100.0, -i / 19.0));
+  add("whole", {3, 2, 4}, {.inverse = {1, 0.1}}, {0, 1, 7});
+  add("part", {3, 2, 5}, {.inverse = {0.5}}, {4, 2, 4});
+  add("scaled", {3, 2, 5}, {.inverse = {0.5, 0.3}, .scale = 1.3}, {4, 2, 4});
+  add("nothing", {2, 1, 3}, {}, {4, 2});
+  add("many", {3, 2, 41}, {.inverse = many}, {0, 900, 31});
+  add("no_rows", {0, 2, 4}, {.inverse = {1}}, {});
+  add("no_heads", {2, 0, 4}, {.inverse = {1}}, {1, 2});
+  out.push_back({"rotary",
+                 "strided",
+                 {normal("x", {4, 3, 2}), ints("position", {5}, {1, 9, 0, 9, 2})},
+                 [](Builder&, const In& in) {
+                   return rotary(permute(in[0], {1, 2, 0}), slice(in[1], 0, 0, 5, 2),
+                                 RotaryRule{.inverse = {1, 0.2}});
+                 }});
+  out.push_back(
+      {"rotary",
+       "one_head_for_all",
+       {normal("x", {3, 1, 4}), ints("position", {3}, {1, 5, 2})},
+       [](Builder&, const In& in) {
+         return rotary(broadcast_to(in[0], {3, 2, 4}), in[1], RotaryRule{.inverse = {1, 0.2}});
+       }});
+}
+
 void add_mask(std::vector<Sample>& out) {
   // exp after it: -inf becomes 0, and the metric stays finite.
   const auto add = [&](const std::string& name, const Shape& shape, int query, int key,
@@ -220,6 +315,23 @@ void add_mask(std::vector<Sample>& out) {
                      return exp(mask(in[0], in[1], query, key, offset));
                    }});
   };
+  for (const std::int64_t window : {1, 2, 5}) {
+    for (const bool zero : {false, true}) {
+      const Visibility rule{0, 2, 0, zero, window};
+      const std::string name = fmt::format("window_{}{}", window, zero ? "_zeros" : "");
+      out.push_back({"mask", name, {normal("x", {4, 2, 4})}, [rule](Builder&, const In& in) {
+                       const Value y = mask(in[0], Value(), rule);
+                       return rule.zero ? y : exp(y);
+                     }});
+      out.push_back({"mask",
+                     name + "_table",
+                     {normal("x", {4, 2, 4}), ints("position", {4}, {2, 0, 3, 7})},
+                     [rule](Builder&, const In& in) {
+                       const Value y = mask(in[0], in[1], rule);
+                       return rule.zero ? y : exp(y);
+                     }});
+    }
+  }
   by_table("table", {4, 2, 3}, ints("position", {4}, {2, 0, 1, 7}), 0, 2, 0);
   by_table("table_offset", {3, 2, 3}, ints("position", {3}, {2, 0, 1}), 0, -1, -1);
   by_table("table_last_axis", {3, 4}, ints("position", {4}, {0, 2, 1, 0}), -1, 0, 0);
@@ -237,6 +349,8 @@ std::vector<Sample> attention_samples() {
   std::vector<Sample> out;
   add_mask(out);
   add_attention(out);
+  add_grouped_attention(out);
+  add_rotary(out);
   return out;
 }
 

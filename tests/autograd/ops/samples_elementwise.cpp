@@ -222,10 +222,17 @@ std::vector<Sample> elementwise_samples() {
   add_unary(out, "erf", erf, any);
   add_unary(out, "sigmoid", sigmoid, wide);
   add_unary(out, "relu", relu, off_zero);
+  add_unary(out, "silu", silu, wide);
   add_unary(out, "gelu_tanh", gelu_tanh, wide);
   add_unary(out, "gelu_erf", gelu_erf, wide);
   add_unary(out, "gelu_tanh_slope", gelu_tanh_slope, wide);
   add_unary(out, "gelu_erf_slope", gelu_erf_slope, wide);
+  add_unary(
+      out, "softcap", [](const Value& x, SourceLine line) { return softcap(x, 1.2, line); }, wide);
+  out.push_back(
+      {"softcap", "masked", {wide("x", {3, 3})}, [](Builder&, const std::vector<Value>& in) {
+         return exp(softcap(mask(in[0], 0, 1), 1.2));  // exp(-inf) = 0
+       }});
   add_binary(out, "add", add, any, any);
   add_binary(out, "sub", sub, any, any);
   add_binary(out, "mul", mul, any, any);

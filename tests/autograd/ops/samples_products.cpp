@@ -1,4 +1,6 @@
 // Samples of matrix products and of the projections of a transformer.
+#include <fmt/format.h>
+
 #include "autograd/ops/op_table.h"
 #include "tests/autograd/ops/samples.h"
 
@@ -121,6 +123,45 @@ std::vector<Leaf> heads_leaves(std::int64_t rows, std::int64_t d, std::int64_t c
           normal("w", {d, columns}), normal("bias", {columns})};
 }
 
+// With and without the optional inputs.
+void add_heads_of_rms_norm(std::vector<Sample>& out) {
+  for (const bool biased : {false, true}) {
+    const std::string suffix = biased ? "_biased" : "";
+    const std::vector<Leaf> leaves = {normal("x", {3, 4}), normal("gain", {4}), normal("w", {4, 4}),
+                                      normal("bias", {4})};
+    const auto add = [&](const std::string& name, const std::vector<Leaf>& more,
+                         const std::function<NormedInput(const In&)>& input) {
+      std::vector<Leaf> all = leaves;
+      if (!biased) all.pop_back();
+      all.insert(all.end(), more.begin(), more.end());
+      const auto n = static_cast<std::ptrdiff_t>(biased ? 4 : 3);
+      out.push_back({"heads_in", name + suffix, all, [=](Builder&, const In& in) {
+                       In given(in.begin() + n, in.end());
+                       given.insert(given.begin(), {in[0], in[1]});
+                       return heads_in(input(given), in[2], biased ? in[3] : Value(), 2, "q_input");
+                     }});
+    };
+    constexpr NormKind kRms = NormKind::rms_norm;
+    add("rms", {}, [=](const In& in) {
+      return NormedInput{
+          rms_norm(in[0], in[1], kEps), in[0], in[1], Value(), kEps, Value(), false, kRms};
+    });
+    add("rms_scale_given", {normal("normed", {3, 4}), positive("scale", {3, 1})},
+        [=](const In& in) {
+          return NormedInput{in[2], in[0], in[1], Value(), kEps, in[3], false, kRms};
+        });
+    add("rms_scale_detached", {normal("normed", {3, 4})}, [=](const In& in) {
+      return NormedInput{in[2], in[0], in[1], Value(), kEps, Value(), true, kRms};
+    });
+    if (biased) continue;
+    add("layer_norm_without_bias", {normal("norm_bias", {4}), positive("scale", {3, 1})},
+        [=](const In& in) {
+          return NormedInput{
+              layer_norm(in[0], in[1], in[2], kEps), in[0], in[1], in[2], kEps, in[3]};
+        });
+  }
+}
+
 void add_heads(std::vector<Sample>& out) {
   const auto normed_heads = [&](const std::string& name, std::int64_t rows, std::int64_t d,
                                 int heads, std::int64_t e, const std::string& site) {
@@ -171,6 +212,8 @@ void add_heads(std::vector<Sample>& out) {
                    }});
   }
 
+  add_heads_of_rms_norm(out);
+
   const auto add_out = [&](const std::string& name, const Shape& z, std::int64_t d,
                            const std::string& site) {
     out.push_back(
@@ -186,6 +229,13 @@ void add_heads(std::vector<Sample>& out) {
   add_out("no_rows", {0, 2, 2}, 3, "result");
   add_out("no_width", {2, 2, 0}, 3, "result");
   add_out("no_outputs", {2, 2, 2}, 0, "result");
+  for (const Shape& z : {Shape{3, 2, 3}, Shape{0, 2, 2}, Shape{2, 2, 0}}) {
+    out.push_back(
+        {"heads_out",
+         fmt::format("no_bias_{}_{}", z[0], z[2]),
+         {normal("z", z), normal("w", {z[1] * z[2], 4})},
+         [](Builder&, const In& in) { return heads_out(in[0], in[1], Value(), "result"); }});
+  }
   out.push_back({"heads_out",
                  "permuted",
                  {normal("z", {2, 3, 2}), normal("w", {3, 4}), normal("bias", {6})},

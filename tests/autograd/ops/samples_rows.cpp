@@ -132,6 +132,51 @@ void add_layer_norm(std::vector<Sample>& out) {
   }
 }
 
+void add_rms_norm(std::vector<Sample>& out) {
+  for (const Rows& r : row_shapes()) {
+    const Shape gain{r.shape.back()};
+    for (const char* prefix : {"", "ln"}) {
+      out.push_back(
+          {"rms_norm",
+           (*prefix == 0 ? "" : "sites_of_") + r.name,
+           {normal("x", r.shape), normal("gain", gain)},
+           [prefix](Builder&, const In& in) { return rms_norm(in[0], in[1], 0.1, prefix); }});
+    }
+    out.push_back({"rms_norm_grad",
+                   r.name,
+                   {normal("x", r.shape), normal("gain", gain), normal("dy", r.shape)},
+                   [](Builder&, const In& in) { return rms_norm_grad(in[0], in[1], in[2], 0.1); }});
+    out.push_back({"rms_norm_gain_grad",
+                   r.name,
+                   {normal("x", r.shape), normal("dy", r.shape)},
+                   [](Builder&, const In& in) { return rms_norm_gain_grad(in[0], in[1], 0.1); }});
+  }
+  out.push_back(
+      {"rms_norm",
+       "small_eps",
+       {off_zero("x", {3, 5}), normal("gain", {10})},
+       [](Builder&, const In& in) { return rms_norm(in[0], slice(in[1], 0, 1, 10, 2), kEps); }});
+  for (std::size_t i = 0; i < views().size(); ++i) {
+    const Viewed &v = views()[i], &w = views()[(i + 3) % views().size()];
+    out.push_back({"rms_norm",
+                   v.name,
+                   {normal("x", v.leaf), normal("gain", {3})},
+                   [v](Builder&, const In& in) { return rms_norm(v.view(in[0]), in[1], 0.1); }});
+    out.push_back({"rms_norm_grad",
+                   v.name,
+                   {normal("x", v.leaf), normal("gain", {3}), normal("dy", w.leaf)},
+                   [v, w](Builder&, const In& in) {
+                     return rms_norm_grad(v.view(in[0]), in[1], w.view(in[2]), 0.1);
+                   }});
+    out.push_back({"rms_norm_gain_grad",
+                   v.name,
+                   {normal("x", v.leaf), normal("dy", w.leaf)},
+                   [v, w](Builder&, const In& in) {
+                     return rms_norm_gain_grad(v.view(in[0]), w.view(in[1]), 0.1);
+                   }});
+  }
+}
+
 void add_gather(std::vector<Sample>& out) {
   const auto gather = [](Builder&, const In& in) { return gather_rows(in[0], in[1]); };
   const auto add = [&](const std::string& name, const Leaf& table, const Leaf& index) {
@@ -236,6 +281,7 @@ std::vector<Sample> row_samples() {
   std::vector<Sample> out;
   add_softmax(out);
   add_layer_norm(out);
+  add_rms_norm(out);
   return out;
 }
 

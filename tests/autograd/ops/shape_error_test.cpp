@@ -61,6 +61,7 @@ std::vector<WrongCall> wrong_calls() {
       {"erf", erf},
       {"sigmoid", sigmoid},
       {"relu", relu},
+      {"silu", silu},
       {"gelu_tanh", gelu_tanh},
       {"gelu_erf", gelu_erf},
       {"gelu_tanh_slope", gelu_tanh_slope},
@@ -168,6 +169,16 @@ std::vector<WrongCall> wrong_calls() {
                  [](Builder& b) {
                    layer_norm(f64(b, {2, 3}), f64(b, {3}), f64(b, {1, 3}), 1e-5);
                  }));
+  add_call(
+      wrong("rms_norm", {"f64[2, 3]", "f64[2]", "the gain must have shape [3]"}, [](Builder& b) {
+        rms_norm(f64(b, {2, 3}), f64(b, {2}), 1e-5);
+      }));
+  add_call(wrong("rms_norm_grad", {"f64[2, 3]", "f64[4, 3]", "must be alike"}, [](Builder& b) {
+    rms_norm_grad(f64(b, {2, 3}), f64(b, {3}), f64(b, {4, 3}), 1e-5);
+  }));
+  add_call(wrong("rms_norm_gain_grad", {"f64[2, 3]", "f64[3, 2]", "must be alike"}, [](Builder& b) {
+    rms_norm_gain_grad(f64(b, {2, 3}), f64(b, {3, 2}), 1e-5);
+  }));
   add_call(wrong("layer_norm_grad", {"f64[2, 3]", "f64[4, 3]", "must be alike"}, [](Builder& b) {
     layer_norm_grad(f64(b, {2, 3}), f64(b, {3}), f64(b, {4, 3}), 1e-5);
   }));
@@ -316,10 +327,51 @@ std::vector<WrongCall> wrong_calls() {
       wrong("mask", {"f64[2, 3]", "i32[3]", "one entry for each of the 2 queries"}, [](Builder& b) {
         mask(f64(b, {2, 3}), i32(b, {3}), 0, 1);
       }));
-  add_call(wrong("attention_scores", {"f64[4, 2, 3]", "f64[5, 1, 3]", "the same heads and width"},
-                 [](Builder& b) {
-                   attention_scores(f64(b, {4, 2, 3}), f64(b, {5, 1, 3}), tables(b, 4), 1);
-                 }));
+  for (const Shape& k : {Shape{5, 3, 3}, Shape{5, 4, 3}, Shape{5, 0, 3}, Shape{5, 2, 4}}) {
+    add_call(wrong("attention_scores",
+                   {"f64[4, 2, 3]", to_string(k), "the same heads or whole groups of q's"},
+                   [k](Builder& b) {
+                     attention_scores(f64(b, {4, 2, 3}), f64(b, k), tables(b, 4), 1);
+                   }));
+  }
+  add_call(
+      wrong("attention_mix", {"f64[4, 2, 3]", "f64[4, 3, 2]", "or whole groups"}, [](Builder& b) {
+        attention_mix(f64(b, {4, 2, 3}), f64(b, {4, 3, 2}), tables(b, 4));
+      }));
+  for (const std::int64_t group : {0, 3}) {
+    add_call(wrong(
+        "attention_mix_transposed", {fmt::format("2 heads do not divide into groups of {}", group)},
+        [group](Builder& b) {
+          attention_mix_transposed(f64(b, {4, 2, 3}), f64(b, {4, 2, 2}), tables(b, 4), 4, group);
+        }));
+  }
+  const auto attend = [](Builder& b, const AttentionOptions& options, SourceLine line) {
+    const Value x = f64(b, {4, 2, 3});
+    attention(x, x, x, tables(b, 4), options, "", line);
+  };
+  add_call(wrong("attention", {"the window must be 0 (none) or more, not -1"},
+                 [=](Builder& b) { attend(b, {.window = -1}, SourceLine::here()); }));
+  for (const double cap : {-1.0, std::nan(""), HUGE_VAL}) {
+    add_call(wrong("attention", {"the softcap must be 0 (none) or a number above it"},
+                   [=](Builder& b) { attend(b, {.softcap = cap}, SourceLine::here()); }));
+  }
+  for (const double cap : {0.0, -1.0, std::nan(""), HUGE_VAL}) {
+    add_call(wrong("softcap", {"the cap must be a number above 0, not"},
+                   [=](Builder& b) { softcap(f64(b, {3}), cap); }));
+  }
+  add_call(wrong("mask", {"the window must be 0 (none) or more, not -2"}, [](Builder& b) {
+    mask(f64(b, {2, 3}), Value(), Visibility{0, 1, 0, false, -2});
+  }));
+  add_call(wrong("rotary", {"f64[2, 4]", "x must be [rows, head, e], not [2, 4]"}, [](Builder& b) {
+    rotary(f64(b, {2, 4}), i32(b, {2}), {});
+  }));
+  add_call(wrong("rotary", {"i32[3]", "the position table must be i32[2]"}, [](Builder& b) {
+    rotary(f64(b, {2, 1, 4}), i32(b, {3}), {});
+  }));
+  add_call(
+      wrong("rotary", {"the rule turns 6 entries of each head, but a head has 4"}, [](Builder& b) {
+        rotary(f64(b, {2, 1, 4}), i32(b, {2}), RotaryRule{.inverse = {1, 2, 3}});
+      }));
   add_call(
       wrong("attention_scores",
             {"f64[4, 2, 3]", "i32[5]", "the sequence table must have one entry for each of the 4"},

@@ -71,6 +71,44 @@ TEST(SweepCases, KeysOfTwoPromptsAndPromptsOfTwoLengths) {
   }
 }
 
+// Key heads that two heads share, of some of which the keys change; and what a window hides.
+TEST(SweepCases, GroupsOfHeadsAndAWindow) {
+  for (const auto& keys : {std::vector<std::int32_t>{0, 1, 2, 0, 3, 4},
+                           std::vector<std::int32_t>{0, 1, 2, 4, 3, -1}}) {
+    Made m(small_modern_transformer(), {"out", "total"});
+    m.feeds["sequence"] = Tensor::of<std::int32_t>({6}, {0, 0, 0, 1, 1, 0});
+    m.feeds["position"] = Tensor::of<std::int32_t>({6}, {0, 1, 2, 1, 2, 1});
+    m.feeds["keys"] = Tensor::of<std::int32_t>({2, 3}, keys);
+    std::vector<Interventions> worlds;
+    for (const char* site : {"resid_pre", "q_input", "k_input", "v", "rot_k", "rot_q", "z",
+                             "attn.hook_pattern", "attn.hook_attn_scores"}) {
+      for (std::int64_t p = 0; p < 3; ++p) worlds.push_back({scale(Site{site}, 2, {.pos = {p}})});
+      worlds.push_back({scale(Site{site}, 0.5, {.prompt = {1}})});
+      worlds.push_back(worlds.back().then({scale(Site{"rot_k"}, 0.5, {.head = {1}})}));
+      if (std::string_view(site) == "resid_pre") continue;
+      worlds.push_back({scale(Site{site}, 2, {.head = {1}})});
+      worlds.push_back(worlds.back().then({scale(Site{"v"}, 2, {.pos = {1}, .head = {0}})}));
+    }
+    expect_equal_with_all_options(m, worlds);
+  }
+}
+
+// A key that lies before every window that is read has no effect, and is not computed.
+TEST(SweepCases, WhatLiesBeforeTheWindowHasNoEffect) {
+  Made m(small_modern_transformer(), {"last"});
+  Builder b(m.graph);
+  b.output("last", slice(b.output("out"), 0, 2, 3));  // position 2: sees 1 and 2
+  m.graph = std::move(b).finish();
+  const std::vector<Interventions> worlds = {{zero(Site{"rot_k"}, {.prompt = {0}, .pos = {0}})},
+                                             {zero(Site{"resid_pre"}, {.prompt = {0}, .pos = {0}})},
+                                             {zero(Site{"rot_k"}, {.prompt = {0}, .pos = {1}})}};
+  expect_equal_with_all_options(m, worlds);
+  const Swept s = sweep(m.graph, m.feeds, m.parameters, worlds, m.outputs);
+  EXPECT_FALSE(s.has_effect(0));
+  EXPECT_FALSE(s.has_effect(1));
+  EXPECT_TRUE(s.has_effect(2));
+}
+
 // Two views of one tensor begin at the same byte and have the same shape.
 TEST(SweepCases, ValuesThatAreViewsOfOneTensor) {
   Made m;

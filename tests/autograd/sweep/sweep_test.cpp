@@ -156,6 +156,17 @@ TEST_P(RandomSweep, OfATransformerAndItsGradients) {
   expect_equal_to_one_by_one(m, random_worlds(rng, m.graph, 10), options_of(GetParam()));
 }
 
+TEST_P(RandomSweep, OfAModernTransformerAndItsGradients) {
+  Rng rng(static_cast<unsigned>(GetParam()));
+  Made m(test::small_modern_transformer(), {"total", "out"});
+  if (GetParam() % 2 == 0) {
+    const std::string of = GetParam() % 4 == 0 ? "resid_pre" : "rot_k";
+    m.graph = gradient(m.graph, "total", sites(of));
+    m.outputs.push_back(grad_name(of));
+  }
+  expect_equal_to_one_by_one(m, random_worlds(rng, m.graph, 10), options_of(GetParam()));
+}
+
 // ---- facts ------------------------------------------------------------------------------------
 TEST(Sweep, WhatCannotReachTheOutputHasExactlyNoEffectAndIsNotRun) {
   const SmallTransformer m = small_transformer();

@@ -1,8 +1,8 @@
 #include "nn/model/batch.h"
 
 #include "autograd/transform/gradient.h"
+#include "nn/families/sites.h"
 #include "nn/model/model.h"
-#include "nn/model/sites.h"
 #include "tensor/random.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"

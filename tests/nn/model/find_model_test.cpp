@@ -42,10 +42,12 @@ TEST(FindModel, AFolder) {
   const TemporaryFolder empty;
   EXPECT_ERROR(FileError, "there is no config.json in this folder",
                find_model(empty.path().string()));
-  EXPECT_ERROR(FileError, "there is no such folder; give a HuggingFace GPT-2 folder, or gpt2",
+  EXPECT_ERROR(FileError,
+               "there is no such folder or file, and HuggingFace's cache has no model of "
+               "that name; give a HuggingFace folder, a .gguf file, gpt2 or smollm2",
                find_model("no/such"));
   write_text(empty / "file", "x");
-  EXPECT_ERROR(FileError, "not a folder", find_model((empty / "file").string()));
+  EXPECT_ERROR(FileError, "not a model; give the folder", find_model((empty / "file").string()));
 }
 
 TEST(FindModel, Gpt2FromTheVariable) {

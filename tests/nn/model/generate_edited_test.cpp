@@ -2,8 +2,8 @@
 // everything again gives.
 #include <gmock/gmock.h>
 
+#include "nn/families/sites.h"
 #include "nn/model/sampling.h"
-#include "nn/model/sites.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"
 

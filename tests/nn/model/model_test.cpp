@@ -5,7 +5,7 @@
 #include <fstream>
 
 #include "autograd/transform/gradient.h"
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 #include "tensor/files/file.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"
@@ -180,7 +180,7 @@ TEST(Readme, PrintsTheGraphAsItIs) {
   c.d_mlp = 32;
   c.context = 16;
   c.vocabulary = 50;
-  const Graph g = build_gpt2(c, {5, 1, 5});
+  const Graph g = build_model(c, {5, 1, 5});
   const std::string readme = read_text(test::data() / "../../autograd/README.md");
   EXPECT_NE(readme.find("```\n" + g.to_text() + "```\n"), std::string::npos) << g.to_text();
 }

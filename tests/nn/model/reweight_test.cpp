@@ -9,9 +9,9 @@
 #include "autograd/ops/ops.h"
 #include "autograd/transform/expand.h"
 #include "autograd/transform/gradient.h"
+#include "nn/families/sites.h"
 #include "nn/model/model.h"
 #include "nn/model/sampling.h"
-#include "nn/model/sites.h"
 #include "nn/model/weights.h"
 #include "tensor/error.h"
 #include "tests/support.h"
@@ -179,10 +179,21 @@ TEST(Weights, UnknownNames) {
   }
 }
 
-TEST(Weights, CannotBeReadOffAnExpandedGraph) {
-  const Model m = tiny_in("raw");
+TEST(Weights, AreReadOffAnExpandedGraphToo) {
+  const Model m = tiny_in("processed");
   Builder b(expand_sites(m.build(Model::Uniform{1, 5}), {site::result(1).name}));
-  EXPECT_THROW(weights_of(b, m.config()), GraphError);
+  b.output("w_o", weights_of(b, m.config()).layers[1].w_o);
+  const Tensor got = compile(std::move(b).finish(), fetch(value("w_o")))
+                         .run({}, m.parameters(), {.pool = &m.pool()})
+                         .raw("w_o");
+  const Tensor want = weights(m, "blocks.1.attn.W_O").at("blocks.1.attn.W_O");
+  EXPECT_EQ(max_abs_difference(got, want.reshape(got.shape())), 0);
+}
+
+TEST(Weights, AGraphWithoutNamesIsRefused) {
+  Builder b;
+  b.output("y", b.input("x", {DType::f32, {3}}));
+  EXPECT_THROW(weights_of(b, Config{}), GraphError);
 }
 
 }  // namespace

@@ -6,9 +6,9 @@
 #include <random>
 #include <sstream>
 
+#include "nn/families/sites.h"
 #include "nn/model/checkpoint.h"
 #include "nn/model/model.h"
-#include "nn/model/sites.h"
 #include "tensor/files/file.h"
 #include "tensor/random.h"
 #include "tests/support.h"
@@ -195,7 +195,7 @@ TEST(Readme, PrintsASweepsProgramAsItIs) {
   }
   const std::vector<Tokens> prompt = {{1, 2, 3, 4, 5}};
   const Metric metric = logit_diff(7, 8);
-  const Graph g = with_metric(build_gpt2(c, batch_size(prompt)), metric);
+  const Graph g = with_metric(build_model(c, batch_size(prompt)), metric);
   const std::vector<Interventions> worlds = {
       {zero(site::resid_pre(0), {.pos = {2}})},
       {zero(site::resid_pre(1), {.pos = {3}})},

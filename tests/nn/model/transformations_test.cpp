@@ -6,9 +6,9 @@
 #include "autograd/transform/linearise.h"
 #include "autograd/transform/recorded.h"
 #include "autograd/transform/splice.h"
+#include "nn/families/sites.h"
 #include "nn/model/metrics.h"
 #include "nn/model/model.h"
-#include "nn/model/sites.h"
 #include "tests/support.h"
 
 namespace vitrine::nn {

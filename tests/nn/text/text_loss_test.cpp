@@ -6,7 +6,7 @@
 #include <cmath>
 #include <numbers>
 
-#include "nn/model/sites.h"
+#include "nn/families/sites.h"
 #include "tests/nn/training/small_training.h"
 #include "tests/tensor/expect_error.h"
 

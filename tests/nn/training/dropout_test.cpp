@@ -9,9 +9,9 @@
 
 #include "autograd/compile/optimise.h"
 #include "autograd/transform/gradient.h"
+#include "nn/families/sites.h"
 #include "nn/model/metrics.h"
 #include "nn/model/model.h"
-#include "nn/model/sites.h"
 #include "tensor/random.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"
@@ -25,7 +25,7 @@ const Model& model() {  // two layers or so, in f64
 }
 const std::vector<Tokens> kPrompts = {{1, 2, 3, 4, 5}, {7, 6}};
 
-Graph built() { return build_gpt2(model().config(), batch_size(kPrompts), DType::f64); }
+Graph built() { return build_model(model().config(), batch_size(kPrompts), DType::f64); }
 Graph dropped(const Dropout& rates) { return with_dropout(built(), model().config(), rates); }
 Feeds feeds(std::int64_t seed, std::int64_t step) {
   Feeds f = batch_feeds(kPrompts);
@@ -145,7 +145,7 @@ TEST(WithDropout, GradientsAreThoseOfTheMaskThatWasDrawn) {
 
 TEST(WithDropout, TheBitsDoNotDependOnThreads) {
   const Graph g =
-      gradient(with_dropout(build_gpt2(model().config(), batch_size(kPrompts)), model().config(),
+      gradient(with_dropout(build_model(model().config(), batch_size(kPrompts)), model().config(),
                             {.embedding = 0.1, .attention = 0.1, .residual = 0.1}),
                loss(), leaves("*"));
   const Plan plan = compile(g, fetch(value("loss"), grad(leaves("*"))));

@@ -26,7 +26,7 @@ std::vector<Tokens> some_prompts(int many) {
 
 // The loss, all gradients, and one step of AdamW on each parameter: state.NAME.
 Graph training_graph(const Config& config, const BatchSize& size, const Dropout& rates, bool less) {
-  Graph g = gradient(with_dropout(build_gpt2(config, size), config, rates),
+  Graph g = gradient(with_dropout(build_model(config, size), config, rates),
                      training_loss(size.rows - size.sequences), leaves("*"));
   if (less) g = recompute(g, sites("blocks.*.hook_resid_pre"));
   Builder b(g);
@@ -111,7 +111,7 @@ TEST(RecomputedTraining, NeedsLessMemoryForLessThanAForwardPassMore) {
       const Plan::Stats plain = training_plan(c.config, c.size, rates, false).stats(),
                         less = training_plan(c.config, c.size, rates, true).stats();
       const std::int64_t forward =
-          compile(build_gpt2(c.config, c.size), fetch(value("logits"))).stats().flops;
+          compile(build_model(c.config, c.size), fetch(value("logits"))).stats().flops;
       RecordProperty(fmt::format("layers_{}", c.config.layers),
                      fmt::format("{} -> {} bytes, {} -> {} flops", plain.arena_bytes,
                                  less.arena_bytes, plain.flops, less.flops));

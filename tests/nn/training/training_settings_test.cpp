@@ -22,7 +22,7 @@ TrainingSettings settings() {
   s.model = preset("tiny", 777);
   s.model.tied = false;
   s.model.activation = Activation::relu;
-  s.model.layer_norm_eps = 3e-6;
+  s.model.norm_eps = 3e-6;
   s.model.bos = 5;
   s.initializer = Initializer::mimetic;
   s.initializer_range = 0.07;
@@ -152,12 +152,15 @@ TEST(TrainingSettings, AreCheckedInFull) {
 }
 
 TEST(TrainingSettings, Presets) {
-  EXPECT_THAT(preset_names(), ElementsAre("tiny", "atlas", "gpt2-small"));
+  EXPECT_THAT(preset_names(),
+              ElementsAre("tiny", "atlas", "gpt2-small", "llama-tiny", "llama-small"));
   for (const std::string& name : preset_names()) {
     const Config c = preset(name, 1234);
     EXPECT_EQ(c.vocabulary, 1234);
     EXPECT_EQ(c.d_model % c.heads, 0);
-    EXPECT_EQ(c.d_mlp, 4 * c.d_model);
+    EXPECT_GT(c.d_mlp, 2.5 * c.d_model);
+    EXPECT_EQ(c.d_mlp == 4 * c.d_model, c.model_type == "gpt2");
+    EXPECT_EQ(parse_config(config_json(c), "config.json"), c);
   }
   EXPECT_EQ(preset("gpt2-small", 50257), Config{});
   EXPECT_EQ(preset("atlas", 5000).layers, 4);

@@ -161,48 +161,98 @@ TEST(KernelsAttention, MixAndItsTranspose) {
   }
 }
 
+// What row r, head h sees, mixed: one key position after the other.
+void attend_twin(const Tensor& q, const Tensor& k, const Tensor& v, const Sample& s,
+                 const kernels::AttendRule& rule, std::int64_t r, std::int64_t h, Values& want) {
+  const std::int64_t position = s.position.at<std::int32_t>({r}), f = v.dim(2),
+                     key_head = h / (q.dim(1) / k.dim(1));
+  Values weight(static_cast<std::size_t>(s.context), -kInf), sum(static_cast<std::size_t>(f), 0.0);
+  double max = -kInf, total = 0;
+  for (std::int64_t c = 0; c < s.context; ++c) {
+    if (s.key(r, c) < 0 || c > position + rule.offset) continue;
+    if (rule.window != 0 && position - c >= rule.window) continue;
+    double score = 0;
+    for (std::int64_t i = 0; i < q.dim(2); ++i)
+      score += value(q, {r, h, i}) * value(k, {s.key(r, c), key_head, i});
+    score *= rule.scale;
+    if (rule.softcap != 0) score = rule.softcap * std::tanh(score / rule.softcap);
+    weight[static_cast<std::size_t>(c)] = score;
+    max = std::max(max, score);
+  }
+  for (double& w : weight) w = max == -kInf ? 0 : std::exp(w - max), total += w;
+  for (std::int64_t c = 0; c < s.context; ++c) {
+    const double w = weight[static_cast<std::size_t>(c)];
+    for (std::int64_t i = 0; w != 0 && i < f; ++i)
+      sum[static_cast<std::size_t>(i)] += w / total * value(v, {s.key(r, c), key_head, i});
+  }
+  want.insert(want.end(), sum.begin(), sum.end());
+}
+
 TEST(KernelsAttention, FusedEqualsItsParts) {
+  const kernels::AttendRule rules[] = {{0.5, -2},     {0.5, 0},         {0.5, 1},
+                                       {0.5, 1000},   {0.5, 0, 1},      {0.5, 2, 3},
+                                       {0.5, -1, 20}, {0.5, 0, 0, 0.7}, {0.5, 0, 6, 3}};
   for (const DType dtype : kFloats) {
     for (const Sizes& z : sample_sizes()) {
       const Sample s = sample(z.rows, z.key_rows, z.sequences, z.context);
-      for (const std::int64_t offset : {-2, 0, 1, 1000}) {
-        const auto qs = head_layouts(z.rows, z.heads, z.e, dtype, 61),
+      for (const std::int64_t group : {1, 3}) {
+        const auto qs = head_layouts(z.rows, z.heads * group, z.e, dtype, 61),
                    ks = head_layouts(z.key_rows, z.heads, z.e, dtype, 71),
                    vs = head_layouts(z.key_rows, z.heads, z.f, dtype, 81);
-        for (std::size_t layout = 0; layout < qs.size(); ++layout) {
-          const Tensor &q = qs[layout], &k = ks[layout], &v = vs[layout];
+        for (std::size_t i = 0; i < std::size(rules) * qs.size(); ++i) {
+          const kernels::AttendRule& rule = rules[i / qs.size()];
+          const Tensor &q = qs[i % qs.size()], &k = ks[i % qs.size()], &v = vs[i % qs.size()];
           const Tensor out = on_all_pools([&](ThreadPool& pool) {
-            Tensor result = Tensor::full({z.rows, z.heads, z.f}, dtype, 9);
-            kernels::attention(pool, q.view(), k.view(), v.view(), s.tables(), 0.5, offset,
-                               result.view());
+            Tensor result = Tensor::full({z.rows, z.heads * group, z.f}, dtype, 9);
+            kernels::attention(pool, q.view(), k.view(), v.view(), s.tables(), rule, result.view());
             return result;
           });
           Values want;
           for (std::int64_t r = 0; r < z.rows; ++r) {
-            const std::int64_t last = s.position.at<std::int32_t>({r}) + offset;
-            for (std::int64_t h = 0; h < z.heads; ++h) {
-              Values weight(static_cast<std::size_t>(z.context), -kInf),
-                  sum(static_cast<std::size_t>(z.f), 0.0);
-              double max = -kInf, total = 0;
-              for (std::int64_t c = 0; c < z.context && c <= last; ++c) {
-                if (s.key(r, c) < 0) continue;
-                weight[static_cast<std::size_t>(c)] = 0.5 * dot(q, k, r, s.key(r, c), h);
-                max = std::max(max, weight[static_cast<std::size_t>(c)]);
-              }
-              for (double& w : weight) w = max == -kInf ? 0 : std::exp(w - max), total += w;
-              for (std::int64_t c = 0; c < z.context; ++c) {
-                if (weight[static_cast<std::size_t>(c)] == 0) continue;
-                for (std::int64_t i = 0; i < z.f; ++i) {
-                  sum[static_cast<std::size_t>(i)] +=
-                      weight[static_cast<std::size_t>(c)] / total * value(v, {s.key(r, c), h, i});
-                }
-              }
-              want.insert(want.end(), sum.begin(), sum.end());
-            }
+            for (std::int64_t h = 0; h < z.heads * group; ++h)
+              attend_twin(q, k, v, s, rule, r, h, want);
           }
           expect_close(out, want, 0, dtype == DType::f32 ? 3e-5 : 1e-12, "attention");
         }
       }
+    }
+  }
+}
+
+// f32 cosines and sines are those of f32 angles, as transformers computes them, to 1e-6 where angles
+// are small; far out the angle itself has to be better than f32.
+TEST(KernelsRotary, TurnsPairsByTheirAngles) {
+  const Values inverse = {1, 0.31, 0.043, 1e-3, 1e-5};
+  for (const DType dtype : kFloats) {
+    for (const Tensor& x : head_layouts(7, 3, 13, dtype, 5)) {
+      const Tensor position = Tensor::of<std::int32_t>({7}, {0, 1, 5, 2, 131071, 13, 1});
+      const Tensor out = on_all_pools([&](ThreadPool& pool) {
+        Tensor result = Tensor::full({7, 3, 13}, dtype, 9);
+        kernels::rotary(pool, x.view(), position.view(), inverse, 1.25, result.view());
+        return result;
+      });
+      Values want;
+      for (std::int64_t r = 0; r < 7; ++r) {
+        for (std::int64_t h = 0; h < 3; ++h) {
+          for (std::int64_t i = 0; i < 13; ++i) {
+            if (i >= 10) {
+              want.push_back(value(x, {r, h, i}));
+              continue;
+            }
+            const auto at = static_cast<double>(position.at<std::int32_t>({r}));
+            const double angle = at * inverse[static_cast<std::size_t>(i % 5)];
+            const double a = value(x, {r, h, i % 5}), b = value(x, {r, h, 5 + i % 5});
+            want.push_back(1.25 * (i < 5 ? a * std::cos(angle) - b * std::sin(angle)
+                                         : b * std::cos(angle) + a * std::sin(angle)));
+          }
+        }
+      }
+      expect_close(out, want, 0, dtype == DType::f32 ? 1e-6 : 1e-15, "rotary");
+      if (out.shape() != x.shape() || !x.is_contiguous()) continue;
+      ThreadPool pool(2);
+      const Tensor in_place = x.clone();
+      kernels::rotary(pool, in_place.view(), position.view(), inverse, 1.25, in_place.view());
+      EXPECT_EQ(max_abs_difference(in_place, out), 0);
     }
   }
 }
@@ -216,14 +266,14 @@ TEST(KernelsAttention, WhatIsMaskedCannotLeak) {
   const Tensor keys = Tensor::of<std::int32_t>({1, 3}, {0, 1, 2});
   const Tables t{sequence.view(), position.view(), keys.view()};
   Tensor out = Tensor::empty({1, 1, 2}, DType::f32);
-  kernels::attention(pool, q.view(), k.view(), k.view(), t, 1, 0, out.view());
+  kernels::attention(pool, q.view(), k.view(), k.view(), t, {1, 0}, out.view());
   EXPECT_EQ(out.to_vector<float>(), (std::vector<float>{1, 1}));
   // The same when the pattern is given: a weight of exactly 0 is no contribution.
   kernels::attention_mix(pool, Tensor::of<float>({1, 1, 3}, {1, 0, 0}).view(), k.view(), t,
                          out.view());
   EXPECT_EQ(out.to_vector<float>(), (std::vector<float>{1, 1}));
   // Nothing visible: zeros.
-  kernels::attention(pool, q.view(), k.view(), k.view(), t, 1, -1, out.view());
+  kernels::attention(pool, q.view(), k.view(), k.view(), t, {1, -1}, out.view());
   EXPECT_EQ(out.to_vector<float>(), (std::vector<float>{0, 0}));
 }
 

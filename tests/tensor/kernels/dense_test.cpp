@@ -53,16 +53,16 @@ TEST(DenseAttention, WhatIsNotFiniteStaysBehindTheMask) {
     const Tensor clean = Tensor::empty({115, 3, 8}, DType::f64), spoilt = clean.clone();
     const Tensor clean_grad = Tensor::empty({3, 115, 3, 8}, DType::f64),
                  spoilt_grad = clean_grad.clone();
-    kernels::attention_dense(one, q.view(), k.view(), v.view(), t, 0.3, 0, clean.view());
-    kernels::attention_grad(one, q.view(), k.view(), v.view(), dz.view(), t, 0.3, 0,
+    kernels::attention_dense(one, q.view(), k.view(), v.view(), t, {0.3, 0}, clean.view());
+    kernels::attention_grad(one, q.view(), k.view(), v.view(), dz.view(), t, {0.3, 0},
                             clean_grad.view());
     // Head 1 of the last row of the first sequence, which rows before it do not see.
     for (const Tensor& x : {k, v})
       x.select(0, 69).select(0, 1).slice(0, 2, 3).data<double>()[0] = bad;
-    kernels::attention_dense(one, q.view(), k.view(), v.view(), t, 0.3, 0, spoilt.view());
+    kernels::attention_dense(one, q.view(), k.view(), v.view(), t, {0.3, 0}, spoilt.view());
     EXPECT_LE(max_abs_difference(clean.slice(0, 0, 69), spoilt.slice(0, 0, 69)), 1e-14);
     EXPECT_LE(max_abs_difference(clean.slice(0, 70, 115), spoilt.slice(0, 70, 115)), 1e-14);
-    kernels::attention_grad(one, q.view(), k.view(), v.view(), dz.view(), t, 0.3, 0,
+    kernels::attention_grad(one, q.view(), k.view(), v.view(), dz.view(), t, {0.3, 0},
                             spoilt_grad.view());
     EXPECT_LE(max_abs_difference(clean_grad.select(0, 0).slice(0, 0, 69),
                                  spoilt_grad.select(0, 0).slice(0, 0, 69)),
@@ -80,9 +80,10 @@ TEST(Attention, TablesAreChecked) {
   const auto calls = [&](const RaggedTables& rows, const std::string& message) {
     const kernels::Tables t = rows.tables();
     EXPECT_ERROR(GraphError, message,
-                 kernels::attention(one, x.view(), x.view(), x.view(), t, 1, 0, out.view()));
-    EXPECT_ERROR(GraphError, message,
-                 kernels::attention_dense(one, x.view(), x.view(), x.view(), t, 1, 0, out.view()));
+                 kernels::attention(one, x.view(), x.view(), x.view(), t, {1, 0}, out.view()));
+    EXPECT_ERROR(
+        GraphError, message,
+        kernels::attention_dense(one, x.view(), x.view(), x.view(), t, {1, 0}, out.view()));
     EXPECT_ERROR(GraphError, message,
                  kernels::attention_scores(one, x.view(), x.view(), t, 1, pattern.view()));
     EXPECT_ERROR(GraphError, message,
@@ -92,7 +93,7 @@ TEST(Attention, TablesAreChecked) {
     EXPECT_ERROR(GraphError, message,
                  kernels::attention_mix_transposed(one, pattern.view(), x.view(), t, out.view()));
     EXPECT_ERROR(GraphError, message,
-                 kernels::attention_grad(one, x.view(), x.view(), x.view(), x.view(), t, 1, 0,
+                 kernels::attention_grad(one, x.view(), x.view(), x.view(), x.view(), t, {1, 0},
                                          grads.view()));
   };
   for (const int wrong : {-1, 2, 1 << 30}) {
@@ -107,63 +108,101 @@ TEST(Attention, TablesAreChecked) {
   }
 }
 
+const std::vector<kernels::AttendRule>& attend_rules() {
+  static const std::vector<kernels::AttendRule> rules = {
+      {0.3, 0},      {0.3, -1},      {0.3, 3},         {0.3, 0, 1},   {0.3, 0, 17},
+      {0.3, -1, 30}, {0.3, 2, 1000}, {0.3, 0, 0, 0.5}, {0.3, 0, 9, 2}};
+  return rules;
+}
+std::string said(const kernels::AttendRule& r, std::int64_t heads) {
+  return fmt::format("{} heads, offset {}, window {}, softcap {}", heads, r.offset, r.window,
+                     r.softcap);
+}
+
 TEST(DenseAttention, EqualsRowByRow) {
   const RaggedTables rows = ragged_tables(false);
   const kernels::Tables t = rows.tables();
   ThreadPool one(1), three(3);
   for (const DType dtype : {DType::f32, DType::f64}) {
-    const Tensor q = normal({115, 3, 8}, dtype, 1), k = normal({115, 3, 8}, dtype, 2),
-                 v = normal({115, 3, 5}, dtype, 3);
-    ASSERT_TRUE(kernels::attention_is_dense(q.view(), t));
-    for (const std::int64_t offset : {0, -1, 3}) {
-      const Tensor plain = Tensor::empty({115, 3, 5}, dtype),
-                   dense = Tensor::empty({115, 3, 5}, dtype),
-                   again = Tensor::empty({115, 3, 5}, dtype);
-      kernels::attention(one, q.view(), k.view(), v.view(), t, 0.3, offset, plain.view());
-      kernels::attention_dense(one, q.view(), k.view(), v.view(), t, 0.3, offset, dense.view());
-      kernels::attention_dense(three, q.view(), k.view(), v.view(), t, 0.3, offset, again.view());
-      EXPECT_LE(max_abs_difference(plain, dense), dtype == DType::f32 ? 2e-6 : 1e-14);
-      EXPECT_EQ(max_abs_difference(dense, again), 0);
+    for (const std::int64_t heads : {3, 6}) {
+      const Tensor q = normal({115, heads, 8}, dtype, 1), k = normal({115, 3, 8}, dtype, 2),
+                   v = normal({115, 3, 5}, dtype, 3);
+      ASSERT_TRUE(kernels::attention_is_dense(q.view(), t));
+      for (const kernels::AttendRule& rule : attend_rules()) {
+        SCOPED_TRACE(said(rule, heads));
+        const Tensor plain = Tensor::empty({115, heads, 5}, dtype), dense = plain.clone(),
+                     again = plain.clone();
+        kernels::attention(one, q.view(), k.view(), v.view(), t, rule, plain.view());
+        kernels::attention_dense(one, q.view(), k.view(), v.view(), t, rule, dense.view());
+        kernels::attention_dense(three, q.view(), k.view(), v.view(), t, rule, again.view());
+        EXPECT_LE(max_abs_difference(plain, dense), dtype == DType::f32 ? 2e-6 : 1e-14);
+        EXPECT_EQ(max_abs_difference(dense, again), 0);
+      }
     }
   }
 }
 
-// Against the products that the formula names, row by row; and the same bits for three threads.
+// The gradients by the products that the formula names, row by row: [group + 2, 115, 3, 8].
+Tensor grads_in_steps(ThreadPool& pool, const kernels::Tables& t, const Tensor& q, const Tensor& k,
+                      const Tensor& v, const Tensor& dz, const kernels::AttendRule& rule) {
+  const DType dtype = q.dtype();
+  const std::int64_t heads = q.dim(1), group = heads / 3;
+  const auto pattern_like = [&] { return Tensor::empty({115, heads, 70}, dtype); };
+  const Tensor scores = pattern_like(), pattern = pattern_like(), slope = pattern_like(),
+               outer = pattern_like(), dscores = pattern_like(),
+               steps = Tensor::empty({group + 2, 115, 3, 8}, dtype);
+  const Tensor dq = steps.slice(0, 0, group).reshape(q.shape()), dk = steps.select(0, group),
+               dv = steps.select(0, group + 1);
+  const auto times = [&](const Tensor& x, const Tensor& y) {
+    kernels::binary(pool, kernels::Binary::mul, x.view(), y.view(), x.view());
+  };
+  const auto full = [&](const Tensor& like, double value) {
+    return Tensor::full(like.shape(), dtype, value);
+  };
+  kernels::attention_scores(pool, q.view(), k.view(), t, rule.scale, scores.view());
+  if (rule.softcap != 0) {  // slope = 1 - tanh(score / cap)^2
+    kernels::copy(pool, scores.view(), slope.view());
+    times(slope, full(slope, 1 / rule.softcap));
+    kernels::unary(pool, kernels::Unary::tanh, slope.view(), slope.view());
+    times(slope, slope);
+    kernels::binary(pool, kernels::Binary::sub, full(slope, 1).view(), slope.view(), slope.view());
+    kernels::softcap(pool, rule.softcap, scores.view(), scores.view());
+  }
+  kernels::mask_keys(pool, scores.view(), t.position,
+                     {0, 2, rule.offset, -std::numeric_limits<double>::infinity(), rule.window},
+                     scores.view());
+  kernels::softmax(pool, scores.view(), pattern.view());
+  kernels::attention_outer(pool, dz.view(), v.view(), t, outer.view());
+  kernels::softmax_grad(pool, pattern.view(), outer.view(), dscores.view());
+  if (rule.softcap != 0) times(dscores, slope);
+  kernels::attention_mix(pool, dscores.view(), k.view(), t, dq.view());
+  kernels::attention_mix_transposed(pool, dscores.view(), q.view(), t, dk.view());
+  for (const Tensor& x : {dq, dk}) times(x, full(x, rule.scale));
+  kernels::attention_mix_transposed(pool, pattern.view(), dz.view(), t, dv.view());
+  return steps;
+}
+
+// And the same bits for three threads.
 TEST(DenseAttention, GradientEqualsItsSteps) {
-  const Shape shape{115, 3, 8};
   ThreadPool one(1), three(3);
   for (const bool shared : {false, true}) {
     const RaggedTables rows = ragged_tables(shared);
     const kernels::Tables t = rows.tables();
     for (const DType dtype : {DType::f32, DType::f64}) {
-      const Tensor q = normal(shape, dtype, 1), k = normal(shape, dtype, 2),
-                   v = normal(shape, dtype, 3), dz = normal(shape, dtype, 4);
-      for (const std::int64_t offset : {0, -1, 3}) {
-        SCOPED_TRACE(fmt::format("{}, offset {}, shared {}", name_of(dtype), offset, shared));
-        const auto empty = [&](const Shape& s) { return Tensor::empty(s, dtype); };
-        const Tensor scores = empty({115, 3, 70}), pattern = empty({115, 3, 70}),
-                     outer = empty({115, 3, 70}), dscores = empty({115, 3, 70}),
-                     steps = empty({3, 115, 3, 8}), all = empty({3, 115, 3, 8}),
-                     again = empty({3, 115, 3, 8});
-        const auto part = [&](int i) { return steps.slice(0, i, i + 1).reshape(shape); };
-        kernels::attention_scores(one, q.view(), k.view(), t, 0.3, scores.view());
-        kernels::mask_keys(one, scores.view(), t.position,
-                           {0, 2, offset, -std::numeric_limits<double>::infinity()}, scores.view());
-        kernels::softmax(one, scores.view(), pattern.view());
-        kernels::attention_outer(one, dz.view(), v.view(), t, outer.view());
-        kernels::softmax_grad(one, pattern.view(), outer.view(), dscores.view());
-        kernels::attention_mix(one, dscores.view(), k.view(), t, part(0).view());
-        kernels::attention_mix_transposed(one, dscores.view(), q.view(), t, part(1).view());
-        for (const int i : {0, 1})
-          kernels::binary(one, kernels::Binary::mul, part(i).view(),
-                          Tensor::full(shape, dtype, 0.3).view(), part(i).view());
-        kernels::attention_mix_transposed(one, pattern.view(), dz.view(), t, part(2).view());
-        kernels::attention_grad(one, q.view(), k.view(), v.view(), dz.view(), t, 0.3, offset,
-                                all.view());
-        kernels::attention_grad(three, q.view(), k.view(), v.view(), dz.view(), t, 0.3, offset,
-                                again.view());
-        EXPECT_LE(max_abs_difference(steps, all), dtype == DType::f32 ? 1e-5 : 1e-13);
-        EXPECT_EQ(max_abs_difference(all, again), 0);
+      for (const std::int64_t heads : {3, 6}) {
+        const Tensor q = normal({115, heads, 8}, dtype, 1), k = normal({115, 3, 8}, dtype, 2),
+                     v = normal({115, 3, 8}, dtype, 3), dz = normal({115, heads, 8}, dtype, 4);
+        for (const kernels::AttendRule& rule : attend_rules()) {
+          SCOPED_TRACE(fmt::format("{}, {}, shared {}", name_of(dtype), said(rule, heads), shared));
+          const Tensor steps = grads_in_steps(one, t, q, k, v, dz, rule), all = steps.clone(),
+                       again = steps.clone();
+          kernels::attention_grad(one, q.view(), k.view(), v.view(), dz.view(), t, rule,
+                                  all.view());
+          kernels::attention_grad(three, q.view(), k.view(), v.view(), dz.view(), t, rule,
+                                  again.view());
+          EXPECT_LE(max_abs_difference(steps, all), dtype == DType::f32 ? 2e-5 : 1e-13);
+          EXPECT_EQ(max_abs_difference(all, again), 0);
+        }
       }
     }
   }

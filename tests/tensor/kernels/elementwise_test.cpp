@@ -67,6 +67,8 @@ Real twin(Unary op, Real x) {
       return sigmoid(x);
     case Unary::relu:
       return std::isnan(x) || x > 0 ? x : 0;
+    case Unary::silu:
+      return x < -2000 ? 0 : x * sigmoid(x);
     case Unary::gelu_tanh:
       if (far) return x > 0 ? x : 0;
       return x / 2 * (1 + std::tanh(gelu_argument(x)));
@@ -89,8 +91,7 @@ Real twin(Unary op, Real x) {
 
 std::vector<Unary> all_unary() {
   std::vector<Unary> ops;
-  for (int i = 0; i <= static_cast<int>(Unary::gelu_erf_slope); ++i)
-    ops.push_back(static_cast<Unary>(i));
+  for (int i = 0; i <= static_cast<int>(Unary::silu); ++i) ops.push_back(static_cast<Unary>(i));
   return ops;
 }
 
@@ -122,6 +123,8 @@ double absolute_bound(Unary op, DType dtype) {
       return dtype == DType::f32 ? 2.5e-7 : 1e-14;
     case Unary::gelu_erf_slope:
       return dtype == DType::f32 ? 1e-7 : 1e-14;
+    case Unary::silu:  // 100 times a subnormal sigmoid
+      return dtype == DType::f32 ? 2e-43 : 1e-300;
     default:
       return dtype == DType::f32 ? 2e-45 : 1e-300;
   }
@@ -184,12 +187,40 @@ TEST(KernelsUnary, Edges) {
     EXPECT_EQ(at(Unary::tanh, -50), -1);
     EXPECT_EQ(at(Unary::gelu_tanh, -kInf), 0);
     EXPECT_EQ(at(Unary::gelu_erf, -kInf), 0);
+    EXPECT_EQ(at(Unary::silu, -kInf), 0);
+    EXPECT_EQ(at(Unary::silu, kInf), kInf);
     EXPECT_EQ(at(Unary::gelu_tanh, -1e4), 0);
     EXPECT_EQ(at(Unary::gelu_tanh, 1e4), rounded(1e4, dtype));
     EXPECT_EQ(at(Unary::gelu_tanh_slope, kInf), 1);
     EXPECT_EQ(at(Unary::gelu_tanh_slope, -kInf), 0);
     EXPECT_EQ(at(Unary::relu, -3), 0);
     EXPECT_TRUE(std::isnan(at(Unary::relu, kNan)));
+  }
+}
+
+TEST(KernelsSoftcap, BoundsAndKeepsMinusInfinity) {
+  for (const DType dtype : kFloats) {
+    for (const Shape& shape : sample_shapes()) {
+      for (const Tensor& x : in_layouts(shape, dtype, 33)) {
+        const Tensor y = on_all_pools([&](ThreadPool& pool) {
+          Tensor out = Tensor::full(shape, dtype, 99);
+          kernels::softcap(pool, 1.5, x.view(), out.view());
+          return out;
+        });
+        std::vector<double> want;
+        for (const double v : x.to_vector<double>()) want.push_back(1.5 * std::tanh(v / 1.5));
+        expect_close(y, want, dtype == DType::f32 ? 5e-7 : 1e-14, 1e-45, describe(x));
+      }
+    }
+    ThreadPool pool(1);
+    const Tensor x = Tensor::of<double>({5}, {-kInf, kInf, kNan, 1e30, -1e30}).to(dtype), y = x;
+    kernels::softcap(pool, 50, x.view(), y.view());
+    const std::vector<double> got = y.to_vector<double>();
+    EXPECT_EQ(got[0], -kInf);
+    EXPECT_EQ(got[1], 50);
+    EXPECT_TRUE(std::isnan(got[2]));
+    EXPECT_EQ(got[3], 50);
+    EXPECT_EQ(got[4], -50);
   }
 }
 

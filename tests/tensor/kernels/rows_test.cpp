@@ -227,6 +227,64 @@ TEST(KernelsLayerNorm, ForwardAndGradients) {
   }
 }
 
+Normalised by_rms(const Row& x) {
+  double squares = 0;
+  for (const double v : x) squares += v * v / static_cast<double>(x.size());
+  Normalised out{{}, 1 / std::sqrt(squares + kEps)};
+  for (const double v : x) out.n.push_back(v * out.inverse_std);
+  return out;
+}
+
+TEST(KernelsRmsNorm, ForwardAndGradients) {
+  for (const DType dtype : kFloats) {
+    const bool single = dtype == DType::f32;
+    for (const Shape& shape : row_shapes()) {
+      const std::int64_t d = shape.back();
+      const Tensor gain = random_tensor({2 * d}, dtype, 1).slice(0, 0, 2 * d, 2);
+      const Row g = gain.to_vector<double>();
+      for (const Tensor& x : in_layouts(shape, dtype, 101)) {
+        const Tensor y = run(x, [&](ThreadPool& pool, const View& out) {
+          kernels::rms_norm(pool, x.view(), gain.view(), kEps, out);
+        });
+        const Row want = by_rows({x}, [&](const auto& rows) {
+          Row n = by_rms(rows[0]).n;
+          for (std::size_t i = 0; i < n.size(); ++i) n[i] *= g[i];
+          return n;
+        });
+        expect_close(y, want, single ? 1e-6 : 1e-13, 1e-30, describe(x));
+        for (const Tensor& dy : in_layouts(shape, dtype, 111)) {
+          const Tensor dx = run(x, [&](ThreadPool& pool, const View& out) {
+            kernels::rms_norm_grad(pool, x.view(), gain.view(), dy.view(), kEps, out);
+          });
+          const Row want_dx = by_rows({x, dy}, [&](const auto& rows) {
+            const Normalised x_hat = by_rms(rows[0]);
+            double mean_gn = 0;
+            for (std::size_t i = 0; i < g.size(); ++i)
+              mean_gn += g[i] * rows[1][i] * x_hat.n[i] / static_cast<double>(g.size());
+            Row out;
+            for (std::size_t i = 0; i < g.size(); ++i)
+              out.push_back((g[i] * rows[1][i] - x_hat.n[i] * mean_gn) * x_hat.inverse_std);
+            return out;
+          });
+          expect_close(dx, want_dx, single ? 1e-6 : 1e-10, single ? 1e-6 : 1e-10, describe(x));
+          const Tensor dgain = run(gain, [&](ThreadPool& pool, const View& out) {
+            kernels::rms_norm_gain_grad(pool, x.view(), dy.view(), kEps, out);
+          });
+          Row sums(static_cast<std::size_t>(d), 0.0);
+          if (d > 0) {
+            by_rows({x, dy}, [&](const auto& rows) {
+              const Row n = by_rms(rows[0]).n;
+              for (std::size_t i = 0; i < n.size(); ++i) sums[i] += n[i] * rows[1][i];
+              return Row{};
+            });
+          }
+          expect_close(dgain, sums, single ? 1e-7 : 1e-11, 1e-9, describe(x));
+        }
+      }
+    }
+  }
+}
+
 TEST(KernelsLayerNorm, AMeanFarFromZeroDoesNotCancel) {
   ThreadPool pool(1);
   const std::int64_t d = 768;

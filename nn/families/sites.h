@@ -1,4 +1,4 @@
-// GPT-2's sites, typed: the names and shapes are TransformerLens's (b batch, p position, h head, q
+// The models' sites, typed: the names and shapes are TransformerLens's (b batch, p position, h head, q
 // query, k key).
 #pragma once
 
@@ -37,6 +37,14 @@ inline Site ln2_normalized(int layer) {
   return in_block(layer, "ln2.hook_normalized");
 }  // [b, p, d]
 
+inline Site ln1_post_scale(int layer) {
+  return in_block(layer, "ln1_post.hook_scale");
+}  // [b, p, 1]: gemma
+inline Site ln2_post_scale(int layer) {
+  return in_block(layer, "ln2_post.hook_scale");
+}  // [b, p, 1]: gemma
+
+// Keys and values have g heads: h of most models, fewer where groups of query heads share them.
 inline Site q(int layer) { return in_block(layer, "attn.hook_q"); }  // [b, p, h, e]
 inline Site k(int layer) { return in_block(layer, "attn.hook_k"); }  // [b, p, h, e]
 inline Site v(int layer) { return in_block(layer, "attn.hook_v"); }  // [b, p, h, e]
@@ -47,7 +55,13 @@ inline Site pattern(int layer) { return in_block(layer, "attn.hook_pattern"); } 
 inline Site z(int layer) { return in_block(layer, "attn.hook_z"); }              // [b, p, h, e]
 inline Site result(int layer) { return in_block(layer, "attn.hook_result"); }    // [b, p, h, d]
 
-inline Site mlp_pre(int layer) { return in_block(layer, "mlp.hook_pre"); }    // [b, p, 4d]
+inline Site rot_q(int layer) { return in_block(layer, "attn.hook_rot_q"); }  // [b, p, h, e]: rotary
+inline Site rot_k(int layer) { return in_block(layer, "attn.hook_rot_k"); }  // [b, p, g, e]: rotary
+
+inline Site mlp_pre(int layer) { return in_block(layer, "mlp.hook_pre"); }  // [b, p, 4d]
+inline Site mlp_pre_linear(int layer) {
+  return in_block(layer, "mlp.hook_pre_linear");
+}  // [b, p, m]: what the activation of hook_pre, the gate, multiplies
 inline Site mlp_post(int layer) { return in_block(layer, "mlp.hook_post"); }  // [b, p, 4d]
 
 inline Site final_scale() { return {"ln_final.hook_scale"}; }            // [b, p, 1]

@@ -6,9 +6,9 @@
 #include <nlohmann/json.hpp>
 
 #include "autograd/transform/gradient.h"
+#include "nn/families/sites.h"
 #include "nn/model/checkpoint.h"
 #include "nn/model/model.h"
-#include "nn/model/sites.h"
 #include "tests/support.h"
 
 namespace vitrine::nn {

@@ -1,4 +1,4 @@
-#include "nn/model/config.h"
+#include "nn/families/config.h"
 
 #include <fmt/format.h>
 
@@ -25,7 +25,7 @@ TEST(Config, Defaults) {
   EXPECT_EQ(c.d_mlp, 48);
   EXPECT_EQ(c.d_head(), 4);
   EXPECT_EQ(c.activation, Activation::gelu_tanh);
-  EXPECT_DOUBLE_EQ(c.layer_norm_eps, 1e-5);
+  EXPECT_DOUBLE_EQ(c.norm_eps, 1e-5);
   EXPECT_TRUE(c.tied);
   EXPECT_DOUBLE_EQ(c.attention_scale(1), 0.5);
   EXPECT_EQ(with(R"(, "n_inner": null)").d_mlp, 48);
@@ -98,17 +98,18 @@ TEST(Config, Activations) {
   }
   EXPECT_EQ(with(R"(, "activation_function": "gelu_python")").activation, Activation::gelu_erf);
   EXPECT_EQ(with(R"(, "activation_function": "relu")").activation, Activation::relu);
+  EXPECT_EQ(with(R"(, "activation_function": "swish")").activation, Activation::silu);
   EXPECT_ERROR(
       ConfigError,
-      R"(config.json: activation_function: expected a function that is supported, found "silu"; supported are gelu_new,)",
-      with(R"(, "activation_function": "silu")"));
+      R"(config.json: activation_function: expected a function that is supported, found "mish"; supported are gelu_new,)",
+      with(R"(, "activation_function": "mish")"));
   EXPECT_ERROR(ConfigError, "activation_function: expected a function that is supported, found 3",
                with(R"(, "activation_function": 3)"));
 }
 
 TEST(Config, RejectsWhatWouldChangeTheMaths) {
   EXPECT_ERROR(ConfigError, "cross-attention", with(R"(, "add_cross_attention": true)"));
-  EXPECT_ERROR(ConfigError, "quantised weights are not supported",
+  EXPECT_ERROR(ConfigError, "weights quantised this way are not supported",
                with(R"(, "quantization_config": {"bits": 4})"));
   EXPECT_ERROR(ConfigError,
                "is_causal: expected true, found false; attention that also looks at later tokens",
@@ -127,14 +128,16 @@ TEST(Config, RejectsWhatWouldChangeTheMaths) {
       with(
           R"(, "is_causal": true, "pruned_heads": {}, "per_layer_config": null, "reorder_and_upcast_attn": null)"),
       with(""));
-  EXPECT_ERROR(ConfigError, R"(model_type: expected "gpt2", found "llama"; only GPT-2)",
-               with(R"(, "model_type": "llama")"));
+  EXPECT_ERROR(ConfigError,
+               "model_type: expected gpt2, llama, mistral, qwen2, qwen3, gpt_neox, gemma2 or "
+               "gemma3_text, found \"bloom\"; no other model is supported",
+               with(R"(, "model_type": "bloom")"));
 }
 
 TEST(Config, RejectsWrongValues) {
   EXPECT_ERROR(ConfigError,
                "config.json: n_layer: expected a positive whole number, found no such field; a "
-               "GPT-2 needs it",
+               "model needs it",
                parse_config("{}", "config.json"));
   EXPECT_ERROR(
       ConfigError, "n_embd: expected a multiple of n_head (3), found 13",
@@ -150,10 +153,9 @@ TEST(Config, RejectsWrongValues) {
   EXPECT_ERROR(ConfigError, "token id or null", with(R"(, "bos_token_id": "x")"));
   EXPECT_ERROR(FileError, "config.json: not valid JSON",
                parse_config("{\"n_layer\": ", "config.json"));
-  EXPECT_ERROR(
-      FileError,
-      "config.json: expected an object, a HuggingFace GPT-2 config.json, found a list of 1 item",
-      parse_config("[1]", "config.json"));
+  EXPECT_ERROR(FileError,
+               "config.json: expected an object, a HuggingFace config.json, found a list of 1 item",
+               parse_config("[1]", "config.json"));
   EXPECT_ERROR(FileError, "config.json: not valid JSON",
                parse_config(R"({"n_layer": 1e999})", "config.json"));
   EXPECT_ERROR(FileError, "occurs twice", with(R"(, "n_layer": 3)"));
@@ -170,6 +172,8 @@ double activation(Activation a, double x) {
       return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
     case Activation::relu:
       return std::max(0.0, x);
+    case Activation::silu:
+      return x / (1 + std::exp(-x));
   }
   return x;
 }
@@ -212,7 +216,7 @@ std::vector<Row> plain_gpt2(const Config& c, const Parameters& p, const Tokens& 
     const auto w = [&](const char* name) { return p.at(fmt::format("h.{}.{}", layer, name)); };
     std::vector<Row> qkv;
     for (const Row& row : x) {
-      qkv.push_back(matvec(norm(row, w("ln_1.weight"), w("ln_1.bias"), c.layer_norm_eps),
+      qkv.push_back(matvec(norm(row, w("ln_1.weight"), w("ln_1.bias"), c.norm_eps),
                            w("attn.c_attn.weight"), w("attn.c_attn.bias")));
     }
     for (std::size_t t = 0; t < x.size(); ++t) {
@@ -233,7 +237,7 @@ std::vector<Row> plain_gpt2(const Config& c, const Parameters& p, const Tokens& 
       }
       const Row out = matvec(z, w("attn.c_proj.weight"), w("attn.c_proj.bias"));
       for (std::size_t i = 0; i < d; ++i) x[t][i] += out[i];
-      Row hidden = matvec(norm(x[t], w("ln_2.weight"), w("ln_2.bias"), c.layer_norm_eps),
+      Row hidden = matvec(norm(x[t], w("ln_2.weight"), w("ln_2.bias"), c.norm_eps),
                           w("mlp.c_fc.weight"), w("mlp.c_fc.bias"));
       for (double& v : hidden) v = activation(c.activation, v);
       const Row mlp = matvec(hidden, w("mlp.c_proj.weight"), w("mlp.c_proj.bias"));
@@ -243,8 +247,8 @@ std::vector<Row> plain_gpt2(const Config& c, const Parameters& p, const Tokens& 
   const Tensor w_u = p.at(c.tied ? "wte.weight" : "lm_head.weight").permute({1, 0});
   std::vector<Row> logits;
   for (const Row& row : x) {
-    logits.push_back(matvec(norm(row, p.at("ln_f.weight"), p.at("ln_f.bias"), c.layer_norm_eps),
-                            w_u, Tensor::zeros({c.vocabulary}, DType::f64)));
+    logits.push_back(matvec(norm(row, p.at("ln_f.weight"), p.at("ln_f.bias"), c.norm_eps), w_u,
+                            Tensor::zeros({c.vocabulary}, DType::f64)));
   }
   return logits;
 }
@@ -273,6 +277,7 @@ TEST_P(Variants, EqualThePlainLoops) {
 INSTANTIATE_TEST_SUITE_P(Settings, Variants,
                          ::testing::Values("", R"(, "activation_function": "gelu")",
                                            R"(, "activation_function": "relu")",
+                                           R"(, "activation_function": "silu")",
                                            R"(, "scale_attn_weights": false)", R"(, "n_inner": 5)",
                                            R"(, "scale_attn_by_inverse_layer_idx": true)",
                                            R"(, "tie_word_embeddings": false)",
@@ -289,7 +294,7 @@ TEST(Config, ComesBackFromJson) {
   c.d_mlp = 11;
   c.context = 13;
   c.vocabulary = 17;
-  c.layer_norm_eps = 1.0 / 3;
+  c.norm_eps = 1.0 / 3;
   c.scale_attention = false;
   c.scale_by_layer = true;
   c.tied = false;

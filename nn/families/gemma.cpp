@@ -1,0 +1,101 @@
+// Gemma 2 and the text model of Gemma 3 as a graph (Gemma Team 2024, 2025). Beside Llama
+// (llama.cpp): what attention and the MLP give is normed again before it joins the stream, gains are
+// learnt as gain - 1, embeddings are scaled, layers with a window alternate with layers without,
+// and Gemma 2 caps scores and logits.
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "nn/families/parts.h"
+#include "nn/families/readers.h"
+#include "nn/families/sites.h"
+
+namespace vitrine::nn {
+namespace {
+
+// Gemma 3 norms the queries and keys of each head by itself: [rows, heads, e].
+Value normed_heads_of_gemma(const Frame& m, const Value& x, const std::string& weights,
+                            const std::string& site) {
+  const Value gain = 1 + m.parameter(weights + ".weight", {m.config.d_head()});
+  return m.b.site(site, vitrine::rms_norm(x, gain, m.config.norm_eps), kPerHead);
+}
+
+// ---- attention ------------------------------------------------------------------------------------
+Value attention_of_gemma(const Frame& m, int layer, const Value& x, const std::string& block,
+                         const std::string& sites) {
+  const Config& c = m.config;
+  const std::int64_t d = c.d_model, e = c.d_head();
+  const Norm ln1 = read_by_block(
+      m, rms_norm(m, x, block + "input_layernorm", sites + "ln1", Gain::one_plus), sites + "ln1");
+  const auto project = [&](const char* letter, const char* name, int heads) {
+    const std::string weights = block + "self_attn." + name, label = sites + "attn.";
+    return of_heads(m, layer, ln1,
+                    {letter, matrix(m, label + "W_" + letter, weights, heads * e, d),
+                     bias_of(m, label + "b_" + letter, weights, c.qkv_bias, heads * e), heads});
+  };
+  Value q = project("Q", "q_proj", c.heads);        // [rows, h, e]
+  Value k = project("K", "k_proj", c.key_heads());  // [rows, g, e]
+  const Value v = project("V", "v_proj", c.key_heads());
+  if (c.norm_heads) {
+    q = normed_heads_of_gemma(m, q, block + "self_attn.q_norm", sites + "attn.hook_q_normed");
+    k = normed_heads_of_gemma(m, k, block + "self_attn.k_norm", sites + "attn.hook_k_normed");
+  }
+  q = rotated(m, layer, q, site::rot_q(layer));
+  k = rotated(m, layer, k, site::rot_k(layer));
+  const Value z = mixed(m, layer, q, k, v);  // [rows, h, e]
+
+  const std::string weights = block + "self_attn.o_proj";
+  const Value w_out = matrix(m, sites + "attn.W_O", weights, d, c.heads * e);
+  const Value b_out = bias_of(m, sites + "attn.b_O", weights, c.out_bias, d);
+  const Value out = heads_out(z, w_out, b_out, site::result(layer).name);  // [rows, d]
+  const Value whole = m.b.site(sites + "hook_attn_out_before_post_norm", out, kResidual);
+  const Norm post =
+      rms_norm(m, whole, block + "post_attention_layernorm", sites + "ln1_post", Gain::one_plus);
+  return m.b.site(site::attn_out(layer), post.out, kResidual);
+}
+
+// ---- MLP ------------------------------------------------------------------------------------------
+Value mlp_of_gemma(const Frame& m, int layer, const Value& x, const std::string& block,
+                   const std::string& sites) {
+  const Value in = m.b.site(site::mlp_in(layer), x, kResidual);
+  const Norm ln2 = read_by_block(
+      m, rms_norm(m, in, block + "pre_feedforward_layernorm", sites + "ln2", Gain::one_plus),
+      sites + "ln2");
+  const Value whole = m.b.site(sites + "hook_mlp_out_before_post_norm",
+                               gated_mlp(m, layer, ln2.out, block + "mlp."), kResidual);
+  const Norm post =
+      rms_norm(m, whole, block + "post_feedforward_layernorm", sites + "ln2_post", Gain::one_plus);
+  return m.b.site(site::mlp_out(layer), post.out, kResidual);  // [rows, d]
+}
+
+// ---- a block --------------------------------------------------------------------------------------
+Value block_of_gemma(const Frame& m, int layer, Value x) {
+  const auto scope = m.b.scope(fmt::format("blocks.{}", layer));
+  const std::string weights = fmt::format("layers.{}.", layer),
+                    sites = fmt::format("blocks.{}.", layer);
+  x = m.b.site(site::resid_pre(layer), x, kResidual);
+  x = m.b.site(site::resid_mid(layer), x + attention_of_gemma(m, layer, x, weights, sites),
+               kResidual);
+  return m.b.site(site::resid_post(layer), x + mlp_of_gemma(m, layer, x, weights, sites),
+                  kResidual);
+}
+
+}  // namespace
+
+// ---- the model: tokens in, logits out -------------------------------------------------------------
+Graph build_gemma(const Config& c, const BatchSize& size, DType dtype) {
+  Builder b;
+  const Frame m = begin(b, c, size, dtype);
+  const Value w_e = m.weight("embed.W_E", "embed_tokens.weight", {c.vocabulary, c.d_model});
+  // Rows of the embedding are scaled as they are read; the unembedding reads them as they are.
+  const double scale = std::sqrt(static_cast<double>(c.d_model));
+  Value x = b.site(site::embed(), scale * gather_rows(w_e, m.tokens), kResidual);  // [rows, d]
+  for (int layer = 0; layer < c.layers; ++layer) x = block_of_gemma(m, layer, x);
+  x = rms_norm(m, x, "norm", "ln_final", Gain::one_plus).out;
+  Value logits = unembed(m, x, w_e);
+  if (c.logit_cap > 0) logits = b.site("unembed.hook_capped", capped(logits, c), kResidual);
+  b.output("logits", logits);
+  return std::move(b).finish();
+}
+
+}  // namespace vitrine::nn
