@@ -139,6 +139,13 @@ Value Builder::leaf(const OpDef& op, std::string_view name, const Type& type, So
   return value;
 }
 
+Value Builder::replace_leaf(NodeId old, DType dtype, SourceLine line) {
+  const Node n = node(old);
+  const std::string name = std::get<LeafName>(n.attributes).name;
+  leaves_.erase(name);
+  return leaf(*n.op, name, {dtype, n.type.shape}, line);
+}
+
 Value Builder::input(std::string_view name, const Type& type, SourceLine line) {
   return leaf(kInput, name, type, line);
 }
