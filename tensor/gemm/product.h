@@ -115,7 +115,7 @@ class Product {  // [m, k] times [k, n] to out, whose rows are ldo elements apar
  private:
   template <class ParallelFor>
   void run(int threads, const ParallelFor& parallel_for) const {
-    if (few_rows()) run_in_place(parallel_for);
+    if (few_rows()) run_in_place(threads, parallel_for);
     else run_packed(threads, parallel_for);
   }
 
@@ -124,38 +124,66 @@ class Product {  // [m, k] times [k, n] to out, whose rows are ldo elements apar
     const auto& simd = simd::skinny<T>();
     return k_ <= simd::kLongestFewRows && !finish_.add && a_.column_stride == 1 &&
            ((b_.column_stride == 1 && m_ <= simd.most_rows) ||
-            (b_.row_stride == 1 && m_ <= simd.most_rows_dots));
+            (b_.row_stride == 1 && m_ <= simd.most_rows_transposed));
+  }
+  // Columns of a tile: many, so that memory is read in long runs, which the CPU fetches ahead by
+  // itself; but a tile for each thread. Multiples of 192, which is whole panels for every CPU: bits do
+  // not depend on it.
+  std::int64_t tile_of_few_rows(int threads) const {
+    constexpr std::int64_t kMost = 768;
+    const std::int64_t tiles = divide_up(divide_up(n_, kMost), threads) * threads;
+    return divide_up(divide_up(n_, tiles), kColumns) * kColumns;
   }
   template <class ParallelFor>
-  void run_in_place(const ParallelFor& parallel_for) const {
+  void run_in_place(int threads, const ParallelFor& parallel_for) const {
+    thread_local Scratch<T> scratch;
     const auto& simd = simd::skinny<T>();
     const bool side_by_side = b_.column_stride == 1 && m_ <= simd.most_rows;
-    const std::int64_t work = m_ * k_ * std::min(n_, kColumns);
-    parallel_for(divide_up(n_, kColumns), std::max<std::int64_t>(1, kWork / work),
+    T* turned = nullptr;  // a, where that is what is read
+    if (!side_by_side && m_ > simd.most_rows_dots) {
+      turned = scratch.of(simd.turned_size(m_, k_));
+      simd.turn(a_.data, a_.row_stride, m_, k_, turned);
+    }
+    const std::int64_t wide = tile_of_few_rows(threads), work = m_ * k_ * wide;
+    parallel_for(divide_up(n_, wide), std::max<std::int64_t>(1, kWorkOfFewRows / work),
                  [&](std::int64_t begin, std::int64_t end) {
                    for (std::int64_t tile = begin; tile < end; ++tile) {
-                     const std::int64_t j = tile * kColumns, columns = std::min(kColumns, n_ - j);
-                     multiply_few(side_by_side, j, columns);
+                     const std::int64_t j = tile * wide, columns = std::min(wide, n_ - j);
+                     if (side_by_side) multiply_side_by_side(j, columns);
+                     else multiply_columns(turned, j, columns);
                      finish(out_ + j, m_, j, columns);
                    }
                  });
   }
-  void multiply_few(bool side_by_side, std::int64_t j, std::int64_t columns) const {
-    const std::int64_t ldb = side_by_side ? b_.row_stride : b_.column_stride;
+  void multiply_side_by_side(std::int64_t j, std::int64_t columns) const {
     if constexpr (sizeof(T) == sizeof(float)) {
-      if (is_blocked(b_.dtype) && side_by_side) return multiply_widened(j, columns);
+      if (is_blocked(b_.dtype)) return multiply_widened(j, columns);
+      if (b_.stored())
+        return simd::stored().side_by_side(b_.dtype, a_.data, a_.row_stride, m_, b_.data,
+                                           b_.index(0, j), b_.row_stride, k_, columns, out_ + j,
+                                           ldo_);
+    }
+    simd::skinny<T>().side_by_side(a_.data, a_.row_stride, m_, b_.at(0, j), b_.row_stride, k_,
+                                   columns, out_ + j, ldo_);
+  }
+  void multiply_columns(const T* turned, std::int64_t j, std::int64_t columns) const {
+    const std::int64_t ldb = b_.column_stride;
+    if constexpr (sizeof(T) == sizeof(float)) {
       if (b_.stored()) {
         const auto& simd = simd::stored();
-        return (side_by_side ? simd.side_by_side : simd.dots)(b_.dtype, a_.data, a_.row_stride, m_,
-                                                              b_.data, b_.index(0, j), ldb, k_,
-                                                              columns, out_ + j, ldo_);
+        const std::int64_t first = b_.index(0, j);
+        if (turned != nullptr)
+          return simd.spread(b_.dtype, turned, m_, b_.data, first, ldb, k_, columns, out_ + j,
+                             ldo_);
+        return simd.dots(b_.dtype, a_.data, a_.row_stride, m_, b_.data, first, ldb, k_, columns,
+                         out_ + j, ldo_);
       }
     }
     const auto& simd = simd::skinny<T>();
-    (side_by_side ? simd.side_by_side : simd.dots)(a_.data, a_.row_stride, m_, b_.at(0, j), ldb, k_,
-                                                   columns, out_ + j, ldo_);
+    const T* b = b_.at(0, j);
+    if (turned != nullptr) simd.spread(turned, m_, b, ldb, k_, columns, out_ + j, ldo_);
+    else simd.dots(a_.data, a_.row_stride, m_, b, ldb, k_, columns, out_ + j, ldo_);
   }
-
   // Blocks along n: columns [j, j + columns) are widened first.
   void multiply_widened(std::int64_t j, std::int64_t columns) const {
     thread_local Scratch<float> scratch;
@@ -274,6 +302,7 @@ class Product {  // [m, k] times [k, n] to out, whose rows are ldo elements apar
 
   static constexpr std::int64_t kWork =
       500'000;  // multiply-adds that are worth a task of their own
+  static constexpr std::int64_t kWorkOfFewRows = 100'000;  // which wait for memory
   static std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
   Matrix<T> a_;

@@ -15,15 +15,21 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 template <class T>
-void DotsOrTurned(const T* a, std::int64_t lda, std::int64_t m, const T* b, std::int64_t ldb,
-                  std::int64_t k, std::int64_t n, T* out, std::int64_t ldo) {
-  if (m > kDotRowsAtMost) return Turned(a, lda, m, Plain<T>{b, ldb}, k, n, out, ldo);
-  Dots(a, lda, m, b, ldb, k, n, out, ldo);
+void Spread(const T* at, std::int64_t m, const T* b, std::int64_t ldb, std::int64_t k,
+            std::int64_t n, T* out, std::int64_t ldo) {
+  SpreadOf(at, m, Plain<T>{b, ldb}, k, n, out, ldo);
 }
 
 template <class T>
 const Skinny<T>* SkinnyTable() {
-  static constexpr Skinny<T> table{kManyRegisters ? 96 : 32, 96, SideBySide<T, T>, DotsOrTurned<T>};
+  static constexpr Skinny<T> table{kManyRegisters ? 96 : 32,
+                               96,
+                               kDotRowsAtMost,
+                               SideBySide<T, T>,
+                               Dots<T, T>,
+                               TurnedSize<T>,
+                               TurnRows<T>,
+                               Spread<T>};
   return &table;
 }
 const Skinny<float>* SkinnyF32() { return SkinnyTable<float>(); }

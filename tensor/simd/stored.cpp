@@ -95,16 +95,16 @@ void StoredSideBySide(DType dtype, const float* a, std::int64_t lda, std::int64_
   SideBySide(a, lda, m, reinterpret_cast<const BFloat16*>(b) + first, ldb, k, n, out, ldo);
 }
 
-// The source of Turned: pieces are widened into a buffer that stays in the first-level cache.
+// The source of SpreadOf: pieces are widened into a buffer that stays in the first-level cache.
 struct Widened {
-  static constexpr bool kAhead = false;
-  static constexpr std::int64_t kColumns = kVectors * HWY_LANES(float);
   static constexpr std::int64_t kGroup = 32;
-  static constexpr std::int64_t stride = HWY_MAX(kGroup, 2 * kColumns);  // Depth<float>(), at least
+  static constexpr std::int64_t
+      stride =  // Depth<float>() or more; one line more keeps columns apart
+      HWY_MAX(kGroup, 2 * kVectors * HWY_LANES(float)) + 16;
   DType dtype;
   const std::byte* b;
   std::int64_t first, ldb;
-  HWY_ALIGN float buffer[kColumns * stride];
+  HWY_ALIGN float buffer[kSpreadSums * stride];
 
   Widened(DType type, const std::byte* data, std::int64_t begin, std::int64_t column_stride)
       : dtype(type), b(data), first(begin), ldb(column_stride) {}
@@ -209,7 +209,6 @@ HWY_INLINE void DotsOf(const Decoder<kType>* type, const float* a, std::int64_t 
 void StoredDots(DType dtype, const float* a, std::int64_t lda, std::int64_t m, const std::byte* b,
                 std::int64_t first, std::int64_t ldb, std::int64_t k, std::int64_t n, float* out,
                 std::int64_t ldo) {
-  if (m > kDotRowsAtMost) return Turned(a, lda, m, Widened(dtype, b, first, ldb), k, n, out, ldo);
   const Block block = block_of(dtype);
   if (first % block.elements != 0 || k % block.elements != 0) {  // a head's part of a large block
     HWY_ALIGN float column[kLongestFewRows];
@@ -222,8 +221,14 @@ void StoredDots(DType dtype, const float* a, std::int64_t lda, std::int64_t m, c
   ByType(dtype, [&](auto type) { DotsOf(type, a, lda, m, b, first, ldb, k, n, out, ldo); });
 }
 
+void StoredSpread(DType dtype, const float* at, std::int64_t m, const std::byte* b,
+                  std::int64_t first, std::int64_t ldb, std::int64_t k, std::int64_t n, float* out,
+                  std::int64_t ldo) {
+  SpreadOf(at, m, Widened(dtype, b, first, ldb), k, n, out, ldo);
+}
+
 const Stored* StoredTable() {
-  static constexpr Stored table{StoredSideBySide, StoredDots, Widen};
+  static constexpr Stored table{StoredSideBySide, StoredDots, StoredSpread, Widen};
   return &table;
 }
 
