@@ -43,7 +43,7 @@ class Reading {
 nn::Trainer begin(const CommandLine& line, const TrainingOptions& options, ThreadPool& pool,
                   const Interruptible& interruptible) {
   std::optional<nn::Model> from;
-  if (!options.from.empty()) from = nn::load_gpt2(options.from);
+  if (!options.from.empty()) from = nn::load_gpt2(options.from, {.weights = nn::Weights::widened});
   std::optional<nn::Tokenizer> tokenizer;
   if (!from) {
     tokenizer = nn::Tokenizer::load(

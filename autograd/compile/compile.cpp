@@ -177,6 +177,9 @@ Plan compile(const Graph& graph, const Fetch& wanted, const Updates& updates) {
   stats.dead = pruned.dead;
   stats.identities = pruned.identities;
   stats.duplicates = pruned.duplicates;
+  const StoredWeights weights = stored_weights(draft.program);
+  stats.stored = static_cast<int>(weights.as_stored.size());
+  stats.widened = static_cast<int>(weights.in_full.size());
   stats.narrowed_columns = rewriting.narrowed_columns;
   stats.sparse_products = rewriting.sparse_products;
   stats.summed_products = rewriting.summed_products;

@@ -1,5 +1,6 @@
 // Plan::explain: optimisation statistics, and a profile of the plan's runs.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <map>
@@ -53,6 +54,26 @@ std::string kinds_text(const std::map<std::string_view, OpShare>& kinds, std::in
   return text;
 }
 
+// The weights that are stored in fewer bits than f32; empty when there are none.
+std::string stored_text(const StoredWeights& weights) {
+  std::string text;
+  if (!weights.as_stored.empty())
+    text += fmt::format("  stored     {} weights are read as they are stored ({}), no f32 copy\n",
+                        weights.as_stored.size(), fmt::join(weights.dtypes, ", "));
+  if (weights.in_full.empty()) return text;
+  std::int64_t bytes = 0;
+  std::vector<std::string_view> names;
+  for (const auto& [name, size] : weights.in_full) {
+    bytes += size;
+    if (names.size() < 4) names.push_back(name);
+  }
+  return text + fmt::format(
+                    "  widened    {} stored weights are widened in full in each run, {}: "
+                    "{}{}\n",
+                    weights.in_full.size(), bytes_text(bytes), fmt::join(names, ", "),
+                    names.size() < weights.in_full.size() ? ", ..." : "");
+}
+
 }  // namespace
 
 std::string Plan::explain() const {
@@ -79,6 +100,7 @@ std::string Plan::explain() const {
   if (s.summed_products > 0)
     text += fmt::format("  sums       {} matrix products are of rows that were summed before\n",
                         s.summed_products);
+  text += stored_text(stored_weights(compiled_->program));
   if (s.fused > 0)
     text += fmt::format(
         "  fused      {} functions are applied by the step that makes their input\n", s.fused);

@@ -18,8 +18,15 @@ std::vector<Type> types_of_inputs(const Graph& g, const Node& n) {
 // Lays out one node after the other; each finds its inputs laid out before it.
 class LayOut {
  public:
-  LayOut(const Graph& graph, const Pruned& pruned) : graph_(graph), canonical_(pruned.canonical) {
+  LayOut(const Graph& graph, const Pruned& pruned, std::span<const NodeId> wanted)
+      : graph_(graph), canonical_(pruned.canonical), stored_(stored_reads(graph, pruned, wanted)) {
     draft_.values.resize(canonical_.size());
+  }
+
+  // True when every reader of n, a widened weight, reads the weight as it is stored.
+  bool read_as_stored(const Node& n) const {
+    return n.type.dtype == DType::f32 && stored_.views[by_id(n.id)] &&
+           !stored_.in_full[by_id(n.id)];
   }
 
   void leaf(const Node& n, const std::string& name) {
@@ -55,7 +62,7 @@ class LayOut {
     const std::vector<Type> in = types_of_inputs(graph_, n);
     Step step{.node = &n, .in = {}, .out = new_storage(n.type, Storage::Where::arena, 0)};
     if (n.op->flops != nullptr) step.flops = n.op->flops({in, n.attributes}, n.type);
-    for (const NodeId i : n.inputs) step.in.push_back(value_of(i));
+    for (std::size_t i = 0; i < n.inputs.size(); ++i) step.in.push_back(input_of(n, i));
     draft_.stats.flops += step.flops;
     draft_.stats.intermediate_bytes += program_.storage_of(step.out).bytes;
     draft_.values[by_id(n.id)] = step.out;
@@ -84,6 +91,14 @@ class LayOut {
   }
 
  private:
+  // The value of an input, or the stored weight that it was widened from.
+  Operand input_of(const Node& n, std::size_t i) const {
+    const auto& read = stored_.views[by_id(canonical_[by_id(n.inputs[i])])];
+    if (read && graph_.node(n.inputs[i]).type.dtype == DType::f32 &&
+        reads_as_stored(graph_, *n.op, i, *read))
+      return {value_of(read->leaf).storage, read->layout};
+    return value_of(n.inputs[i]);
+  }
   const Operand& value_of(NodeId id) const { return draft_.values[by_id(canonical_[by_id(id)])]; }
 
   Operand new_storage(const Type& type, Storage::Where where, std::int64_t place) {
@@ -93,6 +108,7 @@ class LayOut {
 
   const Graph& graph_;
   const std::vector<NodeId>& canonical_;
+  const StoredReads stored_;
   Draft draft_;
   Program& program_ = draft_.program;
 };
@@ -105,9 +121,9 @@ Draft lay_out(const Graph& graph, const Pruned& pruned, std::span<const NodeId> 
   for (const Node* p : producers) {
     if (p != nullptr) absorbed[by_id(p->id)] = true;
   }
-  LayOut out(graph, pruned);
+  LayOut out(graph, pruned, wanted);
   for (const Node* n : pruned.nodes) {
-    if (absorbed[by_id(n->id)]) continue;
+    if (absorbed[by_id(n->id)] || out.read_as_stored(*n)) continue;
     if (const Node* p = producers[by_id(n->id)]) n = &out.fused_with(*n, *p);
     if (const auto* leaf = std::get_if<LeafName>(&n->attributes)) {
       out.leaf(*n, leaf->name);

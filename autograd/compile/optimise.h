@@ -26,6 +26,22 @@ Pruned prune(const Graph& graph, std::span<const NodeId> wanted);
 std::vector<const Node*> fusions(const Graph& graph, const Pruned& pruned,
                                  std::span<const NodeId> wanted);
 
+// A value seen through views and the cast to f32 as the elements of a stored leaf.
+struct StoredRead {
+  NodeId leaf;
+  Layout layout;  // in elements, over the leaf
+};
+// Kernel fusion of widening (compile/stored.cpp). Both by id of the pruned nodes.
+struct StoredReads {
+  std::vector<std::optional<StoredRead>>
+      views;                  // of stored leaves, and of what they are widened to
+  std::vector<bool> in_full;  // something needs the value itself
+};
+StoredReads stored_reads(const Graph& graph, const Pruned& pruned, std::span<const NodeId> wanted);
+// Whether the kernel of `op` takes this for its input.
+bool reads_as_stored(const Graph& graph, const OpDef& op, std::size_t input,
+                     const StoredRead& read);
+
 // Projection pushdown: moves selections of rows (gather_rows) up, past the ops whose other rows
 // nobody reads; ids, sites and outputs stay. Nothing when there is nothing to move.
 struct Narrowed {

@@ -87,6 +87,7 @@ class Plan {
     int nodes = 0, steps = 0, views = 0, dead = 0, identities = 0, duplicates = 0, fused = 0,
         narrowed = 0, narrowed_columns = 0, sparse_products = 0, summed_products = 0, in_place = 0,
         update_copies = 0;
+    int stored = 0, widened = 0;  // weights that are read as they are stored; that are not
     std::int64_t flops = 0, arena_bytes = 0, intermediate_bytes = 0, result_bytes = 0,
                  parameter_bytes = 0;
   };

@@ -5,8 +5,11 @@
 #include <atomic>
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <memory>
+#include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "autograd/compile/arena.h"
@@ -72,6 +75,15 @@ struct Program {
   bool covers_its_storage(const Operand& o) const;  // all bytes, in their order
   bool updates_leaves() const;                      // such a run cannot be repeated
 };
+
+// The stored parameters (f16, bf16, blocks) by how steps read them; the names are sorted, and one
+// may be in both.
+struct StoredWeights {
+  std::set<std::string> as_stored;              // by products and gathers
+  std::map<std::string, std::int64_t> in_full;  // widened in every run: bytes of f32
+  std::set<std::string_view> dtypes;
+};
+StoredWeights stored_weights(const Program& program);
 
 // The profile of finished runs. Runs may overlap, so the sums are atomic.
 struct Timing {

@@ -10,7 +10,7 @@
 
 namespace vitrine {
 
-extern const OpDef kInput, kParameter, kConstant, kSite, kIdentity;
+extern const OpDef kInput, kParameter, kConstant, kSite, kIdentity, kCast, kGatherRows;
 
 namespace {
 
@@ -24,6 +24,18 @@ std::string describe(const OpDef& op, const std::vector<Type>& in, const std::st
   for (const Type& t : in) types += (types.empty() ? "" : ", ") + to_string(t);
   return fmt::format("{}({}){}{}, {}:{}", op.name, types, scope.empty() ? "" : " in ", scope,
                      base_name(line.file), line.line);
+}
+
+// Blocks can be looked at, gathered by rows and widened. Elements of their own they do not have.
+void require_elements(const OpDef& op, const std::vector<Type>& in) {
+  if (op.view != nullptr || &op == &kCast || &op == &kGatherRows) return;
+  for (std::size_t i = 0; i < in.size(); ++i) {
+    if (!is_blocked(in[i].dtype)) continue;
+    throw ShapeError(
+        fmt::format("input {} is stored as {}, in blocks of {} elements: widen() it (products and "
+                    "gathers then read it as it is stored)",
+                    i, name_of(in[i].dtype), block_of(in[i].dtype).elements));
+  }
 }
 
 }  // namespace
@@ -89,6 +101,7 @@ Value Builder::emit(const OpDef& op, const std::vector<Value>& inputs, Attribute
   }
   Type type;
   try {
+    require_elements(op, in);
     type = op.infer({in, attributes});
   } catch (const ShapeError& e) {
     throw ShapeError(fmt::format("{}: {}", describe(op, in, scope_, line), e.what()));
@@ -124,6 +137,13 @@ Value Builder::leaf(const OpDef& op, std::string_view name, const Type& type, So
                            .line = line});
   leaves_[std::string(name)] = value.id();
   return value;
+}
+
+Value Builder::replace_leaf(NodeId old, DType dtype, SourceLine line) {
+  const Node n = node(old);
+  const std::string name = std::get<LeafName>(n.attributes).name;
+  leaves_.erase(name);
+  return leaf(*n.op, name, {dtype, n.type.shape}, line);
 }
 
 Value Builder::input(std::string_view name, const Type& type, SourceLine line) {

@@ -127,6 +127,8 @@ class Builder {
   void rebuild(NodeId node, const std::vector<Value>& inputs, Attributes attributes);
   void forward(NodeId node,
                const Value& to);  // the node becomes an identity of `to`, of the same type
+  // A leaf of the same name in another dtype; the old one, which loses its name, is to be forwarded.
+  Value replace_leaf(NodeId old, DType dtype, SourceLine line = SourceLine::here());
   void expand(NodeId composite);  // replaces it by its expansion; its id lives on as an identity
   void edit_site(std::string_view name, const Value& edited);  // what flows on becomes `edited`
 

@@ -176,6 +176,9 @@ struct OpDef {
   // output's type and read by nothing later: one of them, or any.
   enum class InPlace { never, first_input, any_input } in_place = InPlace::never;
   std::int64_t (*scratch)(const InferCall&) = nullptr;  // bytes that the kernel works in
+  // Whether the kernel takes, in the place of an f32 input, one that is stored in this dtype and
+  // layout, and widens what it reads: the weight of a product, the table of a gather. null: never.
+  bool (*reads_stored)(std::size_t input, DType stored, const Layout& layout) = nullptr;
   bool integer_only = false;  // result never carries a gradient (comparisons, argmax)
 };
 

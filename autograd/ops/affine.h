@@ -2,6 +2,7 @@
 #pragma once
 
 #include "autograd/ops/common.h"
+#include "tensor/gemm/gemm.h"
 #include "tensor/kernels/kernels.h"
 
 namespace vitrine {
@@ -21,6 +22,11 @@ inline Type infer_affine(const Type& x, const Type& w, const Type* bias) {
   Shape out = x.shape;
   out[out.size() - 1] = w.shape[1];
   return {x.dtype, out};
+}
+
+// The weight, input 1, may be stored in fewer bits than f32.
+inline bool weight_as_stored(std::size_t input, DType stored, const Layout& w) {
+  return input == 1 && reads_stored(stored, w.shape, w.strides);
 }
 
 inline std::int64_t flops_matmul(const InferCall& c, const Type& out) {

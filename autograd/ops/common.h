@@ -19,6 +19,10 @@ void require(bool ok, fmt::format_string<Args...> message, Args&&... args) {
 }
 
 inline void require_float(const Type& t, std::string_view what) {
+  require(!is_stored_float(t.dtype),
+          "{} is stored as {}, which nothing computes with: widen() it (products and gathers then "
+          "read it as it is stored)",
+          what, name_of(t.dtype));
   require(is_compute_float(t.dtype), "{} must be f32 or f64 (cast it), not {}", what,
           name_of(t.dtype));
 }

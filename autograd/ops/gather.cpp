@@ -117,7 +117,11 @@ extern constinit const OpDef kGatherRows = {
           if (!is_compute_float(c.in[0].dtype())) return Grads{Value(), Value()};
           return Grads{scatter_add_rows(c.grad, c.in[1], c.in[0].dim(0)), Value()};
         },
-    .reach = reach_gather};
+    .reach = reach_gather,
+    .reads_stored =
+        [](std::size_t input, DType stored, const Layout& table) {
+          return input == 0 && kernels::gathers_stored(stored, table);
+        }};
 extern constinit const OpDef kGatherRowsFrom = {
     .name = "gather_rows_from",
     .doc = "y[i] = row index[i] of the tables laid one after the other, zeros where index is -1",

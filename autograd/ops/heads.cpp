@@ -182,9 +182,11 @@ extern constinit const OpDef kHeadsIn = {
     .parts = parts_heads_in,
     .flops = flops_matmul,
     .expand = expand_heads_in,
-    .interior = [](const InferCall& c, const Type& out) {
-      return one_copy_per_head(c, {out.shape[0], out.shape[1], c.in[0].shape[1]});
-    }};
+    .interior =
+        [](const InferCall& c, const Type& out) {
+          return one_copy_per_head(c, {out.shape[0], out.shape[1], c.in[0].shape[1]});
+        },
+    .reads_stored = weight_as_stored};
 extern constinit const OpDef kHeadsOut = {
     .name = "heads_out",
     .doc = "y[r] = sum_h z[r, h] w[h] + bias; inside, what each head adds",
@@ -204,7 +206,8 @@ extern constinit const OpDef kHeadsOut = {
     .interior =
         [](const InferCall& c, const Type& out) {
           return one_copy_per_head(c, {out.shape[0], c.in[0].shape[1], out.shape[1]});
-        }};
+        },
+    .reads_stored = weight_as_stored};
 
 HeadsInInputs heads_in_inputs(const HeadsRule& rule, std::size_t count) {
   HeadsInInputs at;

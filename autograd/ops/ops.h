@@ -83,6 +83,10 @@ Value unslice(const Value& x, int axis, std::int64_t start, std::int64_t step, s
               SourceLine line = SourceLine::here());
 Value concat(const std::vector<Value>& parts, int axis, SourceLine line = SourceLine::here());
 Value cast(const Value& x, DType dtype, SourceLine line = SourceLine::here());
+// A stored weight (f16, bf16, quantised blocks) as f32, exactly; x itself where it computes already.
+// Products and gathers of the result read the weight as it is stored (compile/stored.cpp); other
+// readers make a plan widen it in full. No gradient flows into a stored weight.
+Value widen(const Value& x, SourceLine line = SourceLine::here());
 Value detach(const Value& x,
              SourceLine line = SourceLine::here());  // the value, without its gradient
 Value identity(const Value& x, SourceLine line = SourceLine::here());

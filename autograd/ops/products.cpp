@@ -126,7 +126,8 @@ extern constinit const OpDef kMatmul = {
                        sum_to(matmul(transpose(c.in[0]), c.grad), c.in[1].shape())};
         },
     .reach = reach_matmul,
-    .flops = flops_matmul};
+    .flops = flops_matmul,
+    .reads_stored = weight_as_stored};
 extern constinit const OpDef kLinear = {
     .name = "linear",
     .doc = "y = x w + bias; dx = dy w^T, dw = x^T dy, dbias = sum of dy over rows",
@@ -137,12 +138,14 @@ extern constinit const OpDef kLinear = {
     .vjp = vjp_linear,
     .reach = reach_linear,
     .flops = flops_matmul,
-    .expand = [](const ExpandCall& c) {
-      const Value& x = c.in[0];
-      Shape out = x.shape();
-      out[out.size() - 1] = c.in[1].dim(1);
-      return reshape(matmul(flat(x), c.in[1]), out) + c.in[2];
-    }};
+    .expand =
+        [](const ExpandCall& c) {
+          const Value& x = c.in[0];
+          Shape out = x.shape();
+          out[out.size() - 1] = c.in[1].dim(1);
+          return reshape(matmul(flat(x), c.in[1]), out) + c.in[2];
+        },
+    .reads_stored = weight_as_stored};
 // y = f(x w + bias): what compile makes of a linear whose value only f reads.
 constexpr OpDef linear_then(std::string_view name, std::string_view doc,
                             void (*eval)(const EvalCall&), Value (*expand)(const ExpandCall&)) {
@@ -154,7 +157,8 @@ constexpr OpDef linear_then(std::string_view name, std::string_view doc,
           .reach = reach_linear,
           .flops = [](const InferCall& c,
                       const Type& out) { return flops_matmul(c, out) + 10 * numel(out.shape); },
-          .expand = expand};
+          .expand = expand,
+          .reads_stored = weight_as_stored};
 }
 extern constinit const OpDef kLinearGeluTanh = linear_then(
     "linear_gelu_tanh", "y = gelu_tanh(x w + bias)",
@@ -164,6 +168,7 @@ extern constinit const OpDef kLinearRelu = linear_then(
     "linear_relu", "y = max(0, x w + bias)",
     [](const EvalCall& c) { eval_linear_then(c, kernels::Unary::relu); },
     [](const ExpandCall& c) { return relu(linear(c.in[0], c.in[1], c.in[2])); });
+
 Value matmul(const Value& a, const Value& b, SourceLine line) {
   return a.builder().emit(kMatmul, {a, b}, NoAttributes{}, line);
 }

@@ -350,5 +350,8 @@ Value cast(const Value& x, DType dtype, SourceLine line) {
   if (x.dtype() == dtype) return x;
   return x.builder().emit(kCast, {x}, TargetType{dtype}, line);
 }
+Value widen(const Value& x, SourceLine line) {
+  return is_stored_float(x.dtype()) ? cast(x, DType::f32, line) : x;
+}
 
 }  // namespace vitrine

@@ -13,13 +13,25 @@
 namespace vitrine {
 namespace {
 
-std::vector<std::string> leaf_names(const Graph& graph) {
+// The leaves that are asked for. One that is stored is refused: a gradient flows through it, to what
+// it multiplies, and never into it.
+std::vector<std::string> select_leaves(const Graph& graph, const std::string& patterns) {
   std::vector<std::string> names;
   for (const Node& n : graph.nodes()) {
     const auto* leaf = std::get_if<LeafName>(&n.attributes);
-    if (leaf != nullptr && is_compute_float(n.type.dtype)) names.push_back(leaf->name);
+    if (leaf != nullptr && is_float(n.type.dtype)) names.push_back(leaf->name);
   }
-  return names;
+  std::vector<std::string> selected = select_sites({patterns}, names);
+  for (const std::string& name : selected) {
+    const DType dtype = graph.node(graph.leaf(name)).type.dtype;
+    if (is_compute_float(dtype)) continue;
+    throw GraphError(fmt::format(
+        "there is no gradient of '{}', which is stored as {}: gradients flow through stored "
+        "weights "
+        "to what they multiply, never into them; make it an f32 leaf (a model: load it widened)",
+        name, name_of(dtype)));
+  }
+  return selected;
 }
 
 struct Target {
@@ -207,7 +219,7 @@ Graph gradient(const Graph& graph, std::string_view output, const SiteSet& wrt) 
   return differentiate(graph, output, select_sites(wrt, graph.site_names()), {});
 }
 Graph gradient(const Graph& graph, std::string_view output, const LeafSet& wrt) {
-  return differentiate(graph, output, {}, select_sites({wrt.patterns}, leaf_names(graph)));
+  return differentiate(graph, output, {}, select_leaves(graph, wrt.patterns));
 }
 Graph gradient(const Graph& graph, const Metric& metric, const SiteSet& wrt) {
   return gradient(with_metric(graph, metric), metric.name, wrt);
@@ -218,7 +230,7 @@ Graph gradient(const Graph& graph, const Metric& metric, const LeafSet& wrt) {
 Graph gradient(const Graph& graph, std::string_view output, const SiteSet& sites,
                const LeafSet& leaves) {
   return differentiate(graph, output, select_sites(sites, graph.site_names()),
-                       select_sites({leaves.patterns}, leaf_names(graph)));
+                       select_leaves(graph, leaves.patterns));
 }
 
 }  // namespace vitrine

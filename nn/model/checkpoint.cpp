@@ -218,7 +218,7 @@ void settle_tied(TensorsByName& tensors, const Names& family, const WeightSource
 
 }  // namespace
 
-Parameters parameters_of(TensorsByName tensors, const Config& config, DType dtype,
+Parameters parameters_of(TensorsByName tensors, const Config& config, DType dtype, Weights weights,
                          const WeightSource& from) {
   // Before anything is made for each layer that the configuration claims.
   if (static_cast<std::size_t>(config.layers) > tensors.size() + from.others.size()) {
@@ -252,7 +252,9 @@ Parameters parameters_of(TensorsByName tensors, const Config& config, DType dtyp
   Parameters parameters;
   for (const auto& [name, shape] : shapes) {
     const auto it = tensors.find(name);
-    parameters[name] = it->second.to(dtype);
+    const bool stays = weights == Weights::stored && dtype == DType::f32 && shape.size() > 1 &&
+                       is_stored_float(it->second.dtype());
+    parameters[name] = stays ? it->second : it->second.to(dtype);
     tensors.erase(it);
   }
   for (const auto& [name, tensor] : parameters) {
@@ -273,13 +275,15 @@ Parameters parameters_of(TensorsByName tensors, const Config& config, DType dtyp
   return parameters;
 }
 
-Parameters load_checkpoint(const fs::path& folder, const Config& config, DType dtype) {
+Parameters load_checkpoint(const fs::path& folder, const Config& config, DType dtype,
+                           Weights weights) {
   std::set<std::string> others;
   const Names family(config);
   TensorsByName tensors;
   for (auto& [name, found] : read_folder(folder, family, others))
     tensors.emplace(name, std::move(found.tensor));
-  return parameters_of(std::move(tensors), config, dtype, {folder.string(), "config.json", others});
+  return parameters_of(std::move(tensors), config, dtype, weights,
+                       {folder.string(), "config.json", others});
 }
 
 void save_checkpoint(const fs::path& folder, const Config& config, const Parameters& parameters,

@@ -11,16 +11,23 @@
 
 namespace vitrine::nn {
 
-// `folder` may be one file of weights too. Reads model.safetensors or the shards that model.safetensors.index.json lists, else
-// pytorch_model.bin or the shards of pytorch_model.bin.index.json; f32, f16 and bf16
-// become `dtype`. Weights that are stored as `dtype` stay mapped from the file. Throws FileError
+// What becomes of matrices that are stored in fewer bits than f32 (f16, bf16, GGUF's blocks).
+enum class Weights {
+  stored,  // they stay as their file has them, mapped, where dtype is f32
+  widened  // they become dtype, as training needs them
+};
+
+// `folder` may be one file of weights too. Reads model.safetensors or the shards that
+// model.safetensors.index.json lists, else pytorch_model.bin or the shards of
+// pytorch_model.bin.index.json; f32, f16 and bf16 become `dtype`, or stay stored. Weights that are
+// stored as `dtype` stay mapped from the file, too. Throws FileError
 // when files are missing or malformed and CheckpointError when tensors are missing, superfluous or
 // of a wrong shape (naming the first and counting the rest), or when the unembedding differs
 // from the embedding although the configuration ties them; NumericError, naming the parameter, for NaN and
 // infinities. Tied weights may be there under either name; heads beside the language model's are
 // passed over.
 Parameters load_checkpoint(const std::filesystem::path& folder, const Config& config,
-                           DType dtype = DType::f32);
+                           DType dtype = DType::f32, Weights weights = Weights::widened);
 
 // What parameters are made of: tensors by HuggingFace's names without the prefix.
 using TensorsByName = std::map<std::string, Tensor, std::less<>>;
@@ -29,7 +36,7 @@ struct WeightSource {
   std::set<std::string> others;  // tensors that were passed over
 };
 // The checks of load_checkpoint, for tensors that come from elsewhere.
-Parameters parameters_of(TensorsByName tensors, const Config& config, DType dtype,
+Parameters parameters_of(TensorsByName tensors, const Config& config, DType dtype, Weights weights,
                          const WeightSource& from);
 
 // Writes config.json and model.safetensors, as load_checkpoint and HuggingFace read them; weights

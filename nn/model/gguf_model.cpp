@@ -215,7 +215,7 @@ Config gguf_config(const Gguf& file) {
   return c;
 }
 
-Parameters gguf_parameters(const Gguf& file, const Config& config, DType dtype) {
+Parameters gguf_parameters(const Gguf& file, const Config& config, DType dtype, Weights weights) {
   const bool permuted = file.metadata().text("general.architecture") == "llama";
   TensorsByName tensors;
   for (const std::string& name : file.names()) {
@@ -228,7 +228,8 @@ Parameters gguf_parameters(const Gguf& file, const Config& config, DType dtype) 
       tensor = unpermuted(tensor, config.key_heads(), where);
     tensors.emplace(their_name(name), std::move(tensor));
   }
-  return parameters_of(std::move(tensors), config, dtype, {file.file(), "its metadata", {}});
+  return parameters_of(std::move(tensors), config, dtype, weights,
+                       {file.file(), "its metadata", {}});
 }
 
 }  // namespace vitrine::nn

@@ -4,6 +4,7 @@
 
 #include "autograd/compile/plan.h"
 #include "nn/families/config.h"
+#include "nn/model/checkpoint.h"
 #include "tensor/files/gguf.h"
 
 namespace vitrine::nn {
@@ -12,9 +13,9 @@ namespace vitrine::nn {
 // change the numbers and is not supported.
 Config gguf_config(const Gguf& file);
 
-// Weights under HuggingFace's names, without the prefix. What is stored as f32, and everything that
-// has one axis, is given as `dtype`; rows of queries and keys, which llama.cpp turns in neighbouring
+// Weights under HuggingFace's names, without the prefix, stored or widened to `dtype`; rows of queries and keys, which llama.cpp turns in neighbouring
 // pairs, come back in HuggingFace's order. Throws what load_checkpoint throws.
-Parameters gguf_parameters(const Gguf& file, const Config& config, DType dtype = DType::f32);
+Parameters gguf_parameters(const Gguf& file, const Config& config, DType dtype = DType::f32,
+                           Weights weights = Weights::widened);
 
 }  // namespace vitrine::nn

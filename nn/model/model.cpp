@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "autograd/compile/fold.h"
+#include "autograd/transform/store.h"
 #include "nn/model/checkpoint.h"
 #include "nn/model/find_model.h"
 #include "nn/model/gguf_model.h"
@@ -37,7 +38,7 @@ Model::Model(Config config, Parameters parameters, std::optional<Tokenizer> toke
       plans_(std::make_unique<PlanCache>(48, options.memory)),
       graphs_(std::make_unique<Graphs>()) {
   if (gauge_.is_raw()) return;
-  const Graph computed = reweight(build_model(config_, {1, 1, 1}, dtype_), config_, gauge_);
+  const Graph computed = reweight(raw_graph({1, 1, 1}), config_, gauge_);
   parameters_.merge(folded_values(computed, reweighted_names(computed), parameters_, pool_.get()));
 }
 
@@ -85,8 +86,11 @@ std::string Model::why_not_embedded(int id) const {
       config_.vocabulary - 1);
 }
 
+Graph Model::raw_graph(const BatchSize& size) const {
+  return store_as(build_model(config_, size, dtype_), parameters_);
+}
 Graph Model::build(const BatchSize& size) const {
-  const Graph graph = build_model(config_, size, dtype_);
+  const Graph graph = raw_graph(size);
   if (gauge_.is_raw()) return graph;
   const Graph computed = reweight(graph, config_, gauge_);
   return fold(computed, reweighted_names(computed));
@@ -187,8 +191,8 @@ Model load_model(std::string_view name, const LoadOptions& options) {
   const auto path = find_model(name);
   if (std::filesystem::is_directory(path)) require_whole_download(path);
   Config config = read_config(path);
-  Parameters parameters = is_gguf(path) ? gguf_parameters(Gguf::open(path), config, options.dtype)
-                                        : load_checkpoint(path, config, options.dtype);
+  Parameters parameters = is_gguf(path) ? gguf_parameters(Gguf::open(path), config, options.dtype, options.weights)
+                                        : load_checkpoint(path, config, options.dtype, options.weights);
   const auto with_tokenizer = folder_of(path);
   std::optional<Tokenizer> tokenizer;
   std::string fault;

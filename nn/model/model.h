@@ -22,6 +22,7 @@
 #include "autograd/sweep/sweep.h"
 #include "autograd/transform/intervention.h"
 #include "nn/model/batch.h"
+#include "nn/model/checkpoint.h"
 #include "nn/model/graph_cache.h"
 #include "nn/model/metrics.h"
 #include "nn/model/reweight.h"
@@ -42,8 +43,11 @@ struct Run {
 
 struct LoadOptions {
   DType dtype = DType::f32;  // f64 for checks
-  int threads = 0;           // 0: one per core
-  Gauge gauge = {};          // raw: the weights of the checkpoint
+  // Matrices that the file has in f16, bf16 or blocks stay mapped from it, and products widen them
+  // as they read; or they become dtype, which training needs.
+  Weights weights = Weights::stored;
+  int threads = 0;   // 0: one per core
+  Gauge gauge = {};  // raw: the weights of the checkpoint
   // Bytes that compiled plans, and memory kept for the next run, may take; 0: a quarter of the
   // machine's memory. What a run needs while it runs, and results that are held, do not count.
   std::int64_t memory = 0;
@@ -161,6 +165,8 @@ class Model {
     GraphCache<BatchSize> by_size{48};
     GraphCache<std::pair<BatchSize, How>> derived{16};
   };
+
+  Graph raw_graph(const BatchSize& size) const;  // without the gauge
 
   std::string name_;
   Config config_;

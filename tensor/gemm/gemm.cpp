@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "tensor/convert.h"
 #include "tensor/gemm/openblas_product.h"
 #include "tensor/gemm/product.h"
 
@@ -60,11 +61,57 @@ Matrix<T> matrix(const View& x, std::int64_t batch) {
   return {x.as<const T>() + batch_offset(x, batch), x.strides[last - 1], x.strides[last]};
 }
 
+// The right side of one product. A View of blocks begins where a block does; a batch need not.
+template <class T>
+RightSide<T> right_side(const View& x, std::int64_t batch) {
+  const int last = x.rank() - 1;
+  return {x.data, x.dtype, batch_offset(x, batch), x.strides[last - 1], x.strides[last]};
+}
+
+// b as out's type, or still stored where the product reads it so. The copy lies as b does: rows or
+// columns together, so that it is multiplied in the same order.
+class Readable {
+ public:
+  Readable(const View& b, const View& out, GemmProvider provider) : view_(b) {
+    if (b.dtype == out.dtype) return;
+    const int row = b.rank() - 2, column = b.rank() - 1;
+    const bool a_column = b.shape[column] == 1;  // is multiplied as a row
+    if (provider == GemmProvider::own && out.dtype == DType::f32 && !a_column &&
+        reads_stored(b.dtype, b.shape, b.strides))
+      return;
+    const bool turned = b.strides[row] == 1 || b.strides[row] < b.strides[column];
+    copy_ = Tensor::empty(turned ? transposed(b).shape : b.shape, out.dtype);
+    view_ = turned ? transposed(copy_.view()) : copy_.view();
+    if (is_blocked(b.dtype) && out.dtype == DType::f32 && reads_stored(b.dtype, b.shape, b.strides))
+      widen_runs(b, turned);
+    else convert(b, view_);
+  }
+  const View& view() const { return view_; }
+
+ private:
+  // Columns or rows, which begin inside a block, perhaps.
+  void widen_runs(const View& b, bool columns) const {
+    const int along = b.rank() - (columns ? 2 : 1), across = b.rank() - (columns ? 1 : 2);
+    const std::int64_t run = b.shape[along], count = b.shape[across];
+    float* to = copy_.view().as<float>();
+    for (std::int64_t batch = 0; batch < b.numel() / (run * count); ++batch) {
+      for (std::int64_t i = 0; i < count; ++i, to += run) {
+        const std::int64_t first = batch_offset(b, batch) + i * b.strides[across];
+        simd::stored().widen(b.dtype, b.data, first, run, to);
+      }
+    }
+  }
+
+  Tensor copy_;
+  View view_;
+};
+
 // f32 or f64; no size is 0.
 template <class T>
 void multiply(ThreadPool& pool, const View& a, const View& b, const View& out,
               GemmProvider provider, const Finish<T>& finish = {}) {
-  View left = a, right = b, result = out;
+  const Readable readable(b, out, provider);
+  View left = a, right = readable.view(), result = out;
   fold_batches(left, right, result);
   // A column is a row: b^T times a^T, at the same place.
   if (result.shape.back() == 1 && finish.bias == nullptr) {
@@ -79,10 +126,10 @@ void multiply(ThreadPool& pool, const View& a, const View& b, const View& out,
   const std::int64_t batches = result.numel() / (m * n), work = m * n * k;
   const bool by_openblas = provider == GemmProvider::openblas && openblas_serves(m, n, k);
   const auto one = [&](std::int64_t batch) {
-    const Matrix<T> x = matrix<T>(left, batch), y = matrix<T>(right, batch);
+    const Matrix<T> x = matrix<T>(left, batch);
     T* to = result.as<T>() + batch * m * n;
-    if (by_openblas) openblas_product<T>(pool, x, y, m, n, k, to, n, finish);
-    else Product<T>(x, y, m, n, k, to, n, finish).run(pool);
+    if (by_openblas) openblas_product<T>(pool, x, matrix<T>(right, batch), m, n, k, to, n, finish);
+    else Product<T>(x, right_side<T>(right, batch), m, n, k, to, n, finish).run(pool);
   };
   // Large products are shared by the threads one after the other, small ones are dealt out.
   constexpr std::int64_t kLarge = 50'000'000, kWork = 500'000;
@@ -111,6 +158,19 @@ class Spent {
 };
 
 }  // namespace
+
+bool reads_stored(DType dtype, const Shape& shape, const Strides& strides) {
+  const int row = shape.size() - 2, column = shape.size() - 1;
+  if (!is_stored_float(dtype) || row < 0) return false;
+  if (!is_blocked(dtype)) return strides[row] == 1 || strides[column] == 1;
+  constexpr std::int64_t kGroup = 32;  // what the loops widen at a time
+  const int along = strides[row] == 1 ? row : column;
+  bool whole = strides[along] == 1 && shape[along] % kGroup == 0;
+  for (int axis = 0; axis <= column; ++axis) {
+    if (axis != along) whole = whole && (shape[axis] == 1 || strides[axis] % kGroup == 0);
+  }
+  return whole;
+}
 
 std::int64_t matmul_nanoseconds() { return spent; }
 void add_matmul_nanoseconds(std::int64_t more) { spent += more; }

@@ -30,6 +30,32 @@ struct Matrix {
   Matrix transposed() const { return {data, column_stride, row_stride}; }
 };
 
+// The right side of a product: a matrix of T, or for T = float one that is stored in fewer bits and
+// widened as it is read. Its first element is element `first` of what `data` points at.
+template <class T>
+struct RightSide {
+  const std::byte* data;
+  DType dtype;
+  std::int64_t first, row_stride, column_stride;
+  RightSide(const Matrix<T>& m)  // NOLINT(google-explicit-constructor)
+      : data(reinterpret_cast<const std::byte*>(m.data)),
+        dtype(dtype_of<T>),
+        first(0),
+        row_stride(m.row_stride),
+        column_stride(m.column_stride) {}
+  RightSide(const std::byte* from, DType stored, std::int64_t begin, std::int64_t down,
+            std::int64_t across)
+      : data(from), dtype(stored), first(begin), row_stride(down), column_stride(across) {}
+
+  bool stored() const { return dtype != dtype_of<T>; }
+  std::int64_t index(std::int64_t i, std::int64_t j) const {
+    return first + i * row_stride + j * column_stride;
+  }
+  const T* at(std::int64_t i, std::int64_t j) const {  // of what is not stored
+    return reinterpret_cast<const T*>(data) + index(i, j);
+  }
+};
+
 // The epilogue: what is done to a tile of the product while it is in the caches.
 template <class T>
 struct Finish {
@@ -72,7 +98,7 @@ class Scratch {
 template <class T>
 class Product {  // [m, k] times [k, n] to out, whose rows are ldo elements apart
  public:
-  Product(const Matrix<T>& a, const Matrix<T>& b, std::int64_t m, std::int64_t n, std::int64_t k,
+  Product(const Matrix<T>& a, const RightSide<T>& b, std::int64_t m, std::int64_t n, std::int64_t k,
           T* out, std::int64_t ldo, const Finish<T>& finish = {})
       : a_(a), b_(b), m_(m), n_(n), k_(k), out_(out), ldo_(ldo), finish_(finish) {}
 
@@ -89,35 +115,83 @@ class Product {  // [m, k] times [k, n] to out, whose rows are ldo elements apar
  private:
   template <class ParallelFor>
   void run(int threads, const ParallelFor& parallel_for) const {
-    if (few_rows()) run_in_place(parallel_for);
+    if (few_rows()) run_in_place(threads, parallel_for);
     else run_packed(threads, parallel_for);
   }
 
   // ---- few rows -------------------------------------------------------------------------------
-  static constexpr std::int64_t kLongest = 8192;  // longer sums lose digits in one chain
-
   bool few_rows() const {
     const auto& simd = simd::skinny<T>();
-    return k_ <= kLongest && !finish_.add && a_.column_stride == 1 &&
+    return k_ <= simd::kLongestFewRows && !finish_.add && a_.column_stride == 1 &&
            ((b_.column_stride == 1 && m_ <= simd.most_rows) ||
-            (b_.row_stride == 1 && m_ <= simd.most_rows_dots));
+            (b_.row_stride == 1 && m_ <= simd.most_rows_transposed));
+  }
+  // Columns of a tile: many, so that memory is read in long runs, which the CPU fetches ahead by
+  // itself; but a tile for each thread. Multiples of 192, which is whole panels for every CPU: bits do
+  // not depend on it.
+  std::int64_t tile_of_few_rows(int threads) const {
+    constexpr std::int64_t kMost = 768;
+    const std::int64_t tiles = divide_up(divide_up(n_, kMost), threads) * threads;
+    return divide_up(divide_up(n_, tiles), kColumns) * kColumns;
   }
   template <class ParallelFor>
-  void run_in_place(const ParallelFor& parallel_for) const {
+  void run_in_place(int threads, const ParallelFor& parallel_for) const {
+    thread_local Scratch<T> scratch;
     const auto& simd = simd::skinny<T>();
     const bool side_by_side = b_.column_stride == 1 && m_ <= simd.most_rows;
-    const std::int64_t work = m_ * k_ * std::min(n_, kColumns);
-    parallel_for(divide_up(n_, kColumns), std::max<std::int64_t>(1, kWork / work),
+    T* turned = nullptr;  // a, where that is what is read
+    if (!side_by_side && m_ > simd.most_rows_dots) {
+      turned = scratch.of(simd.turned_size(m_, k_));
+      simd.turn(a_.data, a_.row_stride, m_, k_, turned);
+    }
+    const std::int64_t wide = tile_of_few_rows(threads), work = m_ * k_ * wide;
+    parallel_for(divide_up(n_, wide), std::max<std::int64_t>(1, kWorkOfFewRows / work),
                  [&](std::int64_t begin, std::int64_t end) {
                    for (std::int64_t tile = begin; tile < end; ++tile) {
-                     const std::int64_t j = tile * kColumns, columns = std::min(kColumns, n_ - j);
-                     (side_by_side ? simd.side_by_side : simd.dots)(
-                         a_.data, a_.row_stride, m_, b_.at(0, j),
-                         side_by_side ? b_.row_stride : b_.column_stride, k_, columns, out_ + j,
-                         ldo_);
+                     const std::int64_t j = tile * wide, columns = std::min(wide, n_ - j);
+                     if (side_by_side) multiply_side_by_side(j, columns);
+                     else multiply_columns(turned, j, columns);
                      finish(out_ + j, m_, j, columns);
                    }
                  });
+  }
+  void multiply_side_by_side(std::int64_t j, std::int64_t columns) const {
+    if constexpr (sizeof(T) == sizeof(float)) {
+      if (is_blocked(b_.dtype)) return multiply_widened(j, columns);
+      if (b_.stored())
+        return simd::stored().side_by_side(b_.dtype, a_.data, a_.row_stride, m_, b_.data,
+                                           b_.index(0, j), b_.row_stride, k_, columns, out_ + j,
+                                           ldo_);
+    }
+    simd::skinny<T>().side_by_side(a_.data, a_.row_stride, m_, b_.at(0, j), b_.row_stride, k_,
+                                   columns, out_ + j, ldo_);
+  }
+  void multiply_columns(const T* turned, std::int64_t j, std::int64_t columns) const {
+    const std::int64_t ldb = b_.column_stride;
+    if constexpr (sizeof(T) == sizeof(float)) {
+      if (b_.stored()) {
+        const auto& simd = simd::stored();
+        const std::int64_t first = b_.index(0, j);
+        if (turned != nullptr)
+          return simd.spread(b_.dtype, turned, m_, b_.data, first, ldb, k_, columns, out_ + j,
+                             ldo_);
+        return simd.dots(b_.dtype, a_.data, a_.row_stride, m_, b_.data, first, ldb, k_, columns,
+                         out_ + j, ldo_);
+      }
+    }
+    const auto& simd = simd::skinny<T>();
+    const T* b = b_.at(0, j);
+    if (turned != nullptr) simd.spread(turned, m_, b, ldb, k_, columns, out_ + j, ldo_);
+    else simd.dots(a_.data, a_.row_stride, m_, b, ldb, k_, columns, out_ + j, ldo_);
+  }
+  // Blocks along n: columns [j, j + columns) are widened first.
+  void multiply_widened(std::int64_t j, std::int64_t columns) const {
+    thread_local Scratch<float> scratch;
+    float* wide = scratch.of(k_ * columns);
+    for (std::int64_t i = 0; i < k_; ++i)
+      simd::stored().widen(b_.dtype, b_.data, b_.index(i, j), columns, wide + i * columns);
+    simd::skinny<float>().side_by_side(a_.data, a_.row_stride, m_, wide, columns, k_, columns,
+                                       out_ + j, ldo_);
   }
 
   // ---- packed ---------------------------------------------------------------------------------
@@ -185,12 +259,40 @@ class Product {  // [m, k] times [k, n] to out, whose rows are ldo elements apar
     T* out = out_ + (slab.row + row) * ldo_ + column;
     for (std::int64_t i = 0; i < slab.k; i += kDepth) {
       const std::int64_t k = std::min(kDepth, slab.k - i);
-      simd.pack_b(b_.at(slab.depth + i, column), b_.column_stride, b_.row_stride, columns, k,
-                  packed);
+      pack_b(slab.depth + i, column, columns, k, packed);
       simd.multiply(slab.packed + row * slab.k + i * simd.rows, slab.k, packed, rows, columns, k,
                     finish_.add || !slab.first() || i > 0, out, ldo_);
     }
     if (slab.depth + slab.k == k_) finish(out, rows, column, columns);
+  }
+
+  // Rows [row, row + k) of columns [column, column + columns) of b, in panels.
+  void pack_b(std::int64_t row, std::int64_t column, std::int64_t columns, std::int64_t k,
+              T* packed) const {
+    const auto& simd = simd::gemm<T>();
+    if constexpr (sizeof(T) == sizeof(float)) {
+      if (b_.stored()) return pack_stored(row, column, columns, k, packed);
+    }
+    simd.pack_b(b_.at(row, column), b_.column_stride, b_.row_stride, columns, k, packed);
+  }
+  void pack_stored(std::int64_t row, std::int64_t column, std::int64_t columns, std::int64_t k,
+                   float* packed) const {
+    thread_local Scratch<float> scratch;
+    const auto& simd = simd::gemm<float>();
+    const auto widen = simd::stored().widen;
+    if (b_.column_stride == 1) {
+      float* rows = scratch.of(k * columns);
+      for (std::int64_t i = 0; i < k; ++i)
+        widen(b_.dtype, b_.data, b_.index(row + i, column), columns, rows + i * columns);
+      return simd.pack_b(rows, 1, columns, columns, k, packed);
+    }
+    float* panel = scratch.of(simd.columns * k);  // one at a time: it stays in the caches
+    for (std::int64_t c = 0; c < columns; c += simd.columns) {
+      const std::int64_t here = std::min(simd.columns, columns - c);
+      for (std::int64_t j = 0; j < here; ++j)
+        widen(b_.dtype, b_.data, b_.index(row, column + c + j), k, panel + j * k);
+      simd.pack_b(panel, k, 1, here, k, packed + c * k);
+    }
   }
 
   void finish(T* out, std::int64_t rows, std::int64_t column, std::int64_t columns) const {
@@ -200,9 +302,11 @@ class Product {  // [m, k] times [k, n] to out, whose rows are ldo elements apar
 
   static constexpr std::int64_t kWork =
       500'000;  // multiply-adds that are worth a task of their own
+  static constexpr std::int64_t kWorkOfFewRows = 100'000;  // which wait for memory
   static std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
-  Matrix<T> a_, b_;
+  Matrix<T> a_;
+  RightSide<T> b_;
   std::int64_t m_, n_, k_;
   T* out_;
   std::int64_t ldo_;

@@ -106,6 +106,15 @@ void copy_as(ThreadPool& pool, const View& x, const View& out) {
   });
 }
 
+// A whole stored tensor as f32.
+void copy_widened(ThreadPool& pool, const View& x, const View& out) {
+  const std::int64_t n = out.numel(), piece = 8192;  // whole blocks of any type
+  pool.parallel_for((n + piece - 1) / piece, 4, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t first = begin * piece, count = std::min(n, end * piece) - first;
+    simd::stored().widen(x.dtype, x.data, first, count, out.as<float>() + first);
+  });
+}
+
 // Whole rows of blocks, cut along the longest other axis.
 void copy_blocks(ThreadPool& pool, const View& x, const View& out) {
   const int along = block_axis({x.shape, x.strides, 0}, x.dtype);
@@ -215,6 +224,8 @@ void select(ThreadPool& pool, const View& mask, const View& a, const View& b, co
 }
 
 void copy(ThreadPool& pool, const View& x, const View& out) {
+  if (is_stored_float(x.dtype) && out.dtype == DType::f32 && x.is_contiguous())
+    return copy_widened(pool, x, out);
   if (is_blocked(x.dtype) || is_blocked(out.dtype)) return copy_blocks(pool, x, out);
   dispatch(x.dtype, [&]<class From>(std::type_identity<From>) {
     dispatch(out.dtype, [&]<class To>(std::type_identity<To>) { copy_as<From, To>(pool, x, out); });

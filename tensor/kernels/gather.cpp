@@ -121,6 +121,22 @@ View rows_of_bytes(const View& x) {
           {bytes_of(x.dtype, x.strides[0]), 1}};
 }
 
+// Rows of a stored table, widened.
+void gather_widened(ThreadPool& pool, const View& table, const std::vector<std::int64_t>& index,
+                    const View& out) {
+  const auto count = static_cast<std::int64_t>(index.size());
+  const std::int64_t width = count == 0 ? 0 : out.numel() / count;
+  const auto widen = simd::stored().widen;
+  pool.parallel_for(count, grain_for(width), [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t i = first; i < last; ++i) {
+      float* to = out.as<float>() + i * width;
+      const std::int64_t row = index[static_cast<std::size_t>(i)];
+      if (row < 0) std::fill_n(to, width, 0.0f);
+      else widen(table.dtype, table.data, row * table.strides[0], width, to);
+    }
+  });
+}
+
 template <class F>
 void dispatch_bytes(DType dtype, const F& f) {
   switch (size_of(dtype)) {
@@ -137,7 +153,22 @@ void dispatch_bytes(DType dtype, const F& f) {
 
 }  // namespace
 
+bool gathers_stored(DType stored, const Layout& table) {
+  const int rank = table.shape.size();
+  if (!is_stored_float(stored) || rank == 0) return false;
+  std::int64_t width = 1;
+  for (int axis = rank - 1; axis > 0; --axis) {
+    if (table.shape[axis] != 1 && table.strides[axis] != width) return false;
+    width *= table.shape[axis];
+  }
+  constexpr std::int64_t kGroup = 32;  // what is widened at a time
+  return !is_blocked(stored) || (width % kGroup == 0 && table.strides[0] % kGroup == 0);
+}
+
 void gather_rows(ThreadPool& pool, const View& table, const View& index, const View& out) {
+  if (table.dtype != out.dtype)
+    return gather_widened(pool, table, read_indices("gather_rows", index, table.shape[0], true),
+                          out);
   gather_rows_from(pool, {&table, 1}, index, out);
 }
 void gather_rows_from(ThreadPool& pool, std::span<const View> tables, const View& index,

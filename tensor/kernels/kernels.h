@@ -92,7 +92,10 @@ void rms_norm_gain_grad(ThreadPool& pool, const View& x, const View& dy, double 
 //
 // out[i..., :] = table[index[i...], :]
 // table [n, rest...], index any shape, out index.shape + rest. -1 gives zeros.
+// A table that is stored (f16, bf16, blocks) may be read into an f32 `out`, row by row, where
+// gathers_stored.
 void gather_rows(ThreadPool& pool, const View& table, const View& index, const View& out);
+bool gathers_stored(DType stored, const Layout& table);  // each row is contiguous, in whole groups
 // The same from several tables, whose rows are counted one after the other.
 void gather_rows_from(ThreadPool& pool, std::span<const View> tables, const View& index,
                       const View& out);

@@ -6,8 +6,10 @@
 // equal an input unless said otherwise.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
+#include "tensor/dtype.h"
 #include "tensor/simd/functions.h"
 
 namespace vitrine::simd {
@@ -68,13 +70,40 @@ struct Attention {
 // place; lda, ldb, ldo are row strides. Above so many rows, packing b first is faster (measured).
 template <class T>
 struct Skinny {
-  std::int64_t most_rows, most_rows_dots;
+  std::int64_t most_rows, most_rows_transposed, most_rows_dots;
   // b [k, n], row i at b + i * ldb
   void (*side_by_side)(const T* a, std::int64_t lda, std::int64_t m, const T* b, std::int64_t ldb,
                        std::int64_t k, std::int64_t n, T* out, std::int64_t ldo);
-  // b transposed: column j at b + j * ldb
+  // b transposed: column j at b + j * ldb; up to most_rows_dots rows
   void (*dots)(const T* a, std::int64_t lda, std::int64_t m, const T* b, std::int64_t ldb,
                std::int64_t k, std::int64_t n, T* out, std::int64_t ldo);
+  // b transposed, more rows: of a that `turn` has turned, to turned_size(m, k) elements.
+  std::int64_t (*turned_size)(std::int64_t m, std::int64_t k);
+  void (*turn)(const T* a, std::int64_t lda, std::int64_t m, std::int64_t k, T* turned);
+  void (*spread)(const T* turned, std::int64_t m, const T* b, std::int64_t ldb, std::int64_t k,
+                 std::int64_t n, T* out, std::int64_t ldo);
+};
+
+inline constexpr std::int64_t kLongestFewRows = 8192;  // k; longer sums lose digits in one chain
+
+// simd/stored.cpp: the same loops for an f32 a and a b that is stored as `dtype`, f16, bf16 or
+// blocks along k; f32 computes, and sums have the order, so the bits, that they have over the
+// widened b. b's first element is element `first` of `b`, where a block may begin earlier; strides are in
+// elements. Where blocks are stored, `first`, ldb, k and counts are multiples of 32.
+struct Stored {
+  // b [k, n], f16 or bf16
+  void (*side_by_side)(DType dtype, const float* a, std::int64_t lda, std::int64_t m,
+                       const std::byte* b, std::int64_t first, std::int64_t ldb, std::int64_t k,
+                       std::int64_t n, float* out, std::int64_t ldo);
+  // b transposed: column j begins at element first + j * ldb; k is at most kLongestFewRows
+  void (*dots)(DType dtype, const float* a, std::int64_t lda, std::int64_t m, const std::byte* b,
+               std::int64_t first, std::int64_t ldb, std::int64_t k, std::int64_t n, float* out,
+               std::int64_t ldo);
+  void (*spread)(DType dtype, const float* turned, std::int64_t m, const std::byte* b,
+                 std::int64_t first, std::int64_t ldb, std::int64_t k, std::int64_t n, float* out,
+                 std::int64_t ldo);
+  // to[i] = element first + i, widened, for i < n
+  void (*widen)(DType dtype, const std::byte* from, std::int64_t first, std::int64_t n, float* to);
 };
 
 // simd/gemm.cpp: the product of two packed matrices. `rows` rows of a, or `columns` columns
@@ -153,6 +182,7 @@ template <class T>
 const Attention<T>& attention();
 template <class T>
 const Skinny<T>& skinny();
+const Stored& stored();
 template <class T>
 const Gemm<T>& gemm();
 template <class T>

@@ -18,10 +18,13 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 // Without unrolling, GCC at -O2 keeps arrays of accumulators in memory instead of registers.
 #undef VITRINE_UNROLL
+#undef VITRINE_UNROLL_MORE
 #if defined(__GNUC__) && !defined(__clang__)
 #define VITRINE_UNROLL _Pragma("GCC unroll 16")
+#define VITRINE_UNROLL_MORE _Pragma("GCC unroll 24")
 #else
 #define VITRINE_UNROLL
+#define VITRINE_UNROLL_MORE
 #endif
 
 #if HWY_TARGET == HWY_SCALAR
