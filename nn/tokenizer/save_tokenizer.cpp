@@ -138,6 +138,12 @@ std::string post_processor(const Tokenizer& tokenizer, const Spellings& spelling
       .line();
 }
 
+// A part of the file as a block of its own.
+std::string block(const JsonValue& part) {
+  const std::string line = part.line();
+  return part.is_null() ? line : fmt::format("{{\n    {}\n  }}", line.substr(1, line.size() - 2));
+}
+
 std::string added_token_json(const AddedToken& token) {
   return JsonValue::object({{"id", token.id},
                             {"content", token.content},
@@ -197,9 +203,9 @@ std::string tokenizer_json(const Tokenizer& tokenizer, const Spellings& spelling
   }}
 }}
 )",
-                     joined(added, "    "), normalizer_json(tokenizer.steps()).line(),
-                     pre_tokenizer_json(tokenizer.steps()).line(),
-                     post_processor(tokenizer, spellings), decoder_json(tokenizer.steps()).line(),
+                     joined(added, "    "), block(normalizer_json(tokenizer.steps())),
+                     block(pre_tokenizer_json(tokenizer.steps())),
+                     post_processor(tokenizer, spellings), block(decoder_json(tokenizer.steps())),
                      unknown.line(), characters && characters->fuse_unknown,
                      characters && characters->byte_fallback, tokenizer.ignore_merges(),
                      joined(spellings.entries(), "      "),
