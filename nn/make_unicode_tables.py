@@ -98,7 +98,7 @@ namespace vitrine::nn {{
 namespace {{
 
 // clang-format off
-constexpr CanonicalPair kDecompositions[] = {{
+constexpr CanonicalParts kDecompositions[] = {{
 {rows(decompositions, 3)}
 }};
 
@@ -109,7 +109,7 @@ constexpr CombiningRange kCombining[] = {{
 
 }}  // namespace
 
-std::span<const CanonicalPair> unicode_decompositions() {{ return kDecompositions; }}
+std::span<const CanonicalParts> unicode_decompositions() {{ return kDecompositions; }}
 
 std::span<const CombiningRange> unicode_combining_ranges() {{ return kCombining; }}
 

@@ -20,11 +20,11 @@ constexpr char32_t kSyllableCount = kLeadingCount * kVowelCount * kTrailingCount
 
 bool is_syllable(char32_t c) { return c >= kSyllables && c < kSyllables + kSyllableCount; }
 
-const CanonicalPair* decomposition(char32_t c) {
+const CanonicalParts* decomposition(char32_t c) {
   const auto all = unicode_decompositions();
   const auto at = std::lower_bound(
       all.begin(), all.end(), c,
-      [](const CanonicalPair& one, char32_t wanted) { return one.composed < wanted; });
+      [](const CanonicalParts& one, char32_t wanted) { return one.composed < wanted; });
   return at != all.end() && at->composed == c ? &*at : nullptr;
 }
 
@@ -39,13 +39,13 @@ int combining_class(char32_t c) {
 }
 
 // The pairs that compose, in order, so that a pair can be looked up.
-const std::vector<CanonicalPair>& compositions() {
-  static const std::vector<CanonicalPair> kSorted = [] {
-    std::vector<CanonicalPair> pairs;
-    for (const CanonicalPair& one : unicode_decompositions()) {
+const std::vector<CanonicalParts>& compositions() {
+  static const std::vector<CanonicalParts> kSorted = [] {
+    std::vector<CanonicalParts> pairs;
+    for (const CanonicalParts& one : unicode_decompositions()) {
       if (one.composes) pairs.push_back(one);
     }
-    std::sort(pairs.begin(), pairs.end(), [](const CanonicalPair& a, const CanonicalPair& b) {
+    std::sort(pairs.begin(), pairs.end(), [](const CanonicalParts& a, const CanonicalParts& b) {
       return std::tie(a.first, a.second) < std::tie(b.first, b.second);
     });
     return pairs;
@@ -65,7 +65,7 @@ char32_t composed(char32_t first, char32_t second) {
   }
   const auto& pairs = compositions();
   const auto at = std::lower_bound(pairs.begin(), pairs.end(), std::pair(first, second),
-                                   [](const CanonicalPair& one, const auto& wanted) {
+                                   [](const CanonicalParts& one, const auto& wanted) {
                                      return std::pair(one.first, one.second) < wanted;
                                    });
   return at != pairs.end() && at->first == first && at->second == second ? at->composed : 0;
@@ -75,7 +75,7 @@ char32_t composed(char32_t first, char32_t second) {
 bool ends_a_pair(char32_t c) {
   static const std::vector<char32_t> kSeconds = [] {
     std::vector<char32_t> seconds;
-    for (const CanonicalPair& one : compositions()) seconds.push_back(one.second);
+    for (const CanonicalParts& one : compositions()) seconds.push_back(one.second);
     std::sort(seconds.begin(), seconds.end());
     return seconds;
   }();
@@ -90,7 +90,7 @@ void append_decomposed(std::vector<char32_t>& out, char32_t c) {
     out.push_back(kLeading + index / (kVowelCount * kTrailingCount));
     out.push_back(kVowels + index / kTrailingCount % kVowelCount);
     if (index % kTrailingCount != 0) out.push_back(kTrailing + index % kTrailingCount);
-  } else if (const CanonicalPair* parts = decomposition(c)) {
+  } else if (const CanonicalParts* parts = decomposition(c)) {
     append_decomposed(out, parts->first);
     if (parts->second != 0) out.push_back(parts->second);  // which does not decompose further
   } else {
@@ -137,7 +137,7 @@ void compose(std::vector<char32_t>& text) {
 bool begins_anew(char32_t c) {
   if (c < kFirstMark) return true;
   if (combining_class(c) != 0 || ends_a_pair(c)) return false;
-  const CanonicalPair* parts = decomposition(c);
+  const CanonicalParts* parts = decomposition(c);
   return parts == nullptr || parts->composes;
 }
 

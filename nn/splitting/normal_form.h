@@ -22,7 +22,7 @@ std::string normal_form_c(std::string_view text);
 bool surely_normal_form_c(std::string_view text);
 
 // A canonical decomposition by one step; `second` is 0 where one character stands for one other.
-struct CanonicalPair {
+struct CanonicalParts {
   char32_t composed;
   char32_t first;
   char32_t second;
@@ -30,7 +30,7 @@ struct CanonicalPair {
 };
 
 // Ascending. Hangul syllables, which follow a rule, are not among them.
-std::span<const CanonicalPair> unicode_decompositions();
+std::span<const CanonicalParts> unicode_decompositions();
 
 // Marks first to last, both included, of one combining class; all others are of class 0.
 struct CombiningRange {

@@ -5,7 +5,7 @@ namespace vitrine::nn {
 namespace {
 
 // clang-format off
-constexpr CanonicalPair kDecompositions[] = {
+constexpr CanonicalParts kDecompositions[] = {
     {0x000C0, 0x00041, 0x00300, true}, {0x000C1, 0x00041, 0x00301, true}, {0x000C2, 0x00041, 0x00302, true},
     {0x000C3, 0x00041, 0x00303, true}, {0x000C4, 0x00041, 0x00308, true}, {0x000C5, 0x00041, 0x0030A, true},
     {0x000C7, 0x00043, 0x00327, true}, {0x000C8, 0x00045, 0x00300, true}, {0x000C9, 0x00045, 0x00301, true},
@@ -785,7 +785,7 @@ constexpr CombiningRange kCombining[] = {
 
 }  // namespace
 
-std::span<const CanonicalPair> unicode_decompositions() { return kDecompositions; }
+std::span<const CanonicalParts> unicode_decompositions() { return kDecompositions; }
 
 std::span<const CombiningRange> unicode_combining_ranges() { return kCombining; }
 

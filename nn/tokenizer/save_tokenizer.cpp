@@ -138,15 +138,33 @@ std::string post_processor(const Tokenizer& tokenizer, const Spellings& spelling
       .line();
 }
 
+// A value on one line, with a space after each colon and comma as Python writes it.
+std::string spaced(const JsonValue& value) {
+  std::string text;
+  bool quoted = false, escaped = false;
+  for (const char c : value.line()) {
+    text += c;
+    if (c == '"' && !escaped) quoted = !quoted;
+    escaped = c == '\\' && !escaped;
+    if (!quoted && (c == ':' || c == ',')) text += ' ';
+  }
+  return text;
+}
+
+// A part of the file as a block of its own.
+std::string block(const JsonValue& part) {
+  const std::string line = spaced(part);
+  return part.is_null() ? line : fmt::format("{{\n    {}\n  }}", line.substr(1, line.size() - 2));
+}
+
 std::string added_token_json(const AddedToken& token) {
-  return JsonValue::object({{"id", token.id},
-                            {"content", token.content},
-                            {"single_word", false},
-                            {"lstrip", token.lstrip},
-                            {"rstrip", token.rstrip},
-                            {"normalized", token.normalized},
-                            {"special", token.special}})
-      .line();
+  return spaced(JsonValue::object({{"id", token.id},
+                                   {"content", token.content},
+                                   {"single_word", false},
+                                   {"lstrip", token.lstrip},
+                                   {"rstrip", token.rstrip},
+                                   {"normalized", token.normalized},
+                                   {"special", token.special}}));
 }
 
 // Merges are written as texts, not pairs: older versions of tokenizers read nothing else. But where
@@ -197,9 +215,9 @@ std::string tokenizer_json(const Tokenizer& tokenizer, const Spellings& spelling
   }}
 }}
 )",
-                     joined(added, "    "), normalizer_json(tokenizer.steps()).line(),
-                     pre_tokenizer_json(tokenizer.steps()).line(),
-                     post_processor(tokenizer, spellings), decoder_json(tokenizer.steps()).line(),
+                     joined(added, "    "), block(normalizer_json(tokenizer.steps())),
+                     block(pre_tokenizer_json(tokenizer.steps())),
+                     post_processor(tokenizer, spellings), block(decoder_json(tokenizer.steps())),
                      unknown.line(), characters && characters->fuse_unknown,
                      characters && characters->byte_fallback, tokenizer.ignore_merges(),
                      joined(spellings.entries(), "      "),

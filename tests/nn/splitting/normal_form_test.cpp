@@ -53,7 +53,7 @@ TEST(NormalFormC, LongTextsAreNormalisedInParts) {
 // What Unicode asks of its tables (UAX 15): each character's form is stable, and parts compose again.
 TEST(NormalFormC, TheTablesFitEachOther) {
   char32_t before = 0;
-  for (const CanonicalPair& one : unicode_decompositions()) {
+  for (const CanonicalParts& one : unicode_decompositions()) {
     EXPECT_GT(one.composed, before);
     before = one.composed;
     std::string whole, parts;

@@ -218,7 +218,7 @@ TEST(GgufTokenizer, EveryKeyOfTheMetadataIsRead) {
                                     .texts("tokenizer.ggml.tokens", {"a", "\xff"})
                                     .bytes());
   EXPECT_THAT(message_of<FileError>([&] { (void)Tokenizer::load(folder / "d.gguf"); }),
-              HasSubstr("tokenizer.ggml.tokens: expected UTF-8, found \"\\xFF\" as item 1"));
+              HasSubstr("tokenizer.ggml.tokens: expected UTF-8, found \"\\xff\" as item 1"));
 }
 
 TEST(GgufTokenizer, IsReadFromAFile) {
