@@ -318,7 +318,7 @@ std::string on_prompt_text(const HeadExplanation& e, const Style& style) {
                valued_list(e.model, s.raised)});
   }
   return style.bold(fmt::format("At position {}, {}", h.position, token(h.position))) +
-         "\nwhat it attends to, and what it writes from there (logits, the final LayerNorm's scale "
+         "\nwhat it attends to, and what it writes from there (logits, the final norm's scale "
          "held)\n" +
          table.text(style) +
          fmt::format("in all, of length {:.2f}: raises {}\n", h.length,

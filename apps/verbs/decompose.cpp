@@ -102,7 +102,7 @@ std::string text(const Report& r, int top, const Style& style) {
       fmt::format("`{}` → logit {}: {:.3f}\n", style.bold(r.question.prompt_text(r.model)),
                   style.strong(r.question.answer_text(r.model)), d.logit);
   text += gauge_text(r.model, true);
-  text += fmt::format("the final LayerNorm's scale is held at {:.4f}\n\n", d.scale);
+  text += fmt::format("the final norm's scale is held at {:.4f}\n\n", d.scale);
   text += parts_table(r, top, style);
   text += fmt::format("sum {:.3f}, residual {:+.1e} ({} 1e-5 of the sum of |shares|, {:.3f})\n\n",
                       d.total(), d.residual(), d.closes() ? "within" : "MORE THAN", d.magnitude());
@@ -162,7 +162,7 @@ void verb_decompose(const Arguments& arguments) {
       arguments,
       "Direct logit attribution: the logit as a sum of what the embedding, every head, every\n"
       "MLP, its neurons and the biases wrote into the residual stream, with the scale of the\n"
-      "final LayerNorm held. With --stream also how much each part writes at the position,\n"
+      "final norm held. With --stream also how much each part writes at the position,\n"
       "and which later heads and MLPs read it there.\n\n"
       "json: {meta, tokens, str_tokens, position, answer: {id, token}, wrong, logit, sum,\n"
       "residual, magnitude, closes, scale, components: [{name, value, kind, layer, head}],\n"

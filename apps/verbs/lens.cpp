@@ -83,7 +83,7 @@ std::string all_positions(const Report& r, const Style& style, int columns) {
         token_label(tokenizer, r.question.prompt[static_cast<std::size_t>(p)]));
   }
   for (std::int64_t s = 0; s < r.stages(); ++s) map.rows.push_back(Report::stage(s));
-  std::string text = "logit through the final LayerNorm\n" + map.text(style, columns) + "\n";
+  std::string text = "logit through the final norm\n" + map.text(style, columns) + "\n";
 
   text += "most probable next token\n";
   std::vector<Table::Column> titles = {{"pos", Table::Align::right}, {"token", Table::Align::left}};
@@ -103,7 +103,7 @@ std::string text(const Report& r, const Style& style, int columns) {
   std::string text = fmt::format("`{}` → logit {}\n", style.bold(r.question.prompt_text(r.model)),
                                  style.strong(r.question.answer_text(r.model)));
   text += gauge_text(r.model, true) +
-          "raw: the stream times W_U, whose changes add up; ln: through the final LayerNorm with\n"
+          "raw: the stream times W_U, whose changes add up; ln: through the final norm with\n"
           "the scale of that layer, as the model would say it, whose changes do not\n\n";
   return text +
          (r.question.all_positions ? all_positions(r, style, columns) : one_position(r, style));

@@ -185,7 +185,7 @@ void verb_neurons(const Arguments& arguments) {
       arguments,
       "The strongest MLP neurons at one position of a prompt: by activation (mlp.hook_post), or,\n"
       "with --answer, by their direct effect on its logit: what the neuron writes to the stream\n"
-      "along the direction that the logit reads, with the scale of the final LayerNorm held.\n\n"
+      "along the direction that the logit reads, with the scale of the final norm held.\n\n"
       "With --corpus, the contexts in which neurons are most active, in a text of any length: in\n"
       "each line the token where the neuron is strongest. All neurons of all layers are done in\n"
       "one pass. A line longer than the context is read in pieces. FILE is text, or JSONL with\n"
