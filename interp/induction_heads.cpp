@@ -140,8 +140,11 @@ std::vector<PathEffect> paths_to(const nn::Model& model, const std::vector<nn::T
       }
       effects.push_back({group, h});
       worlds.push_back(ablated);
-      for (const Site& side : {site::q(h.layer), site::k(h.layer)})
-        worlds.push_back({replace(side, edited[side], {.head = {h.head}}, "the ablated run")});
+      // Keys that heads share are changed for all of them; the score is this head's alone.
+      const Site query = site::q(h.layer), key = site::k(h.layer);
+      worlds.push_back({replace(query, edited[query], {.head = {h.head}}, "the ablated run")});
+      worlds.push_back({replace(key, edited[key], {.head = {model.config().key_head(h.head)}},
+                                "the ablated run")});
     }
   }
   if (worlds.empty()) return effects;
