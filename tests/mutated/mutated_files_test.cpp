@@ -174,7 +174,7 @@ std::vector<Reader> readers() {
     try {
       const std::string text = "the cat's  mat, <|endoftext|> 12";
       const std::string decoded = t.decode(t.encode(text));
-      if (t.steps().keeps_text()) ASSERT_FALSE(decoded.empty());
+      ASSERT_TRUE(!decoded.empty() || !t.steps().keeps_text());
     } catch (const Error&) {  // a byte without a token
     }
   };
@@ -252,10 +252,10 @@ std::vector<Reader> readers() {
     all.push_back({std::string("TokenizerJson_") + family, Format::text, "tokenizer.json", make,
                    read_tokenizer});
   }
-  for (const char* model : {"llama", "gpt2"}) {
-    all.push_back({std::string("GgufTokenizer_") + model, Format::bytes, "tokens.gguf",
+  for (const char* kind : {"llama", "gpt2"}) {
+    all.push_back({std::string("GgufTokenizer_") + kind, Format::bytes, "tokens.gguf",
                    [=](const fs::path& folder) {
-                     write_bytes(folder / "tokens.gguf", gguf_with_tokenizer(model));
+                     write_bytes(folder / "tokens.gguf", gguf_with_tokenizer(kind));
                    },
                    [=](const fs::path& folder) { read_tokenizer(folder / "tokens.gguf"); }});
   }
