@@ -46,6 +46,9 @@ DEEPSEEK = [r"\p{N}{1,3}", "[一-龥\u3040-ゟ゠-ヿ]+",
 PATTERNS = [GPT2_PATTERN, TIKTOKEN_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN, O200K_PATTERN, DEEPSEEK[2], r" ?[^(\s|[.,!?…。，、।۔،])]+"]
 SMALL_PATTERNS = [r"\s+", r"\p{L}+", r"[^a-y]", r"\d{2,}", r"(?:t|th)e?", r"a(?=t)", r"\p{Lu}\p{Ll}*", r" (?!t)", r".", r"\P{L}++", r"'[st]|e|\n\n?",
                   r"[\p{^N}&&x]", r"\w+", r"(ab)+", r"t.*?e", r"^T", r"\bx", r"[ \t]{1,2}", r"(?i:THE|é)", r"(?i:sta)"]
+ATOMS = [r"\p{L}", r"\s", "[^a]", "a", "t", "th", "'s", r"\r", "é", r"[^\s\p{N}]", ".", r"\p{N}", "[a-e]", r"[\p{Lu}é-]", r"\d", r"\S",
+         r"[^(\s|[.,!?])]", r"\P{L}", r"\n", " ", r"[\p{^L}]", "北", "[0-9٣]"]
+QUANTIFIERS = ["", "", "", "", "?", "*", "+", "{1,3}", "{2}", "++", "?+", "{,2}", "{2,}"]
 WORDS = ("the cat sat on a mat and The capital of Texas is Austin we're don't I'll you've he'd naïve café 北京 東京 привет "
          "été 123 2024 3.14 x1 -- ... !? (a) [b] {c} <d> \U0001F98A \U0001F469\u200D\U0001F4BB e\u0301 ﬁ Ⅷ ½ ٣").split()
 SPECIALS = ["<s>", "</s>", "<pad>", "<unk>", "<mask>", "<|im_start|>", "[CLS]", "<|endoftext|>"]
@@ -175,10 +178,29 @@ def split(pattern, behavior="isolated", invert=False):
     return pre_tokenizers.Split(pattern, behavior, invert)
 
 
+def random_pattern(rng, depth=0):
+    """A regular expression of constructs that are known."""
+    alternatives = []
+    for _ in range(rng.choice([1, 1, 2, 3])):
+        parts = []
+        for _ in range(rng.randint(1, 4)):
+            kind = rng.random()
+            if kind < 0.78 or depth > 2:
+                parts.append(rng.choice(ATOMS) + rng.choice(QUANTIFIERS))
+            elif kind < 0.9:
+                parts.append("(?:" + rng.choice(ATOMS) + random_pattern(rng, depth + 1) + ")" + rng.choice(["", "?"]))
+            else:
+                parts.append(rng.choice(["(?=", "(?!"]) + random_pattern(rng, depth + 1) + ")")
+        alternatives.append("".join(parts))
+    return "|".join(alternatives)
+
+
 def random_split(rng):
     """One of the patterns in use, or a small one with any behavior."""
     if rng.random() < 0.5:
         return split(Regex(rng.choice(PATTERNS)))
+    if rng.random() < 0.3:
+        return split(Regex(random_pattern(rng)), rng.choice(["isolated", "removed"]), rng.random() < 0.5)
     pattern = rng.choice([Regex(p) for p in SMALL_PATTERNS] + [" ", "the", "\n", ".", "[a]", "é"])
     behavior = rng.choice(["isolated", "removed", "merged_with_previous", "merged_with_next", "contiguous"])
     return split(pattern, behavior, rng.random() < 0.2)
