@@ -217,6 +217,9 @@ void TurnRows(const T* a, std::int64_t lda, std::int64_t m, std::int64_t k, T* a
   }
 }
 
+template <class T>
+constexpr std::int64_t kLineOf = 64 / sizeof(T);
+
 // The columns of b where they are. A source gives entries [i, i + depth) of `count` columns, `stride`
 // apart.
 template <class T>
@@ -225,12 +228,17 @@ struct Plain {
   std::int64_t stride;
   Plain columns(std::int64_t j) const { return {b + j * stride, stride}; }
   const T* piece(std::int64_t i, std::int64_t, std::int64_t) { return b + i; }
+  // What comes after entry i in memory: further down, or the columns that follow.
+  const T* after(std::int64_t i, std::int64_t k, std::int64_t count) const {
+    return i < k ? b + i : b + count * stride;
+  }
 };
 
-// sums [kColumns, kWidth vectors] (+)= the products over `depth` entries.
+// sums [kColumns, kWidth vectors] (+)= the products over `depth` entries. Asks for the next block,
+// column after column, from `after` on; null: what made b has done so.
 template <int kColumns, int kWidth, class T>
 HWY_INLINE void SpreadBlock(const T* at, const T* b, std::int64_t stride, std::int64_t depth,
-                            bool first, T* sums) {
+                            const T* after, bool first, T* sums) {
   const Tag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   hn::Vec<Tag<T>> acc[kColumns][kWidth];
@@ -239,7 +247,17 @@ HWY_INLINE void SpreadBlock(const T* at, const T* b, std::int64_t stride, std::i
     VITRINE_UNROLL
     for (int v = 0; v < kWidth; ++v) acc[c][v] = hn::Zero(d);
   }
+  const std::int64_t steps = HWY_MAX(std::int64_t{1}, Depth<T>() / kColumns),
+                     run = Depth<T>() / steps;
+  std::int64_t left = steps;
+  const T* next = after;
   for (std::int64_t i = 0; i < depth; ++i, at += kWidth * lanes) {
+    if (after != nullptr) {
+      __builtin_prefetch(next, 0, 2);
+      if (run > kLineOf<T>) __builtin_prefetch(next + kLineOf<T>, 0, 2);
+      next += run;
+      if (--left == 0) left = steps, after += stride, next = after;
+    }
     hn::Vec<Tag<T>> rows[kWidth];
     VITRINE_UNROLL
     for (int v = 0; v < kWidth; ++v) rows[v] = hn::LoadU(d, at + v * lanes);
@@ -270,7 +288,8 @@ HWY_INLINE void SpreadColumns(const T* at, std::int64_t rows, Source source, std
   for (std::int64_t i = 0; i < k; i += step) {
     const std::int64_t depth = HWY_MIN(step, k - i);
     const T* piece = source.piece(i, depth, kColumns);
-    SpreadBlock<kColumns, kWidth>(at + i * width, piece, source.stride, depth, i == 0, sums);
+    SpreadBlock<kColumns, kWidth>(at + i * width, piece, source.stride, depth,
+                                  source.after(i + step, k, kColumns), i == 0, sums);
   }
   for (std::int64_t r = 0; r < rows; ++r) {
     for (int c = 0; c < kColumns; ++c) out[r * ldo + c] = sums[c * width + r];
