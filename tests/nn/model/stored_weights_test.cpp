@@ -59,7 +59,8 @@ TEST(StoredWeights, EverySiteHasTheBitsOfTheWidenedWeights) {
     const SavedGpt2 saved(stored);
     const Model as_stored = saved.load(Weights::stored), wide = saved.load(Weights::widened);
     for (const char* what : {"blocks.*.hook_resid_post", "*"}) {
-      const Run got = as_stored.run(kPrompts, sites(what)), want = wide.run(kPrompts, sites(what));
+      const nn::Run got = as_stored.run(kPrompts, sites(what)),
+                    want = wide.run(kPrompts, sites(what));
       EXPECT_FALSE(want.results.names().empty());
       for (const std::string& name : want.results.names()) {
         EXPECT_EQ(max_abs_difference(got.results.raw(name), want.results.raw(name)), 0)
