@@ -1,5 +1,5 @@
-// The loops of products of a few rows with a large matrix, for b of f32, f64, or stored in 16 bits and
-// widened as it is read. Included once per CPU target, hence the unusual include guard.
+// The loops of products of a few rows with a large matrix, for b of f32, f64, or stored in 16 bits
+// and widened as it is read. Included once per CPU target, hence the unusual include guard.
 #include "hwy/highway.h"
 
 #if defined(VITRINE_TENSOR_SIMD_SKINNY_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -48,7 +48,8 @@ struct Nothing {
 };
 
 // What comes next from memory is asked for while the present block is worked on, in the order in
-// which it lies there: a piece as long as a panel is wide with each step, `pieces` of them to a run.
+// which it lies there: a piece as long as a panel is wide with each step, `pieces` of them to a
+// run.
 template <class T, class B>
 struct Ahead {
   static constexpr bool kActive = true;
@@ -220,8 +221,8 @@ void TurnRows(const T* a, std::int64_t lda, std::int64_t m, std::int64_t k, T* a
 template <class T>
 constexpr std::int64_t kLineOf = 64 / sizeof(T);
 
-// The columns of b where they are. A source gives entries [i, i + depth) of `count` columns, `stride`
-// apart.
+// The columns of b where they are. A source gives entries [i, i + depth) of `count` columns,
+// `stride` apart.
 template <class T>
 struct Plain {
   const T* b;

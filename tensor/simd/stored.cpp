@@ -128,8 +128,9 @@ struct Widened {
   }
 };
 
-// What the blocks of a few columns begin with, an f16 scale and perhaps an f16 minimum, widened for all rows: many at a
-// time, which takes a fraction of the instructions that each would take in its turn.
+// What the blocks of a few columns begin with, an f16 scale and perhaps an f16 minimum, widened for
+// all rows: many at a time, which takes a fraction of the instructions that each would take in its
+// turn.
 template <int kColumns, DType kType>
 struct ScaleTable {
   static constexpr bool kUsed = block_of(kType).elements == 32;
