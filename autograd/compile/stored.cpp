@@ -4,7 +4,6 @@
 //   matmul(x, transpose(cast(w)))     reads w, and no f32 copy of it is ever made
 //   gather_rows(cast(w), tokens)      widens the rows of the tokens
 //
-//
 // What reads a widened weight otherwise, such as an elementwise op, gets the f32 copy; then the
 // cast is a step of every run.
 #include "autograd/compile/optimise.h"
