@@ -1,6 +1,8 @@
 // Matrix products in the shapes of GPT-2: gemm/vitrine/MxNxK is C [m, n] = A [m, k] B [k, n];
 // gemm_bt the same with B stored [n, k]. VITRINE_PEER_OPENBLAS=FILE adds gemm/openblas/MxNxK, that
 // library on the same memory. Once warm, products find in the caches what fits there.
+// gemm_stored/TYPE/MxNxK is the same with B stored [n, k] in fewer bits than f32: as many matrices,
+// one after the other, as do not stay in the caches.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
@@ -8,6 +10,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <memory>
+#include <vector>
 
 #include "bench/peer_openblas.h"
 #include "bench/program.h"
@@ -36,6 +39,38 @@ constexpr Product kProducts[] = {
     {1, 50257, 768},                       // of one
     {4096, 24576, 768},                    // a sparse autoencoder's encoder
 };
+
+// ---- right sides that are stored in fewer bits --------------------------------------------------
+constexpr DType kStoredTypes[] = {DType::f32,  DType::f16,  DType::bf16, DType::q8_0,
+                                  DType::q4_0, DType::q4_1, DType::q4_k, DType::q6_k};
+constexpr std::int64_t kStoredRows = 4096, kStoredDepth = 2048, kStoredMatrices = 16;
+
+// Bytes whose every second one is that of an ordinary f16, wherever a type has its scales.
+Tensor stored_matrix(DType dtype) {
+  const Tensor w = Tensor::empty({kStoredRows, kStoredDepth}, dtype);
+  for (std::int64_t i = 0; i < w.bytes(); ++i)
+    w.view().data[i] = static_cast<std::byte>(i % 2 == 1 ? 0x30 : i * 37);
+  return w;
+}
+
+void measure_stored(benchmark::State& state, DType dtype, std::int64_t m, ThreadPool& pool) {
+  std::vector<Tensor> weights;
+  for (std::int64_t i = 0; i < kStoredMatrices; ++i) weights.push_back(stored_matrix(dtype));
+  const Tensor a = Tensor::full({m, kStoredDepth}, DType::f32, .5),
+               c = Tensor::zeros({m, kStoredRows}, DType::f32);
+  const auto all = [&] {
+    for (const Tensor& w : weights) matmul(pool, a.view(), w.transpose(0, 1).view(), c.view());
+  };
+  all();
+  for (auto _ : state) all();
+  const auto rate = [](double x) {
+    return benchmark::Counter(x / 1e9, benchmark::Counter::kIsIterationInvariantRate);
+  };
+  const auto matrices = static_cast<double>(kStoredMatrices);
+  state.counters["GFLOP/s"] =
+      rate(2.0 * matrices * static_cast<double>(m * kStoredRows * kStoredDepth));
+  state.counters["GB/s"] = rate(matrices * static_cast<double>(weights[0].bytes()));
+}
 
 // One memory for all products, so that they differ in nothing else.
 struct Matrices {
@@ -105,6 +140,12 @@ void add_benchmarks(const Options& options) {
         ->MinTime(0.2)
         ->Unit(benchmark::kMillisecond);
   };
+  for (const DType dtype : kStoredTypes) {
+    for (const std::int64_t m : {1, 16, 128}) {
+      add(fmt::format("gemm_stored/{}/{}x{}x{}", name_of(dtype), m, kStoredRows, kStoredDepth),
+          [=](auto& state) { measure_stored(state, dtype, m, *pool); });
+    }
+  }
   for (const bool b_transposed : {false, true}) {
     for (Product p : kProducts) {
       p.b_transposed = b_transposed;

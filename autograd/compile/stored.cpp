@@ -1,5 +1,5 @@
-// Kernel fusion of widening: products and gathers read a stored weight (f16, bf16, quantised blocks)
-// where it is, through the cast to f32 and the views between, and widen what they read.
+// Kernel fusion of widening: products and gathers read a stored weight (f16, bf16, quantised
+// blocks) where it is, through the cast to f32 and the views between, and widen what they read.
 //
 //   matmul(x, transpose(cast(w)))     reads w, and no f32 copy of it is ever made
 //   gather_rows(cast(w), tokens)      widens the rows of the tokens

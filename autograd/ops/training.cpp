@@ -2,6 +2,7 @@
 // written into a cache, and dropout.
 #include "autograd/graph/parts.h"
 #include "autograd/ops/common.h"
+#include "tensor/gemm/gemm.h"
 #include "tensor/kernels/dense.h"
 
 namespace vitrine {
@@ -60,6 +61,11 @@ Value expand_loss_grads(const ExpandCall& c) {
   return concat({neg(pick(log_p, target)), reshape(dx, {numel(dx.shape())}),
                  reshape(dw, {numel(dw.shape())})},
                 0);
+}
+// The unembedding [vocabulary, d] is multiplied with transposed, and for dx as it is.
+bool unembedding_as_stored(std::size_t input, DType stored, const Layout& w) {
+  return input == 1 && reads_stored(stored, w.shape, w.strides) &&
+         reads_stored(stored, {w.shape[1], w.shape[0]}, {w.strides[1], w.strides[0]});
 }
 std::int64_t scratch_loss(const InferCall& c) {
   return kernels::linear_cross_entropy_scratch(c.in[0].shape[0], c.in[1].shape[0], c.in[0].dtype);
@@ -177,7 +183,8 @@ extern constinit const OpDef kLinearCrossEntropy = {
     .reach = reach_loss,
     .flops = flops_loss,
     .expand = expand_loss,
-    .scratch = scratch_loss};
+    .scratch = scratch_loss,
+    .reads_stored = unembedding_as_stored};
 extern constinit const OpDef kLinearCrossEntropyGrads = {
     .name = "linear_cross_entropy_grads",
     .doc =
@@ -190,7 +197,8 @@ extern constinit const OpDef kLinearCrossEntropyGrads = {
     .reach = reach_everything,
     .flops = flops_loss_grads,
     .expand = expand_loss_grads,
-    .scratch = scratch_loss};
+    .scratch = scratch_loss,
+    .reads_stored = unembedding_as_stored};
 extern constinit const OpDef kSumSquares = {
     .name = "sum_squares",
     .doc = "y = sum x^2, accumulated in f64; dx = 2 x dy",

@@ -9,8 +9,8 @@
 namespace vitrine {
 
 // Returns the graph in which every parameter that `weights` has in a stored type is a leaf of that
-// type, and what read it reads it widened to f32 (`widen` of ops/ops.h). All other values, sites and
-// names stay. Throws GraphError for a leaf that is not f32: nothing else is widened to.
+// type, and what read it reads it widened to f32 (`widen` of ops/ops.h). All other values, sites
+// and names stay. Throws GraphError for a leaf that is not f32: nothing else is widened to.
 Graph store_as(const Graph& graph, const Parameters& weights);
 
 }  // namespace vitrine

@@ -20,12 +20,11 @@ enum class Weights {
 // `folder` may be one file of weights too. Reads model.safetensors or the shards that
 // model.safetensors.index.json lists, else pytorch_model.bin or the shards of
 // pytorch_model.bin.index.json; f32, f16 and bf16 become `dtype`, or stay stored. Weights that are
-// stored as `dtype` stay mapped from the file, too. Throws FileError
-// when files are missing or malformed and CheckpointError when tensors are missing, superfluous or
-// of a wrong shape (naming the first and counting the rest), or when the unembedding differs
-// from the embedding although the configuration ties them; NumericError, naming the parameter, for NaN and
-// infinities. Tied weights may be there under either name; heads beside the language model's are
-// passed over.
+// stored as `dtype` stay mapped from the file, too. Throws FileError when files are missing or
+// malformed and CheckpointError when tensors are missing, superfluous or of a wrong shape (naming
+// the first and counting the rest), or when the unembedding differs from the embedding although the
+// configuration ties them; NumericError, naming the parameter, for NaN and infinities. Tied weights
+// may be there under either name; heads beside the language model's are passed over.
 Parameters load_checkpoint(const std::filesystem::path& folder, const Config& config,
                            DType dtype = DType::f32, Weights weights = Weights::widened);
 

@@ -13,8 +13,9 @@ namespace vitrine::nn {
 // change the numbers and is not supported.
 Config gguf_config(const Gguf& file);
 
-// Weights under HuggingFace's names, without the prefix, stored or widened to `dtype`; rows of queries and keys, which llama.cpp turns in neighbouring
-// pairs, come back in HuggingFace's order. Throws what load_checkpoint throws.
+// Weights under HuggingFace's names, without the prefix, stored or widened to `dtype`; rows of
+// queries and keys, which llama.cpp turns in neighbouring pairs, come back in HuggingFace's order.
+// Throws what load_checkpoint throws.
 Parameters gguf_parameters(const Gguf& file, const Config& config, DType dtype = DType::f32,
                            Weights weights = Weights::widened);
 

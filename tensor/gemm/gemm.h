@@ -4,9 +4,9 @@
 // threads nor on the other rows and columns of a large product; unless OpenBLAS multiplies, see
 // gemm/provider.h.
 //
-// The right side may be stored in fewer bits than f32 (f16, bf16, GGUF's blocks): it is widened while
-// it is read, by blocks that stay in the caches or in registers, and the product has the bits that
-// it would have with all of it widened first. See reads_stored.
+// The right side may be stored in fewer bits than f32 (f16, bf16, GGUF's blocks): it is widened
+// while it is read, by blocks that stay in the caches or in registers, and the product has the bits
+// that it would have with all of it widened first. See reads_stored.
 #pragma once
 
 #include <cstdint>
@@ -19,16 +19,16 @@
 
 namespace vitrine {
 
-// Whether products read a right side [..., k, n] of this stored type and layout where it is: rows or
-// columns lie together, and where there are blocks, these are whole groups of 32 elements. Blocks
-// along k (a weight [n, k], transposed) are read by the loops of few rows; those along n, as in the
-// gradient of such a product, are widened a tile at a time. Others are widened in full first, for
-// the time of the product.
+// Whether products read a right side [..., k, n] of this stored type and layout where it is: rows
+// or columns lie together, and where there are blocks, these are whole groups of 32 elements.
+// Blocks along k (a weight [n, k], transposed) are read by the loops of few rows; those along n, as
+// in the gradient of such a product, are widened a tile at a time. Others are widened in full
+// first, for the time of the product.
 bool reads_stored(DType dtype, const Shape& shape, const Strides& strides);
 
-// out[..., i, j] = sum_k a[..., i, k] b[..., k, j], f32 or f64; b may be stored where out is f32. Batch axes of a and b already have
-// out's shape (stride 0 where broadcast). a and b may have any strides; out is contiguous. Sizes of
-// 0 are fine: k == 0 gives zeros.
+// out[..., i, j] = sum_k a[..., i, k] b[..., k, j], f32 or f64; b may be stored where out is f32.
+// Batch axes of a and b already have out's shape (stride 0 where broadcast). a and b may have any
+// strides; out is contiguous. Sizes of 0 are fine: k == 0 gives zeros.
 void matmul(ThreadPool& pool, const View& a, const View& b, const View& out,
             GemmProvider provider = gemm_provider());
 

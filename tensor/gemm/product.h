@@ -126,13 +126,13 @@ class Product {  // [m, k] times [k, n] to out, whose rows are ldo elements apar
            ((b_.column_stride == 1 && m_ <= simd.most_rows) ||
             (b_.row_stride == 1 && m_ <= simd.most_rows_transposed));
   }
-  // Columns of a tile: many, so that memory is read in long runs, which the CPU fetches ahead by
-  // itself; but a tile for each thread. Multiples of 192, which is whole panels for every CPU: bits do
-  // not depend on it.
+  // Columns of a tile: many, so that memory is read in long runs, but a tile for each thread. Whole
+  // panels for every CPU (multiples of 48) and whole groups of blocks: bits do not depend on it.
   std::int64_t tile_of_few_rows(int threads) const {
-    constexpr std::int64_t kMost = 768;
+    constexpr std::int64_t kMost = 384;
+    const std::int64_t whole = is_blocked(b_.dtype) ? 96 : 48;
     const std::int64_t tiles = divide_up(divide_up(n_, kMost), threads) * threads;
-    return divide_up(divide_up(n_, tiles), kColumns) * kColumns;
+    return divide_up(divide_up(n_, tiles), whole) * whole;
   }
   template <class ParallelFor>
   void run_in_place(int threads, const ParallelFor& parallel_for) const {

@@ -88,8 +88,8 @@ inline constexpr std::int64_t kLongestFewRows = 8192;  // k; longer sums lose di
 
 // simd/stored.cpp: the same loops for an f32 a and a b that is stored as `dtype`, f16, bf16 or
 // blocks along k; f32 computes, and sums have the order, so the bits, that they have over the
-// widened b. b's first element is element `first` of `b`, where a block may begin earlier; strides are in
-// elements. Where blocks are stored, `first`, ldb, k and counts are multiples of 32.
+// widened b. b's first element is element `first` of `b`, where a block may begin earlier; strides
+// are in elements. Where blocks are stored, `first`, ldb, k and counts are multiples of 32.
 struct Stored {
   // b [k, n], f16 or bf16
   void (*side_by_side)(DType dtype, const float* a, std::int64_t lda, std::int64_t m,

@@ -1,5 +1,5 @@
-// The loops of products of a few rows with a large matrix, for b of f32, f64, or stored in 16 bits and
-// widened as it is read. Included once per CPU target, hence the unusual include guard.
+// The loops of products of a few rows with a large matrix, for b of f32, f64, or stored in 16 bits
+// and widened as it is read. Included once per CPU target, hence the unusual include guard.
 #include "hwy/highway.h"
 
 #if defined(VITRINE_TENSOR_SIMD_SKINNY_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -20,7 +20,7 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 template <class T>
-using Tag = hn::ScalableTag<T>;
+using LaneTag = hn::ScalableTag<T>;
 
 // ---- b [k, n]: columns lie side by side ---------------------------------------------------------
 // AVX-512 has 32 vector registers, the others 16 (or fewer): accumulators for 8 rows of 3 vectors,
@@ -34,7 +34,7 @@ constexpr int kVectors = kManyRegisters ? 3 : 2;
 constexpr int kPanels = 4;
 template <class T>
 HWY_INLINE std::int64_t PanelColumns() {
-  return kVectors * static_cast<std::int64_t>(hn::Lanes(Tag<T>()));
+  return kVectors * static_cast<std::int64_t>(hn::Lanes(LaneTag<T>()));
 }
 template <class T>
 HWY_INLINE std::int64_t Depth() {
@@ -48,7 +48,8 @@ struct Nothing {
 };
 
 // What comes next from memory is asked for while the present block is worked on, in the order in
-// which it lies there: a piece as long as a panel is wide with each step, `pieces` of them to a run.
+// which it lies there: a piece as long as a panel is wide with each step, `pieces` of them to a
+// run.
 template <class T, class B>
 struct Ahead {
   static constexpr bool kActive = true;
@@ -74,9 +75,9 @@ template <int kRows, int kWidth, class T, class B, class Beside>
 HWY_INLINE void SideBlock(const T* a, std::int64_t lda, const B* b, std::int64_t ldb,
                           std::int64_t depth, bool first, T* out, std::int64_t ldo,
                           Beside& beside) {
-  const Tag<T> d;
+  const LaneTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  hn::Vec<Tag<T>> acc[kRows][kWidth];
+  hn::Vec<LaneTag<T>> acc[kRows][kWidth];
   VITRINE_UNROLL
   for (int r = 0; r < kRows; ++r) {
     VITRINE_UNROLL
@@ -85,7 +86,7 @@ HWY_INLINE void SideBlock(const T* a, std::int64_t lda, const B* b, std::int64_t
   for (std::int64_t i = 0; i < depth; ++i) {
     const B* row = b + i * ldb;
     beside.Step();
-    hn::Vec<Tag<T>> column[kWidth];
+    hn::Vec<LaneTag<T>> column[kWidth];
     VITRINE_UNROLL
     for (int v = 0; v < kWidth; ++v) column[v] = LoadWide(d, row + v * lanes);
     VITRINE_UNROLL
@@ -147,7 +148,7 @@ template <class T, class B>
 HWY_INLINE void SideEdge(const T* a, std::int64_t lda, std::int64_t m, const B* b, std::int64_t ldb,
                          std::int64_t depth, std::int64_t columns, bool first, T* out,
                          std::int64_t ldo) {
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(Tag<T>()));
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(LaneTag<T>()));
   Nothing nothing;
   std::int64_t c = 0;
   for (; c + lanes <= columns; c += lanes)
@@ -193,19 +194,19 @@ constexpr int kSpreadRest = 4;  // columns at once where there are not so many
 // Rows [row, m) begin a group of so many vectors: `at` holds group after group, each [k, vectors].
 template <class T>
 HWY_INLINE int VectorsOfGroup(std::int64_t row, std::int64_t m) {
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(Tag<T>()));
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(LaneTag<T>()));
   return static_cast<int>(HWY_MIN(std::int64_t{kRowVectors}, (m - row + lanes - 1) / lanes));
 }
 
 template <class T>
 std::int64_t TurnedSize(std::int64_t m, std::int64_t k) {
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(Tag<T>()));
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(LaneTag<T>()));
   return (m + lanes - 1) / lanes * lanes * k;
 }
 
 template <class T>
 void TurnRows(const T* a, std::int64_t lda, std::int64_t m, std::int64_t k, T* at) {
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(Tag<T>()));
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(LaneTag<T>()));
   for (std::int64_t row = 0; row < m;) {
     const std::int64_t width = VectorsOfGroup<T>(row, m) * lanes, rows = HWY_MIN(width, m - row);
     if (rows < width) {
@@ -217,30 +218,48 @@ void TurnRows(const T* a, std::int64_t lda, std::int64_t m, std::int64_t k, T* a
   }
 }
 
-// The columns of b where they are. A source gives entries [i, i + depth) of `count` columns, `stride`
-// apart.
+template <class T>
+constexpr std::int64_t kLineOf = 64 / sizeof(T);
+
+// The columns of b where they are. A source gives entries [i, i + depth) of `count` columns,
+// `stride` apart.
 template <class T>
 struct Plain {
   const T* b;
   std::int64_t stride;
   Plain columns(std::int64_t j) const { return {b + j * stride, stride}; }
   const T* piece(std::int64_t i, std::int64_t, std::int64_t) { return b + i; }
+  // What comes after entry i in memory: further down, or the columns that follow.
+  const T* after(std::int64_t i, std::int64_t k, std::int64_t count) const {
+    return i < k ? b + i : b + count * stride;
+  }
 };
 
-// sums [kColumns, kWidth vectors] (+)= the products over `depth` entries.
+// sums [kColumns, kWidth vectors] (+)= the products over `depth` entries. Asks for the next block,
+// column after column, from `after` on; null: what made b has done so.
 template <int kColumns, int kWidth, class T>
 HWY_INLINE void SpreadBlock(const T* at, const T* b, std::int64_t stride, std::int64_t depth,
-                            bool first, T* sums) {
-  const Tag<T> d;
+                            const T* after, bool first, T* sums) {
+  const LaneTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  hn::Vec<Tag<T>> acc[kColumns][kWidth];
+  hn::Vec<LaneTag<T>> acc[kColumns][kWidth];
   VITRINE_UNROLL_MORE
   for (int c = 0; c < kColumns; ++c) {
     VITRINE_UNROLL
     for (int v = 0; v < kWidth; ++v) acc[c][v] = hn::Zero(d);
   }
+  const std::int64_t steps = HWY_MAX(std::int64_t{1}, Depth<T>() / kColumns),
+                     run = Depth<T>() / steps;
+  std::int64_t left = steps;
+  const T* next = after;
   for (std::int64_t i = 0; i < depth; ++i, at += kWidth * lanes) {
-    hn::Vec<Tag<T>> rows[kWidth];
+    if (after != nullptr) {
+      __builtin_prefetch(next, 0, 2);
+      if (run > kLineOf<T>) __builtin_prefetch(next + kLineOf<T>, 0, 2);
+      next += run;
+      if (--left == 0) left = steps, after += stride, next = after;
+    }
+    hn::Vec<LaneTag<T>> rows[kWidth];
     VITRINE_UNROLL
     for (int v = 0; v < kWidth; ++v) rows[v] = hn::LoadU(d, at + v * lanes);
     VITRINE_UNROLL_MORE
@@ -266,11 +285,12 @@ HWY_INLINE void SpreadColumns(const T* at, std::int64_t rows, Source source, std
                               std::int64_t ldo) {
   HWY_ALIGN T sums[kColumns * kWidth * HWY_MAX_BYTES / sizeof(T)] = {};
   const std::int64_t step = Depth<T>(),
-                     width = kWidth * static_cast<std::int64_t>(hn::Lanes(Tag<T>()));
+                     width = kWidth * static_cast<std::int64_t>(hn::Lanes(LaneTag<T>()));
   for (std::int64_t i = 0; i < k; i += step) {
     const std::int64_t depth = HWY_MIN(step, k - i);
     const T* piece = source.piece(i, depth, kColumns);
-    SpreadBlock<kColumns, kWidth>(at + i * width, piece, source.stride, depth, i == 0, sums);
+    SpreadBlock<kColumns, kWidth>(at + i * width, piece, source.stride, depth,
+                                  source.after(i + step, k, kColumns), i == 0, sums);
   }
   for (std::int64_t r = 0; r < rows; ++r) {
     for (int c = 0; c < kColumns; ++c) out[r * ldo + c] = sums[c * width + r];
@@ -293,7 +313,7 @@ void SpreadGroup(const T* at, std::int64_t rows, const Source& b, std::int64_t k
 template <class T, class Source>
 void SpreadOf(const T* at, std::int64_t m, const Source& b, std::int64_t k, std::int64_t n, T* out,
               std::int64_t ldo) {
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(Tag<T>()));
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(LaneTag<T>()));
   for (std::int64_t j = 0; j < n; j += kSpreadSums) {
     const std::int64_t columns = HWY_MIN(std::int64_t{kSpreadSums}, n - j);
     const T* group = at;
@@ -320,9 +340,9 @@ constexpr std::int64_t kDotRowsAtMost = 4;
 template <int kRows, int kColumns, class T, class B>
 HWY_INLINE void DotBlock(const T* a, std::int64_t lda, const B* b, std::int64_t ldb, std::int64_t k,
                          T* out, std::int64_t ldo) {
-  const Tag<T> d;
+  const LaneTag<T> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  hn::Vec<Tag<T>> acc[kRows][kColumns];
+  hn::Vec<LaneTag<T>> acc[kRows][kColumns];
   VITRINE_UNROLL
   for (int r = 0; r < kRows; ++r) {
     VITRINE_UNROLL
@@ -330,7 +350,7 @@ HWY_INLINE void DotBlock(const T* a, std::int64_t lda, const B* b, std::int64_t 
   }
   std::int64_t i = 0;
   for (; i + lanes <= k; i += lanes) {
-    hn::Vec<Tag<T>> column[kColumns];
+    hn::Vec<LaneTag<T>> column[kColumns];
     VITRINE_UNROLL
     for (int c = 0; c < kColumns; ++c) column[c] = LoadWide(d, b + c * ldb + i);
     VITRINE_UNROLL

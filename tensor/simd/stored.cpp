@@ -108,6 +108,7 @@ struct Widened {
 
   Widened(DType type, const std::byte* data, std::int64_t begin, std::int64_t column_stride)
       : dtype(type), b(data), first(begin), ldb(column_stride) {}
+  static const float* after(std::int64_t, std::int64_t, std::int64_t) { return nullptr; }
   Widened columns(std::int64_t j) const { return {dtype, b, first + j * ldb, ldb}; }
   const float* piece(std::int64_t i, std::int64_t depth, std::int64_t count) {
     // Whole groups, of which short vectors take a part.
@@ -127,11 +128,52 @@ struct Widened {
   }
 };
 
+// What the blocks of a few columns begin with, an f16 scale and perhaps an f16 minimum, widened for
+// all rows: many at a time, which takes a fraction of the instructions that each would take in its
+// turn.
+template <int kColumns, DType kType>
+struct ScaleTable {
+  static constexpr bool kUsed = block_of(kType).elements == 32;
+  static constexpr int kMost = kUsed ? kLongestFewRows / 32 : 1;
+  HWY_ALIGN float d[kColumns][kMost], m[kColumns][kMost];
+
+  void Read(const std::uint8_t* b, std::int64_t ldb, std::int64_t count) {
+    for (int c = 0; c < kColumns; ++c) ReadColumn(b + c * ldb, count, d[c], m[c]);
+  }
+
+ private:
+  static HWY_INLINE void ReadColumn(const std::uint8_t* b, std::int64_t count, float* ds,
+                                    float* ms) {
+    constexpr std::int64_t kBytes = block_of(kType).bytes;
+    std::int64_t i = 0;
+#if HWY_TARGET <= HWY_AVX2
+    const GroupTag df;
+    const hn::Rebind<std::int32_t, GroupTag> di;
+    const hn::Rebind<std::uint32_t, GroupTag> du;
+    const auto offsets = hn::Mul(hn::Iota(di, 0), hn::Set(di, static_cast<std::int32_t>(kBytes)));
+    while (count - i > 0 && count >= kGroupLanes) {
+      i = HWY_MIN(i, count - kGroupLanes);  // the last ones overlap with those before
+      const auto words = hn::BitCast(
+          du, hn::GatherOffset(di, reinterpret_cast<const std::int32_t*>(b + i * kBytes), offsets));
+      hn::StoreU(HalfBits(df, hn::And(words, hn::Set(du, 0xffffu))), df, ds + i);
+      hn::StoreU(HalfBits(df, hn::ShiftRight<16>(words)), df, ms + i);
+      i += kGroupLanes;
+    }
+#endif
+    for (; i < count; ++i) {
+      ds[i] = HalfAt(b + i * kBytes);
+      ms[i] = HalfAt(b + i * kBytes + 2);
+    }
+  }
+};
+HWY_INLINE void SetScales(float d, float, float& scales) { scales = d; }
+HWY_INLINE void SetScales(float d, float m, ScaleAndMinimum& scales) { scales = {d, m}; }
+
 // DotBlock of skinny-inl.h for blocks: the same sums in the same order.
 template <int kRows, int kColumns, DType kType>
-HWY_INLINE void BlockDots(const Decoder<kType>*, const float* a, std::int64_t lda,
-                          const std::uint8_t* b, std::int64_t ldb, std::int64_t k, float* out,
-                          std::int64_t ldo) {
+HWY_INLINE void BlockDots(const ScaleTable<kColumns, kType>& table, const float* a,
+                          std::int64_t lda, const std::uint8_t* b, std::int64_t ldb, std::int64_t k,
+                          float* out, std::int64_t ldo) {
   using Blocks = Decoder<kType>;
   constexpr Block kBlock = block_of(kType);
   constexpr int kGroups = static_cast<int>(kBlock.elements / 32);
@@ -146,8 +188,9 @@ HWY_INLINE void BlockDots(const Decoder<kType>*, const float* a, std::int64_t ld
     typename Blocks::Scales scales[kColumns];
     VITRINE_UNROLL
     for (int c = 0; c < kColumns; ++c) {
-      __builtin_prefetch(b + c * ldb + 1024, 0, 2);
-      scales[c] = Blocks::Begin(b + c * ldb);
+      __builtin_prefetch(b + (c + kColumns) * ldb, 0, 2);
+      if constexpr (kGroups == 1) SetScales(table.d[c][i / 32], table.m[c][i / 32], scales[c]);
+      else scales[c] = Blocks::Begin(b + c * ldb);
     }
     for (int g = 0; g < kGroups; ++g) {
       VITRINE_UNROLL
@@ -173,17 +216,31 @@ HWY_INLINE void BlockDots(const Decoder<kType>*, const float* a, std::int64_t ld
 }
 
 template <int kColumns, int kRows, DType kType>
-HWY_INLINE void BlockDotPanel(const Decoder<kType>* type, const float* a, std::int64_t lda,
-                              std::int64_t m, const std::uint8_t* b, std::int64_t ldb,
-                              std::int64_t k, float* out, std::int64_t ldo) {
+HWY_INLINE void BlockDotPanel(const ScaleTable<kColumns, kType>& table, const float* a,
+                              std::int64_t lda, std::int64_t m, const std::uint8_t* b,
+                              std::int64_t ldb, std::int64_t k, float* out, std::int64_t ldo) {
   std::int64_t r = 0;
   for (; r + kRows <= m; r += kRows)
-    BlockDots<kRows, kColumns>(type, a + r * lda, lda, b, ldb, k, out + r * ldo, ldo);
+    BlockDots<kRows, kColumns>(table, a + r * lda, lda, b, ldb, k, out + r * ldo, ldo);
   if constexpr (kRows > 1) {
     if (r < m)
-      BlockDotPanel<kColumns, kRows / 2>(type, a + r * lda, lda, m - r, b, ldb, k, out + r * ldo,
+      BlockDotPanel<kColumns, kRows / 2>(table, a + r * lda, lda, m - r, b, ldb, k, out + r * ldo,
                                          ldo);
   }
+}
+
+// Columns from j on, kColumns at a time; returns the first that is left.
+template <int kColumns, DType kType>
+HWY_INLINE std::int64_t BlockDotColumns(std::int64_t j, const float* a, std::int64_t lda,
+                                        std::int64_t m, const std::uint8_t* b, std::int64_t ldb,
+                                        std::int64_t k, std::int64_t n, float* out,
+                                        std::int64_t ldo) {
+  ScaleTable<kColumns, kType> table;
+  for (; j + kColumns <= n; j += kColumns) {
+    if constexpr (ScaleTable<kColumns, kType>::kUsed) table.Read(b + j * ldb, ldb, k / 32);
+    BlockDotPanel<kColumns, kDotRows>(table, a, lda, m, b + j * ldb, ldb, k, out + j, ldo);
+  }
+  return j;
 }
 
 template <class B>
@@ -193,17 +250,14 @@ HWY_INLINE void DotsOf(const B*, const float* a, std::int64_t lda, std::int64_t 
   Dots(a, lda, m, reinterpret_cast<const B*>(b) + first, ldb, k, n, out, ldo);
 }
 template <DType kType>
-HWY_INLINE void DotsOf(const Decoder<kType>* type, const float* a, std::int64_t lda, std::int64_t m,
+HWY_INLINE void DotsOf(const Decoder<kType>*, const float* a, std::int64_t lda, std::int64_t m,
                        const std::byte* b, std::int64_t first, std::int64_t ldb, std::int64_t k,
                        std::int64_t n, float* out, std::int64_t ldo) {
   const auto* from = reinterpret_cast<const std::uint8_t*>(b) + bytes_of(kType, first);
   const std::int64_t stride = bytes_of(kType, ldb);
-  std::int64_t j = 0;
-  for (; j + kDotColumns <= n; j += kDotColumns)
-    BlockDotPanel<kDotColumns, kDotRows>(type, a, lda, m, from + j * stride, stride, k, out + j,
-                                         ldo);
-  for (; j < n; ++j)
-    BlockDotPanel<1, kDotRows>(type, a, lda, m, from + j * stride, stride, k, out + j, ldo);
+  const std::int64_t j =
+      BlockDotColumns<kDotColumns, kType>(0, a, lda, m, from, stride, k, n, out, ldo);
+  BlockDotColumns<1, kType>(j, a, lda, m, from, stride, k, n, out, ldo);
 }
 
 void StoredDots(DType dtype, const float* a, std::int64_t lda, std::int64_t m, const std::byte* b,

@@ -1,6 +1,7 @@
 // Stored numbers as vectors of f32: 16-bit floats, and groups of 32 elements of quantised blocks.
 // Every step but the last addition is exact in f32, so that any order of them gives the bits of
-// `widen` (tensor/blocks.h), the sign of zero included. Included once per CPU target, hence the unusual include guard.
+// `widen` (tensor/blocks.h), the sign of zero included. Included once per CPU target, hence the
+// unusual include guard.
 #include "hwy/highway.h"
 
 #if defined(VITRINE_TENSOR_SIMD_WIDEN_INL_H_) == defined(HWY_TARGET_TOGGLE)

@@ -1,5 +1,5 @@
-// Stored weights: graphs say f32, plans read the bytes of the file, and the numbers are those of the
-// same weights widened.
+// Stored weights: graphs say f32, plans read the bytes of the file, and the numbers are those of
+// the same weights widened.
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -10,6 +10,7 @@
 #include "autograd/sweep/sweep.h"
 #include "autograd/transform/gradient.h"
 #include "autograd/transform/intervention.h"
+#include "autograd/transform/store.h"
 #include "tensor/error.h"
 #include "tensor/random.h"
 #include "tests/tensor/expect_error.h"
@@ -124,6 +125,47 @@ TEST(Stored, GradientsFlowThroughThem) {
     EXPECT_EQ(stats.stored, 4) << name_of(dtype);
     EXPECT_EQ(stats.widened, 0) << name_of(dtype);
   }
+}
+
+TEST(Stored, TheLossOverAVocabularyReadsThem) {
+  for (const DType dtype : kStored) {
+    const Parameters stored = parameters(dtype);
+    const auto results = [&](DType leaf, const Parameters& p) {
+      Builder b;
+      const Value x = b.site("x", b.constant(Tensor::full({3, kWidth}, DType::f32, .01)),
+                             {Axis::row, Axis::feature});
+      const Value w = widen(b.parameter("embed", {leaf, {kVocabulary, kWidth}}));
+      b.output("loss", sum(linear_cross_entropy(
+                           x, w, b.constant(Tensor::of<std::int32_t>({3}, {1, 59, 0})))));
+      const Plan plan = compile(gradient(std::move(b).finish(), "loss", sites("x")),
+                                fetch(value("loss"), grad(sites("x"))));
+      EXPECT_EQ(plan.stats().widened, 0) << name_of(dtype);
+      return plan.run({}, p);
+    };
+    const Results got = results(dtype, stored), want = results(DType::f32, widened(stored));
+    for (const std::string& name : want.names())
+      EXPECT_EQ(max_abs_difference(got.raw(name), want.raw(name)), 0)
+          << name_of(dtype) << " " << name;
+  }
+}
+
+TEST(Stored, AGraphWhoseLeavesAreStoredAsTheWeightsAre) {
+  const Parameters stored = parameters(DType::q5_k);
+  const Graph plain = model(DType::f32), g = store_as(plain, stored);
+  EXPECT_EQ(g.node(g.leaf("q")).type, (Type{DType::q5_k, {kWidth, kWidth}}));
+  EXPECT_EQ(g.site_names(), plain.site_names());
+  EXPECT_EQ(store_as(plain, widened(stored)).hash(), plain.hash());
+  const Plan plan = compile(g, fetch(value("energy")));
+  EXPECT_EQ(plan.stats().stored, 4);
+  EXPECT_EQ(plan.stats().widened, 0);
+  EXPECT_EQ(max_abs_difference(
+                plan.run(feeds(), stored).raw("energy"),
+                compile(plain, fetch(value("energy"))).run(feeds(), widened(stored)).raw("energy")),
+            0);
+  Builder b;
+  b.output("y", sum(b.parameter("q", {DType::f64, {kWidth, kWidth}})));
+  EXPECT_ERROR(GraphError, "the parameter 'q' is f64[256, 256] in the graph, and stored as q5_k",
+               store_as(std::move(b).finish(), stored));
 }
 
 TEST(Stored, NoGradientFlowsIntoThem) {

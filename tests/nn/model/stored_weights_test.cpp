@@ -42,14 +42,15 @@ const std::vector<Tokens> kPrompts = {{3, 60, 7, 7, 0}, {1, 2}};
 TEST(StoredWeights, MatricesStayMappedAndVectorsAreWidened) {
   for (const DType stored : {DType::f16, DType::bf16}) {
     const SavedGpt2 saved(stored);
-    const Model model = saved.load(Weights::stored);
+    const Model model = saved.load(Weights::stored), wide = saved.load(Weights::widened),
+                exact = saved.load(Weights::stored, {}, DType::f64);
     for (const auto& [name, tensor] : model.parameters()) {
       EXPECT_EQ(tensor.dtype(), tensor.rank() > 1 ? stored : DType::f32) << name;
       EXPECT_EQ(tensor.is_read_only(), tensor.rank() > 1) << name;
     }
-    for (const auto& [name, tensor] : saved.load(Weights::widened).parameters())
+    for (const auto& [name, tensor] : wide.parameters())
       EXPECT_EQ(tensor.dtype(), DType::f32) << name;
-    for (const auto& [name, tensor] : saved.load(Weights::stored, {}, DType::f64).parameters())
+    for (const auto& [name, tensor] : exact.parameters())
       EXPECT_EQ(tensor.dtype(), DType::f64) << name;
   }
 }
@@ -59,7 +60,8 @@ TEST(StoredWeights, EverySiteHasTheBitsOfTheWidenedWeights) {
     const SavedGpt2 saved(stored);
     const Model as_stored = saved.load(Weights::stored), wide = saved.load(Weights::widened);
     for (const char* what : {"blocks.*.hook_resid_post", "*"}) {
-      const nn::Run got = as_stored.run(kPrompts, sites(what)), want = wide.run(kPrompts, sites(what));
+      const nn::Run got = as_stored.run(kPrompts, sites(what)),
+                    want = wide.run(kPrompts, sites(what));
       EXPECT_FALSE(want.results.names().empty());
       for (const std::string& name : want.results.names()) {
         EXPECT_EQ(max_abs_difference(got.results.raw(name), want.results.raw(name)), 0)

@@ -175,7 +175,8 @@ TEST(Trainer, TheModelMayBeStoredInHalfPrecision) {
   expect_same_bits(saved(run.out()).tensors, state);
   const Model mine = trainer.model(1), loaded = load_gpt2(run.out().string(), {.threads = 1});
   for (const auto& [name, weights] : mine.parameters())
-    EXPECT_TRUE(same_bits(loaded.parameters().at(name), weights.to(DType::f16).to(DType::f32)));
+    EXPECT_TRUE(same_bits(loaded.parameters().at(name).to(DType::f32),
+                          weights.to(DType::f16).to(DType::f32)));
 }
 
 TEST(Trainer, KeepsValidationApart) {
