@@ -38,7 +38,6 @@ struct Architecture {
   std::string_view prefix;  // of the names in its files, but for the unembedding's: "model."
   std::string_view embedding, unembedding;  // their names, without the prefix
   bool centred;                             // norms are LayerNorms: what they read may be centred
-  bool post_norms;  // what attention and MLP give is normed again before the stream
   Config (*read)(const JsonReader& config_json, std::string_view model_type);
   JsonValue (*write)(const Config& config);
   // Inputs, all i32: tokens [rows]; rows.sequence [rows], rows.position [rows], rows.keys

@@ -13,20 +13,14 @@
 namespace vitrine::nn {
 namespace {
 
-// Gemma 3 norms the queries and keys of each head by itself: [rows, heads, e].
-Value normed_heads_of_gemma(const Frame& m, const Value& x, const std::string& weights,
-                            const std::string& site) {
-  const Value gain = 1 + m.parameter(weights + ".weight", {m.config.d_head()});
-  return m.b.site(site, vitrine::rms_norm(x, gain, m.config.norm_eps), kPerHead);
-}
-
 // ---- attention ------------------------------------------------------------------------------------
-Value attention_of_gemma(const Frame& m, int layer, const Value& x, const std::string& block,
+Value attention_of_gemma(const Frame& m, int layer, const Value& stream, const std::string& block,
                          const std::string& sites) {
   const Config& c = m.config;
   const std::int64_t d = c.d_model, e = c.d_head();
   const Norm ln1 = read_by_block(
-      m, rms_norm(m, x, block + "input_layernorm", sites + "ln1", Gain::one_plus), sites + "ln1");
+      m, rms_norm(m, stream, block + "input_layernorm", sites + "ln1", Gain::one_plus),
+      sites + "ln1");
   const auto project = [&](const char* letter, const char* name, int heads) {
     const std::string weights = block + "self_attn." + name, label = sites + "attn.";
     return of_heads(m, layer, ln1,
@@ -36,9 +30,15 @@ Value attention_of_gemma(const Frame& m, int layer, const Value& x, const std::s
   Value q = project("Q", "q_proj", c.heads);        // [rows, h, e]
   Value k = project("K", "k_proj", c.key_heads());  // [rows, g, e]
   const Value v = project("V", "v_proj", c.key_heads());
-  if (c.norm_heads) {
-    q = normed_heads_of_gemma(m, q, block + "self_attn.q_norm", sites + "attn.hook_q_normed");
-    k = normed_heads_of_gemma(m, k, block + "self_attn.k_norm", sites + "attn.hook_k_normed");
+  if (c.norm_heads) {  // Gemma 3
+    const auto norm = [&](const Value& x, const char* name, const char* site) {
+      return m.b.site(
+          sites + "attn." + site,
+          normed_heads(m, x, block + "self_attn." + name, sites + "attn." + name, Gain::one_plus),
+          kPerHead);
+    };
+    q = norm(q, "q_norm", "hook_q_normed");
+    k = norm(k, "k_norm", "hook_k_normed");
   }
   q = rotated(m, layer, q, site::rot_q(layer));
   k = rotated(m, layer, k, site::rot_k(layer));

@@ -11,21 +11,13 @@
 namespace vitrine::nn {
 namespace {
 
-// Qwen3 norms the queries and keys of each head by itself, with one gain for all heads: [rows,
-// heads, e].
-Value normed_heads(const Frame& m, const Value& x, const std::string& weights,
-                   const std::string& site) {
-  const Value gain = m.parameter(weights + ".weight", {m.config.d_head()});
-  return m.b.site(site, vitrine::rms_norm(x, gain, m.config.norm_eps), kPerHead);
-}
-
 // ---- attention: each token looks at earlier tokens and copies something from them ---------------
-Value attention_of_llama(const Frame& m, int layer, const Value& x, const std::string& block,
+Value attention_of_llama(const Frame& m, int layer, const Value& stream, const std::string& block,
                          const std::string& sites) {
   const Config& c = m.config;
   const std::int64_t d = c.d_model, e = c.d_head();
-  const Norm ln1 =
-      read_by_block(m, rms_norm(m, x, block + "input_layernorm", sites + "ln1"), sites + "ln1");
+  const Norm ln1 = read_by_block(m, rms_norm(m, stream, block + "input_layernorm", sites + "ln1"),
+                                 sites + "ln1");
 
   // A query, a key and a value of each token; fewer heads of keys and values than of queries.
   const auto project = [&](const char* letter, const char* name, int heads) {
@@ -38,9 +30,14 @@ Value attention_of_llama(const Frame& m, int layer, const Value& x, const std::s
   Value q = project("Q", "q_proj", c.heads);        // [rows, h, e]
   Value k = project("K", "k_proj", c.key_heads());  // [rows, g, e]
   const Value v = project("V", "v_proj", c.key_heads());
-  if (c.norm_heads) {
-    q = normed_heads(m, q, block + "self_attn.q_norm", sites + "attn.hook_q_normed");
-    k = normed_heads(m, k, block + "self_attn.k_norm", sites + "attn.hook_k_normed");
+  if (c.norm_heads) {  // Qwen3
+    const auto norm = [&](const Value& x, const char* name, const char* site) {
+      return m.b.site(sites + "attn." + site,
+                      normed_heads(m, x, block + "self_attn." + name, sites + "attn." + name),
+                      kPerHead);
+    };
+    q = norm(q, "q_norm", "hook_q_normed");
+    k = norm(k, "k_norm", "hook_k_normed");
   }
   // What a query and a key say of their distance: both turn by their own position, so that their
   // product turns by the difference.

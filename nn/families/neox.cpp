@@ -27,7 +27,10 @@ Value attention_of_neox(const Frame& m, int layer, const Value& x, const std::st
       const Value all = reshape(m.parameter(packed + ".bias", {3 * h * e}), {h, 3, e});
       bias = reshape(slice(all, 1, part, part + 1), {h * e});
     }
-    return of_heads(m, layer, ln1, {letter, transpose(own), bias, c.heads});  // [rows, h, e]
+    const std::string label = sites + "attn.";
+    return of_heads(m, layer, ln1,
+                    {letter, m.named(label + "W_" + letter, transpose(own)),
+                     m.named(label + "b_" + letter, bias), c.heads});  // [rows, h, e]
   };
   const Value q = rotated(m, layer, project("Q", 0), site::rot_q(layer));
   const Value k = rotated(m, layer, project("K", 1), site::rot_k(layer));

@@ -69,6 +69,13 @@ Value activate(Activation a, const Value& x) {
   return x;
 }
 
+Value normed_heads(const Frame& m, const Value& x, const std::string& weights,
+                   const std::string& sites, Gain how, SourceLine line) {
+  Value gain = m.parameter(weights + ".weight", {m.config.d_head()});
+  if (how == Gain::one_plus) gain = 1 + gain;
+  return vitrine::rms_norm(x, gain, m.config.norm_eps, sites, line);
+}
+
 // ---- projections ----------------------------------------------------------------------------------
 Value matrix(const Frame& m, const std::string& label, const std::string& name, std::int64_t out,
              std::int64_t in) {
@@ -84,8 +91,6 @@ Value bias_of(const Frame& m, const std::string& label, const std::string& name,
 // ---- attention --------------------------------------------------------------------------------------
 Value of_heads(const Frame& m, int layer, const Norm& ln1, const Projection& p, SourceLine line) {
   const std::string sites = fmt::format("blocks.{}.attn.", layer);
-  m.named(sites + "W_" + p.letter, p.w);
-  m.named(sites + "b_" + p.letter, p.b);
   const char lower = static_cast<char>(std::tolower(*p.letter));
   const NormedInput input{ln1.out,
                           ln1.x,

@@ -59,6 +59,10 @@ enum class Gain { plain, one_plus };
 Norm rms_norm(const Frame& m, const Value& x, const std::string& weights, const std::string& sites,
               Gain gain = Gain::plain, SourceLine line = SourceLine::here());
 
+// RMSNorm of each head by itself, [rows, heads, e], with one gain [e] for all heads.
+Value normed_heads(const Frame& m, const Value& x, const std::string& weights,
+                   const std::string& sites, Gain gain = Gain::plain,
+                   SourceLine line = SourceLine::here());
 // The norm before attention or the MLP, whose result is a site of its own, SITES.hook_out: what the
 // projections read, after gain and bias.
 Norm read_by_block(const Frame& m, Norm norm, const std::string& sites);
