@@ -12,7 +12,8 @@ namespace vitrine::interp {
 namespace {
 
 const nn::Model& model() {
-  static const nn::Model m = nn::load_gpt2();
+  // Its weights are changed below.
+  static const nn::Model m = nn::load_gpt2("", {.weights = nn::Weights::widened});
   return m;
 }
 const std::vector<nn::Tokens>& prompts() {

@@ -24,16 +24,17 @@ TEST(Info, Json) {
   EXPECT_EQ(j["forward"]["tokens"], 10);
   EXPECT_NE(j["machine"]["simd_target"], "");
 
-  // The parts add up.
-  std::int64_t count = 0;
+  // The parts add up: matrices stay f16, as the file has them, vectors are widened to f32.
+  std::int64_t count = 0, bytes = 0;
   for (const json& tensor : j["parameters"]["tensors"]) {
     std::int64_t n = 1;
     for (const json& size : tensor["shape"]) n *= size.get<std::int64_t>();
     count += n;
+    bytes += n * (tensor["shape"].size() > 1 ? 2 : 4);
   }
   EXPECT_EQ(j["parameters"]["count"], count);
-  EXPECT_EQ(j["parameters"]["bytes"], 4 * count);
-  EXPECT_EQ(j["forward"]["parameter_bytes"], 4 * count);
+  EXPECT_EQ(j["parameters"]["bytes"], bytes);
+  EXPECT_EQ(j["forward"]["parameter_bytes"], bytes);
 }
 
 TEST(Info, FlopsAreThoseOfTheMatrixProducts) {
@@ -74,7 +75,7 @@ TEST(Info, SiteNamesOneALine) {
 TEST(Info, TableGroupsTheBlocks) {
   const Outcome o = vitrine({"info"});
   EXPECT_EQ(o.exit, 0) << o.err;
-  EXPECT_THAT(o.out, HasSubstr("6,340,608 (25.4 MB in memory)"));
+  EXPECT_THAT(o.out, HasSubstr("6,340,608 (12.7 MB in memory)"));
   EXPECT_THAT(o.out, ::testing::ContainsRegex("blocks.L.attn.hook_pattern +\\[1, 4, 10, 10\\]"));
   EXPECT_THAT(o.out, ::testing::Not(HasSubstr("blocks.0.")));
   EXPECT_THAT(o.out, ::testing::ContainsRegex("products +own kernels, [A-Z]"));
