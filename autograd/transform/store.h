@@ -1,6 +1,6 @@
 // Weights that stay as their file has them: f16, bf16, GGUF's quantised blocks.
 //
-//   Graph g = store_as(build_model(config, size), weights);   // weights: as they were read
+//   Graph g = store_as(model, parameters);   // those that are stored in fewer bits stay so
 #pragma once
 
 #include "autograd/graph/feeds.h"

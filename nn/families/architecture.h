@@ -1,8 +1,8 @@
 // Architecture: what the rest of the code knows of a family of models. Each family is one file here
 // that reads from top to bottom, gpt2.cpp first, built from what parts.h shares.
 //
-//   Graph g = nn::build_model(config, {.rows = 15, .sequences = 1, .positions = 15});
-//   nn::architecture(config).name;   // "llama"
+//   Graph g = build_model(config, {.rows = 15, .sequences = 1, .positions = 15});
+//   architecture(config).name;   // "llama"
 #pragma once
 
 #include <string>
@@ -13,11 +13,6 @@
 #include "autograd/compile/plan.h"
 #include "autograd/graph/graph.h"
 #include "nn/families/config.h"
-
-namespace vitrine {
-class JsonReader;
-class JsonValue;
-}  // namespace vitrine
 
 namespace vitrine::nn {
 
@@ -30,6 +25,15 @@ struct BatchSize {
   bool cached = false;         // keys and values of earlier rows are kept between runs
   friend auto operator<=>(const BatchSize&, const BatchSize&) = default;
 };
+
+}  // namespace vitrine::nn
+
+namespace vitrine {
+class JsonReader;
+class JsonValue;
+}  // namespace vitrine
+
+namespace vitrine::nn {
 
 // One row a family, as OpDef is one row an op.
 struct Architecture {

@@ -180,11 +180,7 @@ TEST(Tokenizers, OnesThatCannotBeUsedLeaveTheModelUsable) {
   write_text(m.file("tokenizer.json"), R"({"normalizer": {"type": "StripAccents"}})");
   const char* reason =
       "tokenizer.json: normalizer.type: expected \"NFC\", \"Prepend\", \"Replace\" or a "
-      "\"Sequence\" of "
-      "them, found \"StripAccents\"; it would change the text";
-  it would change the
-      "
-      "text";
+      "\"Sequence\" of them, found \"StripAccents\"; it would change the text";
   const Outcome o = vitrine(m.with("predict", {"--tokens", "0,1", "--format", "json"}));
   EXPECT_EQ(o.exit, 0) << o.err;
   EXPECT_THAT(o.err, AllOf(HasSubstr("note: this model's tokenizer cannot be used: "),
