@@ -129,5 +129,46 @@ TEST(FindModel, AWholeDownloadComesBeforeABrokenOne) {
   EXPECT_NO_THROW(require_whole_download(torch));
 }
 
+TEST(FindModel, AFileAndAFolderWithOneGgufFile) {
+  const auto file = test::data() / "gguf/llama.q4_0.gguf";
+  EXPECT_EQ(find_model(file.string()), file);
+  EXPECT_EQ(find_model((test::data() / "gguf").string()), file);
+  const TemporaryFolder two;
+  write_text(two / "a.gguf", "x");
+  write_text(two / "b.gguf", "x");
+  EXPECT_ERROR(FileError, "there are 2 GGUF files in this folder; give one of them",
+               find_model(two.path().string()));
+}
+
+TEST(FindModel, ANameInTheFolderOfTheVariable) {
+  Environment env;
+  env.set("VITRINE_MODELS", (test::data() / "families").string());
+  EXPECT_EQ(find_model("neox"), test::data() / "families/neox");
+  EXPECT_ERROR(FileError, "no model of that name", find_model("bloom"));
+}
+
+TEST(FindModel, ANameInHuggingFacesCache) {
+  const TemporaryFolder cache;
+  const auto snapshot = cache / "models--EleutherAI--pythia-70m/snapshots/abc";
+  std::filesystem::create_directories(snapshot);
+  write_text(snapshot / "config.json", "{}");
+  write_text(snapshot / "pytorch_model.bin", "");
+  Environment env;
+  env.set("HF_HUB_CACHE", cache.path().string());
+  EXPECT_EQ(find_model("EleutherAI/pythia-70m"), snapshot);
+  EXPECT_ERROR(FileError, "no model of that name", find_model("EleutherAI/pythia-160m"));
+}
+
+TEST(FindModel, SmolLm2SaysHowToGetIt) {
+  const TemporaryFolder cache;
+  Environment env;
+  env.set("XDG_CACHE_HOME", cache.path().string());
+  EXPECT_ERROR(FileError, "bash apps/get_smollm2.sh", find_model("smollm2"));
+  std::filesystem::create_directories(cache / "vitrine");
+  const auto file = cache / "vitrine/SmolLM2-135M-Instruct.Q4_1.gguf";
+  write_text(file, "x");
+  EXPECT_EQ(find_model("smollm2"), file);
+}
+
 }  // namespace
 }  // namespace vitrine::nn
