@@ -173,7 +173,7 @@ std::string as_table(const nn::Model& model, const Graph& graph, const Plan::Sta
                {"unembedding", c.tied ? "tied to the embedding" : "of its own"},
                {"attention scale", scale},
                {nn::architecture(c).centred ? "LayerNorm eps" : "RMSNorm eps",
-                fmt::format("{}", c.norm_eps)},
+                fmt::format("{:.6g}", c.norm_eps)},
                {"parameters", fmt::format("{} ({} in memory)", grouped(c.parameter_count()),
                                           byte_size(parameter_bytes(model)))}},
               style);
