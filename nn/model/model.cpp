@@ -173,9 +173,6 @@ GridValues Model::sweep(const Prompt& prompt, const SiteSet& sites, const std::v
 
 namespace {
 
-bool is_gguf(const std::filesystem::path& path) {
-  return path.extension() == ".gguf" && !std::filesystem::is_directory(path);
-}
 // The folder of the files beside weights: a PyTorch checkpoint may be given by itself.
 std::filesystem::path folder_of(const std::filesystem::path& path) {
   return is_gguf(path) || std::filesystem::is_directory(path) ? path : path.parent_path();
@@ -191,8 +188,9 @@ Model load_model(std::string_view name, const LoadOptions& options) {
   const auto path = find_model(name);
   if (std::filesystem::is_directory(path)) require_whole_download(path);
   Config config = read_config(path);
-  Parameters parameters = is_gguf(path) ? gguf_parameters(Gguf::open(path), config, options.dtype, options.weights)
-                                        : load_checkpoint(path, config, options.dtype, options.weights);
+  Parameters parameters =
+      is_gguf(path) ? gguf_parameters(Gguf::open(path), config, options.dtype, options.weights)
+                    : load_checkpoint(path, config, options.dtype, options.weights);
   const auto with_tokenizer = folder_of(path);
   std::optional<Tokenizer> tokenizer;
   std::string fault;

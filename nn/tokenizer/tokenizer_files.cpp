@@ -156,11 +156,6 @@ Vocabulary read_tokenizer_json(std::string_view json, const std::string& name,
   return reader.take();
 }
 
-bool is_gguf(const std::filesystem::path& file) {
-  std::error_code ignored;
-  return file.extension() == ".gguf" && !std::filesystem::is_directory(file, ignored);
-}
-
 // `name` is the folder.
 Vocabulary read_vocabulary_and_merges(const JsonReader& vocab, std::string_view merges_txt,
                                       std::string_view name, const TokenizerConfig& config) {

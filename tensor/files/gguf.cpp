@@ -12,8 +12,8 @@
 #include "tensor/files/byte_reader.h"
 #include "tensor/files/file.h"
 #include "tensor/files/json_text.h"
+#include "tensor/files/stored_tensors.h"
 #include "tensor/files/utf8.h"
-#include "tensor/nearest.h"
 
 namespace vitrine {
 namespace {
@@ -105,13 +105,9 @@ Shape read_shape(ByteReader& in, std::string_view name) {
 }
 
 template <class From>
-Tensor widen_integers(std::span<const std::byte> bytes, const Shape& shape) {
+Tensor as_i32(std::span<const std::byte> bytes, const Shape& shape) {
   const Tensor out = Tensor::empty(shape, DType::i32);
-  for (std::size_t i = 0; i < bytes.size() / sizeof(From); ++i) {
-    From x;
-    std::memcpy(&x, bytes.data() + i * sizeof(From), sizeof(From));
-    out.data<std::int32_t>()[i] = x;
-  }
+  widen_integers<From, std::int32_t>(bytes.data(), out.numel(), out);
   return out;
 }
 
@@ -255,15 +251,17 @@ void Gguf::check_places(const ByteReader& in, std::uint64_t alignment) {
   }
 }
 
+bool is_gguf(const std::filesystem::path& path) {
+  std::error_code ignored;
+  return path.extension() == ".gguf" && !std::filesystem::is_directory(path, ignored);
+}
+
 bool Gguf::contains(std::string_view name) const { return entries_.find(name) != entries_.end(); }
 
 const Gguf::Entry& Gguf::find(std::string_view name) const {
   const auto found = entries_.find(name);
   if (found != entries_.end()) return found->second;
-  std::vector<std::string> near = nearest(name, names_);
-  for (std::string& other : near) other = printable(other);
-  throw FileError(fmt::format("'{}' has no tensor {}{}; it holds {} tensors", file_,
-                              printable(name), did_you_mean(near), names_.size()));
+  no_such_tensor(file_, name, names_);
 }
 
 std::string Gguf::type(std::string_view name) const { return name_of_ggml_type(find(name).type); }
@@ -284,8 +282,8 @@ Tensor Gguf::at(std::string_view name) const {
   }
   const auto bytes = data_.subspan(entry.offset, entry.bytes);
   if (bytes.empty()) return Tensor::empty(entry.shape, *type.dtype);
-  if (type.name == "I8") return widen_integers<std::int8_t>(bytes, entry.shape);
-  if (type.name == "I16") return widen_integers<std::int16_t>(bytes, entry.shape);
+  if (type.name == "I8") return as_i32<std::int8_t>(bytes, entry.shape);
+  if (type.name == "I16") return as_i32<std::int16_t>(bytes, entry.shape);
   // An alignment of less than an element is allowed, and blocks need none.
   const bool aligned =
       is_blocked(*type.dtype) || reinterpret_cast<std::uintptr_t>(bytes.data()) %

@@ -16,6 +16,9 @@
 
 namespace vitrine {
 
+// Whether a path names a GGUF file, by its ending.
+bool is_gguf(const std::filesystem::path& path);
+
 class Gguf {
  public:
   // Maps the file and checks everything but the numbers in the tensors. Throws FileError naming the

@@ -17,8 +17,8 @@
 #include "tensor/files/json_value.h"
 #include "tensor/files/safetensors_header.h"
 #include "tensor/files/safetensors_stream.h"
+#include "tensor/files/stored_tensors.h"
 #include "tensor/files/utf8.h"
-#include "tensor/nearest.h"
 
 namespace vitrine {
 
@@ -40,17 +40,6 @@ constexpr std::uint64_t kLengthBytes = 8;              // the length of the head
 constexpr std::uint64_t kLongestHeader = 100'000'000;  // the limit of the reference implementation
 constexpr std::size_t kDataAlignment = 64;             // where files written here begin their data
 
-template <class From, class To>
-void widen(const std::byte* from, std::int64_t n, const Tensor& to) {
-  To* out = to.data<To>();
-  for (std::int64_t i = 0; i < n; ++i) {
-    From x;
-    std::memcpy(&x, from + i * static_cast<std::int64_t>(sizeof(From)),
-                sizeof(From));  // may be unaligned
-    out[i] = static_cast<To>(x);
-  }
-}
-
 constexpr std::array<StoredType, 12> kStoredTypes{{
     {"F64", 8, DType::f64},
     {"F32", 4, DType::f32},
@@ -59,11 +48,11 @@ constexpr std::array<StoredType, 12> kStoredTypes{{
     {"I64", 8, DType::i64},
     {"I32", 4, DType::i32},
     {"BOOL", 1, DType::boolean},
-    {"U32", 4, DType::i64, widen<std::uint32_t, std::int64_t>},
-    {"I16", 2, DType::i32, widen<std::int16_t, std::int32_t>},
-    {"U16", 2, DType::i32, widen<std::uint16_t, std::int32_t>},
-    {"I8", 1, DType::i32, widen<std::int8_t, std::int32_t>},
-    {"U8", 1, DType::i32, widen<std::uint8_t, std::int32_t>},
+    {"U32", 4, DType::i64, widen_integers<std::uint32_t, std::int64_t>},
+    {"I16", 2, DType::i32, widen_integers<std::int16_t, std::int32_t>},
+    {"U16", 2, DType::i32, widen_integers<std::uint16_t, std::int32_t>},
+    {"I8", 1, DType::i32, widen_integers<std::int8_t, std::int32_t>},
+    {"U8", 1, DType::i32, widen_integers<std::uint8_t, std::int32_t>},
 }};
 
 const StoredType* find_type(std::string_view name) {
@@ -243,12 +232,7 @@ bool SafeTensors::contains(std::string_view name) const {
 
 Tensor SafeTensors::at(std::string_view name) const {
   const auto found = entries_.find(name);
-  if (found == entries_.end()) {
-    std::vector<std::string> near = nearest(name, names_);
-    for (std::string& other : near) other = printable(other);
-    throw FileError(fmt::format("'{}' has no tensor {}{}; it holds {} tensors", file_,
-                                printable(name), did_you_mean(near), names_.size()));
-  }
+  if (found == entries_.end()) no_such_tensor(file_, name, names_);
   const Entry& entry = *found->second;
   const StoredType& type = *entry.type;
   if (find_type(type.name) == nullptr) {

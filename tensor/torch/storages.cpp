@@ -6,20 +6,12 @@
 #include <cstring>
 
 #include "tensor/files/json_text.h"
+#include "tensor/files/stored_tensors.h"
 
 namespace vitrine::torch {
 namespace {
 
 using Kind = PickleValue::Kind;
-
-template <class From, class To>
-void widen_elements(const std::byte* from, std::int64_t n, const Tensor& to) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    From x;
-    std::memcpy(&x, from + i * static_cast<std::int64_t>(sizeof(From)), sizeof(From));
-    to.data<To>()[i] = static_cast<To>(x);
-  }
-}
 
 constexpr ElementType kElementTypes[] = {
     {"float64", "DoubleStorage", 8, DType::f64, nullptr},
@@ -29,11 +21,11 @@ constexpr ElementType kElementTypes[] = {
     {"int64", "LongStorage", 8, DType::i64, nullptr},
     {"int32", "IntStorage", 4, DType::i32, nullptr},
     {"bool", "BoolStorage", 1, DType::boolean, nullptr},
-    {"int16", "ShortStorage", 2, DType::i32, widen_elements<std::int16_t, std::int32_t>},
-    {"int8", "CharStorage", 1, DType::i32, widen_elements<std::int8_t, std::int32_t>},
-    {"uint8", "ByteStorage", 1, DType::i32, widen_elements<std::uint8_t, std::int32_t>},
-    {"uint16", "", 2, DType::i32, widen_elements<std::uint16_t, std::int32_t>},
-    {"uint32", "", 4, DType::i64, widen_elements<std::uint32_t, std::int64_t>},
+    {"int16", "ShortStorage", 2, DType::i32, widen_integers<std::int16_t, std::int32_t>},
+    {"int8", "CharStorage", 1, DType::i32, widen_integers<std::int8_t, std::int32_t>},
+    {"uint8", "ByteStorage", 1, DType::i32, widen_integers<std::uint8_t, std::int32_t>},
+    {"uint16", "", 2, DType::i32, widen_integers<std::uint16_t, std::int32_t>},
+    {"uint32", "", 4, DType::i64, widen_integers<std::uint32_t, std::int64_t>},
     {"uint64", "", 8, std::nullopt, nullptr},
     {"complex64", "ComplexFloatStorage", 8, std::nullopt, nullptr},
     {"complex128", "ComplexDoubleStorage", 16, std::nullopt, nullptr},

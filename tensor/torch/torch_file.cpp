@@ -13,8 +13,8 @@
 #include "tensor/files/byte_reader.h"
 #include "tensor/files/file.h"
 #include "tensor/files/json_text.h"
+#include "tensor/files/stored_tensors.h"
 #include "tensor/files/utf8.h"
-#include "tensor/nearest.h"
 #include "tensor/torch/pickle.h"
 #include "tensor/torch/storages.h"
 #include "tensor/torch/zip.h"
@@ -329,12 +329,7 @@ bool TorchFile::contains(std::string_view name) const {
 
 Tensor TorchFile::at(std::string_view name) const {
   const auto found = entries_.find(name);
-  if (found == entries_.end()) {
-    std::vector<std::string> near = nearest(name, names_);
-    for (std::string& other : near) other = printable(other);
-    throw FileError(fmt::format("'{}' has no tensor {}{}; it holds {} tensors", file_,
-                                printable(name), did_you_mean(near), names_.size()));
-  }
+  if (found == entries_.end()) no_such_tensor(file_, name, names_);
   const Entry& entry = *found->second;
   const torch::ElementType& type = *entry.type;
   if (!type.becomes) {
