@@ -35,7 +35,6 @@ Value ranks(const nn::Config& config, const Value& tokens,
             const nn::WeightValues& w) {
   const std::int64_t e = config.d_head();
   std::vector<Value> all;
-  const int shared = config.heads / config.key_heads();  // query heads of a value head
   for (int l = 0; l < config.layers; ++l) {
     const nn::LayerWeights& weights = w.layers[static_cast<std::size_t>(l)];
     const Value v = value_of(l, weights);
@@ -43,7 +42,8 @@ Value ranks(const nn::Config& config, const Value& tokens,
       const auto own = [&](const Value& x, int axis, int head) {
         return slice(x, axis, head * e, (head + 1) * e);
       };
-      const Value rank = rank_of_own(own(v, 1, h / shared), own(weights.w_o, 0, h), w, tokens);
+      const Value rank =
+          rank_of_own(own(v, 1, config.key_head(h)), own(weights.w_o, 0, h), w, tokens);
       all.push_back(reshape(rank, {1, rank.dim(0)}));
     }
   }

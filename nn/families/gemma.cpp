@@ -93,7 +93,8 @@ Graph build_gemma(const Config& c, const BatchSize& size, DType dtype) {
   for (int layer = 0; layer < c.layers; ++layer) x = block_of_gemma(m, layer, x);
   x = rms_norm(m, x, "norm", "ln_final", Gain::one_plus).out;
   Value logits = unembed(m, x, w_e);
-  if (c.logit_cap > 0) logits = b.site("unembed.hook_capped", capped(logits, c), kResidual);
+  if (c.logit_cap > 0)
+    logits = b.site("unembed.hook_capped", softcap(logits, c.logit_cap), kResidual);
   b.output("logits", logits);
   return std::move(b).finish();
 }

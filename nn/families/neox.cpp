@@ -22,7 +22,7 @@ Value attention_of_neox(const Frame& m, int layer, const Value& x, const std::st
   const Value w = reshape(m.parameter(packed + ".weight", {3 * h * e, d}), {h, 3, e, d});
   const auto project = [&](const char* letter, int part) {
     const Value own = reshape(slice(w, 1, part, part + 1), {h * e, d});
-    Value bias = m.b.constant(Tensor::zeros({h * e}, m.dtype));
+    Value bias = m.no_bias(h * e);
     if (c.qkv_bias) {
       const Value all = reshape(m.parameter(packed + ".bias", {3 * h * e}), {h, 3, e});
       bias = reshape(slice(all, 1, part, part + 1), {h * e});

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cctype>
 
 #include "nn/families/sites.h"
@@ -16,7 +17,15 @@ Frame begin(Builder& b, const Config& config, const BatchSize& size, DType dtype
   const RowValues rows{table("rows.sequence", {size.rows}), table("rows.position", {size.rows}),
                        table("rows.keys", {size.sequences, size.positions})};
   b.rows(rows.sequence, rows.position, rows.keys);
-  return {b, config, dtype, tokens, rows, size.cached ? table("rows.slot", {size.rows}) : Value()};
+  const std::int64_t widest = std::max({std::int64_t{config.d_model}, std::int64_t{config.d_mlp},
+                                        std::int64_t{config.heads} * config.d_head()});
+  return {b,
+          config,
+          dtype,
+          tokens,
+          rows,
+          size.cached ? table("rows.slot", {size.rows}) : Value(),
+          Tensor::zeros({widest}, dtype)};
 }
 
 std::string cache_name(const char* what, int layer) {
@@ -84,8 +93,7 @@ Value matrix(const Frame& m, const std::string& label, const std::string& name, 
 
 Value bias_of(const Frame& m, const std::string& label, const std::string& name, bool there,
               std::int64_t n) {
-  return m.named(
-      label, there ? m.parameter(name + ".bias", {n}) : m.b.constant(Tensor::zeros({n}, m.dtype)));
+  return m.named(label, there ? m.parameter(name + ".bias", {n}) : m.no_bias(n));
 }
 
 // ---- attention --------------------------------------------------------------------------------------
@@ -152,11 +160,6 @@ Value unembed(const Frame& m, const Value& x, const Value& w_e, SourceLine line)
   const Value in = m.b.site(site::unembed_in(), x, kResidual);  // [rows, d]
   return m.b.site(site::unembed_out(), matmul(in, m.named("unembed.W_U", transpose(w_u)), line),
                   kResidual);  // [rows, v]
-}
-
-Value capped(const Value& logits, const Config& config) {
-  const double c = config.logit_cap;
-  return c > 0 ? c * tanh((1 / c) * logits) : logits;
 }
 
 }  // namespace vitrine::nn

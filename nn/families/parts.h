@@ -23,10 +23,12 @@ struct Frame {
   Value tokens;    // [rows]
   RowValues rows;  // which token of which prompt each row is
   Value slot;      // where each row goes in the cache; undefined without one
+  Tensor zeros;    // of which biases that a family does not have are slices
 
   Value parameter(const std::string& name, const Shape& shape) const {
     return b.parameter(name, {dtype, shape});
   }
+  Value no_bias(std::int64_t n) const { return b.constant(zeros.slice(0, 0, n)); }
   // Gives a weight the name under which explanations find it.
   Value named(const std::string& label, const Value& weight) const {
     b.name_weight(label, weight);
@@ -102,7 +104,5 @@ Value gated_mlp(const Frame& m, int layer, const Value& u, const std::string& bl
 // The ends. W_U is W_E transposed, or a matrix [v, d] of its own.
 Value unembed(const Frame& m, const Value& x, const Value& w_e,
               SourceLine line = SourceLine::here());  // -> [rows, v]
-// Logits after the soft cap that some families have: c tanh(x / c).
-Value capped(const Value& logits, const Config& config);
 
 }  // namespace vitrine::nn

@@ -151,9 +151,9 @@ class Rewiring {
     const Value x = b_.value(product.inputs[0]);
     const NodeId id = product.id;
     const Builder::Origin origin(b_, product.scope, product.line);
-    const Value w_u = transpose(to.w_u);
-    b_.forward(id, to.b_u.defined() ? linear(x, w_u, to.b_u) : matmul(x, w_u));
-    b_.name_weight("unembed.W_U", w_u);
+    const Value logits = unembedded(to, x);
+    b_.forward(id, logits);
+    b_.name_weight("unembed.W_U", b_.value(b_.node(logits.id()).inputs[1]));
     if (to.b_u.defined()) b_.name_weight("unembed.b_U", to.b_u);
   }
 

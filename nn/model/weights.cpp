@@ -142,6 +142,10 @@ Value unembedded(const WeightValues& w, const Value& x) {
   return w.b_u.defined() ? linear(x, w_u, w.b_u) : matmul(x, w_u);
 }
 
+Value capped(const Value& logits, const Config& config) {
+  return config.logit_cap > 0 ? softcap(logits, config.logit_cap) : logits;
+}
+
 Value by_head(const Value& w, std::int64_t heads) {
   return permute(reshape(w, {w.dim(0), heads, w.dim(1) / heads}), {1, 0, 2});
 }
