@@ -26,6 +26,10 @@ constexpr const char* kOutDoc =
 
 }  // namespace
 
+DType float_type(std::string_view word) {
+  return word == "f16" ? DType::f16 : word == "bf16" ? DType::bf16 : DType::f32;
+}
+
 void CommonOptions::add_to(CommandLine& line) { add_to(line, kOutDoc, Out::text); }
 
 void CommonOptions::add_to(CommandLine& line, const std::string& out_doc, Out kind) {

@@ -59,6 +59,9 @@ struct CommonOptions {
   const Option* format_option_ = nullptr;
 };
 
+// f16 and bf16 by their names; f32 for any other word.
+DType float_type(std::string_view word);
+
 // What a verb found, in each of its forms, made when it is asked for.
 struct Presentation {
   std::function<std::string(const Style&, int columns)> text;

@@ -375,9 +375,7 @@ sae::TrainSettings SaeTrainOptions::settings(
     }
   }
   s.buffer = buffer_;
-  s.buffer.dtype = buffer_type_ == "f16"    ? DType::f16
-                   : buffer_type_ == "bf16" ? DType::bf16
-                                            : DType::f32;
+  s.buffer.dtype = float_type(buffer_type_);
   s.buffer.file = buffer_file_;
   s.buffer.seed = common.seed;
   s.bias = bias_ == "mean"   ? sae::InitialBias::mean

@@ -41,24 +41,24 @@ void verb_convert(const Arguments& arguments) {
         "(rope_freqs.weight of the GGUF file): the model cannot be written as a HuggingFace "
         "folder");
   }
-  const DType dtype = stored == "f16" ? DType::f16 : stored == "bf16" ? DType::bf16 : DType::f32;
+  const DType dtype = float_type(stored);
   std::filesystem::create_directories(to);
   nn::save_checkpoint(to, c, model.parameters(), dtype);
   if (model.has_tokenizer()) nn::save_tokenizer(model.tokenizer(), to);
 
-  const std::int64_t bytes = c.parameter_count() * size_of(dtype);
+  const std::int64_t count = c.parameter_count(), bytes = count * size_of(dtype);
   if (common.json()) {
     return write_result(common.out, to_line({{"meta", common.meta(line)},
                                              {"folder", json_text(to)},
                                              {"model_type", c.model_type},
                                              {"dtype", stored},
-                                             {"parameters", c.parameter_count()},
+                                             {"parameters", count},
                                              {"bytes", bytes},
                                              {"tokenizer", model.has_tokenizer()}}));
   }
   write_result(common.out,
                fmt::format("{}: a model of type {}, {} parameters as {} ({}){}\n", visible(to),
-                           c.model_type, grouped(c.parameter_count()), stored, byte_size(bytes),
+                           c.model_type, grouped(count), stored, byte_size(bytes),
                            model.has_tokenizer() ? ", and its tokenizer" : ""));
 }
 

@@ -56,10 +56,7 @@ void verb_sae_convert(const Arguments& arguments) {
     sae.config.hook_name_out = hook_out;
   }
   if (fold) sae = sae::fold_decoder_norm(sae);
-  sae::save(sae, common.out,
-            stored == "f16"    ? DType::f16
-            : stored == "bf16" ? DType::bf16
-                               : DType::f32);
+  sae::save(sae, common.out, float_type(stored));
   const sae::SaeConfig& c = sae.config;
   if (common.json()) {
     return write_stdout(to_line({{"meta", common.meta(line)},
