@@ -17,25 +17,18 @@ namespace {
 Value attention_of_gemma(const Frame& m, int layer, const Value& stream, const std::string& block,
                          const std::string& sites) {
   const Config& c = m.config;
-  const std::int64_t d = c.d_model, e = c.d_head();
+  const std::string heads = block + "self_attn.";
   const Norm ln1 = read_by_block(
       m, rms_norm(m, stream, block + "input_layernorm", sites + "ln1", Gain::one_plus),
       sites + "ln1");
-  const auto project = [&](const char* letter, const char* name, int heads) {
-    const std::string weights = block + "self_attn." + name, label = sites + "attn.";
-    return of_heads(m, layer, ln1,
-                    {letter, matrix(m, label + "W_" + letter, weights, heads * e, d),
-                     bias_of(m, label + "b_" + letter, weights, c.qkv_bias, heads * e), heads});
-  };
-  Value q = project("Q", "q_proj", c.heads);        // [rows, h, e]
-  Value k = project("K", "k_proj", c.key_heads());  // [rows, g, e]
-  const Value v = project("V", "v_proj", c.key_heads());
+  Value q = projected(m, layer, ln1, "Q", heads + "q_proj", c.heads);        // [rows, h, e]
+  Value k = projected(m, layer, ln1, "K", heads + "k_proj", c.key_heads());  // [rows, g, e]
+  const Value v = projected(m, layer, ln1, "V", heads + "v_proj", c.key_heads());
   if (c.norm_heads) {  // Gemma 3
     const auto norm = [&](const Value& x, const char* name, const char* site) {
-      return m.b.site(
-          sites + "attn." + site,
-          normed_heads(m, x, block + "self_attn." + name, sites + "attn." + name, Gain::one_plus),
-          kPerHead);
+      return m.b.site(sites + "attn." + site,
+                      normed_heads(m, x, heads + name, sites + "attn." + name, Gain::one_plus),
+                      kPerHead);
     };
     q = norm(q, "q_norm", "hook_q_normed");
     k = norm(k, "k_norm", "hook_k_normed");
@@ -44,10 +37,7 @@ Value attention_of_gemma(const Frame& m, int layer, const Value& stream, const s
   k = rotated(m, layer, k, site::rot_k(layer));
   const Value z = mixed(m, layer, q, k, v);  // [rows, h, e]
 
-  const std::string weights = block + "self_attn.o_proj";
-  const Value w_out = matrix(m, sites + "attn.W_O", weights, d, c.heads * e);
-  const Value b_out = bias_of(m, sites + "attn.b_O", weights, c.out_bias, d);
-  const Value out = heads_out(z, w_out, b_out, site::result(layer).name);  // [rows, d]
+  const Value out = written(m, layer, z, heads + "o_proj");  // [rows, d]
   const Value whole = m.b.site(sites + "hook_attn_out_before_post_norm", out, kResidual);
   const Norm post =
       rms_norm(m, whole, block + "post_attention_layernorm", sites + "ln1_post", Gain::one_plus);

@@ -15,26 +15,18 @@ namespace {
 Value attention_of_llama(const Frame& m, int layer, const Value& stream, const std::string& block,
                          const std::string& sites) {
   const Config& c = m.config;
-  const std::int64_t d = c.d_model, e = c.d_head();
+  const std::string heads = block + "self_attn.";
   const Norm ln1 = read_by_block(m, rms_norm(m, stream, block + "input_layernorm", sites + "ln1"),
                                  sites + "ln1");
 
   // A query, a key and a value of each token; fewer heads of keys and values than of queries.
-  const auto project = [&](const char* letter, const char* name, int heads) {
-    const std::string weights = block + "self_attn." + name;
-    const std::string label = sites + "attn.";
-    return of_heads(m, layer, ln1,
-                    {letter, matrix(m, label + "W_" + letter, weights, heads * e, d),
-                     bias_of(m, label + "b_" + letter, weights, c.qkv_bias, heads * e), heads});
-  };
-  Value q = project("Q", "q_proj", c.heads);        // [rows, h, e]
-  Value k = project("K", "k_proj", c.key_heads());  // [rows, g, e]
-  const Value v = project("V", "v_proj", c.key_heads());
+  Value q = projected(m, layer, ln1, "Q", heads + "q_proj", c.heads);        // [rows, h, e]
+  Value k = projected(m, layer, ln1, "K", heads + "k_proj", c.key_heads());  // [rows, g, e]
+  const Value v = projected(m, layer, ln1, "V", heads + "v_proj", c.key_heads());
   if (c.norm_heads) {  // Qwen3
     const auto norm = [&](const Value& x, const char* name, const char* site) {
       return m.b.site(sites + "attn." + site,
-                      normed_heads(m, x, block + "self_attn." + name, sites + "attn." + name),
-                      kPerHead);
+                      normed_heads(m, x, heads + name, sites + "attn." + name), kPerHead);
     };
     q = norm(q, "q_norm", "hook_q_normed");
     k = norm(k, "k_norm", "hook_k_normed");
@@ -45,10 +37,7 @@ Value attention_of_llama(const Frame& m, int layer, const Value& stream, const s
   k = rotated(m, layer, k, site::rot_k(layer));
   const Value z = mixed(m, layer, q, k, v);  // [rows, h, e]
 
-  const std::string weights = block + "self_attn.o_proj";
-  const Value w_out = matrix(m, sites + "attn.W_O", weights, d, c.heads * e);  // [h * e, d]
-  const Value b_out = bias_of(m, sites + "attn.b_O", weights, c.out_bias, d);
-  const Value out = heads_out(z, w_out, b_out, site::result(layer).name);  // [rows, d]
+  const Value out = written(m, layer, z, heads + "o_proj");  // [rows, d]
   return m.b.site(site::attn_out(layer), out, kResidual);
 }
 

@@ -36,9 +36,7 @@ Value attention_of_neox(const Frame& m, int layer, const Value& x, const std::st
   const Value k = rotated(m, layer, project("K", 1), site::rot_k(layer));
   const Value z = mixed(m, layer, q, k, project("V", 2));  // [rows, h, e]
 
-  const Value w_out = matrix(m, sites + "attn.W_O", block + "attention.dense", d, h * e);
-  const Value b_out = bias_of(m, sites + "attn.b_O", block + "attention.dense", c.out_bias, d);
-  const Value out = heads_out(z, w_out, b_out, site::result(layer).name);  // [rows, d]
+  const Value out = written(m, layer, z, block + "attention.dense");  // [rows, d]
   return m.b.site(site::attn_out(layer), out, kResidual);
 }
 
@@ -49,15 +47,12 @@ Value mlp_of_neox(const Frame& m, int layer, const Value& x, const std::string& 
   const Value in = m.b.site(site::mlp_in(layer), x, kResidual);
   const Norm ln2 = read_by_block(
       m, layer_norm(m, in, block + "post_attention_layernorm", sites + "ln2"), sites + "ln2");
-  const auto linear_of = [&](const Value& u, const char* part, const char* name, std::int64_t out) {
-    const std::string weights = block + "mlp." + name;
-    return linear(u, matrix(m, sites + "mlp.W_" + part, weights, out, u.dim(1)),
-                  bias_of(m, sites + "mlp.b_" + part, weights, m.config.mlp_bias, out));
-  };
-  const Value pre = m.b.site(site::mlp_pre(layer), linear_of(ln2.out, "in", "dense_h_to_4h", inner),
-                             kResidual);  // [rows, m]
+  const Value pre = m.b.site(
+      site::mlp_pre(layer), mlp_linear(m, layer, ln2.out, "in", block + "mlp.dense_h_to_4h", inner),
+      kResidual);  // [rows, m]
   const Value post = m.b.site(site::mlp_post(layer), activate(m.config.activation, pre), kResidual);
-  return m.b.site(site::mlp_out(layer), linear_of(post, "out", "dense_4h_to_h", d),
+  return m.b.site(site::mlp_out(layer),
+                  mlp_linear(m, layer, post, "out", block + "mlp.dense_4h_to_h", d),
                   kResidual);  // [rows, d]
 }
 

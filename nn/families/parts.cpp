@@ -114,6 +114,25 @@ Value of_heads(const Frame& m, int layer, const Norm& ln1, const Projection& p, 
                   kPerHead);
 }
 
+Value projected(const Frame& m, int layer, const Norm& ln1, const char* letter,
+                const std::string& weights, int heads, SourceLine line) {
+  const std::string label = fmt::format("blocks.{}.attn.", layer);
+  const std::int64_t out = heads * m.config.d_head();
+  return of_heads(m, layer, ln1,
+                  {letter, matrix(m, label + "W_" + letter, weights, out, m.config.d_model),
+                   bias_of(m, label + "b_" + letter, weights, m.config.qkv_bias, out), heads},
+                  line);
+}
+
+Value written(const Frame& m, int layer, const Value& z, const std::string& weights,
+              SourceLine line) {
+  const Config& c = m.config;
+  const std::string label = fmt::format("blocks.{}.attn.", layer);
+  const Value w = matrix(m, label + "W_O", weights, c.d_model, c.heads * c.d_head());  // [h * e, d]
+  const Value b = bias_of(m, label + "b_O", weights, c.out_bias, c.d_model);
+  return heads_out(z, w, b, site::result(layer).name, line);
+}
+
 Value rotated(const Frame& m, int layer, const Value& x, const Site& site, SourceLine line) {
   const Rope& rope = m.config.rope_of(layer);
   return m.b.site(site, rotary(x, m.rows.position, {rope.frequencies(), rope.magnitude()}, line),
@@ -134,22 +153,26 @@ Value mixed(const Frame& m, int layer, const Value& q, const Value& k, const Val
 }
 
 // ---- MLP --------------------------------------------------------------------------------------------
+Value mlp_linear(const Frame& m, int layer, const Value& x, const char* part,
+                 const std::string& weights, std::int64_t out) {
+  const std::string sites = fmt::format("blocks.{}.mlp.", layer);
+  return linear(x, matrix(m, sites + "W_" + part, weights, out, x.dim(1)),
+                bias_of(m, sites + "b_" + part, weights, m.config.mlp_bias, out));
+}
+
 Value gated_mlp(const Frame& m, int layer, const Value& u, const std::string& block) {
   const Config& c = m.config;
   const std::int64_t d = c.d_model, inner = c.d_mlp;
-  const std::string sites = fmt::format("blocks.{}.mlp.", layer);
-  const auto linear_of = [&](const Value& x, const char* part, const char* name, std::int64_t out) {
-    return linear(x, matrix(m, sites + "W_" + part, block + name, out, x.dim(1)),
-                  bias_of(m, sites + "b_" + part, block + name, c.mlp_bias, out));
-  };
   // The gate says how much of what the neuron's other row reads passes.
-  const Value gate = m.b.site(site::mlp_pre(layer), linear_of(u, "gate", "gate_proj", inner),
-                              kResidual);  // [rows, m]
-  const Value up = m.b.site(site::mlp_pre_linear(layer), linear_of(u, "in", "up_proj", inner),
-                            kResidual);  // [rows, m]
+  const Value gate =
+      m.b.site(site::mlp_pre(layer), mlp_linear(m, layer, u, "gate", block + "gate_proj", inner),
+               kResidual);  // [rows, m]
+  const Value up =
+      m.b.site(site::mlp_pre_linear(layer), mlp_linear(m, layer, u, "in", block + "up_proj", inner),
+               kResidual);  // [rows, m]
   const Value post =
       m.b.site(site::mlp_post(layer), activate(c.activation, gate) * up, kResidual);  // [rows, m]
-  return linear_of(post, "out", "down_proj", d);                                      // [rows, d]
+  return mlp_linear(m, layer, post, "out", block + "down_proj", d);                   // [rows, d]
 }
 
 Value unembed(const Frame& m, const Value& x, const Value& w_e, SourceLine line) {

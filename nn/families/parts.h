@@ -88,6 +88,12 @@ struct Projection {
 };
 Value of_heads(const Frame& m, int layer, const Norm& ln1, const Projection& p,
                SourceLine line = SourceLine::here());  // [rows, heads, e]
+// The same of weights [heads * e, d].
+Value projected(const Frame& m, int layer, const Norm& ln1, const char* letter,
+                const std::string& weights, int heads, SourceLine line = SourceLine::here());
+// What all heads write, summed: z [rows, h, e] -> [rows, d]. Inside: hook_result [rows, h, d].
+Value written(const Frame& m, int layer, const Value& z, const std::string& weights,
+              SourceLine line = SourceLine::here());
 // Queries and keys turned by their positions; the site hook_rot_q or hook_rot_k.
 Value rotated(const Frame& m, int layer, const Value& x, const Site& site,
               SourceLine line = SourceLine::here());
@@ -98,6 +104,9 @@ Value mixed(const Frame& m, int layer, const Value& q, const Value& k, const Val
             SourceLine line = SourceLine::here());
 
 // ---- MLP --------------------------------------------------------------------------------------------
+// x W^T + b of an MLP, [rows, out]: W_PART and b_PART of the layer.
+Value mlp_linear(const Frame& m, int layer, const Value& x, const char* part,
+                 const std::string& weights, std::int64_t out);
 // A gated MLP: act(gate(u)) * up(u), then down; weights BLOCK.{gate,up,down}_proj. u [rows, d].
 Value gated_mlp(const Frame& m, int layer, const Value& u, const std::string& block);
 

@@ -34,14 +34,13 @@ class Names {
     one_layer.windows.clear();
     for (const auto& [name, shape] : parameter_shapes(one_layer))
       begins_.insert(name.substr(0, name.find('.') + 1));
-    begins_.insert(unembedding().substr(0, unembedding().find('.') + 1));
+    const std::string unembedding(
+        architecture_.unembedding);  // which a tied model does not ask for
+    begins_.insert(unembedding.substr(0, unembedding.find('.') + 1));
   }
 
   std::string without_prefix(const std::string& name) const {
     return name.starts_with(prefix()) ? name.substr(prefix().size()) : name;
-  }
-  std::string in_file(const std::string& name) const {
-    return name == unembedding() ? name : prefix() + name;
   }
   // A head beside the language model's (a value head, a classifier), which its logits do not depend
   // on.
@@ -49,11 +48,10 @@ class Names {
     return !name.starts_with(prefix()) &&
            !begins_.contains(std::string(name.substr(0, name.find('.') + 1)));
   }
-  std::string prefix() const { return std::string(architecture_.prefix); }
-  std::string embedding() const { return std::string(architecture_.embedding); }
-  std::string unembedding() const { return std::string(architecture_.unembedding); }
 
  private:
+  std::string_view prefix() const { return architecture_.prefix; }
+
   const Architecture& architecture_;
   std::set<std::string> begins_;  // "h.", "wte.", ...
 };
@@ -200,20 +198,20 @@ void refuse_missing(const std::vector<std::string>& missing, const Config& confi
 }
 
 // Tied weights may be saved under either name, or under both.
-void settle_tied(TensorsByName& tensors, const Names& family, const WeightSource& from) {
-  const auto head = tensors.find(family.unembedding());
+void settle_tied(TensorsByName& tensors, const Architecture& family, const WeightSource& from) {
+  const auto head = tensors.find(family.unembedding);
   if (head == tensors.end()) return;
-  const auto embedding = tensors.find(family.embedding());
+  const auto embedding = tensors.find(family.embedding);
   if (embedding == tensors.end()) {
-    tensors.emplace(family.embedding(), head->second);
+    tensors.emplace(std::string(family.embedding), head->second);
   } else if (!(head->second.shape() == embedding->second.shape()) ||
              max_abs_difference(head->second, embedding->second) != 0) {
     throw CheckpointError(
         fmt::format("{}: {} differs from {}, but {} ties them; set "
                     "\"tie_word_embeddings\": false if the model has an unembedding of its own",
-                    from.where, family.unembedding(), family.embedding(), from.config));
+                    from.where, family.unembedding, family.embedding, from.config));
   }
-  tensors.erase(family.unembedding());
+  tensors.erase(tensors.find(family.unembedding));
 }
 
 }  // namespace
@@ -228,11 +226,11 @@ Parameters parameters_of(TensorsByName tensors, const Config& config, DType dtyp
   }
   const auto shapes = parameter_shapes(config);
   std::vector<std::string> missing, misshapen;
-  const Names family(config);
+  const Architecture& family = architecture(config);
   for (const auto& [name, shape] : shapes) {
     auto it = tensors.find(name);
-    if (it == tensors.end() && config.tied && name == family.embedding())
-      it = tensors.find(family.unembedding());
+    if (it == tensors.end() && config.tied && name == family.embedding)
+      it = tensors.find(family.unembedding);
     if (it == tensors.end()) {
       missing.push_back(name);
     } else if (!(it->second.shape() == shape) || !is_float(it->second.dtype())) {
@@ -289,9 +287,10 @@ Parameters load_checkpoint(const fs::path& folder, const Config& config, DType d
 void save_checkpoint(const fs::path& folder, const Config& config, const Parameters& parameters,
                      DType stored) {
   NamedTensors tensors;
-  const Names family(config);
+  const Architecture& family = architecture(config);
   for (const auto& [name, shape] : parameter_shapes(config))
-    tensors.emplace_back(family.in_file(name), parameters.at(name).contiguous().to(stored));
+    tensors.emplace_back(name == family.unembedding ? name : std::string(family.prefix) + name,
+                         parameters.at(name).contiguous().to(stored));
   save_safetensors(folder / "model.safetensors", tensors, {{"format", "pt"}});
   write_text(folder / "config.json", config_json(config));
 }
