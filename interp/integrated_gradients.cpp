@@ -40,7 +40,7 @@ OnLine run_points(const nn::Model& model, const nn::Tokens& base, const Site& si
   const std::vector<nn::Tokens> prompts(static_cast<std::size_t>(points), base);
   const Interventions put_in = {replace(site, x)};
   Graph graph = intervene(model.build(nn::batch_size(prompts)), put_in);
-  Feeds feeds = nn::batch_feeds(prompts);
+  Feeds feeds = model.feeds(graph, prompts);
   feeds.insert(metric.feeds.begin(), metric.feeds.end());
   const std::string each = nn::per_prompt_name(metric);
   Fetch wanted = fetch(value(each));

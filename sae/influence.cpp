@@ -52,7 +52,7 @@ class Machine {
     check_site(source, plain, from);
     check_site(target, plain, to);
     const Graph linear = linearise(plain, policies);
-    feeds_ = nn::batch_feeds({prompt});
+    feeds_ = model.feeds(plain, {prompt});
     if (policies.norm == Policy::hold || policies.attention == Policy::hold ||
         policies.activation == Policy::hold) {
       const Plan record = compile(plain, fetch(held_sites(linear)));

@@ -111,7 +111,14 @@ Json CommonOptions::meta(const CommandLine& line) const {
   meta["command"] = json_text(line.text());
   meta["version"] = VITRINE_VERSION;
   meta["seed"] = seed;
+  if (!edits_.empty()) meta["edits"] = edits_;
   return meta;
+}
+
+std::string CommonOptions::heading() const {
+  std::string text;
+  for (const std::string& e : edits_) text += fmt::format("edited: {}\n", e);
+  return text;
 }
 
 nn::Model CommonOptions::load() const {
@@ -122,6 +129,9 @@ nn::Model CommonOptions::load() const {
     if (loaded.has_tokenizer_fault() && !quiet)
       log(fmt::format("note: {}; ids are shown instead of texts",
                       with_option_names(loaded.why_no_tokenizer())));
+    for (const auto& change : changes_) change(loaded);
+    edits_.clear();
+    for (const nn::StandingEdit& e : loaded.standing()) edits_.push_back(e.to_text());
     return loaded;
   } catch (const FileError& error) {
     if (!model.empty()) throw;
@@ -146,7 +156,7 @@ void write_presentation(const CommonOptions& common, const Json& meta, const Pre
     return write_result(out, to_line(json));
   }
   const Style style = style_for(common.color, out);
-  std::string text = shown.text(style, terminal_columns(out));
+  std::string text = common.heading() + shown.text(style, terminal_columns(out));
   if (tensors) text += fmt::format("\n{} written to {}\n", shown.written, style.bold(common.out));
   write_result(out, text);
 }

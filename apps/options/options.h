@@ -44,18 +44,27 @@ struct CommonOptions {
   Style style() const { return style_for(color, out); }
   std::string model_name() const { return model.empty() ? "default" : model; }
 
-  // Says where an output came from: {model, gauge, command, version, seed}; the gauge where the
-  // verb has one.
+  // Says where an output came from: {model, gauge, command, version, seed, edits}; the gauge where
+  // the verb has one, the edits where there are some.
   Json meta(const CommandLine& line) const;
-  // In the gauge that was asked for. Throws what nn::load_gpt2 and nn::parse_gauge throw, and
-  // SaveError when there is no folder for `out`.
+  // In the gauge that was asked for, changed as was asked for. Throws what nn::load_gpt2 and
+  // nn::parse_gauge throw, and SaveError when there is no folder for `out`.
   nn::Model load() const;
+  // Something that is done to the model when it has been loaded: edits.
+  void after_loading(std::function<void(nn::Model&)> change) {
+    changes_.push_back(std::move(change));
+  }
+  // The lines that stand above a result for people: the edits under which it was found; "" without
+  // any.
+  std::string heading() const;
 
  private:
   void add_model_to(CommandLine& line);
   void add_rest_to(CommandLine& line, const std::string& out_doc, Out kind);
 
   bool has_gauge_ = false;
+  std::vector<std::function<void(nn::Model&)>> changes_;
+  mutable std::vector<std::string> edits_;  // of the model that was loaded
   const Option* format_option_ = nullptr;
 };
 
