@@ -35,8 +35,7 @@ class EditMaker {
   // One for each site that is meant.
   std::vector<nn::StandingEdit> make(const EditText& text) {
     std::vector<nn::StandingEdit> edits;
-    for (const std::string& name :
-         select_sites({full_patterns(text.site, names_)}, names_)) {
+    for (const std::string& name : select_sites({full_patterns(text.site, names_)}, names_)) {
       check_places(text, graph_.site(name));
       nn::StandingEdit e = of_action(text, Site{name});
       if (!(text.where == Where{})) e.edit.where = {text.where};
@@ -63,17 +62,17 @@ class EditMaker {
     for (const WhereList& list : kWhereLists) {
       const auto& indices = text.where.*list.indices;
       if (indices.empty()) continue;
-      const auto axis = std::find_if(site.axes.begin(), site.axes.end(), [&](Axis a) {
-        return vitrine::name_of(a) == list.word;
-      });
+      const auto axis = std::find_if(site.axes.begin(), site.axes.end(),
+                                     [&](Axis a) { return vitrine::name_of(a) == list.word; });
       if (axis == site.axes.end())
-        throw Error(ErrorKind::usage, fmt::format("the edit of {}: the site has no {}s", site.name,
-                                                  list.word));
+        throw Error(ErrorKind::usage,
+                    fmt::format("the edit of {}: the site has no {}s", site.name, list.word));
       const std::int64_t size = site.type.shape[static_cast<int>(axis - site.axes.begin())];
       const auto most = *std::max_element(indices.begin(), indices.end());
       if (*axis == Axis::key || most < size) continue;
-      throw Error(ErrorKind::usage, fmt::format("the edit of {}: there is no {} {}; there are 0 to {}",
-                                                site.name, list.word, most, size - 1));
+      throw Error(ErrorKind::usage,
+                  fmt::format("the edit of {}: there is no {} {}; there are 0 to {}", site.name,
+                              list.word, most, size - 1));
     }
     if (!text.positions.empty() && (site.axes.empty() || site.axes[0] != Axis::row))
       throw Error(ErrorKind::usage,
@@ -105,9 +104,9 @@ class EditMaker {
 
   Tensor direction(const Site& site, const std::string& from) const {
     const std::size_t at = from.rfind('#');
-    return at == from.npos ? interp::direction_from(model_, site, from)
-                           : interp::direction_from(model_, site, from.substr(0, at),
-                                                    from.substr(at + 1));
+    return at == from.npos
+               ? interp::direction_from(model_, site, from)
+               : interp::direction_from(model_, site, from.substr(0, at), from.substr(at + 1));
   }
 
   const std::vector<nn::Tokens>& prompts(const std::string& file) {
@@ -121,7 +120,7 @@ class EditMaker {
 
   // Every prompt takes the values of one of the file's of the same length, which is not itself.
   nn::StandingEdit resampled(const Site& site, const std::string& file) {
-    nn::StandingEdit e{replace(site, Tensor::zeros({1}), {}, "resampled from " + file)};
+    nn::StandingEdit e{replace(site, Tensor::zeros({1}, DType::f32), {}, "resampled from " + file)};
     e.edit.origin = Edit::Origin::given;
     struct Source {
       std::vector<nn::Tokens> prompts;
@@ -151,14 +150,15 @@ class EditMaker {
             others.push_back(k);
         }
         if (others.empty()) {
-          throw Error(ErrorKind::input,
-                      fmt::format("the edit resample {}: {} has no other prompt of {} tokens to take "
-                                  "values from",
-                                  name, file, given[i].size()));
+          throw Error(
+              ErrorKind::input,
+              fmt::format("the edit resample {}: {} has no other prompt of {} tokens to take "
+                          "values from",
+                          name, file, given[i].size()));
         }
         const double draw = random::uniform(key, i);
-        const std::size_t k = others[static_cast<std::size_t>(
-            draw * static_cast<double>(others.size()))];
+        const std::size_t k =
+            others[static_cast<std::size_t>(draw * static_cast<double>(others.size()))];
         for (std::int64_t p = 0; p < std::ssize(given[i]); ++p, ++row) {
           const Tensor from = source->rows.select(0, source->begin[k] + p);
           std::copy_n(from.view().data, from.bytes(), value.select(0, row).view().data);
@@ -246,9 +246,10 @@ void EditOptions::add_to(CommandLine& line, CommonOptions& common, bool splices)
   line.option("--edit", edits_, "'ACTION SITE ...'",
               "a change of the model that holds in all of its runs; several are made together:\n" +
                   edit_forms());
-  line.option("--edits", file_, "FILE.json",
-              "the same from a file: {\"version\": 1, \"stages\": [[{\"site\", \"action\", \"where\",\n"
-              "\"value\" ...}]]}, as autograd/transform/intervention_json.h documents it");
+  line.option(
+      "--edits", file_, "FILE.json",
+      "the same from a file: {\"version\": 1, \"stages\": [[{\"site\", \"action\", \"where\",\n"
+      "\"value\" ...}]]}, as autograd/transform/intervention_json.h documents it");
   if (splices)
     line.option("--sae", saes_, "DIR",
                 "an SAE, spliced in at its site with its error kept: its features are sites then,\n"
@@ -270,11 +271,9 @@ void EditOptions::apply(nn::Model& model, const CommandLine& line,
     note_its_model(*sae, false, common.gauge);
     const std::string prefix = fmt::format("sae{}", spliced++);
     const Codec codec = sae::codec(*sae, prefix);
-    model.transform(
-        [site = Site{sae::trained_site(*sae)}, codec](const Graph& g) {
-          return splice(g, site, codec, ErrorTerm::keep).graph;
-        },
-        sae::with_parameters({}, *sae, prefix));
+    model.transform([site = Site{sae::trained_site(*sae)}, codec](
+                        const Graph& g) { return splice(g, site, codec, ErrorTerm::keep).graph; },
+                    sae::with_parameters({}, *sae, prefix));
   }
   if (edits_.empty() && file_.empty()) return;
   EditMaker maker(model, common.seed, known_);

@@ -135,8 +135,7 @@ class EditParser {
     std::vector<std::int64_t>& list = key == "head"  ? edit_.where.head
                                       : key == "key" ? edit_.where.key
                                                      : edit_.where.feature;
-    if (!list.empty())
-      refuse(fmt::format("the site says the {} already; leave out {}=", key, key));
+    if (!list.empty()) refuse(fmt::format("the site says the {} already; leave out {}=", key, key));
     for (const std::string& item : items_of(value)) {
       const auto index = number_in<std::int64_t>(item);
       if (!index || *index < 0)
@@ -153,16 +152,16 @@ class EditParser {
   void check() const {
     const ActionWord& word = word_of(edit_.action);
     for (const std::string_view key : {"factor", "to"}) {
-      if (given(key) && key != word.number)
-        refuse(fmt::format("{} has no {}=", word.word, key));
+      if (given(key) && key != word.number) refuse(fmt::format("{} has no {}=", word.word, key));
     }
     if (word.number_needed && !edit_.number)
       refuse(fmt::format("{} needs {}=X", word.word, word.number));
     if (word.has_file && edit_.from.empty())
-      refuse(edit_.action == Action::mean || edit_.action == Action::resample
-                 ? fmt::format("{} takes its values from prompts: from=FILE.jsonl", word.word)
-                 : fmt::format("{} takes a direction: from=FILE.npy, or from=FILE.safetensors#TENSOR",
-                               word.word));
+      refuse(
+          edit_.action == Action::mean || edit_.action == Action::resample
+              ? fmt::format("{} takes its values from prompts: from=FILE.jsonl", word.word)
+              : fmt::format("{} takes a direction: from=FILE.npy, or from=FILE.safetensors#TENSOR",
+                            word.word));
     if (!word.has_file && given("from")) refuse(fmt::format("{} has no from=", word.word));
   }
 
