@@ -53,7 +53,8 @@ const Component& component_named(std::string_view site) {
 }
 
 // Both prompts, token by token, with a mark under the first that differs.
-std::string side_by_side(const nn::Model& model, const Pair& pair) {
+std::string side_by_side(const nn::Model& model, const nn::Tokens& clean,
+                         const nn::Tokens& corrupt) {
   const auto shown = [&](const nn::Tokens& tokens) {
     std::vector<std::string> parts;
     for (const int t : tokens) {
@@ -62,7 +63,7 @@ std::string side_by_side(const nn::Model& model, const Pair& pair) {
     }
     return parts;
   };
-  const auto a = shown(pair.clean), b = shown(pair.corrupt);
+  const auto a = shown(clean), b = shown(corrupt);
   std::string first = "  clean  ", second = "  corrupt";
   for (std::size_t i = 0; i < std::max(a.size(), b.size()); ++i) {
     const std::string x = i < a.size() ? a[i] : "-", y = i < b.size() ? b[i] : "-";
@@ -137,20 +138,28 @@ Pair prompt_pair(const nn::Model& model, const nn::Prompt& clean, const nn::Prom
   return {model.tokens(clean), model.tokens(corrupt), model.token(answer), model.token(wrong)};
 }
 
-void check_pair(const nn::Model& model, const Pair& pair) {
-  nn::check_prompts({pair.clean}, model.config());
-  nn::check_prompts({pair.corrupt}, model.config());
-  for (const int t : {pair.answer, pair.wrong}) {
-    if (t < 0 || t >= model.config().vocabulary) {
-      throw TokenError(
-          fmt::format("the answer's id {} is outside 0 to {}", t, model.config().vocabulary - 1));
-    }
-  }
-  if (pair.clean.size() == pair.corrupt.size()) return;
+void check_aligned(const nn::Model& model, const nn::Tokens& clean, const nn::Tokens& corrupt) {
+  nn::check_prompts({clean}, model.config());
+  nn::check_prompts({corrupt}, model.config());
+  if (clean.size() == corrupt.size()) return;
   throw Error(ErrorKind::input,
               fmt::format("the clean prompt has {} tokens, the corrupt one {}; patching needs "
                           "prompts that line up, token by token:\n{}",
-                          pair.clean.size(), pair.corrupt.size(), side_by_side(model, pair)));
+                          clean.size(), corrupt.size(), side_by_side(model, clean, corrupt)));
+}
+
+void check_answer(const nn::Model& model, int id) {
+  if (id >= 0 && id < model.config().vocabulary) return;
+  throw TokenError(
+      fmt::format("the answer's id {} is outside 0 to {}", id, model.config().vocabulary - 1));
+}
+
+void check_pair(const nn::Model& model, const Pair& pair) {
+  nn::check_prompts({pair.clean}, model.config());
+  nn::check_prompts({pair.corrupt}, model.config());
+  check_answer(model, pair.answer);
+  check_answer(model, pair.wrong);
+  check_aligned(model, pair.clean, pair.corrupt);
 }
 
 Metric metric_of(const nn::Model& model, std::span<const Pair> pairs, Measure measure) {

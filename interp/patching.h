@@ -31,6 +31,10 @@ Pair prompt_pair(const nn::Model& model, const nn::Prompt& clean, const nn::Prom
 // Throws Error (input) when the prompts differ in length, showing both tokenisations, and
 // ContextError or TokenError for prompts and answers that the model cannot take.
 void check_pair(const nn::Model& model, const Pair& pair);
+// Its parts: that two prompts fit the model and line up, token by token; that an answer's id is one
+// of the model's.
+void check_aligned(const nn::Model& model, const nn::Tokens& clean, const nn::Tokens& corrupt);
+void check_answer(const nn::Model& model, int id);
 
 // The unit of patching: what one run of a sweep changes.
 enum class By {

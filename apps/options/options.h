@@ -9,10 +9,7 @@
 #include <string_view>
 
 #include "apps/options/command_line.h"
-#include "apps/options/json_lines.h"
-#include "apps/options/pairs_file.h"
 #include "apps/terminal/output.h"
-#include "interp/patching.h"
 #include "nn/model/model.h"
 #include "tensor/files/safetensors.h"
 
@@ -94,6 +91,8 @@ class PromptOptions {
 
   // The heading and the words of the help, unless the usual ones do.
   void add_to(CommandLine& line, const std::string& heading = "", const std::string& doc = "");
+  // --prepend-bos alone, for verbs that read prompts from files only.
+  void add_bos_to(CommandLine& line, const std::string& doc);
   bool given() const { return text_option_->count() > 0 || ids_option_->count() > 0; }
   bool by_text() const { return text_option_->count() > 0; }
   bool by_ids() const { return ids_option_->count() > 0; }
@@ -171,36 +170,6 @@ class SiteOptions {
   int layer_ = 0;
   const Option* site_option_ = nullptr;
   const Option* layer_option_ = nullptr;
-};
-
-// Two prompts that differ in what decides between two answers, and the direction between them: for
-// the verbs that explain the difference. Or many such pairs, from a file.
-class PairOptions {
- public:
-  PairOptions() = default;
-  PairOptions(const PairOptions&) = delete;
-  PairOptions& operator=(const PairOptions&) = delete;
-
-  void add_to(CommandLine& line);
-  void add_file_to(CommandLine& line);  // --pairs
-  // Throws Error (usage) for what is missing or given twice. Reads stdin if that is wanted, and
-  // the file. `one_is_enough`: without a corrupt prompt the clean one stands for both, and is the
-  // base run.
-  void require(const CommandLine& line, bool one_is_enough = false);
-  bool from_file() const { return file_option_ != nullptr && file_option_->count() > 0; }
-  // Throws TokenError for an answer that is not one token, and for answers that are the same.
-  interp::Pair pair(const nn::Model& model) const;
-  // Those of the file, once. Throws what read_pairs throws (options/pairs_file.h).
-  std::vector<PairOfFile> pairs(const nn::Model& model);
-  interp::Direction direction() const;
-
- private:
-  PromptOptions clean_{"clean", &corrupt_}, corrupt_{"corrupt"};
-  TokenOptions answer_{"answer"}, wrong_{"wrong"};
-  std::string direction_ = "denoise", file_;
-  bool clean_alone_ = false;
-  std::optional<JsonLines> lines_;
-  const Option* file_option_ = nullptr;
 };
 
 const nn::Tokenizer* tokenizer_of(const nn::Model& model);  // null when there is none

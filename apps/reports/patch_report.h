@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "apps/options/pairs_file.h"
+#include "apps/experiment/prompts_file.h"
 #include "apps/terminal/heatmap.h"
 #include "apps/terminal/output.h"
 #include "interp/patching.h"

@@ -2,6 +2,7 @@
 // strongest.
 #include <fmt/format.h>
 
+#include "apps/experiment/pair_options.h"
 #include "apps/options/options.h"
 #include "apps/options/site_names.h"
 #include "apps/reports/attribution_report.h"

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 
+#include "apps/experiment/pair_options.h"
 #include "apps/options/options.h"
 #include "apps/options/site_names.h"
 #include "apps/reports/patch_report.h"
