@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "apps/experiment/edit_text.h"
+#include "apps/experiment/prompts_file.h"
 #include "apps/options/json_lines.h"
 #include "apps/options/sae_options.h"
 #include "apps/options/site_names.h"
@@ -111,7 +112,12 @@ class EditMaker {
 
   const std::vector<nn::Tokens>& prompts(const std::string& file) {
     const auto [it, fresh] = prompts_.try_emplace(file);
-    if (fresh) it->second = read_prompts(file, model_);
+    if (!fresh) return it->second;
+    JsonLines lines(file);
+    for (interp::Example& e : read_prompts(lines, model_, PromptOptions())) {
+      it->second.push_back(std::move(e.prompt));
+      if (!e.corrupt.empty()) it->second.push_back(std::move(e.corrupt));
+    }
     return it->second;
   }
   nn::Run recorded(const std::string& file, const Site& site) {
@@ -255,15 +261,23 @@ void EditOptions::add_to(CommandLine& line, CommonOptions& common, bool splices)
                 "an SAE, spliced in at its site with its error kept: its features are sites then,\n"
                 "SITE.hook_sae_acts_post");
   line.heading("Options");
-  common.after_loading([this, &line, &common](nn::Model& model) { apply(model, line, common); });
+  line.after_parsing([this, &line] {
+    for (const std::string& text : edits_) {
+      try {
+        parse_edit(text);
+      } catch (const Error& error) {
+        line.fail(error.what());
+      }
+    }
+  });
+  common.after_loading([this, &common](nn::Model& model) { apply(model, common); });
 }
 
 void EditOptions::know(std::span<const interp::Example> examples) {
   for (const interp::Example& e : examples) known_->add(e);
 }
 
-void EditOptions::apply(nn::Model& model, const CommandLine& line,
-                        const CommonOptions& common) const {
+void EditOptions::apply(nn::Model& model, const CommonOptions& common) const {
   int spliced = 0;
   for (const std::string& name : saes_) {
     const auto sae = std::make_shared<const sae::Sae>(load_sae(name, common.model));

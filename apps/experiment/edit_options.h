@@ -40,7 +40,7 @@ class EditOptions {
 
  private:
   // Throws Error (usage or input), naming the edit, for what is not understood or does not fit.
-  void apply(nn::Model& model, const CommandLine& line, const CommonOptions& common) const;
+  void apply(nn::Model& model, const CommonOptions& common) const;
 
   std::vector<std::string> edits_, saes_;
   std::string file_;

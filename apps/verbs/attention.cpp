@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "apps/experiment/edit_options.h"
 #include "apps/options/options.h"
 #include "apps/reports/patch_report.h"
 #include "apps/terminal/heatmap.h"
@@ -139,6 +140,7 @@ void verb_attention(const Arguments& arguments) {
       "[head][query][key], top [head][query][{pos, weight}], of the heads in `heads`.\n",
       "vitrine attention --prompt 'The capital of Texas is' --layer 1 --head 2");
   CommonOptions common;
+  EditOptions edits;
   PromptOptions prompt;
   int layer = 0, head = -1, top = 3;
   constexpr int kMost = 1'000'000;
@@ -147,6 +149,7 @@ void verb_attention(const Arguments& arguments) {
   auto* one = line.number("--head", head, "H", "one of its heads (default: all)", 0, kMost);
   line.number("--top", top, "K", "how many sources of each token are listed (default: 3)", 1,
               kMost);
+  edits.add_to(line, common);
   common.add_to(line,
                 "FILE.safetensors: the tensor pattern [head, query, key], besides what goes to\n"
                 "stdout; any other FILE: the table or JSON, and not to stdout",

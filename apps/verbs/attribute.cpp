@@ -2,6 +2,7 @@
 // strongest.
 #include <fmt/format.h>
 
+#include "apps/experiment/edit_options.h"
 #include "apps/experiment/pair_options.h"
 #include "apps/options/options.h"
 #include "apps/options/site_names.h"
@@ -15,6 +16,7 @@ namespace {
 
 struct Options {
   CommonOptions common;
+  EditOptions edits;
   PairOptions prompts;
   interp::AttributionSpec spec;
   SiteOptions site{interp::IntegratedSpec{}.site.name};
@@ -110,6 +112,7 @@ void verb_attribute(const Arguments& arguments) {
               kMost);
   auto* verify = line.number("--verify", options.verify, "K",
                              "how many of them are measured exactly (default: 10)", 0, kMost);
+  options.edits.add_to(line, common);
   common.add_to(line,
                 "FILE.safetensors: the tensors node/SITE ([layer, pos], [layer, head] or\n"
                 "[layer, neuron]), or ig/SITE [pos] and ig/target, with metric/clean and\n"

@@ -1,6 +1,7 @@
 // vitrine cache: runs a prompt and saves the activations of any sites.
 #include <fmt/format.h>
 
+#include "apps/experiment/edit_options.h"
 #include "apps/options/options.h"
 #include "apps/options/site_names.h"
 #include "apps/terminal/run.h"
@@ -67,6 +68,7 @@ void verb_cache(const Arguments& arguments) {
       "vitrine cache --prompt 'The capital of Texas is' --sites '*.hook_pattern,*.hook_resid_post' "
       "--out texas.safetensors");
   CommonOptions common;
+  EditOptions edits;
   PromptOptions prompt;
   SiteSet wanted{"*"};
   prompt.add_to(line);
@@ -74,6 +76,7 @@ void verb_cache(const Arguments& arguments) {
               "which sites: z (in all layers), 2.z, blocks.2.attn.hook_z; * stands for any\n"
               "characters (default: '*', all;\n"
               "'vitrine info --sites' lists them)");
+  edits.add_to(line, common);
   common.add_to(line, "the safetensors file to write, all or nothing (required)",
                 CommonOptions::Out::tensors);
   if (!line.parse()) return;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "apps/experiment/edit_options.h"
 #include "apps/options/answer_options.h"
 #include "apps/reports/patch_report.h"
 #include "apps/reports/stream_report.h"
@@ -18,6 +19,7 @@ using interp::Part;
 
 struct Options {
   CommonOptions common;
+  EditOptions edits;
   AnswerOptions answer;
   int top = 10, layer = -1;
   bool stream = false;
@@ -181,6 +183,7 @@ void verb_decompose(const Arguments& arguments) {
               kMost);
   auto* layer = line.number("--layer", options.layer, "L", "neurons of this layer alone", 0, kMost);
   line.flag("--stream", options.stream, "who writes to the stream here, and who reads it");
+  options.edits.add_to(line, common);
   common.add_to(line);
   if (!line.parse()) return;
   options.answer.require(line);
@@ -209,7 +212,7 @@ void verb_decompose(const Arguments& arguments) {
     const Style style = common.style();
     std::string all = text(report, options.top, style);
     if (use) all += "\n" + stream_text(*use, style);
-    write_result(common.out, all);
+    write_result(common.out, common.heading() + all);
   }
   if (!d.closes()) {
     throw NumericError(fmt::format(

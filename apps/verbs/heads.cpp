@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "apps/experiment/edit_options.h"
 #include "apps/options/answer_options.h"
 #include "apps/reports/heads_report.h"
 #include "apps/terminal/progress.h"
@@ -15,6 +16,7 @@ using interp::Head;
 
 struct Options {
   CommonOptions common;
+  EditOptions edits;
   PromptOptions prompt;
   std::string explained;
   int half = 32, sequences = 8, top = 5, position = -1;
@@ -38,7 +40,8 @@ void explain(const Options& o, const CommandLine& line) {
   Json result = {{"meta", o.common.meta(line)}};
   result.update(e.json());
   require_finite(result);
-  write_result(o.common.out, o.common.json() ? to_line(result) : e.text(o.common.style()));
+  write_result(o.common.out,
+               o.common.json() ? to_line(result) : o.common.heading() + e.text(o.common.style()));
 }
 
 // ---- all heads ----------------------------------------------------------------------------------
@@ -136,6 +139,7 @@ void verb_heads(const Arguments& arguments) {
                                "at which position of it, from 0 (default: the last)", 0, kMost);
   line.heading("Options");
   line.number("--top", o.top, "K", "how many heads or tokens are listed (default: 5)", 1, kMost);
+  o.edits.add_to(line, o.common);
   o.common.add_to(line,
                   "FILE.safetensors: the tensors previous, duplicate, induction [layer, head],\n"
                   "composition_q, composition_k, composition_v [layer, head, layer, head], and\n"

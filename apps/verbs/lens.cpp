@@ -5,6 +5,7 @@
 
 #include <numeric>
 
+#include "apps/experiment/edit_options.h"
 #include "apps/options/answer_options.h"
 #include "apps/reports/patch_report.h"
 #include "apps/terminal/heatmap.h"
@@ -152,11 +153,13 @@ void verb_lens(const Arguments& arguments) {
       "--pos all: raw, ln [stage][position], top [position][stage].\n",
       "vitrine lens --prompt 'The capital of Texas is' --answer ' Austin'");
   CommonOptions common;
+  EditOptions edits;
   AnswerOptions options;
   int top = 3;
   options.add_to(line, true);
   line.number("--top", top, "K", "how many of the most probable tokens at each stage (default: 3)",
               1, 1'000'000);
+  edits.add_to(line, common);
   common.add_to(line,
                 "FILE.safetensors: the tensors raw, ln [1 + layers] (with --pos all [1 + layers,\n"
                 "position]), besides what goes to stdout; any other FILE: the table or JSON, and\n"

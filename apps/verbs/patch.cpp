@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 
+#include "apps/experiment/edit_options.h"
 #include "apps/experiment/pair_options.h"
 #include "apps/options/options.h"
 #include "apps/options/site_names.h"
@@ -29,6 +30,7 @@ void set_site(interp::SweepSpec& spec, std::string_view typed) {
 
 struct Options {
   CommonOptions common;
+  EditOptions edits;
   PairOptions prompts;
   interp::SweepSpec spec;
   int top = 5;
@@ -136,6 +138,7 @@ void verb_patch(const Arguments& arguments) {
                          "with --pairs: also a line for each pair (JSON has them always)");
   line.flag("--explain", options.explain,
             "also say how the runs were made: passes, work and memory avoided");
+  options.edits.add_to(line, common);
   common.add_to(line,
                 "FILE.safetensors: the tensors sweep, metric/clean, metric/corrupt (f32), besides\n"
                 "what goes to stdout, with --pairs also sweep/change, sweep/standard_error,\n"

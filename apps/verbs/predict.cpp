@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "apps/experiment/data_set_options.h"
+#include "apps/experiment/edit_options.h"
 #include "apps/experiment/metric_options.h"
 #include "apps/options/continuation.h"
 #include "apps/reports/measured_report.h"
@@ -56,10 +57,11 @@ std::string table(const nn::Tokenizer* tokenizer, const nn::Tokens& tokens,
 // Many prompts: how well they are predicted.
 void predict_prompts(const CommandLine& line, const CommonOptions& common,
                      const PromptOptions& encoding, DataSetOptions& data,
-                     const MetricOptions& metrics) {
+                     const MetricOptions& metrics, EditOptions& edits) {
   const Interruptible interruptible;
   const nn::Model model = common.load();
   const auto examples = data.examples(model, encoding, needs_of(metrics.specs()));
+  edits.know(examples);
   const auto groups = data.groups(examples);
   const MeasuredPrompts measured =
       measured_prompts(model, examples, {"logit_diff", "prob", "rank", "accuracy"}, metrics.specs(),
@@ -85,6 +87,7 @@ void verb_predict(const Arguments& arguments) {
       "token, prob}, NAME: ...}], file}\n",
       "vitrine predict --prompt 'The capital of Texas is' --top 3");
   CommonOptions common;
+  EditOptions edits;
   PromptOptions prompt;
   DataSetOptions data;
   MetricOptions metrics;
@@ -94,6 +97,7 @@ void verb_predict(const Arguments& arguments) {
   data.add_to(line, true);
   auto* top_option = line.number("--top", top_count, "K", "how many tokens (default: 5)", 1, kMost);
   metrics.add_to(line, "logit_diff, prob, rank and accuracy, of prompts with answers", true);
+  edits.add_to(line, common);
   common.add_to(line);
   if (!line.parse()) return;
   data.require(line);
@@ -102,7 +106,7 @@ void verb_predict(const Arguments& arguments) {
   if (data.given()) {
     if (top_option->count() > 0)
       line.fail("--top is about one prompt; of many, --each lists the first token");
-    return predict_prompts(line, common, prompt, data, metrics);
+    return predict_prompts(line, common, prompt, data, metrics, edits);
   }
   if (metrics.given()) line.fail("--metric is about the prompts of a file; give --prompts FILE");
   prompt.require(line);
@@ -119,7 +123,8 @@ void verb_predict(const Arguments& arguments) {
 
   const nn::Tokenizer* tokenizer = model.has_tokenizer() ? &model.tokenizer() : nullptr;
   if (!common.json()) {
-    return write_result(common.out, table(tokenizer, tokens, top, common.style()));
+    return write_result(common.out,
+                        common.heading() + table(tokenizer, tokens, top, common.style()));
   }
   Json json = {{"meta", common.meta(line)}, {"tokens", tokens}};
   json["str_tokens"] = tokenizer == nullptr ? Json() : Json(tokenizer->shown_tokens(tokens));
