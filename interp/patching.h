@@ -31,6 +31,8 @@ Pair prompt_pair(const nn::Model& model, const nn::Prompt& clean, const nn::Prom
 // Throws Error (input) when the prompts differ in length, showing both tokenisations, and
 // ContextError or TokenError for prompts and answers that the model cannot take.
 void check_pair(const nn::Model& model, const Pair& pair);
+// The same of each, naming the pair, counted from 0, where there are several.
+void check_pairs(const nn::Model& model, std::span<const Pair> pairs);
 
 // The unit of patching: what one run of a sweep changes.
 enum class By {
