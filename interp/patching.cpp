@@ -162,6 +162,17 @@ void check_pair(const nn::Model& model, const Pair& pair) {
   check_aligned(model, pair.clean, pair.corrupt);
 }
 
+void check_pairs(const nn::Model& model, std::span<const Pair> pairs) {
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    try {
+      check_pair(model, pairs[i]);
+    } catch (const Error& error) {
+      if (pairs.size() == 1) throw;
+      throw Error(error.kind(), fmt::format("pair {}: {}", i, error.what()));
+    }
+  }
+}
+
 Metric metric_of(const nn::Model& model, std::span<const Pair> pairs, Measure measure) {
   std::vector<int> answers, wrongs;
   std::vector<nn::Tokens> clean;
@@ -391,14 +402,7 @@ std::vector<PatchSweep> patch_sweeps(const nn::Model& model, std::span<const Pai
                                      const SweepSpec& spec) {
   check_sweep(spec.site, spec.by);
   layers_of(model, spec);
-  for (std::size_t i = 0; i < pairs.size(); ++i) {
-    try {
-      check_pair(model, pairs[i]);
-    } catch (const Error& error) {
-      if (pairs.size() == 1) throw;
-      throw Error(error.kind(), fmt::format("pair {}: {}", i, error.what()));
-    }
-  }
+  check_pairs(model, pairs);
   // Mean and resample ablation take values from all pairs, so those are swept together; otherwise
   // a few at a time, which bounds the tables of a program.
   constexpr std::size_t kTogether = 16;

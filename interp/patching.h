@@ -35,6 +35,8 @@ void check_pair(const nn::Model& model, const Pair& pair);
 // of the model's.
 void check_aligned(const nn::Model& model, const nn::Tokens& clean, const nn::Tokens& corrupt);
 void check_answer(const nn::Model& model, int id);
+// The same of each, naming the pair, counted from 0, where there are several.
+void check_pairs(const nn::Model& model, std::span<const Pair> pairs);
 
 // The unit of patching: what one run of a sweep changes.
 enum class By {
