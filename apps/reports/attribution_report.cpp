@@ -201,6 +201,18 @@ NamedTensors AttributionReport::tensors() const {
   return tensors;
 }
 
+AxisNames AttributionReport::axis_names() const {
+  AxisNames names;
+  for (const Stacked& s : stacked(attribution)) {
+    names.of["node/" + s.name] = s.axes;
+    for (const int layer : s.layers)
+      names.places["node/" + s.name + ":layer"].push_back(fmt::format("{}", layer));
+  }
+  if (const nn::Tokenizer* t = tokenizer_of(model))
+    names.labels["pos"] = {"token", t->shown_tokens(pair.clean)};
+  return names;
+}
+
 // ---- integrated gradients -----------------------------------------------------------------------
 std::string IntegratedReport::text(const Style& style, int columns) const {
   const interp::Integrated& ig = integrated;
@@ -249,6 +261,14 @@ Json IntegratedReport::json() const {
       {"at_other", ig.at_other},
       {"sum", ig.sum()},
       {"completeness_error", ig.completeness_error()}};
+}
+
+AxisNames IntegratedReport::axis_names() const {
+  AxisNames names{.of = {{"ig/" + spec.site.name, integrated.scores.axes}, {"ig/target", {"at"}}}};
+  names.places["at"] = {"base", "other"};
+  if (const nn::Tokenizer* t = tokenizer_of(model))
+    names.labels["pos"] = {"token", t->shown_tokens(pair.clean)};
+  return names;
 }
 
 NamedTensors IntegratedReport::tensors() const {

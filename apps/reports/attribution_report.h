@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/options/result_files.h"
 #include "apps/terminal/heatmap.h"
 #include "apps/terminal/output.h"
 #include "interp/attribution.h"
@@ -25,6 +26,7 @@ struct AttributionReport {
   // node/SITE, the layers of a site stacked: node/hook_resid_pre [layer, pos], node/attn.hook_z
   // [layer, head], node/mlp.hook_post [layer, neuron]; metric/clean, metric/corrupt.
   NamedTensors tensors() const;
+  AxisNames axis_names() const;
 };
 
 struct IntegratedReport {
@@ -36,6 +38,7 @@ struct IntegratedReport {
   std::string text(const Style& style, int columns) const;
   Json json() const;
   NamedTensors tensors() const;  // ig/SITE, ig/target [2], metric/clean, metric/corrupt
+  AxisNames axis_names() const;
 };
 
 }  // namespace vitrine::app

@@ -148,6 +148,12 @@ std::string heatmap_text(const std::vector<std::string>& axes, const Shape& shap
   return text + "\n" + map.text(style, columns) + "\n";
 }
 
+AxisNames sweep_axes(const std::vector<std::string>& axes, const std::vector<int>& layers) {
+  AxisNames names{.of = {{"", axes}}};
+  for (const int layer : layers) names.places["layer"].push_back(fmt::format("{}", layer));
+  return names;
+}
+
 Json as_list(const Shape& shape) { return std::vector<std::int64_t>(shape.begin(), shape.end()); }
 
 Json nested(const Tensor& values) {
@@ -285,6 +291,16 @@ Json PatchReport::json(int most) const {
     json["strongest"].push_back(entry);
   }
   return json;
+}
+
+AxisNames PatchReport::axis_names() const {
+  AxisNames names = sweep_axes(sweep.axes, sweep.layers);
+  const nn::Tokenizer* t = tokenizer_of(model);
+  if (t == nullptr) return names;
+  for (const std::string& axis : sweep.axes) {
+    if (is_position(axis)) names.labels[axis] = {axis + "_token", t->shown_tokens(pair.clean)};
+  }
+  return names;
 }
 
 NamedTensors PatchReport::tensors() const {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "apps/experiment/prompts_file.h"
+#include "apps/options/result_files.h"
 #include "apps/terminal/heatmap.h"
 #include "apps/terminal/output.h"
 #include "interp/patching.h"
@@ -25,6 +26,7 @@ struct PatchReport {
   std::string text(int most, const Style& style, int columns) const;
   Json json(int most) const;
   NamedTensors tensors() const;  // sweep, metric/clean, metric/corrupt
+  AxisNames axis_names() const;
 };
 
 struct PairsReport {
@@ -40,6 +42,7 @@ struct PairsReport {
   // Those of one pair, as means; sweep/change, sweep/standard_error, sweep/count; and for each pair
   // pair/N/sweep, pair/N/clean, pair/N/corrupt.
   NamedTensors tensors() const;
+  AxisNames axis_names() const;
 };
 
 // ---- what both are made of ----------------------------------------------------------------------
@@ -75,6 +78,8 @@ std::string heatmap_text(const std::vector<std::string>& axes, const Shape& shap
                          std::vector<Heatmap::Titles> titles, const std::string& what,
                          const Style& style, int columns);
 
+// The axes of a sweep over these layers, for CSV.
+AxisNames sweep_axes(const std::vector<std::string>& axes, const std::vector<int>& layers);
 Json as_list(const Shape& shape);
 Json nested(const Tensor& values);  // lists within lists; null for NaN, whole numbers of i64
 Json tokens_json(const interp::Pair& pair);

@@ -108,6 +108,16 @@ std::string text(const Report& r, const Style& style, int columns) {
 }
 
 // ---- for programs -------------------------------------------------------------------------------
+AxisNames axis_names(const Report& r) {
+  AxisNames names{.of = {{"pattern", {"head", "query", "key"}}}};
+  for (const int head : r.heads) names.places["head"].push_back(fmt::format("{}", head));
+  if (const nn::Tokenizer* t = tokenizer_of(r.model)) {
+    names.labels["query"] = {"query_token", t->shown_tokens(r.tokens)};
+    names.labels["key"] = {"key_token", t->shown_tokens(r.tokens)};
+  }
+  return names;
+}
+
 Json json(const Report& r) {
   const nn::Tokenizer* t = tokenizer_of(r.model);
   Json json = {{"tokens", r.tokens},
@@ -151,8 +161,8 @@ void verb_attention(const Arguments& arguments) {
               kMost);
   edits.add_to(line, common);
   common.add_to(line,
-                "FILE.safetensors: the tensor pattern [head, query, key], besides what goes to\n"
-                "stdout; any other FILE: the table or JSON, and not to stdout",
+                "FILE.safetensors, .npz or .csv: the tensor pattern [head, query, key], besides\n"
+                "what goes to stdout; any other FILE: the table or JSON, and not to stdout",
                 CommonOptions::Out::text_or_tensors);
   if (!line.parse()) return;
   prompt.require(line);
@@ -184,7 +194,8 @@ void verb_attention(const Arguments& arguments) {
        .tensors = [&]() -> NamedTensors {
          return {{"pattern", report.pattern}};
        },
-       .metadata = {{"layer", layer}, {"heads", fmt::format("{}", fmt::join(report.heads, ","))}}});
+       .metadata = {{"layer", layer}, {"heads", fmt::format("{}", fmt::join(report.heads, ","))}},
+       .axes = axis_names(report)});
 }
 
 }  // namespace vitrine::app

@@ -34,7 +34,8 @@ void write(const Report& report, const Options& options, const Json& meta) {
        .tensors = [&] { return report.tensors(); },
        .metadata = {{"method", options.method},
                     {"direction", name_of(options.spec.direction)},
-                    {"metric", name_of(options.spec.measure)}}});
+                    {"metric", name_of(options.spec.measure)}},
+       .axes = report.axis_names()});
 }
 
 void attribute(const nn::Model& model, const interp::Pair& pair, const Options& options,
@@ -113,12 +114,13 @@ void verb_attribute(const Arguments& arguments) {
   auto* verify = line.number("--verify", options.verify, "K",
                              "how many of them are measured exactly (default: 10)", 0, kMost);
   options.edits.add_to(line, common);
-  common.add_to(line,
-                "FILE.safetensors: the tensors node/SITE ([layer, pos], [layer, head] or\n"
-                "[layer, neuron]), or ig/SITE [pos] and ig/target, with metric/clean and\n"
-                "metric/corrupt, besides what goes to stdout; any other FILE: the table or JSON,\n"
-                "and not to stdout",
-                CommonOptions::Out::text_or_tensors);
+  common.add_to(
+      line,
+      "FILE.safetensors, .npz or .csv: the tensors node/SITE ([layer, pos], [layer, head] or\n"
+      "[layer, neuron]), or ig/SITE [pos] and ig/target, with metric/clean and\n"
+      "metric/corrupt, besides what goes to stdout; any other FILE: the table or JSON,\n"
+      "and not to stdout",
+      CommonOptions::Out::text_or_tensors);
   if (!line.parse()) return;
   const bool ig = options.method == "ig";
   if (ig && (sites->count() + by_position->count() + verify->count() > 0))

@@ -98,10 +98,15 @@ void study_all(const Options& o, const CommandLine& line) {
       interp::composition_baseline(model, key.fold("baseline"));
   const HeadsReport report{model,    prompts, study,       in_context, of_weights, composition,
                            baseline, paths,   moved_heads, moved,      o.top};
-  write_presentation(o.common, o.common.meta(line),
-                     {.text = [&](const Style& style, int) { return report.text(style); },
-                      .json = [&] { return report.json(); },
-                      .tensors = [&] { return report.tensors(); }});
+  write_presentation(
+      o.common, o.common.meta(line),
+      {.text = [&](const Style& style, int) { return report.text(style); },
+       .json = [&] { return report.json(); },
+       .tensors = [&] { return report.tensors(); },
+       .axes = {.of = {{"", {"layer", "head"}},
+                       {"composition_q", {"layer", "head", "to_layer", "to_head"}},
+                       {"composition_k", {"layer", "head", "to_layer", "to_head"}},
+                       {"composition_v", {"layer", "head", "to_layer", "to_head"}}}}});
 }
 
 }  // namespace
@@ -140,19 +145,20 @@ void verb_heads(const Arguments& arguments) {
   line.heading("Options");
   line.number("--top", o.top, "K", "how many heads or tokens are listed (default: 5)", 1, kMost);
   o.edits.add_to(line, o.common);
-  o.common.add_to(line,
-                  "FILE.safetensors: the tensors previous, duplicate, induction [layer, head],\n"
-                  "composition_q, composition_k, composition_v [layer, head, layer, head], and\n"
-                  "copying/swap, ablation/change with their standard errors, besides what goes to\n"
-                  "stdout; any other FILE: the table or JSON, and not to stdout",
-                  CommonOptions::Out::text_or_tensors);
+  o.common.add_to(
+      line,
+      "FILE.safetensors, .npz or .csv: the tensors previous, duplicate, induction [layer, head],\n"
+      "composition_q, composition_k, composition_v [layer, head, layer, head], and\n"
+      "copying/swap, ablation/change with their standard errors, besides what goes to\n"
+      "stdout; any other FILE: the table or JSON, and not to stdout",
+      CommonOptions::Out::text_or_tensors);
   if (!line.parse()) return;
   if (explained->count() == 0) {
     if (o.prompt.given() || position->count() > 0)
       line.fail("a prompt goes with --explain L.H; without it, heads are studied on random tokens");
     return study_all(o, line);
   }
-  if (o.common.out.ends_with(".safetensors"))
+  if (is_data_file(o.common.out))
     line.fail("--explain has no tensors; give --out another name, or leave out --explain");
   if (o.prompt.given()) o.prompt.require(line);
   else if (position->count() > 0) line.fail("--pos is a position of a prompt; give --prompt too");

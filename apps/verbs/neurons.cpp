@@ -36,11 +36,10 @@ void on_prompt(const CommandLine& line, const Options& o) {
   if (o.wrong.given()) spec.wrong = o.wrong.id(model);
   const interp::StrongNeurons found = interp::strong_neurons(model, prompt, spec);
   const StrongNeuronsReport report{model, prompt, spec, found};
-  Json json = {{"meta", o.common.meta(line)}};
-  json.update(report.json());
-  require_finite(json);
-  write_result(o.common.out, o.common.json() ? to_line(json)
-                                             : o.common.heading() + report.text(o.common.style()));
+  write_presentation(o.common, o.common.meta(line),
+                     {.text = [&](const Style& style, int) { return report.text(style); },
+                      .json = [&] { return report.json(); },
+                      .rows = "neurons"});
 }
 
 // ---- over a text --------------------------------------------------------------------------------
@@ -230,9 +229,14 @@ void verb_neurons(const Arguments& arguments) {
   line.real("--save-every", o.save_every, "SECONDS", "write it that often (default: 30)",
             {.least = 0, .most = 1e9});
   o.edits.add_to(line, o.common);
-  o.common.add_to(line);
+  o.common.add_to(line,
+                  "write the result to FILE, all or nothing, and not to stdout; FILE.json is JSON;\n"
+                  "FILE.csv has the neurons of a prompt, besides what goes to stdout",
+                  CommonOptions::Out::rows);
   if (!line.parse()) return;
   check(line, o);
+  if (!o.corpus.empty() && is_data_file(o.common.out))
+    line.fail("--corpus: contexts are no table for a .csv file; give a .txt or .json file");
   if (o.corpus.empty()) return on_prompt(line, o);
   over_corpus(line, o);
 }

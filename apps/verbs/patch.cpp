@@ -84,7 +84,8 @@ void write(const Report& report, const Options& options, const Json& meta,
                                    {"direction", name_of(options.spec.direction)},
                                    {"metric", name_of(options.spec.measure)},
                                    {"axes", fmt::format("{}", fmt::join(axes, ","))}},
-                      .written = "sweep " + to_string(shape)});
+                      .written = "sweep " + to_string(shape),
+                      .axes = report.axis_names()});
 }
 
 }  // namespace
@@ -140,10 +141,10 @@ void verb_patch(const Arguments& arguments) {
             "also say how the runs were made: passes, work and memory avoided");
   options.edits.add_to(line, common);
   common.add_to(line,
-                "FILE.safetensors: the tensors sweep, metric/clean, metric/corrupt (f32), besides\n"
-                "what goes to stdout, with --pairs also sweep/change, sweep/standard_error,\n"
-                "sweep/count and pair/N/sweep, pair/N/clean, pair/N/corrupt; any other FILE: the\n"
-                "table or JSON, and not to stdout",
+                "FILE.safetensors or .npz: the tensors sweep, metric/clean, metric/corrupt (f32),\n"
+                "with --pairs also sweep/change, sweep/standard_error, sweep/count and\n"
+                "pair/N/sweep, pair/N/clean, pair/N/corrupt, besides what goes to stdout; .csv:\n"
+                "their elements, one a line; any other FILE: the table or JSON, and not to stdout",
                 CommonOptions::Out::text_or_tensors);
   if (!line.parse()) return;
   set_site(spec, std::string(spec.site));

@@ -82,6 +82,11 @@ class Model {
   // Says why there is no tokenizer: missing files, or what is wrong with them. "" when there is
   // one.
   std::string why_no_tokenizer() const;
+  // In the place of none, or of one that cannot be used.
+  void set_tokenizer(Tokenizer tokenizer) {
+    tokenizer_ = std::move(tokenizer);
+    tokenizer_fault_.clear();
+  }
   void set_tokenizer_fault(std::string fault) { tokenizer_fault_ = std::move(fault); }
   // Whether there are files of a tokenizer that cannot be used.
   bool has_tokenizer_fault() const { return !tokenizer_fault_.empty(); }
