@@ -229,10 +229,11 @@ void verb_neurons(const Arguments& arguments) {
   line.real("--save-every", o.save_every, "SECONDS", "write it that often (default: 30)",
             {.least = 0, .most = 1e9});
   o.edits.add_to(line, o.common);
-  o.common.add_to(line,
-                  "write the result to FILE, all or nothing, and not to stdout; FILE.json is JSON;\n"
-                  "FILE.csv has the neurons of a prompt, besides what goes to stdout",
-                  CommonOptions::Out::rows);
+  o.common.add_to(
+      line,
+      "write the result to FILE, all or nothing, and not to stdout; FILE.json is JSON;\n"
+      "FILE.csv has the neurons of a prompt, besides what goes to stdout",
+      CommonOptions::Out::rows);
   if (!line.parse()) return;
   check(line, o);
   if (!o.corpus.empty() && is_data_file(o.common.out))

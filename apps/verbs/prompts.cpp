@@ -6,10 +6,10 @@
 #include <map>
 #include <memory>
 
-#include "apps/experiment/csv_file.h"
-#include "apps/experiment/prompt_sets.h"
-#include "apps/experiment/ready_sets.h"
 #include "apps/options/options.h"
+#include "apps/prompt_sets/csv_file.h"
+#include "apps/prompt_sets/prompt_sets.h"
+#include "apps/prompt_sets/ready_sets.h"
 #include "apps/terminal/run.h"
 #include "apps/verbs/verbs.h"
 #include "tensor/error.h"

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <sstream>
 
-#include "apps/experiment/csv_file.h"
+#include "apps/prompt_sets/csv_file.h"
 #include "tensor/files/file.h"
 #include "tensor/files/npy.h"
 #include "tensor/files/safetensors.h"

@@ -1,4 +1,4 @@
-#include "apps/experiment/template.h"
+#include "apps/prompt_sets/template.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

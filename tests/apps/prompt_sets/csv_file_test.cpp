@@ -1,4 +1,4 @@
-#include "apps/experiment/csv_file.h"
+#include "apps/prompt_sets/csv_file.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

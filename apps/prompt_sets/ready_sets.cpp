@@ -1,4 +1,4 @@
-#include "apps/experiment/ready_sets.h"
+#include "apps/prompt_sets/ready_sets.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
