@@ -169,7 +169,7 @@ void verb_decompose(const Arguments& arguments) {
       "json: {meta, tokens, str_tokens, position, answer: {id, token}, wrong, logit, sum,\n"
       "residual, magnitude, closes, scale, components: [{name, value, kind, layer, head}],\n"
       "layers: [{layer, attention, mlp, mlp_b_out}], neurons: [{layer, neuron, value}],\n"
-      "stream}; the components add up to the logit, neurons are parts of mlp components;\n"
+      "stream, file}; the components add up to the logit, neurons are parts of mlp components;\n"
       "stream is null, or {writers: [{name, length}], lengths, readers, share}: share[writer]\n"
       "[reader] is null where the reader comes first.\n"
       "Exit code 4 when the shares do not add up.\n",
