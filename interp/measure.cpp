@@ -57,6 +57,7 @@ struct Bound {
   std::optional<nn::AnswerLogProbability> long_answers;
   Type clean;  // of the clean logits, for kl
   Feeds feeds;
+  Feeds end_feed;  // `ends`, where there are any: of the logits after the prompts
 
   std::string feed(std::string_view of) const { return fmt::format("{}.{}", spec.name, of); }
 };
@@ -93,6 +94,8 @@ class Binder {
       fail(ErrorKind::usage, root,
            "there are several values for a prompt; take them together: mean(...), sum, max, min");
     }
+    if (!bound_->tables.empty() || bound_->spec.contains(MetricKind::kl))
+      bound_->feeds.insert(bound_->end_feed.begin(), bound_->end_feed.end());
     for (const auto& [name, table] : bound_->tables) {
       bound_->feeds[bound_->feed(name)] = Tensor::of(table.shape(), table.ids);
       if (table.ragged)
@@ -102,8 +105,11 @@ class Binder {
   }
 
  private:
-  [[noreturn]] void fail(ErrorKind kind, const MetricNode& at, const std::string& what) const {
-    throw Error(kind, fmt::format("metric: {}{}", what, pointed_at(bound_->spec.text, at.at)));
+  [[noreturn]] void fail_at(ErrorKind kind, std::size_t at, const std::string& what) const {
+    throw Error(kind, fmt::format("metric: {}{}", what, pointed_at(bound_->spec.text, at)));
+  }
+  [[noreturn]] void fail(ErrorKind kind, const MetricNode& n, const std::string& what) const {
+    fail_at(kind, n.at, what);
   }
 
   Extent extent(const MetricNode& n) {
@@ -188,7 +194,7 @@ class Binder {
         check_answer(model_, id);
         return {{id}};
       } catch (const Error& error) {
-        fail(error.kind(), n, error.what());
+        fail_at(error.kind(), n.token.at, error.what());
       }
     }
     for (const Example& e : examples_) lists.push_back(tokens_of(n, e));
@@ -248,7 +254,7 @@ class Binder {
     nn::check_prompts(nn::with_answers(prompts, answers), model_.config());
     bound_->long_answers = nn::answer_log_probability(prompts, answers);
     bound_->feeds = bound_->long_answers->feeds;
-    bound_->feeds[bound_->feed("end")] = Tensor::of({std::ssize(bound_->ends), 1}, bound_->ends);
+    bound_->end_feed[bound_->feed("end")] = Tensor::of({std::ssize(bound_->ends), 1}, bound_->ends);
   }
   void check_loss(const MetricNode& n) const {
     if (bound_->long_answers) {
@@ -475,6 +481,7 @@ Metric all_of(std::span<const std::shared_ptr<const Bound>> bounds) {
     metrics.push_back(metric_of_bound(bound));
     all.feeds.insert(bound->feeds.begin(), bound->feeds.end());
   }
+  if (!bounds.empty()) all.feeds.insert(bounds[0]->end_feed.begin(), bounds[0]->end_feed.end());
   const auto first = bounds.empty() ? std::make_shared<const Bound>() : bounds[0];
   all.emit = [metrics, first](Builder& b) {
     for (const Metric& m : metrics) b.output(m.name, m.emit(b));

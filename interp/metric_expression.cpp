@@ -55,7 +55,7 @@ MetricPart of_token(MetricKind kind, std::size_t at, MetricToken token) {
 // A metric that has a name, of the example's answers.
 MetricPart named_metric(std::string_view name, std::size_t at) {
   const auto answers = [&](MetricKind of, MetricKind together, MetricToken::Of whose) {
-    return metric_node(together, at, {of_token(of, at, {whose, "", 0})});
+    return metric_node(together, at, {of_token(of, at, {whose, "", 0, at})});
   };
   constexpr auto kAnswer = MetricToken::Of::answer;
   if (name == "logit_diff") {
@@ -67,7 +67,7 @@ MetricPart named_metric(std::string_view name, std::size_t at) {
   if (name == "prob") return answers(MetricKind::prob, MetricKind::sum, kAnswer);
   if (name == "log_prob") return answers(MetricKind::log_prob, MetricKind::log_sum, kAnswer);
   if (name == "rank") return answers(MetricKind::rank, MetricKind::min, kAnswer);
-  if (name == "accuracy") return of_token(MetricKind::accuracy, at, {kAnswer, "", 0});
+  if (name == "accuracy") return of_token(MetricKind::accuracy, at, {kAnswer, "", 0, at});
   return metric_node(name == "kl" ? MetricKind::kl : MetricKind::loss, at);
 }
 
@@ -181,7 +181,11 @@ class MetricParser {
     if (called) {
       if (const auto kind = kind_of(kOfToken, name)) {
         ++at_;
-        MetricPart p = of_token(*kind, at, token());
+        peek();
+        const std::size_t token_at = at_;
+        MetricToken of = token();
+        of.at = token_at;
+        MetricPart p = of_token(*kind, at, std::move(of));
         take(')', "')' after the token");
         return p;
       }
@@ -232,14 +236,14 @@ class MetricParser {
   // ---- tokens
   MetricToken token() {
     const char c = peek();
-    if (c == '"' || c == '\'') return {MetricToken::Of::text, quoted(c), 0};
+    if (c == '"' || c == '\'') return {MetricToken::Of::text, quoted(c)};
     if (c == '#') return id();
     if (c == '@') return field();
     const std::size_t at = at_;
     if (is_word(c)) {
       const std::string_view name = word();
-      if (name == "answer") return {MetricToken::Of::answer, "", 0};
-      if (name == "wrong") return {MetricToken::Of::wrong, "", 0};
+      if (name == "answer") return {MetricToken::Of::answer};
+      if (name == "wrong") return {MetricToken::Of::wrong};
       at_ = at;
     }
     expected("a token: a text in quotes (\" Austin\"), an id (#123), answer, wrong or @field");
@@ -266,7 +270,7 @@ class MetricParser {
   }
   MetricToken id() {
     ++at_;
-    MetricToken t{MetricToken::Of::id, "", 0};
+    MetricToken t{MetricToken::Of::id};
     const char* begin = text_.data() + at_;
     const auto [stop, error] = std::from_chars(begin, text_.data() + text_.size(), t.id);
     if (error != std::errc() || t.id < 0) expected("a token id after '#'");
@@ -275,7 +279,7 @@ class MetricParser {
   }
   MetricToken field() {
     ++at_;
-    MetricToken t{MetricToken::Of::field, std::string(word()), 0};
+    MetricToken t{MetricToken::Of::field, std::string(word())};
     if (t.name.empty()) expected("the name of a field after '@'");
     return t;
   }

@@ -29,6 +29,7 @@ struct MetricToken {
   enum class Of { text, id, answer, wrong, field } of = Of::answer;
   std::string name;  // the text, or the field's name
   int id = 0;
+  std::size_t at = 0;        // the byte of the expression where it stands
   std::string text() const;  // as it is written: " Austin", #123, answer, @cities
 };
 

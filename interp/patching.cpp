@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "autograd/transform/recorded.h"
+#include "interp/measure.h"
 #include "nn/families/sites.h"
 #include "tensor/error.h"
 #include "tensor/files/utf8.h"
@@ -133,6 +134,15 @@ Measure parse_measure(std::string_view text) {
                                             fmt::join(kMeasures, ", ")));
 }
 
+Example example_of(const Pair& pair) {
+  Example e;
+  e.prompt = pair.clean;
+  e.corrupt = pair.corrupt;
+  e.answers = {{pair.answer}};
+  e.wrongs = {{pair.wrong}};
+  return e;
+}
+
 Pair prompt_pair(const nn::Model& model, const nn::Prompt& clean, const nn::Prompt& corrupt,
                  std::string_view answer, std::string_view wrong) {
   return {model.tokens(clean), model.tokens(corrupt), model.token(answer), model.token(wrong)};
@@ -232,25 +242,27 @@ LayerPlaces grid(By by, std::int64_t positions, std::int64_t heads) {
 }
 
 // ---- what is put in ---------------------------------------------------------------------------
-// The prompts of a sweep: pair i's base prompt and the one whose values are put in.
+// What is measured, and the prompts of a sweep: example i's base prompt and the one whose values are
+// put in, as the metric has them run.
+MetricSpec metric_of_sweep(const SweepSpec& spec) {
+  return spec.metric ? *spec.metric : parse_metric(name_of(spec.measure));
+}
 struct Sides {
   std::vector<nn::Tokens> base, other;
   const char* other_name;
 };
-Sides sides(std::span<const Pair> pairs, Direction direction) {
-  Sides s{{}, {}, direction == Direction::denoise ? "clean" : "corrupt"};
-  for (const Pair& p : pairs) {
-    s.base.push_back(base_prompt(p, direction));
-    s.other.push_back(other_prompt(p, direction));
-  }
-  return s;
+Sides sides(std::span<const Example> examples, const SweepSpec& spec) {
+  const MetricSpec metric = metric_of_sweep(spec);
+  const bool denoise = spec.direction == Direction::denoise;
+  return {prompts_to_run(examples, metric, denoise), prompts_to_run(examples, metric, !denoise),
+          denoise ? "clean" : "corrupt"};
 }
 
 // For each pair another one of as many tokens, its follower in a random cycle through all of them.
-std::vector<std::size_t> partners(std::span<const Pair> pairs, std::uint64_t seed) {
+std::vector<std::size_t> partners(const std::vector<nn::Tokens>& base, std::uint64_t seed) {
   std::map<std::size_t, std::vector<std::size_t>> by_length;
-  for (std::size_t i = 0; i < pairs.size(); ++i) by_length[pairs[i].clean.size()].push_back(i);
-  std::vector<std::size_t> partner(pairs.size());
+  for (std::size_t i = 0; i < base.size(); ++i) by_length[base[i].size()].push_back(i);
+  std::vector<std::size_t> partner(base.size());
   for (auto& [length, group] : by_length) {
     if (group.size() < 2) {
       throw Error(ErrorKind::input,
@@ -290,10 +302,8 @@ SiteSet sites_of(const Component& component, const std::vector<int>& layers) {
 }
 
 // Edits that share one value for all layers' places, by layer.
-std::vector<Edit> edits_by_layer(const nn::Model& model, std::span<const Pair> pairs,
-                                 const SweepSpec& spec, const Component& component,
-                                 const nn::Run* other) {
-  const Sides s = sides(pairs, spec.direction);
+std::vector<Edit> edits_by_layer(const nn::Model& model, const Sides& s, const SweepSpec& spec,
+                                 const Component& component, const nn::Run* other) {
   const std::vector<int> layers = layers_of(model, spec);
   std::vector<Edit> edits;
   std::optional<nn::Run> reference;
@@ -302,7 +312,7 @@ std::vector<Edit> edits_by_layer(const nn::Model& model, std::span<const Pair> p
     if (spec.replacement == Replacement::mean)
       prompts.insert(prompts.end(), s.other.begin(), s.other.end());
     else
-      for (std::size_t i = 0; const std::size_t from : partners(pairs, spec.seed))
+      for (std::size_t i = 0; const std::size_t from : partners(s.base, spec.seed))
         prompts[i++] = s.base[from];
     reference = model.run(prompts, sites_of(component, layers));
   }
@@ -328,19 +338,19 @@ std::vector<Edit> edits_by_layer(const nn::Model& model, std::span<const Pair> p
 
 // ---- the sweep --------------------------------------------------------------------------------
 // Pairs that are swept together: one base run for all of them, and worlds that each change one.
-std::vector<PatchSweep> sweep_together(const nn::Model& model, std::span<const Pair> pairs,
+std::vector<PatchSweep> sweep_together(const nn::Model& model, std::span<const Example> pairs,
                                        const SweepSpec& spec) {
   const Component& component = component_named(spec.site);
-  const Sides prompts = sides(pairs, spec.direction);
+  const Sides prompts = sides(pairs, spec);
   const std::vector<int> layers = layers_of(model, spec);
-  const Metric metric = metric_of(model, pairs, spec.measure);
+  const Metric metric = metric_of(model, pairs, metric_of_sweep(spec));
   const std::string each = nn::per_prompt_name(metric);
 
   const Fetch wanted = spec.replacement == Replacement::patch
                            ? fetch(value(each), sites_of(component, layers))
                            : fetch(value(each));
   const nn::Run other = model.run_edited(prompts.other, {}, wanted, &metric);
-  const std::vector<Edit> edits = edits_by_layer(model, pairs, spec, component, &other);
+  const std::vector<Edit> edits = edits_by_layer(model, prompts, spec, component, &other);
 
   // Keys and values have fewer heads where groups of query heads share them.
   const bool shared = spec.site == "k" || spec.site == "v";
@@ -348,7 +358,7 @@ std::vector<PatchSweep> sweep_together(const nn::Model& model, std::span<const P
   std::vector<Interventions> worlds;
   std::vector<LayerPlaces> grids;
   for (std::size_t p = 0; p < pairs.size(); ++p) {
-    grids.push_back(grid(spec.by, std::ssize(prompts.base[p]), heads));
+    grids.push_back(grid(spec.by, std::ssize(pairs[p].prompt), heads));
     for (const Edit& edit : edits) {
       for (Where w : grids[p].places) {
         Edit e = edit;
@@ -396,13 +406,8 @@ std::vector<PatchSweep> sweep_together(const nn::Model& model, std::span<const P
   return sweeps;
 }
 
-}  // namespace
-
-std::vector<PatchSweep> patch_sweeps(const nn::Model& model, std::span<const Pair> pairs,
-                                     const SweepSpec& spec) {
-  check_sweep(spec.site, spec.by);
-  layers_of(model, spec);
-  check_pairs(model, pairs);
+std::vector<PatchSweep> sweep_all(const nn::Model& model, std::span<const Example> pairs,
+                                  const SweepSpec& spec) {
   // Mean and resample ablation take values from all pairs, so those are swept together; otherwise
   // a few at a time, which bounds the tables of a program.
   constexpr std::size_t kTogether = 16;
@@ -423,6 +428,56 @@ std::vector<PatchSweep> patch_sweeps(const nn::Model& model, std::span<const Pai
     }
     for (PatchSweep& s : sweep_together(model, pairs.subspan(begin, count), part))
       sweeps.push_back(std::move(s));
+  }
+  return sweeps;
+}
+
+}  // namespace
+
+std::vector<PatchSweep> patch_sweeps(const nn::Model& model, std::span<const Pair> pairs,
+                                     const SweepSpec& spec) {
+  check_sweep(spec.site, spec.by);
+  layers_of(model, spec);
+  check_pairs(model, pairs);
+  std::vector<Example> examples;
+  for (const Pair& p : pairs) examples.push_back(example_of(p));
+  return sweep_all(model, examples, spec);
+}
+
+std::vector<PatchSweep> patch_examples(const nn::Model& model, std::span<const Example> examples,
+                                       const SweepSpec& spec) {
+  check_sweep(spec.site, spec.by);
+  layers_of(model, spec);
+  for (const Example& e : examples) {
+    try {
+      check_aligned(model, e.prompt, e.corrupt);
+    } catch (const Error& error) {
+      if (e.line == 0) throw;
+      throw Error(error.kind(), fmt::format("line {}: {}", e.line, error.what()));
+    }
+  }
+  return sweep_all(model, examples, spec);
+}
+
+std::vector<PatchSweep> normalised(std::vector<PatchSweep> sweeps) {
+  double clean = 0, corrupt = 0;
+  for (const PatchSweep& s : sweeps) {
+    clean += s.clean / static_cast<double>(sweeps.size());
+    corrupt += s.corrupt / static_cast<double>(sweeps.size());
+  }
+  if (!sweeps.empty() && clean == corrupt) {
+    throw NumericError(
+        fmt::format("the metric is {} of the clean runs and of the corrupt ones: "
+                    "there is nothing between them to be a fraction of",
+                    clean));
+  }
+  const auto fraction = [&](double x) { return (x - corrupt) / (clean - corrupt); };
+  for (PatchSweep& s : sweeps) {
+    auto values = s.values.to_vector<double>();
+    std::transform(values.begin(), values.end(), values.begin(), fraction);
+    s.values = Tensor::of(s.values.shape(), values);
+    s.clean = fraction(s.clean);
+    s.corrupt = fraction(s.corrupt);
   }
   return sweeps;
 }

@@ -11,11 +11,14 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "interp/data_set.h"
+#include "interp/metric_expression.h"
 #include "nn/model/model.h"
 
 namespace vitrine::interp {
@@ -25,6 +28,7 @@ struct Pair {
   nn::Tokens clean, corrupt;
   int answer = 0, wrong = 0;
 };
+Example example_of(const Pair& pair);
 // Throws TokenError for an answer that is not a single token.
 Pair prompt_pair(const nn::Model& model, const nn::Prompt& clean, const nn::Prompt& corrupt,
                  std::string_view answer, std::string_view wrong);
@@ -94,7 +98,8 @@ struct SweepSpec {
   Replacement replacement = Replacement::patch;
   Direction direction = Direction::denoise;
   Measure measure = Measure::logit_diff;
-  std::uint64_t seed = 0;                             // of resample
+  std::optional<MetricSpec> metric{};  // in the place of `measure`: any metric, any expression
+  std::uint64_t seed = 0;              // of resample
   std::int64_t memory = std::int64_t{1} << 30;        // bytes of intermediate values at a time
   const std::atomic<bool>* cancel = nullptr;          // InterruptedError when set
   std::function<void(int done, int total)> progress;  // runs
@@ -127,6 +132,17 @@ PatchSweep patch_sweep(const nn::Model& model, const Pair& pair, const SweepSpec
 // is the only one of its length.
 std::vector<PatchSweep> patch_sweeps(const nn::Model& model, std::span<const Pair> pairs,
                                      const SweepSpec& spec = {});
+
+// The same for examples of pairs, which may have no answers, or several, or of several tokens, as
+// the metric reads them (interp/measure.h). Throws the same, naming the example's line, and what
+// metric_of throws.
+std::vector<PatchSweep> patch_examples(const nn::Model& model, std::span<const Example> examples,
+                                       const SweepSpec& spec = {});
+
+// Metrics as fractions of the way from the corrupt runs (0) to the clean ones (1): (metric -
+// corrupt) / (clean - corrupt), with the mean corrupt and clean metric of all sweeps. Throws
+// NumericError when these are equal: nothing lies between them.
+std::vector<PatchSweep> normalised(std::vector<PatchSweep> sweeps);
 
 // Statistics over many pairs: how much an edit changes the metric from the base run's. Places are
 // counted from the first position; those that only some pairs have are the mean over these.

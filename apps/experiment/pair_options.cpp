@@ -27,7 +27,7 @@ void PairOptions::add_file_to(CommandLine& line) {
   line.heading("Options");
 }
 
-void PairOptions::require(const CommandLine& line, bool one_is_enough) {
+void PairOptions::require(const CommandLine& line, bool one_is_enough, const PromptsNeed& need) {
   if (from_file()) {
     if (clean_.given() || corrupt_.given() || answer_.given() || wrong_.given()) {
       line.fail(
@@ -39,36 +39,39 @@ void PairOptions::require(const CommandLine& line, bool one_is_enough) {
   }
   if (clean_.from_stdin() && corrupt_.from_stdin())
     line.fail("only one of --clean and --corrupt can come from stdin");
-  answer_.require(line);  // before anything waits for stdin
-  wrong_.require(line);
+  // Before anything waits for stdin.
+  if (need.answer || answer_.given()) answer_.require(line);
+  if (need.wrong || wrong_.given()) wrong_.require(line);
   clean_.require(line);
   clean_alone_ = one_is_enough && !corrupt_.given();
   if (clean_alone_) direction_ = "noise";
   else corrupt_.require(line);
 }
 
-interp::Pair PairOptions::pair(const nn::Model& model) const {
+interp::Example PairOptions::example(const nn::Model& model) const {
   const bool text = clean_.by_text() || corrupt_.by_text() || answer_.by_text() || wrong_.by_text();
   if (text && !model.has_tokenizer()) {
     throw TokenError(model.why_no_tokenizer() +
                      "; give ids: --clean-tokens, --corrupt-tokens, --answer-token and "
                      "--wrong-token");
   }
-  const nn::Tokens clean = clean_.tokens(model);
-  interp::Pair pair{clean, clean_alone_ ? clean : corrupt_.tokens(model), answer_.id(model),
-                    wrong_.id(model)};
-  check_answers(pair);
-  return pair;
+  interp::Example e;
+  e.prompt = clean_.tokens(model);
+  e.corrupt = clean_alone_ ? e.prompt : corrupt_.tokens(model);
+  if (answer_.given()) e.answers = {{answer_.id(model)}};
+  if (wrong_.given()) e.wrongs = {{wrong_.id(model)}};
+  if (answer_.given() && wrong_.given()) check_answers({{}, {}, e.answers[0][0], e.wrongs[0][0]});
+  return e;
 }
 
-std::vector<interp::Example> PairOptions::examples(const nn::Model& model,
-                                                   const PromptsNeed& need) {
+interp::Pair PairOptions::pair(const nn::Model& model) const {
+  const interp::Example e = example(model);
+  return {e.prompt, e.corrupt, e.answers[0][0], e.wrongs[0][0]};
+}
+
+std::vector<interp::Example> PairOptions::examples(const nn::Model& model, PromptsNeed need) {
+  need.corrupt = true;
   return read_prompts(*lines_, model, clean_, need);
-}
-
-std::vector<PairOfFile> PairOptions::pairs(const nn::Model& model) {
-  return pairs_of(
-      examples(model, {.corrupt = true, .answer = true, .wrong = true, .single = true}));
 }
 
 interp::Direction PairOptions::direction() const {

@@ -22,16 +22,17 @@ class PairOptions {
 
   void add_to(CommandLine& line);
   void add_file_to(CommandLine& line);  // --pairs
-  // Throws Error (usage) for what is missing or given twice. Reads stdin if that is wanted, and
-  // the file. `one_is_enough`: without a corrupt prompt the clean one stands for both, and is the
-  // base run.
-  void require(const CommandLine& line, bool one_is_enough = false);
+  // Throws Error (usage) for what is missing or given twice; `need` says which answers must be
+  // there. Reads stdin if that is wanted, and the file. `one_is_enough`: without a corrupt prompt
+  // the clean one stands for both, and is the base run.
+  void require(const CommandLine& line, bool one_is_enough = false,
+               const PromptsNeed& need = {.answer = true, .wrong = true});
   bool from_file() const { return file_option_ != nullptr && file_option_->count() > 0; }
   // Throws TokenError for an answer that is not one token, and for answers that are the same.
-  interp::Pair pair(const nn::Model& model) const;
+  interp::Example example(const nn::Model& model) const;  // with the answers that were given
+  interp::Pair pair(const nn::Model& model) const;        // with both
   // Those of the file, once. Throws what read_prompts throws (prompts_file.h).
-  std::vector<interp::Example> examples(const nn::Model& model, const PromptsNeed& need);
-  std::vector<PairOfFile> pairs(const nn::Model& model);  // with one right and one wrong token
+  std::vector<interp::Example> examples(const nn::Model& model, PromptsNeed need);
   interp::Direction direction() const;
 
  private:

@@ -153,7 +153,7 @@ class ExampleReader {
     const char* key = texts ? text : ids;
     const JsonValue& value = *object_.find(key);
     std::vector<nn::Tokens> all;
-    if (const auto* list = need_.single ? nullptr : value.list_items(); list != nullptr) {
+    if (const auto* list = value.list_items(); list != nullptr) {
       for (const JsonValue& item : *list)
         all.push_back(texts ? answer_of_text(item, key, prompt) : answer_of_ids(item, key));
       if (all.empty()) refuse(fmt::format("\"{}\" is an empty list", key));
@@ -171,12 +171,12 @@ class ExampleReader {
   nn::Tokens answer_of_text(const JsonValue& value, const char* key,
                             const nn::Tokens& prompt) const {
     if (value.text() == nullptr) {
-      refuse(fmt::format("\"{}\" must be a string{}, but is {}", key,
-                         need_.single ? "" : " or a list of strings", quote_json(value)));
+      refuse(fmt::format("\"{}\" must be a string or a list of strings, but is {}", key,
+                         quote_json(value)));
     }
     require_tokens_of_text(key);
     const std::string& text = *value.text();
-    if (need_.single || text.empty()) return {model_.token(text)};
+    if (text.empty()) return {model_.token(text)};
     try {
       return {model_.token(text)};
     } catch (const TokenError& error) {
@@ -275,14 +275,6 @@ std::vector<interp::Example> read_prompts(JsonLines& lines, const nn::Model& mod
   throw FileError(fmt::format("{}: there are no {}; expected {}", lines.name(),
                               need.corrupt ? "pairs" : "prompts",
                               need.corrupt ? kWantedPair : kWantedPrompt));
-}
-
-std::vector<PairOfFile> pairs_of(const std::vector<interp::Example>& examples) {
-  std::vector<PairOfFile> pairs;
-  pairs.reserve(examples.size());
-  for (const interp::Example& e : examples)
-    pairs.push_back({{e.prompt, e.corrupt, e.answers[0][0], e.wrongs[0][0]}, e.line});
-  return pairs;
 }
 
 void check_answers(const interp::Pair& pair) {

@@ -25,10 +25,9 @@ namespace vitrine::app {
 
 class PromptOptions;
 
-// What each line must have besides its prompt. `single`: answers are one token, and only one right
-// and one wrong.
+// What each line must have besides its prompt.
 struct PromptsNeed {
-  bool corrupt = false, answer = false, wrong = false, single = false;
+  bool corrupt = false, answer = false, wrong = false;
 };
 
 // The examples of the lines that are left. `options` say how text becomes tokens (--prepend-bos,
@@ -40,13 +39,6 @@ struct PromptsNeed {
 std::vector<interp::Example> read_prompts(JsonLines& lines, const nn::Model& model,
                                           const PromptOptions& options,
                                           const PromptsNeed& need = {});
-
-struct PairOfFile {
-  interp::Pair pair;
-  int line = 0;  // of the file, from 1
-};
-// Of examples that were read as pairs with single answers.
-std::vector<PairOfFile> pairs_of(const std::vector<interp::Example>& examples);
 
 // Throws TokenError when both answers are the same token: nothing lies between them.
 void check_answers(const interp::Pair& pair);

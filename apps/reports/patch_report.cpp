@@ -73,7 +73,10 @@ std::string metric_number(double x) {  // a divergence of nothing may be rounded
 }
 
 std::string tokens_at(const nn::Model& model, const interp::Pair& pair, std::int64_t position) {
-  const int a = pair.clean[static_cast<std::size_t>(position)],
+  return tokens_at(model, interp::example_of(pair), position);
+}
+std::string tokens_at(const nn::Model& model, const interp::Example& pair, std::int64_t position) {
+  const int a = pair.prompt[static_cast<std::size_t>(position)],
             b = pair.corrupt[static_cast<std::size_t>(position)];
   const std::string label = token_label(tokenizer_of(model), a);
   return a == b ? label : label + " / " + token_label(tokenizer_of(model), b);
@@ -107,6 +110,36 @@ std::string metric_text(const nn::Model& model, const interp::Pair& pair, Measur
       break;
   }
   return fmt::format("logit {} - logit {}", answer, token_label(tokenizer_of(model), pair.wrong));
+}
+
+std::string metric_text(const nn::Model& model, const interp::Example& pair,
+                        const interp::SweepSpec& spec) {
+  const std::string name = metric_name(spec);
+  const auto is_one = [](const std::vector<nn::Tokens>& a) {
+    return a.size() == 1 && a[0].size() == 1;
+  };
+  if (name == "kl") return metric_text(model, {}, Measure::kl);
+  if (!is_one(pair.answers)) return name;
+  const int answer = pair.answers[0][0];
+  for (const Measure m : {Measure::prob, Measure::log_prob})
+    if (name == name_of(m)) return metric_text(model, {{}, {}, answer, 0}, m);
+  if (name != name_of(Measure::logit_diff) || !is_one(pair.wrongs)) return name;
+  return metric_text(model, {{}, {}, answer, pair.wrongs[0][0]}, Measure::logit_diff);
+}
+
+std::string metric_name(const interp::SweepSpec& spec) {
+  return spec.metric ? spec.metric->text : std::string(name_of(spec.measure));
+}
+Json metric_json(const interp::SweepSpec& spec, double clean, double corrupt,
+                 const std::optional<MetricEnds>& ends) {
+  Json json = {{"name", metric_name(spec)}, {"clean", clean}, {"corrupt", corrupt}};
+  if (ends) json["normalised"] = {{"clean", ends->clean}, {"corrupt", ends->corrupt}};
+  return json;
+}
+std::string ends_text(const std::optional<MetricEnds>& ends) {
+  if (!ends) return {};
+  return fmt::format("; as fractions: 0 stands for {}, 1 for {}", metric_number(ends->corrupt),
+                     metric_number(ends->clean));
 }
 
 std::string gauge_text(const nn::Model& model, bool matters) {
@@ -167,20 +200,44 @@ Json nested(const Tensor& values) {
   return nested(each, values.shape(), 0, next);
 }
 
-Json tokens_json(const interp::Pair& pair) {
-  return {{"clean", pair.clean},
-          {"corrupt", pair.corrupt},
-          {"answer", pair.answer},
-          {"wrong", pair.wrong}};
+namespace {
+
+// One token alone, or lists of tokens.
+template <class Shown>
+Json answers_json(const std::vector<nn::Tokens>& answers, const Shown& shown) {
+  if (answers.empty()) return {};
+  if (answers.size() == 1 && answers[0].size() == 1) return shown(answers[0][0]);
+  Json all = Json::list();
+  for (const nn::Tokens& answer : answers) {
+    Json one = Json::list();
+    for (const int id : answer) one.push_back(shown(id));
+    all.push_back(one);
+  }
+  return all;
 }
 
-Json str_tokens_json(const nn::Model& model, const interp::Pair& pair) {
+}  // namespace
+
+Json tokens_json(const interp::Example& pair) {
+  const auto id = [](int i) { return Json(i); };
+  return {{"clean", pair.prompt},
+          {"corrupt", pair.corrupt},
+          {"answer", answers_json(pair.answers, id)},
+          {"wrong", answers_json(pair.wrongs, id)}};
+}
+Json tokens_json(const interp::Pair& pair) { return tokens_json(interp::example_of(pair)); }
+
+Json str_tokens_json(const nn::Model& model, const interp::Example& pair) {
   const nn::Tokenizer* t = tokenizer_of(model);
   if (t == nullptr) return {};
-  return {{"clean", t->shown_tokens(pair.clean)},
+  const auto text = [t](int i) { return Json(json_text(t->shown(i))); };
+  return {{"clean", t->shown_tokens(pair.prompt)},
           {"corrupt", t->shown_tokens(pair.corrupt)},
-          {"answer", json_text(t->shown(pair.answer))},
-          {"wrong", json_text(t->shown(pair.wrong))}};
+          {"answer", answers_json(pair.answers, text)},
+          {"wrong", answers_json(pair.wrongs, text)}};
+}
+Json str_tokens_json(const nn::Model& model, const interp::Pair& pair) {
+  return str_tokens_json(model, interp::example_of(pair));
 }
 
 // ---- one pair, for people -----------------------------------------------------------------------
@@ -192,9 +249,9 @@ std::string how_it_was_done(const PatchReport& r, const Style& style) {
                                  name_of(r.spec.by), name_of(r.spec.direction), base_name(r.spec),
                                  put_in(r.spec, false));
   text += gauge_text(r.model, r.spec.replacement != Replacement::patch);
-  text += fmt::format("metric: {}, clean {}, corrupt {}\n",
-                      metric_text(r.model, r.pair, r.spec.measure), metric_number(s.clean),
-                      metric_number(s.corrupt));
+  const std::string metric = metric_text(r.model, r.pair, r.spec);
+  text += fmt::format("metric: {}, clean {}, corrupt {}{}\n", metric, metric_number(s.clean),
+                      metric_number(s.corrupt), ends_text(r.ends));
   return text + runs_text(s.runs, s.passes, s.without_effect) + "\n";
 }
 
@@ -205,8 +262,8 @@ std::vector<Heatmap::Titles> titles(const PatchReport& r, const std::string& axi
   Heatmap::Titles numbers{axis, {}}, clean{"clean", {}}, corrupt{"corrupt", {}};
   for (std::int64_t i = 0; i < size; ++i) numbers.columns.push_back(fmt::format("{}", i));
   if (!is_position(axis)) return {numbers};
-  for (std::size_t i = 0; i < r.pair.clean.size(); ++i) {
-    const int a = r.pair.clean[i], b = r.pair.corrupt[i];
+  for (std::size_t i = 0; i < r.pair.prompt.size(); ++i) {
+    const int a = r.pair.prompt[i], b = r.pair.corrupt[i];
     clean.columns.push_back(token_label(tokenizer_of(r.model), a));
     corrupt.columns.push_back(a == b ? "" : token_label(tokenizer_of(r.model), b));
   }
@@ -263,22 +320,20 @@ std::string PatchReport::text(int most, const Style& style, int columns) const {
 
 // ---- one pair, for programs ---------------------------------------------------------------------
 Json PatchReport::json(int most) const {
-  Json json = {
-      {"site", spec.site},
-      {"by", name_of(spec.by)},
-      {"action", name_of(spec.replacement)},
-      {"direction", name_of(spec.direction)},
-      {"metric",
-       {{"name", name_of(spec.measure)}, {"clean", sweep.clean}, {"corrupt", sweep.corrupt}}},
-      {"runs", sweep.runs},
-      {"passes", sweep.passes},
-      {"without_effect", sweep.without_effect},
-      {"axes", sweep.axes},
-      {"layers", sweep.layers},
-      {"shape", as_list(sweep.values.shape())},
-      {"values", nested(sweep.values)},
-      {"tokens", tokens_json(pair)},
-      {"str_tokens", str_tokens_json(model, pair)}};
+  Json json = {{"site", spec.site},
+               {"by", name_of(spec.by)},
+               {"action", name_of(spec.replacement)},
+               {"direction", name_of(spec.direction)},
+               {"metric", metric_json(spec, sweep.clean, sweep.corrupt, ends)},
+               {"runs", sweep.runs},
+               {"passes", sweep.passes},
+               {"without_effect", sweep.without_effect},
+               {"axes", sweep.axes},
+               {"layers", sweep.layers},
+               {"shape", as_list(sweep.values.shape())},
+               {"values", nested(sweep.values)},
+               {"tokens", tokens_json(pair)},
+               {"str_tokens", str_tokens_json(model, pair)}};
   json["strongest"] = Json::list();
   const auto values = sweep.values.to_vector<double>();
   for (const Strong& e : strongest(changes(sweep), sweep.values.shape(), sweep.layers, most)) {

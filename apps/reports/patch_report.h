@@ -2,26 +2,34 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "apps/experiment/prompts_file.h"
 #include "apps/options/result_files.h"
 #include "apps/terminal/heatmap.h"
 #include "apps/terminal/output.h"
+#include "interp/data_set.h"
 #include "interp/patching.h"
 #include "nn/model/model.h"
 #include "tensor/files/safetensors.h"
 
 namespace vitrine::app {
 
-// `most`: how many of the strongest places are listed. `columns`: of the terminal.
+// The metric of the runs that normalised sweeps are fractions between.
+struct MetricEnds {
+  double clean = 0, corrupt = 0;
+};
+
+// `most`: how many of the strongest places are listed. `columns`: of the terminal. `ends`: where
+// sweeps are normalised.
 struct PatchReport {
   const nn::Model& model;
-  const interp::Pair& pair;
+  const interp::Example& pair;
   const interp::SweepSpec& spec;
   const interp::PatchSweep& sweep;
+  std::optional<MetricEnds> ends = {};
 
   std::string text(int most, const Style& style, int columns) const;
   Json json(int most) const;
@@ -31,10 +39,11 @@ struct PatchReport {
 
 struct PairsReport {
   const nn::Model& model;
-  const std::vector<PairOfFile>& pairs;
+  const std::vector<interp::Example>& pairs;
   const interp::SweepSpec& spec;
   const std::vector<interp::PatchSweep>& sweeps;
   bool each = false;  // in the text: also a line for each pair
+  std::optional<MetricEnds> ends = {};
   const interp::SweepSummary summary = interp::summarise(sweeps);
 
   std::string text(int most, const Style& style, int columns) const;
@@ -65,8 +74,17 @@ std::string other_name(const interp::SweepSpec& spec);  // clean
 std::string metric_number(double x);
 // What is measured of one pair: `logit " Austin" - logit " Dallas"`.
 std::string metric_text(const nn::Model& model, const interp::Pair& pair, interp::Measure measure);
+std::string metric_text(const nn::Model& model, const interp::Example& pair,
+                        const interp::SweepSpec& spec);
+std::string metric_name(const interp::SweepSpec& spec);  // "logit_diff", or the expression
+// {name, clean, corrupt}, and of normalised sweeps the metric that 1 and 0 stand for.
+Json metric_json(const interp::SweepSpec& spec, double clean, double corrupt,
+                 const std::optional<MetricEnds>& ends);
+// "; fractions: 0 is 1.234, 1 is 5.678", or nothing.
+std::string ends_text(const std::optional<MetricEnds>& ends);
 // " Texas" / " California": the tokens at a position.
 std::string tokens_at(const nn::Model& model, const interp::Pair& pair, std::int64_t position);
+std::string tokens_at(const nn::Model& model, const interp::Example& pair, std::int64_t position);
 // What is put in the place of the base run's values.
 std::string put_in(const interp::SweepSpec& spec, bool many);
 // The line that says in which gauge the weights are: where that matters, or is not the usual one.
@@ -82,7 +100,11 @@ std::string heatmap_text(const std::vector<std::string>& axes, const Shape& shap
 AxisNames sweep_axes(const std::vector<std::string>& axes, const std::vector<int>& layers);
 Json as_list(const Shape& shape);
 Json nested(const Tensor& values);  // lists within lists; null for NaN, whole numbers of i64
+// {clean, corrupt, answer, wrong}: an answer is one token's id, or a list of lists of ids where there
+// are several or several tokens; null where there is none. Texts are null without a tokenizer.
+Json tokens_json(const interp::Example& pair);
 Json tokens_json(const interp::Pair& pair);
-Json str_tokens_json(const nn::Model& model, const interp::Pair& pair);  // null without a tokenizer
+Json str_tokens_json(const nn::Model& model, const interp::Example& pair);
+Json str_tokens_json(const nn::Model& model, const interp::Pair& pair);
 
 }  // namespace vitrine::app

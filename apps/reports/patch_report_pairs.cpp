@@ -15,24 +15,19 @@ using interp::Measure;
 using Align = Table::Align;
 
 // ---- for people ---------------------------------------------------------------------------------
-const char* metric_text(Measure measure) {
-  switch (measure) {
-    case Measure::prob:
-      return "probability of the answer";
-    case Measure::log_prob:
-      return "log probability of the answer (nats)";
-    case Measure::kl:
-      return "KL(clean || edited) (nats)";
-    case Measure::logit_diff:
-      break;
-  }
-  return "logit of the answer - logit of the wrong one";
+std::string metric_of_all(const interp::SweepSpec& spec) {
+  const std::string name = metric_name(spec);
+  if (name == name_of(Measure::prob)) return "probability of the answer";
+  if (name == name_of(Measure::log_prob)) return "log probability of the answer (nats)";
+  if (name == name_of(Measure::kl)) return "KL(clean || edited) (nats)";
+  if (name == name_of(Measure::logit_diff)) return "logit of the answer - logit of the wrong one";
+  return name;
 }
 
 // "3 pairs of 5 tokens", "5 pairs: 3 of 5 tokens, 2 of 6".
-std::string lengths_text(const std::vector<PairOfFile>& pairs) {
+std::string lengths_text(const std::vector<interp::Example>& pairs) {
   std::map<std::size_t, int> count;
-  for (const PairOfFile& p : pairs) ++count[p.pair.clean.size()];
+  for (const interp::Example& p : pairs) ++count[p.prompt.size()];
   std::string text = fmt::format("{} pair{}", pairs.size(), pairs.size() == 1 ? "" : "s");
   const char* between = ": ";
   for (const auto& [length, n] : count) {
@@ -51,16 +46,16 @@ std::string how_it_was_done(const PairsReport& r, const Style& style) {
       name_of(r.spec.direction), base_name(r.spec), put_in(r.spec, true));
   text += gauge_text(r.model, r.spec.replacement != interp::Replacement::patch);
   text += lengths_text(r.pairs) + "\n";
-  text += fmt::format("metric: {}, mean clean {}, mean corrupt {}\n", metric_text(r.spec.measure),
-                      metric_number(s.clean), metric_number(s.corrupt));
+  text += fmt::format("metric: {}, mean clean {}, mean corrupt {}{}\n", metric_of_all(r.spec),
+                      metric_number(s.clean), metric_number(s.corrupt), ends_text(r.ends));
   return text + runs_text(s.runs, s.passes, s.without_effect) + "\n";
 }
 
 // The token that all prompts of all pairs have at a position, if there is one.
-std::optional<int> token_of_all(const std::vector<PairOfFile>& pairs, std::size_t position) {
+std::optional<int> token_of_all(const std::vector<interp::Example>& pairs, std::size_t position) {
   std::optional<int> token;
-  for (const PairOfFile& p : pairs) {
-    for (const nn::Tokens* tokens : {&p.pair.clean, &p.pair.corrupt}) {
+  for (const interp::Example& p : pairs) {
+    for (const nn::Tokens* tokens : {&p.prompt, &p.corrupt}) {
       if (position >= tokens->size()) continue;
       if (token.value_or((*tokens)[position]) != (*tokens)[position]) return std::nullopt;
       token = (*tokens)[position];
@@ -83,7 +78,7 @@ std::vector<Heatmap::Titles> titles(const PairsReport& r, const std::string& axi
     shared |= token.has_value();
     tokens.columns.push_back(token ? token_label(tokenizer, *token) : "");
     std::size_t with = 0;
-    for (const PairOfFile& p : r.pairs) with += position < p.pair.clean.size() ? 1 : 0;
+    for (const interp::Example& p : r.pairs) with += position < p.prompt.size() ? 1 : 0;
     differ |= with < r.pairs.size();
     count.columns.push_back(fmt::format("{}", with));
   }
@@ -132,7 +127,7 @@ std::string pairs_table(const PairsReport& r, const Style& style) {
     for (std::size_t a = 0; a < s.axes.size(); ++a) {
       cells.push_back(first.empty() ? "-" : fmt::format("{}", first[0].place[a]));
       if (!is_position(s.axes[a])) continue;
-      cells.push_back(first.empty() ? "-" : tokens_at(r.model, r.pairs[p].pair, first[0].place[a]));
+      cells.push_back(first.empty() ? "-" : tokens_at(r.model, r.pairs[p], first[0].place[a]));
     }
     cells.push_back(first.empty() ? "-" : fmt::format("{:+.3f}", first[0].change));
     table.row(std::move(cells));
@@ -157,27 +152,26 @@ std::string PairsReport::text(int most, const Style& style, int columns) const {
 // ---- for programs -------------------------------------------------------------------------------
 Json PairsReport::json(int most) const {
   const interp::SweepSummary& s = summary;
-  Json json = {
-      {"site", spec.site},
-      {"by", name_of(spec.by)},
-      {"action", name_of(spec.replacement)},
-      {"direction", name_of(spec.direction)},
-      {"metric", {{"name", name_of(spec.measure)}, {"clean", s.clean}, {"corrupt", s.corrupt}}},
-      {"runs", s.runs},
-      {"passes", s.passes},
-      {"without_effect", s.without_effect},
-      {"axes", s.axes},
-      {"layers", s.layers},
-      {"shape", as_list(s.mean.shape())},
-      {"mean", nested(s.mean)},
-      {"standard_error", nested(s.standard_error)},
-      {"count", nested(s.count.to(DType::i64))}};
+  Json json = {{"site", spec.site},
+               {"by", name_of(spec.by)},
+               {"action", name_of(spec.replacement)},
+               {"direction", name_of(spec.direction)},
+               {"metric", metric_json(spec, s.clean, s.corrupt, ends)},
+               {"runs", s.runs},
+               {"passes", s.passes},
+               {"without_effect", s.without_effect},
+               {"axes", s.axes},
+               {"layers", s.layers},
+               {"shape", as_list(s.mean.shape())},
+               {"mean", nested(s.mean)},
+               {"standard_error", nested(s.standard_error)},
+               {"count", nested(s.count.to(DType::i64))}};
   json["pairs"] = Json::list();
   for (std::size_t p = 0; p < pairs.size(); ++p) {
     json["pairs"].push_back(
         {{"line", pairs[p].line},
-         {"tokens", tokens_json(pairs[p].pair)},
-         {"str_tokens", str_tokens_json(model, pairs[p].pair)},
+         {"tokens", tokens_json(pairs[p])},
+         {"str_tokens", str_tokens_json(model, pairs[p])},
          {"metric", {{"clean", sweeps[p].clean}, {"corrupt", sweeps[p].corrupt}}},
          {"shape", as_list(sweeps[p].values.shape())},
          {"values", nested(sweeps[p].values)}});

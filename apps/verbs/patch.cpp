@@ -6,6 +6,7 @@
 #include <map>
 
 #include "apps/experiment/edit_options.h"
+#include "apps/experiment/metric_options.h"
 #include "apps/experiment/pair_options.h"
 #include "apps/options/options.h"
 #include "apps/options/site_names.h"
@@ -32,25 +33,37 @@ struct Options {
   CommonOptions common;
   EditOptions edits;
   PairOptions prompts;
+  MetricOptions metric;
   interp::SweepSpec spec;
   int top = 5;
-  bool explain = false, each = false;
+  bool explain = false, each = false, normalise = false;
 };
 
 // ---- running ------------------------------------------------------------------------------------
 std::vector<interp::PatchSweep> sweeps_of(const nn::Model& model,
-                                          std::span<const interp::Pair> pairs, Options& options) {
+                                          std::span<const interp::Example> pairs,
+                                          Options& options) {
   Progress progress("patching", "runs", options.common.quiet);
   options.spec.progress = [&](int done, int total) { progress.update(done, total); };
-  return interp::patch_sweeps(model, pairs, options.spec);
+  return interp::patch_examples(model, pairs, options.spec);
+}
+
+// The mean metric of the unedited runs.
+MetricEnds ends_of(const std::vector<interp::PatchSweep>& sweeps) {
+  MetricEnds ends;
+  for (const interp::PatchSweep& s : sweeps) {
+    ends.clean += s.clean / static_cast<double>(sweeps.size());
+    ends.corrupt += s.corrupt / static_cast<double>(sweeps.size());
+  }
+  return ends;
 }
 
 // Throws Error (input), naming the line, for a pair that has no other of its length.
-void check_resampling(const std::vector<PairOfFile>& pairs) {
+void check_resampling(const std::vector<interp::Example>& pairs) {
   std::map<std::size_t, int> count;
-  for (const PairOfFile& p : pairs) ++count[p.pair.clean.size()];
-  for (const PairOfFile& p : pairs) {
-    const std::size_t length = p.pair.clean.size();
+  for (const interp::Example& p : pairs) ++count[p.prompt.size()];
+  for (const interp::Example& p : pairs) {
+    const std::size_t length = p.prompt.size();
     if (count[length] > 1) continue;
     throw Error(ErrorKind::input,
                 fmt::format("--action resample takes values from another pair with as many tokens, "
@@ -82,7 +95,7 @@ void write(const Report& report, const Options& options, const Json& meta,
                                    {"by", name_of(options.spec.by)},
                                    {"action", name_of(options.spec.replacement)},
                                    {"direction", name_of(options.spec.direction)},
-                                   {"metric", name_of(options.spec.measure)},
+                                   {"metric", metric_name(options.spec)},
                                    {"axes", fmt::format("{}", fmt::join(axes, ","))}},
                       .written = "sweep " + to_string(shape),
                       .axes = report.axis_names()});
@@ -103,13 +116,14 @@ void verb_patch(const Arguments& arguments) {
       "axes.\n"
       "With --pairs, instead of values, tokens and str_tokens: mean, standard_error (null for a\n"
       "single pair), count, pairs: [{line, tokens, str_tokens, metric: {clean, corrupt}, shape,\n"
-      "values}]; and strongest: [{layer, ..., metric, change, standard_error, count}]\n",
+      "values}]; and strongest: [{layer, ..., metric, change, standard_error, count}]\n"
+      "With --normalise metric also has normalised: {clean, corrupt}, what 1 and 0 stand for.\n",
       "vitrine patch --clean 'The capital of Texas is' --corrupt 'The capital of California is' "
       "--answer ' Austin' --wrong ' Sacramento' --site resid_pre");
   Options options;
   CommonOptions& common = options.common;
   interp::SweepSpec& spec = options.spec;
-  std::string by, action = "patch", metric = "logit_diff";
+  std::string by, action = "patch";
   constexpr int kMost = 1'000'000;
   options.prompts.add_to(line);
   options.prompts.add_file_to(line);
@@ -127,12 +141,9 @@ void verb_patch(const Arguments& arguments) {
               "positions of all prompts; resample, the values of another pair's base run,\n"
               "which --seed chooses among those of the same length (default: patch)")
       ->one_of({"patch", "zero", "mean", "resample"});
-  line.option(
-          "--metric", metric, "logit_diff|prob|log_prob|kl",
-          "what is measured: logit_diff, logit[answer] - logit[wrong]; prob and log_prob of\n"
-          "the answer; kl, how far the prediction is from the clean run's, KL(clean || edited)\n"
-          "(default: logit_diff)")
-      ->one_of({"logit_diff", "prob", "log_prob", "kl"});
+  options.metric.add_to(line);
+  line.flag("--normalise", options.normalise,
+            "metrics as fractions of the way from the corrupt runs (0) to the clean (1)");
   line.number("--top", options.top, "K", "how many of the strongest are listed (default: 5)", 1,
               kMost);
   auto* each = line.flag("--each", options.each,
@@ -153,29 +164,34 @@ void verb_patch(const Arguments& arguments) {
   interp::check_sweep(spec.site, spec.by);
   spec.replacement = interp::parse_replacement(action);
   spec.direction = options.prompts.direction();
-  spec.measure = interp::parse_measure(metric);
+  options.metric.require();
+  const interp::MetricSpec metric = options.metric.spec();
+  spec.metric = metric;
   spec.seed = common.seed;
   if (spec.replacement == Replacement::resample && !options.prompts.from_file())
     line.fail("--action resample takes values from other pairs; give several with --pairs FILE");
-  options.prompts.require(line);
+  const PromptsNeed need = needs_of({metric});
+  options.prompts.require(line, false, need);
   if (each->count() > 0 && !options.prompts.from_file())
     line.fail("--each is about the pairs of a file; give --pairs FILE");
 
   const nn::Model model = common.load();
   const Json meta = common.meta(line);
-  if (!options.prompts.from_file()) {
-    const interp::Pair pair = options.prompts.pair(model);
-    const interp::PatchSweep sweep = sweeps_of(model, {&pair, 1}, options)[0];
-    return write(PatchReport{model, pair, spec, sweep}, options, meta, sweep.axes,
-                 sweep.values.shape(), sweep.explanation);
+  const bool many = options.prompts.from_file();
+  const std::vector<interp::Example> pairs =
+      many ? options.prompts.examples(model, need) : std::vector{options.prompts.example(model)};
+  if (many && spec.replacement == Replacement::resample) check_resampling(pairs);
+  std::vector<interp::PatchSweep> sweeps = sweeps_of(model, pairs, options);
+  std::optional<MetricEnds> ends;
+  if (options.normalise) {
+    ends = ends_of(sweeps);
+    sweeps = interp::normalised(std::move(sweeps));
   }
-  const std::vector<PairOfFile> pairs = options.prompts.pairs(model);
-  if (spec.replacement == Replacement::resample) check_resampling(pairs);
-  std::vector<interp::Pair> alone;
-  alone.reserve(pairs.size());
-  for (const PairOfFile& p : pairs) alone.push_back(p.pair);
-  const std::vector<interp::PatchSweep> sweeps = sweeps_of(model, alone, options);
-  const PairsReport report{model, pairs, spec, sweeps, options.each};
+  if (!many) {
+    return write(PatchReport{model, pairs[0], spec, sweeps[0], ends}, options, meta, sweeps[0].axes,
+                 sweeps[0].values.shape(), sweeps[0].explanation);
+  }
+  const PairsReport report{model, pairs, spec, sweeps, options.each, ends};
   write(report, options, meta, report.summary.axes, report.summary.mean.shape(),
         report.summary.explanation);
 }

@@ -100,14 +100,12 @@ void verb_predict(const Arguments& arguments) {
   edits.add_to(line, common);
   common.add_to(line);
   if (!line.parse()) return;
+  if (data.given() && top_option->count() > 0)
+    line.fail("--top is about one prompt; of many, --each lists the first token");
   data.require(line);
   metrics.require();
   metrics.refuse_kl();
-  if (data.given()) {
-    if (top_option->count() > 0)
-      line.fail("--top is about one prompt; of many, --each lists the first token");
-    return predict_prompts(line, common, prompt, data, metrics, edits);
-  }
+  if (data.given()) return predict_prompts(line, common, prompt, data, metrics, edits);
   if (metrics.given()) line.fail("--metric is about the prompts of a file; give --prompts FILE");
   prompt.require(line);
 
