@@ -7,7 +7,7 @@
 #include <cmath>
 #include <map>
 
-#include "apps/options/answer_options.h"
+#include "apps/experiment/answer_options.h"
 #include "apps/reports/patch_report.h"
 
 namespace vitrine::app {

@@ -56,7 +56,6 @@ struct Vocabulary {
   // Put between tokens when they are joined. Where it is not empty, tokens are names: a piece that
   // is none of them is an error.
   std::string between{};
-};  // put between tokens when they are joined: names that stand apart
 };
 
 // The end-of-text token, which GPT-2 was trained to see between texts.
