@@ -23,6 +23,7 @@ struct Options {
   std::string method = "attribution-patching";
   std::string metric = "logit_diff";
   int steps = 16, top = 20, verify = 10;
+  bool each = false;
 };
 
 template <class Report>
@@ -44,6 +45,20 @@ void attribute(const nn::Model& model, const interp::Pair& pair, const Options& 
   const auto verified = interp::verify_top(model, pair, a, options.verify);
   write(AttributionReport{model, pair, a, verified, std::max(options.top, options.verify)}, options,
         meta);
+}
+
+void attribute_pairs(const nn::Model& model, Options& options, const Json& meta) {
+  const auto examples = options.prompts.examples(
+      model, {.corrupt = true, .answer = true, .wrong = true, .single = true});
+  options.edits.know(examples);
+  std::vector<interp::Pair> pairs;
+  for (const interp::Example& e : examples)
+    pairs.push_back({e.prompt, e.corrupt, e.answers[0][0], e.wrongs[0][0]});
+  const auto found = interp::attribute(model, pairs, options.spec);
+  const auto verified = interp::verify_top(model, pairs, found, options.verify);
+  write(PairsAttributionReport{model, examples, found, verified,
+                               std::max(options.top, options.verify), options.each},
+        options, meta);
 }
 
 void integrate(const nn::Model& model, const interp::Pair& pair, const Options& options,
@@ -82,7 +97,10 @@ void verb_attribute(const Arguments& arguments) {
       "nodes: [{site, layer, pos, head, feature, score, exact, why_not}], sites: [{name, axes,\n"
       "layers, shape}], file}; why_not says why exact is null. ig: {..., site, steps, axes, "
       "shape,\n"
-      "values, at_base, at_other, sum, completeness_error, file}\n",
+      "values, at_base, at_other, sum, completeness_error, file}. With --pairs the metric's clean "
+      "and\n"
+      "corrupt, and each node's score, size (of |score|) and exact are {mean, standard_error,\n"
+      "count} over the pairs, and there are pairs: [{line, tokens, str_tokens, metric}]\n",
       "vitrine attribute --clean 'The capital of Texas is' --corrupt 'The capital of California "
       "is' --answer ' Austin' --wrong ' Sacramento' --verify 5");
   Options options;
@@ -90,6 +108,7 @@ void verb_attribute(const Arguments& arguments) {
   interp::AttributionSpec& spec = options.spec;
   constexpr int kMost = 1'000'000;
   options.prompts.add_to(line);
+  options.prompts.add_file_to(line);
   line.option("--method", options.method, "attribution-patching|grad-x-act|ig",
               "see above (default: attribution-patching)")
       ->one_of({"attribution-patching", "grad-x-act", "ig"});
@@ -113,6 +132,7 @@ void verb_attribute(const Arguments& arguments) {
               kMost);
   auto* verify = line.number("--verify", options.verify, "K",
                              "how many of them are measured exactly (default: 10)", 0, kMost);
+  auto* each = line.flag("--each", options.each, "with --pairs: also a line for each pair");
   options.edits.add_to(line, common);
   common.add_to(
       line,
@@ -133,11 +153,16 @@ void verb_attribute(const Arguments& arguments) {
   options.prompts.require(line, spec.method == interp::Method::grad_x_act);
   spec.direction = options.prompts.direction();
 
+  if (each->count() > 0 && !options.prompts.from_file())
+    line.fail("--each is about the pairs of a file; give --pairs FILE");
+  if (ig && options.prompts.from_file())
+    line.fail("--method ig is about one pair of prompts; --pairs goes with the others");
   const nn::Model model = common.load();
   spec.sites.patterns =
       full_patterns(spec.sites.patterns, model.build(nn::BatchSize{1, 1, 1}).site_names());
-  const interp::Pair pair = options.prompts.pair(model);
   const Json meta = common.meta(line);
+  if (options.prompts.from_file()) return attribute_pairs(model, options, meta);
+  const interp::Pair pair = options.prompts.pair(model);
   if (ig) integrate(model, pair, options, meta);
   else attribute(model, pair, options, meta);
 }
