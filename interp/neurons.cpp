@@ -252,6 +252,7 @@ namespace {
 // Fills in the tokens of neurons in several lists, each neuron once.
 template <class T>
 void name_tokens(const nn::Model& model, const std::vector<std::vector<T>*>& lists, int count) {
+  if (count <= 0) return;
   std::map<std::pair<int, int>, std::size_t> places;
   std::vector<NeuronId> ids;
   for (const std::vector<T>* list : lists) {
