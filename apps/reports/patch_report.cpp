@@ -353,7 +353,7 @@ AxisNames PatchReport::axis_names() const {
   const nn::Tokenizer* t = tokenizer_of(model);
   if (t == nullptr) return names;
   for (const std::string& axis : sweep.axes) {
-    if (is_position(axis)) names.labels[axis] = {axis + "_token", t->shown_tokens(pair.clean)};
+    if (is_position(axis)) names.labels[axis] = {axis + "_token", t->shown_tokens(pair.prompt)};
   }
   return names;
 }
