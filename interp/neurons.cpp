@@ -96,10 +96,12 @@ class Program {
     add(b, kStream, resid);
     if (answers_) add(b, kStreamEffect, resid * d);
     graph_ = std::move(b).finish();
+    feeds_ = metric_.feeds;
+    feeds_.merge(rows_asked(model, asked));
   }
 
   Results run(const nn::Model& model, const std::vector<nn::Tokens>& prompts) const {
-    return model.run_graph(graph_, prompts, wanted_, metric_.feeds).results;
+    return model.run_graph(graph_, prompts, wanted_, feeds_).results;
   }
 
  private:
@@ -112,6 +114,7 @@ class Program {
   std::int64_t n_;
   Value last_;
   Metric metric_;
+  Feeds feeds_;
   Fetch wanted_;
   Graph graph_;
 };
@@ -137,7 +140,7 @@ void run_programs(const nn::Model& model, std::span<const Asked> asked, const Ne
                             "all prompts or on none; give every prompt an answer",
                             i, answers ? "no" : "an", answers ? "one" : "none"));
   }
-  const std::vector<nn::Tokens> prompts = up_to_positions(asked);
+  const std::vector<nn::Tokens> prompts = prompts_to_run(model, asked);
   for (const auto& [begin, end] : batches(prompts, limits_of_logits(model))) {
     const std::vector<nn::Tokens> some(prompts.begin() + static_cast<std::ptrdiff_t>(begin),
                                        prompts.begin() + static_cast<std::ptrdiff_t>(end));
