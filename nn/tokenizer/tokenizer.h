@@ -53,10 +53,7 @@ struct Vocabulary {
   std::vector<int> first;      // put before every prompt: a beginning-of-text token, or nothing
   TextSteps steps{};           // GPT-2's, unless they say otherwise
   std::optional<CharacterModel> characters{};  // exactly where `steps` does not end in bytes
-  // Put between tokens when they are joined. Where it is not empty, tokens are names: a piece that
-  // is none of them is an error.
-  std::string between{};
-};  // put between tokens when they are joined: names that stand apart
+  std::string between{};  // put between tokens when they are joined: names that stand apart
 };
 
 // The end-of-text token, which GPT-2 was trained to see between texts.
