@@ -16,6 +16,8 @@
 #include <string_view>
 
 #include "interp/asked.h"
+#include "interp/data_set.h"
+#include "interp/metric_expression.h"
 #include "interp/patching.h"
 #include "nn/model/model.h"
 
@@ -54,6 +56,8 @@ struct Norms {
   double mean = 0, least = 0, most = 0, last = 0;  // over all tokens; of the last one
 };
 Norms norms(const nn::Model& model, const Site& site, const nn::Prompt& prompt);
+// Over all tokens of many prompts; `last` is the mean over their last ones.
+Norms norms(const nn::Model& model, const Site& site, std::span<const nn::Tokens> prompts);
 
 // Measures what steering does to many prompts: the metric after each one's position, f64 [factor,
 // prompt], with factor * direction added at every position up to it. A batch of prompts is one
@@ -63,6 +67,12 @@ Norms norms(const nn::Model& model, const Site& site, const nn::Prompt& prompt);
 Tensor steered(const nn::Model& model, std::span<const Asked> asked, const Site& site,
                const Tensor& direction, std::span<const double> factors,
                Measure measure = Measure::logit_diff, const std::atomic<bool>* cancel = nullptr);
+// The same of any metric of examples (interp/measure.h), after their last tokens: f64 [factor,
+// example]. Where the metric reads answers of several tokens, the direction is added at these, too.
+// Throws what metric_of of examples throws.
+Tensor steered(const nn::Model& model, std::span<const Example> examples, const Site& site,
+               const Tensor& direction, std::span<const double> factors, const MetricSpec& metric,
+               const std::atomic<bool>* cancel = nullptr);
 // The metric of prompts that end in their positions.
 Metric metric_of(const nn::Model& model, std::span<const Asked> asked, Measure measure);
 
