@@ -197,7 +197,7 @@ TEST(AttentionOfPrompts, TablesAndFiles) {
   const Words many = {"attention", "--prompts", state_prompts(folder), "--to", "name,0"};
   const Outcome o = vitrine(many + Words{"--each", "--top", "3"});
   ASSERT_EQ(o.exit, 0) << o.err;
-  EXPECT_THAT(o.out, AllOf(HasSubstr("4 prompts: 3 of 5 tokens, 1 of 6\n\nattention from -1 to "
+  EXPECT_THAT(o.out, AllOf(HasSubstr("4 prompts: 3 of 5 tokens, 1 of 6\nattention from -1 to "
                                      "name,0, by the largest mean\n"),
                            HasSubstr("\nhead "), HasSubstr("to name"), HasSubstr("to 0"),
                            HasSubstr("and 21 more"), HasSubstr("The capital of New Mexico is")));
