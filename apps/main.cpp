@@ -32,6 +32,7 @@ constexpr Verb kVerbs[] = {
     {"generate", "continue a prompt: greedy, or sampled", verb_generate},
     {"tokenize", "text to token ids, and back", verb_tokenize},
     {"tokenizer", "train a tokenizer on text", verb_tokenizer},
+    {"prompts", "files of prompts and pairs, from templates or ready-made", verb_prompts},
     {"cache", "run a prompt and save activations of any sites", verb_cache},
     {"attention", "where each token looks: a head's pattern, top sources per token",
      verb_attention},

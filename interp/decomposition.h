@@ -14,9 +14,11 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "interp/asked.h"
 #include "nn/model/model.h"
 
 namespace vitrine::interp {
@@ -53,6 +55,9 @@ struct DecomposeSpec {
 // Throws what logit_lens and check_position throw.
 Decomposition decompose(const nn::Model& model, const nn::Tokens& prompt,
                         const DecomposeSpec& spec);
+// The same for many prompts, each at its position and with its own answer: one Decomposition each,
+// whose parts are the same in the same order. Throws what check_asked throws.
+std::vector<Decomposition> decompose(const nn::Model& model, std::span<const Asked> asked);
 
 // ---- views --------------------------------------------------------------------------------------
 // Per layer: what its heads and its bias wrote together, and its MLP; f64 [layer, 2].

@@ -11,6 +11,8 @@
 #include <span>
 #include <vector>
 
+#include "interp/asked.h"
+#include "interp/data_set.h"
 #include "interp/readout.h"
 #include "nn/model/model.h"
 
@@ -61,6 +63,33 @@ struct StrongNeurons {
 // Model::run throws.
 StrongNeurons strong_neurons(const nn::Model& model, const nn::Tokens& prompt,
                              const NeuronSpec& spec = {});
+
+// The same for many prompts, each at its own position and with its own answer: one StrongNeurons
+// each. Of `spec`, position, answer and wrong are those of `asked`. All prompts have an answer, or
+// none: Error (usage) otherwise; and what check_asked throws.
+std::vector<StrongNeurons> strong_neurons_each(const nn::Model& model, std::span<const Asked> asked,
+                                               const NeuronSpec& spec = {});
+
+// Over many prompts: means with standard errors.
+struct MeanNeuron {
+  NeuronId id;
+  Statistic activation;             // mlp.hook_post
+  std::optional<Statistic> effect;  // in logits
+  std::vector<TokenValue> raised, lowered;
+};
+struct MeanDimension {
+  int index = 0;
+  Statistic value;
+  std::optional<Statistic> effect;
+};
+struct NeuronsOver {
+  int stream_layer = 0;
+  std::optional<Statistic> metric;
+  std::vector<MeanNeuron> neurons;        // by |mean effect|, else by |mean activation|
+  std::vector<MeanDimension> dimensions;  // by |mean value|
+};
+NeuronsOver strong_neurons_over(const nn::Model& model, std::span<const Asked> asked,
+                                const NeuronSpec& spec = {});
 
 // Throws Error (usage) for a neuron that the model does not have, saying how many there are.
 void check_neuron(const nn::Model& model, const NeuronId& id);

@@ -172,6 +172,17 @@ void check_pair(const nn::Model& model, const Pair& pair) {
   check_aligned(model, pair.clean, pair.corrupt);
 }
 
+void check_pairs(const nn::Model& model, std::span<const Pair> pairs) {
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    try {
+      check_pair(model, pairs[i]);
+    } catch (const Error& error) {
+      if (pairs.size() == 1) throw;
+      throw Error(error.kind(), fmt::format("pair {}: {}", i, error.what()));
+    }
+  }
+}
+
 Metric metric_of(const nn::Model& model, std::span<const Pair> pairs, Measure measure) {
   std::vector<int> answers, wrongs;
   std::vector<nn::Tokens> clean;
@@ -191,6 +202,18 @@ Metric metric_of(const nn::Model& model, std::span<const Pair> pairs, Measure me
       break;
   }
   return nn::logit_diff(nn::Answers(answers), nn::Answers(wrongs));
+}
+
+Metric metric_of(const nn::Model& model, std::span<const Pair> pairs, Measure measure,
+                 const std::optional<MetricSpec>& metric) {
+  if (!metric) return metric_of(model, pairs, measure);
+  std::vector<Example> examples;
+  for (const Pair& p : pairs) examples.push_back(example_of(p));
+  return metric_of(model, examples, *metric);
+}
+
+std::string metric_name(Measure measure, const std::optional<MetricSpec>& metric) {
+  return metric ? metric->text : std::string(name_of(measure));
 }
 
 // ---- the sweep --------------------------------------------------------------------------------
@@ -427,16 +450,9 @@ std::vector<PatchSweep> patch_sweeps(const nn::Model& model, std::span<const Pai
                                      const SweepSpec& spec) {
   check_sweep(spec.site, spec.by);
   layers_of(model, spec);
+  check_pairs(model, pairs);
   std::vector<Example> examples;
-  for (std::size_t i = 0; i < pairs.size(); ++i) {
-    try {
-      check_pair(model, pairs[i]);
-    } catch (const Error& error) {
-      if (pairs.size() == 1) throw;
-      throw Error(error.kind(), fmt::format("pair {}: {}", i, error.what()));
-    }
-    examples.push_back(example_of(pairs[i]));
-  }
+  for (const Pair& p : pairs) examples.push_back(example_of(p));
   return sweep_all(model, examples, spec);
 }
 

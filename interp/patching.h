@@ -39,6 +39,8 @@ void check_pair(const nn::Model& model, const Pair& pair);
 // of the model's.
 void check_aligned(const nn::Model& model, const nn::Tokens& clean, const nn::Tokens& corrupt);
 void check_answer(const nn::Model& model, int id);
+// The same of each, naming the pair, counted from 0, where there are several.
+void check_pairs(const nn::Model& model, std::span<const Pair> pairs);
 
 // The unit of patching: what one run of a sweep changes.
 enum class By {
@@ -86,6 +88,11 @@ Measure parse_measure(std::string_view text);  // throws Error (usage) naming th
 // Makes the metric as a graph, for runs of these pairs' clean or corrupt prompts. KL is measured
 // from the clean run, which is made for it.
 Metric metric_of(const nn::Model& model, std::span<const Pair> pairs, Measure measure);
+// The same of any metric, which stands in the place of `measure` where there is one.
+Metric metric_of(const nn::Model& model, std::span<const Pair> pairs, Measure measure,
+                 const std::optional<MetricSpec>& metric);
+// What it is called: "logit_diff", or the expression.
+std::string metric_name(Measure measure, const std::optional<MetricSpec>& metric);
 
 struct SweepSpec {
   // resid_pre, resid_mid, resid_post, attn_out, mlp_out (by pos), z, q, k, v (by head, pos or

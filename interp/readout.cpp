@@ -46,14 +46,6 @@ Tensor to_logits(const nn::Model& model, const Tensor& vectors) {
   return r.raw("readout").to(DType::f32);
 }
 
-Value row_of_answer(const Value& table, int answer, std::optional<int> wrong) {
-  const auto of = [&](int id) {
-    return gather_rows(table,
-                       table.builder().constant(Tensor::of({1}, std::vector<std::int32_t>{id})));
-  };
-  return wrong ? of(answer) - of(*wrong) : of(answer);
-}
-
 std::vector<TokenValue> highest(const Tensor& values, int count) { return first(values, count, 1); }
 std::vector<TokenValue> lowest(const Tensor& values, int count) { return first(values, count, -1); }
 

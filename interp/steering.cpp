@@ -172,4 +172,45 @@ Norms norms(const nn::Model& model, const Site& site, const nn::Prompt& prompt) 
           *most, each.back()};
 }
 
+// ---- many prompts -------------------------------------------------------------------------------
+Metric metric_of(const nn::Model& model, std::span<const Asked> asked, Measure measure) {
+  std::vector<int> answers;
+  for (const Asked& a : asked) answers.push_back(a.answer.value_or(-1));
+  switch (measure) {
+    case Measure::prob:
+      return nn::probability(answers);
+    case Measure::log_prob:
+      return nn::log_probability(answers);
+    case Measure::kl:
+      return nn::kl_to(model.run(up_to_positions(asked)).last_logits());
+    case Measure::logit_diff:
+      break;
+  }
+  return answer_logit(asked);
+}
+
+Tensor steered(const nn::Model& model, std::span<const Asked> asked, const Site& site,
+               const Tensor& direction, std::span<const double> factors, Measure measure,
+               const std::atomic<bool>* cancel) {
+  check_asked(model, asked, measure != Measure::kl);
+  const Tensor fits = fitted(model, site, direction, "the direction");
+  const std::vector<nn::Tokens> prompts = up_to_positions(asked);
+  const std::int64_t rows = std::ssize(factors), columns = std::ssize(asked);
+  Tensor table = Tensor::empty({rows, columns}, DType::f64);
+  std::vector<Interventions> worlds;
+  for (const double factor : factors) worlds.push_back({add(site, fits, factor)});
+  for (const auto& [begin, end] : batches(prompts, limits_of_logits(model))) {
+    const std::vector<nn::Tokens> some(prompts.begin() + static_cast<std::ptrdiff_t>(begin),
+                                       prompts.begin() + static_cast<std::ptrdiff_t>(end));
+    const Metric metric = metric_of(model, asked.subspan(begin, end - begin), measure);
+    const std::string each = nn::per_prompt_name(metric);
+    const auto values = model.sweep(some, worlds, metric, {each}, {.cancel = cancel})[each]
+                            .to_vector<double>();  // [factors, prompts]
+    for (std::int64_t f = 0; f < rows; ++f)
+      std::copy_n(values.begin() + f * std::ssize(some), std::ssize(some),
+                  table.data<double>() + f * columns + static_cast<std::int64_t>(begin));
+  }
+  return table;
+}
+
 }  // namespace vitrine::interp

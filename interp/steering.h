@@ -12,8 +12,11 @@
 #pragma once
 
 #include <filesystem>
+#include <span>
 #include <string_view>
 
+#include "interp/asked.h"
+#include "interp/patching.h"
 #include "nn/model/model.h"
 
 namespace vitrine::interp {
@@ -51,5 +54,16 @@ struct Norms {
   double mean = 0, least = 0, most = 0, last = 0;  // over all tokens; of the last one
 };
 Norms norms(const nn::Model& model, const Site& site, const nn::Prompt& prompt);
+
+// Measures what steering does to many prompts: the metric after each one's position, f64 [factor,
+// prompt], with factor * direction added at every position up to it. A batch of prompts is one
+// sweep over the factors. logit_diff of a prompt without a wrong answer is the logit of its answer;
+// kl is measured from the run without the direction. Throws what check_asked throws, Error (input)
+// for a direction that does not fit the site, and SiteError.
+Tensor steered(const nn::Model& model, std::span<const Asked> asked, const Site& site,
+               const Tensor& direction, std::span<const double> factors,
+               Measure measure = Measure::logit_diff, const std::atomic<bool>* cancel = nullptr);
+// The metric of prompts that end in their positions.
+Metric metric_of(const nn::Model& model, std::span<const Asked> asked, Measure measure);
 
 }  // namespace vitrine::interp

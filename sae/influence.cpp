@@ -36,23 +36,23 @@ bool depends_on(const Graph& graph, NodeId node, NodeId on) {
   return below[static_cast<std::size_t>(node)];
 }
 
-// The model with the source spliced in and the target's features computed, and runs of it.
+// The model with the source spliced in and the target's features computed, and runs of it, of some
+// prompts together.
 class Machine {
  public:
-  Machine(const nn::Model& model, const Sae& source, const Sae& target, const nn::Tokens& prompt,
-          const Policies& policies)
+  Machine(const nn::Model& model, const Sae& source, const Sae& target,
+          const std::vector<nn::Tokens>& prompts, const Policies& policies)
       : model_(model),
-        prompt_(prompt),
         parameters_(with_parameters(with_parameters(model.parameters(), source, "source"), target,
                                     "target")),
-        rows_(static_cast<std::int64_t>(prompt.size())) {
-    nn::check_prompts({prompt}, model.config());
+        rows_(nn::batch_size(prompts).rows) {
+    nn::check_prompts(prompts, model.config());
     const std::string &from = site_of(source, "source"), &to = site_of(target, "target");
-    const Graph plain = model.build(nn::batch_size({prompt}));
+    const Graph plain = model.build(nn::batch_size(prompts));
     check_site(source, plain, from);
     check_site(target, plain, to);
     const Graph linear = linearise(plain, policies);
-    feeds_ = nn::batch_feeds({prompt});
+    feeds_ = model.feeds(plain, prompts);
     if (policies.norm == Policy::hold || policies.attention == Policy::hold ||
         policies.activation == Policy::hold) {
       const Plan record = compile(plain, fetch(held_sites(linear)));
@@ -66,8 +66,10 @@ class Machine {
     const Value pre = nodes.pre(b.at(Site{to}));
     b.output("target.pre", pre);
     b.output("target.features", nodes.features(pre));
-    const Value row = b.input("target.row", {DType::i32, {1}}),
-                feature = b.input("target.feature", {DType::i32, {1}});
+    // One row of each prompt at most: -1 stands for none, and counts for 0.
+    const auto n = std::ssize(prompts);
+    const Value row = b.input("target.row", {DType::i32, {n}}),
+                feature = b.input("target.feature", {DType::i32, {n}});
     b.output("target.one", sum(pick(gather_rows(pre, row), feature)));
     graph_ = std::move(b).finish();
     features_ = target.config.d_sae;
@@ -99,13 +101,20 @@ class Machine {
       const Graph g = gradient(graph_, "target.one", sites(acts_.name + "," + error_.name));
       slopes_ = compile(g, fetch(grad(acts_), grad(error_)));
     }
-    set(target);
+    set({static_cast<std::int32_t>(target.position)}, target.feature);
     const Results r = run(*slopes_);
     return {r.raw(grad_name(acts_.name)).contiguous(), r.raw(grad_name(error_.name)).contiguous()};
   }
+  // Of one feature at a row of each prompt, or none, the slopes of the source's features alone.
+  Tensor slopes(const std::vector<std::int32_t>& rows, std::int64_t feature) {
+    if (!slopes_)
+      slopes_ = compile(gradient(graph_, "target.one", sites(acts_.name)), fetch(grad(acts_)));
+    set(rows, feature);
+    return run(*slopes_).raw(grad_name(acts_.name)).contiguous();
+  }
 
   double after(const FeatureAt& target, const std::vector<FeatureAt>& zeroed) {
-    set(target);
+    set({static_cast<std::int32_t>(target.position)}, target.feature);
     if (zeroed.empty())
       return run(compile(graph_, fetch(value("target.one")))).scalar("target.one");
     std::map<std::int64_t, std::vector<std::int64_t>> by_position;
@@ -124,11 +133,10 @@ class Machine {
   std::int64_t source_features() const { return source_features_; }
 
  private:
-  void set(const FeatureAt& target) {
-    feeds_["target.row"] =
-        Tensor::of<std::int32_t>({1}, {static_cast<std::int32_t>(target.position)});
-    feeds_["target.feature"] =
-        Tensor::of<std::int32_t>({1}, {static_cast<std::int32_t>(target.feature)});
+  void set(const std::vector<std::int32_t>& rows, std::int64_t feature) {
+    const auto n = std::ssize(rows);
+    feeds_["target.row"] = Tensor::of({n}, rows);
+    feeds_["target.feature"] = Tensor::full({n}, DType::i32, static_cast<double>(feature));
   }
   Results run(const Plan& plan) { return run(plan, feeds_); }
   Results run(const Plan& plan, const Feeds& feeds) {
@@ -136,7 +144,6 @@ class Machine {
   }
 
   const nn::Model& model_;
-  const nn::Tokens& prompt_;
   Parameters parameters_;
   std::int64_t rows_, features_ = 0, source_features_ = 0;
   Graph graph_;
@@ -171,7 +178,7 @@ void keep_strongest(std::vector<T>& all, int count, const Key& key) {
 
 Influence influence(const nn::Model& model, const Sae& source, const Sae& target,
                     const nn::Tokens& prompt, const InfluenceSpec& spec) {
-  Machine machine(model, source, target, prompt, spec.policies);
+  Machine machine(model, source, target, {prompt}, spec.policies);
   const std::int64_t n = machine.rows();
   const auto from_here = chosen(spec.source_positions, n, "position"),
              to_here = chosen(spec.target_positions, n, "position"),
@@ -227,9 +234,167 @@ Influence influence(const nn::Model& model, const Sae& source, const Sae& target
 std::vector<double> ablated(const nn::Model& model, const Sae& source, const Sae& target,
                             const nn::Tokens& prompt, const std::vector<FeatureAt>& targets,
                             const std::vector<FeatureAt>& sources, const Policies& policies) {
-  Machine machine(model, source, target, prompt, policies);
+  Machine machine(model, source, target, {prompt}, policies);
   std::vector<double> out;
   for (const FeatureAt& t : targets) out.push_back(machine.after(t, sources));
+  return out;
+}
+
+// ---- over many prompts --------------------------------------------------------------------------
+namespace {
+
+// Prompts that are run together, and the rows at which their targets are read.
+struct Together {
+  std::vector<nn::Tokens> prompts;
+  std::vector<std::int32_t> rows;
+  std::int64_t tokens = 0;
+};
+std::vector<Together> together(std::span<const nn::Tokens> prompts,
+                               std::span<const std::int64_t> positions, std::int64_t most) {
+  std::vector<Together> all;
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    const auto length = std::ssize(prompts[i]);
+    const std::int64_t at = positions.empty() ? length - 1 : positions[i];
+    if (at < 0 || at >= length) {
+      throw Error(
+          ErrorKind::usage,
+          fmt::format("prompt {}: there is no position {}; there are 0 to {}", i, at, length - 1));
+    }
+    if (all.empty() || all.back().tokens + length > most) all.emplace_back();
+    Together& t = all.back();
+    t.rows.push_back(static_cast<std::int32_t>(t.tokens + at));
+    t.tokens += length;
+    t.prompts.push_back(prompts[i]);
+  }
+  return all;
+}
+
+// Effects of every source feature on one target, prompt by prompt.
+class Causes {
+ public:
+  explicit Causes(std::int64_t features)
+      : mean_(static_cast<std::size_t>(features)), squares_(mean_.size()), active_(mean_.size()) {}
+
+  void add(const std::vector<double>& effects, const std::vector<bool>& active) {
+    ++count_;
+    for (std::size_t j = 0; j < mean_.size(); ++j) {
+      const double off = effects[j] - mean_[j];  // Welford 1962
+      mean_[j] += off / static_cast<double>(count_);
+      squares_[j] += off * (effects[j] - mean_[j]);
+      active_[j] += active[j] ? 1 : 0;
+    }
+  }
+  std::vector<MeanCause> strongest(const std::vector<bool>& of_source, int count) const {
+    std::vector<MeanCause> causes;
+    const auto n = static_cast<double>(count_);
+    for (std::size_t j = 0; j < mean_.size(); ++j) {
+      if (active_[j] == 0 || !of_source[j]) continue;
+      causes.push_back({static_cast<std::int64_t>(j), mean_[j],
+                        std::sqrt(squares_[j] / (n - 1) / n), active_[j]});
+    }
+    keep_strongest(causes, count, [](const MeanCause& c) { return std::abs(c.first_order); });
+    return causes;
+  }
+
+ private:
+  std::vector<double> mean_, squares_;
+  std::vector<std::int64_t> active_;
+  std::int64_t count_ = 0;
+};
+
+// Which target features are looked at, with their mean activations where they are active.
+std::vector<InfluenceOver::Target> targets_of(const std::vector<std::vector<double>>& features,
+                                              const std::vector<bool>& asked, bool given,
+                                              int count) {
+  std::vector<InfluenceOver::Target> targets;
+  for (std::size_t t = 0; t < asked.size(); ++t) {
+    if (!asked[t]) continue;
+    InfluenceOver::Target target{static_cast<std::int64_t>(t), 0, 0, {}};
+    double sum = 0;
+    for (const std::vector<double>& of_prompt : features) {
+      sum += of_prompt[t];
+      target.active += of_prompt[t] > 0 ? 1 : 0;
+    }
+    if (target.active > 0) target.activation = sum / static_cast<double>(target.active);
+    if (given || target.active > 0) targets.push_back(std::move(target));
+  }
+  // By the mean over all prompts: what is active in many counts for more.
+  if (!given) {
+    keep_strongest(targets, count, [](const InfluenceOver::Target& t) {
+      return t.activation * static_cast<double>(t.active);
+    });
+  }
+  return targets;
+}
+
+// Adds the effects of the source's features on one target in the prompts where it is active.
+void add_effects(Machine& machine, const Together& t, const Tensor& acts, std::int64_t feature,
+                 std::span<const std::vector<double>> features, Causes& causes) {
+  std::vector<std::int32_t> rows = t.rows;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (!(features[i][static_cast<std::size_t>(feature)] > 0)) rows[i] = -1;
+  }
+  if (std::all_of(rows.begin(), rows.end(), [](std::int32_t r) { return r < 0; })) return;
+  const Tensor slopes = machine.slopes(rows, feature);
+  const auto width = static_cast<std::size_t>(acts.dim(1));
+  std::vector<double> effects(width);
+  std::vector<bool> active(width);
+  std::size_t row = 0;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    std::fill(effects.begin(), effects.end(), 0);
+    std::fill(active.begin(), active.end(), false);
+    for (std::size_t p = 0; p < t.prompts[i].size(); ++p, ++row) {
+      if (rows[i] < 0) continue;
+      for (std::size_t j = 0; j < width; ++j) {
+        const double f = at(acts, static_cast<std::int64_t>(row), static_cast<std::int64_t>(j));
+        if (f == 0) continue;
+        effects[j] += f * at(slopes, static_cast<std::int64_t>(row), static_cast<std::int64_t>(j));
+        active[j] = true;
+      }
+    }
+    if (rows[i] >= 0) causes.add(effects, active);
+  }
+}
+
+}  // namespace
+
+InfluenceOver influence_over(const nn::Model& model, const Sae& source, const Sae& target,
+                             std::span<const nn::Tokens> prompts, const InfluenceOverSpec& spec) {
+  nn::check_prompts({prompts.begin(), prompts.end()}, model.config());
+  if (!spec.target_positions.empty() && spec.target_positions.size() != prompts.size()) {
+    throw Error(ErrorKind::usage,
+                fmt::format("{} prompts and {} positions of targets: there must be one for each",
+                            prompts.size(), spec.target_positions.size()));
+  }
+  const auto of_source = chosen(spec.source_features, source.config.d_sae, "source feature"),
+             of_target = chosen(spec.target_features, target.config.d_sae, "target feature");
+  const std::vector<Together> batches = together(prompts, spec.target_positions, spec.rows);
+  std::vector<std::vector<double>> features;  // [prompts][target features], at the positions
+  std::optional<Machine> machine;
+  std::optional<Machine::Clean> clean;
+  const auto prepare = [&](const Together& t) {
+    machine.emplace(model, source, target, t.prompts, spec.policies);
+    clean = machine->clean();
+  };
+  for (const Together& t : batches) {
+    prepare(t);
+    for (const std::int32_t row : t.rows)
+      features.push_back(clean->features.select(0, row).to_vector<double>());
+  }
+
+  InfluenceOver out;
+  out.targets = targets_of(features, of_target, !spec.target_features.empty(), spec.targets);
+  std::vector<Causes> causes(out.targets.size(), Causes(source.config.d_sae));
+  std::size_t first = 0;
+  for (const Together& t : batches) {
+    if (batches.size() > 1) prepare(t);  // one batch is there still
+    const auto of_these = std::span(features).subspan(first, t.prompts.size());
+    for (std::size_t k = 0; k < causes.size(); ++k)
+      add_effects(*machine, t, clean->acts, out.targets[k].feature, of_these, causes[k]);
+    first += t.prompts.size();
+  }
+  for (std::size_t k = 0; k < causes.size(); ++k)
+    out.targets[k].causes = causes[k].strongest(of_source, spec.causes);
   return out;
 }
 

@@ -10,6 +10,7 @@
 #include <filesystem>
 
 #include "apps/options/site_names.h"
+#include "nn/tokenizer/named_ids.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
 #include "tensor/files/run_folder.h"
@@ -61,6 +62,9 @@ void CommonOptions::add_model_to(CommandLine& line) {
               "HuggingFace folder of a GPT-2, Llama, Mistral, Qwen, Pythia or Gemma;\n"
               "FILE.gguf; OWNER/NAME in HuggingFace's cache; gpt2, smollm2\n"
               "(default: the model that ships with Vitrine)");
+  line.option("--vocabulary", vocabulary, "FILE",
+              "names for the ids of a model without a tokenizer: one a line, the first for\n"
+              "id 0, or FILE.json: {\"name\": id}. Prompts are then names with spaces between");
 }
 
 void CommonOptions::add_rest_to(CommandLine& line, const std::string& out_doc, Out kind) {
@@ -75,34 +79,67 @@ void CommonOptions::add_rest_to(CommandLine& line, const std::string& out_doc, O
   line.option("--color", color, "auto|always|never",
               "colours (default: auto, on a terminal unless NO_COLOR is set)")
       ->one_of({"auto", "always", "never"});
+  line.number("--columns", columns, "N",
+              "how wide tables and heatmaps may be (default: as the terminal is)", 20, 100'000);
   line.flag("--quiet", quiet, "nothing on stderr but errors");
   line.after_parsing([this, &line, kind] { settle_out(line, kind); });
 }
 
+namespace {
+
+// The endings that a file may have, in the order in which they are named.
+std::vector<std::string_view> endings_of(CommonOptions::Out kind) {
+  using Out = CommonOptions::Out;
+  if (kind == Out::tensors) return {".safetensors", ".npz"};
+  if (kind == Out::lines) return {".jsonl"};
+  std::vector<std::string_view> endings = {".txt", ".json"};
+  if (kind == Out::rows || kind == Out::text_or_tensors) endings.emplace_back(".csv");
+  if (kind == Out::text_or_tensors) endings.insert(endings.end(), {".npz", ".safetensors"});
+  return endings;
+}
+
+// ".txt, .json or .csv"
+std::string listed(const std::vector<std::string_view>& endings) {
+  std::string text;
+  for (std::size_t i = 0; i < endings.size(); ++i)
+    text += fmt::format("{}{}", i == 0 ? "" : i + 1 == endings.size() ? " or " : ", ", endings[i]);
+  return text;
+}
+
+bool is_json_file(std::string_view ending) { return ending == ".json" || ending == ".jsonl"; }
+
+}  // namespace
+
 void CommonOptions::settle_out(const CommandLine& line, Out kind, std::string_view also) {
-  const std::string extension = std::filesystem::path(out).extension().string();
-  if (kind == Out::other || extension.empty()) return;
-  const auto is_one_of = [&](std::initializer_list<std::string_view> known) {
-    return std::find(known.begin(), known.end(), extension) != known.end();
+  const std::string ending = std::filesystem::path(out).extension().string();
+  const auto is_one_of = [&](const std::vector<std::string_view>& known) {
+    return std::find(known.begin(), known.end(), ending) != known.end();
   };
-  const bool tensors = extension == ".safetensors";
-  if (tensors && (kind == Out::tensors || kind == Out::text_or_tensors)) return;
+  if (kind == Out::lines) {
+    if (format_option_->count() > 0 && !json())
+      line.fail("--format table: what is written here are lines of JSON");
+    format = "json";
+  }
+  if (kind == Out::other || ending.empty()) return;
+  const std::vector<std::string_view> endings = endings_of(kind);
   const auto refuse = [&](std::string_view why, std::string_view wanted) {
     line.fail(fmt::format("--out {}: {}; give {}", out, why, wanted));
   };
-  if (kind == Out::tensors)
-    refuse("what is saved here is safetensors, whatever it is called", "a FILE.safetensors");
-  if (tensors) refuse("there are no tensors to save here", "a .txt or .json file");
-  if (is_one_of({".json", ".jsonl"})) {
+  const std::string wanted = fmt::format("a {} file", listed(endings));
+  const bool text = is_one_of({".text", ".log", ".md"}) || ending == ".jsonl" || ending == also;
+  const bool writes_text = kind != Out::tensors && kind != Out::lines;
+  if (is_one_of(endings) || (writes_text && text)) {
+    if (!is_json_file(ending)) return;
     if (format_option_->count() > 0 && !json())
       refuse("that is JSON, and --format table is not", "one of the two");
     format = "json";
-  } else if (!is_one_of({".txt", ".text", ".log", ".md"}) && extension != also) {
-    refuse(fmt::format("{} is not written here", extension),
-           fmt::format("a {} file, or one without an extension", kind == Out::text_or_tensors
-                                                                     ? ".txt, .json or .safetensors"
-                                                                     : ".txt or .json"));
+    return;
   }
+  if (is_tensor_file(out)) refuse("there are no tensors to save here", wanted);
+  if (kind == Out::tensors)
+    refuse("what is saved here are tensors, whatever the file is called", wanted);
+  refuse(fmt::format("{} is not written here", ending),
+         wanted + (writes_text ? ", or one without an extension" : ""));
 }
 
 Json CommonOptions::meta(const CommandLine& line) const {
@@ -111,17 +148,42 @@ Json CommonOptions::meta(const CommandLine& line) const {
   meta["command"] = json_text(line.text());
   meta["version"] = VITRINE_VERSION;
   meta["seed"] = seed;
+  if (!edits_.empty()) meta["edits"] = edits_;
   return meta;
 }
 
+std::string CommonOptions::heading() const {
+  std::string text;
+  for (const std::string& e : edits_) text += fmt::format("edited: {}\n", e);
+  return text;
+}
+
 nn::Model CommonOptions::load() const {
+  nn::Model loaded = load_changed(changes_);
+  edits_.clear();
+  for (const nn::StandingEdit& e : loaded.standing()) edits_.push_back(e.to_text());
+  return loaded;
+}
+
+nn::Model CommonOptions::load_unedited() const { return load_changed({}); }
+
+nn::Model CommonOptions::load_changed(
+    std::span<const std::function<void(nn::Model&)>> changes) const {
   const nn::Gauge rewrites = nn::parse_gauge(gauge);
   check_folder_of(out);
   try {
     nn::Model loaded = nn::load_gpt2(model, {.threads = threads, .gauge = rewrites});
+    if (!vocabulary.empty()) {
+      if (loaded.has_tokenizer()) {
+        throw Error(ErrorKind::usage,
+                    "--vocabulary: this model has a tokenizer, which names its ids");
+      }
+      loaded.set_tokenizer(nn::read_named_ids(vocabulary, loaded.config().vocabulary));
+    }
     if (loaded.has_tokenizer_fault() && !quiet)
       log(fmt::format("note: {}; ids are shown instead of texts",
                       with_option_names(loaded.why_no_tokenizer())));
+    for (const auto& change : changes) change(loaded);
     return loaded;
   } catch (const FileError& error) {
     if (!model.empty()) throw;
@@ -130,24 +192,30 @@ nn::Model CommonOptions::load() const {
 }
 
 void write_presentation(const CommonOptions& common, const Json& meta, const Presentation& shown) {
-  const bool tensors = common.out.ends_with(".safetensors");
+  const bool data = is_data_file(common.out);
   const Json found = shown.json();
   require_finite(found);
-  if (tensors) {
+  if (is_tensor_file(common.out)) {
     Json metadata = meta;
     metadata.update(shown.metadata);
-    save_safetensors(common.out, shown.tensors(), as_metadata(metadata));
+    save_tensors(common.out, shown.tensors(), metadata);
+  } else if (data) {
+    write_text(common.out, shown.rows.empty() ? csv_of(shown.tensors(), shown.axes)
+                                              : csv_of_rows(*found.find(shown.rows)));
   }
-  const std::string out = tensors ? "" : common.out;
+  const std::string out = data ? "" : common.out;
   if (common.json()) {
     Json json = {{"meta", meta}};
     json.update(found);
-    json["file"] = tensors ? Json(json_text(common.out)) : Json();
+    json["file"] = data ? Json(json_text(common.out)) : Json();
     return write_result(out, to_line(json));
   }
-  const Style style = style_for(common.color, out);
-  std::string text = shown.text(style, terminal_columns(out));
-  if (tensors) text += fmt::format("\n{} written to {}\n", shown.written, style.bold(common.out));
+  const Style style = common.style_of(out);
+  std::string text = common.heading() + shown.text(style, common.table_columns(out));
+  if (data) {
+    text += fmt::format("\n{} written to {}\n", shown.rows.empty() ? shown.written : shown.rows,
+                        style.bold(common.out));
+  }
   write_result(out, text);
 }
 

@@ -5,10 +5,13 @@
 #include <functional>
 #include <initializer_list>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
 #include "apps/options/command_line.h"
+#include "apps/options/json_lines.h"
+#include "apps/options/result_files.h"
 #include "apps/terminal/output.h"
 #include "nn/model/model.h"
 #include "tensor/files/safetensors.h"
@@ -22,11 +25,14 @@ struct CommonOptions {
   std::string gauge = "raw";
   int threads = 0;
   std::uint64_t seed = 0;
+  std::string vocabulary;
+  int columns = 0;  // 0: as wide as the terminal
   bool quiet = false;
 
-  // What --out names: a file of text or JSON, as its extension says; besides, or only, tensors; or
-  // whatever the verb says, which then looks at it itself.
-  enum class Out { text, text_or_tensors, tensors, other };
+  // What --out names: a file of text or JSON, as its extension says; besides, the rows of a table as
+  // CSV; besides, or only, tensors; lines of JSON; or whatever the verb says, which then looks at it
+  // itself.
+  enum class Out { text, rows, text_or_tensors, tensors, lines, other };
   void add_to(CommandLine& line);
   void add_to(CommandLine& line, const std::string& out_doc, Out kind = Out::other);
   // For a verb that reads a model's files, and not its weights.
@@ -38,21 +44,42 @@ struct CommonOptions {
   // written here, and for one that contradicts --format. `also` is another one that is text.
   void settle_out(const CommandLine& line, Out kind, std::string_view also = {});
   bool json() const { return format == "json"; }
-  Style style() const { return style_for(color, out); }
+  Style style() const { return style_of(out); }
+  // Of what goes to `where`.
+  Style style_of(const std::string& where) const {
+    Style style = style_for(color, where);
+    style.columns = columns > 0 ? columns : columns_of_terminal(where).value_or(0);
+    return style;
+  }
+  // How wide tables may be, in what goes to `where`.
+  int table_columns(const std::string& where) const {
+    return columns > 0 ? columns : terminal_columns(where);
+  }
   std::string model_name() const { return model.empty() ? "default" : model; }
 
-  // Says where an output came from: {model, gauge, command, version, seed}; the gauge where the
-  // verb has one.
+  // Says where an output came from: {model, gauge, command, version, seed, edits}; the gauge where
+  // the verb has one, the edits where there are some.
   Json meta(const CommandLine& line) const;
-  // In the gauge that was asked for. Throws what nn::load_gpt2 and nn::parse_gauge throw, and
-  // SaveError when there is no folder for `out`.
+  // In the gauge that was asked for, changed as was asked for. Throws what nn::load_gpt2 and
+  // nn::parse_gauge throw, and SaveError when there is no folder for `out`.
   nn::Model load() const;
+  nn::Model load_unedited() const;  // the same without what is done after loading
+  // Something that is done to the model when it has been loaded: edits.
+  void after_loading(std::function<void(nn::Model&)> change) {
+    changes_.push_back(std::move(change));
+  }
+  // The lines that stand above a result for people: the edits under which it was found; "" without
+  // any.
+  std::string heading() const;
 
  private:
+  nn::Model load_changed(std::span<const std::function<void(nn::Model&)>> changes) const;
   void add_model_to(CommandLine& line);
   void add_rest_to(CommandLine& line, const std::string& out_doc, Out kind);
 
   bool has_gauge_ = false;
+  std::vector<std::function<void(nn::Model&)>> changes_;
+  mutable std::vector<std::string> edits_;  // of the model that was loaded
   const Option* format_option_ = nullptr;
 };
 
@@ -66,9 +93,11 @@ struct Presentation {
   std::function<NamedTensors()> tensors;  // of --out FILE.safetensors
   Json metadata = Json::object();         // of that file, besides meta
   std::string written = "tensors";        // what is in it, for people
+  AxisNames axes{};                       // of the tensors, for --out FILE.csv
+  std::string rows{};                     // without tensors: the list in the JSON that is the table
 };
-// With --out FILE.safetensors the tensors go there and the text or JSON to stdout; with any other
-// FILE text or JSON go there.
+// With --out FILE.safetensors, .npz or .csv the tensors (or rows) go there and the text or JSON to
+// stdout; with any other FILE text or JSON go there.
 void write_presentation(const CommonOptions& common, const Json& meta, const Presentation& shown);
 
 // One prompt: --prompt or --tokens, as --NAME and --NAME-tokens in verbs with several.

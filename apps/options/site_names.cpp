@@ -40,7 +40,11 @@ SiteName site_name(std::string_view typed) {
   const std::size_t dot = rest.find('.');
   const auto layer = number_in<int>(rest.substr(0, dot));
   if (dot == rest.npos || !layer || *layer < 0) return {std::nullopt, typed};
-  return {layer, rest.substr(dot + 1)};
+  rest.remove_prefix(dot + 1);
+  const std::size_t next = rest.find('.');
+  const auto head = number_in<int>(rest.substr(0, next));
+  if (next == rest.npos || !head || *head < 0) return {layer, rest};
+  return {layer, rest.substr(next + 1), head};
 }
 
 std::string short_name(std::string_view inside) {

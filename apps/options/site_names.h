@@ -8,11 +8,12 @@
 
 namespace vitrine::app {
 
-// A name of a site in a block: "blocks.2.attn.hook_z", "2.z" (layer 2), "blocks.*.hook_z", "z" (no
-// layer).
+// A name of a site in a block: "blocks.2.attn.hook_z", "2.z" (layer 2), "2.4.z" (its head 4),
+// "blocks.*.hook_z", "z" (no layer).
 struct SiteName {
   std::optional<int> layer;
   std::string_view inside;  // what is said after the layer: "attn.hook_z", "z"
+  std::optional<int> head = {};
 };
 SiteName site_name(std::string_view typed);
 

@@ -113,8 +113,7 @@ std::string metric_text(const nn::Model& model, const interp::Pair& pair, Measur
 }
 
 std::string metric_text(const nn::Model& model, const interp::Example& pair,
-                        const interp::SweepSpec& spec) {
-  const std::string name = metric_name(spec);
+                        const std::string& name) {
   const auto is_one = [](const std::vector<nn::Tokens>& a) {
     return a.size() == 1 && a[0].size() == 1;
   };
@@ -128,7 +127,7 @@ std::string metric_text(const nn::Model& model, const interp::Example& pair,
 }
 
 std::string metric_name(const interp::SweepSpec& spec) {
-  return spec.metric ? spec.metric->text : std::string(name_of(spec.measure));
+  return interp::metric_name(spec.measure, spec.metric);
 }
 Json metric_json(const interp::SweepSpec& spec, double clean, double corrupt,
                  const std::optional<MetricEnds>& ends) {
@@ -179,6 +178,12 @@ std::string heatmap_text(const std::vector<std::string>& axes, const Shape& shap
     text += fmt::format(" ({} less, {} more)", style.heat(-1, " blue "), style.heat(1, " red "));
   }
   return text + "\n" + map.text(style, columns) + "\n";
+}
+
+AxisNames sweep_axes(const std::vector<std::string>& axes, const std::vector<int>& layers) {
+  AxisNames names{.of = {{"", axes}}};
+  for (const int layer : layers) names.places["layer"].push_back(fmt::format("{}", layer));
+  return names;
 }
 
 Json as_list(const Shape& shape) { return std::vector<std::int64_t>(shape.begin(), shape.end()); }
@@ -243,7 +248,7 @@ std::string how_it_was_done(const PatchReport& r, const Style& style) {
                                  name_of(r.spec.by), name_of(r.spec.direction), base_name(r.spec),
                                  put_in(r.spec, false));
   text += gauge_text(r.model, r.spec.replacement != Replacement::patch);
-  const std::string metric = metric_text(r.model, r.pair, r.spec);
+  const std::string metric = metric_text(r.model, r.pair, metric_name(r.spec));
   text += fmt::format("metric: {}, clean {}, corrupt {}{}\n", metric, metric_number(s.clean),
                       metric_number(s.corrupt), ends_text(r.ends));
   return text + runs_text(s.runs, s.passes, s.without_effect) + "\n";
@@ -340,6 +345,16 @@ Json PatchReport::json(int most) const {
     json["strongest"].push_back(entry);
   }
   return json;
+}
+
+AxisNames PatchReport::axis_names() const {
+  AxisNames names = sweep_axes(sweep.axes, sweep.layers);
+  const nn::Tokenizer* t = tokenizer_of(model);
+  if (t == nullptr) return names;
+  for (const std::string& axis : sweep.axes) {
+    if (is_position(axis)) names.labels[axis] = {axis + "_token", t->shown_tokens(pair.prompt)};
+  }
+  return names;
 }
 
 NamedTensors PatchReport::tensors() const {

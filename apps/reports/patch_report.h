@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "apps/options/result_files.h"
 #include "apps/terminal/heatmap.h"
 #include "apps/terminal/output.h"
 #include "interp/data_set.h"
@@ -33,6 +34,7 @@ struct PatchReport {
   std::string text(int most, const Style& style, int columns) const;
   Json json(int most) const;
   NamedTensors tensors() const;  // sweep, metric/clean, metric/corrupt
+  AxisNames axis_names() const;
 };
 
 struct PairsReport {
@@ -49,6 +51,7 @@ struct PairsReport {
   // Those of one pair, as means; sweep/change, sweep/standard_error, sweep/count; and for each pair
   // pair/N/sweep, pair/N/clean, pair/N/corrupt.
   NamedTensors tensors() const;
+  AxisNames axis_names() const;
 };
 
 // ---- what both are made of ----------------------------------------------------------------------
@@ -72,7 +75,7 @@ std::string metric_number(double x);
 // What is measured of one pair: `logit " Austin" - logit " Dallas"`.
 std::string metric_text(const nn::Model& model, const interp::Pair& pair, interp::Measure measure);
 std::string metric_text(const nn::Model& model, const interp::Example& pair,
-                        const interp::SweepSpec& spec);
+                        const std::string& name);
 std::string metric_name(const interp::SweepSpec& spec);  // "logit_diff", or the expression
 // {name, clean, corrupt}, and of normalised sweeps the metric that 1 and 0 stand for.
 Json metric_json(const interp::SweepSpec& spec, double clean, double corrupt,
@@ -93,6 +96,8 @@ std::string heatmap_text(const std::vector<std::string>& axes, const Shape& shap
                          std::vector<Heatmap::Titles> titles, const std::string& what,
                          const Style& style, int columns);
 
+// The axes of a sweep over these layers, for CSV.
+AxisNames sweep_axes(const std::vector<std::string>& axes, const std::vector<int>& layers);
 Json as_list(const Shape& shape);
 Json nested(const Tensor& values);  // lists within lists; null for NaN, whole numbers of i64
 // {clean, corrupt, answer, wrong}: an answer is one token's id, or a list of lists of ids where there

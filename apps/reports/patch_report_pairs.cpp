@@ -191,6 +191,8 @@ Json PairsReport::json(int most) const {
   return json;
 }
 
+AxisNames PairsReport::axis_names() const { return sweep_axes(summary.axes, summary.layers); }
+
 NamedTensors PairsReport::tensors() const {
   const auto scalar = [](double x) { return Tensor::full({}, DType::f32, x); };
   NamedTensors tensors = {{"sweep", summary.metric.to(DType::f32)},

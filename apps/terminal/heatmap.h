@@ -20,8 +20,8 @@ struct Heatmap {
 
   // Less than 0 is blue, more is red, the largest of all in full colour; without colours the
   // signed numbers alone, which have no sign where they round to 0. What does not fit into
-  // `columns` of the terminal is left out, the columns with the largest numbers last, and a line
-  // says so.
+  // `columns` of the terminal stands in further blocks below; of what would be many blocks the
+  // columns with the largest numbers are shown, and a line says so.
   std::string text(const Style& style, int columns) const;
 };
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "apps/experiment/edit_options.h"
 #include "apps/options/options.h"
 #include "apps/reports/patch_report.h"
 #include "apps/terminal/heatmap.h"
@@ -107,6 +108,16 @@ std::string text(const Report& r, const Style& style, int columns) {
 }
 
 // ---- for programs -------------------------------------------------------------------------------
+AxisNames axis_names(const Report& r) {
+  AxisNames names{.of = {{"pattern", {"head", "query", "key"}}}};
+  for (const int head : r.heads) names.places["head"].push_back(fmt::format("{}", head));
+  if (const nn::Tokenizer* t = tokenizer_of(r.model)) {
+    names.labels["query"] = {"query_token", t->shown_tokens(r.tokens)};
+    names.labels["key"] = {"key_token", t->shown_tokens(r.tokens)};
+  }
+  return names;
+}
+
 Json json(const Report& r) {
   const nn::Tokenizer* t = tokenizer_of(r.model);
   Json json = {{"tokens", r.tokens},
@@ -139,6 +150,7 @@ void verb_attention(const Arguments& arguments) {
       "[head][query][key], top [head][query][{pos, weight}], of the heads in `heads`.\n",
       "vitrine attention --prompt 'The capital of Texas is' --layer 1 --head 2");
   CommonOptions common;
+  EditOptions edits;
   PromptOptions prompt;
   int layer = 0, head = -1, top = 3;
   constexpr int kMost = 1'000'000;
@@ -147,9 +159,10 @@ void verb_attention(const Arguments& arguments) {
   auto* one = line.number("--head", head, "H", "one of its heads (default: all)", 0, kMost);
   line.number("--top", top, "K", "how many sources of each token are listed (default: 3)", 1,
               kMost);
+  edits.add_to(line, common);
   common.add_to(line,
-                "FILE.safetensors: the tensor pattern [head, query, key], besides what goes to\n"
-                "stdout; any other FILE: the table or JSON, and not to stdout",
+                "FILE.safetensors, .npz or .csv: the tensor pattern [head, query, key], besides\n"
+                "what goes to stdout; any other FILE: the table or JSON, and not to stdout",
                 CommonOptions::Out::text_or_tensors);
   if (!line.parse()) return;
   prompt.require(line);
@@ -181,7 +194,8 @@ void verb_attention(const Arguments& arguments) {
        .tensors = [&]() -> NamedTensors {
          return {{"pattern", report.pattern}};
        },
-       .metadata = {{"layer", layer}, {"heads", fmt::format("{}", fmt::join(report.heads, ","))}}});
+       .metadata = {{"layer", layer}, {"heads", fmt::format("{}", fmt::join(report.heads, ","))}},
+       .axes = axis_names(report)});
 }
 
 }  // namespace vitrine::app

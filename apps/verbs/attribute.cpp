@@ -2,6 +2,8 @@
 // strongest.
 #include <fmt/format.h>
 
+#include "apps/experiment/edit_options.h"
+#include "apps/experiment/metric_options.h"
 #include "apps/experiment/pair_options.h"
 #include "apps/options/options.h"
 #include "apps/options/site_names.h"
@@ -15,11 +17,12 @@ namespace {
 
 struct Options {
   CommonOptions common;
+  EditOptions edits;
   PairOptions prompts;
+  MetricOptions metric;
   interp::AttributionSpec spec;
   SiteOptions site{interp::IntegratedSpec{}.site.name};
   std::string method = "attribution-patching";
-  std::string metric = "logit_diff";
   int steps = 16, top = 20, verify = 10;
 };
 
@@ -32,33 +35,43 @@ void write(const Report& report, const Options& options, const Json& meta) {
        .tensors = [&] { return report.tensors(); },
        .metadata = {{"method", options.method},
                     {"direction", name_of(options.spec.direction)},
-                    {"metric", name_of(options.spec.measure)}}});
+                    {"metric", interp::metric_name(options.spec.measure, options.spec.metric)}},
+       .axes = report.axis_names()});
 }
 
-void attribute(const nn::Model& model, const interp::Pair& pair, const Options& options,
+// Where there is no answer none is read.
+interp::Pair pair_of(const interp::Example& e) {
+  const auto id = [](const std::vector<nn::Tokens>& answers) {
+    return answers.empty() ? 0 : answers[0][0];
+  };
+  return {e.prompt, e.corrupt, id(e.answers), id(e.wrongs)};
+}
+
+void attribute(const nn::Model& model, const interp::Example& example, const Options& options,
                const Json& meta) {
+  const interp::Pair pair = pair_of(example);
   const interp::Attribution a = interp::attribute(model, pair, options.spec);
   const auto verified = interp::verify_top(model, pair, a, options.verify);
-  write(AttributionReport{model, pair, a, verified, std::max(options.top, options.verify)}, options,
-        meta);
+  write(AttributionReport{model, example, a, verified, std::max(options.top, options.verify)},
+        options, meta);
 }
 
-void integrate(const nn::Model& model, const interp::Pair& pair, const Options& options,
+void integrate(const nn::Model& model, const interp::Example& example, const Options& options,
                const Json& meta) {
   const Interruptible interruptible;
   interp::IntegratedSpec spec{.site = options.site.site(model),
                               .steps = options.steps,
                               .direction = options.spec.direction,
-                              .measure = options.spec.measure,
+                              .metric = options.spec.metric,
                               .cancel = &interruptible.requested()};
   interp::Integrated ig;
   {
     Progress progress("integrating", "steps", options.common.quiet);
     spec.progress = [&](int done, int total) { progress.update(done, total); };
-    ig = interp::integrated_gradients(model, pair, spec);
+    ig = interp::integrated_gradients(model, pair_of(example), spec);
   }
   interruptible.check();
-  write(IntegratedReport{model, pair, spec, ig}, options, meta);
+  write(IntegratedReport{model, example, spec, ig}, options, meta);
 }
 
 }  // namespace
@@ -102,20 +115,19 @@ void verb_attribute(const Arguments& arguments) {
                       "(default: blocks.0.hook_resid_pre)");
   auto* steps =
       line.number("--steps", options.steps, "N", "of ig: midpoints (default: 16)", 1, kMost);
-  line.option("--metric", options.metric, "logit_diff|prob|log_prob|kl",
-              "what is measured after the last token, as in 'vitrine patch'\n"
-              "(default: logit_diff)")
-      ->one_of({"logit_diff", "prob", "log_prob", "kl"});
+  options.metric.add_to(line);
   line.number("--top", options.top, "K", "how many of the strongest are listed (default: 20)", 1,
               kMost);
   auto* verify = line.number("--verify", options.verify, "K",
                              "how many of them are measured exactly (default: 10)", 0, kMost);
-  common.add_to(line,
-                "FILE.safetensors: the tensors node/SITE ([layer, pos], [layer, head] or\n"
-                "[layer, neuron]), or ig/SITE [pos] and ig/target, with metric/clean and\n"
-                "metric/corrupt, besides what goes to stdout; any other FILE: the table or JSON,\n"
-                "and not to stdout",
-                CommonOptions::Out::text_or_tensors);
+  options.edits.add_to(line, common);
+  common.add_to(
+      line,
+      "FILE.safetensors, .npz or .csv: the tensors node/SITE ([layer, pos], [layer, head] or\n"
+      "[layer, neuron]), or ig/SITE [pos] and ig/target, with metric/clean and\n"
+      "metric/corrupt, besides what goes to stdout; any other FILE: the table or JSON,\n"
+      "and not to stdout",
+      CommonOptions::Out::text_or_tensors);
   if (!line.parse()) return;
   const bool ig = options.method == "ig";
   if (ig && (sites->count() + by_position->count() + verify->count() > 0))
@@ -124,14 +136,17 @@ void verb_attribute(const Arguments& arguments) {
     line.fail("--site and --steps go with --method ig (as does --layer); the others take --sites");
   spec.method = options.method == "grad-x-act" ? interp::Method::grad_x_act
                                                : interp::Method::attribution_patching;
-  spec.measure = interp::parse_measure(options.metric);
-  options.prompts.require(line, spec.method == interp::Method::grad_x_act);
+  options.metric.require();
+  spec.metric = options.metric.spec();
+  spec.metric->require_gradient();
+  options.prompts.require(line, spec.method == interp::Method::grad_x_act,
+                          needs_of({*spec.metric}));
   spec.direction = options.prompts.direction();
 
   const nn::Model model = common.load();
   spec.sites.patterns =
       full_patterns(spec.sites.patterns, model.build(nn::BatchSize{1, 1, 1}).site_names());
-  const interp::Pair pair = options.prompts.pair(model);
+  const interp::Example pair = options.prompts.example(model);
   const Json meta = common.meta(line);
   if (ig) integrate(model, pair, options, meta);
   else attribute(model, pair, options, meta);

@@ -1,6 +1,7 @@
 // vitrine cache: runs a prompt and saves the activations of any sites.
 #include <fmt/format.h>
 
+#include "apps/experiment/edit_options.h"
 #include "apps/options/options.h"
 #include "apps/options/site_names.h"
 #include "apps/terminal/run.h"
@@ -62,11 +63,12 @@ void verb_cache(const Arguments& arguments) {
       arguments,
       "Runs one prompt and saves the activations of sites, under TransformerLens's\n"
       "names and in its shapes (batch axis included), with tokens [1, position] and\n"
-      "logits, as a safetensors file. Prints what was saved.\n\n"
+      "logits, as a safetensors or npz file. Prints what was saved.\n\n"
       "json: {meta, file, tensors: [{name, shape, dtype, bytes}]}\n",
       "vitrine cache --prompt 'The capital of Texas is' --sites '*.hook_pattern,*.hook_resid_post' "
       "--out texas.safetensors");
   CommonOptions common;
+  EditOptions edits;
   PromptOptions prompt;
   SiteSet wanted{"*"};
   prompt.add_to(line);
@@ -74,7 +76,8 @@ void verb_cache(const Arguments& arguments) {
               "which sites: z (in all layers), 2.z, blocks.2.attn.hook_z; * stands for any\n"
               "characters (default: '*', all;\n"
               "'vitrine info --sites' lists them)");
-  common.add_to(line, "the safetensors file to write, all or nothing (required)",
+  edits.add_to(line, common);
+  common.add_to(line, "the .safetensors or .npz file to write, all or nothing (required)",
                 CommonOptions::Out::tensors);
   if (!line.parse()) return;
   if (common.out.empty() || common.out == "-") {
@@ -94,7 +97,7 @@ void verb_cache(const Arguments& arguments) {
 
   const Json meta = common.meta(line);
   interruptible.check();
-  save_safetensors(common.out, tensors, as_metadata(meta));
+  save_tensors(common.out, tensors, meta);
   write_stdout(common.json() ? to_line({{"meta", meta},
                                         {"file", json_text(common.out)},
                                         {"tensors", listing(tensors)}})

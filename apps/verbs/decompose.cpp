@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "apps/experiment/edit_options.h"
 #include "apps/options/answer_options.h"
 #include "apps/reports/patch_report.h"
 #include "apps/reports/stream_report.h"
@@ -18,6 +19,7 @@ using interp::Part;
 
 struct Options {
   CommonOptions common;
+  EditOptions edits;
   AnswerOptions answer;
   int top = 10, layer = -1;
   bool stream = false;
@@ -181,7 +183,11 @@ void verb_decompose(const Arguments& arguments) {
               kMost);
   auto* layer = line.number("--layer", options.layer, "L", "neurons of this layer alone", 0, kMost);
   line.flag("--stream", options.stream, "who writes to the stream here, and who reads it");
-  common.add_to(line);
+  options.edits.add_to(line, common);
+  common.add_to(line,
+                "write the result to FILE, all or nothing, and not to stdout; FILE.json is JSON;\n"
+                "FILE.csv has the components, besides what goes to stdout",
+                CommonOptions::Out::rows);
   if (!line.parse()) return;
   options.answer.require(line);
 
@@ -199,18 +205,19 @@ void verb_decompose(const Arguments& arguments) {
   std::optional<interp::StreamUse> use;
   if (options.stream) use = interp::stream_use(model, q.prompt, q.position);
 
-  Json result = {{"meta", common.meta(line)}};
-  result.update(json(report));
-  result["stream"] = use ? stream_json(*use) : Json();
-  require_finite(result);
-  if (common.json()) {
-    write_result(common.out, to_line(result));
-  } else {
-    const Style style = common.style();
-    std::string all = text(report, options.top, style);
-    if (use) all += "\n" + stream_text(*use, style);
-    write_result(common.out, all);
-  }
+  write_presentation(common, common.meta(line),
+                     {.text =
+                          [&](const Style& style, int) {
+                            const std::string parts = text(report, options.top, style);
+                            return use ? parts + "\n" + stream_text(*use, style) : parts;
+                          },
+                      .json =
+                          [&] {
+                            Json found = json(report);
+                            found["stream"] = use ? stream_json(*use) : Json();
+                            return found;
+                          },
+                      .rows = "components"});
   if (!d.closes()) {
     throw NumericError(fmt::format(
         "the shares do not add up: the logit is {}, their sum {}; the residual {:.1e} is more than "

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "apps/experiment/data_set_options.h"
+#include "apps/experiment/edit_options.h"
 #include "apps/experiment/metric_options.h"
 #include "apps/options/data_files.h"
 #include "apps/options/options.h"
@@ -50,6 +51,7 @@ nn::Tokens tokens_of(const nn::Model& model, const nn::Document& document,
 
 struct Options {
   CommonOptions common;
+  EditOptions edits;
   std::string file;
   DataOptions data;
   DataSetOptions prompts;
@@ -91,7 +93,8 @@ void evaluate_text(const CommandLine& line, Options& options) {
     throw ContextError(
         fmt::format("{}: nothing to predict: it has no document of at least two tokens", file));
   }
-  if (!common.json()) return write_result(common.out, table(loss, common.style()));
+  if (!common.json())
+    return write_result(common.out, common.heading() + table(loss, common.style()));
   Json json = {{"meta", common.meta(line)}, {"documents", loss.documents},
                {"tokens", loss.tokens},     {"bytes", loss.bytes > 0 ? Json(loss.bytes) : Json()},
                {"loss", loss.per_token()},  {"ppl_token", perplexity(std::exp(loss.per_token()))}};
@@ -108,12 +111,16 @@ void evaluate_prompts(const CommandLine& line, Options& options) {
   const nn::Model model = common.load();
   const auto examples =
       options.prompts.examples(model, options.encoding, needs_of(options.metrics.specs()));
+  options.edits.know(examples);
   const auto groups = options.prompts.groups(examples);
   std::vector<std::string> usual;
   if (!options.metrics.given())
     usual = {"logit_diff", "prob", "log_prob", "rank", "accuracy", "loss"};
-  const MeasuredPrompts measured = measured_prompts(model, examples, usual, options.metrics.specs(),
-                                                    interruptible.requested(), common.quiet);
+  std::optional<nn::Model> clean;  // from whose runs KL is measured
+  if (options.metrics.read_kl()) clean.emplace(common.load_unedited());
+  const MeasuredPrompts measured =
+      measured_prompts(model, examples, usual, options.metrics.specs(), clean ? &*clean : nullptr,
+                       interruptible.requested(), common.quiet);
   const MeasuredReport report{
       model, examples, groups, measured, options.prompts.group_by(), options.prompts.each()};
   write_presentation(common, common.meta(line),
@@ -173,12 +180,13 @@ void verb_evaluate(const Arguments& arguments) {
       line,
       "logit_diff, prob, log_prob, rank, accuracy, loss, of prompts that\nhave what they read",
       true);
+  options.edits.add_to(line, options.common);
   options.common.add_to(line);
   if (!line.parse()) return;
   check_options(line, options);
   options.prompts.require(line);
   options.metrics.require();
-  options.metrics.refuse_kl();
+  options.metrics.refuse_kl(line.was_given("--edit") || line.was_given("--edits"));
   if (options.prompts.given()) evaluate_prompts(line, options);
   else evaluate_text(line, options);
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "apps/experiment/edit_options.h"
 #include "apps/options/answer_options.h"
 #include "apps/reports/heads_report.h"
 #include "apps/terminal/progress.h"
@@ -15,6 +16,7 @@ using interp::Head;
 
 struct Options {
   CommonOptions common;
+  EditOptions edits;
   PromptOptions prompt;
   std::string explained;
   int half = 32, sequences = 8, top = 5, position = -1;
@@ -38,7 +40,8 @@ void explain(const Options& o, const CommandLine& line) {
   Json result = {{"meta", o.common.meta(line)}};
   result.update(e.json());
   require_finite(result);
-  write_result(o.common.out, o.common.json() ? to_line(result) : e.text(o.common.style()));
+  write_result(o.common.out,
+               o.common.json() ? to_line(result) : o.common.heading() + e.text(o.common.style()));
 }
 
 // ---- all heads ----------------------------------------------------------------------------------
@@ -95,10 +98,15 @@ void study_all(const Options& o, const CommandLine& line) {
       interp::composition_baseline(model, key.fold("baseline"));
   const HeadsReport report{model,    prompts, study,       in_context, of_weights, composition,
                            baseline, paths,   moved_heads, moved,      o.top};
-  write_presentation(o.common, o.common.meta(line),
-                     {.text = [&](const Style& style, int) { return report.text(style); },
-                      .json = [&] { return report.json(); },
-                      .tensors = [&] { return report.tensors(); }});
+  write_presentation(
+      o.common, o.common.meta(line),
+      {.text = [&](const Style& style, int) { return report.text(style); },
+       .json = [&] { return report.json(); },
+       .tensors = [&] { return report.tensors(); },
+       .axes = {.of = {{"", {"layer", "head"}},
+                       {"composition_q", {"layer", "head", "to_layer", "to_head"}},
+                       {"composition_k", {"layer", "head", "to_layer", "to_head"}},
+                       {"composition_v", {"layer", "head", "to_layer", "to_head"}}}}});
 }
 
 }  // namespace
@@ -136,19 +144,21 @@ void verb_heads(const Arguments& arguments) {
                                "at which position of it, from 0 (default: the last)", 0, kMost);
   line.heading("Options");
   line.number("--top", o.top, "K", "how many heads or tokens are listed (default: 5)", 1, kMost);
-  o.common.add_to(line,
-                  "FILE.safetensors: the tensors previous, duplicate, induction [layer, head],\n"
-                  "composition_q, composition_k, composition_v [layer, head, layer, head], and\n"
-                  "copying/swap, ablation/change with their standard errors, besides what goes to\n"
-                  "stdout; any other FILE: the table or JSON, and not to stdout",
-                  CommonOptions::Out::text_or_tensors);
+  o.edits.add_to(line, o.common);
+  o.common.add_to(
+      line,
+      "FILE.safetensors, .npz or .csv: the tensors previous, duplicate, induction [layer, head],\n"
+      "composition_q, composition_k, composition_v [layer, head, layer, head], and\n"
+      "copying/swap, ablation/change with their standard errors, besides what goes to\n"
+      "stdout; any other FILE: the table or JSON, and not to stdout",
+      CommonOptions::Out::text_or_tensors);
   if (!line.parse()) return;
   if (explained->count() == 0) {
     if (o.prompt.given() || position->count() > 0)
       line.fail("a prompt goes with --explain L.H; without it, heads are studied on random tokens");
     return study_all(o, line);
   }
-  if (o.common.out.ends_with(".safetensors"))
+  if (is_data_file(o.common.out))
     line.fail("--explain has no tensors; give --out another name, or leave out --explain");
   if (o.prompt.given()) o.prompt.require(line);
   else if (position->count() > 0) line.fail("--pos is a position of a prompt; give --prompt too");

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "apps/experiment/edit_options.h"
 #include "apps/options/options.h"
 #include "apps/options/sae_options.h"
 #include "apps/verbs/verbs.h"
@@ -112,6 +113,7 @@ void verb_influence(const Arguments& arguments) {
       "vitrine influence --source-sae blocks.1.hook_mlp_out --target-sae blocks.4.hook_mlp_out "
       "--prompt 'The capital of Texas is' --target-pos 4");
   CommonOptions common;
+  EditOptions edits;
   PromptOptions prompt;
   std::string source_name, target_name, attention = "recompute", norm = "recompute";
   sae::InfluenceSpec spec;
@@ -133,6 +135,7 @@ void verb_influence(const Arguments& arguments) {
   line.number("--verify", spec.verify, "K", "of these, computed exactly (default: 10)", 0, kMost);
   line.option("--attention", attention, "HOW", "recompute (default), detach or hold");
   line.option("--norm", norm, "HOW", "LayerNorm scales: recompute (default), detach or hold");
+  edits.add_to(line, common);
   common.add_to(line);
   if (!line.parse()) return;
   prompt.require(line);
@@ -150,8 +153,9 @@ void verb_influence(const Arguments& arguments) {
   const Json targets = as_json(found);
   require_finite({{"targets", targets}});
   if (!common.json())
-    return write_result(common.out, as_text(model, tokens, source, target, found,
-                                            spec.policies.attention, common.style()));
+    return write_result(common.out,
+                        common.heading() + as_text(model, tokens, source, target, found,
+                                                   spec.policies.attention, common.style()));
   write_result(common.out, to_line({{"meta", common.meta(line)},
                                     {"source_sae", json_text(source.name)},
                                     {"target_sae", json_text(target.name)},

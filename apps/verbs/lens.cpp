@@ -5,6 +5,7 @@
 
 #include <numeric>
 
+#include "apps/experiment/edit_options.h"
 #include "apps/options/answer_options.h"
 #include "apps/reports/patch_report.h"
 #include "apps/terminal/heatmap.h"
@@ -124,6 +125,15 @@ Json top_json(const Report& r, const interp::LensTokens& stages) {
   return list;
 }
 
+AxisNames axis_names(const Report& r) {
+  AxisNames names{.of = {{"", {"stage"}}}};
+  if (r.question.all_positions) names.of[""].emplace_back("pos");
+  for (std::int64_t s = 0; s < r.stages(); ++s) names.places["stage"].push_back(Report::stage(s));
+  if (const nn::Tokenizer* t = tokenizer_of(r.model))
+    names.labels["pos"] = {"token", t->shown_tokens(r.question.prompt)};
+  return names;
+}
+
 Json json(const Report& r) {
   Json json = r.question.json(r.model);
   json["stages"] = Json::list();
@@ -152,14 +162,17 @@ void verb_lens(const Arguments& arguments) {
       "--pos all: raw, ln [stage][position], top [position][stage].\n",
       "vitrine lens --prompt 'The capital of Texas is' --answer ' Austin'");
   CommonOptions common;
+  EditOptions edits;
   AnswerOptions options;
   int top = 3;
   options.add_to(line, true);
   line.number("--top", top, "K", "how many of the most probable tokens at each stage (default: 3)",
               1, 1'000'000);
+  edits.add_to(line, common);
   common.add_to(line,
-                "FILE.safetensors: the tensors raw, ln [1 + layers] (with --pos all [1 + layers,\n"
-                "position]), besides what goes to stdout; any other FILE: the table or JSON, and\n"
+                "FILE.safetensors, .npz or .csv: the tensors raw, ln [1 + layers] (with --pos all\n"
+                "[1 + layers, position]), besides what goes to stdout; any other FILE: the table "
+                "or JSON, and\n"
                 "not to stdout",
                 CommonOptions::Out::text_or_tensors);
   if (!line.parse()) return;
@@ -184,7 +197,8 @@ void verb_lens(const Arguments& arguments) {
        .tensors = [&]() -> NamedTensors {
          return {{"raw", report.shown(lens.raw).to(DType::f32)},
                  {"ln", report.shown(lens.ln).to(DType::f32)}};
-       }});
+       },
+       .axes = axis_names(report)});
 }
 
 }  // namespace vitrine::app

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "apps/experiment/edit_options.h"
 #include "apps/options/options.h"
 #include "apps/reports/neurons_report.h"
 #include "apps/terminal/interrupt.h"
@@ -16,6 +17,7 @@ namespace {
 
 struct Options {
   CommonOptions common;
+  EditOptions edits;
   PromptOptions prompt;
   TokenOptions answer{"answer"}, wrong{"wrong"};
   int position = -1, layer = -1, neuron = -1, top = 10;
@@ -34,10 +36,10 @@ void on_prompt(const CommandLine& line, const Options& o) {
   if (o.wrong.given()) spec.wrong = o.wrong.id(model);
   const interp::StrongNeurons found = interp::strong_neurons(model, prompt, spec);
   const StrongNeuronsReport report{model, prompt, spec, found};
-  Json json = {{"meta", o.common.meta(line)}};
-  json.update(report.json());
-  require_finite(json);
-  write_result(o.common.out, o.common.json() ? to_line(json) : report.text(o.common.style()));
+  write_presentation(o.common, o.common.meta(line),
+                     {.text = [&](const Style& style, int) { return report.text(style); },
+                      .json = [&] { return report.json(); },
+                      .rows = "neurons"});
 }
 
 // ---- over a text --------------------------------------------------------------------------------
@@ -147,7 +149,8 @@ void over_corpus(const CommandLine& line, const Options& o) {
   const char* order = o.sort == "peak"    ? "the strongest first"
                       : o.sort == "mixed" ? "those with the most different tokens first"
                                           : "those with the fewest different tokens first";
-  write_result(o.common.out, o.neuron >= 0 ? report.one(style) : report.overview(order, style));
+  write_result(o.common.out, o.common.heading() + (o.neuron >= 0 ? report.one(style)
+                                                                 : report.overview(order, style)));
 }
 
 // Throws Error (usage) for options that do not go together.
@@ -225,9 +228,15 @@ void verb_neurons(const Arguments& arguments) {
               "it, and when it was complete, other neurons are shown at once");
   line.real("--save-every", o.save_every, "SECONDS", "write it that often (default: 30)",
             {.least = 0, .most = 1e9});
-  o.common.add_to(line);
+  o.edits.add_to(line, o.common);
+  o.common.add_to(line,
+                  "write the result to FILE, all or nothing, and not to stdout; FILE.json is JSON;\n"
+                  "FILE.csv has the neurons of a prompt, besides what goes to stdout",
+                  CommonOptions::Out::rows);
   if (!line.parse()) return;
   check(line, o);
+  if (!o.corpus.empty() && is_data_file(o.common.out))
+    line.fail("--corpus: contexts are no table for a .csv file; give a .txt or .json file");
   if (o.corpus.empty()) return on_prompt(line, o);
   over_corpus(line, o);
 }

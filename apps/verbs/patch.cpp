@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 
+#include "apps/experiment/edit_options.h"
 #include "apps/experiment/metric_options.h"
 #include "apps/experiment/pair_options.h"
 #include "apps/options/options.h"
@@ -30,6 +31,7 @@ void set_site(interp::SweepSpec& spec, std::string_view typed) {
 
 struct Options {
   CommonOptions common;
+  EditOptions edits;
   PairOptions prompts;
   MetricOptions metric;
   interp::SweepSpec spec;
@@ -95,7 +97,8 @@ void write(const Report& report, const Options& options, const Json& meta,
                                    {"direction", name_of(options.spec.direction)},
                                    {"metric", metric_name(options.spec)},
                                    {"axes", fmt::format("{}", fmt::join(axes, ","))}},
-                      .written = "sweep " + to_string(shape)});
+                      .written = "sweep " + to_string(shape),
+                      .axes = report.axis_names()});
 }
 
 }  // namespace
@@ -147,11 +150,12 @@ void verb_patch(const Arguments& arguments) {
                          "with --pairs: also a line for each pair (JSON has them always)");
   line.flag("--explain", options.explain,
             "also say how the runs were made: passes, work and memory avoided");
+  options.edits.add_to(line, common);
   common.add_to(line,
-                "FILE.safetensors: the tensors sweep, metric/clean, metric/corrupt (f32), besides\n"
-                "what goes to stdout, with --pairs also sweep/change, sweep/standard_error,\n"
-                "sweep/count and pair/N/sweep, pair/N/clean, pair/N/corrupt; any other FILE: the\n"
-                "table or JSON, and not to stdout",
+                "FILE.safetensors or .npz: the tensors sweep, metric/clean, metric/corrupt (f32),\n"
+                "with --pairs also sweep/change, sweep/standard_error, sweep/count and\n"
+                "pair/N/sweep, pair/N/clean, pair/N/corrupt, besides what goes to stdout; .csv:\n"
+                "their elements, one a line; any other FILE: the table or JSON, and not to stdout",
                 CommonOptions::Out::text_or_tensors);
   if (!line.parse()) return;
   set_site(spec, std::string(spec.site));
@@ -176,6 +180,7 @@ void verb_patch(const Arguments& arguments) {
   const bool many = options.prompts.from_file();
   const std::vector<interp::Example> pairs =
       many ? options.prompts.examples(model, need) : std::vector{options.prompts.example(model)};
+  options.edits.know(pairs);
   if (many && spec.replacement == Replacement::resample) check_resampling(pairs);
   std::vector<interp::PatchSweep> sweeps = sweeps_of(model, pairs, options);
   std::optional<MetricEnds> ends;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "apps/experiment/edit_options.h"
 #include "apps/options/continuation.h"
 #include "apps/terminal/progress.h"
 #include "apps/verbs/verbs.h"
@@ -259,6 +260,7 @@ Json as_json(const Report& r) {
 // ---- the work -----------------------------------------------------------------------------------
 struct Options {
   CommonOptions common;
+  EditOptions edits;
   PromptOptions prompt;
   DirectionOptions direction{prompt};
   SiteOptions site{"resid_post"};
@@ -323,6 +325,7 @@ void verb_steer(const Arguments& arguments) {
   line.number("--top", options.top, "K", "how many candidates for the first token (default: 5)", 1,
               kMost);
   options.sampling.add_to(line);
+  options.edits.add_to(line, options.common);
   options.common.add_to(line);
   if (!line.parse()) return;
   options.sampling.settle();
@@ -343,7 +346,8 @@ void verb_steer(const Arguments& arguments) {
   Json json = {{"meta", common.meta(line)}};
   json.update(as_json(report));
   require_finite(json);
-  write_result(common.out, common.json() ? to_line(json) : as_table(report, common.style()));
+  write_result(common.out,
+               common.json() ? to_line(json) : common.heading() + as_table(report, common.style()));
 }
 
 }  // namespace vitrine::app

@@ -10,6 +10,7 @@ void verb_tokenize(const Arguments& arguments);
 void verb_tokenizer(const Arguments& arguments);
 void verb_predict(const Arguments& arguments);
 void verb_generate(const Arguments& arguments);
+void verb_prompts(const Arguments& arguments);
 void verb_cache(const Arguments& arguments);
 void verb_neurons(const Arguments& arguments);
 void verb_patch(const Arguments& arguments);

@@ -65,6 +65,7 @@ Tokenizer::Tokenizer(Vocabulary vocabulary, std::string_view name)
       first_(std::move(vocabulary.first)),
       steps_(std::move(vocabulary.steps)),
       characters_(std::move(vocabulary.characters)),
+      between_(std::move(vocabulary.between)),
       name_(name) {
   if (characters_.has_value() == steps_.byte_level() ||
       (characters_ && characters_->spelling.size() != tokens_.size())) {
@@ -312,6 +313,7 @@ std::string Tokenizer::decode(std::span<const int> ids) const {
       throw TokenError(fmt::format("token {} of {} (counting from 0): {}", i, ids.size(),
                                    no_such_token(ids[i])));
     }
+    if (i > 0) text += between_;
     text += characters_ && i == 0 ? steps_.decode_first_token(written_[ids[i]]) : *tokens_[ids[i]];
   }
   steps_.decode_whole(text);
@@ -343,7 +345,7 @@ std::string Tokenizer::shown(int id) const {
 
 std::string Tokenizer::shown_text(std::span<const int> ids) const {
   std::string text;
-  for (const int id : ids) text += shown(id);
+  for (std::size_t i = 0; i < ids.size(); ++i) text += (i > 0 ? between_ : "") + shown(ids[i]);
   return text;
 }
 

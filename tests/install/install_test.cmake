@@ -31,6 +31,24 @@ foreach(file IN LISTS model_files)
       ${MODEL}/${file} ${WORK}/prefix/${DATADIR}/vitrine/model/${file})
 endforeach()
 
+# The documents are there, and every link from one to another leads to it.
+foreach(file LICENSE README.md CHANGELOG.md HACKING.md tensor/README.md autograd/README.md nn/README.md interp/README.md
+        sae/README.md apps/README.md apps/model/README.md bench/README.md)
+  run("comparing an installed document" ${CMAKE_COMMAND} -E compare_files
+      ${SOURCE}/${file} ${WORK}/prefix/${DOCDIR}/${file})
+  file(STRINGS ${SOURCE}/${file} links REGEX "\\]\\([^)]*\\.md[)#]" ENCODING UTF-8)
+  get_filename_component(folder ${file} DIRECTORY)
+  foreach(line IN LISTS links)
+    string(REGEX MATCHALL "\\]\\([^):]*\\.md" targets "${line}")
+    foreach(target IN LISTS targets)
+      string(SUBSTRING ${target} 2 -1 target)
+      if(NOT EXISTS ${WORK}/prefix/${DOCDIR}/${folder}/${target})
+        message(FATAL_ERROR "${file} points at ${target}, which is not installed")
+      endif()
+    endforeach()
+  endforeach()
+endforeach()
+
 set(program ${WORK}/prefix/${BINDIR}/vitrine)
 run("running the installed program" ${program} predict --prompt "The capital of Texas is")
 if(NOT output MATCHES "Austin")

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 
 #include "nn/model/checkpoint.h"
 #include "nn/model/weights.h"
@@ -216,6 +217,78 @@ TEST_F(ByHand, AnSaeMustSayItsSite) {
   nameless.config.hook_name = "";
   EXPECT_ERROR(ConfigError, "the source SAE's cfg.json does not say the site",
                sae::influence(model_, nameless, target_, prompt_));
+}
+
+// ---- many prompts -------------------------------------------------------------------------------
+TEST_F(ByHand, ManyPromptsAreAsEachIsAlone) {
+  const std::vector<nn::Tokens> prompts = {{3, 0, 4, 1}, {2, 2}, {0, 1, 2, 3, 4}, {4}, {1, 3, 0}};
+  const std::vector<std::int64_t> positions = {3, 0, 2, 0, 2};
+  for (const std::int64_t rows : {100, 6}) {  // one batch, or several
+    for (const Policy norm : {Policy::recompute, Policy::hold}) {
+      sae::InfluenceOverSpec over{.target_positions = positions, .targets = 100, .causes = 100};
+      over.rows = rows;
+      over.policies.norm = norm;
+      const sae::InfluenceOver found = sae::influence_over(model_, source_, target_, prompts, over);
+      ASSERT_GE(found.targets.size(), 3U);
+      for (const auto& t : found.targets) {
+        std::map<std::int64_t, Vector> effects;  // by source feature: in each prompt that counts
+        Vector activations;
+        for (std::size_t i = 0; i < prompts.size(); ++i) {
+          sae::InfluenceSpec spec{
+              .target_positions = {positions[i]}, .targets = 100, .causes = 1000, .verify = 0};
+          spec.policies.norm = norm;
+          const sae::Influence one = sae::influence(model_, source_, target_, prompts[i], spec);
+          for (const auto& of_one : one.targets) {
+            if (of_one.at.feature != t.feature) continue;
+            activations.push_back(of_one.at.activation);
+            std::map<std::int64_t, double> sums;
+            for (const sae::Cause& c : of_one.causes) sums[c.source.feature] += c.first_order;
+            for (const auto& [j, sum] : sums) effects[j].push_back(sum);
+          }
+        }
+        const auto n = static_cast<double>(activations.size());
+        EXPECT_EQ(t.active, std::ssize(activations));
+        double mean = 0;
+        for (const double a : activations) mean += a / n;
+        EXPECT_NEAR(t.activation, mean, 1e-6);
+        EXPECT_EQ(t.causes.size(), effects.size());
+        for (const sae::MeanCause& c : t.causes) {
+          Vector each = effects.at(c.feature);
+          EXPECT_EQ(c.active, std::ssize(each));
+          each.resize(activations.size(), 0);
+          double m = 0, squares = 0;
+          for (const double x : each) m += x / n;
+          for (const double x : each) squares += (x - m) * (x - m);
+          EXPECT_NEAR(c.first_order, m, 1e-6);
+          if (n > 1) {
+            EXPECT_NEAR(c.standard_error, std::sqrt(squares / (n - 1) / n), 1e-6);
+          } else {
+            EXPECT_TRUE(std::isnan(c.standard_error));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(ByHand, ManyPromptsAreAskedForFeaturesAndPositionsThatAreThere) {
+  const std::vector<nn::Tokens> prompts = {{3, 0, 4}, {2, 2}};
+  sae::InfluenceOverSpec spec{.source_features = {4}, .target_features = {2, 5}};
+  const sae::InfluenceOver found = sae::influence_over(model_, source_, target_, prompts, spec);
+  ASSERT_EQ(found.targets.size(), 2U);  // also when they are not active
+  for (const auto& t : found.targets) {
+    for (const sae::MeanCause& c : t.causes) EXPECT_EQ(c.feature, 4);
+  }
+  spec.target_positions = {0};
+  EXPECT_ERROR(Error, "2 prompts and 1 positions of targets",
+               sae::influence_over(model_, source_, target_, prompts, spec));
+  spec.target_positions = {0, 2};
+  EXPECT_ERROR(Error, "prompt 1: there is no position 2; there are 0 to 1",
+               sae::influence_over(model_, source_, target_, prompts, spec));
+  spec.target_positions = {};
+  spec.target_features = {7};
+  EXPECT_ERROR(Error, "there is no target feature 7",
+               sae::influence_over(model_, source_, target_, prompts, spec));
 }
 
 // ---- the model that ships -----------------------------------------------------------------------
