@@ -82,8 +82,12 @@ struct Extent {
 
 class Binder {
  public:
-  Binder(const nn::Model& model, std::span<const Example> examples, const MetricSpec& spec)
-      : model_(model), examples_(examples), bound_(std::make_shared<Bound>()) {
+  Binder(const nn::Model& model, std::span<const Example> examples, const MetricSpec& spec,
+         const nn::Model* clean)
+      : model_(model),
+        clean_(clean != nullptr ? *clean : model),
+        examples_(examples),
+        bound_(std::make_shared<Bound>()) {
     bound_->spec = spec;
   }
 
@@ -278,12 +282,13 @@ class Binder {
                         return mean(logits);
                       }};
     const Tensor logits =
-        model_.run_edited(prompts, {}, fetch(value("clean_logits")), &last)["clean_logits"];
+        clean_.run_edited(prompts, {}, fetch(value("clean_logits")), &last)["clean_logits"];
     bound_->clean = {logits.dtype(), logits.shape()};
     bound_->feeds[bound_->feed("clean")] = logits;
   }
 
   const nn::Model& model_;
+  const nn::Model& clean_;
   std::span<const Example> examples_;
   std::shared_ptr<Bound> bound_;
 };
@@ -541,7 +546,8 @@ void measure_chunk(const nn::Model& model, std::span<const Example> examples,
   Fetch wanted = fetch(value(kTop), value(kTopProbability));
   const auto output = [&](std::size_t i) { return specs[i].name + "_per_prompt"; };
   for (const std::size_t i : run.specs) {
-    bounds.push_back(Binder(model, examples.subspan(begin, end - begin), specs[i]).bind());
+    bounds.push_back(
+        Binder(model, examples.subspan(begin, end - begin), specs[i], options.clean).bind());
     wanted.wants.push_back(value(output(i)));
   }
   const Metric all = all_of(bounds);
@@ -581,9 +587,9 @@ std::vector<nn::Tokens> prompts_to_run(std::span<const Example> examples, const 
   return answers.size() == prompts.size() ? nn::with_answers(prompts, answers) : prompts;
 }
 
-Metric metric_of(const nn::Model& model, std::span<const Example> examples,
-                 const MetricSpec& spec) {
-  return metric_of_bound(Binder(model, examples, spec).bind());
+Metric metric_of(const nn::Model& model, std::span<const Example> examples, const MetricSpec& spec,
+                 const nn::Model* clean) {
+  return metric_of_bound(Binder(model, examples, spec, clean).bind());
 }
 
 Measurement measure(const nn::Model& model, std::span<const Example> examples,

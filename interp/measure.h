@@ -24,7 +24,8 @@ namespace vitrine::interp {
 // The metric as a graph, for runs of these examples' prompts, clean or corrupt. Token ids are
 // feeds, so that examples of the same lengths share a plan. The examples' lists may differ in
 // length: they are filled up in a table, and what fills is not counted. KL is measured from the
-// clean run, which is made for it.
+// run of the clean prompts, which is made for it: of `clean`, the model without its edits, say, or
+// else of this one.
 //
 // Throws, naming the line of the example: Error (input) where an example lacks what the metric
 // reads (an answer, a wrong answer, a field); TokenError for a text that is not one token and for
@@ -33,7 +34,8 @@ namespace vitrine::interp {
 //
 // An answer of several tokens has log_prob and prob: the sum of its tokens' log probabilities. It
 // must be the only one, and the run must read it behind the prompt: prompts_to_run.
-Metric metric_of(const nn::Model& model, std::span<const Example> examples, const MetricSpec& spec);
+Metric metric_of(const nn::Model& model, std::span<const Example> examples, const MetricSpec& spec,
+                 const nn::Model* clean = nullptr);
 
 // Whether the metric reads answers of several tokens.
 bool reads_long_answers(std::span<const Example> examples, const MetricSpec& spec);
@@ -43,6 +45,7 @@ std::vector<nn::Tokens> prompts_to_run(std::span<const Example> examples, const 
                                        bool corrupt = false);
 
 struct MeasureOptions {
+  const nn::Model* clean = nullptr;                   // from whose runs KL is measured
   Interventions what;                                 // edits of every run
   std::int64_t memory = std::int64_t{1} << 28;        // bytes of logits at a time
   const std::atomic<bool>* cancel = nullptr;          // InterruptedError when set

@@ -204,6 +204,18 @@ Metric metric_of(const nn::Model& model, std::span<const Pair> pairs, Measure me
   return nn::logit_diff(nn::Answers(answers), nn::Answers(wrongs));
 }
 
+Metric metric_of(const nn::Model& model, std::span<const Pair> pairs, Measure measure,
+                 const std::optional<MetricSpec>& metric) {
+  if (!metric) return metric_of(model, pairs, measure);
+  std::vector<Example> examples;
+  for (const Pair& p : pairs) examples.push_back(example_of(p));
+  return metric_of(model, examples, *metric);
+}
+
+std::string metric_name(Measure measure, const std::optional<MetricSpec>& metric) {
+  return metric ? metric->text : std::string(name_of(measure));
+}
+
 // ---- the sweep --------------------------------------------------------------------------------
 namespace {
 

@@ -88,6 +88,11 @@ Measure parse_measure(std::string_view text);  // throws Error (usage) naming th
 // Makes the metric as a graph, for runs of these pairs' clean or corrupt prompts. KL is measured
 // from the clean run, which is made for it.
 Metric metric_of(const nn::Model& model, std::span<const Pair> pairs, Measure measure);
+// The same of any metric, which stands in the place of `measure` where there is one.
+Metric metric_of(const nn::Model& model, std::span<const Pair> pairs, Measure measure,
+                 const std::optional<MetricSpec>& metric);
+// What it is called: "logit_diff", or the expression.
+std::string metric_name(Measure measure, const std::optional<MetricSpec>& metric);
 
 struct SweepSpec {
   // resid_pre, resid_mid, resid_post, attn_out, mlp_out (by pos), z, q, k, v (by head, pos or

@@ -159,6 +159,16 @@ std::string CommonOptions::heading() const {
 }
 
 nn::Model CommonOptions::load() const {
+  nn::Model loaded = load_changed(changes_);
+  edits_.clear();
+  for (const nn::StandingEdit& e : loaded.standing()) edits_.push_back(e.to_text());
+  return loaded;
+}
+
+nn::Model CommonOptions::load_unedited() const { return load_changed({}); }
+
+nn::Model CommonOptions::load_changed(
+    std::span<const std::function<void(nn::Model&)>> changes) const {
   const nn::Gauge rewrites = nn::parse_gauge(gauge);
   check_folder_of(out);
   try {
@@ -173,9 +183,7 @@ nn::Model CommonOptions::load() const {
     if (loaded.has_tokenizer_fault() && !quiet)
       log(fmt::format("note: {}; ids are shown instead of texts",
                       with_option_names(loaded.why_no_tokenizer())));
-    for (const auto& change : changes_) change(loaded);
-    edits_.clear();
-    for (const nn::StandingEdit& e : loaded.standing()) edits_.push_back(e.to_text());
+    for (const auto& change : changes) change(loaded);
     return loaded;
   } catch (const FileError& error) {
     if (!model.empty()) throw;

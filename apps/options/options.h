@@ -5,6 +5,7 @@
 #include <functional>
 #include <initializer_list>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -62,6 +63,7 @@ struct CommonOptions {
   // In the gauge that was asked for, changed as was asked for. Throws what nn::load_gpt2 and
   // nn::parse_gauge throw, and SaveError when there is no folder for `out`.
   nn::Model load() const;
+  nn::Model load_unedited() const;  // the same without what is done after loading
   // Something that is done to the model when it has been loaded: edits.
   void after_loading(std::function<void(nn::Model&)> change) {
     changes_.push_back(std::move(change));
@@ -71,6 +73,7 @@ struct CommonOptions {
   std::string heading() const;
 
  private:
+  nn::Model load_changed(std::span<const std::function<void(nn::Model&)>> changes) const;
   void add_model_to(CommandLine& line);
   void add_rest_to(CommandLine& line, const std::string& out_doc, Out kind);
 

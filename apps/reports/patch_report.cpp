@@ -113,8 +113,7 @@ std::string metric_text(const nn::Model& model, const interp::Pair& pair, Measur
 }
 
 std::string metric_text(const nn::Model& model, const interp::Example& pair,
-                        const interp::SweepSpec& spec) {
-  const std::string name = metric_name(spec);
+                        const std::string& name) {
   const auto is_one = [](const std::vector<nn::Tokens>& a) {
     return a.size() == 1 && a[0].size() == 1;
   };
@@ -128,7 +127,7 @@ std::string metric_text(const nn::Model& model, const interp::Example& pair,
 }
 
 std::string metric_name(const interp::SweepSpec& spec) {
-  return spec.metric ? spec.metric->text : std::string(name_of(spec.measure));
+  return interp::metric_name(spec.measure, spec.metric);
 }
 Json metric_json(const interp::SweepSpec& spec, double clean, double corrupt,
                  const std::optional<MetricEnds>& ends) {
@@ -249,7 +248,7 @@ std::string how_it_was_done(const PatchReport& r, const Style& style) {
                                  name_of(r.spec.by), name_of(r.spec.direction), base_name(r.spec),
                                  put_in(r.spec, false));
   text += gauge_text(r.model, r.spec.replacement != Replacement::patch);
-  const std::string metric = metric_text(r.model, r.pair, r.spec);
+  const std::string metric = metric_text(r.model, r.pair, metric_name(r.spec));
   text += fmt::format("metric: {}, clean {}, corrupt {}{}\n", metric, metric_number(s.clean),
                       metric_number(s.corrupt), ends_text(r.ends));
   return text + runs_text(s.runs, s.passes, s.without_effect) + "\n";

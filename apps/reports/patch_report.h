@@ -75,7 +75,7 @@ std::string metric_number(double x);
 // What is measured of one pair: `logit " Austin" - logit " Dallas"`.
 std::string metric_text(const nn::Model& model, const interp::Pair& pair, interp::Measure measure);
 std::string metric_text(const nn::Model& model, const interp::Example& pair,
-                        const interp::SweepSpec& spec);
+                        const std::string& name);
 std::string metric_name(const interp::SweepSpec& spec);  // "logit_diff", or the expression
 // {name, clean, corrupt}, and of normalised sweeps the metric that 1 and 0 stand for.
 Json metric_json(const interp::SweepSpec& spec, double clean, double corrupt,

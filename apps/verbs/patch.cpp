@@ -180,6 +180,7 @@ void verb_patch(const Arguments& arguments) {
   const bool many = options.prompts.from_file();
   const std::vector<interp::Example> pairs =
       many ? options.prompts.examples(model, need) : std::vector{options.prompts.example(model)};
+  options.edits.know(pairs);
   if (many && spec.replacement == Replacement::resample) check_resampling(pairs);
   std::vector<interp::PatchSweep> sweeps = sweeps_of(model, pairs, options);
   std::optional<MetricEnds> ends;
