@@ -71,6 +71,17 @@ std::vector<std::string> answers_text(const nn::Model& model,
   return texts;
 }
 
+interp::Pair single_answers(const interp::Example& e) {
+  const auto answer = single_token(e.answers, "answer", e.line),
+             wrong = single_token(e.wrongs, "wrong answer", e.line);
+  if (!answer || !wrong)
+    throw Error(ErrorKind::input,
+                fmt::format("line {}: there is no {}answer; the difference of two "
+                            "logits is explained here",
+                            e.line, answer ? "wrong " : ""));
+  return {e.prompt, e.corrupt, *answer, *wrong};
+}
+
 bool any_wrong(const std::vector<interp::Asked>& asked) {
   return std::any_of(asked.begin(), asked.end(), [](const interp::Asked& a) { return a.wrong; });
 }

@@ -319,8 +319,10 @@ void note_bare_lines(const nn::Model& model, bool prepend_bos, bool quiet) {
 
 void require_tokenizer(const nn::Model& model, std::string_view option, std::string_view instead) {
   if (model.has_tokenizer()) return;
-  throw TokenError(fmt::format("{}: {}; give token ids instead of text: {}", option,
-                               model.why_no_tokenizer(), instead));
+  throw TokenError(
+      fmt::format("{}: {}; give token ids instead of text: {} (or name the ids by "
+                  "--vocabulary FILE)",
+                  option, model.why_no_tokenizer(), instead));
 }
 
 const nn::Tokenizer* tokenizer_of(const nn::Model& model) {

@@ -425,7 +425,7 @@ AxisNames PatchReport::axis_names() const {
     for (std::int64_t i = 0; i < sweep.values.dim(static_cast<int>(a)); ++i) {
       const interp::Span at = positions_at(pair, sweep.labels, a, i);
       texts.texts.push_back(
-          t->shown_text({pair.prompt.begin() + at.begin, pair.prompt.begin() + at.end}));
+          t->shown_text(nn::Tokens(pair.prompt.begin() + at.begin, pair.prompt.begin() + at.end)));
     }
     names.labels[axis] = texts;
   }

@@ -2,6 +2,7 @@
 // strongest.
 #include <fmt/format.h>
 
+#include "apps/experiment/asked_prompts.h"
 #include "apps/experiment/edit_options.h"
 #include "apps/experiment/pair_options.h"
 #include "apps/options/options.h"
@@ -48,12 +49,11 @@ void attribute(const nn::Model& model, const interp::Pair& pair, const Options& 
 }
 
 void attribute_pairs(const nn::Model& model, Options& options, const Json& meta) {
-  const auto examples = options.prompts.examples(
-      model, {.corrupt = true, .answer = true, .wrong = true, .single = true});
+  const auto examples =
+      options.prompts.examples(model, {.corrupt = true, .answer = true, .wrong = true});
   options.edits.know(examples);
   std::vector<interp::Pair> pairs;
-  for (const interp::Example& e : examples)
-    pairs.push_back({e.prompt, e.corrupt, e.answers[0][0], e.wrongs[0][0]});
+  for (const interp::Example& e : examples) pairs.push_back(single_answers(e));
   const auto found = interp::attribute(model, pairs, options.spec);
   const auto verified = interp::verify_top(model, pairs, found, options.verify);
   write(PairsAttributionReport{model, examples, found, verified,

@@ -82,11 +82,17 @@ std::string layers_table(const Report& r, const Style& style) {
   for (int l = 0; l < layers; ++l) {
     const double attention = sums.at<double>({l, 0}), mlp = sums.at<double>({l, 1});
     sum += attention + mlp;
+    for (const Part& p : r.decomposition.parts) {
+      if (p.kind == Part::Kind::edit && p.layer == l) sum += p.value;
+    }
     table.row({fmt::format("{}", l), fmt::format("{:+.3f}", attention), fmt::format("{:+.3f}", mlp),
                fmt::format("{:.3f}", sum)});
   }
+  const bool edited = std::any_of(r.decomposition.parts.begin(), r.decomposition.parts.end(),
+                                  [](const Part& p) { return p.kind == Part::Kind::edit; });
   return table.text(style) +
-         "the first line is what no layer wrote: embed, pos_embed and the last biases\n";
+         "the first line is what no layer wrote: embed, pos_embed and the last biases\n" +
+         (edited ? "sums so far have what the edits added\n" : "");
 }
 
 std::string neurons_table(const Report& r, const Style& style) {
@@ -123,6 +129,8 @@ const char* kind_name(Part::Kind kind) {
       return "head";
     case Part::Kind::mlp:
       return "mlp";
+    case Part::Kind::edit:
+      return "edit";
     default:
       return "bias";
   }
@@ -143,7 +151,7 @@ Json json(const Report& r) {
                                   {"value", p.value},
                                   {"kind", kind_name(p.kind)},
                                   {"layer", p.layer < 0 ? Json() : Json(p.layer)},
-                                  {"head", p.index < 0 ? Json() : Json(p.index)}});
+                                  {"head", p.kind == Part::Kind::head ? Json(p.index) : Json()}});
   }
   json["layers"] = Json::list();
   const Tensor sums = interp::by_layer(d, r.model.config().layers);

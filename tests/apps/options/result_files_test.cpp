@@ -130,6 +130,10 @@ TEST(ResultFiles, ActivationsAreSavedAsNpzToo) {
   with({"cache", "--tokens", "1,2", "--model", tiny_model(), "--sites", "z"},
        {"--out", folder / "x.npz"});
   const std::string bytes = read_text(folder / "x.npz");
+  const Outcome o = vitrine({"sae", "encode", "--sae", "blocks.4.hook_mlp_out", "--activations",
+                             "none", "--tensor", "none", "--out", folder / "y.npz"});
+  EXPECT_EQ(o.exit, 2);
+  EXPECT_THAT(o.err, HasSubstr("give --out FILE.safetensors"));
   EXPECT_TRUE(torch::read_zip(std::as_bytes(std::span(bytes)), "x.npz")
                   .contains("blocks.0.attn.hook_z.npy"));
 }
