@@ -15,8 +15,8 @@
 namespace vitrine::interp {
 namespace {
 
-// What a site holds for one token: its type without the rows.
-Type for_one_token(const nn::Model& model, const Site& site) {
+// What a site, or a head of it, holds for one token: its type without the rows.
+Type for_one_token(const nn::Model& model, const Site& site, std::optional<int> head) {
   const Graph graph = model.build(nn::BatchSize{1, 1, 1});
   const SiteEntry& entry = graph.site(site.name);
   const bool has_rows = !entry.axes.empty() && entry.axes[0] == Axis::row;
@@ -31,7 +31,18 @@ Type for_one_token(const nn::Model& model, const Site& site) {
                             site.name, fmt::join(names, ", ")));
   }
   Shape rest;
-  for (int a = 1; a < entry.type.shape.size(); ++a) rest.push_back(entry.type.shape[a]);
+  for (int a = 1; a < entry.type.shape.size(); ++a) {
+    if (!head || entry.axes[static_cast<std::size_t>(a)] != Axis::head)
+      rest.push_back(entry.type.shape[a]);
+  }
+  if (!head) return {entry.type.dtype, rest};
+  if (entry.axes.size() < 2 || entry.axes[1] != Axis::head)
+    throw Error(ErrorKind::input, fmt::format("{} has no heads, so there is no direction of head "
+                                              "{} in it",
+                                              site.name, *head));
+  if (*head < 0 || *head >= entry.type.shape[1])
+    throw Error(ErrorKind::input, fmt::format("{} has no head {}; there are 0 to {}", site.name,
+                                              *head, entry.type.shape[1] - 1));
   return {entry.type.dtype, rest};
 }
 
@@ -41,8 +52,10 @@ struct Activations {
   std::size_t tokens, width;
   double at(std::size_t token, std::size_t i) const { return numbers[token * width + i]; }
 };
-Activations activations(const nn::Model& model, const Site& site, const nn::Tokens& prompt) {
-  const Tensor x = model.run(nn::Prompt(prompt), site)[site];  // [1, position, ...]
+Activations activations(const nn::Model& model, const Site& site, const nn::Tokens& prompt,
+                        std::optional<int> head) {
+  Tensor x = model.run(nn::Prompt(prompt), site)[site];  // [1, position, ...]
+  if (head) x = x.select(2, *head).contiguous();
   return {x.to_vector<double>(), prompt.size(),
           static_cast<std::size_t>(x.numel()) / prompt.size()};
 }
@@ -66,9 +79,9 @@ std::vector<std::int64_t> counted(const Shape& shape) {
 }
 
 // `given`, called `from`, in the shape and type of the site.
-Tensor fitted(const nn::Model& model, const Site& site, const Tensor& given,
-              std::string_view from) {
-  const Type type = for_one_token(model, site);
+Tensor fitted(const nn::Model& model, const Site& site, const Tensor& given, std::string_view from,
+              std::optional<int> head) {
+  const Type type = for_one_token(model, site, head);
   const auto axes = counted(given.shape());
   const bool flat = axes.size() <= 1 && given.numel() == numel(type.shape);
   if (!flat && axes != counted(type.shape)) {
@@ -119,8 +132,8 @@ Tensor read(const std::filesystem::path& file, std::string_view tensor) {
 std::string_view name_of(Positions p) { return p == Positions::last ? "last" : "mean"; }
 
 Tensor direction(const nn::Model& model, const Site& site, const nn::Prompt& plus,
-                 const nn::Prompt& minus, Positions positions) {
-  const Type type = for_one_token(model, site);
+                 const nn::Prompt& minus, Positions positions, std::optional<int> head) {
+  const Type type = for_one_token(model, site, head);
   const nn::Tokens a = model.tokens(plus), b = model.tokens(minus);
   for (const auto& [name, tokens] : {std::pair{"plus", &a}, std::pair{"minus", &b}}) {
     if (!tokens->empty()) continue;
@@ -129,13 +142,14 @@ Tensor direction(const nn::Model& model, const Site& site, const nn::Prompt& plu
         "token",
         name));
   }
-  std::vector<double> difference = reduced(activations(model, site, a), positions);
-  const std::vector<double> other = reduced(activations(model, site, b), positions);
+  std::vector<double> difference = reduced(activations(model, site, a, head), positions);
+  const std::vector<double> other = reduced(activations(model, site, b, head), positions);
   for (std::size_t i = 0; i < difference.size(); ++i) difference[i] -= other[i];
   return Tensor::of(type.shape, difference).to(type.dtype);
 }
 
-Tensor direction_toward(const nn::Model& model, const Site& site, int token) {
+Tensor direction_toward(const nn::Model& model, const Site& site, int token,
+                        std::optional<int> head) {
   const nn::Config& c = model.config();
   if (token < 0 || token >= c.vocabulary) {
     throw TokenError(
@@ -143,14 +157,14 @@ Tensor direction_toward(const nn::Model& model, const Site& site, int token) {
   }
   const Tensor w_u = nn::weights(model, "unembed.W_U").at("unembed.W_U");  // [d, v]
   return fitted(model, site, w_u.select(1, token).clone(),
-                fmt::format("the unembedding vector of token {}", token));
+                fmt::format("the unembedding vector of token {}", token), head);
 }
 
 Tensor direction_from(const nn::Model& model, const Site& site, const std::filesystem::path& file,
-                      std::string_view tensor) {
+                      std::string_view tensor, std::optional<int> head) {
   const std::string from =
       tensor.empty() ? file.string() : fmt::format("{}, tensor {}", file.string(), tensor);
-  return fitted(model, site, read(file, tensor), from);
+  return fitted(model, site, read(file, tensor), from, head);
 }
 
 double norm(const Tensor& direction) {
@@ -158,9 +172,10 @@ double norm(const Tensor& direction) {
   return std::sqrt(std::inner_product(x.begin(), x.end(), x.begin(), 0.0));
 }
 
-Norms norms(const nn::Model& model, const Site& site, const nn::Prompt& prompt) {
-  for_one_token(model, site);  // throws for a site that does not go by tokens
-  const Activations a = activations(model, site, model.tokens(prompt));
+Norms norms(const nn::Model& model, const Site& site, const nn::Prompt& prompt,
+            std::optional<int> head) {
+  for_one_token(model, site, head);  // throws for a site that does not go by tokens
+  const Activations a = activations(model, site, model.tokens(prompt), head);
   std::vector<double> each;
   for (std::size_t t = 0; t < a.tokens; ++t) {
     double squares = 0;
@@ -206,14 +221,16 @@ Metric metric_of(const nn::Model& model, std::span<const Asked> asked, Measure m
 
 Tensor steered(const nn::Model& model, std::span<const Asked> asked, const Site& site,
                const Tensor& direction, std::span<const double> factors, Measure measure,
-               const std::atomic<bool>* cancel) {
+               const std::atomic<bool>* cancel, std::optional<int> head) {
   check_asked(model, asked, measure != Measure::kl);
-  const Tensor fits = fitted(model, site, direction, "the direction");
+  const Tensor fits = fitted(model, site, direction, "the direction", head);
   const std::vector<nn::Tokens> prompts = prompts_to_run(model, asked);
   const std::int64_t rows = std::ssize(factors), columns = std::ssize(asked);
   Tensor table = Tensor::empty({rows, columns}, DType::f64);
   std::vector<Interventions> worlds;
-  for (const double factor : factors) worlds.push_back({add(site, fits, factor)});
+  Where where;
+  if (head) where.head = {*head};
+  for (const double factor : factors) worlds.push_back({add(site, fits, factor, where)});
   for (const auto& [begin, end] : batches(prompts, limits_of_logits(model))) {
     const std::vector<nn::Tokens> some(prompts.begin() + static_cast<std::ptrdiff_t>(begin),
                                        prompts.begin() + static_cast<std::ptrdiff_t>(end));

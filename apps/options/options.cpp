@@ -381,9 +381,17 @@ void SiteOptions::add_to(CommandLine& line, const std::string& doc) {
                   "the layer of a --site without one (default: the middle one)", 0, INT32_MAX);
 }
 
+std::optional<int> SiteOptions::head() const { return site_name(site_).head; }
+
 Site SiteOptions::site(const nn::Model& model) const {
   const Graph graph = model.build(nn::BatchSize{1, 1, 1});
   const SiteName named = site_name(site_);
+  if (named.head && !head_allowed_) {
+    throw Error(ErrorKind::usage,
+                fmt::format("--site {} is one head of a site, and a whole site is meant here: give "
+                            "{}.{}",
+                            site_, *named.layer, named.inside));
+  }
   const bool whole = graph.find_site(site_) != nullptr, layer_given = layer_option_->count() > 0;
   if (layer_given && (whole || named.layer)) {
     throw Error(ErrorKind::usage,
@@ -403,13 +411,16 @@ Site SiteOptions::site(const nn::Model& model) const {
                             layers - 1));
   }
   const std::string block = fmt::format("blocks.{}.", layer);
-  std::vector<std::string> names;
+  std::vector<std::string> names, meant;
   for (const std::string& name : graph.site_names()) {
-    const bool inside = name.starts_with(block);
-    if (inside && is_called(std::string_view(name).substr(block.size()), named.inside))
-      return {name};
-    if (inside) names.push_back(name.substr(block.size()));
+    if (!name.starts_with(block)) continue;
+    names.push_back(name.substr(block.size()));
+    if (is_called(names.back(), named.inside)) meant.push_back(name);
   }
+  if (meant.size() > 1)
+    throw Error(ErrorKind::usage, fmt::format("--site {} means several sites: {}; give one of them",
+                                              site_, fmt::join(meant, ", ")));
+  if (meant.size() == 1) return {meant[0]};
   if (site_.starts_with("blocks.") && named.layer) return {graph.site(site_).name};  // throws
   throw SiteError(fmt::format("there is no site '{}' in a layer{}", named.inside,
                               did_you_mean(nearest(named.inside, names))));

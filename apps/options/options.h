@@ -182,12 +182,16 @@ class SiteOptions {
   bool given() const { return site_option_->count() + layer_option_->count() > 0; }
   // blocks.2.hook_resid_post of "blocks.2.hook_resid_post", of "2.resid_post", or of "resid_post"
   // and layer 2; without a layer, the one in the middle. Throws SiteError, with the nearest names,
-  // and Error (usage) for a layer that is not there or is given twice.
+  // and Error (usage) for a layer that is not there or is given twice, and for a name that says a
+  // head, "2.4.z", unless heads are allowed.
   Site site(const nn::Model& model) const;
+  void allow_head() { head_allowed_ = true; }
+  std::optional<int> head() const;  // 4 of "2.4.z"
 
  private:
   std::string site_;
   int layer_ = 0;
+  bool head_allowed_ = false;
   const Option* site_option_ = nullptr;
   const Option* layer_option_ = nullptr;
 };

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <tuple>
 
 #include "apps/experiment/edit_options.h"
 #include "apps/experiment/metric_options.h"
@@ -21,23 +22,110 @@ namespace {
 
 using interp::Replacement;
 
-// What is swept: resid_pre of "resid_pre", "hook_resid_pre" or "blocks.*.hook_resid_pre"; z of
-// "attn.hook_z"; in layer 2 alone of "2.z" or "blocks.2.attn.hook_z".
-void set_site(interp::SweepSpec& spec, std::string_view typed) {
-  const SiteName name = site_name(typed);
-  if (name.layer) spec.layers = {*name.layer};
-  spec.site = short_name(name.inside);
-}
-
 struct Options {
   CommonOptions common;
   EditOptions edits;
   PairOptions prompts;
   MetricOptions metric;
   interp::SweepSpec spec;
+  std::string site, by;
+  std::vector<std::string> positions, sources;
   int top = 5;
   bool explain = false, each = false, normalise = false;
 };
+
+// ---- what is swept ------------------------------------------------------------------------------
+void add_places_to(CommandLine& line, Options& options) {
+  interp::SweepSpec& spec = options.spec;
+  line.option("--site", options.site, "S",
+              "what is patched: resid_pre, resid_mid, resid_post, attn_out, mlp_out (the\n"
+              "stream and what is added to it), z, q, k, v, pattern (of heads), post, pre (of\n"
+              "neurons), with --sae sae_acts_post, sae_acts_pre (features), sae_error,\n"
+              "sae_recons; in all layers that have it; 2.z or blocks.2.attn.hook_z in one,\n"
+              "2.4.z head 4 there")
+      ->required();
+  line.option("--by", options.by, "pos|head|head,pos|head,dest|head,dest,src|feature|feature,pos",
+              "what one run changes: pos, a position (the stream's sites, and all heads of\n"
+              "z, q, k, v, all neurons or features, together); head; head,pos (z, q, k, v);\n"
+              "head,dest and head,dest,src, a row and an entry of a pattern; feature and\n"
+              "feature,pos, a neuron or feature (default: pos for the stream, else head or "
+              "feature)");
+  const NumberRange<int> whole{0, INT32_MAX};
+  line.numbers("--layer", spec.layers, "L,...", "only these layers (default: all)", whole);
+  line.numbers("--head", spec.heads, "H,...", "only these heads", whole);
+  line.numbers("--feature", spec.features, "J,...", "only these neurons or features", whole);
+  line.option("--pos", options.positions, "P,...|ROLE,...",
+              "only these positions, of a pattern destinations: numbers, from the end (-1), with\n"
+              "--pairs also roles of the file, whose tokens are patched together. Along an axis\n"
+              "of --by these are its places; otherwise what is put in is put in there alone");
+  line.option("--src", options.sources, "P,...|ROLE,...",
+              "of a pattern: only these source positions");
+}
+
+std::vector<interp::Position> positions_in(const std::vector<std::string>& lists) {
+  std::vector<interp::Position> positions;
+  for (const std::string& list : lists) {
+    for (const std::string& item : items_of(list))
+      positions.push_back(interp::parse_position(item));
+  }
+  return positions;
+}
+
+// How it is swept, once the site is known.
+void settle_by(Options& options) {
+  interp::SweepSpec& spec = options.spec;
+  const auto ways = interp::ways_to_sweep(spec.site);
+  spec.by = options.by.empty() ? ways.front() : interp::parse_by(options.by);
+  interp::check_sweep(spec.site, spec.by);
+}
+
+// Whether only the model says which site is meant: one of several SAEs, or a glob.
+bool depends_on_model(const SiteName& name) {
+  return name.inside.find('*') != name.inside.npos || short_name(name.inside).starts_with("sae_");
+}
+
+// What is swept, as far as the command line says it: resid_pre of "resid_pre", "hook_resid_pre" or
+// "blocks.*.hook_resid_pre"; z of "attn.hook_z"; in layer 2 alone of "2.z", head 4 there of "2.4.z".
+void settle_places(const CommandLine& line, Options& options) {
+  interp::SweepSpec& spec = options.spec;
+  const SiteName name = site_name(options.site);
+  for (const auto& [said, given, what] :
+       {std::tuple{name.layer.has_value(), !spec.layers.empty(), "layer"},
+        std::tuple{name.head.has_value(), !spec.heads.empty(), "head"}}) {
+    if (said && given)
+      line.fail(
+          fmt::format("--site {} says its {} itself; leave out --{}", options.site, what, what));
+  }
+  if (name.layer) spec.layers = {*name.layer};
+  if (name.head) spec.heads = {*name.head};
+  spec.positions = positions_in(options.positions);
+  spec.sources = positions_in(options.sources);
+  for (const auto* positions : {&spec.positions, &spec.sources}) {
+    for (const interp::Position& p : *positions) {
+      if (p.role.empty() || options.prompts.from_file()) continue;
+      line.fail(
+          fmt::format("{} is a position of the prompts, such as 3 or -1, not '{}'; roles are "
+                      "those of a file: --pairs FILE",
+                      positions == &spec.positions ? "--pos" : "--src", p.role));
+    }
+  }
+  spec.site = short_name(name.inside);
+  if (!depends_on_model(name)) settle_by(options);
+}
+
+// The rest, which the model says.
+void settle_site(const nn::Model& model, Options& options) {
+  interp::SweepSpec& spec = options.spec;
+  const SiteName name = site_name(options.site);
+  if (!depends_on_model(name)) return;
+  const std::string whole =
+      name.layer ? fmt::format("{}.{}", *name.layer, name.inside) : options.site;
+  const SiteInLayers found =
+      site_in_layers(whole, model.build(nn::BatchSize{1, 1, 1}).site_names());
+  spec.site = short_name(found.inside);
+  if (spec.layers.empty()) spec.layers = found.layers;
+  settle_by(options);
+}
 
 // ---- running ------------------------------------------------------------------------------------
 std::vector<interp::PatchSweep> sweeps_of(const nn::Model& model,
@@ -82,6 +170,13 @@ void write(const Report& report, const Options& options, const Json& meta,
     const std::string found = report.text(options.top, style, columns);
     return options.explain ? found + "\n" + explanation : found;
   };
+  Json metadata = {{"site", options.spec.site},
+                   {"by", name_of(options.spec.by)},
+                   {"action", name_of(options.spec.replacement)},
+                   {"direction", name_of(options.spec.direction)},
+                   {"metric", metric_name(options.spec)},
+                   {"axes", fmt::format("{}", fmt::join(axes, ","))}};
+  if (const Json labels = report.labels(); !labels.is_null()) metadata["labels"] = labels.dump();
   const auto json = [&] {
     Json found = report.json(options.top);
     found["explanation"] = options.explain ? Json(explanation) : Json();
@@ -91,12 +186,7 @@ void write(const Report& report, const Options& options, const Json& meta,
                      {.text = text,
                       .json = json,
                       .tensors = [&] { return report.tensors(); },
-                      .metadata = {{"site", options.spec.site},
-                                   {"by", name_of(options.spec.by)},
-                                   {"action", name_of(options.spec.replacement)},
-                                   {"direction", name_of(options.spec.direction)},
-                                   {"metric", metric_name(options.spec)},
-                                   {"axes", fmt::format("{}", fmt::join(axes, ","))}},
+                      .metadata = std::move(metadata),
                       .written = "sweep " + to_string(shape),
                       .axes = report.axis_names()});
 }
@@ -114,6 +204,8 @@ void verb_patch(const Arguments& arguments) {
       "[{layer,\n"
       "..., metric, change, fraction}], explanation, file}; values are lists within lists, along "
       "axes.\n"
+      "A sweep that is narrowed also has labels: what stands along each axis, null for 0, 1, 2, "
+      "...\n"
       "With --pairs, instead of values, tokens and str_tokens: mean, standard_error (null for a\n"
       "single pair), count, pairs: [{line, tokens, str_tokens, metric: {clean, corrupt}, shape,\n"
       "values}]; and strongest: [{layer, ..., metric, change, standard_error, count}]\n"
@@ -123,19 +215,11 @@ void verb_patch(const Arguments& arguments) {
   Options options;
   CommonOptions& common = options.common;
   interp::SweepSpec& spec = options.spec;
-  std::string by, action = "patch";
+  std::string action = "patch";
   constexpr int kMost = 1'000'000;
   options.prompts.add_to(line);
   options.prompts.add_file_to(line);
-  line.option("--site", spec.site, "S",
-              "what is patched: resid_pre, resid_mid, resid_post, attn_out, mlp_out (the\n"
-              "stream and what is added to it), z, q, k, v, pattern (of heads), in all layers;\n"
-              "2.z or blocks.2.attn.hook_z in one")
-      ->required();
-  line.option("--by", by, "pos|head|head,pos|head,dest|head,dest,src",
-              "what one run changes: pos, a position (the stream's sites, and all heads of\n"
-              "z, q, k, v together); head; head,pos (z, q, k, v); head,dest and head,dest,src,\n"
-              "a row and an entry of a pattern (default: pos for the stream, else head)");
+  add_places_to(line, options);
   line.option("--action", action, "patch|zero|mean|resample",
               "what is put in: patch, the other run's values; zero; mean, the mean over all\n"
               "positions of all prompts; resample, the values of another pair's base run,\n"
@@ -158,10 +242,7 @@ void verb_patch(const Arguments& arguments) {
                 "their elements, one a line; any other FILE: the table or JSON, and not to stdout",
                 CommonOptions::Out::text_or_tensors);
   if (!line.parse()) return;
-  set_site(spec, std::string(spec.site));
-  const auto ways = interp::ways_to_sweep(spec.site);
-  spec.by = by.empty() ? ways.front() : interp::parse_by(by);
-  interp::check_sweep(spec.site, spec.by);
+  settle_places(line, options);
   spec.replacement = interp::parse_replacement(action);
   spec.direction = options.prompts.direction();
   options.metric.require();
@@ -176,6 +257,7 @@ void verb_patch(const Arguments& arguments) {
     line.fail("--each is about the pairs of a file; give --pairs FILE");
 
   const nn::Model model = common.load();
+  settle_site(model, options);
   const Json meta = common.meta(line);
   const bool many = options.prompts.from_file();
   const std::vector<interp::Example> pairs =

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "apps/experiment/edit_options.h"
 #include "apps/options/continuation.h"
@@ -81,7 +82,7 @@ class DirectionOptions {
 
   // Throws what the directions of interp/steering.h throw, TokenError for text without a tokenizer,
   // and Error (input) for a direction that is zero.
-  SteeringDirection make(const nn::Model& model, const Site& site) const {
+  SteeringDirection make(const nn::Model& model, const Site& site, std::optional<int> head) const {
     if (!model.has_tokenizer() && (plus_.by_text() || minus_.by_text() || toward_.by_text())) {
       throw TokenError(model.why_no_tokenizer() +
                        "; give ids: --plus-tokens and --minus-tokens, or --toward-token");
@@ -91,19 +92,19 @@ class DirectionOptions {
               {"file", nullptr},   {"tensor", nullptr}, {"token", nullptr}};
     if (toward_.given()) {
       const int id = toward_.id(model);
-      d.tensor = interp::direction_toward(model, site, id);
+      d.tensor = interp::direction_toward(model, site, id, head);
       d.text = fmt::format("the unembedding vector of {}", token_label(tokenizer_of(model), id));
       d.json["source"] = "token";
       d.json["token"] = id;
     } else if (file_option_->count() > 0) {
-      d.tensor = interp::direction_from(model, site, file_, tensor_);
+      d.tensor = interp::direction_from(model, site, file_, tensor_, head);
       d.text = tensor_.empty() ? visible(file_)
                                : fmt::format("{} of {}", visible(tensor_), visible(file_));
       d.json["source"] = "file";
       d.json["file"] = json_text(file_);
       if (!tensor_.empty()) d.json["tensor"] = json_text(tensor_);
     } else {
-      make_of_prompts(model, site, d);
+      make_of_prompts(model, site, head, d);
     }
     if (interp::norm(d.tensor) > 0) return d;
     throw Error(ErrorKind::input,
@@ -115,11 +116,12 @@ class DirectionOptions {
   }
 
  private:
-  void make_of_prompts(const nn::Model& model, const Site& site, SteeringDirection& d) const {
+  void make_of_prompts(const nn::Model& model, const Site& site, std::optional<int> head,
+                       SteeringDirection& d) const {
     const bool mean = positions_ == "mean";
     const nn::Tokens plus = plus_.tokens(model), minus = minus_.tokens(model);
     d.tensor = interp::direction(model, site, plus, minus,
-                                 mean ? interp::Positions::mean : interp::Positions::last);
+                                 mean ? interp::Positions::mean : interp::Positions::last, head);
     const auto shown = [&](const nn::Tokens& tokens) {
       constexpr int kWidest = 44;
       return shortened(tokenizer_of(model) != nullptr
@@ -156,6 +158,7 @@ struct Report {
   const nn::Model& model;
   const nn::Tokens& prompt;
   const Site& site;
+  std::optional<int> head;  // which is steered alone
   const SteeringDirection& direction;
   bool normalize;
   interp::Norms norms;  // of what is there when nothing is added
@@ -182,9 +185,10 @@ std::string whole_text(const Report& r, const Text& t, const Style& style) {
 std::string introduction(const Report& r, const Style& style) {
   const interp::Norms& n = r.norms;
   const std::size_t count = r.prompt.size();
-  std::string text = fmt::format(
-      "steering {} at every token of prompt and text; scale 1 is {}\n", style.bold(r.site.name),
-      r.normalize ? "as long as what is there on average" : "the direction as it is");
+  std::string text =
+      fmt::format("steering {}{} at every token of prompt and text; scale 1 is {}\n",
+                  r.head ? fmt::format("head {} of ", *r.head) : "", style.bold(r.site.name),
+                  r.normalize ? "as long as what is there on average" : "the direction as it is");
   text += fmt::format("direction: {}\n", r.direction.text);
   text += fmt::format(
       "norms: the direction {:.2f}; what is there, over the prompt's {} token{}: mean {:.2f}, "
@@ -249,6 +253,7 @@ Json as_json(const Report& r) {
                {"prompt_tokens", r.prompt},
                {"plain", entry(r.plain)},
                {"steered", Json::list()}};
+  if (r.head) json["head"] = *r.head;
   for (const Text& t : r.steered) {
     Json steered = {{"scale", t.scale}, {"norm", t.norm}};
     steered.update(entry(t));
@@ -287,11 +292,13 @@ void write_texts(Report& r, const Options& options, const Interruptible& interru
     interruptible.check();
     done += count;
   };
+  Where where;
+  if (r.head) where.head = {*r.head};
   write(r.plain, {});
   for (Text& t : r.steered) {
     const double factor = r.normalize ? t.scale * r.norms.mean / length : t.scale;
     t.norm = std::abs(factor) * length;
-    write(t, {add(r.site, r.direction.tensor, factor)});
+    write(t, {add(r.site, r.direction.tensor, factor, where)});
   }
 }
 
@@ -306,7 +313,7 @@ void verb_steer(const Arguments& arguments) {
       "json: {meta, site, direction: {source, plus, minus, positions, file, tensor, token},\n"
       "normalize, norms: {direction, site: {mean, least, most, last}}, prompt_tokens,\n"
       "plain: {tokens, text, stopped, top: [{id, token, logit, prob}]},\n"
-      "steered: [{scale, norm, tokens, text, stopped, top}]}\n",
+      "steered: [{scale, norm, tokens, text, stopped, top}]}; of one head also head\n",
       "vitrine steer --prompt 'The capital of Texas is' --plus 'The capital of California is' "
       "--minus 'The capital of Texas is' --scale 0.5 --scale 1 --max-tokens 12");
   Options options;
@@ -314,7 +321,8 @@ void verb_steer(const Arguments& arguments) {
   options.direction.add_to(line);
   options.site.add_to(line,
                       "where it is added: a name in full, or that of a site in a layer, such\n"
-                      "as resid_pre, mlp_out or z (default: resid_post)");
+                      "as resid_pre, mlp_out or z (default: resid_post); 2.4.z: head 4 alone");
+  options.site.allow_head();
   line.numbers("--scale", options.scales, "X",
                "how much of it; several, repeated or X,Y,Z, are shown one after the other\n"
                "(default: 1)",
@@ -335,10 +343,11 @@ void verb_steer(const Arguments& arguments) {
   const Interruptible interruptible;
   const nn::Model model = options.common.load();
   const Site site = options.site.site(model);
+  const std::optional<int> head = options.site.head();
   const nn::Tokens prompt = options.prompt.tokens(model);
-  const interp::Norms norms = interp::norms(model, site, prompt);
-  const SteeringDirection direction = options.direction.make(model, site);
-  Report report{model, prompt, site, direction, options.normalize, norms, {}, {}};
+  const interp::Norms norms = interp::norms(model, site, prompt, head);
+  const SteeringDirection direction = options.direction.make(model, site, head);
+  Report report{model, prompt, site, head, direction, options.normalize, norms, {}, {}};
   for (const double scale : options.scales) report.steered.push_back({.scale = scale});
   write_texts(report, options, interruptible);
 
