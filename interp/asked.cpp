@@ -59,6 +59,33 @@ std::vector<nn::Tokens> up_to_positions(std::span<const Asked> asked) {
   return prompts;
 }
 
+namespace {
+
+bool edits_places(const nn::Model& model) {
+  return std::any_of(model.standing().begin(), model.standing().end(),
+                     [](const nn::StandingEdit& e) { return e.positions || e.value; });
+}
+
+}  // namespace
+
+std::vector<nn::Tokens> prompts_to_run(const nn::Model& model, std::span<const Asked> asked) {
+  if (!edits_places(model)) return up_to_positions(asked);
+  std::vector<nn::Tokens> prompts;
+  for (const Asked& a : asked) prompts.push_back(a.prompt);
+  return prompts;
+}
+
+Feeds rows_asked(const nn::Model& model, std::span<const Asked> asked) {
+  std::vector<std::int32_t> rows;
+  std::int64_t first = 0;
+  const std::vector<nn::Tokens> prompts = prompts_to_run(model, asked);
+  for (std::size_t i = 0; i < asked.size(); ++i) {
+    rows.push_back(static_cast<std::int32_t>(first + row_asked(asked[i])));
+    first += std::ssize(prompts[i]);
+  }
+  return {{"rows.last", Tensor::of({std::ssize(rows)}, rows)}};
+}
+
 Feeds answer_feeds(const std::string& name, std::span<const Asked> asked) {
   return {{name + ".answer", ids_of(asked, &Asked::answer, -1)},
           {name + ".wrong", ids_of(asked, &Asked::wrong, -1)}};

@@ -37,6 +37,12 @@ std::int64_t row_asked(const Asked& asked);  // the position, counted from the f
 // The prompts up to their positions: what comes later cannot change what is there.
 std::vector<nn::Tokens> up_to_positions(std::span<const Asked> asked);
 
+// The prompts to run: those up to the positions, or, where edits that stand on the model are told by
+// positions of the whole prompt (nn/model/standing_edits.h), the whole ones; and the feed rows.last
+// with which a run reads the positions' rows.
+std::vector<nn::Tokens> prompts_to_run(const nn::Model& model, std::span<const Asked> asked);
+Feeds rows_asked(const nn::Model& model, std::span<const Asked> asked);
+
 // Per prompt logit[answer], or logit[answer] - logit[wrong] where there is a wrong answer, after
 // the last token; "answer_logit". Answers are feeds: one plan serves all.
 Metric answer_logit(std::span<const Asked> asked);

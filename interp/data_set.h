@@ -1,9 +1,10 @@
 // Data sets of prompts: what an experiment is run over, and the statistics of what it gives.
 //
-//   std::vector<Example> data = ...;                       // "The capital of Texas is", " Austin", ...
-//   Position subject = parse_position("subject");          // a role that each example defines
-//   data[0].at(subject);                                   // its last token there: 3
-//   Statistics s = statistics(values);                     // mean, standard error, count
+//   std::vector<Example> data(1);                          // a file's, say
+//   data[0] = {.prompt = {290, 271, 266, 1615, 267}, .roles = {{"subject", {3, 4}}}};
+//   data[0].at(parse_position("subject"));                 // 3: its last token
+//   const double found[] = {7.3, 6.9, 8.1};                // of each prompt
+//   Statistic s = statistic(found);                        // mean, standard error, count
 //
 // A position is told by its number, from the end (-1), or by a role: prompts of different shapes
 // line up by what their tokens are for.

@@ -16,15 +16,25 @@ namespace {
 
 using Kind = Part::Kind;
 
+// Sites whose edits are parts of their own, as no head or MLP wrote what they add. (The output of an
+// MLP is a part together with its edits.)
+constexpr Site (*kEdited[])(int layer) = {site::resid_pre, site::attn_out, site::resid_mid,
+                                          site::resid_post};
+struct EditPlace {
+  int layer = 0, site = 0;  // site: of kEdited
+};
+
 // Emits the shares of the last row of each prompt, n of them.
 class Shares {
  public:
-  Shares(Builder& b, const nn::Config& config, std::span<const Asked> asked)
+  Shares(Builder& b, const nn::Model& model, std::span<const Asked> asked)
       : b_(b),
-        config_(config),
+        config_(model.config()),
         n_(std::ssize(asked)),
-        w_(nn::weights_of(b, config)),
-        feeds_(answer_feeds("decompose", asked)) {}
+        w_(nn::weights_of(b, config_)),
+        feeds_(answer_feeds("decompose", asked)) {
+    feeds_.merge(rows_asked(model, asked));
+  }
 
   void emit() {
     last_ = b_.input("rows.last", {DType::i32, {n_}});
@@ -63,10 +73,21 @@ class Shares {
     if (w_.ln_final.centred)
       put("final_bias", matmul(u, reshape(w_.ln_final.bias, {w_.ln_final.bias.dim(0), 1})));
     if (w_.b_u.defined()) put("unembed_bias", of_answers(w_.b_u));
+    std::vector<Value> of_edits;
+    for (int l = 0; l < config_.layers; ++l) {
+      for (int s = 0; s < std::ssize(kEdited); ++s) {
+        const Value added = edit_share(kEdited[s](l));
+        if (!added.defined()) continue;
+        of_edits.push_back(added);
+        edits_.push_back({l, s});
+      }
+    }
+    if (!of_edits.empty()) put("edits", concat(of_edits, 1));  // [n, edits]
   }
 
   const Fetch& wanted() const { return wanted_; }
   const Feeds& feeds() const { return feeds_; }
+  const std::vector<EditPlace>& edits() const { return edits_; }
 
  private:
   void put(const char* name, const Value& v) {
@@ -77,6 +98,16 @@ class Shares {
   // Along each prompt's own direction: [n, 1].
   static Value share(const Value& x, const Value& direction) {
     return sum(x * direction, {1}, true);
+  }
+  // What edits at a site of the stream, or of what attention adds to it, have added: undefined where
+  // there are none.
+  Value edit_share(const Site& s) {
+    for (const SiteEntry& entry : b_.sites()) {
+      if (entry.name != s.name) continue;
+      if (entry.interior() || b_.node(entry.node).inputs[0] == entry.before) return {};
+      return share(at_rows(s) - gather_rows(b_.value(entry.before), last_), direction_);
+    }
+    return {};  // the family has no such site
   }
   // nn::folded, of directions [n, d].
   static Value folded(const Value& directions, const nn::NormWeights& norm) {
@@ -96,16 +127,17 @@ class Shares {
   nn::WeightValues w_;
   Feeds feeds_;
   Value last_, answer_, wrong_, direction_;
+  std::vector<EditPlace> edits_;
   Fetch wanted_;
 };
 
 // What a run of Shares gave, as one Decomposition for each prompt.
 class ReadShares {
  public:
-  ReadShares(const Results& results, const nn::Config& config)
-      : results_(results), config_(config) {
+  ReadShares(const Results& results, const nn::Config& config, const std::vector<EditPlace>& edits)
+      : results_(results), config_(config), edits_(edits) {
     for (const char* name : {"scale", "logit", "embed", "pos_embed", "heads", "attn_biases", "mlps",
-                             "neurons", "mlp_biases", "final_bias", "unembed_bias"}) {
+                             "neurons", "mlp_biases", "final_bias", "unembed_bias", "edits"}) {
       const std::string output = fmt::format("decompose.{}", name);
       if (results_.contains(output))
         values_[name] = results_.raw(output).to(DType::f64).contiguous();
@@ -129,6 +161,9 @@ class ReadShares {
           {Kind::attn_bias, l, -1, values_.at("attn_biases").at<double>({prompt, l})});
       d.parts.push_back({Kind::mlp, l, -1, values_.at("mlps").at<double>({prompt, l})});
     }
+    for (std::size_t e = 0; e < edits_.size(); ++e)
+      d.parts.push_back({Kind::edit, edits_[e].layer, edits_[e].site,
+                         values_.at("edits").at<double>({prompt, static_cast<std::int64_t>(e)})});
     add(Kind::final_bias, "final_bias");
     add(Kind::unembed_bias, "unembed_bias");
     return d;
@@ -140,6 +175,7 @@ class ReadShares {
   }
   const Results& results_;
   const nn::Config& config_;
+  const std::vector<EditPlace>& edits_;
   std::map<std::string, Tensor, std::less<>> values_;
 };
 
@@ -161,6 +197,8 @@ std::string Part::name() const {
       return "ln_final.b";
     case Kind::unembed_bias:
       return "unembed.b_U";
+    case Kind::edit:
+      return "edit of " + kEdited[index](layer).name;
   }
   return {};
 }
@@ -181,17 +219,17 @@ bool Decomposition::closes() const {
 
 std::vector<Decomposition> decompose(const nn::Model& model, std::span<const Asked> asked) {
   check_asked(model, asked, true);
-  const std::vector<nn::Tokens> prompts = up_to_positions(asked);
+  const std::vector<nn::Tokens> prompts = prompts_to_run(model, asked);
   std::vector<Decomposition> all;
   for (const auto& [begin, end] : batches(prompts, limits_of_logits(model))) {
     const std::vector<nn::Tokens> some(prompts.begin() + static_cast<std::ptrdiff_t>(begin),
                                        prompts.begin() + static_cast<std::ptrdiff_t>(end));
     Builder b(model.build(nn::batch_size(some)));
-    Shares shares(b, model.config(), asked.subspan(begin, end - begin));
+    Shares shares(b, model, asked.subspan(begin, end - begin));
     shares.emit();
     const nn::Run run =
         model.run_graph(std::move(b).finish(), some, shares.wanted(), shares.feeds());
-    const ReadShares read(run.results, model.config());
+    const ReadShares read(run.results, model.config(), shares.edits());
     for (std::int64_t i = 0; i < std::ssize(some); ++i) all.push_back(read.of(i));
   }
   return all;
@@ -212,7 +250,7 @@ Decomposition decompose(const nn::Model& model, const nn::Tokens& prompt,
 Tensor by_layer(const Decomposition& d, int layers) {
   const Tensor sums = Tensor::zeros({layers, 2}, DType::f64);
   for (const Part& p : d.parts) {
-    if (p.layer < 0) continue;
+    if (p.layer < 0 || p.kind == Kind::edit) continue;
     sums.data<double>()[2 * p.layer + (p.kind == Kind::mlp ? 1 : 0)] += p.value;
   }
   return sums;

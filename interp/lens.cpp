@@ -129,16 +129,18 @@ Tensor columns(const Tensor& x, std::int64_t begin, std::int64_t end) {
 std::vector<Lens> logit_lens(const nn::Model& model, std::span<const Asked> asked, LensRows rows) {
   check_asked(model, asked, true);
   std::vector<nn::Tokens> prompts;
-  if (rows == LensRows::asked) prompts = up_to_positions(asked);
+  if (rows == LensRows::asked) prompts = prompts_to_run(model, asked);
   else
     for (const Asked& a : asked) prompts.push_back(a.prompt);
   std::vector<Lens> lenses;
   for (const auto& [begin, end] : batches(prompts)) {
     const std::vector<nn::Tokens> some(prompts.begin() + static_cast<std::ptrdiff_t>(begin),
                                        prompts.begin() + static_cast<std::ptrdiff_t>(end));
+    const auto now = asked.subspan(begin, end - begin);
+    Feeds feeds = answer_feeds("lens", now);
+    if (rows == LensRows::asked) feeds.merge(rows_asked(model, now));
     const nn::Run run = model.run_graph(LensOutputs(model, some, rows).finish(), some,
-                                        fetch(value("lens.raw"), value("lens.ln")),
-                                        answer_feeds("lens", asked.subspan(begin, end - begin)));
+                                        fetch(value("lens.raw"), value("lens.ln")), feeds);
     const Tensor raw = run.results.raw("lens.raw").to(DType::f64).contiguous(),
                  ln = run.results.raw("lens.ln").to(DType::f64).contiguous();
     std::int64_t first = 0;

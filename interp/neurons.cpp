@@ -96,10 +96,12 @@ class Program {
     add(b, kStream, resid);
     if (answers_) add(b, kStreamEffect, resid * d);
     graph_ = std::move(b).finish();
+    feeds_ = metric_.feeds;
+    feeds_.merge(rows_asked(model, asked));
   }
 
   Results run(const nn::Model& model, const std::vector<nn::Tokens>& prompts) const {
-    return model.run_graph(graph_, prompts, wanted_, metric_.feeds).results;
+    return model.run_graph(graph_, prompts, wanted_, feeds_).results;
   }
 
  private:
@@ -112,6 +114,7 @@ class Program {
   std::int64_t n_;
   Value last_;
   Metric metric_;
+  Feeds feeds_;
   Fetch wanted_;
   Graph graph_;
 };
@@ -137,7 +140,7 @@ void run_programs(const nn::Model& model, std::span<const Asked> asked, const Ne
                             "all prompts or on none; give every prompt an answer",
                             i, answers ? "no" : "an", answers ? "one" : "none"));
   }
-  const std::vector<nn::Tokens> prompts = up_to_positions(asked);
+  const std::vector<nn::Tokens> prompts = prompts_to_run(model, asked);
   for (const auto& [begin, end] : batches(prompts, limits_of_logits(model))) {
     const std::vector<nn::Tokens> some(prompts.begin() + static_cast<std::ptrdiff_t>(begin),
                                        prompts.begin() + static_cast<std::ptrdiff_t>(end));
@@ -186,6 +189,7 @@ class Means {
     }
   }
   std::size_t size() const { return mean_.size(); }
+  double mean(std::size_t i) const { return mean_[i]; }
   Statistic at(std::size_t i) const {
     const auto n = static_cast<double>(count_);
     return {mean_[i], std::sqrt(squares_[i] / (n - 1) / n), count_};  // NaN of one: 0 / 0
@@ -196,12 +200,18 @@ class Means {
   std::int64_t count_ = 0;
 };
 
-// The `count` first by size of `key`; of equal ones those that come first.
-template <class T, class Key>
-void keep_strongest(std::vector<T>& all, int count, Key key) {
-  std::stable_sort(all.begin(), all.end(),
-                   [&](const T& a, const T& b) { return std::abs(key(a)) > std::abs(key(b)); });
-  all.resize(std::min(all.size(), static_cast<std::size_t>(std::max(count, 0))));
+// Of n numbers key(0), ..., the places of the `count` largest by size; of equal ones those that come
+// first.
+template <class Key>
+std::vector<std::size_t> strongest_places(std::size_t n, int count, const Key& key) {
+  std::vector<std::pair<double, std::size_t>> order;
+  order.reserve(n);
+  for (std::size_t i = 0; i < n; ++i) order.emplace_back(-std::abs(key(i)), i);
+  const auto kept = std::min(n, static_cast<std::size_t>(std::max(count, 0)));
+  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(kept), order.end());
+  std::vector<std::size_t> places;
+  for (std::size_t i = 0; i < kept; ++i) places.push_back(order[i].second);
+  return places;
 }
 
 }  // namespace
@@ -252,6 +262,7 @@ namespace {
 // Fills in the tokens of neurons in several lists, each neuron once.
 template <class T>
 void name_tokens(const nn::Model& model, const std::vector<std::vector<T>*>& lists, int count) {
+  if (count <= 0) return;
   std::map<std::pair<int, int>, std::size_t> places;
   std::vector<NeuronId> ids;
   for (const std::vector<T>* list : lists) {
@@ -275,19 +286,19 @@ StrongNeurons strongest_of(const nn::Model& model, const Asked& asked, const Neu
   found.position = static_cast<int>(row_asked(asked));
   found.stream_layer = spec.layer.value_or(model.config().layers - 1);
   if (asked.answer) found.metric = s.metric;
-  for (std::size_t i = 0; i < s.activation.size(); ++i) {
+  const std::vector<double>& by = asked.answer ? s.effect : s.activation;
+  for (const std::size_t i :
+       strongest_places(by.size(), spec.neurons, [&](std::size_t k) { return by[k]; })) {
     Neuron n{.id = numbered(model, spec, i), .activation = s.activation[i]};
     if (asked.answer) n.effect = s.effect[i];
     found.neurons.push_back(std::move(n));
   }
-  keep_strongest(found.neurons, spec.neurons,
-                 [](const Neuron& n) { return n.effect.value_or(n.activation); });
-  for (std::size_t i = 0; i < s.stream.size(); ++i) {
+  for (const std::size_t i : strongest_places(s.stream.size(), spec.dimensions,
+                                              [&](std::size_t k) { return s.stream[k]; })) {
     Dimension d{.index = static_cast<int>(i), .value = s.stream[i]};
     if (asked.answer) d.effect = s.stream_effect[i];
     found.dimensions.push_back(d);
   }
-  keep_strongest(found.dimensions, spec.dimensions, [](const Dimension& d) { return d.value; });
   return found;
 }
 
@@ -328,21 +339,20 @@ NeuronsOver strong_neurons_over(const nn::Model& model, std::span<const Asked> a
   NeuronsOver found;
   found.stream_layer = spec.layer.value_or(model.config().layers - 1);
   if (answers) found.metric = statistic(metric);
-  for (std::size_t i = 0; i < activation.size(); ++i) {
+  const Means& by = answers ? effect : activation;
+  for (const std::size_t i :
+       strongest_places(by.size(), spec.neurons, [&](std::size_t k) { return by.mean(k); })) {
     MeanNeuron n{.id = numbered(model, spec, i), .activation = activation.at(i)};
     if (answers) n.effect = effect.at(i);
     found.neurons.push_back(std::move(n));
   }
-  keep_strongest(found.neurons, spec.neurons,
-                 [](const MeanNeuron& n) { return n.effect ? n.effect->mean : n.activation.mean; });
   name_tokens(model, std::vector{&found.neurons}, spec.tokens);
-  for (std::size_t i = 0; i < stream.size(); ++i) {
+  for (const std::size_t i : strongest_places(stream.size(), spec.dimensions,
+                                              [&](std::size_t k) { return stream.mean(k); })) {
     MeanDimension d{.index = static_cast<int>(i), .value = stream.at(i)};
     if (answers) d.effect = stream_effect.at(i);
     found.dimensions.push_back(std::move(d));
   }
-  keep_strongest(found.dimensions, spec.dimensions,
-                 [](const MeanDimension& d) { return d.value.mean; });
   return found;
 }
 

@@ -24,7 +24,7 @@ struct NeuronSpec {
   // What effects are measured on: the logit of `answer`, or its difference from that of `wrong`.
   std::optional<int> answer, wrong;
   int neurons = 10, dimensions = 5;  // how many of the strongest
-  int tokens = 5;                    // raised and lowered, of each neuron
+  int tokens = 5;                    // raised and lowered, of each neuron; 0: none
 };
 
 // A neuron of an MLP: row `index` of W_out is what it writes to the stream.

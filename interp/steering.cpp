@@ -173,6 +173,21 @@ Norms norms(const nn::Model& model, const Site& site, const nn::Prompt& prompt) 
 }
 
 // ---- many prompts -------------------------------------------------------------------------------
+namespace {
+
+// The logits after each prompt's position, [prompts, vocabulary].
+Tensor logits_asked(const nn::Model& model, std::span<const Asked> asked) {
+  const std::vector<nn::Tokens> prompts = prompts_to_run(model, asked);
+  Builder b(model.build(nn::batch_size(prompts)));
+  b.output("steering.logits", nn::last_logits(b));
+  return model
+      .run_graph(std::move(b).finish(), prompts, fetch(value("steering.logits")),
+                 rows_asked(model, asked))
+      .results.raw("steering.logits");
+}
+
+}  // namespace
+
 Metric metric_of(const nn::Model& model, std::span<const Asked> asked, Measure measure) {
   std::vector<int> answers;
   for (const Asked& a : asked) answers.push_back(a.answer.value_or(-1));
@@ -182,7 +197,7 @@ Metric metric_of(const nn::Model& model, std::span<const Asked> asked, Measure m
     case Measure::log_prob:
       return nn::log_probability(answers);
     case Measure::kl:
-      return nn::kl_to(model.run(up_to_positions(asked)).last_logits());
+      return nn::kl_to(logits_asked(model, asked));
     case Measure::logit_diff:
       break;
   }
@@ -194,7 +209,7 @@ Tensor steered(const nn::Model& model, std::span<const Asked> asked, const Site&
                const std::atomic<bool>* cancel) {
   check_asked(model, asked, measure != Measure::kl);
   const Tensor fits = fitted(model, site, direction, "the direction");
-  const std::vector<nn::Tokens> prompts = up_to_positions(asked);
+  const std::vector<nn::Tokens> prompts = prompts_to_run(model, asked);
   const std::int64_t rows = std::ssize(factors), columns = std::ssize(asked);
   Tensor table = Tensor::empty({rows, columns}, DType::f64);
   std::vector<Interventions> worlds;
@@ -202,7 +217,9 @@ Tensor steered(const nn::Model& model, std::span<const Asked> asked, const Site&
   for (const auto& [begin, end] : batches(prompts, limits_of_logits(model))) {
     const std::vector<nn::Tokens> some(prompts.begin() + static_cast<std::ptrdiff_t>(begin),
                                        prompts.begin() + static_cast<std::ptrdiff_t>(end));
-    const Metric metric = metric_of(model, asked.subspan(begin, end - begin), measure);
+    const auto now = asked.subspan(begin, end - begin);
+    Metric metric = metric_of(model, now, measure);
+    metric.feeds.merge(rows_asked(model, now));
     const std::string each = nn::per_prompt_name(metric);
     const auto values = model.sweep(some, worlds, metric, {each}, {.cancel = cancel})[each]
                             .to_vector<double>();  // [factors, prompts]

@@ -10,7 +10,7 @@
 #include <filesystem>
 
 #include "apps/options/site_names.h"
-#include "nn/tokenizer/named_ids.h"
+#include "nn/text/named_ids.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
 #include "tensor/files/run_folder.h"
@@ -37,6 +37,9 @@ void CommonOptions::add_to(CommandLine& line, const std::string& out_doc, Out ki
   has_gauge_ = true;
   add_model_to(line);
   add_rest_to(line, out_doc, kind);
+  line.option("--vocabulary", vocabulary, "FILE",
+              "names for the ids of a model without a tokenizer: one a line, the first for\n"
+              "id 0, or FILE.json: {\"name\": id}. Prompts are then names with spaces between");
   line.option("--gauge", gauge, "raw|processed|REWRITE,...",
               "weights rewritten so that the model computes the same: fold_ln,\n"
               "center_writing_weights, center_unembed, fold_value_biases, or processed: all\n"
@@ -62,9 +65,6 @@ void CommonOptions::add_model_to(CommandLine& line) {
               "HuggingFace folder of a GPT-2, Llama, Mistral, Qwen, Pythia or Gemma;\n"
               "FILE.gguf; OWNER/NAME in HuggingFace's cache; gpt2, smollm2\n"
               "(default: the model that ships with Vitrine)");
-  line.option("--vocabulary", vocabulary, "FILE",
-              "names for the ids of a model without a tokenizer: one a line, the first for\n"
-              "id 0, or FILE.json: {\"name\": id}. Prompts are then names with spaces between");
 }
 
 void CommonOptions::add_rest_to(CommandLine& line, const std::string& out_doc, Out kind) {
@@ -327,8 +327,10 @@ void note_bare_lines(const nn::Model& model, bool prepend_bos, bool quiet) {
 
 void require_tokenizer(const nn::Model& model, std::string_view option, std::string_view instead) {
   if (model.has_tokenizer()) return;
-  throw TokenError(fmt::format("{}: {}; give token ids instead of text: {}", option,
-                               model.why_no_tokenizer(), instead));
+  throw TokenError(
+      fmt::format("{}: {}; give token ids instead of text: {} (or name the ids by "
+                  "--vocabulary FILE)",
+                  option, model.why_no_tokenizer(), instead));
 }
 
 const nn::Tokenizer* tokenizer_of(const nn::Model& model) {

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <map>
 
-#include "apps/options/answer_options.h"
+#include "apps/experiment/answer_options.h"
 #include "apps/reports/patch_report.h"
 
 namespace vitrine::app {
@@ -15,57 +15,6 @@ namespace {
 
 using interp::Direction;
 using interp::Method;
-
-// "blocks.3.attn.hook_z" is layer 3 of "attn.hook_z"; other sites have no layer.
-struct InLayer {
-  int layer = -1;
-  std::string name;
-};
-InLayer in_layer(std::string_view site) {
-  constexpr std::string_view kBlocks = "blocks.";
-  if (!site.starts_with(kBlocks)) return {-1, std::string(site)};
-  int layer = -1;
-  const char* end = site.data() + site.size();
-  const auto [stop, error] = std::from_chars(site.data() + kBlocks.size(), end, layer);
-  if (error != std::errc() || stop == end || *stop != '.') return {-1, std::string(site)};
-  return {layer, std::string(stop + 1, end)};
-}
-
-// Scores of the same site in every layer.
-struct Stacked {
-  std::string name;
-  std::vector<std::string> axes;  // "layer" first, where there are layers
-  std::vector<int> layers;        // along it
-  Tensor values;
-};
-std::vector<Stacked> stacked(const interp::Attribution& a) {
-  std::vector<std::string> order;
-  std::map<std::string, std::vector<const interp::SiteScores*>> groups;
-  for (const interp::SiteScores& s : a.sites) {
-    const std::string name = in_layer(s.site.name).name;
-    if (!groups.contains(name)) order.push_back(name);
-    groups[name].push_back(&s);
-  }
-  std::vector<Stacked> all;
-  for (const std::string& name : order) {
-    const auto& group = groups[name];
-    Stacked s{name, group[0]->axes, {}, group[0]->values};
-    if (in_layer(group[0]->site.name).layer >= 0) {
-      s.axes.insert(s.axes.begin(), "layer");
-      Shape shape{std::ssize(group)};
-      for (int i = 0; i < group[0]->values.rank(); ++i) shape.push_back(group[0]->values.dim(i));
-      std::vector<double> values;
-      for (const interp::SiteScores* layer : group) {
-        const auto x = layer->values.to_vector<double>();
-        values.insert(values.end(), x.begin(), x.end());
-        s.layers.push_back(in_layer(layer->site.name).layer);
-      }
-      s.values = Tensor::of(shape, values);
-    }
-    all.push_back(std::move(s));
-  }
-  return all;
-}
 
 // Why a place that was measured has no exact value.
 constexpr const char* kNotFinite = "the metric is not a finite number with zeros put in there";
@@ -91,6 +40,46 @@ std::vector<Heatmap::Titles> titles(const nn::Model& model, const interp::Exampl
 
 }  // namespace
 
+// ---- sites in layers ----------------------------------------------------------------------------
+InLayer in_layer(std::string_view site) {
+  constexpr std::string_view kBlocks = "blocks.";
+  if (!site.starts_with(kBlocks)) return {-1, std::string(site)};
+  int layer = -1;
+  const char* end = site.data() + site.size();
+  const auto [stop, error] = std::from_chars(site.data() + kBlocks.size(), end, layer);
+  if (error != std::errc() || stop == end || *stop != '.') return {-1, std::string(site)};
+  return {layer, std::string(stop + 1, end)};
+}
+
+std::vector<StackedScores> stacked(const interp::Attribution& a) {
+  std::vector<std::string> order;
+  std::map<std::string, std::vector<const interp::SiteScores*>> groups;
+  for (const interp::SiteScores& s : a.sites) {
+    const std::string name = in_layer(s.site.name).name;
+    if (!groups.contains(name)) order.push_back(name);
+    groups[name].push_back(&s);
+  }
+  std::vector<StackedScores> all;
+  for (const std::string& name : order) {
+    const auto& group = groups[name];
+    StackedScores s{name, group[0]->axes, {}, group[0]->values};
+    if (in_layer(group[0]->site.name).layer >= 0) {
+      s.axes.insert(s.axes.begin(), "layer");
+      Shape shape{std::ssize(group)};
+      for (int i = 0; i < group[0]->values.rank(); ++i) shape.push_back(group[0]->values.dim(i));
+      std::vector<double> values;
+      for (const interp::SiteScores* layer : group) {
+        const auto x = layer->values.to_vector<double>();
+        values.insert(values.end(), x.begin(), x.end());
+        s.layers.push_back(in_layer(layer->site.name).layer);
+      }
+      s.values = Tensor::of(shape, values);
+    }
+    all.push_back(std::move(s));
+  }
+  return all;
+}
+
 // ---- gradient x activation, attribution patching ------------------------------------------------
 std::string AttributionReport::text(const Style& style, int columns) const {
   const interp::AttributionSpec& spec = attribution.spec;
@@ -114,7 +103,7 @@ std::string AttributionReport::text(const Style& style, int columns) const {
     text += ", corrupt " + metric_number(attribution.corrupt);
   text += "\n" + gauge_text(model, true) + "\n";
 
-  for (const Stacked& s : stacked(attribution)) {
+  for (const StackedScores& s : stacked(attribution)) {
     if (s.axes.size() != 2 || s.axes[0] != "layer" || s.axes[1] == "feature") continue;
     text += heatmap_text(s.axes, s.values.shape(), s.layers, s.values.to_vector<double>(),
                          titles(model, pair, s.axes[1], s.values.dim(1)), style.bold(s.name), style,
@@ -180,7 +169,7 @@ Json AttributionReport::json() const {
                                           : Json(kNotFinite);
   }
   json["sites"] = Json::list();
-  for (const Stacked& s : stacked(attribution)) {
+  for (const StackedScores& s : stacked(attribution)) {
     json["sites"].push_back({{"name", s.name},
                              {"axes", s.axes},
                              {"layers", s.layers.empty() ? Json() : Json(s.layers)},
@@ -191,7 +180,7 @@ Json AttributionReport::json() const {
 
 NamedTensors AttributionReport::tensors() const {
   NamedTensors tensors;
-  for (const Stacked& s : stacked(attribution))
+  for (const StackedScores& s : stacked(attribution))
     tensors.emplace_back("node/" + s.name, s.values.to(DType::f32));
   const interp::AttributionSpec& spec = attribution.spec;
   const bool both = spec.method == Method::attribution_patching;
@@ -204,7 +193,7 @@ NamedTensors AttributionReport::tensors() const {
 
 AxisNames AttributionReport::axis_names() const {
   AxisNames names;
-  for (const Stacked& s : stacked(attribution)) {
+  for (const StackedScores& s : stacked(attribution)) {
     names.of["node/" + s.name] = s.axes;
     for (const int layer : s.layers)
       names.places["node/" + s.name + ":layer"].push_back(fmt::format("{}", layer));

@@ -11,6 +11,7 @@
 #include "apps/terminal/interrupt.h"
 #include "apps/terminal/progress.h"
 #include "apps/verbs/verbs.h"
+#include "tensor/error.h"
 
 namespace vitrine::app {
 namespace {
@@ -24,6 +25,7 @@ struct Options {
   SiteOptions site{interp::IntegratedSpec{}.site.name};
   std::string method = "attribution-patching";
   int steps = 16, top = 20, verify = 10;
+  bool each = false;
 };
 
 template <class Report>
@@ -39,20 +41,38 @@ void write(const Report& report, const Options& options, const Json& meta) {
        .axes = report.axis_names()});
 }
 
-// Where there is no answer none is read.
-interp::Pair pair_of(const interp::Example& e) {
-  const auto id = [](const std::vector<nn::Tokens>& answers) {
-    return answers.empty() ? 0 : answers[0][0];
+// Of the answers that the metric reads each must be one token; those that it does not read are 0.
+interp::Pair pair_of(const interp::Example& e, const interp::MetricSpec& metric) {
+  const auto token = [&](const std::vector<nn::Tokens>& answers, interp::MetricToken::Of of,
+                         const char* what) {
+    if (!metric.reads(of)) return 0;
+    if (answers.size() == 1 && answers[0].size() == 1) return answers[0][0];
+    throw Error(ErrorKind::input,
+                fmt::format("line {}: gradients are taken of pairs with one {} of one token",
+                            e.line, what));
   };
-  return {e.prompt, e.corrupt, id(e.answers), id(e.wrongs)};
+  return {e.prompt, e.corrupt, token(e.answers, interp::MetricToken::Of::answer, "answer"),
+          token(e.wrongs, interp::MetricToken::Of::wrong, "wrong answer")};
 }
 
 void attribute(const nn::Model& model, const interp::Example& example, const Options& options,
                const Json& meta) {
-  const interp::Pair pair = pair_of(example);
+  const interp::Pair pair = pair_of(example, *options.spec.metric);
   const interp::Attribution a = interp::attribute(model, pair, options.spec);
   const auto verified = interp::verify_top(model, pair, a, options.verify);
   write(AttributionReport{model, example, a, verified, std::max(options.top, options.verify)},
+        options, meta);
+}
+
+void attribute_pairs(const nn::Model& model, Options& options, const Json& meta) {
+  const auto examples = options.prompts.examples(model, needs_of({*options.spec.metric}));
+  options.edits.know(examples);
+  std::vector<interp::Pair> pairs;
+  for (const interp::Example& e : examples) pairs.push_back(pair_of(e, *options.spec.metric));
+  const auto found = interp::attribute(model, pairs, options.spec);
+  const auto verified = interp::verify_top(model, pairs, found, options.verify);
+  write(PairsAttributionReport{model, examples, found, verified,
+                               std::max(options.top, options.verify), options.each},
         options, meta);
 }
 
@@ -68,7 +88,7 @@ void integrate(const nn::Model& model, const interp::Example& example, const Opt
   {
     Progress progress("integrating", "steps", options.common.quiet);
     spec.progress = [&](int done, int total) { progress.update(done, total); };
-    ig = interp::integrated_gradients(model, pair_of(example), spec);
+    ig = interp::integrated_gradients(model, pair_of(example, *options.spec.metric), spec);
   }
   interruptible.check();
   write(IntegratedReport{model, example, spec, ig}, options, meta);
@@ -92,7 +112,10 @@ void verb_attribute(const Arguments& arguments) {
       "nodes: [{site, layer, pos, head, feature, score, exact, why_not}], sites: [{name, axes,\n"
       "layers, shape}], file}; why_not says why exact is null. ig: {..., site, steps, axes, "
       "shape,\n"
-      "values, at_base, at_other, sum, completeness_error, file}\n",
+      "values, at_base, at_other, sum, completeness_error, file}. With --pairs the metric's clean "
+      "and\n"
+      "corrupt, and each node's score, size (of |score|) and exact are {mean, standard_error,\n"
+      "count} over the pairs, and there are pairs: [{line, tokens, str_tokens, metric}]\n",
       "vitrine attribute --clean 'The capital of Texas is' --corrupt 'The capital of California "
       "is' --answer ' Austin' --wrong ' Sacramento' --verify 5");
   Options options;
@@ -100,6 +123,7 @@ void verb_attribute(const Arguments& arguments) {
   interp::AttributionSpec& spec = options.spec;
   constexpr int kMost = 1'000'000;
   options.prompts.add_to(line);
+  options.prompts.add_file_to(line);
   line.option("--method", options.method, "attribution-patching|grad-x-act|ig",
               "see above (default: attribution-patching)")
       ->one_of({"attribution-patching", "grad-x-act", "ig"});
@@ -120,6 +144,7 @@ void verb_attribute(const Arguments& arguments) {
               kMost);
   auto* verify = line.number("--verify", options.verify, "K",
                              "how many of them are measured exactly (default: 10)", 0, kMost);
+  auto* each = line.flag("--each", options.each, "with --pairs: also a line for each pair");
   options.edits.add_to(line, common);
   common.add_to(
       line,
@@ -139,15 +164,25 @@ void verb_attribute(const Arguments& arguments) {
   options.metric.require();
   spec.metric = options.metric.spec();
   spec.metric->require_gradient();
+  if (spec.metric->reads(interp::MetricToken::Of::field)) {
+    line.fail(
+        "--metric: lists of a file (@FIELD) are read by 'vitrine patch', predict and evaluate; "
+        "name tokens here: logit(\" Austin\")");
+  }
   options.prompts.require(line, spec.method == interp::Method::grad_x_act,
                           needs_of({*spec.metric}));
   spec.direction = options.prompts.direction();
 
+  if (each->count() > 0 && !options.prompts.from_file())
+    line.fail("--each is about the pairs of a file; give --pairs FILE");
+  if (ig && options.prompts.from_file())
+    line.fail("--method ig is about one pair of prompts; --pairs goes with the others");
   const nn::Model model = common.load();
   spec.sites.patterns =
       full_patterns(spec.sites.patterns, model.build(nn::BatchSize{1, 1, 1}).site_names());
-  const interp::Example pair = options.prompts.example(model);
   const Json meta = common.meta(line);
+  if (options.prompts.from_file()) return attribute_pairs(model, options, meta);
+  const interp::Example pair = options.prompts.example(model);
   if (ig) integrate(model, pair, options, meta);
   else attribute(model, pair, options, meta);
 }

@@ -78,7 +78,7 @@ void print_text(const nn::Model& model, const nn::Tokens& prompt, const Options&
   };
   continue_prompt(model, prompt, options.sampling, common.seed, interruptible, [&](int id) {
     begin();
-    output.add(tokenizer != nullptr ? characters.add(tokenizer->shown(id))
+    output.add(tokenizer != nullptr ? characters.add(tokenizer->between() + tokenizer->shown(id))
                                     : fmt::format(" {}", id));
   });
   begin();

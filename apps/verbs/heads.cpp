@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "apps/experiment/edit_options.h"
-#include "apps/options/answer_options.h"
+#include "apps/experiment/answer_options.h"
 #include "apps/reports/heads_report.h"
 #include "apps/terminal/progress.h"
 #include "apps/verbs/verbs.h"

@@ -195,7 +195,8 @@ void verb_neurons(const Arguments& arguments) {
       "{\"text\": ...} or {\"tokens\": [...]} a line.\n\n"
       "json: {meta, tokens, str_tokens, pos, layer, answer, wrong, metric, neurons: [{layer,\n"
       "neuron, activation, effect, raised: [{id, token, value}], lowered}], stream: {layer,\n"
-      "dimensions: [{dimension, value, effect}]}}; effect and metric are null without --answer.\n"
+      "dimensions: [{dimension, value, effect}]}, file}; effect and metric are null without\n"
+      "--answer.\n"
       "With --corpus, of all neurons or those of --layer: {meta, file, lines, tokens, long_lines,\n"
       "bos, neurons: [{layer, neuron, mean, active, distinct_tokens, distinct_predicted, raised,\n"
       "lowered, contexts: [{line, pos, activation, tokens, str_tokens, peak, predicted: {id,\n"
@@ -229,10 +230,11 @@ void verb_neurons(const Arguments& arguments) {
   line.real("--save-every", o.save_every, "SECONDS", "write it that often (default: 30)",
             {.least = 0, .most = 1e9});
   o.edits.add_to(line, o.common);
-  o.common.add_to(line,
-                  "write the result to FILE, all or nothing, and not to stdout; FILE.json is JSON;\n"
-                  "FILE.csv has the neurons of a prompt, besides what goes to stdout",
-                  CommonOptions::Out::rows);
+  o.common.add_to(
+      line,
+      "write the result to FILE, all or nothing, and not to stdout; FILE.json is JSON;\n"
+      "FILE.csv has the neurons of a prompt, besides what goes to stdout",
+      CommonOptions::Out::rows);
   if (!line.parse()) return;
   check(line, o);
   if (!o.corpus.empty() && is_data_file(o.common.out))

@@ -6,10 +6,10 @@
 #include <map>
 #include <memory>
 
-#include "apps/experiment/csv_file.h"
-#include "apps/experiment/prompt_sets.h"
-#include "apps/experiment/ready_sets.h"
+#include "apps/options/csv_file.h"
 #include "apps/options/options.h"
+#include "apps/prompt_sets/prompt_sets.h"
+#include "apps/prompt_sets/ready_sets.h"
 #include "apps/terminal/run.h"
 #include "apps/verbs/verbs.h"
 #include "tensor/error.h"
@@ -172,7 +172,7 @@ std::string summary(const PromptCollection& found, const PromptsOptions& o) {
   for (const auto& [kind, count] : kinds)
     each += fmt::format("{}{} {}", each.empty() ? "" : ", ", count, kind);
   if (kinds.size() > 1) text += fmt::format(" ({})", each);
-  if (o.sample > std::ssize(found.lines))
+  if (o.sample_option->count() > 0 && o.sample > std::ssize(found.lines))
     text += fmt::format("; {} were asked for, and there are no more", grouped(o.sample));
   if (found.asked > 0) {
     text += fmt::format("; the model answers {} of {} right", grouped(found.known),

@@ -156,7 +156,7 @@ Run Model::run_graph(const Graph& graph, const std::vector<Tokens>& prompts, con
   check_prompts(prompts, config_);
   const Plan plan = plans_->get(graph, wanted);
   Feeds fed = feeds(graph, prompts);
-  fed.insert(more.begin(), more.end());
+  for (const auto& [name, value] : more) fed.insert_or_assign(name, value);
   return {prompts, plan.run(fed, parameters_, {.pool = pool_.get()})};
 }
 
@@ -170,7 +170,7 @@ Run Model::run_edited(const std::vector<Tokens>& prompts, const Interventions& w
   Feeds fed = feeds(graph, prompts);
   if (metric != nullptr) {
     graph = with_metric(graph, *metric);
-    fed.insert(metric->feeds.begin(), metric->feeds.end());
+    for (const auto& [name, value] : metric->feeds) fed.insert_or_assign(name, value);
   }
   const Plan plan = plans_->get(graph, wanted);
   RunOptions with_pool = options;
@@ -187,7 +187,7 @@ Swept Model::sweep(const std::vector<Tokens>& prompts, std::span<const Intervent
   with_pool.plans = plans_.get();
   const auto graph = graph_for(batch_size(prompts));
   Feeds fed = feeds(*graph, prompts);
-  fed.insert(metric.feeds.begin(), metric.feeds.end());
+  for (const auto& [name, value] : metric.feeds) fed.insert_or_assign(name, value);
   return vitrine::sweep(with_metric(*graph, metric), fed, parameters_, worlds, outputs, with_pool);
 }
 

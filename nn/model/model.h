@@ -147,7 +147,8 @@ class Model {
   }
   Run run_batch(const std::vector<Tokens>& prompts, const Fetch& wanted) const;
   // The same over a transformed graph, which must have been built for prompts of this size.
-  // `more` are feeds besides the prompts: those of a metric.
+  // `more` are feeds besides the prompts: those of a metric, say. They may replace the prompts' own:
+  // rows.last, where another position than the last is asked about.
   Run run_graph(const Graph& graph, const std::vector<Tokens>& prompts, const Fetch& wanted,
                 const Feeds& more = {}) const;
 

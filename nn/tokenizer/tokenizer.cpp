@@ -240,6 +240,10 @@ void Tokenizer::encode_short(std::string_view piece, Encoding& to) const {
   const auto whole = ignore_merges_ ? whole_tokens.find(piece) : whole_tokens.end();
   if (whole != whole_tokens.end()) {
     to.ids.push_back(whole->second);
+  } else if (!between_.empty()) {
+    const bool marked = piece.starts_with(kMetaspace);
+    throw TokenError(fmt::format("{} is no name in {}; names stand with spaces between them",
+                                 quote(piece.substr(marked ? kMetaspace.size() : 0)), name_));
   } else {
     to.symbols.clear();
     if (characters_) {

@@ -53,7 +53,9 @@ struct Vocabulary {
   std::vector<int> first;      // put before every prompt: a beginning-of-text token, or nothing
   TextSteps steps{};           // GPT-2's, unless they say otherwise
   std::optional<CharacterModel> characters{};  // exactly where `steps` does not end in bytes
-  std::string between{};  // put between tokens when they are joined: names that stand apart
+  // Put between tokens when they are joined. Where it is not empty, tokens are names: a piece that
+  // is none of them is an error.
+  std::string between{};
 };
 
 // The end-of-text token, which GPT-2 was trained to see between texts.

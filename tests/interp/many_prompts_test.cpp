@@ -272,7 +272,7 @@ TEST_P(ManyPrompts, NeuronsAreThoseOfSinglePrompts) {
     if (!answers) {
       for (Asked& a : asked) a.answer = a.wrong = std::nullopt;
     }
-    NeuronSpec spec{.neurons = neurons, .dimensions = 1 << 20, .tokens = 2};
+    NeuronSpec spec{.neurons = neurons, .dimensions = 1 << 20, .tokens = 0};
     const auto each = strong_neurons_each(model(), asked, spec);
     const NeuronsOver over = strong_neurons_over(model(), asked, spec);
     ASSERT_EQ(each.size(), asked.size());
@@ -304,9 +304,6 @@ TEST_P(ManyPrompts, NeuronsAreThoseOfSinglePrompts) {
         expect_same(*same.effect, *n.effect, scale, "effect");
         effects[id].push_back(*n.effect);
       }
-      // A few alone: the names are those of the neurons.
-      EXPECT_EQ(each[i].neurons[0].raised[0].id,
-                tokens_of(model(), std::vector{each[i].neurons[0].id}, 1)[0].raised[0].id);
     }
     double before = INFINITY;
     for (const MeanNeuron& n : over.neurons) {
@@ -325,6 +322,24 @@ TEST_P(ManyPrompts, NeuronsAreThoseOfSinglePrompts) {
       before = key;
     }
     EXPECT_EQ(std::ssize(over.dimensions), model().config().d_model);
+  }
+}
+
+TEST_P(ManyPrompts, NeuronsAreNamedByTheirOwnTokens) {
+  const auto each = strong_neurons_each(model(), asked_of(model()), {.neurons = 2, .tokens = 3});
+  std::vector<NeuronId> ids;
+  for (const StrongNeurons& s : each) {
+    for (const Neuron& n : s.neurons) ids.push_back(n.id);
+  }
+  const auto names = tokens_of(model(), ids, 3);
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    const Neuron& n = each[i / 2].neurons[i % 2];
+    ASSERT_EQ(n.raised.size(), 3u);
+    ASSERT_EQ(n.lowered.size(), 3u);
+    for (std::size_t k = 0; k < 3; ++k) {
+      EXPECT_EQ(n.raised[k].id, names[i].raised[k].id);
+      EXPECT_EQ(n.lowered[k].id, names[i].lowered[k].id);
+    }
   }
 }
 

@@ -219,6 +219,11 @@ void verb_sae_encode(const Arguments& arguments) {
   if (!line.parse()) return;
   if (common.out.empty() || common.out == "-")
     line.fail("features go to a file; give --out FILE.safetensors");
+  if (common.out.ends_with(".npz")) {
+    line.fail(
+        "--out: features are written some at a time, which an .npz file has no way for; give "
+        "--out FILE.safetensors");
+  }
   check_folder_of(common.out);
   const sae::Sae sae = load_sae(name, common.model);
   ThreadPool pool(common.threads);

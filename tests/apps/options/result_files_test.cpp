@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <sstream>
 
-#include "apps/experiment/csv_file.h"
+#include "apps/options/csv_file.h"
 #include "tensor/files/file.h"
 #include "tensor/files/npy.h"
 #include "tensor/files/safetensors.h"
@@ -21,10 +21,17 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using Words = std::vector<std::string>;
 
-const Words kPatch = {"patch",     "--clean",        "The capital of Texas is",
-                      "--corrupt", "The capital of California is",
-                      "--answer",  " Austin",        "--wrong",
-                      " Sacramento", "--site",       "resid_pre"};
+const Words kPatch = {"patch",
+                      "--clean",
+                      "The capital of Texas is",
+                      "--corrupt",
+                      "The capital of California is",
+                      "--answer",
+                      " Austin",
+                      "--wrong",
+                      " Sacramento",
+                      "--site",
+                      "resid_pre"};
 
 Outcome with(Words words, const Words& more) {
   words.insert(words.end(), more.begin(), more.end());
@@ -43,8 +50,7 @@ TEST(ResultFiles, NpzHoldsWhatSafetensorsHold) {
   ASSERT_EQ(entries.size(), 3u);
   for (const auto& [name, entry] : entries) {
     ASSERT_TRUE(name.ends_with(".npy"));
-    write_text(folder / "one.npy",
-               {reinterpret_cast<const char*>(entry.data()), entry.size()});
+    write_text(folder / "one.npy", {reinterpret_cast<const char*>(entry.data()), entry.size()});
     const Tensor tensor = load_npy(folder / "one.npy");
     const Tensor wanted = reference.at(name.substr(0, name.size() - 4));
     EXPECT_EQ(tensor.shape(), wanted.shape()) << name;
@@ -87,10 +93,10 @@ TEST(ResultFiles, EveryVerbWithTensorsNamesItsAxes) {
   EXPECT_EQ(app::read_csv(folder / "x.csv").rows[0][1], "1");  // the head, not its place
   EXPECT_THAT(columns({"heads", "--sequences", "1", "--half", "4"}),
               ElementsAre("tensor", "layer", "head", "to_layer", "to_head", "value"));
-  const Words pair = {"attribute",      "--clean-tokens", "1,2", "--corrupt-tokens", "1,3",
-                      "--answer-token", "4",              "--wrong-token",    "5"};
-  EXPECT_THAT(columns(pair),
-              ElementsAre("tensor", "layer", "pos", "head", "feature", "value"));
+  const Words pair = {"attribute", "--clean-tokens", "1,2", "--corrupt-tokens",
+                      "1,3",       "--answer-token", "4",   "--wrong-token",
+                      "5"};
+  EXPECT_THAT(columns(pair), ElementsAre("tensor", "layer", "pos", "head", "feature", "value"));
   Words ig = pair;
   ig.insert(ig.end(), {"--method", "ig", "--steps", "2"});
   EXPECT_THAT(columns(ig), ElementsAre("tensor", "pos", "at", "value"));
@@ -109,18 +115,25 @@ TEST(ResultFiles, TablesWithoutTensorsAreRows) {
     EXPECT_EQ(std::stod(csv.rows[i][1]), parts[i]["value"].get<double>());
     EXPECT_EQ(csv.rows[i][4].empty(), parts[i]["head"].is_null());
   }
-  with({"neurons", "--prompt", "The capital of Texas is", "--top", "3"}, {"--out", folder / "n.csv"});
+  with({"neurons", "--prompt", "The capital of Texas is", "--top", "3"},
+       {"--out", folder / "n.csv"});
   EXPECT_EQ(app::read_csv(folder / "n.csv").rows.size(), 3u);
   write_text(folder / "corpus.txt", "a\n");
-  const Outcome o = vitrine({"neurons", "--corpus", folder / "corpus.txt", "--out", folder / "x.csv"});
+  const Outcome o =
+      vitrine({"neurons", "--corpus", folder / "corpus.txt", "--out", folder / "x.csv"});
   EXPECT_EQ(o.exit, 2);
   EXPECT_THAT(o.err, HasSubstr("contexts are no table for a .csv file"));
 }
 
 TEST(ResultFiles, ActivationsAreSavedAsNpzToo) {
   const TemporaryFolder folder;
-  with({"cache", "--tokens", "1,2", "--model", tiny_model(), "--sites", "z"}, {"--out", folder / "x.npz"});
+  with({"cache", "--tokens", "1,2", "--model", tiny_model(), "--sites", "z"},
+       {"--out", folder / "x.npz"});
   const std::string bytes = read_text(folder / "x.npz");
+  const Outcome o = vitrine({"sae", "encode", "--sae", "blocks.4.hook_mlp_out", "--activations",
+                             "none", "--tensor", "none", "--out", folder / "y.npz"});
+  EXPECT_EQ(o.exit, 2);
+  EXPECT_THAT(o.err, HasSubstr("give --out FILE.safetensors"));
   EXPECT_TRUE(torch::read_zip(std::as_bytes(std::span(bytes)), "x.npz")
                   .contains("blocks.0.attn.hook_z.npy"));
 }

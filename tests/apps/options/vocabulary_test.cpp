@@ -38,11 +38,20 @@ TEST(VocabularyOption, NamesStandForIds) {
 TEST(VocabularyOption, AnswersAreNames) {
   const TemporaryFolder folder;
   const ModelFolder model;
-  const Outcome o = vitrine({"patch", "--model", model.path(), "--vocabulary", letters(folder),
-                             "--clean", "a b", "--corrupt", "c b", "--answer", "d", "--wrong", "e",
-                             "--site", "resid_pre"});
+  const Outcome o =
+      vitrine({"patch", "--model", model.path(), "--vocabulary", letters(folder), "--clean", "a b",
+               "--corrupt", "c b", "--answer", "d", "--wrong", "e", "--site", "resid_pre"});
   EXPECT_EQ(o.exit, 0) << o.err;
   EXPECT_THAT(o.out, HasSubstr("logit \"d\" - logit \"e\""));
+}
+
+TEST(VocabularyOption, GeneratedNamesStandApart) {
+  const TemporaryFolder folder;
+  const ModelFolder model;
+  Outcome o = vitrine({"generate", "--model", model.path(), "--vocabulary", letters(folder),
+                       "--prompt", "d b", "--max-tokens", "3"});
+  EXPECT_EQ(o.exit, 0) << o.err;
+  EXPECT_THAT(o.out, ::testing::MatchesRegex("d b( [a-k])+\n"));
 }
 
 TEST(VocabularyOption, MistakesAreRefused) {
@@ -55,10 +64,10 @@ TEST(VocabularyOption, MistakesAreRefused) {
     EXPECT_THAT(o.err, HasSubstr(why));
   };
   refused({"--prompt", "a"}, 2, "--vocabulary: this model has a tokenizer");
-  refused({"--model", model.path(), "--prompt", "a zz"}, 3, "zz");
+  refused({"--model", model.path(), "--prompt", "a zz"}, 3, "\"zz\" is no name in");
   write_text(folder / "twice.txt", "a\na\n");
-  const Outcome o = vitrine({"predict", "--model", model.path(), "--vocabulary",
-                             folder / "twice.txt", "--tokens", "1"});
+  const Outcome o = vitrine(
+      {"predict", "--model", model.path(), "--vocabulary", folder / "twice.txt", "--tokens", "1"});
   EXPECT_EQ(o.exit, 3);
   EXPECT_THAT(o.err, HasSubstr("twice.txt: the ids 0 and 1 have the same name"));
 }
@@ -75,8 +84,8 @@ TEST(VocabularyOption, AModelWhoseTokenizerCannotBeReadRunsOnIds) {
   EXPECT_THAT(text.err, HasSubstr("give token ids instead of text: --tokens"));
   // Names stand in for it.
   const TemporaryFolder folder;
-  const Outcome named = vitrine({"predict", "--model", model.path(), "--prompt", "d b",
-                                 "--vocabulary", letters(folder)});
+  const Outcome named = vitrine(
+      {"predict", "--model", model.path(), "--prompt", "d b", "--vocabulary", letters(folder)});
   EXPECT_EQ(named.exit, 0) << named.err;
   EXPECT_EQ(named.err, "");
 }

@@ -50,9 +50,9 @@ TEST(Heatmap, WhatDoesNotFitStandsBelow) {
             "layer 0     ·  +1.50\n"
             "layer 1 +0.01      ·\n"
             "\n"
-            "head          2\n"
-            "layer 0  -10.00\n"
-            "layer 1  +20.00\n");
+            "head         2\n"
+            "layer 0 -10.00\n"
+            "layer 1 +20.00\n");
 }
 
 TEST(Heatmap, OfManyBlocksTheLargestColumnsAreShown) {
@@ -61,7 +61,7 @@ TEST(Heatmap, OfManyBlocksTheLargestColumnsAreShown) {
     map.titles[0].columns.push_back(std::to_string(c));
     map.cells.push_back(c == 4 ? 9 : c);
   }
-  EXPECT_EQ(map.text({}, 14),  // one and six for a column of +9.00: two in each block
+  EXPECT_EQ(map.text({}, 15),  // one for the row, seven for +9.00: two in each block
             "      1      2\na +1.00  +2.00\n\n"
             "      3      4\na +3.00  +9.00\n\n"
             "      5      6\na +5.00  +6.00\n\n"

@@ -38,7 +38,8 @@ TEST(Text, TableAlignsByWidth) {
 }
 
 TEST(Text, WideTablesHaveShorterTextsAndThenBlocks) {
-  Table table({{"what", Table::Align::left}, {"n", Table::Align::right}, {"m", Table::Align::right}});
+  Table table(
+      {{"what", Table::Align::left}, {"n", Table::Align::right}, {"m", Table::Align::right}});
   table.row({"a long name of something", "1000000", "2000000"});
   EXPECT_EQ(table.text({}),
             "what                            n        m\n"

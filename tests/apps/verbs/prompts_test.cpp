@@ -72,7 +72,8 @@ TEST(Prompts, AllCombinations) {
 
 TEST(Prompts, RowsOfATableGoTogether) {
   const TemporaryFolder folder;
-  write_text(folder / "t.csv", "state,capital\nTexas,Austin\nOhio,Columbus\n\"Virginia\",Richmond\n");
+  write_text(folder / "t.csv",
+             "state,capital\nTexas,Austin\nOhio,Columbus\n\"Virginia\",Richmond\n");
   for (const char* option : {"--table", "--slot"}) {
     const auto lines = made(kCapital + Words{option, folder / "t.csv", "--answer", " {capital}",
                                              "--wrong", " {capital:other}", "--corrupt",
@@ -113,7 +114,8 @@ const Words kTwoOrders = {"--template", "ABBA=When {a} and {b} went home, {b} ga
                           "--wrong",    " {b}"};
 
 TEST(Prompts, SwapExchangesSlots) {
-  const auto lines = made(kTwoOrders + Words{"--corrupt", "swap=a,b", "--field", "order={template}"});
+  const auto lines =
+      made(kTwoOrders + Words{"--corrupt", "swap=a,b", "--field", "order={template}"});
   ASSERT_EQ(lines.size(), 4u);
   EXPECT_EQ(lines[0]["clean"], "When Mary and John went home, John gave it to");
   EXPECT_EQ(lines[0]["corrupt"], "When John and Mary went home, Mary gave it to");
@@ -135,7 +137,8 @@ TEST(Prompts, PutReplacesOnePlace) {
 
 TEST(Prompts, RandomTokensAreAsMany) {
   const nn::Model model = nn::load_model();
-  const Words words = kCapital + Words{"--slot", "state=Texas,New Mexico", "--corrupt", "random=state"};
+  const Words words =
+      kCapital + Words{"--slot", "state=Texas,New Mexico", "--corrupt", "random=state"};
   const auto lines = made(words);
   ASSERT_EQ(lines.size(), 2u);
   for (const json& line : lines) {
@@ -149,10 +152,12 @@ TEST(Prompts, RandomTokensAreAsMany) {
 
 TEST(Prompts, PartnersAreAsLong) {
   std::string said;
-  const auto lines = made(kCapital + Words{"--slot", "state=Texas,Ohio,New Mexico", "--corrupt",
-                                           "other=state"}, &said);
-  EXPECT_THAT(each(lines, "clean"), ElementsAre("The capital of Texas is", "The capital of Ohio is"));
-  EXPECT_THAT(said, HasSubstr("left out 1: clean and corrupt prompt have different numbers of tokens"));
+  const auto lines = made(
+      kCapital + Words{"--slot", "state=Texas,Ohio,New Mexico", "--corrupt", "other=state"}, &said);
+  EXPECT_THAT(each(lines, "clean"),
+              ElementsAre("The capital of Texas is", "The capital of Ohio is"));
+  EXPECT_THAT(said,
+              HasSubstr("left out 1: clean and corrupt prompt have different numbers of tokens"));
 }
 
 TEST(Prompts, SingleTokensAreChecked) {
@@ -169,15 +174,15 @@ TEST(Prompts, SingleTokensAreChecked) {
 }
 
 TEST(Prompts, SeveralAnswersAreAList) {
-  const auto lines = made(kCapital + Words{"--slot", "state=Texas", "--answer", " Austin", "--answer",
-                                           " Houston", "--wrong", " Paris"});
+  const auto lines = made(kCapital + Words{"--slot", "state=Texas", "--answer", " Austin",
+                                           "--answer", " Houston", "--wrong", " Paris"});
   EXPECT_EQ(lines[0]["answer"], json({" Austin", " Houston"}));
   EXPECT_EQ(lines[0]["wrong"], " Paris");
 }
 
 TEST(Prompts, ASampleIsChosenBySeed) {
-  const Words words = {"--template", "{a} {b} {c}",        "--slot", "a,b,c=Mary,John,Tom,Bob,Anna",
-                       "--sample",   "7"};
+  const Words words = {
+      "--template", "{a} {b} {c}", "--slot", "a,b,c=Mary,John,Tom,Bob,Anna", "--sample", "7"};
   std::string said;
   const auto lines = made(words);
   EXPECT_EQ(lines.size(), 7u);
@@ -185,7 +190,7 @@ TEST(Prompts, ASampleIsChosenBySeed) {
   EXPECT_EQ(lines, made(words));
   EXPECT_NE(lines, made(words + Words{"--seed", "5"}));
   made({"--template", "{a}", "--slot", "a=Mary,John", "--sample", "9"}, &said);
-  EXPECT_THAT(said, HasSubstr("2 prompts of 1 tokens; 9 were asked for, and there are no more"));
+  EXPECT_THAT(said, HasSubstr("2 prompts of 2 tokens; 9 were asked for, and there are no more"));
 }
 
 TEST(Prompts, KnownAreThoseThatTheModelAnswersRight) {
@@ -229,7 +234,8 @@ TEST(Prompts, BadRecipesAreRefused) {
   refused(states + Words{"--format", "table"}, 2, "what is written here are lines of JSON");
   refused(states + Words{"--out", "x.csv"}, 2, ".csv is not written here; give a .jsonl file");
   refused(states + Words{"--model", tiny_model()}, 3, "the set induction is of ids");
-  refused({"--template", "{a} {b} {c} {d}", "--slot", "a,b,c,d=a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q,r,s,t,u,v,w"},
+  refused({"--template", "{a} {b} {c} {d}", "--slot",
+           "a,b,c,d=a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q,r,s,t,u,v,w"},
           2, "take some of them by --sample N");
 }
 
@@ -278,7 +284,8 @@ TEST(Prompts, IoiWithOtherNames) {
   for (const json& line : lines) {
     const std::string corrupt = line["corrupt"];
     for (const char* key : {"answer", "wrong"})
-      EXPECT_EQ(corrupt.find(line[key].get<std::string>().substr(1) + " "), std::string::npos) << line;
+      EXPECT_EQ(corrupt.find(line[key].get<std::string>().substr(1) + " "), std::string::npos)
+          << line;
   }
   EXPECT_EQ(lines.size(), 8u);
   refused({"ioi", "--corrupt", "swap=a,b"}, 2, "of the set ioi it is flip or abc");
@@ -317,7 +324,8 @@ class NumbersModel {
       }
     }
     for (int c = 11; c <= 17; ++c) merge("\xC4\xA0", std::to_string(c));
-    for (const auto& [left, right] : {std::pair{"\xC4\xA0", "w"}, {"\xC4\xA0w", "a"}, {"\xC4\xA0wa", "r"}})
+    for (const auto& [left, right] :
+         {std::pair{"\xC4\xA0", "w"}, {"\xC4\xA0w", "a"}, {"\xC4\xA0wa", "r"}})
       merge(left, right);
     const auto size = static_cast<std::int64_t>(vocabulary_.size());
     folder_.config["vocab_size"] = size;
@@ -344,8 +352,8 @@ class NumbersModel {
 
 TEST(Prompts, GreaterThanNeedsNumbersOfTwoDigits) {
   refused({"greater-than"}, 3, "greater-than needs a token for each number of two digits");
-  const NumbersModel lacking("13");
-  refused({"greater-than", "--model", lacking.path()}, 3, "has none for 1 of them, such as \"13\"");
+  const NumbersModel lacking("47");
+  refused({"greater-than", "--model", lacking.path()}, 3, "has none for 1 of them, such as \"47\"");
 }
 
 TEST(Prompts, GreaterThanListsTheLaterYears) {
@@ -369,10 +377,9 @@ TEST(Prompts, GreaterThanListsTheLaterYears) {
 // ---- what is written ----------------------------------------------------------------------------
 TEST(Prompts, PatchReadsWhatIsWritten) {
   const TemporaryFolder folder;
-  for (const Words& words :
-       {Words{"capitals", "--count", "4"}, Words{"ioi", "--count", "4"},
-        Words{"induction", "--count", "3", "--length", "5"},
-        kTwoOrders + Words{"--corrupt", "swap=a,b"}}) {
+  for (const Words& words : {Words{"capitals", "--count", "4"}, Words{"ioi", "--count", "4"},
+                             Words{"induction", "--count", "3", "--length", "5"},
+                             kTwoOrders + Words{"--corrupt", "swap=a,b"}}) {
     const Outcome o = prompts(words + Words{"--out", folder / "x.jsonl", "--quiet"});
     EXPECT_EQ(o.exit, 0) << o.err;
     EXPECT_EQ(o.out + o.err, "");
@@ -384,8 +391,8 @@ TEST(Prompts, PatchReadsWhatIsWritten) {
       pairs += line.dump() + "\n";
     }
     write_text(folder / "pairs.jsonl", pairs);
-    const Outcome patch = vitrine({"patch", "--pairs", folder / "pairs.jsonl", "--site",
-                                   "resid_pre", "--format", "json"});
+    const Outcome patch = vitrine(
+        {"patch", "--pairs", folder / "pairs.jsonl", "--site", "resid_pre", "--format", "json"});
     EXPECT_EQ(patch.exit, 0) << patch.err;
     EXPECT_EQ(patch.json()["pairs"].size(), lines.size());
   }

@@ -190,7 +190,8 @@ TEST_F(Npy, ArchivesThatCannotBeWrittenAreRefused) {
   const Tensor x = Tensor::full({1}, DType::f32, 1);
   EXPECT_ERROR(SaveError, "two tensors are called 'x'",
                save_npz(folder_ / "x.npz", {{"x", x}, {"x", x}}));
-  EXPECT_ERROR(SaveError, "the tensor is undefined", save_npz(folder_ / "x.npz", {{"x", Tensor()}}));
+  EXPECT_ERROR(SaveError, "the tensor is undefined",
+               save_npz(folder_ / "x.npz", {{"x", Tensor()}}));
   EXPECT_FALSE(std::filesystem::exists(folder_ / "x.npz"));
 }
 

@@ -1,4 +1,4 @@
-#include "apps/experiment/template.h"
+#include "apps/prompt_sets/template.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,9 +12,9 @@ namespace {
 using ::testing::ElementsAre;
 
 std::string filled(const char* text) {
-  return fill(parse_template(text, "it"), [](const TemplatePiece& p) {
-           return "<" + p.slot + (p.other ? ":other" : "") + ">";
-         }).text;
+  return fill(parse_template(text, "it"),
+              [](const TemplatePiece& p) { return "<" + p.slot + (p.other ? ":other" : "") + ">"; })
+      .text;
 }
 
 TEST(Template, SlotsAreFilled) {
@@ -46,8 +46,9 @@ TEST(Template, MistakesAreShownInTheirPlace) {
   const auto refuses = [](const char* text, const char* why) {
     EXPECT_ERROR(Error, why, parse_template(text, "--template"));
   };
-  refuses("a {b", "--template: this brace is never closed (a brace that is text is written {{)\n"
-                  "  a {b\n    ^");
+  refuses("a {b",
+          "--template: this brace is never closed (a brace that is text is written {{)\n"
+          "  a {b\n    ^");
   refuses("a} b", "this brace closes nothing");
   refuses("{}", "\"\" is not the name of a slot");
   refuses("{1a}", "\"1a\" is not the name of a slot");

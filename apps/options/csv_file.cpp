@@ -1,4 +1,4 @@
-#include "apps/experiment/csv_file.h"
+#include "apps/options/csv_file.h"
 
 #include <fmt/format.h>
 

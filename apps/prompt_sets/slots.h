@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "apps/experiment/csv_file.h"
+#include "apps/options/csv_file.h"
 #include "tensor/random.h"
 
 namespace vitrine::app {

@@ -1,4 +1,4 @@
-#include "apps/experiment/known_answers.h"
+#include "apps/prompt_sets/known_answers.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,4 +1,4 @@
-#include "apps/experiment/slots.h"
+#include "apps/prompt_sets/slots.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <set>
 
-#include "apps/experiment/template.h"
+#include "apps/prompt_sets/template.h"
 #include "tensor/error.h"
 #include "tensor/files/utf8.h"
 #include "tensor/nearest.h"

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "apps/experiment/prompt_sets.h"
+#include "apps/prompt_sets/prompt_sets.h"
 #include "tensor/error.h"
 #include "tensor/files/utf8.h"
 

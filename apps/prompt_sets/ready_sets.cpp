@@ -1,4 +1,4 @@
-#include "apps/experiment/ready_sets.h"
+#include "apps/prompt_sets/ready_sets.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -57,9 +57,7 @@ constexpr Phrasing kPhrasings[] = {
     {"went", "When {0} and {1} went to the {{place}}, {{b@s2}} gave a {{object}} to"},
     {"then", "Then, {0} and {1} went to the {{place}}. {{b@s2}} gave a {{object}} to"},
     {"after", "After {0} and {1} went to the {{place}}, {{b@s2}} gave a {{object}} to"},
-    {"talk",
-     "{0} and {1} had a long talk at the {{place}}. Afterwards {{b@s2}} gave a {{object}} "
-     "to"},
+    {"while", "While {0} and {1} were working at the {{place}}, {{b@s2}} gave a {{object}} to"},
 };
 
 constexpr std::string_view kNouns =

@@ -14,8 +14,8 @@
 #include <utility>
 #include <vector>
 
-#include "apps/experiment/slots.h"
-#include "apps/experiment/template.h"
+#include "apps/prompt_sets/slots.h"
+#include "apps/prompt_sets/template.h"
 #include "nn/model/model.h"
 #include "tensor/files/json_value.h"
 

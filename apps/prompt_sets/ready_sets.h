@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "apps/experiment/prompt_sets.h"
+#include "apps/prompt_sets/prompt_sets.h"
 
 namespace vitrine::app {
 

@@ -1,11 +1,11 @@
-#include "apps/experiment/prompt_sets.h"
+#include "apps/prompt_sets/prompt_sets.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <unordered_set>
 
-#include "apps/experiment/known_answers.h"
+#include "apps/prompt_sets/known_answers.h"
 #include "tensor/error.h"
 #include "tensor/files/utf8.h"
 #include "tensor/nearest.h"

@@ -1,4 +1,4 @@
-#include "apps/experiment/template.h"
+#include "apps/prompt_sets/template.h"
 
 #include <fmt/format.h>
 

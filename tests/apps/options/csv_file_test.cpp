@@ -1,4 +1,4 @@
-#include "apps/experiment/csv_file.h"
+#include "apps/options/csv_file.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -20,9 +20,13 @@ TEST(CsvFile, CellsAreBetweenCommas) {
 }
 
 TEST(CsvFile, QuotesHoldCommasQuotesAndLines) {
-  const CsvTable t = parse_csv("\xEF\xBB\xBF" "a,b\r\n\"x, y\",\"say \"\"no\"\"\nor yes\"\r\n 1 ,2", "t.csv");
+  const CsvTable t = parse_csv(
+      "\xEF\xBB\xBF"
+      "a,b\r\n\"x, y\",\"say \"\"no\"\"\nor yes\"\r\n 1 ,2",
+      "t.csv");
   EXPECT_THAT(t.columns, ElementsAre("a", "b"));
-  EXPECT_THAT(t.rows, ElementsAre(ElementsAre("x, y", "say \"no\"\nor yes"), ElementsAre(" 1 ", "2")));
+  EXPECT_THAT(t.rows,
+              ElementsAre(ElementsAre("x, y", "say \"no\"\nor yes"), ElementsAre(" 1 ", "2")));
   EXPECT_THAT(parse_csv_line("a,\"b,c\"", "line"), ElementsAre("a", "b,c"));
 }
 

@@ -1,4 +1,4 @@
-#include "nn/tokenizer/named_ids.h"
+#include "nn/text/named_ids.h"
 
 #include <fmt/format.h>
 

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "apps/experiment/prompt_sets.h"
+#include "apps/prompt_sets/prompt_sets.h"
 
 namespace vitrine::app {
 
