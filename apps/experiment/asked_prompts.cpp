@@ -71,12 +71,6 @@ std::vector<std::string> answers_text(const nn::Model& model,
   return texts;
 }
 
-interp::Pair single_answers(const interp::Example& e) {
-  const auto answer = single_token(e.answers, "answer", e.line),
-             wrong = single_token(e.wrongs, "wrong answer", e.line);
-  return {e.prompt, e.corrupt, answer.value_or(0), wrong.value_or(0)};
-}
-
 bool any_wrong(const std::vector<interp::Asked>& asked) {
   return std::any_of(asked.begin(), asked.end(), [](const interp::Asked& a) { return a.wrong; });
 }

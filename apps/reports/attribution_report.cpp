@@ -24,7 +24,7 @@ const char* other_of(Direction d) { return d == Direction::denoise ? "clean" : "
 
 // " Texas" / " California" of a position, or nothing.
 std::string token_at(const nn::Model& model, const interp::Example& pair, std::int64_t position) {
-  return position < 0 ? "" : tokens_at(model, pair, position);
+  return position < 0 ? "" : tokens_at(model, pair, {position, position + 1});
 }
 
 std::vector<Heatmap::Titles> titles(const nn::Model& model, const interp::Example& pair,

@@ -2,7 +2,6 @@
 // strongest.
 #include <fmt/format.h>
 
-#include "apps/experiment/asked_prompts.h"
 #include "apps/experiment/edit_options.h"
 #include "apps/experiment/metric_options.h"
 #include "apps/experiment/pair_options.h"
@@ -12,6 +11,7 @@
 #include "apps/terminal/interrupt.h"
 #include "apps/terminal/progress.h"
 #include "apps/verbs/verbs.h"
+#include "tensor/error.h"
 
 namespace vitrine::app {
 namespace {
@@ -41,9 +41,23 @@ void write(const Report& report, const Options& options, const Json& meta) {
        .axes = report.axis_names()});
 }
 
+// Of the answers that the metric reads each must be one token; those that it does not read are 0.
+interp::Pair pair_of(const interp::Example& e, const interp::MetricSpec& metric) {
+  const auto token = [&](const std::vector<nn::Tokens>& answers, interp::MetricToken::Of of,
+                         const char* what) {
+    if (!metric.reads(of)) return 0;
+    if (answers.size() == 1 && answers[0].size() == 1) return answers[0][0];
+    throw Error(ErrorKind::input,
+                fmt::format("line {}: gradients are taken of pairs with one {} of one token",
+                            e.line, what));
+  };
+  return {e.prompt, e.corrupt, token(e.answers, interp::MetricToken::Of::answer, "answer"),
+          token(e.wrongs, interp::MetricToken::Of::wrong, "wrong answer")};
+}
+
 void attribute(const nn::Model& model, const interp::Example& example, const Options& options,
                const Json& meta) {
-  const interp::Pair pair = single_answers(example);
+  const interp::Pair pair = pair_of(example, *options.spec.metric);
   const interp::Attribution a = interp::attribute(model, pair, options.spec);
   const auto verified = interp::verify_top(model, pair, a, options.verify);
   write(AttributionReport{model, example, a, verified, std::max(options.top, options.verify)},
@@ -51,12 +65,10 @@ void attribute(const nn::Model& model, const interp::Example& example, const Opt
 }
 
 void attribute_pairs(const nn::Model& model, Options& options, const Json& meta) {
-  PromptsNeed need = needs_of({*options.spec.metric});
-  need.corrupt = true;
-  const auto examples = options.prompts.examples(model, need);
+  const auto examples = options.prompts.examples(model, needs_of({*options.spec.metric}));
   options.edits.know(examples);
   std::vector<interp::Pair> pairs;
-  for (const interp::Example& e : examples) pairs.push_back(single_answers(e));
+  for (const interp::Example& e : examples) pairs.push_back(pair_of(e, *options.spec.metric));
   const auto found = interp::attribute(model, pairs, options.spec);
   const auto verified = interp::verify_top(model, pairs, found, options.verify);
   write(PairsAttributionReport{model, examples, found, verified,
@@ -76,7 +88,7 @@ void integrate(const nn::Model& model, const interp::Example& example, const Opt
   {
     Progress progress("integrating", "steps", options.common.quiet);
     spec.progress = [&](int done, int total) { progress.update(done, total); };
-    ig = interp::integrated_gradients(model, pair_of(example), spec);
+    ig = interp::integrated_gradients(model, pair_of(example, *options.spec.metric), spec);
   }
   interruptible.check();
   write(IntegratedReport{model, example, spec, ig}, options, meta);
@@ -152,6 +164,11 @@ void verb_attribute(const Arguments& arguments) {
   options.metric.require();
   spec.metric = options.metric.spec();
   spec.metric->require_gradient();
+  if (spec.metric->reads(interp::MetricToken::Of::field)) {
+    line.fail(
+        "--metric: lists of a file (@FIELD) are read by 'vitrine patch', predict and evaluate; "
+        "name tokens here: logit(\" Austin\")");
+  }
   options.prompts.require(line, spec.method == interp::Method::grad_x_act,
                           needs_of({*spec.metric}));
   spec.direction = options.prompts.direction();

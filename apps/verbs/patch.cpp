@@ -177,7 +177,7 @@ Presentation presented(const Report& report, const Options& options, const Swept
                    {"direction", name_of(swept.spec.direction)},
                    {"metric", metric_name(swept.spec)},
                    {"axes", fmt::format("{}", fmt::join(axes, ","))}};
-  if (const Json labels = report.labels(); !labels.is_null()) metadata["labels"] = labels.dump();
+  if (const Json labels = report.labels(); !labels.is_null()) metadata["labels"] = labels.line();
   Json json = report.json(options.top);
   json["explanation"] = options.explain ? Json(explanation) : Json();
   return {.text =
@@ -231,7 +231,7 @@ Presentation together(const std::vector<Presentation>& each, const std::vector<S
                    .written = fmt::format("sweeps of {} sites", each.size())};
   for (std::size_t i = 0; i < each.size(); ++i) {
     const std::string prefix = swept[i].name + "/";
-    all.metadata[swept[i].name] = each[i].metadata.dump();
+    all.metadata[swept[i].name] = each[i].metadata.line();
     for (const auto& [name, values] : each[i].tensors()) {
       const auto of = each[i].axes.of.find(name);
       const auto usual = each[i].axes.of.find("");
