@@ -9,8 +9,8 @@
 #include <numeric>
 #include <optional>
 
-#include "interp/asked.h"
-#include "interp/measure.h"
+#include "interp/data/asked.h"
+#include "interp/data/measure.h"
 #include "nn/families/sites.h"
 #include "tensor/error.h"
 #include "tensor/random.h"

@@ -20,8 +20,8 @@
 #include <utility>
 #include <vector>
 
-#include "interp/data_set.h"
-#include "interp/metric_expression.h"
+#include "interp/data/data_set.h"
+#include "interp/data/metric_expression.h"
 #include "interp/patching.h"
 #include "nn/model/model.h"
 

@@ -10,7 +10,7 @@
 
 #include "autograd/ops/ops.h"
 #include "autograd/transform/gradient.h"
-#include "interp/asked.h"
+#include "interp/data/asked.h"
 #include "nn/model/batch.h"
 #include "tensor/error.h"
 

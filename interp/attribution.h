@@ -21,7 +21,7 @@
 #include <string_view>
 #include <vector>
 
-#include "interp/data_set.h"
+#include "interp/data/data_set.h"
 #include "interp/patching.h"
 
 namespace vitrine::interp {

@@ -7,7 +7,7 @@
 
 #include "autograd/ops/ops.h"
 #include "autograd/transform/gradient.h"
-#include "interp/asked.h"
+#include "interp/data/asked.h"
 #include "tensor/error.h"
 
 namespace vitrine::interp {

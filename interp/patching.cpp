@@ -9,7 +9,7 @@
 #include <optional>
 
 #include "autograd/transform/recorded.h"
-#include "interp/measure.h"
+#include "interp/data/measure.h"
 #include "interp/patch_places.h"
 #include "tensor/error.h"
 #include "tensor/files/utf8.h"
@@ -95,12 +95,6 @@ void check_aligned(const nn::Model& model, const nn::Tokens& clean, const nn::To
               fmt::format("the clean prompt has {} tokens, the corrupt one {}; patching needs "
                           "prompts that line up, token by token:\n{}",
                           clean.size(), corrupt.size(), side_by_side(model, clean, corrupt)));
-}
-
-void check_answer(const nn::Model& model, int id) {
-  if (id >= 0 && id < model.config().vocabulary) return;
-  throw TokenError(
-      fmt::format("the answer's id {} is outside 0 to {}", id, model.config().vocabulary - 1));
 }
 
 void check_pair(const nn::Model& model, const Pair& pair) {

@@ -17,8 +17,9 @@
 #include <string_view>
 #include <vector>
 
-#include "interp/data_set.h"
-#include "interp/metric_expression.h"
+#include "interp/data/data_set.h"
+#include "interp/data/measure.h"
+#include "interp/data/metric_expression.h"
 #include "nn/model/model.h"
 
 namespace vitrine::interp {
@@ -35,10 +36,8 @@ Pair prompt_pair(const nn::Model& model, const nn::Prompt& clean, const nn::Prom
 // Throws Error (input) when the prompts differ in length, showing both tokenisations, and
 // ContextError or TokenError for prompts and answers that the model cannot take.
 void check_pair(const nn::Model& model, const Pair& pair);
-// Its parts: that two prompts fit the model and line up, token by token; that an answer's id is one
-// of the model's.
+// Its part: that two prompts fit the model and line up, token by token. (check_answer: measure.h.)
 void check_aligned(const nn::Model& model, const nn::Tokens& clean, const nn::Tokens& corrupt);
-void check_answer(const nn::Model& model, int id);
 // The same of each, naming the pair, counted from 0, where there are several.
 void check_pairs(const nn::Model& model, std::span<const Pair> pairs);
 
@@ -155,7 +154,7 @@ std::vector<PatchSweep> patch_sweeps(const nn::Model& model, std::span<const Pai
                                      const SweepSpec& spec = {});
 
 // The same for examples of pairs, which may have no answers, or several, or of several tokens, as
-// the metric reads them (interp/measure.h). Throws the same, naming the example's line, and what
+// the metric reads them (interp/data/measure.h). Throws the same, naming the example's line, and what
 // metric_of throws.
 std::vector<PatchSweep> patch_examples(const nn::Model& model, std::span<const Example> examples,
                                        const SweepSpec& spec = {});

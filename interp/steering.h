@@ -17,7 +17,7 @@
 #include <span>
 #include <string_view>
 
-#include "interp/asked.h"
+#include "interp/data/asked.h"
 #include "interp/patching.h"
 #include "nn/model/model.h"
 

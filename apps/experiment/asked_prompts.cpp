@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "interp/measure.h"
+#include "interp/data/measure.h"
 #include "tensor/error.h"
 
 namespace vitrine::app {

@@ -6,7 +6,7 @@
 
 #include "apps/experiment/data_set_options.h"
 #include "apps/experiment/edit_options.h"
-#include "interp/asked.h"
+#include "interp/data/asked.h"
 
 namespace vitrine::app {
 

@@ -6,7 +6,7 @@
 
 #include "apps/experiment/prompts_file.h"
 #include "apps/options/options.h"
-#include "interp/metric_expression.h"
+#include "interp/data/metric_expression.h"
 
 namespace vitrine::app {
 

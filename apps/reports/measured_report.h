@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "apps/reports/data_set_report.h"
-#include "interp/measure.h"
+#include "interp/data/measure.h"
 
 namespace vitrine::app {
 

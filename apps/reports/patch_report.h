@@ -10,7 +10,7 @@
 #include "apps/options/result_files.h"
 #include "apps/terminal/heatmap.h"
 #include "apps/terminal/output.h"
-#include "interp/data_set.h"
+#include "interp/data/data_set.h"
 #include "interp/patching.h"
 #include "nn/model/model.h"
 #include "tensor/files/safetensors.h"

@@ -8,7 +8,7 @@
 #include <numeric>
 
 #include "autograd/transform/recorded.h"
-#include "interp/measure.h"
+#include "interp/data/measure.h"
 #include "nn/families/sites.h"
 #include "tests/support.h"
 #include "tests/tensor/expect_error.h"

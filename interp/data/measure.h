@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "autograd/transform/intervention.h"
-#include "interp/data_set.h"
-#include "interp/metric_expression.h"
+#include "interp/data/data_set.h"
+#include "interp/data/metric_expression.h"
 #include "nn/model/model.h"
 
 namespace vitrine::interp {
@@ -36,6 +36,9 @@ namespace vitrine::interp {
 // must be the only one, and the run must read it behind the prompt: prompts_to_run.
 Metric metric_of(const nn::Model& model, std::span<const Example> examples, const MetricSpec& spec,
                  const nn::Model* clean = nullptr);
+
+// Throws TokenError for an id that the model does not have.
+void check_answer(const nn::Model& model, int id);
 
 // Whether the metric reads answers of several tokens.
 bool reads_long_answers(std::span<const Example> examples, const MetricSpec& spec);

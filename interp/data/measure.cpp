@@ -1,4 +1,4 @@
-#include "interp/measure.h"
+#include "interp/data/measure.h"
 
 #include <fmt/format.h>
 
@@ -10,7 +10,6 @@
 #include <utility>
 
 #include "autograd/ops/ops.h"
-#include "interp/patching.h"
 #include "tensor/error.h"
 #include "tensor/files/utf8.h"
 
@@ -585,6 +584,12 @@ std::vector<nn::Tokens> prompts_to_run(std::span<const Example> examples, const 
     if (with_answers && !e.answers.empty()) answers.push_back(e.answers[0]);
   }
   return answers.size() == prompts.size() ? nn::with_answers(prompts, answers) : prompts;
+}
+
+void check_answer(const nn::Model& model, int id) {
+  if (id >= 0 && id < model.config().vocabulary) return;
+  throw TokenError(
+      fmt::format("the answer's id {} is outside 0 to {}", id, model.config().vocabulary - 1));
 }
 
 Metric metric_of(const nn::Model& model, std::span<const Example> examples, const MetricSpec& spec,
