@@ -51,7 +51,7 @@ TEST(Ablate, ShowsWhichHeadsSortingNeeds) {
     const std::string name = unit["unit"];
     EXPECT_EQ(name, fmt::format("{}.{}", unit["layer"].get<int>(), unit["head"].get<int>()));
     EXPECT_DOUBLE_EQ(mean_of(unit), evaluated({"zero " + name + ".z"})) << name;
-    EXPECT_DOUBLE_EQ(change_of(unit), mean_of(unit) - evaluated({}));
+    EXPECT_NEAR(change_of(unit), mean_of(unit) - evaluated({}), 1e-12);
     EXPECT_DOUBLE_EQ(unit["fraction"].get<double>(), mean_of(unit) / evaluated({}));
     // Alone it needs two heads of layer 0, and none of layer 1.
     const bool needed = name == "0.1" || name == "0.2";
@@ -90,7 +90,7 @@ TEST(Ablate, ShowsWhichHeadsSortingNeedsTogether) {
   EXPECT_EQ(first, (std::set<std::string>{"0.1", "0.2"}));
   EXPECT_LT(mean_of(j["steps"][1]), 0.5);
   EXPECT_DOUBLE_EQ(mean_of(j["steps"][7]), evaluated({"zero z"}));
-  EXPECT_EQ(j["steps"][7]["random"]["deviation"], 0);  // there is one set of all
+  EXPECT_LT(j["steps"][7]["random"]["deviation"], 1e-12);  // there is one set of all
 
   const Outcome o = vitrine(Words{"ablate", "--of", "heads", "--sets", "greedy"} + kSorting);
   EXPECT_THAT(o.out, AllOf(HasSubstr("60 prompts"), HasSubstr("accuracy is 100.0% ± 0.0%"),
@@ -135,9 +135,12 @@ TEST(Ablate, OfPairsIsSymmetricAndSaysWhatTheyDoTogether) {
     EXPECT_EQ(effect.at<float>({number[b], number[a]}), effect.at<float>({number[a], number[b]}));
     EXPECT_NEAR(interaction.at<float>({number[b], number[a]}), change_of(pair) - alone, 1e-6);
   }
+  // Without 0.1, 0.0 is needed, which it is not alone.
+  EXPECT_GT(change_of(j["units"][0]), -0.05);
+  EXPECT_LT(interaction.at<float>({0, 1}), -0.1);
   EXPECT_TRUE(std::isnan(interaction.at<float>({3, 3})));
   const Outcome o = vitrine(Words{"ablate", "--sets", "pairs", "--top", "4"} + kSorting);
-  EXPECT_THAT(o.out, AllOf(HasSubstr("interaction"), HasSubstr("0.1 + 0.2"),
+  EXPECT_THAT(o.out, AllOf(HasSubstr("interaction"), HasSubstr("0.0 + 0.1"),
                            HasSubstr("the 4 of 28 pairs with the largest interaction")));
 }
 
@@ -166,8 +169,8 @@ TEST(Ablate, GivesMeansByGroupAndEachPrompt) {
   const Outcome o = vitrine(Words{"ablate", "--group-by", "place", "--each", "--vocabulary",
                                   sorting("vocabulary.txt"), "--out", folder / "heads.csv"} +
                             kSorting);
-  EXPECT_THAT(o.out,
-              AllOf(HasSubstr("place 0, 12 prompts"), HasSubstr("<start>"), HasSubstr("wrote")))
+  EXPECT_THAT(o.out, AllOf(HasSubstr("place 0, 12 prompts"), HasSubstr("<start>"),
+                           HasSubstr("tensors written to")))
       << o.err;
   EXPECT_THAT(read_text(folder / "heads.csv"),
               AllOf(HasSubstr("tensor,layer,head"), HasSubstr("effect,1,3,")));
@@ -197,10 +200,11 @@ TEST(Ablate, EditsStayInAllRuns) {
 // ---- the default model ----------------------------------------------------------------------------
 TEST(Ablate, OfOnePromptEqualsEditedRuns) {
   const TemporaryFolder folder;
-  write_text(folder / "one.jsonl",
-             R"({"prompt": "The capital of Texas is", "answer": " Austin", "wrong": " Houston"})");
+  write_text(
+      folder / "one.jsonl",
+      R"({"prompt": "The capital of Texas is", "answer": " Austin", "wrong": " Sacramento"})");
   const json j = vitrine({"ablate", "--prompt", "The capital of Texas is", "--answer", " Austin",
-                          "--wrong", " Houston", "--format", "json"})
+                          "--wrong", " Sacramento", "--format", "json"})
                      .json();
   ASSERT_EQ(j["units"].size(), 24U);
   EXPECT_EQ(j["units"][0]["change"]["standard_error"], nullptr);
