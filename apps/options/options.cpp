@@ -213,7 +213,8 @@ void write_presentation(const CommonOptions& common, const Json& meta, const Pre
   const Style style = common.style_of(out);
   std::string text = common.heading() + shown.text(style, common.table_columns(out));
   if (data) {
-    text += fmt::format("\n{} written to {}\n", shown.rows.empty() ? shown.written : shown.rows,
+    const bool rows = !shown.rows.empty() && !is_tensor_file(common.out);
+    text += fmt::format("\n{} written to {}\n", rows ? shown.rows : shown.written,
                         style.bold(common.out));
   }
   write_result(out, text);
