@@ -1,6 +1,6 @@
 // Ablation: which parts of a model its answers need, alone and together.
 //
-//   std::vector<Example> data = ...;
+//   // data: a std::vector<Example>
 //   const std::vector<AblationUnit> heads = head_units(model);
 //   Ablated alone = ablate_each(model, data, heads, {.action = Replacement::mean});
 //   alone.change(2);                                  // of each prompt, without the third head

@@ -1,7 +1,7 @@
 // What a model says after many prompts, measured: metrics of examples as graphs, and their values
 // over a data set, many prompts to a plan.
 //
-//   std::vector<Example> data = ...;
+//   // data: a std::vector<Example>
 //   const MetricSpec specs[] = {parse_metric("logit_diff"), parse_metric("rank")};
 //   Measurement m = measure(model, data, specs);
 //   m.values[0];                                           // the logit difference of each example
