@@ -168,6 +168,34 @@ TEST(Ablation, TakesAnyMetricAndLittleMemory) {
   }
 }
 
+// Prompts are run with their answers behind them, batches with and without long ones alike.
+TEST(Ablation, ReadsAnswersOfSeveralTokens) {
+  std::vector<Example> examples = kExamples;
+  examples[0].answers = {{5, 6, 7}};
+  examples[1].answers = {{96, 2}};
+  const MetricSpec spec = parse_metric("log_prob");
+  const auto units = mlp_units(tiny());
+  const MakeNaive make = [&](const Site& site, const Where& where, std::size_t) {
+    return mean(site, tiny().run(prompts_to_run(examples, spec), site).results, where);
+  };
+  for (const std::int64_t tokens : {11, 4096}) {  // two of each kind, or all
+    const Ablated found = ablate_each(
+        tiny(), examples, units, {.action = Replacement::mean, .metric = spec, .tokens = tokens});
+    for (std::size_t e = 0; e < examples.size(); ++e) {
+      const std::span<const Example> one(&examples[e], 1);
+      const Metric metric = metric_of(tiny(), one, spec);
+      const auto alone = [&](const Interventions& what) {
+        return tiny()
+            .run_edited(prompts_to_run(one, spec), what, fetch(value(metric)), &metric)
+            .results.scalar(metric.name);
+      };
+      EXPECT_NEAR(found.clean[e], alone({}), 1e-10);
+      for (std::size_t u = 0; u < units.size(); ++u)
+        EXPECT_NEAR(found.of(u)[e], alone(naive_edits(units, {u}, make, e)), 1e-10);
+    }
+  }
+}
+
 TEST(Ablation, EditsThatStandStay) {
   nn::Model model = loaded();
   model.stand({{.edit = zero(site::z(1), {.head = {2}})}});
