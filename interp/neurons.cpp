@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <numeric>
 #include <string>
 
 #include "autograd/ops/ops.h"
@@ -181,10 +182,10 @@ class Means {
   void add(const std::vector<double>& x) {
     mean_.resize(x.size());
     squares_.resize(x.size());
-    ++count_;
+    const double share = 1.0 / static_cast<double>(++count_);
     for (std::size_t i = 0; i < x.size(); ++i) {
       const double off = x[i] - mean_[i];
-      mean_[i] += off / static_cast<double>(count_);
+      mean_[i] += off * share;
       squares_[i] += off * (x[i] - mean_[i]);
     }
   }
@@ -286,9 +287,9 @@ StrongNeurons strongest_of(const nn::Model& model, const Asked& asked, const Neu
   found.position = static_cast<int>(row_asked(asked));
   found.stream_layer = spec.layer.value_or(model.config().layers - 1);
   if (asked.answer) found.metric = s.metric;
-  const std::vector<double>& by = asked.answer ? s.effect : s.activation;
-  for (const std::size_t i :
-       strongest_places(by.size(), spec.neurons, [&](std::size_t k) { return by[k]; })) {
+  const std::vector<double>& strength = asked.answer ? s.effect : s.activation;
+  for (const std::size_t i : strongest_places(strength.size(), spec.neurons,
+                                              [&](std::size_t k) { return strength[k]; })) {
     Neuron n{.id = numbered(model, spec, i), .activation = s.activation[i]};
     if (asked.answer) n.effect = s.effect[i];
     found.neurons.push_back(std::move(n));
@@ -324,36 +325,84 @@ StrongNeurons strong_neurons(const nn::Model& model, const nn::Tokens& prompt,
   return std::move(strong_neurons_each(model, {&one, 1}, spec)[0]);
 }
 
-NeuronsOver strong_neurons_over(const nn::Model& model, std::span<const Asked> asked,
-                                const NeuronSpec& spec) {
+namespace {
+
+// What the prompts of a group add up to.
+struct GroupShares {
   Means activation, effect, stream, stream_effect;
   std::vector<double> metric;
-  run_programs(model, asked, spec, [&](std::size_t i, const NeuronShares& s) {
+
+  void add(const NeuronShares& s, bool answer) {
     activation.add(s.activation);
     effect.add(s.effect);
     stream.add(s.stream);
     stream_effect.add(s.stream_effect);
-    if (asked[i].answer) metric.push_back(s.metric);
+    if (answer) metric.push_back(s.metric);
+  }
+  NeuronsOver over(const nn::Model& model, const NeuronSpec& spec) const {
+    const bool answers = !metric.empty();
+    NeuronsOver found;
+    found.stream_layer = spec.layer.value_or(model.config().layers - 1);
+    if (answers) found.metric = statistic(metric);
+    const Means& strength = answers ? effect : activation;
+    for (const std::size_t i : strongest_places(strength.size(), spec.neurons,
+                                                [&](std::size_t k) { return strength.mean(k); })) {
+      MeanNeuron n{.id = numbered(model, spec, i), .activation = activation.at(i)};
+      if (answers) n.effect = effect.at(i);
+      found.neurons.push_back(std::move(n));
+    }
+    for (const std::size_t i : strongest_places(stream.size(), spec.dimensions,
+                                                [&](std::size_t k) { return stream.mean(k); })) {
+      MeanDimension d{.index = static_cast<int>(i), .value = stream.at(i)};
+      if (answers) d.effect = stream_effect.at(i);
+      found.dimensions.push_back(std::move(d));
+    }
+    return found;
+  }
+};
+
+// The groups that each prompt is in.
+std::vector<std::vector<std::size_t>> groups_of_prompts(std::size_t prompts,
+                                                        std::span<const PromptGroup> groups) {
+  std::vector<std::vector<std::size_t>> in(prompts);
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    if (groups[g].members.empty())
+      throw Error(ErrorKind::usage, fmt::format("group {} has no prompts", g));
+    for (const std::size_t i : groups[g].members) {
+      if (i >= prompts)
+        throw Error(ErrorKind::usage,
+                    fmt::format("group {} has prompt {}, but there are {} prompts", g, i, prompts));
+      in[i].push_back(g);
+    }
+  }
+  return in;
+}
+
+}  // namespace
+
+NeuronsByGroup strong_neurons_by_group(const nn::Model& model, std::span<const Asked> asked,
+                                       std::span<const PromptGroup> groups,
+                                       const NeuronSpec& spec) {
+  const auto in = groups_of_prompts(asked.size(), groups);
+  std::vector<GroupShares> shares(groups.size());
+  NeuronsByGroup found;
+  run_programs(model, asked, spec, [&](std::size_t i, const NeuronShares& s) {
+    for (const std::size_t g : in[i]) shares[g].add(s, asked[i].answer.has_value());
+    found.each.push_back(strongest_of(model, asked[i], spec, s));
   });
-  const bool answers = !metric.empty();
-  NeuronsOver found;
-  found.stream_layer = spec.layer.value_or(model.config().layers - 1);
-  if (answers) found.metric = statistic(metric);
-  const Means& by = answers ? effect : activation;
-  for (const std::size_t i :
-       strongest_places(by.size(), spec.neurons, [&](std::size_t k) { return by.mean(k); })) {
-    MeanNeuron n{.id = numbered(model, spec, i), .activation = activation.at(i)};
-    if (answers) n.effect = effect.at(i);
-    found.neurons.push_back(std::move(n));
-  }
-  name_tokens(model, std::vector{&found.neurons}, spec.tokens);
-  for (const std::size_t i : strongest_places(stream.size(), spec.dimensions,
-                                              [&](std::size_t k) { return stream.mean(k); })) {
-    MeanDimension d{.index = static_cast<int>(i), .value = stream.at(i)};
-    if (answers) d.effect = stream_effect.at(i);
-    found.dimensions.push_back(std::move(d));
-  }
+  std::vector<std::vector<MeanNeuron>*> lists;
+  for (const GroupShares& g : shares) found.groups.push_back(g.over(model, spec));
+  for (NeuronsOver& g : found.groups) lists.push_back(&g.neurons);
+  name_tokens(model, lists, spec.tokens);
   return found;
+}
+
+NeuronsOver strong_neurons_over(const nn::Model& model, std::span<const Asked> asked,
+                                const NeuronSpec& spec) {
+  PromptGroup all{"", std::vector<std::size_t>(asked.size())};
+  std::iota(all.members.begin(), all.members.end(), std::size_t{0});
+  if (asked.empty()) check_asked(model, asked, false);  // says what is wrong with that
+  return std::move(strong_neurons_by_group(model, asked, {&all, 1}, spec).groups[0]);
 }
 
 }  // namespace vitrine::interp

@@ -90,6 +90,15 @@ struct NeuronsOver {
 };
 NeuronsOver strong_neurons_over(const nn::Model& model, std::span<const Asked> asked,
                                 const NeuronSpec& spec = {});
+// Both at once, for groups of the prompts: the prompts are run once. Throws Error (usage), too, for
+// a group without prompts or with one that is not there.
+struct NeuronsByGroup {
+  std::vector<StrongNeurons> each;  // of every prompt, without the tokens raised and lowered
+  std::vector<NeuronsOver> groups;  // in their order
+};
+NeuronsByGroup strong_neurons_by_group(const nn::Model& model, std::span<const Asked> asked,
+                                       std::span<const PromptGroup> groups,
+                                       const NeuronSpec& spec = {});
 
 // Throws Error (usage) for a neuron that the model does not have, saying how many there are.
 void check_neuron(const nn::Model& model, const NeuronId& id);

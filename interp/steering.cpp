@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
+#include "interp/data/measure.h"
 #include "nn/model/weights.h"
 #include "tensor/error.h"
 #include "tensor/files/npy.h"
@@ -174,20 +176,77 @@ double norm(const Tensor& direction) {
 
 Norms norms(const nn::Model& model, const Site& site, const nn::Prompt& prompt,
             std::optional<int> head) {
-  for_one_token(model, site, head);  // throws for a site that does not go by tokens
-  const Activations a = activations(model, site, model.tokens(prompt), head);
-  std::vector<double> each;
-  for (std::size_t t = 0; t < a.tokens; ++t) {
-    double squares = 0;
-    for (std::size_t i = 0; i < a.width; ++i) squares += a.at(t, i) * a.at(t, i);
-    each.push_back(std::sqrt(squares));
-  }
-  const auto [least, most] = std::minmax_element(each.begin(), each.end());
-  return {std::accumulate(each.begin(), each.end(), 0.0) / static_cast<double>(a.tokens), *least,
-          *most, each.back()};
+  const nn::Tokens tokens = model.tokens(prompt);
+  return norms(model, site, std::span(&tokens, 1), head);
 }
 
 // ---- many prompts -------------------------------------------------------------------------------
+Norms norms(const nn::Model& model, const Site& site, std::span<const nn::Tokens> prompts,
+            std::optional<int> head) {
+  for_one_token(model, site, head);  // throws for a site that does not go by tokens
+  nn::check_prompts({prompts.begin(), prompts.end()}, model.config());
+  double sum = 0, sum_of_last = 0;
+  std::int64_t count = 0;
+  Norms found{0, std::numeric_limits<double>::infinity(), 0, 0};
+  for (const auto& [begin, end] : batches(prompts)) {
+    const std::vector<nn::Tokens> some(prompts.begin() + static_cast<std::ptrdiff_t>(begin),
+                                       prompts.begin() + static_cast<std::ptrdiff_t>(end));
+    const nn::Run run = model.run_graph(model.build(nn::batch_size(some)), some, fetch(site));
+    Tensor values = run.results.raw(site.name);  // [row, ...]
+    if (head) values = values.select(1, *head).contiguous();
+    const auto x = values.to_vector<double>();
+    std::size_t rows = 0, row = 0;
+    for (const nn::Tokens& p : some) rows += p.size();
+    const std::size_t width = x.size() / rows;
+    for (const nn::Tokens& p : some) {
+      for (std::size_t t = 0; t < p.size(); ++t, ++row) {
+        const double* at = x.data() + row * width;
+        const double length = std::sqrt(std::inner_product(at, at + width, at, 0.0));
+        found.least = std::min(found.least, length);
+        found.most = std::max(found.most, length);
+        sum += length;
+        ++count;
+        if (t + 1 == p.size()) sum_of_last += length;
+      }
+    }
+  }
+  found.mean = sum / static_cast<double>(count);
+  found.last = sum_of_last / static_cast<double>(prompts.size());
+  return found;
+}
+
+namespace {
+
+// The metrics, [factor, prompt], of runs with factor * direction added everywhere. `metric_of_some`
+// gives the metric of the prompts [begin, end).
+template <class MetricOf>
+Tensor steered_prompts(const nn::Model& model, const std::vector<nn::Tokens>& prompts,
+                       const Site& site, const Tensor& direction, std::span<const double> factors,
+                       const BatchLimits& limits, const MetricOf& metric_of_some,
+                       const std::atomic<bool>* cancel, std::optional<int> head) {
+  const Tensor fits = fitted(model, site, direction, "the direction", head);
+  Where where;
+  if (head) where.head = {*head};
+  const std::int64_t rows = std::ssize(factors), columns = std::ssize(prompts);
+  Tensor table = Tensor::empty({rows, columns}, DType::f64);
+  std::vector<Interventions> worlds;
+  for (const double factor : factors) worlds.push_back({add(site, fits, factor, where)});
+  for (const auto& [begin, end] : batches(prompts, limits)) {
+    const std::vector<nn::Tokens> some(prompts.begin() + static_cast<std::ptrdiff_t>(begin),
+                                       prompts.begin() + static_cast<std::ptrdiff_t>(end));
+    const Metric metric = metric_of_some(begin, end);
+    const std::string each = nn::per_prompt_name(metric);
+    const auto values = model.sweep(some, worlds, metric, {each}, {.cancel = cancel})[each]
+                            .template to_vector<double>();  // [factors, prompts]
+    for (std::int64_t f = 0; f < rows; ++f)
+      std::copy_n(values.begin() + f * std::ssize(some), std::ssize(some),
+                  table.data<double>() + f * columns + static_cast<std::int64_t>(begin));
+  }
+  return table;
+}
+
+}  // namespace
+
 namespace {
 
 // The logits after each prompt's position, [prompts, vocabulary].
@@ -223,28 +282,32 @@ Tensor steered(const nn::Model& model, std::span<const Asked> asked, const Site&
                const Tensor& direction, std::span<const double> factors, Measure measure,
                const std::atomic<bool>* cancel, std::optional<int> head) {
   check_asked(model, asked, measure != Measure::kl);
-  const Tensor fits = fitted(model, site, direction, "the direction", head);
-  const std::vector<nn::Tokens> prompts = prompts_to_run(model, asked);
-  const std::int64_t rows = std::ssize(factors), columns = std::ssize(asked);
-  Tensor table = Tensor::empty({rows, columns}, DType::f64);
-  std::vector<Interventions> worlds;
-  Where where;
-  if (head) where.head = {*head};
-  for (const double factor : factors) worlds.push_back({add(site, fits, factor, where)});
-  for (const auto& [begin, end] : batches(prompts, limits_of_logits(model))) {
-    const std::vector<nn::Tokens> some(prompts.begin() + static_cast<std::ptrdiff_t>(begin),
-                                       prompts.begin() + static_cast<std::ptrdiff_t>(end));
-    const auto now = asked.subspan(begin, end - begin);
-    Metric metric = metric_of(model, now, measure);
-    metric.feeds.merge(rows_asked(model, now));
-    const std::string each = nn::per_prompt_name(metric);
-    const auto values = model.sweep(some, worlds, metric, {each}, {.cancel = cancel})[each]
-                            .to_vector<double>();  // [factors, prompts]
-    for (std::int64_t f = 0; f < rows; ++f)
-      std::copy_n(values.begin() + f * std::ssize(some), std::ssize(some),
-                  table.data<double>() + f * columns + static_cast<std::int64_t>(begin));
-  }
-  return table;
+  return steered_prompts(
+      model, prompts_to_run(model, asked), site, direction, factors, limits_of_logits(model),
+      [&](std::size_t begin, std::size_t end) {
+        const auto some = asked.subspan(begin, end - begin);
+        Metric metric = metric_of(model, some, measure);
+        metric.feeds.merge(rows_asked(model, some));
+        return metric;
+      },
+      cancel);
+}
+
+Tensor steered(const nn::Model& model, std::span<const Example> examples, const Site& site,
+               const Tensor& direction, std::span<const double> factors, const MetricSpec& metric,
+               const std::atomic<bool>* cancel, std::optional<int> head) {
+  const std::vector<nn::Tokens> prompts = prompts_to_run(examples, metric);
+  nn::check_prompts(prompts, model.config());
+  BatchLimits limits = limits_of_logits(model);
+  // These read the logits after every token.
+  if (metric.contains(MetricNode::Kind::loss) || reads_long_answers(examples, metric))
+    limits.rows = std::min(limits.rows, limits.prompts);
+  return steered_prompts(
+      model, prompts, site, direction, factors, limits,
+      [&](std::size_t begin, std::size_t end) {
+        return metric_of(model, examples.subspan(begin, end - begin), metric);
+      },
+      cancel);
 }
 
 }  // namespace vitrine::interp

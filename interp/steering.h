@@ -18,6 +18,8 @@
 #include <string_view>
 
 #include "interp/data/asked.h"
+#include "interp/data/data_set.h"
+#include "interp/data/metric_expression.h"
 #include "interp/patching.h"
 #include "nn/model/model.h"
 
@@ -59,6 +61,9 @@ struct Norms {
 };
 Norms norms(const nn::Model& model, const Site& site, const nn::Prompt& prompt,
             std::optional<int> head = {});
+// Over all tokens of many prompts; `last` is the mean over their last ones.
+Norms norms(const nn::Model& model, const Site& site, std::span<const nn::Tokens> prompts,
+            std::optional<int> head = {});
 
 // Measures what steering does to many prompts: the metric after each one's position, f64 [factor,
 // prompt], with factor * direction added at every position up to it. A batch of prompts is one
@@ -69,6 +74,12 @@ Tensor steered(const nn::Model& model, std::span<const Asked> asked, const Site&
                const Tensor& direction, std::span<const double> factors,
                Measure measure = Measure::logit_diff, const std::atomic<bool>* cancel = nullptr,
                std::optional<int> head = {});
+// The same of any metric of examples (interp/data/measure.h), after their last tokens: f64 [factor,
+// example]. Where the metric reads answers of several tokens, the direction is added at these, too.
+// Throws what metric_of of examples throws.
+Tensor steered(const nn::Model& model, std::span<const Example> examples, const Site& site,
+               const Tensor& direction, std::span<const double> factors, const MetricSpec& metric,
+               const std::atomic<bool>* cancel = nullptr, std::optional<int> head = {});
 // The metric of prompts that end in their positions.
 Metric metric_of(const nn::Model& model, std::span<const Asked> asked, Measure measure);
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "autograd/ops/ops.h"
 #include "autograd/transform/expand.h"
@@ -302,20 +303,31 @@ class Causes {
   std::int64_t count_ = 0;
 };
 
+// A target over some prompts: how often it is active there, and how much where it is.
+InfluenceOver::Target target_over(std::int64_t feature,
+                                  const std::vector<std::vector<double>>& features,
+                                  std::span<const std::size_t> prompts) {
+  InfluenceOver::Target target{feature, 0, 0, {}};
+  double sum = 0;
+  for (const std::size_t i : prompts) {
+    const double activation = features[i][static_cast<std::size_t>(feature)];
+    sum += activation;
+    target.active += activation > 0 ? 1 : 0;
+  }
+  if (target.active > 0) target.activation = sum / static_cast<double>(target.active);
+  return target;
+}
+
 // Which target features are looked at, with their mean activations where they are active.
 std::vector<InfluenceOver::Target> targets_of(const std::vector<std::vector<double>>& features,
                                               const std::vector<bool>& asked, bool given,
                                               int count) {
   std::vector<InfluenceOver::Target> targets;
+  std::vector<std::size_t> all(features.size());
+  std::iota(all.begin(), all.end(), std::size_t{0});
   for (std::size_t t = 0; t < asked.size(); ++t) {
     if (!asked[t]) continue;
-    InfluenceOver::Target target{static_cast<std::int64_t>(t), 0, 0, {}};
-    double sum = 0;
-    for (const std::vector<double>& of_prompt : features) {
-      sum += of_prompt[t];
-      target.active += of_prompt[t] > 0 ? 1 : 0;
-    }
-    if (target.active > 0) target.activation = sum / static_cast<double>(target.active);
+    auto target = target_over(static_cast<std::int64_t>(t), features, all);
     if (given || target.active > 0) targets.push_back(std::move(target));
   }
   // By the mean over all prompts: what is active in many counts for more.
@@ -327,9 +339,11 @@ std::vector<InfluenceOver::Target> targets_of(const std::vector<std::vector<doub
   return targets;
 }
 
-// Adds the effects of the source's features on one target in the prompts where it is active.
-void add_effects(Machine& machine, const Together& t, const Tensor& acts, std::int64_t feature,
-                 std::span<const std::vector<double>> features, Causes& causes) {
+// Calls found(i, effects, active) with what the source's features do to one target, and which of
+// them are active, for the prompts i of the batch where the target is active.
+template <class F>
+void find_effects(Machine& machine, const Together& t, const Tensor& acts, std::int64_t feature,
+                  std::span<const std::vector<double>> features, const F& found) {
   std::vector<std::int32_t> rows = t.rows;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     if (!(features[i][static_cast<std::size_t>(feature)] > 0)) rows[i] = -1;
@@ -352,8 +366,54 @@ void add_effects(Machine& machine, const Together& t, const Tensor& acts, std::i
         active[j] = true;
       }
     }
-    if (rows[i] >= 0) causes.add(effects, active);
+    if (rows[i] >= 0) found(i, effects, active);
   }
+}
+
+// What causes one target: over all prompts, over each group, and in each prompt.
+class CausesOfTarget {
+ public:
+  CausesOfTarget(std::int64_t features, std::size_t groups)
+      : all_(features), groups_(groups, Causes(features)) {}
+
+  void add(const std::vector<std::size_t>& in, const std::vector<double>& effects,
+           const std::vector<bool>& active) {
+    all_.add(effects, active);
+    for (const std::size_t g : in) groups_[g].add(effects, active);
+  }
+  const Causes& all() const { return all_; }
+  const Causes& group(std::size_t g) const { return groups_[g]; }
+
+ private:
+  Causes all_;
+  std::vector<Causes> groups_;
+};
+
+std::vector<MeanCause> strongest_in_prompt(const std::vector<double>& effects,
+                                           const std::vector<bool>& active,
+                                           const std::vector<bool>& of_source, int count) {
+  std::vector<MeanCause> causes;
+  for (std::size_t j = 0; j < effects.size(); ++j) {
+    if (active[j] && of_source[j])
+      causes.push_back({static_cast<std::int64_t>(j), effects[j], std::nan(""), 1});
+  }
+  keep_strongest(causes, count, [](const MeanCause& c) { return std::abs(c.first_order); });
+  return causes;
+}
+
+// The groups that each prompt is in.
+std::vector<std::vector<std::size_t>> groups_of_prompts(
+    std::size_t prompts, const std::vector<std::vector<std::size_t>>& groups) {
+  std::vector<std::vector<std::size_t>> in(prompts);
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    for (const std::size_t i : groups[g]) {
+      if (i >= prompts)
+        throw Error(ErrorKind::usage,
+                    fmt::format("group {} has prompt {}, but there are {} prompts", g, i, prompts));
+      in[i].push_back(g);
+    }
+  }
+  return in;
 }
 
 }  // namespace
@@ -368,6 +428,7 @@ InfluenceOver influence_over(const nn::Model& model, const Sae& source, const Sa
   }
   const auto of_source = chosen(spec.source_features, source.config.d_sae, "source feature"),
              of_target = chosen(spec.target_features, target.config.d_sae, "target feature");
+  const auto in = groups_of_prompts(prompts.size(), spec.groups);
   const std::vector<Together> batches = together(prompts, spec.target_positions, spec.rows);
   std::vector<std::vector<double>> features;  // [prompts][target features], at the positions
   std::optional<Machine> machine;
@@ -384,17 +445,37 @@ InfluenceOver influence_over(const nn::Model& model, const Sae& source, const Sa
 
   InfluenceOver out;
   out.targets = targets_of(features, of_target, !spec.target_features.empty(), spec.targets);
-  std::vector<Causes> causes(out.targets.size(), Causes(source.config.d_sae));
+  out.each.resize(prompts.size());
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    for (const InfluenceOver::Target& t : out.targets)
+      out.each[i].push_back({features[i][static_cast<std::size_t>(t.feature)], {}});
+  }
+  std::vector<CausesOfTarget> causes(out.targets.size(),
+                                     CausesOfTarget(source.config.d_sae, spec.groups.size()));
   std::size_t first = 0;
   for (const Together& t : batches) {
     if (batches.size() > 1) prepare(t);  // one batch is there still
     const auto of_these = std::span(features).subspan(first, t.prompts.size());
-    for (std::size_t k = 0; k < causes.size(); ++k)
-      add_effects(*machine, t, clean->acts, out.targets[k].feature, of_these, causes[k]);
+    for (std::size_t k = 0; k < causes.size(); ++k) {
+      find_effects(
+          *machine, t, clean->acts, out.targets[k].feature, of_these,
+          [&](std::size_t i, const std::vector<double>& effects, const std::vector<bool>& active) {
+            causes[k].add(in[first + i], effects, active);
+            out.each[first + i][k].causes =
+                strongest_in_prompt(effects, active, of_source, spec.causes);
+          });
+    }
     first += t.prompts.size();
   }
-  for (std::size_t k = 0; k < causes.size(); ++k)
-    out.targets[k].causes = causes[k].strongest(of_source, spec.causes);
+  out.groups.resize(spec.groups.size());
+  for (std::size_t k = 0; k < causes.size(); ++k) {
+    out.targets[k].causes = causes[k].all().strongest(of_source, spec.causes);
+    for (std::size_t g = 0; g < spec.groups.size(); ++g) {
+      auto& of_group =
+          out.groups[g].emplace_back(target_over(out.targets[k].feature, features, spec.groups[g]));
+      of_group.causes = causes[k].group(g).strongest(of_source, spec.causes);
+    }
+  }
   return out;
 }
 

@@ -67,6 +67,8 @@ struct InfluenceOverSpec {
   int causes = 10;                             // of each target, kept: by |mean|
   Policies policies = {};
   std::int64_t rows = 2048;  // at most so many tokens in one batch
+  // Prompts, by number, of which there are means besides; a prompt may be in several groups.
+  std::vector<std::vector<std::size_t>> groups;
 };
 // What source features do to a target feature where that is active: means over these prompts.
 struct MeanCause {
@@ -82,11 +84,18 @@ struct InfluenceOver {
     double activation = 0;    // its mean over them
     std::vector<MeanCause> causes;  // the strongest first; none where no prompt counts
   };
+  // One target in one prompt.
+  struct OfPrompt {
+    double activation = 0;  // 0: it is not active, and has no causes
+    std::vector<MeanCause> causes;
+  };
   std::vector<Target> targets;
+  std::vector<std::vector<Target>> groups;  // the same targets over each group
+  std::vector<std::vector<OfPrompt>> each;  // the same targets in each prompt
 };
 // A batch of prompts takes one forward and one backward pass for each target feature. Throws what
 // influence throws, naming the prompt; Error (usage) for a position that a prompt does not have, and
-// unless there is a position for each prompt, or none.
+// unless there is a position for each prompt, or none, and for a group's prompt that is not there.
 InfluenceOver influence_over(const nn::Model& model, const Sae& source, const Sae& target,
                              std::span<const nn::Tokens> prompts,
                              const InfluenceOverSpec& spec = {});

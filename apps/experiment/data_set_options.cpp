@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "tensor/error.h"
 
 namespace vitrine::app {
@@ -52,6 +54,31 @@ std::vector<interp::Example> DataSetOptions::examples(const nn::Model& model,
                                                       PromptsNeed need) {
   if (pairs()) need.corrupt = true;
   return read_prompts(*lines_, model, encoding, need);
+}
+
+std::vector<interp::Position> parse_positions(const CommandLine& line, std::string_view option,
+                                              std::string_view list) {
+  std::vector<interp::Position> positions;
+  for (std::size_t begin = 0; begin <= list.size();) {
+    const std::size_t end = std::min(list.find(',', begin), list.size());
+    const std::string_view text = list.substr(begin, end - begin);
+    if (text.empty())
+      line.fail(fmt::format("{}: there is an empty position in '{}'", option, list));
+    const interp::Position position = interp::parse_position(text);
+    if (std::find(positions.begin(), positions.end(), position) != positions.end())
+      line.fail(fmt::format("{}: {} is there twice in '{}'", option, text, list));
+    positions.push_back(position);
+    begin = end + 1;
+  }
+  return positions;
+}
+
+void refuse_beside_prompts(const CommandLine& line, std::initializer_list<std::string_view> options,
+                           std::string_view why) {
+  for (const std::string_view option : options) {
+    if (line.was_given(std::string(option)))
+      line.fail(fmt::format("{} does not go with --prompts: {}; leave it out", option, why));
+  }
 }
 
 }  // namespace vitrine::app

@@ -1,9 +1,11 @@
 // Many prompts from a file, in the place of one: --prompts or --pairs, --each, --group-by.
 #pragma once
 
+#include <initializer_list>
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "apps/experiment/prompts_file.h"
@@ -22,6 +24,7 @@ class DataSetOptions {
   void add_to(CommandLine& line, bool pairs = false);
   bool given() const { return count(prompts_option_) + count(pairs_option_) > 0; }
   bool pairs() const { return count(pairs_option_) > 0; }
+  bool from_stdin() const { return given() && (pairs() ? pairs_ : prompts_) == "-"; }
   bool each() const { return each_; }
   const std::string& group_by() const { return group_by_; }  // "": not asked for
 
@@ -50,5 +53,15 @@ class DataSetOptions {
   const Option* each_option_ = nullptr;
   const Option* group_option_ = nullptr;
 };
+
+// Positions and roles, "subject,3,-1". Calls line.fail for an empty one and for one that is there
+// twice.
+std::vector<interp::Position> parse_positions(const CommandLine& line, std::string_view option,
+                                              std::string_view list);
+
+// Calls line.fail, naming the first of these options that was given: beside --prompts it means
+// nothing. `why`: "it is about one prompt".
+void refuse_beside_prompts(const CommandLine& line, std::initializer_list<std::string_view> options,
+                           std::string_view why);
 
 }  // namespace vitrine::app

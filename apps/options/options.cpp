@@ -200,8 +200,9 @@ void write_presentation(const CommonOptions& common, const Json& meta, const Pre
     metadata.update(shown.metadata);
     save_tensors(common.out, shown.tensors(), metadata);
   } else if (data) {
-    write_text(common.out, shown.rows.empty() ? csv_of(shown.tensors(), shown.axes)
-                                              : csv_of_rows(*found.find(shown.rows)));
+    write_text(common.out, shown.table          ? csv_of_rows(shown.table())
+                           : shown.rows.empty() ? csv_of(shown.tensors(), shown.axes)
+                                                : csv_of_rows(*found.find(shown.rows)));
   }
   const std::string out = data ? "" : common.out;
   if (common.json()) {

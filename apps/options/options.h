@@ -94,7 +94,9 @@ struct Presentation {
   Json metadata = Json::object();         // of that file, besides meta
   std::string written = "tensors";        // what is in it, for people
   AxisNames axes{};                       // of the tensors, for --out FILE.csv
-  std::string rows{};  // the list in the JSON that is the table of a .csv, in the place of tensors
+  std::string
+      rows{};  // the list in the JSON that is the table of a .csv, in the place of tensors ...
+  std::function<Json()> table{};  // ... or the table, where no list is, called what `rows` says
 };
 // With --out FILE.safetensors, .npz or .csv the tensors (or rows) go there and the text or JSON to
 // stdout; with any other FILE text or JSON go there.

@@ -20,6 +20,10 @@ std::string mean_cell(const interp::Statistics& s, std::int64_t i, int digits) {
   return fmt::format("{:.{}f} ± {:.{}f}", mean, digits, error, digits);
 }
 
+const std::string& title_of(const ProfileReport::Column& c) {
+  return c.title.empty() ? c.name : c.title;
+}
+
 }  // namespace
 
 interp::PromptGroup ProfileReport::all() const {
@@ -36,14 +40,24 @@ interp::Statistics ProfileReport::statistics_of(const Column& c,
   return interp::statistics(values);
 }
 
+std::vector<double> ProfileReport::sizes(const interp::PromptGroup& group) const {
+  std::vector<double> sizes(labels.size(), -1);
+  for (std::size_t c = 0; c < (by_any_column ? columns.size() : 1); ++c) {
+    const auto mean = statistics_of(columns[c], group).mean.to_vector<double>();
+    for (std::size_t i = 0; i < sizes.size(); ++i) {
+      if (!std::isnan(mean[i])) sizes[i] = std::max(sizes[i], std::abs(mean[i]));
+    }
+  }
+  return sizes;
+}
+
 std::vector<std::size_t> ProfileReport::shown(const interp::PromptGroup& group) const {
   std::vector<std::size_t> order(labels.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   if (top == 0) return order;
-  const auto mean = statistics_of(columns[0], group).mean.to_vector<double>();
-  const auto size = [&](std::size_t i) { return std::isnan(mean[i]) ? -1 : std::abs(mean[i]); };
+  const std::vector<double> size = sizes(group);
   std::stable_sort(order.begin(), order.end(),
-                   [&](std::size_t a, std::size_t b) { return size(a) > size(b); });
+                   [&](std::size_t a, std::size_t b) { return size[a] > size[b]; });
   order.resize(std::min(order.size(), static_cast<std::size_t>(top)));
   return order;
 }
@@ -53,7 +67,7 @@ std::string ProfileReport::table(const interp::PromptGroup& group, const Style& 
   std::vector<Table::Column> titles = {{axis, Align::left}};
   std::vector<interp::Statistics> found;
   for (const Column& c : columns) {
-    titles.push_back({c.name, Align::right});
+    titles.push_back({title_of(c), Align::right});
     found.push_back(statistics_of(c, group));
   }
   Table table(titles);
@@ -69,11 +83,10 @@ std::string ProfileReport::table(const interp::PromptGroup& group, const Style& 
   return table.text(style) + (rest > 0 ? style.dim(fmt::format("and {} more\n", rest)) : "");
 }
 
-std::string ProfileReport::each_text(const Style& style) const {
+std::string ProfileReport::each_text(const Column& c, const Style& style) const {
   using Align = Table::Align;
   std::vector<Table::Column> titles = {{"line", Align::right}, {"prompt", Align::left}};
   if (!questions.empty()) titles.push_back({question, Align::left});
-  const Column& c = columns[0];
   const auto order = shown(all());
   for (const std::size_t i : order) titles.push_back({labels[i], Align::right});
   Table table(titles);
@@ -87,7 +100,7 @@ std::string ProfileReport::each_text(const Style& style) const {
     }
     table.row(std::move(row));
   }
-  return style.dim(c.name) + "\n" + table.text(style);
+  return style.dim(title_of(c)) + "\n" + table.text(style);
 }
 
 std::string ProfileReport::text(const Style& style) const {
@@ -106,7 +119,8 @@ std::string ProfileReport::tables(const Style& style) const {
   } else {
     text += table(all(), style);
   }
-  if (each) text += "\n" + each_text(style);
+  for (std::size_t c = 0; each && c < (by_any_column ? columns.size() : 1); ++c)
+    text += "\n" + each_text(columns[c], style);
   return text;
 }
 
@@ -137,14 +151,23 @@ Json ProfileReport::json() const {
   return json;
 }
 
+Shape ProfileReport::tensor_shape() const {
+  Shape shape;
+  for (const TensorAxis& a : tensor_axes) shape.push_back(std::ssize(a.places));
+  if (tensor_axes.empty()) shape.push_back(std::ssize(labels));
+  return shape;
+}
+
 NamedTensors ProfileReport::tensors() const {
   NamedTensors tensors;
+  const Shape shape = tensor_shape();
+  const auto shaped = [&](const Tensor& t) { return t.to(DType::f32).reshape(shape); };
   const auto add = [&](const std::string& prefix, const interp::PromptGroup& group) {
     for (const Column& c : columns) {
       const interp::Statistics s = statistics_of(c, group);
-      tensors.emplace_back(prefix + c.name, s.mean.to(DType::f32));
-      tensors.emplace_back(prefix + c.name + "/standard_error", s.standard_error.to(DType::f32));
-      tensors.emplace_back(prefix + c.name + "/count", s.count.to(DType::f32));
+      tensors.emplace_back(prefix + c.name, shaped(s.mean));
+      tensors.emplace_back(prefix + c.name + "/standard_error", shaped(s.standard_error));
+      tensors.emplace_back(prefix + c.name + "/count", shaped(s.count));
     }
   };
   add("", all());
@@ -152,23 +175,33 @@ NamedTensors ProfileReport::tensors() const {
     for (const interp::PromptGroup& g : groups) add("group/" + g.name + "/", g);
   }
   const auto n = std::ssize(labels), prompts = std::ssize(examples);
+  Shape of_each{prompts};
+  for (const std::int64_t size : shape) of_each.push_back(size);
   for (const Column& c : columns) {
     const Tensor each_prompt = Tensor::empty({prompts, n}, DType::f64);
     for (std::int64_t e = 0; e < prompts; ++e) {
       const auto x = c.each[static_cast<std::size_t>(e)].to_vector<double>();
       std::copy(x.begin(), x.end(), each_prompt.data<double>() + e * n);
     }
-    tensors.emplace_back(c.name + "/each", each_prompt.to(DType::f32));
+    tensors.emplace_back(c.name + "/each", each_prompt.to(DType::f32).reshape(of_each));
   }
   return tensors;
 }
 
 AxisNames ProfileReport::axis_names() const {
+  std::vector<std::string> axes;
   AxisNames names;
-  for (const auto& [tensor, values] : tensors())
-    names.of[tensor] = values.rank() == 2 ? std::vector<std::string>{"prompt", axis}
-                                          : std::vector<std::string>{axis};
-  names.labels[axis] = {"name", labels};
+  for (const TensorAxis& a : tensor_axes) {
+    axes.push_back(a.name);
+    names.places[a.name] = a.places;
+  }
+  if (axes.empty()) {
+    axes.push_back(axis);
+    names.labels[axis] = {"name", labels};
+  }
+  names.of[""] = axes;
+  axes.insert(axes.begin(), "prompt");
+  for (const Column& c : columns) names.of[c.name + "/each"] = axes;
   return names;
 }
 

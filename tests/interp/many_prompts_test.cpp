@@ -11,6 +11,7 @@
 #include "interp/head_scores.h"
 #include "interp/integrated_gradients.h"
 #include "interp/lens.h"
+#include "interp/data/measure.h"
 #include "interp/neurons.h"
 #include "interp/steering.h"
 #include "nn/families/sites.h"
@@ -471,6 +472,90 @@ TEST_P(ManyPrompts, SteeredPromptsAreThoseOfSingleRuns) {
   }
 }
 
+// Any metric of examples, of whole prompts.
+TEST_P(ManyPrompts, SteeredExamplesAreThoseOfSingleRuns) {
+  const Site stream = site::resid_post(1);
+  const Tensor d = direction_toward(model(), stream, 9);
+  const std::vector<double> factors = {0, 1.5};
+  std::vector<Example> examples;
+  for (const nn::Tokens& p : prompts_of(model(), 4)) {
+    const int i = static_cast<int>(examples.size());
+    Example& e = examples.emplace_back();
+    e.prompt = p;
+    e.answers = {{5 + i}};
+    e.wrongs = {{31 - i}, {12}};
+  }
+  const auto check = [&](const char* text) {
+    const MetricSpec spec = parse_metric(text);
+    const Tensor table = steered(model(), examples, stream, d, factors, spec);
+    for (std::size_t i = 0; i < examples.size(); ++i) {
+      const std::span one(&examples[i], 1);
+      const Metric metric = metric_of(model(), one, spec);
+      for (std::size_t f = 0; f < factors.size(); ++f) {
+        const double want = model()
+                                .run_edited(prompts_to_run(one, spec), {add(stream, d, factors[f])},
+                                            fetch(value(metric)), &metric)
+                                .results.scalar(metric.name);
+        EXPECT_NEAR(table.at<double>({static_cast<std::int64_t>(f), static_cast<std::int64_t>(i)}),
+                    want, 2e-5 * std::max(1.0, std::abs(want)))
+            << text;
+      }
+    }
+  };
+  for (const char* text : {"logit_diff", "kl", "loss", "logit(answer) - max(logit(wrong))"})
+    check(text);
+  examples[1].answers = {{3, 4}};
+  check("log_prob");
+}
+
+TEST_P(ManyPrompts, NormsAreOverTheTokensOfAllPrompts) {
+  const std::vector<nn::Tokens> prompts = prompts_of(model(), 4);
+  const Site z = site::z(1);
+  const Norms all = norms(model(), z, prompts);
+  double sum = 0, last = 0, least = INFINITY, most = 0, tokens = 0;
+  for (const nn::Tokens& p : prompts) {
+    const Norms one = norms(model(), z, p);
+    sum += one.mean * static_cast<double>(p.size());
+    tokens += static_cast<double>(p.size());
+    last += one.last / 4;
+    least = std::min(least, one.least);
+    most = std::max(most, one.most);
+  }
+  expect_same(all.mean, sum / tokens, most, "mean");
+  expect_same(all.last, last, most, "last");
+  expect_same(all.least, least, most, "least");
+  expect_same(all.most, most, most, "most");
+}
+
+// ---- groups of neurons --------------------------------------------------------------------------
+TEST_P(ManyPrompts, NeuronsByGroupAreThoseOfTheGroupAlone) {
+  const auto asked = asked_of(model());
+  const NeuronSpec spec{.neurons = 5, .dimensions = 3, .tokens = 2};
+  const std::vector<PromptGroup> groups = {{"a", {0, 2, 5}}, {"b", {4}}, {"c", {5, 6}}};
+  const NeuronsByGroup found = strong_neurons_by_group(model(), asked, groups, spec);
+  ASSERT_EQ(found.groups.size(), 3u);
+  for (std::size_t g = 0; g < 3; ++g) {
+    std::vector<Asked> members;
+    for (const std::size_t i : groups[g].members) members.push_back(asked[i]);
+    const NeuronsOver alone = strong_neurons_over(model(), members, spec);
+    expect_same(found.groups[g].metric->mean, alone.metric->mean, 1, "metric");
+    ASSERT_EQ(found.groups[g].neurons.size(), 5u);
+    for (std::size_t k = 0; k < 5; ++k) {
+      const MeanNeuron &a = found.groups[g].neurons[k], &b = alone.neurons[k];
+      EXPECT_EQ(std::pair(a.id.layer, a.id.index), std::pair(b.id.layer, b.id.index));
+      expect_same(a.effect->mean, b.effect->mean, 1, "effect");
+      EXPECT_EQ(a.effect->count, std::ssize(members));
+      EXPECT_EQ(a.raised[0].id, b.raised[0].id);
+    }
+  }
+  const auto each = strong_neurons_each(model(), asked, spec);
+  ASSERT_EQ(found.each.size(), asked.size());
+  for (std::size_t i = 0; i < asked.size(); ++i) {
+    EXPECT_EQ(found.each[i].neurons[0].id.index, each[i].neurons[0].id.index);
+    EXPECT_TRUE(found.each[i].neurons[0].raised.empty());
+  }
+}
+
 // ---- what is refused ----------------------------------------------------------------------------
 TEST(AskingMany, WhatIsAskedIsChecked) {
   using test::message_of;
@@ -495,6 +580,10 @@ TEST(AskingMany, WhatIsAskedIsChecked) {
                strong_neurons_over(m, with([](Asked& a) { a.answer.reset(), a.wrong = 3; })));
   EXPECT_ERROR(Error, "prompt 2 has no answer and prompt 0 has one",
                strong_neurons_over(m, with([](Asked& a) { a.answer = a.wrong = std::nullopt; })));
+  const std::vector<PromptGroup> empty = {{"a", {0}}, {"b", {}}}, beyond = {{"a", {0, 100}}};
+  EXPECT_ERROR(Error, "group 1 has no prompts", strong_neurons_by_group(m, asked, empty));
+  EXPECT_ERROR(Error, "group 0 has prompt 100, but there are 7 prompts",
+               strong_neurons_by_group(m, asked, beyond));
   EXPECT_ERROR(ContextError, "prompt 2 is empty",
                logit_lens(m, with([](Asked& a) { a.prompt.clear(); })));
   EXPECT_ERROR(ContextError, "there is no prompt", decompose(m, std::vector<Asked>{}));

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 
@@ -269,6 +270,57 @@ TEST_F(ByHand, ManyPromptsAreAsEachIsAlone) {
       }
     }
   }
+}
+
+TEST_F(ByHand, GroupsAndEachPromptAreAsIfAlone) {
+  const std::vector<nn::Tokens> prompts = {{3, 0, 4, 1}, {2, 2}, {0, 1, 2, 3, 4}, {4}, {1, 3, 0}};
+  sae::InfluenceOverSpec spec{.targets = 100, .causes = 100, .rows = 6};
+  spec.groups = {{0, 2, 4}, {1}};
+  const sae::InfluenceOver found = sae::influence_over(model_, source_, target_, prompts, spec);
+  ASSERT_GE(found.targets.size(), 3U);
+  spec.target_features.clear();
+  for (const auto& t : found.targets) spec.target_features.push_back(t.feature);
+  std::sort(spec.target_features.begin(), spec.target_features.end());
+  const auto of = [](const std::vector<sae::InfluenceOver::Target>& targets, std::int64_t feature) {
+    for (const auto& t : targets) {
+      if (t.feature == feature) return t;
+    }
+    return sae::InfluenceOver::Target{};
+  };
+  int causes = 0;
+  const auto expect_alone = [&](const std::vector<std::size_t>& members,
+                                const std::vector<sae::InfluenceOver::Target>& got) {
+    std::vector<nn::Tokens> some;
+    for (const std::size_t i : members) some.push_back(prompts[i]);
+    sae::InfluenceOverSpec alone = spec;
+    alone.groups = {};
+    const auto want = sae::influence_over(model_, source_, target_, some, alone);
+    for (const auto& t : found.targets) {
+      const auto a = of(got, t.feature), b = of(want.targets, t.feature);
+      EXPECT_EQ(a.active, b.active);
+      EXPECT_NEAR(a.activation, b.activation, 1e-6);
+      ASSERT_EQ(a.causes.size(), b.causes.size());
+      for (std::size_t c = 0; c < a.causes.size(); ++c, ++causes) {
+        EXPECT_EQ(a.causes[c].feature, b.causes[c].feature);
+        EXPECT_NEAR(a.causes[c].first_order, b.causes[c].first_order, 1e-6);
+        EXPECT_EQ(a.causes[c].active, b.causes[c].active);
+      }
+    }
+  };
+  for (std::size_t g = 0; g < 2; ++g) expect_alone(spec.groups[g], found.groups[g]);
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    std::vector<sae::InfluenceOver::Target> got;
+    for (std::size_t k = 0; k < found.targets.size(); ++k) {
+      const auto& one = found.each[i][k];
+      got.push_back(
+          {found.targets[k].feature, one.activation > 0 ? 1 : 0, one.activation, one.causes});
+    }
+    expect_alone({i}, got);
+  }
+  EXPECT_GT(causes, 10);
+  spec.groups = {{5}};
+  EXPECT_ERROR(Error, "group 0 has prompt 5, but there are 5 prompts",
+               sae::influence_over(model_, source_, target_, prompts, spec));
 }
 
 TEST_F(ByHand, ManyPromptsAreAskedForFeaturesAndPositionsThatAreThere) {
