@@ -39,6 +39,7 @@ constexpr Verb kVerbs[] = {
     {"lens", "what would the model say if it stopped after a layer?", verb_lens},
     {"decompose", "which heads, MLPs and neurons wrote a logit?", verb_decompose},
     {"patch", "which activations make the answer differ between two prompts?", verb_patch},
+    {"ablate", "which parts does an answer need, alone and together?", verb_ablate},
     {"attribute", "which activations matter, by gradients; the strongest verified", verb_attribute},
     {"heads", "what every head does; which are induction heads, and what feeds them", verb_heads},
     {"neurons", "the strongest neurons on a prompt; what each responds to in a text", verb_neurons},

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "autograd/ops/ops.h"
-#include "interp/asked.h"
+#include "interp/data/asked.h"
 #include "nn/families/sites.h"
 #include "tensor/error.h"
 

@@ -12,7 +12,7 @@
 #include <span>
 #include <vector>
 
-#include "interp/data_set.h"
+#include "interp/data/data_set.h"
 #include "nn/model/model.h"
 
 namespace vitrine::interp {

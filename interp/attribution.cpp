@@ -10,7 +10,7 @@
 
 #include "autograd/ops/ops.h"
 #include "autograd/transform/gradient.h"
-#include "interp/asked.h"
+#include "interp/data/asked.h"
 #include "nn/model/batch.h"
 #include "tensor/error.h"
 
@@ -148,7 +148,7 @@ nn::Model::How made_how(const AttributionSpec& spec) {
   return {"scores",
           std::string(name_of(spec.method)),
           spec.sites.patterns,
-          std::string(name_of(spec.measure)),
+          metric_name(spec.measure, spec.metric),
           spec.per_feature.patterns,
           spec.by_position ? "by position" : ""};
 }
@@ -230,15 +230,16 @@ Tensor scores_of(const Tensor& all, bool by_row, std::int64_t prompt, std::int64
 
 std::vector<Attribution> attribute_batch(const nn::Model& model, std::span<const Pair> pairs,
                                          const AttributionSpec& spec) {
+  if (spec.metric) spec.metric->require_gradient();
   const bool denoise = spec.direction == Direction::denoise,
              patching = spec.method == Method::attribution_patching;
   const PairPrompts prompts = prompts_of(pairs, spec.direction);
-  const Metric metric = metric_of(model, pairs, spec.measure);
+  const Metric metric = metric_of(model, pairs, spec.measure, spec.metric);
   const std::string each = nn::per_prompt_name(metric);
   // Answers are fed, so that one graph serves all pairs of these lengths.
   const nn::BatchSize size = nn::batch_size(prompts.base);
   const auto with_measure =
-      model.derived(size, {"summed metric", std::string(name_of(spec.measure))},
+      model.derived(size, {"summed metric", metric_name(spec.measure, spec.metric)},
                     [&](const Graph& g) { return with_sum(with_metric(g, metric), metric); });
   const std::vector<std::string> names = scored_sites(*with_measure, spec.sites);
   const auto scored = model.derived(size, made_how(spec), [&](const Graph&) {
@@ -382,7 +383,7 @@ std::vector<Verified> verify_top(const nn::Model& model, const Pair& pair,
                                          denoise ? "clean" : "corrupt")
                                : zero(n.site, where)});
   }
-  const Metric metric = metric_of(model, {&pair, 1}, spec.measure);
+  const Metric metric = metric_of(model, {&pair, 1}, spec.measure, spec.metric);
   std::vector<Verified> verified;
   const auto exact_of = [&](std::span<const Interventions> some) {
     const Swept swept = model.sweep({base}, some, metric, {metric.name});
@@ -428,7 +429,7 @@ class Verifying {
   Verifying(const nn::Model& model, std::span<const Pair> pairs, const AttributionSpec& spec)
       : model_(model),
         prompts_(prompts_of(pairs, spec.direction)),
-        metric_(metric_of(model, pairs, spec.measure)),
+        metric_(metric_of(model, pairs, spec.measure, spec.metric)),
         patching_(spec.method == Method::attribution_patching),
         from_(spec.direction == Direction::denoise ? "clean" : "corrupt") {}
 

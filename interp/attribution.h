@@ -21,7 +21,7 @@
 #include <string_view>
 #include <vector>
 
-#include "interp/data_set.h"
+#include "interp/data/data_set.h"
 #include "interp/patching.h"
 
 namespace vitrine::interp {
@@ -60,6 +60,9 @@ struct AttributionSpec {
   bool by_position = false;
   Direction direction = Direction::denoise;
   Measure measure = Measure::logit_diff;
+  // In the place of `measure`: any metric that has a gradient, and that reads no field of an
+  // example. Throws Error (usage) for one without.
+  std::optional<MetricSpec> metric{};
 };
 
 struct Attribution {

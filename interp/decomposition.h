@@ -18,7 +18,7 @@
 #include <string>
 #include <vector>
 
-#include "interp/asked.h"
+#include "interp/data/asked.h"
 #include "nn/model/model.h"
 
 namespace vitrine::interp {

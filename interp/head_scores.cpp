@@ -8,7 +8,7 @@
 #include <limits>
 
 #include "autograd/ops/ops.h"
-#include "interp/asked.h"
+#include "interp/data/asked.h"
 #include "nn/families/sites.h"
 #include "tensor/error.h"
 

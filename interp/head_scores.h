@@ -17,7 +17,7 @@
 #include <span>
 #include <vector>
 
-#include "interp/data_set.h"
+#include "interp/data/data_set.h"
 #include "nn/model/model.h"
 #include "tensor/random.h"
 

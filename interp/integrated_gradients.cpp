@@ -7,7 +7,7 @@
 
 #include "autograd/ops/ops.h"
 #include "autograd/transform/gradient.h"
-#include "interp/asked.h"
+#include "interp/data/asked.h"
 #include "tensor/error.h"
 
 namespace vitrine::interp {
@@ -52,7 +52,7 @@ class Runner {
     const Type type = graph.site(spec_.site.name).type;
     const Interventions put_in = {replace(spec_.site, Tensor::of(type.shape, x).to(type.dtype))};
     graph = intervene(graph, put_in);
-    const Metric metric = metric_of(model_, pairs, spec_.measure);
+    const Metric metric = metric_of(model_, pairs, spec_.measure, spec_.metric);
     const std::string each = nn::per_prompt_name(metric);
     graph = with_metric(graph, metric);
     Fetch wanted = fetch(value(each));
@@ -100,7 +100,7 @@ std::vector<Line> lines_of(const nn::Model& model, std::span<const Pair> pairs,
     base.push_back(base_prompt(p, spec.direction));
     other.push_back(other_prompt(p, spec.direction));
   }
-  const Metric metric = metric_of(model, pairs, spec.measure);
+  const Metric metric = metric_of(model, pairs, spec.measure, spec.metric);
   const std::string each = nn::per_prompt_name(metric);
   const nn::Run of_base = model.run_edited(base, {}, fetch(spec.site, value(each)), &metric),
                 of_other = model.run_edited(other, {}, fetch(spec.site, value(each)), &metric);
@@ -152,6 +152,7 @@ double Integrated::completeness_error() const {
 std::vector<Integrated> integrated_gradients(const nn::Model& model, std::span<const Pair> pairs,
                                              const IntegratedSpec& spec) {
   check_pairs(model, pairs);
+  if (spec.metric) spec.metric->require_gradient();
   if (spec.steps < 1) {
     throw Error(ErrorKind::usage,
                 fmt::format("integrated gradients take at least one step, not {}", spec.steps));

@@ -19,6 +19,9 @@ struct IntegratedSpec {
   int steps = 16;
   Direction direction = Direction::denoise;
   Measure measure = Measure::logit_diff;
+  // In the place of `measure`: any metric that has a gradient, and that reads no field of an
+  // example. Throws Error (usage) for one without.
+  std::optional<MetricSpec> metric{};
   std::int64_t rows = 2048;                   // at most so many tokens in one batch of steps
   const std::atomic<bool>* cancel = nullptr;  // InterruptedError when set
   std::function<void(int done, int total)> progress;  // steps of all pairs

@@ -43,18 +43,6 @@ std::vector<LensToken> most_probable(const Tensor& logits, int count) {
 
 }  // namespace
 
-void check_token(const nn::Model& model, int id, std::string_view what) {
-  if (id >= 0 && id < model.config().vocabulary) return;
-  throw TokenError(fmt::format("{} has id {}; this model knows ids 0 to {}", what, id,
-                               model.config().vocabulary - 1));
-}
-
-void check_position(const nn::Tokens& prompt, std::int64_t position, std::string_view whose) {
-  if (position >= 0 && position < std::ssize(prompt)) return;
-  throw ContextError(fmt::format("there is no position {}: {} has {} tokens, 0 to {}", position,
-                                 whose, prompt.size(), std::ssize(prompt) - 1));
-}
-
 // ---- the logit lens -----------------------------------------------------------------------------
 namespace {
 

@@ -16,7 +16,7 @@
 #include <span>
 #include <vector>
 
-#include "interp/asked.h"
+#include "interp/data/asked.h"
 #include "interp/readout.h"
 #include "nn/model/model.h"
 
@@ -49,11 +49,5 @@ std::vector<LensTokens> lens_tokens(const nn::Model& model, const nn::Tokens& pr
 std::vector<std::vector<LensTokens>> lens_tokens(
     const nn::Model& model, std::span<const nn::Tokens> prompts,
     std::span<const std::vector<std::int64_t>> positions, int count);
-
-// Throws TokenError, naming what the token is for, unless the model knows it.
-void check_token(const nn::Model& model, int id, std::string_view what);
-// Throws ContextError unless the prompt has the position; `whose` names the prompt.
-void check_position(const nn::Tokens& prompt, std::int64_t position,
-                    std::string_view whose = "the prompt");
 
 }  // namespace vitrine::interp

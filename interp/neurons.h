@@ -11,8 +11,8 @@
 #include <span>
 #include <vector>
 
-#include "interp/asked.h"
-#include "interp/data_set.h"
+#include "interp/data/asked.h"
+#include "interp/data/data_set.h"
 #include "interp/readout.h"
 #include "nn/model/model.h"
 

@@ -17,8 +17,9 @@
 #include <string_view>
 #include <vector>
 
-#include "interp/data_set.h"
-#include "interp/metric_expression.h"
+#include "interp/data/data_set.h"
+#include "interp/data/measure.h"
+#include "interp/data/metric_expression.h"
 #include "nn/model/model.h"
 
 namespace vitrine::interp {
@@ -35,10 +36,8 @@ Pair prompt_pair(const nn::Model& model, const nn::Prompt& clean, const nn::Prom
 // Throws Error (input) when the prompts differ in length, showing both tokenisations, and
 // ContextError or TokenError for prompts and answers that the model cannot take.
 void check_pair(const nn::Model& model, const Pair& pair);
-// Its parts: that two prompts fit the model and line up, token by token; that an answer's id is one
-// of the model's.
+// Its part: that two prompts fit the model and line up, token by token. (check_answer: measure.h.)
 void check_aligned(const nn::Model& model, const nn::Tokens& clean, const nn::Tokens& corrupt);
-void check_answer(const nn::Model& model, int id);
 // The same of each, naming the pair, counted from 0, where there are several.
 void check_pairs(const nn::Model& model, std::span<const Pair> pairs);
 
@@ -49,6 +48,8 @@ enum class By {
   head_pos,       // one head at one position                       -> [layer, pos, head]
   head_dest,      // one head's pattern at one destination           -> [layer, head, dest]
   head_dest_src,  // one entry of one head's pattern                 -> [layer, head, dest, src]
+  feature,        // one neuron or SAE feature, all positions        -> [layer, feature]
+  feature_pos,    // one of them at one position                     -> [layer, pos, feature]
 };
 std::string_view name_of(By by);     // "head,pos": as on the command line
 By parse_by(std::string_view text);  // throws Error (usage) naming the words there are
@@ -88,13 +89,27 @@ Measure parse_measure(std::string_view text);  // throws Error (usage) naming th
 // Makes the metric as a graph, for runs of these pairs' clean or corrupt prompts. KL is measured
 // from the clean run, which is made for it.
 Metric metric_of(const nn::Model& model, std::span<const Pair> pairs, Measure measure);
+// The same of any metric, which stands in the place of `measure` where there is one.
+Metric metric_of(const nn::Model& model, std::span<const Pair> pairs, Measure measure,
+                 const std::optional<MetricSpec>& metric);
+// What it is called: "logit_diff", or the expression.
+std::string metric_name(Measure measure, const std::optional<MetricSpec>& metric);
 
 struct SweepSpec {
   // resid_pre, resid_mid, resid_post, attn_out, mlp_out (by pos), z, q, k, v (by head, pos or
-  // head,pos), pattern (by head, head,dest or head,dest,src).
+  // head,pos), pattern (by head, head,dest or head,dest,src), post, pre and pre_linear (neurons; by
+  // feature, pos or feature,pos). Of an SAE that is spliced in at mlp_out
+  // mlp_out.hook_sae_acts_post and hook_sae_acts_pre (by feature, pos or feature,pos),
+  // mlp_out.hook_sae_error and hook_sae_recons (by pos).
   std::string site = "resid_pre";
   By by = By::pos;
-  std::vector<int> layers;  // which are swept, in this order; none: all
+  std::vector<int> layers;  // which are swept, in this order; none: all that have the site
+  // What the sweep is narrowed to, in this order; none: all. Along an axis of the result these are
+  // its places: a role's tokens are one, and are changed together. Along another one, what a run
+  // changes is these alone: head 4 at all positions becomes head 4 at the last position.
+  std::vector<int> heads{}, features{};
+  std::vector<Position> positions{};  // of a pattern: destinations
+  std::vector<Position> sources{};    // of a pattern
   Replacement replacement = Replacement::patch;
   Direction direction = Direction::denoise;
   Measure measure = Measure::logit_diff;
@@ -110,6 +125,9 @@ struct SweepSpec {
 struct PatchSweep {
   std::vector<std::string> axes;  // of values: "layer", "pos", ...
   std::vector<int> layers;        // along the first axis
+  // For each axis what stands at its places: "0", "2", "-1", "subject"; nothing along one that is
+  // not narrowed, where they are 0, 1, 2, ...
+  std::vector<std::vector<std::string>> labels;
   Tensor values;                  // f64: the metric of each edited run
   double clean = 0, corrupt = 0;  // the metric of the unedited runs
   // Edited runs asked for; forward passes that gave them. Of pairs that are swept together, the
@@ -125,7 +143,9 @@ struct PatchSweep {
 };
 
 // Runs a patching sweep: one edited run for each layer and each place of `by`. Throws what
-// check_pair and check_sweep throw, and Error (usage) for a layer that is not there.
+// check_pair and check_sweep throw; Error (usage) for a layer, head or feature that is not there;
+// SiteError, with the nearest names, for a site that is in no layer; and ContextError, naming the
+// line, for a position that a prompt does not have.
 PatchSweep patch_sweep(const nn::Model& model, const Pair& pair, const SweepSpec& spec = {});
 // The same for many pairs, which may differ in length: they lie in one batch, without padding.
 // Throws the same, naming the pair, counted from 0; and Error (input) for a pair to resample that
@@ -134,7 +154,7 @@ std::vector<PatchSweep> patch_sweeps(const nn::Model& model, std::span<const Pai
                                      const SweepSpec& spec = {});
 
 // The same for examples of pairs, which may have no answers, or several, or of several tokens, as
-// the metric reads them (interp/measure.h). Throws the same, naming the example's line, and what
+// the metric reads them (interp/data/measure.h). Throws the same, naming the example's line, and what
 // metric_of throws.
 std::vector<PatchSweep> patch_examples(const nn::Model& model, std::span<const Example> examples,
                                        const SweepSpec& spec = {});
@@ -145,10 +165,12 @@ std::vector<PatchSweep> patch_examples(const nn::Model& model, std::span<const E
 std::vector<PatchSweep> normalised(std::vector<PatchSweep> sweeps);
 
 // Statistics over many pairs: how much an edit changes the metric from the base run's. Places are
-// counted from the first position; those that only some pairs have are the mean over these.
+// counted from the first position; those that only some pairs have are the mean over these. Sweeps
+// that are narrowed to positions from the end, or to roles, line up by these.
 struct SweepSummary {
   std::vector<std::string> axes;
-  std::vector<int> layers;             // along the first axis
+  std::vector<int> layers;                       // along the first axis
+  std::vector<std::vector<std::string>> labels;  // as of PatchSweep
   Tensor mean, standard_error, count;  // f64, of the largest shape; NaN where there is too little
   Tensor metric;                       // f64: the mean metric of the edited runs themselves
   double clean = 0, corrupt = 0;       // the mean metric of the unedited runs, over all pairs

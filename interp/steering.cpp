@@ -8,7 +8,7 @@
 #include <limits>
 #include <numeric>
 
-#include "interp/measure.h"
+#include "interp/data/measure.h"
 #include "nn/model/weights.h"
 #include "tensor/error.h"
 #include "tensor/files/npy.h"
@@ -17,8 +17,8 @@
 namespace vitrine::interp {
 namespace {
 
-// What a site holds for one token: its type without the rows.
-Type for_one_token(const nn::Model& model, const Site& site) {
+// What a site, or a head of it, holds for one token: its type without the rows.
+Type for_one_token(const nn::Model& model, const Site& site, std::optional<int> head) {
   const Graph graph = model.build(nn::BatchSize{1, 1, 1});
   const SiteEntry& entry = graph.site(site.name);
   const bool has_rows = !entry.axes.empty() && entry.axes[0] == Axis::row;
@@ -33,7 +33,18 @@ Type for_one_token(const nn::Model& model, const Site& site) {
                             site.name, fmt::join(names, ", ")));
   }
   Shape rest;
-  for (int a = 1; a < entry.type.shape.size(); ++a) rest.push_back(entry.type.shape[a]);
+  for (int a = 1; a < entry.type.shape.size(); ++a) {
+    if (!head || entry.axes[static_cast<std::size_t>(a)] != Axis::head)
+      rest.push_back(entry.type.shape[a]);
+  }
+  if (!head) return {entry.type.dtype, rest};
+  if (entry.axes.size() < 2 || entry.axes[1] != Axis::head)
+    throw Error(ErrorKind::input, fmt::format("{} has no heads, so there is no direction of head "
+                                              "{} in it",
+                                              site.name, *head));
+  if (*head < 0 || *head >= entry.type.shape[1])
+    throw Error(ErrorKind::input, fmt::format("{} has no head {}; there are 0 to {}", site.name,
+                                              *head, entry.type.shape[1] - 1));
   return {entry.type.dtype, rest};
 }
 
@@ -43,8 +54,10 @@ struct Activations {
   std::size_t tokens, width;
   double at(std::size_t token, std::size_t i) const { return numbers[token * width + i]; }
 };
-Activations activations(const nn::Model& model, const Site& site, const nn::Tokens& prompt) {
-  const Tensor x = model.run(nn::Prompt(prompt), site)[site];  // [1, position, ...]
+Activations activations(const nn::Model& model, const Site& site, const nn::Tokens& prompt,
+                        std::optional<int> head) {
+  Tensor x = model.run(nn::Prompt(prompt), site)[site];  // [1, position, ...]
+  if (head) x = x.select(2, *head).contiguous();
   return {x.to_vector<double>(), prompt.size(),
           static_cast<std::size_t>(x.numel()) / prompt.size()};
 }
@@ -68,9 +81,9 @@ std::vector<std::int64_t> counted(const Shape& shape) {
 }
 
 // `given`, called `from`, in the shape and type of the site.
-Tensor fitted(const nn::Model& model, const Site& site, const Tensor& given,
-              std::string_view from) {
-  const Type type = for_one_token(model, site);
+Tensor fitted(const nn::Model& model, const Site& site, const Tensor& given, std::string_view from,
+              std::optional<int> head) {
+  const Type type = for_one_token(model, site, head);
   const auto axes = counted(given.shape());
   const bool flat = axes.size() <= 1 && given.numel() == numel(type.shape);
   if (!flat && axes != counted(type.shape)) {
@@ -121,8 +134,8 @@ Tensor read(const std::filesystem::path& file, std::string_view tensor) {
 std::string_view name_of(Positions p) { return p == Positions::last ? "last" : "mean"; }
 
 Tensor direction(const nn::Model& model, const Site& site, const nn::Prompt& plus,
-                 const nn::Prompt& minus, Positions positions) {
-  const Type type = for_one_token(model, site);
+                 const nn::Prompt& minus, Positions positions, std::optional<int> head) {
+  const Type type = for_one_token(model, site, head);
   const nn::Tokens a = model.tokens(plus), b = model.tokens(minus);
   for (const auto& [name, tokens] : {std::pair{"plus", &a}, std::pair{"minus", &b}}) {
     if (!tokens->empty()) continue;
@@ -131,13 +144,14 @@ Tensor direction(const nn::Model& model, const Site& site, const nn::Prompt& plu
         "token",
         name));
   }
-  std::vector<double> difference = reduced(activations(model, site, a), positions);
-  const std::vector<double> other = reduced(activations(model, site, b), positions);
+  std::vector<double> difference = reduced(activations(model, site, a, head), positions);
+  const std::vector<double> other = reduced(activations(model, site, b, head), positions);
   for (std::size_t i = 0; i < difference.size(); ++i) difference[i] -= other[i];
   return Tensor::of(type.shape, difference).to(type.dtype);
 }
 
-Tensor direction_toward(const nn::Model& model, const Site& site, int token) {
+Tensor direction_toward(const nn::Model& model, const Site& site, int token,
+                        std::optional<int> head) {
   const nn::Config& c = model.config();
   if (token < 0 || token >= c.vocabulary) {
     throw TokenError(
@@ -145,14 +159,14 @@ Tensor direction_toward(const nn::Model& model, const Site& site, int token) {
   }
   const Tensor w_u = nn::weights(model, "unembed.W_U").at("unembed.W_U");  // [d, v]
   return fitted(model, site, w_u.select(1, token).clone(),
-                fmt::format("the unembedding vector of token {}", token));
+                fmt::format("the unembedding vector of token {}", token), head);
 }
 
 Tensor direction_from(const nn::Model& model, const Site& site, const std::filesystem::path& file,
-                      std::string_view tensor) {
+                      std::string_view tensor, std::optional<int> head) {
   const std::string from =
       tensor.empty() ? file.string() : fmt::format("{}, tensor {}", file.string(), tensor);
-  return fitted(model, site, read(file, tensor), from);
+  return fitted(model, site, read(file, tensor), from, head);
 }
 
 double norm(const Tensor& direction) {
@@ -160,14 +174,16 @@ double norm(const Tensor& direction) {
   return std::sqrt(std::inner_product(x.begin(), x.end(), x.begin(), 0.0));
 }
 
-Norms norms(const nn::Model& model, const Site& site, const nn::Prompt& prompt) {
+Norms norms(const nn::Model& model, const Site& site, const nn::Prompt& prompt,
+            std::optional<int> head) {
   const nn::Tokens tokens = model.tokens(prompt);
-  return norms(model, site, std::span(&tokens, 1));
+  return norms(model, site, std::span(&tokens, 1), head);
 }
 
 // ---- many prompts -------------------------------------------------------------------------------
-Norms norms(const nn::Model& model, const Site& site, std::span<const nn::Tokens> prompts) {
-  for_one_token(model, site);  // throws for a site that does not go by tokens
+Norms norms(const nn::Model& model, const Site& site, std::span<const nn::Tokens> prompts,
+            std::optional<int> head) {
+  for_one_token(model, site, head);  // throws for a site that does not go by tokens
   nn::check_prompts({prompts.begin(), prompts.end()}, model.config());
   double sum = 0, sum_of_last = 0;
   std::int64_t count = 0;
@@ -176,7 +192,9 @@ Norms norms(const nn::Model& model, const Site& site, std::span<const nn::Tokens
     const std::vector<nn::Tokens> some(prompts.begin() + static_cast<std::ptrdiff_t>(begin),
                                        prompts.begin() + static_cast<std::ptrdiff_t>(end));
     const nn::Run run = model.run_graph(model.build(nn::batch_size(some)), some, fetch(site));
-    const auto x = run.results.raw(site.name).to_vector<double>();  // [row, ...]
+    Tensor values = run.results.raw(site.name);  // [row, ...]
+    if (head) values = values.select(1, *head).contiguous();
+    const auto x = values.to_vector<double>();
     std::size_t rows = 0, row = 0;
     for (const nn::Tokens& p : some) rows += p.size();
     const std::size_t width = x.size() / rows;
@@ -205,12 +223,14 @@ template <class MetricOf>
 Tensor steered_prompts(const nn::Model& model, const std::vector<nn::Tokens>& prompts,
                        const Site& site, const Tensor& direction, std::span<const double> factors,
                        const BatchLimits& limits, const MetricOf& metric_of_some,
-                       const std::atomic<bool>* cancel) {
-  const Tensor fits = fitted(model, site, direction, "the direction");
+                       const std::atomic<bool>* cancel, std::optional<int> head) {
+  const Tensor fits = fitted(model, site, direction, "the direction", head);
+  Where where;
+  if (head) where.head = {*head};
   const std::int64_t rows = std::ssize(factors), columns = std::ssize(prompts);
   Tensor table = Tensor::empty({rows, columns}, DType::f64);
   std::vector<Interventions> worlds;
-  for (const double factor : factors) worlds.push_back({add(site, fits, factor)});
+  for (const double factor : factors) worlds.push_back({add(site, fits, factor, where)});
   for (const auto& [begin, end] : batches(prompts, limits)) {
     const std::vector<nn::Tokens> some(prompts.begin() + static_cast<std::ptrdiff_t>(begin),
                                        prompts.begin() + static_cast<std::ptrdiff_t>(end));
@@ -260,7 +280,7 @@ Metric metric_of(const nn::Model& model, std::span<const Asked> asked, Measure m
 
 Tensor steered(const nn::Model& model, std::span<const Asked> asked, const Site& site,
                const Tensor& direction, std::span<const double> factors, Measure measure,
-               const std::atomic<bool>* cancel) {
+               const std::atomic<bool>* cancel, std::optional<int> head) {
   check_asked(model, asked, measure != Measure::kl);
   return steered_prompts(
       model, prompts_to_run(model, asked), site, direction, factors, limits_of_logits(model),
@@ -275,7 +295,7 @@ Tensor steered(const nn::Model& model, std::span<const Asked> asked, const Site&
 
 Tensor steered(const nn::Model& model, std::span<const Example> examples, const Site& site,
                const Tensor& direction, std::span<const double> factors, const MetricSpec& metric,
-               const std::atomic<bool>* cancel) {
+               const std::atomic<bool>* cancel, std::optional<int> head) {
   const std::vector<nn::Tokens> prompts = prompts_to_run(examples, metric);
   nn::check_prompts(prompts, model.config());
   BatchLimits limits = limits_of_logits(model);

@@ -59,6 +59,6 @@ step "Which heads carry it: outputs, queries, keys, values, patterns" \
 step "The same by gradients, the strongest measured exactly" \
   attribute --pairs "$pairs" --sites z --verify 10 --top 10 --out "$out/attribution.safetensors"
 step "Several heads ablated together: which break it" \
-  ablate --pairs "$pairs" --of heads --action mean --sets greedy --out "$out/ablation.safetensors"
+  ablate --prompts "$pairs" --of heads --action mean --sets greedy --out "$out/ablation.safetensors"
 step "Only the strongest layer's heads are left with what they write on average" \
   predict --prompts "$pairs" --group-by order --edit "mean z from=$pairs"

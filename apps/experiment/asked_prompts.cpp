@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "interp/measure.h"
+#include "interp/data/measure.h"
 #include "tensor/error.h"
 
 namespace vitrine::app {
@@ -69,17 +69,6 @@ std::vector<std::string> answers_text(const nn::Model& model,
     texts.push_back(std::move(text));
   }
   return texts;
-}
-
-interp::Pair single_answers(const interp::Example& e) {
-  const auto answer = single_token(e.answers, "answer", e.line),
-             wrong = single_token(e.wrongs, "wrong answer", e.line);
-  if (!answer || !wrong)
-    throw Error(ErrorKind::input,
-                fmt::format("line {}: there is no {}answer; the difference of two "
-                            "logits is explained here",
-                            e.line, answer ? "wrong " : ""));
-  return {e.prompt, e.corrupt, *answer, *wrong};
 }
 
 bool any_wrong(const std::vector<interp::Asked>& asked) {

@@ -6,8 +6,7 @@
 
 #include "apps/experiment/data_set_options.h"
 #include "apps/experiment/edit_options.h"
-#include "interp/asked.h"
-#include "interp/patching.h"
+#include "interp/data/asked.h"
 
 namespace vitrine::app {
 
@@ -30,9 +29,6 @@ AskedPrompts asked_prompts(const nn::Model& model, DataSetOptions& data,
 // `" Austin" - " Houston"`, of each prompt; "" where nothing is asked.
 std::vector<std::string> answers_text(const nn::Model& model,
                                       const std::vector<interp::Asked>& asked);
-// An example of a pair with one right and one wrong answer, of one token each. Throws Error (input), naming
-// the line, for any other.
-interp::Pair single_answers(const interp::Example& example);
 bool any_wrong(const std::vector<interp::Asked>& asked);
 
 }  // namespace vitrine::app

@@ -10,7 +10,7 @@
 
 #include "apps/experiment/prompts_file.h"
 #include "apps/options/options.h"
-#include "interp/data_set.h"
+#include "interp/data/data_set.h"
 
 namespace vitrine::app {
 

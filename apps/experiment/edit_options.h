@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "apps/options/options.h"
-#include "interp/data_set.h"
+#include "interp/data/data_set.h"
 
 namespace vitrine::app {
 

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "interp/data_set.h"
+#include "interp/data/data_set.h"
 #include "nn/model/standing_edits.h"
 
 namespace vitrine::app {

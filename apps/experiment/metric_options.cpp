@@ -1,5 +1,7 @@
 #include "apps/experiment/metric_options.h"
 
+#include <algorithm>
+
 #include "tensor/error.h"
 
 namespace vitrine::app {
@@ -31,12 +33,19 @@ void MetricOptions::require() {
   }
 }
 
-void MetricOptions::refuse_kl() const {
+bool MetricOptions::read_kl() const {
+  return std::any_of(specs_.begin(), specs_.end(), [](const interp::MetricSpec& s) {
+    return s.contains(interp::MetricNode::Kind::kl);
+  });
+}
+
+void MetricOptions::refuse_kl(bool edited) const {
+  if (edited) return;
   for (const interp::MetricSpec& s : specs_) {
     if (!s.contains(interp::MetricNode::Kind::kl)) continue;
     throw Error(ErrorKind::usage,
                 "--metric: kl says how far an edited run is from the clean one, and nothing is "
-                "edited here: it would be 0" +
+                "edited here (--edit): it would be 0" +
                     interp::pointed_at(s.text, s.root->at));
   }
 }

@@ -6,7 +6,7 @@
 
 #include "apps/experiment/prompts_file.h"
 #include "apps/options/options.h"
-#include "interp/metric_expression.h"
+#include "interp/data/metric_expression.h"
 
 namespace vitrine::app {
 
@@ -21,8 +21,10 @@ class MetricOptions {
   bool given() const { return option_->count() > 0; }
   // After parsing: throws Error (usage) for what is no metric, pointing at the character.
   void require();
-  // For verbs that run nothing but the clean prompts: throws Error (usage) for kl, which is 0 there.
-  void refuse_kl() const;
+  // For verbs that run nothing but the clean prompts. Throws Error (usage) for kl where nothing is
+  // edited: it is 0 there. `edited`: whether --edit or --edits were given.
+  void refuse_kl(bool edited) const;
+  bool read_kl() const;
   // Those that were given, in their order.
   const std::vector<interp::MetricSpec>& specs() const { return specs_; }
   // The one that was given, or else the one of this name.

@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "apps/options/json_lines.h"
-#include "interp/data_set.h"
+#include "interp/data/data_set.h"
 #include "interp/patching.h"
 #include "nn/model/model.h"
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "interp/data_set.h"
+#include "interp/data/data_set.h"
 #include "nn/model/model.h"
 #include "tensor/files/json_value.h"
 

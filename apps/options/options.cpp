@@ -159,6 +159,16 @@ std::string CommonOptions::heading() const {
 }
 
 nn::Model CommonOptions::load() const {
+  nn::Model loaded = load_changed(changes_);
+  edits_.clear();
+  for (const nn::StandingEdit& e : loaded.standing()) edits_.push_back(e.to_text());
+  return loaded;
+}
+
+nn::Model CommonOptions::load_unedited() const { return load_changed({}); }
+
+nn::Model CommonOptions::load_changed(
+    std::span<const std::function<void(nn::Model&)>> changes) const {
   const nn::Gauge rewrites = nn::parse_gauge(gauge);
   check_folder_of(out);
   try {
@@ -173,9 +183,7 @@ nn::Model CommonOptions::load() const {
     if (loaded.has_tokenizer_fault() && !quiet)
       log(fmt::format("note: {}; ids are shown instead of texts",
                       with_option_names(loaded.why_no_tokenizer())));
-    for (const auto& change : changes_) change(loaded);
-    edits_.clear();
-    for (const nn::StandingEdit& e : loaded.standing()) edits_.push_back(e.to_text());
+    for (const auto& change : changes) change(loaded);
     return loaded;
   } catch (const FileError& error) {
     if (!model.empty()) throw;
@@ -206,7 +214,8 @@ void write_presentation(const CommonOptions& common, const Json& meta, const Pre
   const Style style = common.style_of(out);
   std::string text = common.heading() + shown.text(style, common.table_columns(out));
   if (data) {
-    text += fmt::format("\n{} written to {}\n", shown.rows.empty() ? shown.written : shown.rows,
+    const bool rows = !shown.rows.empty() && !is_tensor_file(common.out);
+    text += fmt::format("\n{} written to {}\n", rows ? shown.rows : shown.written,
                         style.bold(common.out));
   }
   write_result(out, text);
@@ -374,9 +383,17 @@ void SiteOptions::add_to(CommandLine& line, const std::string& doc) {
                   "the layer of a --site without one (default: the middle one)", 0, INT32_MAX);
 }
 
+std::optional<int> SiteOptions::head() const { return site_name(site_).head; }
+
 Site SiteOptions::site(const nn::Model& model) const {
   const Graph graph = model.build(nn::BatchSize{1, 1, 1});
   const SiteName named = site_name(site_);
+  if (named.head && !head_allowed_) {
+    throw Error(ErrorKind::usage,
+                fmt::format("--site {} is one head of a site, and a whole site is meant here: give "
+                            "{}.{}",
+                            site_, *named.layer, named.inside));
+  }
   const bool whole = graph.find_site(site_) != nullptr, layer_given = layer_option_->count() > 0;
   if (layer_given && (whole || named.layer)) {
     throw Error(ErrorKind::usage,
@@ -396,13 +413,16 @@ Site SiteOptions::site(const nn::Model& model) const {
                             layers - 1));
   }
   const std::string block = fmt::format("blocks.{}.", layer);
-  std::vector<std::string> names;
+  std::vector<std::string> names, meant;
   for (const std::string& name : graph.site_names()) {
-    const bool inside = name.starts_with(block);
-    if (inside && is_called(std::string_view(name).substr(block.size()), named.inside))
-      return {name};
-    if (inside) names.push_back(name.substr(block.size()));
+    if (!name.starts_with(block)) continue;
+    names.push_back(name.substr(block.size()));
+    if (is_called(names.back(), named.inside)) meant.push_back(name);
   }
+  if (meant.size() > 1)
+    throw Error(ErrorKind::usage, fmt::format("--site {} means several sites: {}; give one of them",
+                                              site_, fmt::join(meant, ", ")));
+  if (meant.size() == 1) return {meant[0]};
   if (site_.starts_with("blocks.") && named.layer) return {graph.site(site_).name};  // throws
   throw SiteError(fmt::format("there is no site '{}' in a layer{}", named.inside,
                               did_you_mean(nearest(named.inside, names))));

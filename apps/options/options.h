@@ -5,6 +5,7 @@
 #include <functional>
 #include <initializer_list>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -62,6 +63,7 @@ struct CommonOptions {
   // In the gauge that was asked for, changed as was asked for. Throws what nn::load_gpt2 and
   // nn::parse_gauge throw, and SaveError when there is no folder for `out`.
   nn::Model load() const;
+  nn::Model load_unedited() const;  // the same without what is done after loading
   // Something that is done to the model when it has been loaded: edits.
   void after_loading(std::function<void(nn::Model&)> change) {
     changes_.push_back(std::move(change));
@@ -71,6 +73,7 @@ struct CommonOptions {
   std::string heading() const;
 
  private:
+  nn::Model load_changed(std::span<const std::function<void(nn::Model&)>> changes) const;
   void add_model_to(CommandLine& line);
   void add_rest_to(CommandLine& line, const std::string& out_doc, Out kind);
 
@@ -91,7 +94,8 @@ struct Presentation {
   Json metadata = Json::object();         // of that file, besides meta
   std::string written = "tensors";        // what is in it, for people
   AxisNames axes{};                       // of the tensors, for --out FILE.csv
-  std::string rows{};  // without tensors: the list in the JSON that is the table, ...
+  std::string
+      rows{};  // the list in the JSON that is the table of a .csv, in the place of tensors ...
   std::function<Json()> table{};  // ... or the table, where no list is, called what `rows` says
 };
 // With --out FILE.safetensors, .npz or .csv the tensors (or rows) go there and the text or JSON to
@@ -180,12 +184,16 @@ class SiteOptions {
   bool given() const { return site_option_->count() + layer_option_->count() > 0; }
   // blocks.2.hook_resid_post of "blocks.2.hook_resid_post", of "2.resid_post", or of "resid_post"
   // and layer 2; without a layer, the one in the middle. Throws SiteError, with the nearest names,
-  // and Error (usage) for a layer that is not there or is given twice.
+  // and Error (usage) for a layer that is not there or is given twice, and for a name that says a
+  // head, "2.4.z", unless heads are allowed.
   Site site(const nn::Model& model) const;
+  void allow_head() { head_allowed_ = true; }
+  std::optional<int> head() const;  // 4 of "2.4.z"
 
  private:
   std::string site_;
   int layer_ = 0;
+  bool head_allowed_ = false;
   const Option* site_option_ = nullptr;
   const Option* layer_option_ = nullptr;
 };

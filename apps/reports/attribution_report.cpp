@@ -23,11 +23,11 @@ const char* base_of(Direction d) { return d == Direction::denoise ? "corrupt" : 
 const char* other_of(Direction d) { return d == Direction::denoise ? "clean" : "corrupt"; }
 
 // " Texas" / " California" of a position, or nothing.
-std::string token_at(const nn::Model& model, const interp::Pair& pair, std::int64_t position) {
-  return position < 0 ? "" : tokens_at(model, pair, position);
+std::string token_at(const nn::Model& model, const interp::Example& pair, std::int64_t position) {
+  return position < 0 ? "" : tokens_at(model, pair, {position, position + 1});
 }
 
-std::vector<Heatmap::Titles> titles(const nn::Model& model, const interp::Pair& pair,
+std::vector<Heatmap::Titles> titles(const nn::Model& model, const interp::Example& pair,
                                     const std::string& axis, std::int64_t size) {
   Heatmap::Titles numbers{axis, {}}, tokens{"token", {}};
   for (std::int64_t i = 0; i < size; ++i) {
@@ -95,7 +95,8 @@ std::string AttributionReport::text(const Style& style, int columns) const {
                 "{} of the {} run: scores are what the metric would lose to zeros in "
                 "its place,\nto first order: sum a . dm/da.\n",
                 style.bold(name_of(spec.method)), base_of(spec.direction));
-  text += fmt::format("metric: {}", metric_text(model, pair, spec.measure));
+  text += fmt::format("metric: {}",
+                      metric_text(model, pair, interp::metric_name(spec.measure, spec.metric)));
   if (patching || spec.direction == Direction::noise)
     text += ", clean " + metric_number(attribution.clean);
   if (patching || spec.direction == Direction::denoise)
@@ -142,7 +143,7 @@ Json AttributionReport::json() const {
   Json json = {{"method", name_of(spec.method)},
                {"direction", name_of(spec.direction)},
                {"metric",
-                {{"name", name_of(spec.measure)},
+                {{"name", interp::metric_name(spec.measure, spec.metric)},
                  {"clean", attribution.clean},
                  {"corrupt", attribution.corrupt}}},
                {"tokens", tokens_json(pair)},
@@ -198,7 +199,7 @@ AxisNames AttributionReport::axis_names() const {
       names.places["node/" + s.name + ":layer"].push_back(fmt::format("{}", layer));
   }
   if (const nn::Tokenizer* t = tokenizer_of(model))
-    names.labels["pos"] = {"token", t->shown_tokens(pair.clean)};
+    names.labels["pos"] = {"token", t->shown_tokens(pair.prompt)};
   return names;
 }
 
@@ -209,7 +210,8 @@ std::string IntegratedReport::text(const Style& style, int columns) const {
       fmt::format("{} of {} in {} steps, {}: from the {} run's value to the {} run's.\n",
                   style.bold("integrated gradients"), style.bold(spec.site.name), spec.steps,
                   name_of(spec.direction), base_of(spec.direction), other_of(spec.direction));
-  text += fmt::format("metric: {}, clean {}, corrupt {}\n", metric_text(model, pair, spec.measure),
+  text += fmt::format("metric: {}, clean {}, corrupt {}\n",
+                      metric_text(model, pair, interp::metric_name(spec.measure, spec.metric)),
                       metric_number(ig.clean), metric_number(ig.corrupt));
   text += gauge_text(model, true);
   text += fmt::format(
@@ -235,28 +237,30 @@ std::string IntegratedReport::text(const Style& style, int columns) const {
 
 Json IntegratedReport::json() const {
   const interp::Integrated& ig = integrated;
-  return {
-      {"method", "ig"},
-      {"direction", name_of(spec.direction)},
-      {"metric", {{"name", name_of(spec.measure)}, {"clean", ig.clean}, {"corrupt", ig.corrupt}}},
-      {"tokens", tokens_json(pair)},
-      {"str_tokens", str_tokens_json(model, pair)},
-      {"site", spec.site.name},
-      {"steps", spec.steps},
-      {"axes", ig.scores.axes},
-      {"shape", as_list(ig.scores.values.shape())},
-      {"values", nested(ig.scores.values)},
-      {"at_base", ig.at_base},
-      {"at_other", ig.at_other},
-      {"sum", ig.sum()},
-      {"completeness_error", ig.completeness_error()}};
+  return {{"method", "ig"},
+          {"direction", name_of(spec.direction)},
+          {"metric",
+           {{"name", interp::metric_name(spec.measure, spec.metric)},
+            {"clean", ig.clean},
+            {"corrupt", ig.corrupt}}},
+          {"tokens", tokens_json(pair)},
+          {"str_tokens", str_tokens_json(model, pair)},
+          {"site", spec.site.name},
+          {"steps", spec.steps},
+          {"axes", ig.scores.axes},
+          {"shape", as_list(ig.scores.values.shape())},
+          {"values", nested(ig.scores.values)},
+          {"at_base", ig.at_base},
+          {"at_other", ig.at_other},
+          {"sum", ig.sum()},
+          {"completeness_error", ig.completeness_error()}};
 }
 
 AxisNames IntegratedReport::axis_names() const {
   AxisNames names{.of = {{"ig/" + spec.site.name, integrated.scores.axes}, {"ig/target", {"at"}}}};
   names.places["at"] = {"base", "other"};
   if (const nn::Tokenizer* t = tokenizer_of(model))
-    names.labels["pos"] = {"token", t->shown_tokens(pair.clean)};
+    names.labels["pos"] = {"token", t->shown_tokens(pair.prompt)};
   return names;
 }
 

@@ -16,7 +16,7 @@ namespace vitrine::app {
 
 struct AttributionReport {
   const nn::Model& model;
-  const interp::Pair& pair;
+  const interp::Example& pair;
   const interp::Attribution& attribution;
   const std::vector<interp::Verified>&
       verified;  // of the strongest; the others have no exact value
@@ -70,7 +70,7 @@ std::vector<StackedScores> stacked(const interp::Attribution& a);
 
 struct IntegratedReport {
   const nn::Model& model;
-  const interp::Pair& pair;
+  const interp::Example& pair;
   const interp::IntegratedSpec& spec;
   const interp::Integrated& integrated;
 

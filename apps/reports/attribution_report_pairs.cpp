@@ -76,8 +76,9 @@ std::string PairsAttributionReport::text(const Style& style, int columns) const 
       patching
           ? "scores are what putting the other run's activations in would change, to first order"
           : "scores are what the metric would lose to zeros, to first order");
-  text += fmt::format("metric: {}, clean {}, corrupt {}\n", name_of(spec.measure),
-                      mean_text(metric(true)), mean_text(metric(false)));
+  text += fmt::format("metric: {}, clean {}, corrupt {}\n",
+                      interp::metric_name(spec.measure, spec.metric), mean_text(metric(true)),
+                      mean_text(metric(false)));
   text += gauge_text(model, true) + "\n";
   for (const StackedOver& s : stacked_over(each)) {
     const auto& axes = s.first.axes;
@@ -125,7 +126,7 @@ Json PairsAttributionReport::json() const {
   Json json = {{"method", name_of(spec.method)},
                {"direction", name_of(spec.direction)},
                {"metric",
-                {{"name", name_of(spec.measure)},
+                {{"name", interp::metric_name(spec.measure, spec.metric)},
                  {"clean", statistic_json(metric(true))},
                  {"corrupt", statistic_json(metric(false))}}}};
   json["nodes"] = Json::list();

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "apps/terminal/output.h"
-#include "interp/data_set.h"
+#include "interp/data/data_set.h"
 
 namespace vitrine::app {
 

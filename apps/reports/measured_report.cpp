@@ -54,7 +54,8 @@ MeasuredPrompts measured_prompts(const nn::Model& model,
                                  const std::vector<interp::Example>& examples,
                                  const std::vector<std::string>& where_possible,
                                  const std::vector<interp::MetricSpec>& specs,
-                                 const std::atomic<bool>& cancel, bool quiet) {
+                                 const nn::Model* clean, const std::atomic<bool>& cancel,
+                                 bool quiet) {
   const std::size_t count = examples.size();
   MeasuredPrompts m{{}, std::vector<int>(count), std::vector<double>(count)};
   std::vector<interp::MetricSpec> all;
@@ -85,6 +86,7 @@ MeasuredPrompts measured_prompts(const nn::Model& model,
     std::vector<interp::Example> part;
     for (const std::size_t i : members) part.push_back(examples[i]);
     interp::MeasureOptions options;
+    options.clean = clean;
     options.cancel = &cancel;
     options.progress = [&](int some, int of) {
       progress.update(static_cast<double>(done) + static_cast<double>(members.size()) * some / of,

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "apps/reports/data_set_report.h"
-#include "interp/measure.h"
+#include "interp/data/measure.h"
 
 namespace vitrine::app {
 
@@ -18,12 +18,14 @@ struct MeasuredPrompts {
 };
 
 // The metrics with these names, of the prompts that have what they read, and `specs`, which all
-// prompts must have. Each prompt is run once. Throws what interp::measure throws.
+// prompts must have. Each prompt is run once. `clean`: the model from whose runs KL is measured, if
+// one is asked for. Throws what interp::measure throws.
 MeasuredPrompts measured_prompts(const nn::Model& model,
                                  const std::vector<interp::Example>& examples,
                                  const std::vector<std::string>& where_possible,
                                  const std::vector<interp::MetricSpec>& specs,
-                                 const std::atomic<bool>& cancel, bool quiet);
+                                 const nn::Model* clean, const std::atomic<bool>& cancel,
+                                 bool quiet);
 
 struct MeasuredReport {
   const nn::Model& model;

@@ -9,7 +9,7 @@
 
 #include "apps/terminal/output.h"
 #include "interp/contexts.h"
-#include "interp/data_set.h"
+#include "interp/data/data_set.h"
 #include "interp/neurons.h"
 #include "nn/model/model.h"
 #include "nn/text/context_windows.h"

@@ -1,6 +1,7 @@
 #include "apps/reports/patch_report.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -8,6 +9,7 @@
 #include <optional>
 
 #include "apps/options/options.h"
+#include "apps/terminal/numbers.h"
 
 namespace vitrine::app {
 
@@ -58,6 +60,43 @@ std::vector<double> changes(const interp::PatchSweep& sweep) {
   return values;
 }
 
+std::string place_text(const AxisLabels& labels, std::size_t axis, std::int64_t at) {
+  if (axis == 0 || axis >= labels.size() || labels[axis].empty()) return fmt::format("{}", at);
+  return labels[axis][static_cast<std::size_t>(at)];
+}
+Json place_json(const AxisLabels& labels, std::size_t axis, std::int64_t at) {
+  const std::string text = place_text(labels, axis, at);
+  const auto number = number_in<std::int64_t>(text);
+  return number ? Json(*number) : Json(json_text(text));
+}
+Json labels_json(const AxisLabels& labels) {
+  Json json = Json::list();
+  bool narrowed = false;
+  for (std::size_t a = 0; a < labels.size(); ++a) {
+    narrowed |= a > 0 && !labels[a].empty();
+    Json along = Json::list();
+    for (const std::string& label : labels[a]) along.push_back(json_text(label));
+    json.push_back(labels[a].empty() ? Json() : along);
+  }
+  return narrowed ? json : Json();
+}
+std::string narrowed_text(const interp::SweepSpec& spec) {
+  std::vector<std::string> parts;
+  const auto numbers = [&](const char* word, const std::vector<int>& listed) {
+    if (!listed.empty()) parts.push_back(fmt::format("{} {}", word, fmt::join(listed, ", ")));
+  };
+  const auto positions = [&](const char* word, const std::vector<interp::Position>& listed) {
+    std::vector<std::string> texts;
+    for (const interp::Position& p : listed) texts.push_back(p.text());
+    if (!texts.empty()) parts.push_back(fmt::format("{} {}", word, fmt::join(texts, ", ")));
+  };
+  numbers("head", spec.heads);
+  numbers("feature", spec.features);
+  positions("pos", spec.positions);
+  positions("src", spec.sources);
+  return parts.empty() ? "" : fmt::format("narrowed to {}\n", fmt::join(parts, "; "));
+}
+
 bool is_position(std::string_view axis) { return axis == "pos" || axis == "dest" || axis == "src"; }
 
 std::string base_name(const interp::SweepSpec& spec) {
@@ -72,14 +111,28 @@ std::string metric_number(double x) {  // a divergence of nothing may be rounded
   return text == "-0.000" ? "0.000" : text;
 }
 
-std::string tokens_at(const nn::Model& model, const interp::Pair& pair, std::int64_t position) {
-  return tokens_at(model, interp::example_of(pair), position);
+interp::Span positions_at(const interp::Example& pair, const AxisLabels& labels, std::size_t axis,
+                          std::int64_t at) {
+  if (axis >= labels.size() || labels[axis].empty()) return {at, at + 1};
+  return pair.span(interp::parse_position(place_text(labels, axis, at)));
 }
-std::string tokens_at(const nn::Model& model, const interp::Example& pair, std::int64_t position) {
-  const int a = pair.prompt[static_cast<std::size_t>(position)],
-            b = pair.corrupt[static_cast<std::size_t>(position)];
-  const std::string label = token_label(tokenizer_of(model), a);
-  return a == b ? label : label + " / " + token_label(tokenizer_of(model), b);
+std::string span_label(const nn::Model& model, const nn::Tokens& tokens,
+                       const interp::Span& positions) {
+  const nn::Tokenizer* tokenizer = tokenizer_of(model);
+  const nn::Tokens some(tokens.begin() + positions.begin, tokens.begin() + positions.end);
+  if (some.size() == 1) return token_label(tokenizer, some[0]);
+  return tokenizer != nullptr ? nn::quote(tokenizer->shown_text(some))
+                              : fmt::format("{}", fmt::join(some, " "));
+}
+
+std::string tokens_at(const nn::Model& model, const interp::Pair& pair, std::int64_t position) {
+  return tokens_at(model, interp::example_of(pair), {position, position + 1});
+}
+std::string tokens_at(const nn::Model& model, const interp::Example& pair,
+                      const interp::Span& positions) {
+  const std::string clean = span_label(model, pair.prompt, positions),
+                    corrupt = span_label(model, pair.corrupt, positions);
+  return clean == corrupt ? clean : clean + " / " + corrupt;
 }
 
 std::string put_in(const interp::SweepSpec& spec, bool many) {
@@ -113,8 +166,7 @@ std::string metric_text(const nn::Model& model, const interp::Pair& pair, Measur
 }
 
 std::string metric_text(const nn::Model& model, const interp::Example& pair,
-                        const interp::SweepSpec& spec) {
-  const std::string name = metric_name(spec);
+                        const std::string& name) {
   const auto is_one = [](const std::vector<nn::Tokens>& a) {
     return a.size() == 1 && a[0].size() == 1;
   };
@@ -128,7 +180,7 @@ std::string metric_text(const nn::Model& model, const interp::Example& pair,
 }
 
 std::string metric_name(const interp::SweepSpec& spec) {
-  return spec.metric ? spec.metric->text : std::string(name_of(spec.measure));
+  return interp::metric_name(spec.measure, spec.metric);
 }
 Json metric_json(const interp::SweepSpec& spec, double clean, double corrupt,
                  const std::optional<MetricEnds>& ends) {
@@ -181,8 +233,12 @@ std::string heatmap_text(const std::vector<std::string>& axes, const Shape& shap
   return text + "\n" + map.text(style, columns) + "\n";
 }
 
-AxisNames sweep_axes(const std::vector<std::string>& axes, const std::vector<int>& layers) {
+AxisNames sweep_axes(const std::vector<std::string>& axes, const std::vector<int>& layers,
+                     const AxisLabels& labels) {
   AxisNames names{.of = {{"", axes}}};
+  for (std::size_t a = 1; a < labels.size(); ++a) {
+    if (!labels[a].empty()) names.places[axes[a]] = labels[a];
+  }
   for (const int layer : layers) names.places["layer"].push_back(fmt::format("{}", layer));
   return names;
 }
@@ -248,25 +304,29 @@ std::string how_it_was_done(const PatchReport& r, const Style& style) {
   std::string text = fmt::format("{} by {}, {}: the base run is {}; {}.\n", style.bold(r.spec.site),
                                  name_of(r.spec.by), name_of(r.spec.direction), base_name(r.spec),
                                  put_in(r.spec, false));
+  text += narrowed_text(r.spec);
   text += gauge_text(r.model, r.spec.replacement != Replacement::patch);
-  const std::string metric = metric_text(r.model, r.pair, r.spec);
+  const std::string metric = metric_text(r.model, r.pair, metric_name(r.spec));
   text += fmt::format("metric: {}, clean {}, corrupt {}{}\n", metric, metric_number(s.clean),
                       metric_number(s.corrupt), ends_text(r.ends));
   return text + runs_text(s.runs, s.passes, s.without_effect) + "\n";
 }
 
-// The places along the axis; positions with the tokens of both prompts, of the corrupt one those
-// that differ.
-std::vector<Heatmap::Titles> titles(const PatchReport& r, const std::string& axis,
-                                    std::int64_t size) {
+// The places along the first axis after the layers; positions with the tokens of both prompts, of
+// the corrupt one those that differ.
+std::vector<Heatmap::Titles> titles(const PatchReport& r) {
+  const std::string& axis = r.sweep.axes[1];
   Heatmap::Titles numbers{axis, {}}, clean{"clean", {}}, corrupt{"corrupt", {}};
-  for (std::int64_t i = 0; i < size; ++i) numbers.columns.push_back(fmt::format("{}", i));
-  if (!is_position(axis)) return {numbers};
-  for (std::size_t i = 0; i < r.pair.prompt.size(); ++i) {
-    const int a = r.pair.prompt[i], b = r.pair.corrupt[i];
-    clean.columns.push_back(token_label(tokenizer_of(r.model), a));
-    corrupt.columns.push_back(a == b ? "" : token_label(tokenizer_of(r.model), b));
+  for (std::int64_t i = 0; i < r.sweep.values.dim(1); ++i) {
+    numbers.columns.push_back(place_text(r.sweep.labels, 1, i));
+    if (!is_position(axis)) continue;
+    const interp::Span at = positions_at(r.pair, r.sweep.labels, 1, i);
+    const std::string a = span_label(r.model, r.pair.prompt, at),
+                      b = span_label(r.model, r.pair.corrupt, at);
+    clean.columns.push_back(a);
+    corrupt.columns.push_back(a == b ? "" : b);
   }
+  if (!is_position(axis)) return {numbers};
   return {numbers, clean, corrupt};
 }
 
@@ -293,8 +353,10 @@ std::string strongest_table(const PatchReport& r, int most, const Style& style) 
   for (const Strong& e : entries) {
     std::vector<std::string> cells;
     for (std::size_t a = 0; a < e.place.size(); ++a) {
-      cells.push_back(fmt::format("{}", e.place[a]));
-      if (is_position(r.sweep.axes[a])) cells.push_back(tokens_at(r.model, r.pair, e.place[a]));
+      cells.push_back(place_text(r.sweep.labels, a, e.place[a]));
+      if (!is_position(r.sweep.axes[a])) continue;
+      cells.push_back(
+          tokens_at(r.model, r.pair, positions_at(r.pair, r.sweep.labels, a, e.place[a])));
     }
     const auto way = fraction(r.sweep, e.change);
     cells.push_back(metric_number(values[e.index]));
@@ -312,8 +374,7 @@ std::string strongest_table(const PatchReport& r, int most, const Style& style) 
 std::string PatchReport::text(int most, const Style& style, int columns) const {
   const std::string base = metric_number(sweep.base(spec.direction));
   return how_it_was_done(*this, style) +
-         heatmap_text(sweep.axes, sweep.values.shape(), sweep.layers, changes(sweep),
-                      titles(*this, sweep.axes[1], sweep.values.dim(1)),
+         heatmap_text(sweep.axes, sweep.values.shape(), sweep.layers, changes(sweep), titles(*this),
                       "change of the metric from the base run's " + base, style, columns) +
          strongest_table(*this, most, style);
 }
@@ -334,11 +395,13 @@ Json PatchReport::json(int most) const {
                {"values", nested(sweep.values)},
                {"tokens", tokens_json(pair)},
                {"str_tokens", str_tokens_json(model, pair)}};
+  if (const Json texts = labels(); !texts.is_null()) json["labels"] = texts;
   json["strongest"] = Json::list();
   const auto values = sweep.values.to_vector<double>();
   for (const Strong& e : strongest(changes(sweep), sweep.values.shape(), sweep.layers, most)) {
     Json entry;
-    for (std::size_t a = 0; a < e.place.size(); ++a) entry[sweep.axes[a]] = e.place[a];
+    for (std::size_t a = 0; a < e.place.size(); ++a)
+      entry[sweep.axes[a]] = place_json(sweep.labels, a, e.place[a]);
     const auto way = fraction(sweep, e.change);
     entry["metric"] = values[e.index];
     entry["change"] = e.change;
@@ -348,12 +411,22 @@ Json PatchReport::json(int most) const {
   return json;
 }
 
+Json PatchReport::labels() const { return labels_json(sweep.labels); }
+
 AxisNames PatchReport::axis_names() const {
-  AxisNames names = sweep_axes(sweep.axes, sweep.layers);
+  AxisNames names = sweep_axes(sweep.axes, sweep.layers, sweep.labels);
   const nn::Tokenizer* t = tokenizer_of(model);
   if (t == nullptr) return names;
-  for (const std::string& axis : sweep.axes) {
-    if (is_position(axis)) names.labels[axis] = {axis + "_token", t->shown_tokens(pair.prompt)};
+  for (std::size_t a = 1; a < sweep.axes.size(); ++a) {
+    const std::string& axis = sweep.axes[a];
+    if (!is_position(axis)) continue;
+    AxisNames::Labels texts{axis + "_token", {}};
+    for (std::int64_t i = 0; i < sweep.values.dim(static_cast<int>(a)); ++i) {
+      const interp::Span at = positions_at(pair, sweep.labels, a, i);
+      texts.texts.push_back(
+          t->shown_text(nn::Tokens(pair.prompt.begin() + at.begin, pair.prompt.begin() + at.end)));
+    }
+    names.labels[axis] = texts;
   }
   return names;
 }

@@ -8,7 +8,7 @@
 
 #include "apps/options/result_files.h"
 #include "apps/terminal/output.h"
-#include "interp/data_set.h"
+#include "interp/data/data_set.h"
 #include "nn/model/model.h"
 #include "tensor/files/safetensors.h"
 

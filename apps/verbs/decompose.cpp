@@ -167,6 +167,14 @@ Json json(const Report& r) {
   return json;
 }
 
+NamedTensors tensors(const interp::Decomposition& d) {
+  std::vector<double> shares;
+  for (const Part& p : d.parts) shares.push_back(p.value);
+  return {{"share", Tensor::of({std::ssize(shares)}, shares).to(DType::f32)},
+          {"neurons", d.neurons.to(DType::f32)},
+          {"mlp_b_out", d.mlp_biases.to(DType::f32)}};
+}
+
 // ---- many prompts -------------------------------------------------------------------------------
 // Throws NumericError for the first prompt whose shares do not add up.
 void check_closes(const std::vector<interp::Decomposition>& all, const AskedPrompts& many) {
@@ -268,10 +276,13 @@ void verb_decompose(const Arguments& arguments) {
   auto* layer = line.number("--layer", options.layer, "L", "neurons of this layer alone", 0, kMost);
   line.flag("--stream", options.stream, "who writes to the stream here, and who reads it");
   options.edits.add_to(line, common);
-  common.add_to(line,
-                "write the result to FILE, all or nothing, and not to stdout; FILE.json is JSON;\n"
-                "FILE.csv has the components, besides what goes to stdout",
-                CommonOptions::Out::rows);
+  common.add_to(
+      line,
+      "write the result to FILE, all or nothing, and not to stdout; FILE.json is JSON;\n"
+      "besides what goes to stdout, FILE.csv has the components, FILE.safetensors or .npz\n"
+      "the tensors share [component], neurons [layer, neuron], mlp_b_out [layer]; with\n"
+      "--prompts share, attention, mlp, as means, NAME/standard_error, NAME/count, NAME/each",
+      CommonOptions::Out::text_or_tensors);
   if (!line.parse()) return;
   options.answer.require(line);
   if (options.answer.many()) {
@@ -306,6 +317,7 @@ void verb_decompose(const Arguments& arguments) {
                             found["stream"] = use ? stream_json(*use) : Json();
                             return found;
                           },
+                      .tensors = [&] { return tensors(d); },
                       .rows = "components"});
   if (!d.closes()) {
     throw NumericError(fmt::format(

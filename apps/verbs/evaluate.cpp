@@ -116,8 +116,11 @@ void evaluate_prompts(const CommandLine& line, Options& options) {
   std::vector<std::string> usual;
   if (!options.metrics.given())
     usual = {"logit_diff", "prob", "log_prob", "rank", "accuracy", "loss"};
-  const MeasuredPrompts measured = measured_prompts(model, examples, usual, options.metrics.specs(),
-                                                    interruptible.requested(), common.quiet);
+  std::optional<nn::Model> clean;  // from whose runs KL is measured
+  if (options.metrics.read_kl()) clean.emplace(common.load_unedited());
+  const MeasuredPrompts measured =
+      measured_prompts(model, examples, usual, options.metrics.specs(), clean ? &*clean : nullptr,
+                       interruptible.requested(), common.quiet);
   const MeasuredReport report{
       model, examples, groups, measured, options.prompts.group_by(), options.prompts.each()};
   write_presentation(common, common.meta(line),
@@ -183,7 +186,7 @@ void verb_evaluate(const Arguments& arguments) {
   check_options(line, options);
   options.prompts.require(line);
   options.metrics.require();
-  options.metrics.refuse_kl();
+  options.metrics.refuse_kl(line.was_given("--edit") || line.was_given("--edits"));
   if (options.prompts.given()) evaluate_prompts(line, options);
   else evaluate_text(line, options);
 }

@@ -63,9 +63,11 @@ void predict_prompts(const CommandLine& line, const CommonOptions& common,
   const auto examples = data.examples(model, encoding, needs_of(metrics.specs()));
   edits.know(examples);
   const auto groups = data.groups(examples);
+  std::optional<nn::Model> clean;  // from whose runs KL is measured
+  if (metrics.read_kl()) clean.emplace(common.load_unedited());
   const MeasuredPrompts measured =
       measured_prompts(model, examples, {"logit_diff", "prob", "rank", "accuracy"}, metrics.specs(),
-                       interruptible.requested(), common.quiet);
+                       clean ? &*clean : nullptr, interruptible.requested(), common.quiet);
   const MeasuredReport report{model, examples, groups, measured, data.group_by(), data.each()};
   write_presentation(common, common.meta(line),
                      {.text = [&](const Style& style, int) { return report.text(style); },
@@ -104,7 +106,7 @@ void verb_predict(const Arguments& arguments) {
     line.fail("--top is about one prompt; of many, --each lists the first token");
   data.require(line);
   metrics.require();
-  metrics.refuse_kl();
+  metrics.refuse_kl(line.was_given("--edit") || line.was_given("--edits"));
   if (data.given()) return predict_prompts(line, common, prompt, data, metrics, edits);
   if (metrics.given()) line.fail("--metric is about the prompts of a file; give --prompts FILE");
   prompt.require(line);

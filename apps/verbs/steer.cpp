@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "apps/experiment/data_set_options.h"
 #include "apps/experiment/edit_options.h"
@@ -84,7 +85,7 @@ class DirectionOptions {
 
   // Throws what the directions of interp/steering.h throw, TokenError for text without a tokenizer,
   // and Error (input) for a direction that is zero.
-  SteeringDirection make(const nn::Model& model, const Site& site) const {
+  SteeringDirection make(const nn::Model& model, const Site& site, std::optional<int> head) const {
     if (!model.has_tokenizer() && (plus_.by_text() || minus_.by_text() || toward_.by_text())) {
       throw TokenError(model.why_no_tokenizer() +
                        "; give ids: --plus-tokens and --minus-tokens, or --toward-token");
@@ -94,19 +95,19 @@ class DirectionOptions {
               {"file", nullptr},   {"tensor", nullptr}, {"token", nullptr}};
     if (toward_.given()) {
       const int id = toward_.id(model);
-      d.tensor = interp::direction_toward(model, site, id);
+      d.tensor = interp::direction_toward(model, site, id, head);
       d.text = fmt::format("the unembedding vector of {}", token_label(tokenizer_of(model), id));
       d.json["source"] = "token";
       d.json["token"] = id;
     } else if (file_option_->count() > 0) {
-      d.tensor = interp::direction_from(model, site, file_, tensor_);
+      d.tensor = interp::direction_from(model, site, file_, tensor_, head);
       d.text = tensor_.empty() ? visible(file_)
                                : fmt::format("{} of {}", visible(tensor_), visible(file_));
       d.json["source"] = "file";
       d.json["file"] = json_text(file_);
       if (!tensor_.empty()) d.json["tensor"] = json_text(tensor_);
     } else {
-      make_of_prompts(model, site, d);
+      make_of_prompts(model, site, head, d);
     }
     if (interp::norm(d.tensor) > 0) return d;
     throw Error(ErrorKind::input,
@@ -118,11 +119,12 @@ class DirectionOptions {
   }
 
  private:
-  void make_of_prompts(const nn::Model& model, const Site& site, SteeringDirection& d) const {
+  void make_of_prompts(const nn::Model& model, const Site& site, std::optional<int> head,
+                       SteeringDirection& d) const {
     const bool mean = positions_ == "mean";
     const nn::Tokens plus = plus_.tokens(model), minus = minus_.tokens(model);
     d.tensor = interp::direction(model, site, plus, minus,
-                                 mean ? interp::Positions::mean : interp::Positions::last);
+                                 mean ? interp::Positions::mean : interp::Positions::last, head);
     const auto shown = [&](const nn::Tokens& tokens) {
       constexpr int kWidest = 44;
       return shortened(tokenizer_of(model) != nullptr
@@ -159,6 +161,7 @@ struct Report {
   const nn::Model& model;
   const nn::Tokens& prompt;
   const Site& site;
+  std::optional<int> head;  // which is steered alone
   const SteeringDirection& direction;
   bool normalize;
   interp::Norms norms;  // of what is there when nothing is added
@@ -183,15 +186,15 @@ std::string whole_text(const Report& r, const Text& t, const Style& style) {
 }
 
 // `where`: at which tokens; `over`: whose norms they are.
-std::string introduction(const Site& site, const std::string& where, bool normalize,
-                         const SteeringDirection& direction, const interp::Norms& n,
+std::string introduction(const Site& site, std::optional<int> head, const std::string& where,
+                         bool normalize, const SteeringDirection& direction, const interp::Norms& n,
                          const std::string& over, const Style& style) {
   return fmt::format(
-      "steering {} at every token{}; scale 1 is {}\n"
+      "steering {}{} at every token{}; scale 1 is {}\n"
       "direction: {}\n"
       "norms: the direction {:.2f}; what is there, over {}: mean {:.2f}, least {:.2f}, most "
       "{:.2f}, last {:.2f}\n\n",
-      style.bold(site.name), where,
+      head ? fmt::format("head {} of ", *head) : "", style.bold(site.name), where,
       normalize ? "as long as what is there on average" : "the direction as it is", direction.text,
       interp::norm(direction.tensor), over, n.mean, n.least, n.most, n.last);
 }
@@ -222,7 +225,7 @@ std::string first_tokens(const Report& r, const Style& style) {
 std::string as_table(const Report& r, const Style& style) {
   const std::size_t count = r.prompt.size();
   std::string text =
-      introduction(r.site, " of prompt and text", r.normalize, r.direction, r.norms,
+      introduction(r.site, r.head, " of prompt and text", r.normalize, r.direction, r.norms,
                    fmt::format("the prompt's {} token{}", count, count == 1 ? "" : "s"), style);
   text += style.bold("plain") + "\n" + whole_text(r, r.plain, style) + "\n";
   for (const Text& t : r.steered) {
@@ -250,6 +253,7 @@ Json as_json(const Report& r) {
                {"normalize", r.normalize},  {"norms", norms_json(r.direction, r.norms)},
                {"prompt_tokens", r.prompt}, {"plain", entry(r.plain)},
                {"steered", Json::list()}};
+  if (r.head) json["head"] = *r.head;
   for (const Text& t : r.steered) {
     Json steered = {{"scale", t.scale}, {"norm", t.norm}};
     steered.update(entry(t));
@@ -295,11 +299,13 @@ void write_texts(Report& r, const Options& options, const Interruptible& interru
     interruptible.check();
     done += count;
   };
+  Where where;
+  if (r.head) where.head = {*r.head};
   write(r.plain, {});
   for (Text& t : r.steered) {
     const double factor = factor_of(t.scale, r.normalize, r.norms.mean, length);
     t.norm = std::abs(factor) * length;
-    write(t, {add(r.site, r.direction.tensor, factor)});
+    write(t, {add(r.site, r.direction.tensor, factor, where)});
   }
 }
 
@@ -309,21 +315,22 @@ void steer_prompts(const CommandLine& line, Options& o) {
   const Interruptible interruptible;
   const nn::Model model = o.common.load();
   const Site site = o.site.site(model);
+  const std::optional<int> head = o.site.head();
   const interp::MetricSpec metric = o.metric.spec();
   const auto examples = o.data.examples(model, o.prompt, needs_of({metric}));
   o.edits.know(examples);
   const auto groups = o.data.groups(examples);
   std::vector<nn::Tokens> prompts;
   for (const interp::Example& e : examples) prompts.push_back(e.prompt);
-  const SteeringDirection direction = o.direction.make(model, site);
-  const interp::Norms norms = interp::norms(model, site, prompts);
+  const SteeringDirection direction = o.direction.make(model, site, head);
+  const interp::Norms norms = interp::norms(model, site, prompts, head);
   const double length = interp::norm(direction.tensor);
 
   std::vector<double> scales = {0}, factors;  // with nothing added, the run is the plain one
   scales.insert(scales.end(), o.scales.begin(), o.scales.end());
   for (const double s : scales) factors.push_back(factor_of(s, o.normalize, norms.mean, length));
   const Tensor values = interp::steered(model, examples, site, direction.tensor, factors, metric,
-                                        &interruptible.requested());  // [scale, prompt]
+                                        &interruptible.requested(), head);  // [scale, prompt]
   ProfileReport report{.model = model,
                        .examples = examples,
                        .groups = groups,
@@ -354,7 +361,7 @@ void steer_prompts(const CommandLine& line, Options& o) {
   write_presentation(o.common, o.common.meta(line),
                      {.text =
                           [&](const Style& style, int) {
-                            return introduction(site, "", o.normalize, direction, norms,
+                            return introduction(site, head, "", o.normalize, direction, norms,
                                                 "all tokens of the prompts", style) +
                                    report.text(style);
                           },
@@ -383,7 +390,8 @@ void verb_steer(const Arguments& arguments) {
       "json: {meta, site, direction: {source, plus, minus, positions, file, tensor, token},\n"
       "normalize, norms: {direction, site: {mean, least, most, last}}, prompt_tokens,\n"
       "plain: {tokens, text, stopped, top: [{id, token, logit, prob}]},\n"
-      "steered: [{scale, norm, tokens, text, stopped, top}]}. With --prompts: {meta, site,\n"
+      "steered: [{scale, norm, tokens, text, stopped, top}]}; of one head also head. With "
+      "--prompts: {meta, site,\n"
       "direction, normalize, norms, metric, scales, norms_added, all: {prompts, value: {mean,\n"
       "standard_error, count}, change}, group_by, groups: [{name, ...}], prompts: [{line, tokens,\n"
       "str_tokens, value, change}], file}: each of these numbers is a list, one for each scale,\n"
@@ -398,7 +406,8 @@ void verb_steer(const Arguments& arguments) {
   options.direction.add_to(line);
   options.site.add_to(line,
                       "where it is added: a name in full, or that of a site in a layer, such\n"
-                      "as resid_pre, mlp_out or z (default: resid_post)");
+                      "as resid_pre, mlp_out or z (default: resid_post); 2.4.z: head 4 alone");
+  options.site.allow_head();
   line.numbers("--scale", options.scales, "X",
                "how much of it; several, repeated or X,Y,Z, are shown one after the other\n"
                "(default: 1)",
@@ -437,10 +446,11 @@ void verb_steer(const Arguments& arguments) {
   const Interruptible interruptible;
   const nn::Model model = options.common.load();
   const Site site = options.site.site(model);
+  const std::optional<int> head = options.site.head();
   const nn::Tokens prompt = options.prompt.tokens(model);
-  const interp::Norms norms = interp::norms(model, site, prompt);
-  const SteeringDirection direction = options.direction.make(model, site);
-  Report report{model, prompt, site, direction, options.normalize, norms, {}, {}};
+  const interp::Norms norms = interp::norms(model, site, prompt, head);
+  const SteeringDirection direction = options.direction.make(model, site, head);
+  Report report{model, prompt, site, head, direction, options.normalize, norms, {}, {}};
   for (const double scale : options.scales) report.steered.push_back({.scale = scale});
   write_texts(report, options, interruptible);
 

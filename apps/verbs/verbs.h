@@ -14,6 +14,7 @@ void verb_prompts(const Arguments& arguments);
 void verb_cache(const Arguments& arguments);
 void verb_neurons(const Arguments& arguments);
 void verb_patch(const Arguments& arguments);
+void verb_ablate(const Arguments& arguments);
 void verb_attention(const Arguments& arguments);
 void verb_heads(const Arguments& arguments);
 void verb_lens(const Arguments& arguments);

@@ -1,10 +1,11 @@
 """Compares the files of `bash apps/examples/ioi.sh --out DIR` with TransformerLens 3, number by number.
 
-usage: python tests/interp/ioi_with_transformer_lens.py DIR MODEL_FOLDER
+usage: python tests/interp/ioi_with_transformer_lens.py DIR MODEL_FOLDER [GOLDEN.safetensors]
 
 MODEL_FOLDER is a HuggingFace folder of a GPT-2 or a Llama in f32 (vitrine convert makes one of a GGUF). Needs
 transformer-lens<4, transformers, torch. Prints the largest difference of each kind and fails above 1e-4, relative to
-the largest value where that is above 1.
+the largest value where that is above 1. With GOLDEN its values are written there, named FILE/TENSOR: those of the
+default model are tests/data/ioi/golden.safetensors.
 """
 import json
 import os
@@ -12,7 +13,7 @@ import sys
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 from transformer_lens.pretrained.weight_conversions.gpt2 import convert_gpt2_weights
 from transformer_lens.pretrained.weight_conversions.llama import convert_llama_weights
@@ -49,21 +50,34 @@ def load(folder):
 class Report:
     failed = False
 
-    def say(self, what, ours, theirs):
+    def __init__(self, folder):
+        self.folder, self.files, self.golden = folder, {}, {}
+
+    def ours(self, file):
+        if file not in self.files:
+            self.files[file] = load_file(f"{self.folder}/{file}.safetensors")
+        return self.files[file]
+
+    def say(self, file, tensor, theirs):
+        """The tensor of a file against theirs, which may have its first columns alone."""
+        what = f"{file}/{tensor}"
+        self.golden[what] = theirs.detach().float().contiguous().clone()
         theirs = theirs.double()
-        ours = ours.double()
+        ours = self.ours(file)[tensor].double()
+        if ours.dim() == 2 and ours.shape != theirs.shape:
+            ours = ours[:, :theirs.shape[1]]
         assert ours.shape == theirs.shape, (what, ours.shape, theirs.shape)
         off = (ours - theirs).abs().max().item() / max(1.0, theirs.abs().max().item())
         self.failed |= not off <= BOUND
-        print(f"{what:32} {tuple(theirs.shape)!s:16} largest |value| {theirs.abs().max().item():8.3f}  off by {off:.1e}")
+        print(f"{what:40} {tuple(theirs.shape)!s:16} largest |value| {theirs.abs().max().item():8.3f}  off by {off:.1e}")
 
 
-def main(folder, model_folder):
+def main(folder, model_folder, golden=None):
     torch.set_grad_enabled(False)
     model = load(model_folder)
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     pairs = [json.loads(line) for line in open(f"{folder}/ioi.jsonl")]
-    report = Report()
+    report = Report(folder)
     ids = lambda text: torch.tensor([tokenizer.encode(text, add_special_tokens=False)])
     clean = [ids(p["clean"]) for p in pairs]
     corrupt = [ids(p["corrupt"]) for p in pairs]
@@ -74,17 +88,16 @@ def main(folder, model_folder):
     layers = model.cfg.n_layers
 
     # The logit lens: the stream after the embedding and each layer.
-    lens = load_file(f"{folder}/lens.safetensors")
     directions = [model.W_U[:, a] - model.W_U[:, w] for a, w in answers]
     biases = [model.b_U[a] - model.b_U[w] for a, w in answers]
     streams = [torch.stack([c["resid_pre", 0][0, -1]] + [c["resid_post", l][0, -1] for l in range(layers)]) for c in caches]
-    report.say("lens, raw", lens["raw/each"], torch.stack([s @ d for s, d in zip(streams, directions)]))
-    report.say("lens, through the final norm", lens["ln/each"],
+    report.say("lens", "raw/each", torch.stack([s @ d for s, d in zip(streams, directions)]))
+    report.say("lens", "ln/each",
                torch.stack([model.ln_final(s[None])[0] @ d + b for s, d, b in zip(streams, directions, biases)]))
-    report.say("mean logit difference", lens["ln"][-1], torch.stack([difference(l, i) for i, (l, _) in enumerate(runs)]).mean())
+    last = torch.stack([difference(l, i) for i, (l, _) in enumerate(runs)])
+    print(f"mean logit difference {last.mean().item():.4f}, ours {report.ours('lens')['ln'][-1].item():.4f}")
 
     # Direct logit attribution: every head and MLP. The final norm's gain is part of the direction.
-    shares = load_file(f"{folder}/decompose.safetensors")["share/each"]
     has_positions = model.cfg.positional_embedding_type == "standard"
     theirs = []
     for i, c in enumerate(caches):
@@ -98,10 +111,9 @@ def main(folder, model_folder):
             heads = torch.einsum("he,hed->hd", c["z", l][0, -1], model.W_O[l])
             row += list(heads @ u) + [model.b_O[l] @ u, c["mlp_out", l][0, -1] @ u]
         theirs.append(torch.stack(row))
-    report.say("shares of heads and MLPs", shares[:, :theirs[0].numel()], torch.stack(theirs))
+    report.say("decompose", "share/each", torch.stack(theirs))
 
     # Attention from the end to the roles.
-    attention = load_file(f"{folder}/attention.safetensors")
     spans = []
     for p, t in zip(pairs, clean):
         at = lambda r: range(*r) if isinstance(r, list) else None
@@ -121,14 +133,14 @@ def main(folder, model_folder):
                                                     for h in range(model.cfg.n_heads)]) for l in range(layers)])
                           for i, c in enumerate(caches)])  # [prompt, layer, head, role]
     for k, role in enumerate(("io", "s1", "s2")):
-        report.say(f"attention to {role}", attention[f"to_{role}/each"], theirs[..., k])
+        report.say("attention", f"to_{role}/each",
+                   theirs[..., k].reshape(len(pairs), layers * model.cfg.n_heads))
 
     # Activation patching, denoising: the corrupt run with clean activations put in.
     def patched(i, site, edit):
         logits = model.run_with_hooks(corrupt[i], fwd_hooks=[(site, lambda x, hook: edit(x.clone(), caches[i][site]))])
         return difference(logits, i)
 
-    stream = load_file(f"{folder}/patch_stream.safetensors")
     for name in ("resid_pre", "attn_out", "mlp_out"):
         for i in range(len(pairs)):
             def at(p):
@@ -138,8 +150,7 @@ def main(folder, model_folder):
                 return edit
             theirs = torch.stack([torch.stack([patched(i, f"blocks.{l}.hook_{name}", at(p)) for p in range(clean[i].shape[1])])
                                   for l in range(layers)])
-            report.say(f"patching {name}, pair {i}", stream[f"{name}/pair/{i}/sweep"], theirs)
-    heads = load_file(f"{folder}/patch_heads.safetensors")
+            report.say("patch_stream", f"{name}/pair/{i}/sweep", theirs)
     for name in ("z", "q", "k", "v", "pattern"):
         count = model.cfg.n_key_value_heads if name in "kv" and model.cfg.n_key_value_heads else model.cfg.n_heads
         for i in range(2):
@@ -151,7 +162,7 @@ def main(folder, model_folder):
                 return edit
             theirs = torch.stack([torch.stack([patched(i, f"blocks.{l}.attn.hook_{name}", of(h)) for h in range(count)])
                                   for l in range(layers)])
-            report.say(f"patching {name} by head, pair {i}", heads[f"{name}/pair/{i}/sweep"], theirs)
+            report.say("patch_heads", f"{name}/pair/{i}/sweep", theirs)
 
     # Attribution patching at z.
     torch.set_grad_enabled(True)
@@ -167,7 +178,9 @@ def main(folder, model_folder):
         for l in range(layers):
             x = kept[f"blocks.{l}.attn.hook_z"]
             total[l] += ((caches[i]["z", l] - x) * x.grad).sum((0, 1, 3)).detach() / len(pairs)
-    report.say("attribution patching of z", load_file(f"{folder}/attribution.safetensors")["node/attn.hook_z"], total)
+    report.say("attribution", "node/attn.hook_z", total)
+    if golden:
+        save_file(report.golden, golden)
     print("all within 1e-4" if not report.failed else "MORE THAN 1e-4 APART")
     return 1 if report.failed else 0
 

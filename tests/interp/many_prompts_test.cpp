@@ -11,7 +11,7 @@
 #include "interp/head_scores.h"
 #include "interp/integrated_gradients.h"
 #include "interp/lens.h"
-#include "interp/measure.h"
+#include "interp/data/measure.h"
 #include "interp/neurons.h"
 #include "interp/steering.h"
 #include "nn/families/sites.h"

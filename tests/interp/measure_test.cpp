@@ -1,6 +1,6 @@
 // Metrics of examples against those of nn/model/metrics.h, against plain arithmetic, and gradients
 // against finite differences; many prompts against one at a time.
-#include "interp/measure.h"
+#include "interp/data/measure.h"
 
 #include <gmock/gmock.h>
 

@@ -1,5 +1,5 @@
 // Expressions: what is read, what is refused and where the mark points.
-#include "interp/metric_expression.h"
+#include "interp/data/metric_expression.h"
 
 #include <gmock/gmock.h>
 

@@ -145,6 +145,18 @@ TEST(MeasuredPrompts, WhatAPromptDoesNotHaveIsLeftOut) {
   EXPECT_EQ(each.exit, 0) << each.err;
 }
 
+TEST(MeasuredPrompts, DivergenceOfAnEditedModelFromTheUnedited) {
+  const TemporaryFolder folder;
+  const auto kl = [&](const std::string& edit) {
+    const Outcome o = vitrine({"evaluate", "--prompts", states_file(folder), "--metric", "kl",
+                               "--edit", edit, "--format", "json"});
+    EXPECT_EQ(o.exit, 0) << o.err;
+    return o.json()["all"]["kl"]["mean"].get<double>();
+  };
+  EXPECT_GT(kl("zero 2.mlp_out"), 1e-3);
+  EXPECT_NEAR(kl("scale 2.mlp_out factor=1"), 0, 1e-6);
+}
+
 TEST(MeasuredPrompts, Mistakes) {
   const TemporaryFolder folder;
   const std::string file = states_file(folder);
@@ -159,7 +171,7 @@ TEST(MeasuredPrompts, Mistakes) {
   refused({"evaluate", "--prompts", file, "--metric", "logit(\" two tokens\")"}, 3,
           "not one, in the vocabulary of ");
   refused({"evaluate", "--prompts", file, "--metric", "loss - kl"}, 2,
-          "nothing is edited here: it would be 0\n  loss - kl\n       ^");
+          "nothing is edited here (--edit): it would be 0\n  loss - kl\n       ^");
   refused({"evaluate"}, 2, "give FILE, a text, or --prompts FILE");
   refused({"evaluate", file, "--prompts", file}, 2, "give FILE, a text, or --prompts, not both");
   refused({"evaluate", "--prompts", file, "--window", "8"}, 2, "--window is about a text");

@@ -33,6 +33,11 @@ struct Asked {
 // answer, or, where `answers` are needed, for a prompt without one. All name the prompt where there
 // are several.
 void check_asked(const nn::Model& model, std::span<const Asked> asked, bool answers);
+// Throws TokenError, naming what the token is for, unless the model knows it.
+void check_token(const nn::Model& model, int id, std::string_view what);
+// Throws ContextError unless the prompt has the position; `whose` names the prompt.
+void check_position(const nn::Tokens& prompt, std::int64_t position,
+                    std::string_view whose = "the prompt");
 std::int64_t row_asked(const Asked& asked);  // the position, counted from the first token
 // The prompts up to their positions: what comes later cannot change what is there.
 std::vector<nn::Tokens> up_to_positions(std::span<const Asked> asked);

@@ -1,4 +1,4 @@
-#include "interp/metric_expression.h"
+#include "interp/data/metric_expression.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>

@@ -1,11 +1,10 @@
-#include "interp/asked.h"
+#include "interp/data/asked.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 
 #include "autograd/ops/ops.h"
-#include "interp/lens.h"
 #include "nn/model/metrics.h"
 #include "tensor/error.h"
 
@@ -19,6 +18,18 @@ Tensor ids_of(std::span<const Asked> asked, std::optional<int> Asked::*which, in
 }
 
 }  // namespace
+
+void check_token(const nn::Model& model, int id, std::string_view what) {
+  if (id >= 0 && id < model.config().vocabulary) return;
+  throw TokenError(fmt::format("{} has id {}; this model knows ids 0 to {}", what, id,
+                               model.config().vocabulary - 1));
+}
+
+void check_position(const nn::Tokens& prompt, std::int64_t position, std::string_view whose) {
+  if (position >= 0 && position < std::ssize(prompt)) return;
+  throw ContextError(fmt::format("there is no position {}: {} has {} tokens, 0 to {}", position,
+                                 whose, prompt.size(), std::ssize(prompt) - 1));
+}
 
 void check_asked(const nn::Model& model, std::span<const Asked> asked, bool answers) {
   std::vector<nn::Tokens> prompts;

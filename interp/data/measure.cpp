@@ -1,4 +1,4 @@
-#include "interp/measure.h"
+#include "interp/data/measure.h"
 
 #include <fmt/format.h>
 
@@ -10,7 +10,6 @@
 #include <utility>
 
 #include "autograd/ops/ops.h"
-#include "interp/patching.h"
 #include "tensor/error.h"
 #include "tensor/files/utf8.h"
 
@@ -82,8 +81,12 @@ struct Extent {
 
 class Binder {
  public:
-  Binder(const nn::Model& model, std::span<const Example> examples, const MetricSpec& spec)
-      : model_(model), examples_(examples), bound_(std::make_shared<Bound>()) {
+  Binder(const nn::Model& model, std::span<const Example> examples, const MetricSpec& spec,
+         const nn::Model* clean)
+      : model_(model),
+        clean_(clean != nullptr ? *clean : model),
+        examples_(examples),
+        bound_(std::make_shared<Bound>()) {
     bound_->spec = spec;
   }
 
@@ -278,12 +281,13 @@ class Binder {
                         return mean(logits);
                       }};
     const Tensor logits =
-        model_.run_edited(prompts, {}, fetch(value("clean_logits")), &last)["clean_logits"];
+        clean_.run_edited(prompts, {}, fetch(value("clean_logits")), &last)["clean_logits"];
     bound_->clean = {logits.dtype(), logits.shape()};
     bound_->feeds[bound_->feed("clean")] = logits;
   }
 
   const nn::Model& model_;
+  const nn::Model& clean_;
   std::span<const Example> examples_;
   std::shared_ptr<Bound> bound_;
 };
@@ -541,7 +545,8 @@ void measure_chunk(const nn::Model& model, std::span<const Example> examples,
   Fetch wanted = fetch(value(kTop), value(kTopProbability));
   const auto output = [&](std::size_t i) { return specs[i].name + "_per_prompt"; };
   for (const std::size_t i : run.specs) {
-    bounds.push_back(Binder(model, examples.subspan(begin, end - begin), specs[i]).bind());
+    bounds.push_back(
+        Binder(model, examples.subspan(begin, end - begin), specs[i], options.clean).bind());
     wanted.wants.push_back(value(output(i)));
   }
   const Metric all = all_of(bounds);
@@ -581,9 +586,15 @@ std::vector<nn::Tokens> prompts_to_run(std::span<const Example> examples, const 
   return answers.size() == prompts.size() ? nn::with_answers(prompts, answers) : prompts;
 }
 
-Metric metric_of(const nn::Model& model, std::span<const Example> examples,
-                 const MetricSpec& spec) {
-  return metric_of_bound(Binder(model, examples, spec).bind());
+void check_answer(const nn::Model& model, int id) {
+  if (id >= 0 && id < model.config().vocabulary) return;
+  throw TokenError(
+      fmt::format("the answer's id {} is outside 0 to {}", id, model.config().vocabulary - 1));
+}
+
+Metric metric_of(const nn::Model& model, std::span<const Example> examples, const MetricSpec& spec,
+                 const nn::Model* clean) {
+  return metric_of_bound(Binder(model, examples, spec, clean).bind());
 }
 
 Measurement measure(const nn::Model& model, std::span<const Example> examples,

@@ -1,4 +1,4 @@
-#include "interp/data_set.h"
+#include "interp/data/data_set.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>

@@ -2,7 +2,7 @@
 //
 //   MetricSpec own = parse_metric("logit(\" Austin\") - mean(logit(@cities))");
 //   MetricSpec usual = parse_metric("logit_diff");         // mean(logit(answer)) - mean(logit(wrong))
-//   Metric metric = metric_of(model, examples, own);       // interp/measure.h
+//   Metric metric = metric_of(model, examples, own);       // interp/data/measure.h
 //
 // An expression is made of
 //   logit(T), prob(T), log_prob(T), rank(T)   of a token T after the last one of the prompt: a text

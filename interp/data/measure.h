@@ -1,7 +1,7 @@
 // What a model says after many prompts, measured: metrics of examples as graphs, and their values
 // over a data set, many prompts to a plan.
 //
-//   std::vector<Example> data = ...;
+//   // data: a std::vector<Example>
 //   const MetricSpec specs[] = {parse_metric("logit_diff"), parse_metric("rank")};
 //   Measurement m = measure(model, data, specs);
 //   m.values[0];                                           // the logit difference of each example
@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "autograd/transform/intervention.h"
-#include "interp/data_set.h"
-#include "interp/metric_expression.h"
+#include "interp/data/data_set.h"
+#include "interp/data/metric_expression.h"
 #include "nn/model/model.h"
 
 namespace vitrine::interp {
@@ -24,7 +24,8 @@ namespace vitrine::interp {
 // The metric as a graph, for runs of these examples' prompts, clean or corrupt. Token ids are
 // feeds, so that examples of the same lengths share a plan. The examples' lists may differ in
 // length: they are filled up in a table, and what fills is not counted. KL is measured from the
-// clean run, which is made for it.
+// run of the clean prompts, which is made for it: of `clean`, the model without its edits, say, or
+// else of this one.
 //
 // Throws, naming the line of the example: Error (input) where an example lacks what the metric
 // reads (an answer, a wrong answer, a field); TokenError for a text that is not one token and for
@@ -33,7 +34,11 @@ namespace vitrine::interp {
 //
 // An answer of several tokens has log_prob and prob: the sum of its tokens' log probabilities. It
 // must be the only one, and the run must read it behind the prompt: prompts_to_run.
-Metric metric_of(const nn::Model& model, std::span<const Example> examples, const MetricSpec& spec);
+Metric metric_of(const nn::Model& model, std::span<const Example> examples, const MetricSpec& spec,
+                 const nn::Model* clean = nullptr);
+
+// Throws TokenError for an id that the model does not have.
+void check_answer(const nn::Model& model, int id);
 
 // Whether the metric reads answers of several tokens.
 bool reads_long_answers(std::span<const Example> examples, const MetricSpec& spec);
@@ -43,6 +48,7 @@ std::vector<nn::Tokens> prompts_to_run(std::span<const Example> examples, const 
                                        bool corrupt = false);
 
 struct MeasureOptions {
+  const nn::Model* clean = nullptr;                   // from whose runs KL is measured
   Interventions what;                                 // edits of every run
   std::int64_t memory = std::int64_t{1} << 28;        // bytes of logits at a time
   const std::atomic<bool>* cancel = nullptr;          // InterruptedError when set
