@@ -290,7 +290,7 @@ Tensor steered(const nn::Model& model, std::span<const Asked> asked, const Site&
         metric.feeds.merge(rows_asked(model, some));
         return metric;
       },
-      cancel);
+      cancel, head);
 }
 
 Tensor steered(const nn::Model& model, std::span<const Example> examples, const Site& site,
@@ -307,7 +307,7 @@ Tensor steered(const nn::Model& model, std::span<const Example> examples, const 
       [&](std::size_t begin, std::size_t end) {
         return metric_of(model, examples.subspan(begin, end - begin), metric);
       },
-      cancel);
+      cancel, head);
 }
 
 }  // namespace vitrine::interp
