@@ -289,7 +289,8 @@ TEST(FeatureContexts, AreThoseOfALoopOverLines) {
     const auto samples = c.samples_of(feature);
     ASSERT_LT(c.fired[j], 500);
     EXPECT_EQ(std::ssize(samples), c.fired[j]) << j;
-    EXPECT_EQ(std::count_if(samples.begin(), samples.end(), [](float x) { return x > kClear; }),
+    EXPECT_EQ(std::count_if(samples.begin(), samples.end(),
+                            [](const nn::Peak& x) { return x.activation > kClear; }),
               clearly[j])
         << j;
     EXPECT_NEAR(c.sums[j], sums[j], 1e-3 * std::max(1.0, sums[j]));
