@@ -49,20 +49,19 @@ std::vector<Block> side_by_side(const std::vector<std::size_t>& shown,
 
 // All columns, or of many those with the largest numbers, in a few blocks.
 std::vector<Block> blocks_of(const std::vector<int>& width, const std::vector<double>& largest,
-                             int room) {
-  constexpr std::size_t kMostBlocks = 4;
+                             int room, std::size_t most_blocks) {
   std::vector<std::size_t> by_size(width.size());
   std::iota(by_size.begin(), by_size.end(), 0);
   std::stable_sort(by_size.begin(), by_size.end(),
                    [&](std::size_t a, std::size_t b) { return largest[a] > largest[b]; });
   // Each takes three columns of the terminal at least.
-  const auto most = kMostBlocks * static_cast<std::size_t>(std::max(1, room / 3));
+  const auto most = most_blocks * static_cast<std::size_t>(std::max(1, room / 3));
   by_size.resize(std::min(by_size.size(), most));
   for (;; by_size.pop_back()) {
     std::vector<std::size_t> shown = by_size;
     std::sort(shown.begin(), shown.end());
     std::vector<Block> blocks = side_by_side(shown, width, room);
-    if (blocks.size() <= kMostBlocks) return blocks;
+    if (blocks.size() <= most_blocks) return blocks;
   }
 }
 
@@ -87,7 +86,7 @@ std::string Heatmap::text(const Style& style, int columns) const {
   for (const Titles& line : titles) names = std::max(names, display_width(line.name));
 
   const double most = count == 0 ? 0 : *std::max_element(largest.begin(), largest.end());
-  const std::vector<Block> blocks = blocks_of(width, largest, columns - names);
+  const std::vector<Block> blocks = blocks_of(width, largest, columns - names, most_blocks);
   std::size_t fit = 0;
   std::string text;
   for (const Block& shown : blocks) {

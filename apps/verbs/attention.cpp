@@ -71,6 +71,7 @@ std::string matrix(const Report& r, std::int64_t head, std::int64_t first, const
       map.cells.push_back(k > q ? 0 : r.weight(head, q, k));
   }
   map.signs = false;
+  map.most_blocks = 1;  // its rows are many already
   return map.text(style, columns) + "\n";
 }
 

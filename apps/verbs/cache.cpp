@@ -46,8 +46,10 @@ int head_axis(const SiteEntry& site, int head) {
 
 // A head's part of a site's value, without the axis of heads: [batch, position, ...] of z.
 Tensor of_head(const SiteEntry& site, const Tensor& value, int head) {
-  // Rows are unpacked into prompts and positions.
-  const int axis = head_axis(site, head) + (site.axes[0] == Axis::row ? 1 : 0);
+  // Results have [batch, position, head, ...], and patterns [batch, head, query, key].
+  const bool pattern = std::find(site.axes.begin(), site.axes.end(), Axis::key) != site.axes.end();
+  const int packed = head_axis(site, head);
+  const int axis = pattern || site.axes[0] != Axis::row ? packed : packed + 1;
   return value.select(axis, head).contiguous();
 }
 

@@ -116,7 +116,9 @@ void settle_site(const nn::Model& model, const Options& options, const std::stri
                  interp::SweepSpec& spec) {
   const SiteName name = site_name(site);
   if (!depends_on_model(name)) return;
-  const std::string whole = name.layer ? fmt::format("{}.{}", *name.layer, name.inside) : site;
+  const bool glob = name.inside.find('*') != name.inside.npos;
+  const std::string whole =
+      name.layer ? fmt::format("{}{}.{}", glob ? "blocks." : "", *name.layer, name.inside) : site;
   const SiteInLayers found =
       site_in_layers(whole, model.build(nn::BatchSize{1, 1, 1}).site_names());
   spec.site = short_name(found.inside);

@@ -34,7 +34,7 @@ TEST(PatchSites, ANarrowedSweepHasTheWholeOnesNumbers) {
   const json j = run(kPatch + Words{"--site", "z", "--by", "head,pos", "--layer", "2,5", "--head",
                                     "3,0", "--pos", "3,-1", "--top", "2"});
   EXPECT_EQ(j["layers"], json({2, 5}));
-  EXPECT_EQ(j["labels"], json({{"2", "5"}, {"3", "-1"}, {"3", "0"}}));
+  EXPECT_EQ(j["labels"], json::parse(R"([["2", "5"], ["3", "-1"], ["3", "0"]])"));
   EXPECT_EQ(j["shape"], json({2, 2, 2}));
   EXPECT_EQ(j["runs"], 8);
   for (int l = 0; l < 2; ++l) {
@@ -136,7 +136,7 @@ TEST(PatchSites, TablesByRole) {
   const Words patch = {"patch", "--pairs",     by_role(folder), "--site", "resid_pre",
                        "--pos", "subject,end", "--layer",       "0,5"};
   const json j = run(patch);
-  EXPECT_EQ(j["labels"], json({{"0", "5"}, {"subject", "end"}}));
+  EXPECT_EQ(j["labels"], json::parse(R"([["0", "5"], ["subject", "end"]])"));
   EXPECT_EQ(j["shape"], json({2, 2}));
   EXPECT_EQ(j["count"], json({{2, 2}, {2, 2}}));
   // All that differs before the first layer is the subject.
