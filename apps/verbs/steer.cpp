@@ -353,11 +353,12 @@ void steer_prompts(const CommandLine& line, Options& o) {
     report.columns[0].each.push_back(of_prompt);
     report.columns[1].each.push_back(change);
   }
-  const Json about = {{"site", site.name},
-                      {"direction", direction.json},
-                      {"normalize", o.normalize},
-                      {"norms", norms_json(direction, norms)},
-                      {"metric", metric.name}};
+  Json about = {{"site", site.name},
+                {"direction", direction.json},
+                {"normalize", o.normalize},
+                {"norms", norms_json(direction, norms)},
+                {"metric", metric.name}};
+  if (head) about["head"] = *head;
   write_presentation(o.common, o.common.meta(line),
                      {.text =
                           [&](const Style& style, int) {
