@@ -14,6 +14,7 @@
 #include "apps/reports/patch_report.h"
 #include "apps/terminal/progress.h"
 #include "apps/verbs/verbs.h"
+#include "autograd/graph/site.h"
 #include "tensor/error.h"
 #include "tensor/files/safetensors.h"
 
@@ -117,12 +118,22 @@ void settle_places(const CommandLine& line, Options& options) {
 void settle_site(const nn::Model& model, Options& options) {
   interp::SweepSpec& spec = options.spec;
   const SiteName name = site_name(options.site);
+  const std::vector<std::string> names = model.build(nn::BatchSize{1, 1, 1}).site_names();
+  const bool of_sae = name.inside.find("sae_") != name.inside.npos;
+  if (of_sae && std::none_of(names.begin(), names.end(),
+                             [](const std::string& n) { return matches("*.hook_sae_*", n); }))
+    throw Error(ErrorKind::usage,
+                fmt::format("--site {} is an SAE's; give one with --sae DIR", options.site));
   if (!depends_on_model(name)) return;
   const std::string whole =
       name.layer ? fmt::format("{}.{}", *name.layer, name.inside) : options.site;
-  const SiteInLayers found =
-      site_in_layers(whole, model.build(nn::BatchSize{1, 1, 1}).site_names());
+  const SiteInLayers found = site_in_layers(whole, names);
   spec.site = short_name(found.inside);
+  for (const int l : spec.layers) {
+    if (std::find(found.layers.begin(), found.layers.end(), l) != found.layers.end()) continue;
+    throw Error(ErrorKind::usage, fmt::format("--layer {}: --site {} means layers {}", l,
+                                              options.site, fmt::join(found.layers, ", ")));
+  }
   if (spec.layers.empty()) spec.layers = found.layers;
   settle_by(options);
 }
@@ -176,7 +187,7 @@ void write(const Report& report, const Options& options, const Json& meta,
                    {"direction", name_of(options.spec.direction)},
                    {"metric", metric_name(options.spec)},
                    {"axes", fmt::format("{}", fmt::join(axes, ","))}};
-  if (const Json labels = report.labels(); !labels.is_null()) metadata["labels"] = labels.dump();
+  if (const Json labels = report.labels(); !labels.is_null()) metadata["labels"] = labels;
   const auto json = [&] {
     Json found = report.json(options.top);
     found["explanation"] = options.explain ? Json(explanation) : Json();
@@ -204,8 +215,9 @@ void verb_patch(const Arguments& arguments) {
       "[{layer,\n"
       "..., metric, change, fraction}], explanation, file}; values are lists within lists, along "
       "axes.\n"
-      "A sweep that is narrowed also has labels: what stands along each axis, null for 0, 1, 2, "
-      "...\n"
+      "A sweep that is narrowed also has narrowed: {head, feature, pos, src}, and labels: what "
+      "stands\n"
+      "along each axis, null for 0, 1, 2, ...\n"
       "With --pairs, instead of values, tokens and str_tokens: mean, standard_error (null for a\n"
       "single pair), count, pairs: [{line, tokens, str_tokens, metric: {clean, corrupt}, shape,\n"
       "values}]; and strongest: [{layer, ..., metric, change, standard_error, count}]\n"

@@ -36,6 +36,7 @@ TEST(PatchSites, ANarrowedSweepHasTheWholeOnesNumbers) {
   EXPECT_EQ(j["layers"], json({2, 5}));
   EXPECT_EQ(j["labels"], json({{"2", "5"}, {"3", "-1"}, {"3", "0"}}));
   EXPECT_EQ(j["shape"], json({2, 2, 2}));
+  EXPECT_EQ(j["narrowed"], json({{"head", {3, 0}}, {"pos", {3, -1}}}));
   EXPECT_EQ(j["runs"], 8);
   for (int l = 0; l < 2; ++l) {
     for (int p = 0; p < 2; ++p) {
@@ -178,7 +179,10 @@ TEST(PatchSites, WhatDoesNotGoTogetherIsSaid) {
   expect_failure(kPatch + Words{"--site", "resid_pre", "--pos", "5"}, 3, "there is no position 5");
   expect_failure(kPatch + Words{"--site", "resid_pre", "--src", "1"}, 2, "no source positions");
   expect_failure(kPatch + Words{"--site", "z", "--layer", "6"}, 2, "there is no layer 6 to sweep");
-  expect_failure(kPatch + Words{"--site", "sae_acts_post"}, 3, "sae_acts_post");
+  expect_failure(kPatch + Words{"--site", "*.hook_z*", "--layer", "1,7"}, 2,
+                 "--layer 7: --site *.hook_z* means layers 0, 1, 2, 3, 4, 5");
+  for (const char* name : {"sae_acts_post", "4.mlp_out.hook_sae_error"})
+    expect_failure(kPatch + Words{"--site", name}, 2, "is an SAE's; give one with --sae DIR");
   expect_failure(kPatch + kSae + Words{"--site", "2.sae_acts_post"}, 3, "sae_acts_post");
   expect_failure({"patch", "--pairs", by_role(folder), "--site", "resid_pre", "--pos", "object"}, 3,
                  "line 1: there is no role \"object\"");
