@@ -125,8 +125,10 @@ void settle_site(const nn::Model& model, Options& options) {
     throw Error(ErrorKind::usage,
                 fmt::format("--site {} is an SAE's; give one with --sae DIR", options.site));
   if (!depends_on_model(name)) return;
+  const bool glob = name.inside.find('*') != name.inside.npos;
   const std::string whole =
-      name.layer ? fmt::format("{}.{}", *name.layer, name.inside) : options.site;
+      !name.layer ? options.site
+                  : fmt::format("{}{}.{}", glob ? "blocks." : "", *name.layer, name.inside);
   const SiteInLayers found = site_in_layers(whole, names);
   spec.site = short_name(found.inside);
   for (const int l : spec.layers) {
