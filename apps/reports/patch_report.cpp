@@ -60,14 +60,40 @@ std::vector<double> changes(const interp::PatchSweep& sweep) {
   return values;
 }
 
+namespace {
+
+Json number_or_text(const std::string& text) {
+  const auto number = number_in<std::int64_t>(text);
+  return number ? Json(*number) : Json(json_text(text));
+}
+
+// What a sweep is narrowed to, by the word for it.
+std::vector<std::pair<std::string, std::vector<std::string>>> narrowing(
+    const interp::SweepSpec& spec) {
+  const auto numbers = [](const std::vector<int>& listed) {
+    std::vector<std::string> texts;
+    for (const int i : listed) texts.push_back(fmt::format("{}", i));
+    return texts;
+  };
+  const auto positions = [](const std::vector<interp::Position>& listed) {
+    std::vector<std::string> texts;
+    for (const interp::Position& p : listed) texts.push_back(p.text());
+    return texts;
+  };
+  return {{"head", numbers(spec.heads)},
+          {"feature", numbers(spec.features)},
+          {"pos", positions(spec.positions)},
+          {"src", positions(spec.sources)}};
+}
+
+}  // namespace
+
 std::string place_text(const AxisLabels& labels, std::size_t axis, std::int64_t at) {
   if (axis == 0 || axis >= labels.size() || labels[axis].empty()) return fmt::format("{}", at);
   return labels[axis][static_cast<std::size_t>(at)];
 }
 Json place_json(const AxisLabels& labels, std::size_t axis, std::int64_t at) {
-  const std::string text = place_text(labels, axis, at);
-  const auto number = number_in<std::int64_t>(text);
-  return number ? Json(*number) : Json(json_text(text));
+  return number_or_text(place_text(labels, axis, at));
 }
 Json labels_json(const AxisLabels& labels) {
   Json json = Json::list();
@@ -82,19 +108,23 @@ Json labels_json(const AxisLabels& labels) {
 }
 std::string narrowed_text(const interp::SweepSpec& spec) {
   std::vector<std::string> parts;
-  const auto numbers = [&](const char* word, const std::vector<int>& listed) {
-    if (!listed.empty()) parts.push_back(fmt::format("{} {}", word, fmt::join(listed, ", ")));
-  };
-  const auto positions = [&](const char* word, const std::vector<interp::Position>& listed) {
-    std::vector<std::string> texts;
-    for (const interp::Position& p : listed) texts.push_back(p.text());
+  for (const auto& [word, texts] : narrowing(spec)) {
     if (!texts.empty()) parts.push_back(fmt::format("{} {}", word, fmt::join(texts, ", ")));
-  };
-  numbers("head", spec.heads);
-  numbers("feature", spec.features);
-  positions("pos", spec.positions);
-  positions("src", spec.sources);
+  }
   return parts.empty() ? "" : fmt::format("narrowed to {}\n", fmt::join(parts, "; "));
+}
+void add_narrowing(Json& json, const interp::SweepSpec& spec, const AxisLabels& labels) {
+  Json narrowed = Json::object();
+  bool any = false;
+  for (const auto& [word, texts] : narrowing(spec)) {
+    if (texts.empty()) continue;
+    any = true;
+    Json list = Json::list();
+    for (const std::string& text : texts) list.push_back(number_or_text(text));
+    narrowed[word] = list;
+  }
+  if (any) json["narrowed"] = narrowed;
+  if (const Json texts = labels_json(labels); !texts.is_null()) json["labels"] = texts;
 }
 
 bool is_position(std::string_view axis) { return axis == "pos" || axis == "dest" || axis == "src"; }
@@ -395,7 +425,7 @@ Json PatchReport::json(int most) const {
                {"values", nested(sweep.values)},
                {"tokens", tokens_json(pair)},
                {"str_tokens", str_tokens_json(model, pair)}};
-  if (const Json texts = labels(); !texts.is_null()) json["labels"] = texts;
+  add_narrowing(json, spec, sweep.labels);
   json["strongest"] = Json::list();
   const auto values = sweep.values.to_vector<double>();
   for (const Strong& e : strongest(changes(sweep), sweep.values.shape(), sweep.layers, most)) {

@@ -80,6 +80,8 @@ Json place_json(const AxisLabels& labels, std::size_t axis,
 Json labels_json(const AxisLabels& labels);  // null where nothing but the layers is narrowed
 // "narrowed to head 0, 2, pos subject, -1", a line, or nothing.
 std::string narrowed_text(const interp::SweepSpec& spec);
+// Adds labels and narrowed: {head, feature, pos, src}, those that are there, where a sweep is.
+void add_narrowing(Json& json, const interp::SweepSpec& spec, const AxisLabels& labels);
 bool is_position(std::string_view axis);
 std::string base_name(const interp::SweepSpec& spec);   // corrupt, when denoising
 std::string other_name(const interp::SweepSpec& spec);  // clean

@@ -179,7 +179,7 @@ Json PairsReport::json(int most) const {
                {"mean", nested(s.mean)},
                {"standard_error", nested(s.standard_error)},
                {"count", nested(s.count.to(DType::i64))}};
-  if (const Json texts = labels(); !texts.is_null()) json["labels"] = texts;
+  add_narrowing(json, spec, s.labels);
   json["pairs"] = Json::list();
   for (std::size_t p = 0; p < pairs.size(); ++p) {
     json["pairs"].push_back(

@@ -47,7 +47,7 @@ std::vector<Block> side_by_side(const std::vector<std::size_t>& shown,
   return blocks;
 }
 
-// All columns, or of many those with the largest numbers, in a few blocks.
+// All columns, or of many those with the largest numbers, in a few blocks: none that is 0, then.
 std::vector<Block> blocks_of(const std::vector<int>& width, const std::vector<double>& largest,
                              int room, std::size_t most_blocks) {
   std::vector<std::size_t> by_size(width.size());
@@ -56,8 +56,14 @@ std::vector<Block> blocks_of(const std::vector<int>& width, const std::vector<do
                    [&](std::size_t a, std::size_t b) { return largest[a] > largest[b]; });
   // Each takes three columns of the terminal at least.
   const auto most = most_blocks * static_cast<std::size_t>(std::max(1, room / 3));
-  by_size.resize(std::min(by_size.size(), most));
-  for (;; by_size.pop_back()) {
+  const auto leave_out_zeros = [&] {
+    while (by_size.size() > 1 && largest[by_size.back()] == 0) by_size.pop_back();
+  };
+  if (by_size.size() > most) {
+    by_size.resize(most);
+    leave_out_zeros();
+  }
+  for (;; by_size.pop_back(), leave_out_zeros()) {
     std::vector<std::size_t> shown = by_size;
     std::sort(shown.begin(), shown.end());
     std::vector<Block> blocks = side_by_side(shown, width, room);

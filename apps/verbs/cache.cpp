@@ -46,10 +46,9 @@ int head_axis(const SiteEntry& site, int head) {
 
 // A head's part of a site's value, without the axis of heads: [batch, position, ...] of z.
 Tensor of_head(const SiteEntry& site, const Tensor& value, int head) {
-  // Results have [batch, position, head, ...], and patterns [batch, head, query, key].
+  // Rows are unpacked into prompts and positions; those of patterns come behind the heads.
   const bool pattern = std::find(site.axes.begin(), site.axes.end(), Axis::key) != site.axes.end();
-  const int packed = head_axis(site, head);
-  const int axis = pattern || site.axes[0] != Axis::row ? packed : packed + 1;
+  const int axis = head_axis(site, head) + (site.axes[0] == Axis::row && !pattern ? 1 : 0);
   return value.select(axis, head).contiguous();
 }
 

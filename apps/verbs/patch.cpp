@@ -14,6 +14,7 @@
 #include "apps/reports/patch_report.h"
 #include "apps/terminal/progress.h"
 #include "apps/verbs/verbs.h"
+#include "autograd/graph/site.h"
 #include "tensor/error.h"
 #include "tensor/files/safetensors.h"
 
@@ -115,13 +116,23 @@ void settle_places(const CommandLine& line, const Options& options, const std::s
 void settle_site(const nn::Model& model, const Options& options, const std::string& site,
                  interp::SweepSpec& spec) {
   const SiteName name = site_name(site);
+  const std::vector<std::string> names = model.build(nn::BatchSize{1, 1, 1}).site_names();
+  const bool of_sae = name.inside.find("sae_") != name.inside.npos;
+  if (of_sae && std::none_of(names.begin(), names.end(),
+                             [](const std::string& n) { return matches("*.hook_sae_*", n); }))
+    throw Error(ErrorKind::usage,
+                fmt::format("--site {} is an SAE's; give one with --sae DIR", site));
   if (!depends_on_model(name)) return;
   const bool glob = name.inside.find('*') != name.inside.npos;
   const std::string whole =
       name.layer ? fmt::format("{}{}.{}", glob ? "blocks." : "", *name.layer, name.inside) : site;
-  const SiteInLayers found =
-      site_in_layers(whole, model.build(nn::BatchSize{1, 1, 1}).site_names());
+  const SiteInLayers found = site_in_layers(whole, names);
   spec.site = short_name(found.inside);
+  for (const int l : spec.layers) {
+    if (std::find(found.layers.begin(), found.layers.end(), l) != found.layers.end()) continue;
+    throw Error(ErrorKind::usage, fmt::format("--layer {}: --site {} means layers {}", l, site,
+                                              fmt::join(found.layers, ", ")));
+  }
   if (spec.layers.empty()) spec.layers = found.layers;
   settle_by(options, spec);
 }
@@ -179,7 +190,7 @@ Presentation presented(const Report& report, const Options& options, const Swept
                    {"direction", name_of(swept.spec.direction)},
                    {"metric", metric_name(swept.spec)},
                    {"axes", fmt::format("{}", fmt::join(axes, ","))}};
-  if (const Json labels = report.labels(); !labels.is_null()) metadata["labels"] = labels.line();
+  if (const Json labels = report.labels(); !labels.is_null()) metadata["labels"] = labels;
   Json json = report.json(options.top);
   json["explanation"] = options.explain ? Json(explanation) : Json();
   return {.text =
@@ -233,7 +244,7 @@ Presentation together(const std::vector<Presentation>& each, const std::vector<S
                    .written = fmt::format("sweeps of {} sites", each.size())};
   for (std::size_t i = 0; i < each.size(); ++i) {
     const std::string prefix = swept[i].name + "/";
-    all.metadata[swept[i].name] = each[i].metadata.line();
+    all.metadata[swept[i].name] = each[i].metadata;
     for (const auto& [name, values] : each[i].tensors()) {
       const auto of = each[i].axes.of.find(name);
       const auto usual = each[i].axes.of.find("");
@@ -260,8 +271,9 @@ void verb_patch(const Arguments& arguments) {
       "[{layer,\n"
       "..., metric, change, fraction}], explanation, file}; values are lists within lists, along "
       "axes.\n"
-      "A sweep that is narrowed also has labels: what stands along each axis, null for 0, 1, 2, "
-      "...\n"
+      "A sweep that is narrowed also has narrowed: {head, feature, pos, src}, and labels: what "
+      "stands\n"
+      "along each axis, null for 0, 1, 2, ...\n"
       "With --pairs, instead of values, tokens and str_tokens: mean, standard_error (null for a\n"
       "single pair), count, pairs: [{line, tokens, str_tokens, metric: {clean, corrupt}, shape,\n"
       "values}]; and strongest: [{layer, ..., metric, change, standard_error, count}]\n"

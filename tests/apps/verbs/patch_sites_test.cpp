@@ -34,8 +34,9 @@ TEST(PatchSites, ANarrowedSweepHasTheWholeOnesNumbers) {
   const json j = run(kPatch + Words{"--site", "z", "--by", "head,pos", "--layer", "2,5", "--head",
                                     "3,0", "--pos", "3,-1", "--top", "2"});
   EXPECT_EQ(j["layers"], json({2, 5}));
-  EXPECT_EQ(j["labels"], json::parse(R"([["2", "5"], ["3", "-1"], ["3", "0"]])"));
+  EXPECT_EQ(j["labels"], json::parse(R"([["2","5"],["3","-1"],["3","0"]])"));
   EXPECT_EQ(j["shape"], json({2, 2, 2}));
+  EXPECT_EQ(j["narrowed"], json({{"head", {3, 0}}, {"pos", {3, -1}}}));
   EXPECT_EQ(j["runs"], 8);
   for (int l = 0; l < 2; ++l) {
     for (int p = 0; p < 2; ++p) {
@@ -136,7 +137,7 @@ TEST(PatchSites, TablesByRole) {
   const Words patch = {"patch", "--pairs",     by_role(folder), "--site", "resid_pre",
                        "--pos", "subject,end", "--layer",       "0,5"};
   const json j = run(patch);
-  EXPECT_EQ(j["labels"], json::parse(R"([["0", "5"], ["subject", "end"]])"));
+  EXPECT_EQ(j["labels"], json::parse(R"([["0","5"],["subject","end"]])"));
   EXPECT_EQ(j["shape"], json({2, 2}));
   EXPECT_EQ(j["count"], json({{2, 2}, {2, 2}}));
   // All that differs before the first layer is the subject.
@@ -178,7 +179,10 @@ TEST(PatchSites, WhatDoesNotGoTogetherIsSaid) {
   expect_failure(kPatch + Words{"--site", "resid_pre", "--pos", "5"}, 3, "there is no position 5");
   expect_failure(kPatch + Words{"--site", "resid_pre", "--src", "1"}, 2, "no source positions");
   expect_failure(kPatch + Words{"--site", "z", "--layer", "6"}, 2, "there is no layer 6 to sweep");
-  expect_failure(kPatch + Words{"--site", "sae_acts_post"}, 3, "sae_acts_post");
+  expect_failure(kPatch + Words{"--site", "*.hook_z*", "--layer", "1,7"}, 2,
+                 "--layer 7: --site *.hook_z* means layers 0, 1, 2, 3, 4, 5");
+  for (const char* name : {"sae_acts_post", "4.mlp_out.hook_sae_error"})
+    expect_failure(kPatch + Words{"--site", name}, 2, "is an SAE's; give one with --sae DIR");
   expect_failure(kPatch + kSae + Words{"--site", "2.sae_acts_post"}, 3, "sae_acts_post");
   expect_failure({"patch", "--pairs", by_role(folder), "--site", "resid_pre", "--pos", "object"}, 3,
                  "line 1: there is no role \"object\"");
@@ -195,7 +199,16 @@ TEST(PatchSites, OneHeadInOtherVerbs) {
   const Tensor z = saved.at("blocks.2.attn.hook_z"), head = saved.at("blocks.2.3.attn.hook_z");
   EXPECT_EQ(to_string(head.shape()), "[1, 5, 64]");
   EXPECT_EQ(max_abs_difference(head, z.select(2, 3)), 0);
-  EXPECT_EQ(to_string(saved.at("blocks.2.1.attn.hook_pattern").shape()), "[1, 5, 5]");
+  const Tensor pattern = saved.at("blocks.2.1.attn.hook_pattern");  // [1, query, key]
+  ASSERT_EQ(to_string(pattern.shape()), "[1, 5, 5]");
+  for (std::int64_t q = 0; q < 5; ++q) {
+    float sum = 0;
+    for (std::int64_t k = 0; k < 5; ++k) sum += pattern.at<float>({0, q, k});
+    EXPECT_NEAR(sum, 1, 1e-5);
+    if (q < 4) {
+      EXPECT_EQ(pattern.at<float>({0, q, q + 1}), 0);
+    }
+  }
   expect_failure(cache + Words{"2.4.z", "--out", file}, 2, "has no head 4; there are 0 to 3");
   expect_failure(cache + Words{"2.1.mlp_out", "--out", file}, 2, "has no heads");
 
