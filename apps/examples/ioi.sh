@@ -60,5 +60,5 @@ step "The same by gradients, the strongest measured exactly" \
   attribute --pairs "$pairs" --sites z --verify 10 --top 10 --out "$out/attribution.safetensors"
 step "Several heads ablated together: which break it" \
   ablate --prompts "$pairs" --of heads --action mean --sets greedy --out "$out/ablation.safetensors"
-step "Only the strongest layer's heads are left with what they write on average" \
+step "All heads write their means: what is left without attention to these prompts" \
   predict --prompts "$pairs" --group-by order --edit "mean z from=$pairs"
