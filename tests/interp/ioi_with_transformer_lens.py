@@ -133,8 +133,7 @@ def main(folder, model_folder, golden=None):
                                                     for h in range(model.cfg.n_heads)]) for l in range(layers)])
                           for i, c in enumerate(caches)])  # [prompt, layer, head, role]
     for k, role in enumerate(("io", "s1", "s2")):
-        report.say("attention", f"to_{role}/each",
-                   theirs[..., k].reshape(len(pairs), layers * model.cfg.n_heads))
+        report.say("attention", f"to_{role}/each", theirs[..., k])
 
     # Activation patching, denoising: the corrupt run with clean activations put in.
     def patched(i, site, edit):
