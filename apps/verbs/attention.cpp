@@ -71,7 +71,9 @@ std::string matrix(const Report& r, std::int64_t head, std::int64_t first, const
       map.cells.push_back(k > q ? 0 : r.weight(head, q, k));
   }
   map.signs = false;
-  map.most_blocks = 1;  // its rows are many already
+  // As many lines as one looks through.
+  constexpr std::size_t kMostLines = 60;
+  map.most_blocks = std::max<std::size_t>(1, kMostLines / map.rows.size());
   return map.text(style, columns) + "\n";
 }
 
