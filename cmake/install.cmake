@@ -7,7 +7,11 @@ install(TARGETS vitrine_tensor vitrine_autograd vitrine_nn vitrine_interp vitrin
         ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 vitrine_install_headers(${CMAKE_INSTALL_INCLUDEDIR})
 set(VITRINE_MODEL_DIR ${CMAKE_INSTALL_DATADIR}/vitrine/model)
-install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+# The texts that the program and the headers speak of, in their folders, so that links between them work.
+install(FILES LICENSE README.md CHANGELOG.md HACKING.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+foreach(folder tensor autograd nn interp sae apps apps/model apps/model/sae apps/recipe bench tests)
+  install(FILES ${folder}/README.md DESTINATION ${CMAKE_INSTALL_DOCDIR}/${folder})
+endforeach()
 
 set(package ${CMAKE_INSTALL_LIBDIR}/cmake/vitrine)
 install(EXPORT vitrineTargets NAMESPACE vitrine:: DESTINATION ${package})

@@ -10,6 +10,7 @@
 
 #include "autograd/ops/ops.h"
 #include "autograd/transform/gradient.h"
+#include "interp/data/asked.h"
 #include "nn/model/batch.h"
 #include "tensor/error.h"
 
@@ -22,7 +23,8 @@ std::string other_name(std::string_view site) { return fmt::format("other({})", 
 // What becomes of each axis of a site: kept, under a name, or summed.
 struct Reduction {
   std::vector<std::string> kept;
-  Dims summed;
+  Dims summed;         // without the rows
+  bool by_row = true;  // else the rows of each prompt are summed
 };
 Reduction reduction(const SiteEntry& site, bool per_feature, bool by_position) {
   bool parts = per_feature;  // heads or features: positions are summed unless asked for
@@ -30,10 +32,16 @@ Reduction reduction(const SiteEntry& site, bool per_feature, bool by_position) {
   Reduction r;
   for (std::size_t i = 0; i < site.axes.size(); ++i) {
     const Axis a = site.axes[i];
-    if (a == Axis::row && (!parts || by_position)) r.kept.emplace_back("pos");
-    else if (a == Axis::head) r.kept.emplace_back("head");
-    else if (a == Axis::feature && per_feature) r.kept.emplace_back("feature");
-    else r.summed.push_back(static_cast<int>(i));
+    if (a == Axis::row) {
+      r.by_row = !parts || by_position;
+      if (r.by_row) r.kept.emplace_back("pos");
+    } else if (a == Axis::head) {
+      r.kept.emplace_back("head");
+    } else if (a == Axis::feature && per_feature) {
+      r.kept.emplace_back("feature");
+    } else {
+      r.summed.push_back(static_cast<int>(i));
+    }
   }
   return r;
 }
@@ -54,9 +62,7 @@ Value finite(const Value& a, const Value& then) {
   return select(less(a, b.scalar(-1e30, a.dtype())), b.scalar(0, a.dtype()), then);
 }
 
-bool has_rows(const SiteEntry& site) {
-  return std::find(site.axes.begin(), site.axes.end(), Axis::row) != site.axes.end();
-}
+bool has_rows(const SiteEntry& site) { return !site.axes.empty() && site.axes[0] == Axis::row; }
 
 // The sites that are scored, by name, comma-separated.
 std::vector<std::string> scored_sites(const Graph& graph, const SiteSet& wanted) {
@@ -142,15 +148,16 @@ nn::Model::How made_how(const AttributionSpec& spec) {
   return {"scores",
           std::string(name_of(spec.method)),
           spec.sites.patterns,
-          std::string(name_of(spec.measure)),
+          metric_name(spec.measure, spec.metric),
           spec.per_feature.patterns,
           spec.by_position ? "by position" : ""};
 }
 
-// Adds the scores to a graph with gradients: outputs score(SITE).
+// Adds the scores to a graph with gradients: outputs score(SITE), [rows, ...] or [prompts, ...].
 Graph with_scores(const Graph& with_gradients, const std::vector<std::string>& names,
                   const AttributionSpec& spec, const Differences& differences) {
   Builder b(with_gradients);
+  const std::int64_t prompts = b.value(b.row_table().keys).dim(0);
   for (const std::string& name : names) {
     const SiteEntry& site = with_gradients.site(name);
     const Value a = b.at(Site{name}), gradient = b.output(grad_name(name));
@@ -159,7 +166,12 @@ Graph with_scores(const Graph& with_gradients, const std::vector<std::string>& n
                                                                      : a;
     const Reduction r = reduction(site, matches_any(spec.per_feature, name), spec.by_position);
     const Value product = change * gradient;
-    b.output(score_name(name), r.summed.empty() ? product : sum(product, r.summed));
+    const Value of_rows = r.summed.empty() ? product : sum(product, r.summed);
+    if (r.by_row || prompts == 1) {  // one prompt's rows lie side by side
+      b.output(score_name(name), r.by_row ? of_rows : sum(of_rows, {0}, true));
+      continue;
+    }
+    b.output(score_name(name), scatter_add_rows(of_rows, b.value(b.row_table().sequence), prompts));
   }
   return std::move(b).finish();
 }
@@ -178,55 +190,146 @@ std::string to_text(const SitePlace& place) {
   return fmt::format("{}", fmt::join(parts, ", "));
 }
 
-Attribution attribute(const nn::Model& model, const Pair& pair, const AttributionSpec& spec) {
-  check_pair(model, pair);
+// ---- attribution --------------------------------------------------------------------------------
+namespace {
+
+struct PairPrompts {
+  std::vector<nn::Tokens> base, other;
+};
+PairPrompts prompts_of(std::span<const Pair> pairs, Direction direction) {
+  PairPrompts s;
+  for (const Pair& p : pairs) {
+    s.base.push_back(base_prompt(p, direction));
+    s.other.push_back(other_prompt(p, direction));
+  }
+  return s;
+}
+
+// So that the scored sites' values, those of the other run and gradients take about 1 GiB.
+BatchLimits limits_of_scores(const nn::Model& model, std::span<const nn::Tokens> prompts,
+                             const AttributionSpec& spec) {
+  std::int64_t longest = 1;
+  for (const nn::Tokens& p : prompts) longest = std::max(longest, std::ssize(p));
+  const Graph one = model.build(nn::Model::Uniform{1, longest});
+  std::int64_t bytes = 1;
+  for (const std::string& name : scored_sites(one, spec.sites)) {
+    const Type& type = one.site(name).type;
+    bytes += 3 * numel(type.shape) * static_cast<std::int64_t>(size_of(type.dtype));
+  }
+  BatchLimits limits = limits_of_logits(model);
+  limits.rows = std::min(limits.rows, (std::int64_t{1} << 30) / bytes * longest);
+  return limits;
+}
+
+// The scores of one prompt: those of its rows, or of its sums.
+Tensor scores_of(const Tensor& all, bool by_row, std::int64_t prompt, std::int64_t first,
+                 std::int64_t rows) {
+  if (by_row) return all.slice(0, first, first + rows).clone();
+  return all.select(0, prompt).clone();
+}
+
+std::vector<Attribution> attribute_batch(const nn::Model& model, std::span<const Pair> pairs,
+                                         const AttributionSpec& spec) {
+  if (spec.metric) spec.metric->require_gradient();
   const bool denoise = spec.direction == Direction::denoise,
              patching = spec.method == Method::attribution_patching;
-  const nn::Tokens &base = base_prompt(pair, spec.direction),
-                   &other = other_prompt(pair, spec.direction);
-  const Metric metric = metric_of(model, {&pair, 1}, spec.measure);
-  // Answers are fed, so that one graph serves all pairs of a length.
-  const nn::BatchSize size = nn::batch_size({base});
-  const auto with_measure = model.derived(size, {"metric", std::string(name_of(spec.measure))},
-                                          [&](const Graph& g) { return with_metric(g, metric); });
+  const PairPrompts prompts = prompts_of(pairs, spec.direction);
+  const Metric metric = metric_of(model, pairs, spec.measure, spec.metric);
+  const std::string each = nn::per_prompt_name(metric);
+  // Answers are fed, so that one graph serves all pairs of these lengths.
+  const nn::BatchSize size = nn::batch_size(prompts.base);
+  const auto with_measure =
+      model.derived(size, {"summed metric", metric_name(spec.measure, spec.metric)},
+                    [&](const Graph& g) { return with_sum(with_metric(g, metric), metric); });
   const std::vector<std::string> names = scored_sites(*with_measure, spec.sites);
   const auto scored = model.derived(size, made_how(spec), [&](const Graph&) {
-    const Graph with_gradients =
-        gradient(*with_measure, metric.name, sites(fmt::format("{}", fmt::join(names, ","))));
+    const Graph with_gradients = gradient(*with_measure, summed_name(metric),
+                                          sites(fmt::format("{}", fmt::join(names, ","))));
     return with_scores(with_gradients, names, spec, Differences(with_gradients, names));
   });
 
-  Attribution result{spec, {}, 0, 0};
   Feeds feeds = metric.feeds;
-  double of_other = 0;
+  std::vector<double> of_other(pairs.size(), 0);
   if (patching) {
     const std::vector<std::string> fetched = sites_of_other(*scored);
     const nn::Run run = model.run_graph(
-        *with_measure, {other},
-        fetch(sites(fmt::format("{}", fmt::join(fetched, ","))), value(metric)), metric.feeds);
+        *with_measure, prompts.other,
+        fetch(sites(fmt::format("{}", fmt::join(fetched, ","))), value(each)), metric.feeds);
     for (const std::string& name : fetched) feeds[other_name(name)] = run.results.raw(name);
-    of_other = run.results.scalar(metric.name);
+    of_other = run.results.raw(each).to_vector<double>();
   }
-  Fetch scores = fetch(value(metric));
+  Fetch scores = fetch(value(each));
   for (const std::string& name : names) scores.wants.push_back(value(score_name(name)));
-  const nn::Run run = model.run_graph(*scored, {base}, scores, feeds);
-  const double of_base = run.results.scalar(metric.name);
-  result.clean = denoise ? of_other : of_base;
-  result.corrupt = denoise ? of_base : of_other;
+  const nn::Run run = model.run_graph(*scored, prompts.base, scores, feeds);
+  const auto of_base = run.results.raw(each).to_vector<double>();
+
+  std::vector<Attribution> results;
+  for (std::size_t p = 0; p < pairs.size(); ++p)
+    results.push_back(
+        {spec, {}, denoise ? of_other[p] : of_base[p], denoise ? of_base[p] : of_other[p]});
   const std::vector<bool> again = named_before(*scored, names);
   for (std::size_t i = 0; i < names.size(); ++i) {
-    const std::string& name = names[i];
-    const SiteEntry& site = scored->site(name);
-    SiteScores s{{name},
-                 reduction(site, matches_any(spec.per_feature, name), spec.by_position).kept,
-                 run.results.raw(score_name(name)).to(DType::f64),
-                 again[i]};
-    result.sites.push_back(std::move(s));
+    const Reduction r = reduction(scored->site(names[i]), matches_any(spec.per_feature, names[i]),
+                                  spec.by_position);
+    const Tensor all = run.results.raw(score_name(names[i])).to(DType::f64);
+    std::int64_t first = 0;
+    for (std::size_t p = 0; p < pairs.size(); ++p) {
+      const std::int64_t rows = std::ssize(prompts.base[p]);
+      results[p].sites.push_back(
+          {{names[i]},
+           r.kept,
+           scores_of(all, r.by_row, static_cast<std::int64_t>(p), first, rows),
+           again[i]});
+      first += rows;
+    }
   }
-  return result;
+  return results;
+}
+
+}  // namespace
+
+std::vector<Attribution> attribute(const nn::Model& model, std::span<const Pair> pairs,
+                                   const AttributionSpec& spec) {
+  check_pairs(model, pairs);
+  const std::vector<nn::Tokens> base = prompts_of(pairs, spec.direction).base;
+  std::vector<Attribution> all;
+  for (const auto& [begin, end] : batches(base, limits_of_scores(model, base, spec))) {
+    for (Attribution& a : attribute_batch(model, pairs.subspan(begin, end - begin), spec))
+      all.push_back(std::move(a));
+  }
+  return all;
+}
+
+Attribution attribute(const nn::Model& model, const Pair& pair, const AttributionSpec& spec) {
+  return attribute(model, {&pair, 1}, spec)[0];
 }
 
 // ---- the strongest ------------------------------------------------------------------------------
+namespace {
+
+// Of the element with this number.
+SitePlace place_at(const SiteScores& site, std::int64_t index) {
+  SitePlace place;
+  for (int a = site.values.rank() - 1; a >= 0; --a) {
+    const std::string& axis = site.axes[static_cast<std::size_t>(a)];
+    (axis == "pos"    ? place.pos
+     : axis == "head" ? place.head
+                      : place.feature) = index % site.values.dim(a);
+    index /= site.values.dim(a);
+  }
+  return place;
+}
+
+Where where_of(const SitePlace& place) {
+  Where where;
+  if (place.pos >= 0) where.pos = {place.pos};
+  if (place.head >= 0) where.head = {place.head};
+  if (place.feature >= 0) where.feature = {place.feature};
+  return where;
+}
+
+}  // namespace
+
 std::vector<Scored> strongest(const Attribution& attribution, int count) {
   struct Entry {
     std::size_t site;
@@ -251,16 +354,7 @@ std::vector<Scored> strongest(const Attribution& attribution, int count) {
   std::vector<Scored> nodes;
   for (std::size_t i = 0; i < kept; ++i) {
     const SiteScores& site = attribution.sites[all[i].site];
-    Scored node{site.site, {}, all[i].score};
-    std::int64_t rest = all[i].index;
-    for (int a = site.values.rank() - 1; a >= 0; --a) {
-      const std::string& axis = site.axes[static_cast<std::size_t>(a)];
-      (axis == "pos"    ? node.place.pos
-       : axis == "head" ? node.place.head
-                        : node.place.feature) = rest % site.values.dim(a);
-      rest /= site.values.dim(a);
-    }
-    nodes.push_back(std::move(node));
+    nodes.push_back({site.site, place_at(site, all[i].index), all[i].score});
   }
   return nodes;
 }
@@ -284,15 +378,12 @@ std::vector<Verified> verify_top(const nn::Model& model, const Pair& pair,
     run = model.run_batch({other}, fetch(sites(fmt::format("{}", fmt::join(names, ",")))));
   std::vector<Interventions> worlds;
   for (const Scored& n : nodes) {
-    Where where;
-    if (n.place.pos >= 0) where.pos = {n.place.pos};
-    if (n.place.head >= 0) where.head = {n.place.head};
-    if (n.place.feature >= 0) where.feature = {n.place.feature};
+    const Where where = where_of(n.place);
     worlds.push_back({patching ? replace(n.site, run.results.raw(n.site.name), where,
                                          denoise ? "clean" : "corrupt")
                                : zero(n.site, where)});
   }
-  const Metric metric = metric_of(model, {&pair, 1}, spec.measure);
+  const Metric metric = metric_of(model, {&pair, 1}, spec.measure, spec.metric);
   std::vector<Verified> verified;
   const auto exact_of = [&](std::span<const Interventions> some) {
     const Swept swept = model.sweep({base}, some, metric, {metric.name});
@@ -318,6 +409,160 @@ std::vector<Verified> verify_top(const nn::Model& model, const Pair& pair,
         verified.push_back({nodes[verified.size()], std::nullopt});
       }
     }
+  }
+  return verified;
+}
+
+// ---- over many pairs ----------------------------------------------------------------------------
+namespace {
+
+// Whether a prompt of so many tokens has the place.
+bool has_place(const SitePlace& place, const nn::Tokens& prompt) {
+  return place.pos < std::ssize(prompt);
+}
+
+// The exact effects of places on a batch of pairs, [places][pairs].
+using Effects = std::vector<std::vector<std::optional<double>>>;
+
+class Verifying {
+ public:
+  Verifying(const nn::Model& model, std::span<const Pair> pairs, const AttributionSpec& spec)
+      : model_(model),
+        prompts_(prompts_of(pairs, spec.direction)),
+        metric_(metric_of(model, pairs, spec.measure, spec.metric)),
+        patching_(spec.method == Method::attribution_patching),
+        from_(spec.direction == Direction::denoise ? "clean" : "corrupt") {}
+
+  Effects measure(std::span<const ScoredOver> nodes) {
+    if (patching_) {
+      std::set<std::string> names;
+      for (const ScoredOver& n : nodes) names.insert(n.site.name);
+      other_ =
+          model_.run_batch(prompts_.other, fetch(sites(fmt::format("{}", fmt::join(names, ",")))));
+    }
+    Effects effects(nodes.size(),
+                    std::vector<std::optional<double>>(prompts_.base.size(), std::nullopt));
+    std::vector<std::size_t> which;  // a place that no pair of this batch has is not run
+    std::vector<Interventions> worlds;
+    for (std::size_t i = 0; i < nodes.size(); ++i) {
+      Where where = where_of(nodes[i].place);
+      for (std::size_t p = 0; p < prompts_.base.size(); ++p) {
+        if (has_place(nodes[i].place, prompts_.base[p]))
+          where.prompt.push_back(static_cast<std::int64_t>(p));
+      }
+      if (where.prompt.empty()) continue;
+      if (where.prompt.size() == prompts_.base.size()) where.prompt.clear();
+      which.push_back(i);
+      worlds.push_back(
+          {patching_ ? replace(nodes[i].site, other_.results.raw(nodes[i].site.name), where, from_)
+                     : zero(nodes[i].site, where)});
+    }
+    if (worlds.empty()) return effects;
+    try {
+      sweep(worlds, which, nodes, effects);
+    } catch (const NumericError&) {
+      if (patching_) throw;
+      // Zeros in the place of a scale: which ones give no number?
+      model_.run_batch(prompts_.base,
+                       fetch(value("logits")));  // throws when it is the model itself
+      for (std::size_t w = 0; w < worlds.size(); ++w) {
+        try {
+          sweep({&worlds[w], 1}, {&which[w], 1}, nodes, effects);
+        } catch (const NumericError&) {
+        }
+      }
+    }
+    return effects;
+  }
+
+ private:
+  void sweep(std::span<const Interventions> worlds, std::span<const std::size_t> which,
+             std::span<const ScoredOver> nodes, Effects& effects) const {
+    const std::string each = nn::per_prompt_name(metric_);
+    const Swept swept = model_.sweep(prompts_.base, worlds, metric_, {each});
+    const auto before = swept.base(each).to_vector<double>(),
+               after = swept[each].to_vector<double>();  // [worlds, pairs]
+    for (std::size_t w = 0; w < worlds.size(); ++w) {
+      for (std::size_t p = 0; p < before.size(); ++p) {
+        if (!has_place(nodes[which[w]].place, prompts_.base[p])) continue;
+        const double change = after[w * before.size() + p] - before[p];
+        if (std::isfinite(change)) effects[which[w]][p] = patching_ ? change : -change;
+      }
+    }
+  }
+
+  const nn::Model& model_;
+  PairPrompts prompts_;
+  Metric metric_;
+  bool patching_;
+  const char* from_;
+  nn::Run other_;
+};
+
+}  // namespace
+
+std::vector<ScoredOver> strongest(std::span<const Attribution> attributions, int count) {
+  std::vector<ScoredOver> all;
+  if (attributions.empty()) return all;
+  const std::size_t sites = attributions[0].sites.size();
+  for (std::size_t s = 0; s < sites; ++s) {
+    const SiteScores& first = attributions[0].sites[s];
+    if (first.again) continue;
+    // Positions come first: places of a longer prompt are those of a shorter one, and more.
+    const SiteScores* largest = &first;
+    for (const Attribution& a : attributions) {
+      if (a.sites.size() != sites || !(a.sites[s].site == first.site) ||
+          a.sites[s].axes != first.axes)
+        throw ShapeError("attributions of several pairs go together when their sites are the same");
+      if (a.sites[s].values.numel() > largest->values.numel()) largest = &a.sites[s];
+    }
+    std::vector<double> values, sizes;
+    for (std::int64_t i = 0; i < largest->values.numel(); ++i) {
+      values.clear();
+      sizes.clear();
+      for (const Attribution& a : attributions) {
+        if (i >= a.sites[s].values.numel()) continue;
+        values.push_back(a.sites[s].values.data<double>()[i]);
+        sizes.push_back(std::abs(values.back()));
+      }
+      const Statistic size = statistic(sizes);
+      if (size.mean > 0)
+        all.push_back({first.site, place_at(*largest, i), statistic(values), size});
+    }
+  }
+  std::stable_sort(all.begin(), all.end(), [](const ScoredOver& a, const ScoredOver& b) {
+    return a.size.mean > b.size.mean;
+  });
+  if (std::ssize(all) > count) all.resize(static_cast<std::size_t>(std::max(count, 0)));
+  return all;
+}
+
+std::vector<VerifiedOver> verify_top(const nn::Model& model, std::span<const Pair> pairs,
+                                     std::span<const Attribution> attributions, int count) {
+  if (pairs.size() != attributions.size()) {
+    throw ShapeError(fmt::format("{} pairs and {} attributions: there must be one for each",
+                                 pairs.size(), attributions.size()));
+  }
+  std::vector<VerifiedOver> verified;
+  for (ScoredOver& node : strongest(attributions, count))
+    verified.push_back({std::move(node), {}, {}});
+  if (verified.empty()) return verified;
+  std::vector<ScoredOver> nodes;
+  for (const VerifiedOver& v : verified) nodes.push_back(v.node);
+  const AttributionSpec& spec = attributions[0].spec;
+  const std::vector<nn::Tokens> base = prompts_of(pairs, spec.direction).base;
+  for (const auto& [begin, end] : batches(base, limits_of_logits(model))) {
+    const Effects effects =
+        Verifying(model, pairs.subspan(begin, end - begin), spec).measure(nodes);
+    for (std::size_t i = 0; i < nodes.size(); ++i)
+      verified[i].each.insert(verified[i].each.end(), effects[i].begin(), effects[i].end());
+  }
+  for (VerifiedOver& v : verified) {
+    std::vector<double> known;
+    for (const std::optional<double>& x : v.each) {
+      if (x) known.push_back(*x);
+    }
+    v.exact = statistic(known);
   }
   return verified;
 }

@@ -21,6 +21,7 @@
 #include <string_view>
 #include <vector>
 
+#include "interp/data/data_set.h"
 #include "interp/patching.h"
 
 namespace vitrine::interp {
@@ -59,6 +60,9 @@ struct AttributionSpec {
   bool by_position = false;
   Direction direction = Direction::denoise;
   Measure measure = Measure::logit_diff;
+  // In the place of `measure`: any metric that has a gradient, and that reads no field of an
+  // example. Throws Error (usage) for one without.
+  std::optional<MetricSpec> metric{};
 };
 
 struct Attribution {
@@ -70,6 +74,10 @@ struct Attribution {
 // Scores every site of one prompt pair. Throws what check_pair throws, SiteError, and NumericError
 // where a gradient is NaN.
 Attribution attribute(const nn::Model& model, const Pair& pair, const AttributionSpec& spec = {});
+// The same for many pairs, which may differ in length: one Attribution each. A batch of them takes
+// the same two forward passes and one backward pass. Throws the same, naming the pair.
+std::vector<Attribution> attribute(const nn::Model& model, std::span<const Pair> pairs,
+                                   const AttributionSpec& spec = {});
 
 // ---- verification by activation patching --------------------------------------------------------
 struct Scored {
@@ -90,5 +98,28 @@ struct Verified {
 // Measures the strongest again by activation patching in the same direction, in one sweep.
 std::vector<Verified> verify_top(const nn::Model& model, const Pair& pair,
                                  const Attribution& attribution, int count);
+
+// ---- over many pairs ----------------------------------------------------------------------------
+// A place and its scores over the pairs that have it: positions are counted from the first token.
+struct ScoredOver {
+  Site site;
+  SitePlace place;
+  Statistic score;  // in units of the metric
+  Statistic size;   // of |score|: what places are ranked by
+};
+// The `count` places with the largest mean |score|, without those that are 0 for all. Throws
+// ShapeError for attributions of different sites.
+std::vector<ScoredOver> strongest(std::span<const Attribution> attributions, int count);
+
+struct VerifiedOver {
+  ScoredOver node;
+  Statistic exact;  // of the same change as Verified's, over the pairs where it is a number
+  std::vector<std::optional<double>> each;  // of every pair; none where the pair lacks the place
+};
+// Measures the strongest again on all pairs. Each place is one edited run of a batch of pairs: all
+// pairs that have the place are patched in it at once. Throws ShapeError unless there is an
+// attribution for each pair.
+std::vector<VerifiedOver> verify_top(const nn::Model& model, std::span<const Pair> pairs,
+                                     std::span<const Attribution> attributions, int count);
 
 }  // namespace vitrine::interp

@@ -162,8 +162,9 @@ class Pass {
 
   void run_batch() {
     if (pieces_.empty()) return;
-    const Plan plan = compile(model_.build(nn::batch_size(prompts_)), wanted_);
-    const Results r = plan.run(nn::batch_feeds(prompts_), model_.parameters(),
+    const Graph graph = model_.build(nn::batch_size(prompts_));
+    const Plan plan = compile(graph, wanted_);
+    const Results r = plan.run(model_.feeds(graph, prompts_), model_.parameters(),
                                {.pool = &model_.pool(), .cancel = spec_.cancel});
     for (int l = 0; l < found_.layers; ++l) {
       add_layer(l, r.raw(site::mlp_post(l).name).to(DType::f32).contiguous());

@@ -14,17 +14,28 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "interp/data/asked.h"
 #include "nn/model/model.h"
 
 namespace vitrine::interp {
 
 struct Part {
-  enum class Kind { embed, pos_embed, head, mlp, attn_bias, final_bias, unembed_bias };
+  enum class Kind {
+    embed,
+    pos_embed,
+    head,
+    mlp,
+    attn_bias,
+    final_bias,
+    unembed_bias,
+    edit  // what a standing edit of the stream, or of hook_attn_out, has added there
+  };
   Kind kind = Kind::embed;
-  int layer = -1, index = -1;  // of heads; MLPs and biases have a layer
+  int layer = -1, index = -1;  // of heads; MLPs, biases and edits have a layer
   double value = 0;            // share of the logit, in logits
   // "L0H3", "2_mlp_out", "embed", "pos_embed" (TransformerLens's labels), "1_attn_b_O",
   // "ln_final.b", "unembed.b_U".
@@ -53,9 +64,12 @@ struct DecomposeSpec {
 // Throws what logit_lens and check_position throw.
 Decomposition decompose(const nn::Model& model, const nn::Tokens& prompt,
                         const DecomposeSpec& spec);
+// The same for many prompts, each at its position and with its own answer: one Decomposition each,
+// whose parts are the same in the same order. Throws what check_asked throws.
+std::vector<Decomposition> decompose(const nn::Model& model, std::span<const Asked> asked);
 
 // ---- views --------------------------------------------------------------------------------------
-// Per layer: what its heads and its bias wrote together, and its MLP; f64 [layer, 2].
+// Per layer: what its heads and its bias wrote together, and its MLP; f64 [layer, 2]. Edits are no part of it.
 Tensor by_layer(const Decomposition& d, int layers);
 
 struct NeuronShare {

@@ -3,9 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
+#include <limits>
 
 #include "autograd/ops/ops.h"
+#include "interp/data/asked.h"
 #include "nn/families/sites.h"
 #include "tensor/error.h"
 
@@ -159,6 +162,197 @@ HeadScores head_scores(const nn::Model& model, const std::vector<nn::Tokens>& pr
           DType::f64);
   return {all.select(1, 0).contiguous(), all.select(1, 1).contiguous(),
           all.select(1, 2).contiguous()};
+}
+
+// ---- on prompts of any kind ---------------------------------------------------------------------
+namespace {
+
+std::string own_name(const char* what, int layer) {
+  return fmt::format("head_scores.{}.{}", what, layer);
+}
+
+// The queries whose token was there before, and their weights of keys: w[0] of the duplicates, w[1]
+// of the tokens after them, each divided by the number of the prompt's queries that have some.
+struct RepeatedTokens {
+  std::vector<std::int32_t> row, prompt;
+  std::vector<double> weights;            // [2, queries, keys]
+  std::vector<std::array<int, 2>> count;  // of each prompt's queries, with duplicates, with tokens
+                                          // after them
+};
+RepeatedTokens repeated_in(const std::vector<nn::Tokens>& prompts, std::int64_t keys) {
+  RepeatedTokens found;
+  std::array<std::vector<std::vector<std::size_t>>, 2> looked_at;  // [kind][query]
+  std::int32_t first = 0;
+  for (std::size_t p = 0; p < prompts.size(); ++p) {
+    const nn::Tokens& tokens = prompts[p];
+    found.count.push_back({0, 0});
+    for (std::size_t q = 0; q < tokens.size(); ++q) {
+      std::array<std::vector<std::size_t>, 2> at;
+      for (std::size_t k = 0; k < q; ++k) {
+        if (tokens[k] != tokens[q]) continue;
+        at[0].push_back(k);
+        if (k + 1 < q) at[1].push_back(k + 1);
+      }
+      if (at[0].empty()) continue;
+      found.row.push_back(first + static_cast<std::int32_t>(q));
+      found.prompt.push_back(static_cast<std::int32_t>(p));
+      for (std::size_t kind = 0; kind < 2; ++kind) {
+        found.count[p][kind] += at[kind].empty() ? 0 : 1;
+        looked_at[kind].push_back(std::move(at[kind]));
+      }
+    }
+    first += static_cast<std::int32_t>(tokens.size());
+  }
+  for (std::size_t kind = 0; kind < 2; ++kind) {
+    for (std::size_t i = 0; i < found.row.size(); ++i) {
+      const auto begin = found.weights.size();
+      found.weights.resize(begin + static_cast<std::size_t>(keys), 0.0);
+      const int count = found.count[static_cast<std::size_t>(found.prompt[i])][kind];
+      for (const std::size_t k : looked_at[kind][i]) found.weights[begin + k] = 1.0 / count;
+    }
+  }
+  return found;
+}
+
+// Emits [prompts, head] for each layer: "previous", and "repeated" [2, prompts, head] where some
+// token is there again.
+class OwnScores {
+ public:
+  OwnScores(const nn::Model& model, const std::vector<nn::Tokens>& prompts)
+      : n_(std::ssize(prompts)), size_(nn::batch_size(prompts)) {
+    found_ = repeated_in(prompts, size_.positions);
+    const auto again = std::ssize(found_.row);
+    Builder b(model.build(size_));
+    const auto ids = [&](const char* name, std::int64_t n) {
+      return b.input(name, {DType::i32, {n}});
+    };
+    const std::int64_t rest = size_.rows - n_;
+    Value later, later_prompt, before, row, prompt, weights;
+    if (rest > 0) {
+      later = ids("head_scores.later", rest);
+      later_prompt = ids("head_scores.later_prompt", rest);
+      before = ids("head_scores.before", rest);
+    }
+    if (again > 0) {
+      row = ids("head_scores.row", again);
+      prompt = ids("head_scores.prompt", again);
+      weights = b.input("head_scores.keys", {DType::f64, {2, again, size_.positions}});
+    }
+    for (int l = 0; l < model.config().layers; ++l) {
+      const Value pattern = b.at(site::pattern(l));  // [rows, head, keys]
+      const std::int64_t heads = pattern.dim(1);
+      if (rest > 0) {
+        const Value key = broadcast_to(reshape(before, {rest, 1}), {rest, heads});
+        const Value one = pick(gather_rows(pattern, later), key);  // [later rows, head]
+        add(b, own_name("previous", l), scatter_add_rows(one, later_prompt, n_));
+      }
+      if (again == 0) continue;
+      const Value there = gather_rows(pattern, row);  // [queries, head, keys]
+      std::vector<Value> kinds;
+      for (int kind = 0; kind < 2; ++kind) {
+        const Value w = reshape(slice(cast(weights, pattern.dtype()), 0, kind, kind + 1),
+                                {again, 1, size_.positions});
+        const Value sums = scatter_add_rows(sum(there * w, {2}), prompt, n_);
+        kinds.push_back(reshape(sums, {1, n_, heads}));
+      }
+      add(b, own_name("repeated", l), concat(kinds, 0));
+    }
+    graph_ = std::move(b).finish();
+    feed(prompts);
+  }
+
+  // Onto `each`, one HeadScores for every prompt.
+  void run(const nn::Model& model, const std::vector<nn::Tokens>& prompts,
+           std::vector<HeadScores>& each) const {
+    const nn::Config& c = model.config();
+    const double none = std::numeric_limits<double>::quiet_NaN();
+    const std::size_t first = each.size();
+    for (std::int64_t p = 0; p < n_; ++p) {
+      HeadScores s;
+      for (Tensor* t : {&s.previous, &s.duplicate, &s.induction})
+        *t = Tensor::full({c.layers, c.heads}, DType::f64, none);
+      each.push_back(std::move(s));
+    }
+    if (wanted_.wants.empty()) return;
+    const nn::Run run = model.run_graph(graph_, prompts, wanted_, feeds_);
+    const auto copy = [&](const std::string& name, std::int64_t kind, std::int64_t p,
+                          const Tensor& to, int layer, double by) {
+      if (!run.results.contains(name)) return;
+      const Tensor all = run.results.raw(name);
+      const Tensor of = (kind < 0 ? all : all.select(0, kind)).select(0, p);
+      const auto x = of.to_vector<double>();
+      for (std::size_t h = 0; h < x.size(); ++h)
+        to.data<double>()[layer * c.heads + static_cast<std::int64_t>(h)] = x[h] * by;
+    };
+    for (std::int64_t p = 0; p < n_; ++p) {
+      const auto at = static_cast<std::size_t>(p);
+      const HeadScores& s = each[first + at];
+      const auto queries = std::ssize(prompts[at]) - 1;
+      for (int l = 0; l < c.layers; ++l) {
+        if (queries > 0)
+          copy(own_name("previous", l), -1, p, s.previous, l, 1.0 / static_cast<double>(queries));
+        if (found_.count[at][0] > 0) copy(own_name("repeated", l), 0, p, s.duplicate, l, 1);
+        if (found_.count[at][1] > 0) copy(own_name("repeated", l), 1, p, s.induction, l, 1);
+      }
+    }
+  }
+
+ private:
+  void add(Builder& b, const std::string& name, const Value& x) {
+    b.output(name, x);
+    wanted_.wants.push_back(value(name));
+  }
+  void feed(const std::vector<nn::Tokens>& prompts) {
+    std::vector<std::int32_t> later, later_prompt, before;
+    std::int32_t row = 0;
+    for (std::size_t p = 0; p < prompts.size(); ++p) {
+      for (std::size_t q = 0; q < prompts[p].size(); ++q, ++row) {
+        if (q == 0) continue;
+        later.push_back(row);
+        later_prompt.push_back(static_cast<std::int32_t>(p));
+        before.push_back(static_cast<std::int32_t>(q) - 1);
+      }
+    }
+    const auto again = std::ssize(found_.row);
+    if (row > n_) {
+      feeds_ = {{"head_scores.later", Tensor::of({size_.rows - n_}, later)},
+                {"head_scores.later_prompt", Tensor::of({size_.rows - n_}, later_prompt)},
+                {"head_scores.before", Tensor::of({size_.rows - n_}, before)}};
+    }
+    if (again == 0) return;
+    feeds_["head_scores.row"] = Tensor::of({again}, found_.row);
+    feeds_["head_scores.prompt"] = Tensor::of({again}, found_.prompt);
+    feeds_["head_scores.keys"] = Tensor::of({2, again, size_.positions}, found_.weights);
+  }
+
+  std::int64_t n_;
+  nn::BatchSize size_;
+  RepeatedTokens found_;
+  Graph graph_;
+  Fetch wanted_;
+  Feeds feeds_;
+};
+
+}  // namespace
+
+HeadScoresOver head_scores_on(const nn::Model& model, std::span<const nn::Tokens> prompts) {
+  nn::check_prompts({prompts.begin(), prompts.end()}, model.config());
+  HeadScoresOver over;
+  for (const auto& [begin, end] : batches(prompts)) {
+    const std::vector<nn::Tokens> some(prompts.begin() + static_cast<std::ptrdiff_t>(begin),
+                                       prompts.begin() + static_cast<std::ptrdiff_t>(end));
+    OwnScores(model, some).run(model, some, over.each);
+  }
+  std::vector<Tensor> previous, duplicate, induction;
+  for (const HeadScores& s : over.each) {
+    previous.push_back(s.previous);
+    duplicate.push_back(s.duplicate);
+    induction.push_back(s.induction);
+  }
+  over.previous = statistics(previous);
+  over.duplicate = statistics(duplicate);
+  over.induction = statistics(induction);
+  return over;
 }
 
 }  // namespace vitrine::interp

@@ -14,8 +14,10 @@
 // depends on that, is asked in induction_heads.h.
 #pragma once
 
+#include <span>
 #include <vector>
 
+#include "interp/data/data_set.h"
 #include "nn/model/model.h"
 #include "tensor/random.h"
 
@@ -49,6 +51,22 @@ std::vector<nn::Tokens> repeated_tokens(const nn::Config& config, random::Key ke
 void check_repeated(const std::vector<nn::Tokens>& prompts);
 
 HeadScores head_scores(const nn::Model& model, const std::vector<nn::Tokens>& prompts);
+
+// The same three on prompts of any kind and length. Of one prompt, with q a query and k a key before
+// it that holds q's token:
+//
+//   previous    mean of pattern[q, q - 1] over q >= 1
+//   duplicate   mean of the sum of pattern[q, k] over k, over the queries that have such a k
+//   induction   mean of the sum of pattern[q, k + 1] over the k with k + 1 < q, over the queries
+//               that have such a k
+//
+// A prompt without such queries has no score, NaN, and does not count in the means.
+struct HeadScoresOver {
+  std::vector<HeadScores> each;               // of every prompt
+  Statistics previous, duplicate, induction;  // over the prompts
+};
+// Throws what nn::check_prompts throws.
+HeadScoresOver head_scores_on(const nn::Model& model, std::span<const nn::Tokens> prompts);
 
 // The scores as nodes: adds the output "head_scores" [layer, 3, head], of which the second axis is
 // previous, duplicate, induction, and gives the mean induction score of all heads. It can be swept:

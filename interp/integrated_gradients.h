@@ -19,9 +19,12 @@ struct IntegratedSpec {
   int steps = 16;
   Direction direction = Direction::denoise;
   Measure measure = Measure::logit_diff;
+  // In the place of `measure`: any metric that has a gradient, and that reads no field of an
+  // example. Throws Error (usage) for one without.
+  std::optional<MetricSpec> metric{};
   std::int64_t rows = 2048;                   // at most so many tokens in one batch of steps
   const std::atomic<bool>* cancel = nullptr;  // InterruptedError when set
-  std::function<void(int done, int total)> progress;  // steps
+  std::function<void(int done, int total)> progress;  // steps of all pairs
 };
 struct Integrated {
   SiteScores scores;                 // by position; by position and head for sites of heads
@@ -35,5 +38,9 @@ struct Integrated {
 // for a site without positions.
 Integrated integrated_gradients(const nn::Model& model, const Pair& pair,
                                 const IntegratedSpec& spec = {});
+// The same for many pairs, which may differ in length: one Integrated each. Steps of different pairs
+// lie in one batch; a site with an axis of keys goes pair by pair. Throws the same, naming the pair.
+std::vector<Integrated> integrated_gradients(const nn::Model& model, std::span<const Pair> pairs,
+                                             const IntegratedSpec& spec = {});
 
 }  // namespace vitrine::interp

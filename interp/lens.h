@@ -13,8 +13,10 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <vector>
 
+#include "interp/data/asked.h"
 #include "interp/readout.h"
 #include "nn/model/model.h"
 
@@ -27,6 +29,11 @@ struct Lens {
 // and what nn::check_prompts throws.
 Lens logit_lens(const nn::Model& model, const nn::Tokens& prompt, int answer,
                 std::optional<int> wrong = {});
+// The same for many prompts, each with its own answer: one Lens each. Of all positions, or of the
+// one that is asked alone, [1 + layers, 1]. Throws what check_asked throws.
+enum class LensRows { all, asked };
+std::vector<Lens> logit_lens(const nn::Model& model, std::span<const Asked> asked,
+                             LensRows rows = LensRows::all);
 
 struct LensToken {
   int id = 0;
@@ -37,10 +44,10 @@ struct LensToken {
 using LensTokens = std::vector<std::vector<LensToken>>;  // [1 + layers][count]
 std::vector<LensTokens> lens_tokens(const nn::Model& model, const nn::Tokens& prompt,
                                     const std::vector<std::int64_t>& positions, int count);
-
-// Throws TokenError, naming what the token is for, unless the model knows it.
-void check_token(const nn::Model& model, int id, std::string_view what);
-// Throws ContextError unless the prompt has the position.
-void check_position(const nn::Tokens& prompt, std::int64_t position);
+// The same for many prompts: [prompt][position]. Throws ShapeError unless there is a list of
+// positions for each prompt.
+std::vector<std::vector<LensTokens>> lens_tokens(
+    const nn::Model& model, std::span<const nn::Tokens> prompts,
+    std::span<const std::vector<std::int64_t>> positions, int count);
 
 }  // namespace vitrine::interp

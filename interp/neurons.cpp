@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <numeric>
 #include <string>
 
 #include "autograd/ops/ops.h"
@@ -29,34 +31,26 @@ void check_layer(const nn::Model& model, int layer) {
                                             layer, layers - 1));
 }
 
-// The prompt up to the position: what comes later cannot change what is there.
-nn::Tokens up_to_position(const nn::Model& model, const nn::Tokens& prompt, int position) {
-  nn::check_prompts({prompt}, model.config());
+void check_position_of(const nn::Tokens& prompt, int position) {
   const auto size = static_cast<int>(prompt.size());
-  if (position < -1 || position >= size) {
-    throw ContextError(fmt::format("there is no position {}; the prompt has {} token{}, 0 to {}",
-                                   position, size, size == 1 ? "" : "s", size - 1));
-  }
-  return {prompt.begin(), prompt.begin() + (position < 0 ? size : position + 1)};
+  if (position >= -1 && position < size) return;
+  throw ContextError(fmt::format("there is no position {}; the prompt has {} token{}, 0 to {}",
+                                 position, size, size == 1 ? "" : "s", size - 1));
 }
 
-Metric metric_of(const NeuronSpec& spec) {
-  return spec.wrong ? nn::logit_diff(nn::Answers(*spec.answer), nn::Answers(*spec.wrong))
-                    : nn::logit(nn::Answers(*spec.answer));
-}
-
-// The run of the prompt, the shares of its neurons, and of the stream's dimensions:
+// The run of some prompts, the shares of their neurons, and of the stream's dimensions:
 //
-//   d         = d metric / d resid_post[last layer], ln_final's scale held       [d_model]
-//   effect    = post * (W_out d)                                                 [neurons]
+//   d         = d metric / d resid_post[last layer], ln_final's scale held       [n, d_model]
+//   effect    = post * (W_out d)                                                 [n, neurons]
 //
-// post, resid and d are those of the last row; the metric reads no other.
+// post, resid and d are those of each prompt's last row; the metric reads no other.
 class Program {
  public:
-  Program(const nn::Model& model, const nn::Tokens& prompt, const NeuronSpec& spec)
-      : spec_(spec), last_(static_cast<std::int64_t>(prompt.size()) - 1) {
-    Graph graph = model.build(nn::batch_size({prompt}));
-    // What a direction of the stream, [d, 1], reads of a layer's neurons: W_out, and the norm behind
+  Program(const nn::Model& model, const std::vector<nn::Tokens>& prompts,
+          std::span<const Asked> asked, const std::optional<int>& layer)
+      : answers_(asked[0].answer.has_value()), n_(std::ssize(prompts)) {
+    Graph graph = model.build(nn::batch_size(prompts));
+    // What a direction of the stream, [n, d], reads of a layer's neurons: W_out, and the norm behind
     // it where the family has one, its scale held. Ids of nodes stay when a graph is changed.
     struct Out {
       NodeId weights;
@@ -76,58 +70,149 @@ class Program {
       graph = std::move(b).finish();
     }
     const Site final_stream = site::resid_post(model.config().layers - 1);
-    if (spec.answer) {
-      metric_ = metric_of(spec);
-      graph =
-          gradient(linearise(graph, {.norm = Policy::detach}), metric_, sites(final_stream.name));
-      wanted_.wants.push_back(value(metric_));
+    if (answers_) {
+      metric_ = answer_logit(asked);
+      graph = with_sum(with_metric(linearise(graph, {.norm = Policy::detach}), metric_), metric_);
+      graph = gradient(graph, summed_name(metric_), sites(final_stream.name));
+      wanted_.wants.push_back(value(nn::per_prompt_name(metric_)));
     }
     Builder b(graph);
+    last_ = b.input("rows.last", {DType::i32, {n_}});
     Value d;
-    if (spec.answer) d = last_row(b.output(grad_name(final_stream.name)));  // [1, d_model]
+    if (answers_) d = gather_rows(b.output(grad_name(final_stream.name)), last_);  // [n, d_model]
     for (int l = 0; l < model.config().layers; ++l) {
-      if (spec.layer && l != *spec.layer) continue;
-      const Value post = last_row(b.at(site::mlp_post(l)));  // [1, neurons]
+      if (layer && l != *layer) continue;
+      const Value post = gather_rows(b.at(site::mlp_post(l)), last_);  // [n, neurons]
       add(b, post_name(l), post);
-      if (!spec.answer) continue;
+      if (!answers_) continue;
       const Out& out = outs[static_cast<std::size_t>(l)];
-      Value read = d;  // [1, d_model]
-      if (out.gain != kNoNode) read = d * b.value(out.gain) / last_row(b.value(out.scale));
+      Value read = d;  // [n, d_model]
+      if (out.gain != kNoNode)
+        read = d * b.value(out.gain) / gather_rows(b.value(out.scale), last_);
       const Value toward = matmul(read, transpose(b.value(out.weights)));
       add(b, effect_name(l), post * toward);
     }
-    const int stream = spec.layer.value_or(model.config().layers - 1);
-    const Value resid = last_row(b.at(site::resid_post(stream)));  // [1, d_model]
+    const int stream = layer.value_or(model.config().layers - 1);
+    const Value resid = gather_rows(b.at(site::resid_post(stream)), last_);  // [n, d_model]
     add(b, kStream, resid);
-    if (spec.answer) add(b, kStreamEffect, resid * d);
+    if (answers_) add(b, kStreamEffect, resid * d);
     graph_ = std::move(b).finish();
+    feeds_ = metric_.feeds;
+    feeds_.merge(rows_asked(model, asked));
   }
 
-  Results run(const nn::Model& model, const nn::Tokens& prompt) const {
-    return model.run_graph(graph_, {prompt}, wanted_, metric_.feeds).results;
+  Results run(const nn::Model& model, const std::vector<nn::Tokens>& prompts) const {
+    return model.run_graph(graph_, prompts, wanted_, feeds_).results;
   }
-  const std::string& metric() const { return metric_.name; }
 
  private:
-  Value last_row(const Value& x) const { return slice(x, 0, last_, last_ + 1); }
   void add(Builder& b, const std::string& name, const Value& x) {
     b.output(name, x);
     wanted_.wants.push_back(value(name));
   }
 
-  const NeuronSpec& spec_;
-  std::int64_t last_;
+  bool answers_;
+  std::int64_t n_;
+  Value last_;
   Metric metric_;
+  Feeds feeds_;
   Fetch wanted_;
   Graph graph_;
 };
 
-// The `count` first by size of `key`; of equal ones those that come first.
-template <class T, class Key>
-void keep_strongest(std::vector<T>& all, int count, Key key) {
-  std::stable_sort(all.begin(), all.end(),
-                   [&](const T& a, const T& b) { return std::abs(key(a)) > std::abs(key(b)); });
-  all.resize(std::min(all.size(), static_cast<std::size_t>(std::max(count, 0))));
+// What a prompt's run gave. Effects and the metric are there with an answer alone.
+struct NeuronShares {
+  std::vector<double> activation, effect;  // of the neurons of all layers asked for, in order
+  std::vector<double> stream, stream_effect;
+  double metric = 0;
+};
+
+// Calls each(i, what prompt i gave) in order.
+template <class F>
+void run_programs(const nn::Model& model, std::span<const Asked> asked, const NeuronSpec& spec,
+                  const F& each) {
+  if (spec.layer) check_layer(model, *spec.layer);
+  check_asked(model, asked, false);
+  const bool answers = asked[0].answer.has_value();
+  for (std::size_t i = 0; i < asked.size(); ++i) {
+    if (asked[i].answer.has_value() == answers) continue;
+    throw Error(ErrorKind::usage,
+                fmt::format("prompt {} has {} answer and prompt 0 has {}: effects are measured on "
+                            "all prompts or on none; give every prompt an answer",
+                            i, answers ? "no" : "an", answers ? "one" : "none"));
+  }
+  const std::vector<nn::Tokens> prompts = prompts_to_run(model, asked);
+  for (const auto& [begin, end] : batches(prompts, limits_of_logits(model))) {
+    const std::vector<nn::Tokens> some(prompts.begin() + static_cast<std::ptrdiff_t>(begin),
+                                       prompts.begin() + static_cast<std::ptrdiff_t>(end));
+    const Program program(model, some, asked.subspan(begin, end - begin), spec.layer);
+    const Results r = program.run(model, some);
+    const auto row = [&](const std::string& name, std::size_t i, std::vector<double>& onto) {
+      const auto x = r.raw(name).select(0, static_cast<std::int64_t>(i)).to_vector<double>();
+      onto.insert(onto.end(), x.begin(), x.end());
+    };
+    for (std::size_t i = 0; i < some.size(); ++i) {
+      NeuronShares s;
+      for (int l = 0; l < model.config().layers; ++l) {
+        if (spec.layer && l != *spec.layer) continue;
+        row(post_name(l), i, s.activation);
+        if (answers) row(effect_name(l), i, s.effect);
+      }
+      row(kStream, i, s.stream);
+      if (answers) {
+        row(kStreamEffect, i, s.stream_effect);
+        s.metric = r.raw("answer_logit_per_prompt")
+                       .select(0, static_cast<std::int64_t>(i))
+                       .to_vector<double>()[0];
+      }
+      each(begin + i, s);
+    }
+  }
+}
+
+// The neuron with this number, of those of all layers or of one.
+NeuronId numbered(const nn::Model& model, const NeuronSpec& spec, std::size_t number) {
+  const auto m = static_cast<std::size_t>(model.config().d_mlp);
+  return {spec.layer ? *spec.layer : static_cast<int>(number / m), static_cast<int>(number % m)};
+}
+
+// Running means of many series of numbers at once (Welford 1962).
+class Means {
+ public:
+  void add(const std::vector<double>& x) {
+    mean_.resize(x.size());
+    squares_.resize(x.size());
+    const double share = 1.0 / static_cast<double>(++count_);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const double off = x[i] - mean_[i];
+      mean_[i] += off * share;
+      squares_[i] += off * (x[i] - mean_[i]);
+    }
+  }
+  std::size_t size() const { return mean_.size(); }
+  double mean(std::size_t i) const { return mean_[i]; }
+  Statistic at(std::size_t i) const {
+    const auto n = static_cast<double>(count_);
+    return {mean_[i], std::sqrt(squares_[i] / (n - 1) / n), count_};  // NaN of one: 0 / 0
+  }
+
+ private:
+  std::vector<double> mean_, squares_;
+  std::int64_t count_ = 0;
+};
+
+// Of n numbers key(0), ..., the places of the `count` largest by size; of equal ones those that come
+// first.
+template <class Key>
+std::vector<std::size_t> strongest_places(std::size_t n, int count, const Key& key) {
+  std::vector<std::pair<double, std::size_t>> order;
+  order.reserve(n);
+  for (std::size_t i = 0; i < n; ++i) order.emplace_back(-std::abs(key(i)), i);
+  const auto kept = std::min(n, static_cast<std::size_t>(std::max(count, 0)));
+  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(kept), order.end());
+  std::vector<std::size_t> places;
+  for (std::size_t i = 0; i < kept; ++i) places.push_back(order[i].second);
+  return places;
 }
 
 }  // namespace
@@ -173,55 +258,151 @@ std::vector<NeuronTokens> tokens_of(const nn::Model& model, std::span<const Neur
   return tokens;
 }
 
-StrongNeurons strong_neurons(const nn::Model& model, const nn::Tokens& prompt,
-                             const NeuronSpec& spec) {
-  if (spec.layer) check_layer(model, *spec.layer);
-  if (spec.wrong && !spec.answer) {
-    throw Error(ErrorKind::usage,
-                "there is a wrong answer without an answer: effects are on the logit of the "
-                "answer, or on its difference from that of the wrong one; give the answer too");
-  }
-  const nn::Tokens tokens = up_to_position(model, prompt, spec.position);
-  const Program program(model, tokens, spec);
-  const Results r = program.run(model, tokens);
+namespace {
 
-  StrongNeurons found;
-  found.position = static_cast<int>(tokens.size()) - 1;
-  found.stream_layer = spec.layer.value_or(model.config().layers - 1);
-  if (spec.answer) found.metric = r.scalar(program.metric());
-  for (int l = 0; l < model.config().layers; ++l) {
-    if (spec.layer && l != *spec.layer) continue;
-    const auto post = r.raw(post_name(l)).to_vector<double>();
-    std::vector<double> effect;
-    if (spec.answer) effect = r.raw(effect_name(l)).to_vector<double>();
-    for (std::size_t i = 0; i < post.size(); ++i) {
-      Neuron n{.id = {l, static_cast<int>(i)}, .activation = post[i]};
-      if (spec.answer) n.effect = effect[i];
-      found.neurons.push_back(std::move(n));
+// Fills in the tokens of neurons in several lists, each neuron once.
+template <class T>
+void name_tokens(const nn::Model& model, const std::vector<std::vector<T>*>& lists, int count) {
+  if (count <= 0) return;
+  std::map<std::pair<int, int>, std::size_t> places;
+  std::vector<NeuronId> ids;
+  for (const std::vector<T>* list : lists) {
+    for (const T& n : *list) {
+      if (places.emplace(std::pair(n.id.layer, n.id.index), ids.size()).second) ids.push_back(n.id);
     }
   }
-  keep_strongest(found.neurons, spec.neurons,
-                 [](const Neuron& n) { return n.effect.value_or(n.activation); });
-
-  std::vector<NeuronId> ids;
-  ids.reserve(found.neurons.size());
-  for (const Neuron& n : found.neurons) ids.push_back(n.id);
-  std::vector<NeuronTokens> words = tokens_of(model, ids, spec.tokens);
-  for (std::size_t i = 0; i < words.size(); ++i) {
-    found.neurons[i].raised = std::move(words[i].raised);
-    found.neurons[i].lowered = std::move(words[i].lowered);
+  const std::vector<NeuronTokens> words = tokens_of(model, ids, count);
+  for (std::vector<T>* list : lists) {
+    for (T& n : *list) {
+      const NeuronTokens& of = words[places.at({n.id.layer, n.id.index})];
+      n.raised = of.raised;
+      n.lowered = of.lowered;
+    }
   }
+}
 
-  const auto stream = r.raw(kStream).to_vector<double>();
-  std::vector<double> effect;
-  if (spec.answer) effect = r.raw(kStreamEffect).to_vector<double>();
-  for (std::size_t i = 0; i < stream.size(); ++i) {
-    Dimension d{.index = static_cast<int>(i), .value = stream[i]};
-    if (spec.answer) d.effect = effect[i];
+StrongNeurons strongest_of(const nn::Model& model, const Asked& asked, const NeuronSpec& spec,
+                           const NeuronShares& s) {
+  StrongNeurons found;
+  found.position = static_cast<int>(row_asked(asked));
+  found.stream_layer = spec.layer.value_or(model.config().layers - 1);
+  if (asked.answer) found.metric = s.metric;
+  const std::vector<double>& strength = asked.answer ? s.effect : s.activation;
+  for (const std::size_t i : strongest_places(strength.size(), spec.neurons,
+                                              [&](std::size_t k) { return strength[k]; })) {
+    Neuron n{.id = numbered(model, spec, i), .activation = s.activation[i]};
+    if (asked.answer) n.effect = s.effect[i];
+    found.neurons.push_back(std::move(n));
+  }
+  for (const std::size_t i : strongest_places(s.stream.size(), spec.dimensions,
+                                              [&](std::size_t k) { return s.stream[k]; })) {
+    Dimension d{.index = static_cast<int>(i), .value = s.stream[i]};
+    if (asked.answer) d.effect = s.stream_effect[i];
     found.dimensions.push_back(d);
   }
-  keep_strongest(found.dimensions, spec.dimensions, [](const Dimension& d) { return d.value; });
   return found;
+}
+
+}  // namespace
+
+std::vector<StrongNeurons> strong_neurons_each(const nn::Model& model, std::span<const Asked> asked,
+                                               const NeuronSpec& spec) {
+  std::vector<StrongNeurons> all;
+  run_programs(model, asked, spec, [&](std::size_t i, const NeuronShares& s) {
+    all.push_back(strongest_of(model, asked[i], spec, s));
+  });
+  std::vector<std::vector<Neuron>*> lists;
+  for (StrongNeurons& s : all) lists.push_back(&s.neurons);
+  name_tokens(model, lists, spec.tokens);
+  return all;
+}
+
+StrongNeurons strong_neurons(const nn::Model& model, const nn::Tokens& prompt,
+                             const NeuronSpec& spec) {
+  nn::check_prompts({prompt}, model.config());
+  check_position_of(prompt, spec.position);
+  const Asked one{prompt, spec.position, spec.answer, spec.wrong};
+  return std::move(strong_neurons_each(model, {&one, 1}, spec)[0]);
+}
+
+namespace {
+
+// What the prompts of a group add up to.
+struct GroupShares {
+  Means activation, effect, stream, stream_effect;
+  std::vector<double> metric;
+
+  void add(const NeuronShares& s, bool answer) {
+    activation.add(s.activation);
+    effect.add(s.effect);
+    stream.add(s.stream);
+    stream_effect.add(s.stream_effect);
+    if (answer) metric.push_back(s.metric);
+  }
+  NeuronsOver over(const nn::Model& model, const NeuronSpec& spec) const {
+    const bool answers = !metric.empty();
+    NeuronsOver found;
+    found.stream_layer = spec.layer.value_or(model.config().layers - 1);
+    if (answers) found.metric = statistic(metric);
+    const Means& strength = answers ? effect : activation;
+    for (const std::size_t i : strongest_places(strength.size(), spec.neurons,
+                                                [&](std::size_t k) { return strength.mean(k); })) {
+      MeanNeuron n{.id = numbered(model, spec, i), .activation = activation.at(i)};
+      if (answers) n.effect = effect.at(i);
+      found.neurons.push_back(std::move(n));
+    }
+    for (const std::size_t i : strongest_places(stream.size(), spec.dimensions,
+                                                [&](std::size_t k) { return stream.mean(k); })) {
+      MeanDimension d{.index = static_cast<int>(i), .value = stream.at(i)};
+      if (answers) d.effect = stream_effect.at(i);
+      found.dimensions.push_back(std::move(d));
+    }
+    return found;
+  }
+};
+
+// The groups that each prompt is in.
+std::vector<std::vector<std::size_t>> groups_of_prompts(std::size_t prompts,
+                                                        std::span<const PromptGroup> groups) {
+  std::vector<std::vector<std::size_t>> in(prompts);
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    if (groups[g].members.empty())
+      throw Error(ErrorKind::usage, fmt::format("group {} has no prompts", g));
+    for (const std::size_t i : groups[g].members) {
+      if (i >= prompts)
+        throw Error(ErrorKind::usage,
+                    fmt::format("group {} has prompt {}, but there are {} prompts", g, i, prompts));
+      in[i].push_back(g);
+    }
+  }
+  return in;
+}
+
+}  // namespace
+
+NeuronsByGroup strong_neurons_by_group(const nn::Model& model, std::span<const Asked> asked,
+                                       std::span<const PromptGroup> groups,
+                                       const NeuronSpec& spec) {
+  const auto in = groups_of_prompts(asked.size(), groups);
+  std::vector<GroupShares> shares(groups.size());
+  NeuronsByGroup found;
+  run_programs(model, asked, spec, [&](std::size_t i, const NeuronShares& s) {
+    for (const std::size_t g : in[i]) shares[g].add(s, asked[i].answer.has_value());
+    found.each.push_back(strongest_of(model, asked[i], spec, s));
+  });
+  std::vector<std::vector<MeanNeuron>*> lists;
+  for (const GroupShares& g : shares) found.groups.push_back(g.over(model, spec));
+  for (NeuronsOver& g : found.groups) lists.push_back(&g.neurons);
+  name_tokens(model, lists, spec.tokens);
+  return found;
+}
+
+NeuronsOver strong_neurons_over(const nn::Model& model, std::span<const Asked> asked,
+                                const NeuronSpec& spec) {
+  PromptGroup all{"", std::vector<std::size_t>(asked.size())};
+  std::iota(all.members.begin(), all.members.end(), std::size_t{0});
+  if (asked.empty()) check_asked(model, asked, false);  // says what is wrong with that
+  return std::move(strong_neurons_by_group(model, asked, {&all, 1}, spec).groups[0]);
 }
 
 }  // namespace vitrine::interp

@@ -11,6 +11,8 @@
 #include <span>
 #include <vector>
 
+#include "interp/data/asked.h"
+#include "interp/data/data_set.h"
 #include "interp/readout.h"
 #include "nn/model/model.h"
 
@@ -22,7 +24,7 @@ struct NeuronSpec {
   // What effects are measured on: the logit of `answer`, or its difference from that of `wrong`.
   std::optional<int> answer, wrong;
   int neurons = 10, dimensions = 5;  // how many of the strongest
-  int tokens = 5;                    // raised and lowered, of each neuron
+  int tokens = 5;                    // raised and lowered, of each neuron; 0: none
 };
 
 // A neuron of an MLP: row `index` of W_out is what it writes to the stream.
@@ -61,6 +63,42 @@ struct StrongNeurons {
 // Model::run throws.
 StrongNeurons strong_neurons(const nn::Model& model, const nn::Tokens& prompt,
                              const NeuronSpec& spec = {});
+
+// The same for many prompts, each at its own position and with its own answer: one StrongNeurons
+// each. Of `spec`, position, answer and wrong are those of `asked`. All prompts have an answer, or
+// none: Error (usage) otherwise; and what check_asked throws.
+std::vector<StrongNeurons> strong_neurons_each(const nn::Model& model, std::span<const Asked> asked,
+                                               const NeuronSpec& spec = {});
+
+// Over many prompts: means with standard errors.
+struct MeanNeuron {
+  NeuronId id;
+  Statistic activation;             // mlp.hook_post
+  std::optional<Statistic> effect;  // in logits
+  std::vector<TokenValue> raised, lowered;
+};
+struct MeanDimension {
+  int index = 0;
+  Statistic value;
+  std::optional<Statistic> effect;
+};
+struct NeuronsOver {
+  int stream_layer = 0;
+  std::optional<Statistic> metric;
+  std::vector<MeanNeuron> neurons;        // by |mean effect|, else by |mean activation|
+  std::vector<MeanDimension> dimensions;  // by |mean value|
+};
+NeuronsOver strong_neurons_over(const nn::Model& model, std::span<const Asked> asked,
+                                const NeuronSpec& spec = {});
+// Both at once, for groups of the prompts: the prompts are run once. Throws Error (usage), too, for
+// a group without prompts or with one that is not there.
+struct NeuronsByGroup {
+  std::vector<StrongNeurons> each;  // of every prompt, without the tokens raised and lowered
+  std::vector<NeuronsOver> groups;  // in their order
+};
+NeuronsByGroup strong_neurons_by_group(const nn::Model& model, std::span<const Asked> asked,
+                                       std::span<const PromptGroup> groups,
+                                       const NeuronSpec& spec = {});
 
 // Throws Error (usage) for a neuron that the model does not have, saying how many there are.
 void check_neuron(const nn::Model& model, const NeuronId& id);

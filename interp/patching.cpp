@@ -9,7 +9,8 @@
 #include <optional>
 
 #include "autograd/transform/recorded.h"
-#include "nn/families/sites.h"
+#include "interp/data/measure.h"
+#include "interp/patch_places.h"
 #include "tensor/error.h"
 #include "tensor/files/utf8.h"
 
@@ -18,42 +19,13 @@ namespace vitrine::interp {
 // ---- words ------------------------------------------------------------------------------------
 namespace {
 
-constexpr std::array<std::string_view, 5> kBy = {"pos", "head", "head,pos", "head,dest",
-                                                 "head,dest,src"};
-
 constexpr std::array<std::string_view, 4> kReplacements = {"patch", "zero", "mean", "resample"};
 
 constexpr std::array<std::string_view, 4> kMeasures = {"logit_diff", "prob", "log_prob", "kl"};
 
-// The sites of a block that can be swept, and what their axes allow.
-struct Component {
-  std::string_view name;
-  Site (*site)(int layer);
-  enum class Kind { stream, heads, pattern } kind;
-};
-constexpr Component kComponents[] = {{"resid_pre", site::resid_pre, Component::Kind::stream},
-                                     {"resid_mid", site::resid_mid, Component::Kind::stream},
-                                     {"resid_post", site::resid_post, Component::Kind::stream},
-                                     {"attn_out", site::attn_out, Component::Kind::stream},
-                                     {"mlp_out", site::mlp_out, Component::Kind::stream},
-                                     {"z", site::z, Component::Kind::heads},
-                                     {"q", site::q, Component::Kind::heads},
-                                     {"k", site::k, Component::Kind::heads},
-                                     {"v", site::v, Component::Kind::heads},
-                                     {"pattern", site::pattern, Component::Kind::pattern}};
-
-const Component& component_named(std::string_view site) {
-  std::vector<std::string_view> names;
-  for (const Component& c : kComponents) {
-    if (c.name == site) return c;
-    names.push_back(c.name);
-  }
-  throw Error(ErrorKind::usage, fmt::format("there is no sweep over '{}'; there are {}", site,
-                                            fmt::join(names, ", ")));
-}
-
 // Both prompts, token by token, with a mark under the first that differs.
-std::string side_by_side(const nn::Model& model, const Pair& pair) {
+std::string side_by_side(const nn::Model& model, const nn::Tokens& clean,
+                         const nn::Tokens& corrupt) {
   const auto shown = [&](const nn::Tokens& tokens) {
     std::vector<std::string> parts;
     for (const int t : tokens) {
@@ -62,7 +34,7 @@ std::string side_by_side(const nn::Model& model, const Pair& pair) {
     }
     return parts;
   };
-  const auto a = shown(pair.clean), b = shown(pair.corrupt);
+  const auto a = shown(clean), b = shown(corrupt);
   std::string first = "  clean  ", second = "  corrupt";
   for (std::size_t i = 0; i < std::max(a.size(), b.size()); ++i) {
     const std::string x = i < a.size() ? a[i] : "-", y = i < b.size() ? b[i] : "-";
@@ -75,37 +47,6 @@ std::string side_by_side(const nn::Model& model, const Pair& pair) {
 }
 
 }  // namespace
-
-std::string_view name_of(By by) { return kBy[static_cast<std::size_t>(by)]; }
-By parse_by(std::string_view text) {
-  for (std::size_t i = 0; i < kBy.size(); ++i) {
-    if (kBy[i] == text) return static_cast<By>(i);
-  }
-  throw Error(ErrorKind::usage,
-              fmt::format("a sweep goes by {}, not by '{}'", fmt::join(kBy, " or "), text));
-}
-
-std::vector<By> ways_to_sweep(std::string_view site) {
-  switch (component_named(site).kind) {
-    case Component::Kind::stream:
-      return {By::pos};
-    case Component::Kind::heads:
-      return {By::head, By::pos, By::head_pos};
-    case Component::Kind::pattern:
-      return {By::head, By::head_dest, By::head_dest_src};
-  }
-  return {};
-}
-
-void check_sweep(std::string_view site, By by) {
-  const std::vector<By> ways = ways_to_sweep(site);
-  if (std::find(ways.begin(), ways.end(), by) != ways.end()) return;
-  std::vector<std::string_view> words;
-  words.reserve(ways.size());
-  for (const By way : ways) words.push_back(name_of(way));
-  throw Error(ErrorKind::usage, fmt::format("{} cannot be swept by {}; it can by {}", site,
-                                            name_of(by), fmt::join(words, " or by ")));
-}
 
 std::string_view name_of(Replacement r) { return kReplacements[static_cast<std::size_t>(r)]; }
 Replacement parse_replacement(std::string_view text) {
@@ -132,25 +73,47 @@ Measure parse_measure(std::string_view text) {
                                             fmt::join(kMeasures, ", ")));
 }
 
+Example example_of(const Pair& pair) {
+  Example e;
+  e.prompt = pair.clean;
+  e.corrupt = pair.corrupt;
+  e.answers = {{pair.answer}};
+  e.wrongs = {{pair.wrong}};
+  return e;
+}
+
 Pair prompt_pair(const nn::Model& model, const nn::Prompt& clean, const nn::Prompt& corrupt,
                  std::string_view answer, std::string_view wrong) {
   return {model.tokens(clean), model.tokens(corrupt), model.token(answer), model.token(wrong)};
 }
 
-void check_pair(const nn::Model& model, const Pair& pair) {
-  nn::check_prompts({pair.clean}, model.config());
-  nn::check_prompts({pair.corrupt}, model.config());
-  for (const int t : {pair.answer, pair.wrong}) {
-    if (t < 0 || t >= model.config().vocabulary) {
-      throw TokenError(
-          fmt::format("the answer's id {} is outside 0 to {}", t, model.config().vocabulary - 1));
-    }
-  }
-  if (pair.clean.size() == pair.corrupt.size()) return;
+void check_aligned(const nn::Model& model, const nn::Tokens& clean, const nn::Tokens& corrupt) {
+  nn::check_prompts({clean}, model.config());
+  nn::check_prompts({corrupt}, model.config());
+  if (clean.size() == corrupt.size()) return;
   throw Error(ErrorKind::input,
               fmt::format("the clean prompt has {} tokens, the corrupt one {}; patching needs "
                           "prompts that line up, token by token:\n{}",
-                          pair.clean.size(), pair.corrupt.size(), side_by_side(model, pair)));
+                          clean.size(), corrupt.size(), side_by_side(model, clean, corrupt)));
+}
+
+void check_pair(const nn::Model& model, const Pair& pair) {
+  nn::check_prompts({pair.clean}, model.config());
+  nn::check_prompts({pair.corrupt}, model.config());
+  check_answer(model, pair.answer);
+  check_answer(model, pair.wrong);
+  check_aligned(model, pair.clean, pair.corrupt);
+}
+
+void check_pairs(const nn::Model& model, std::span<const Pair> pairs) {
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    try {
+      check_pair(model, pairs[i]);
+    } catch (const Error& error) {
+      if (pairs.size() == 1) throw;
+      throw Error(error.kind(), fmt::format("pair {}: {}", i, error.what()));
+    }
+  }
 }
 
 Metric metric_of(const nn::Model& model, std::span<const Pair> pairs, Measure measure) {
@@ -174,63 +137,42 @@ Metric metric_of(const nn::Model& model, std::span<const Pair> pairs, Measure me
   return nn::logit_diff(nn::Answers(answers), nn::Answers(wrongs));
 }
 
-// ---- the sweep --------------------------------------------------------------------------------
-namespace {
-
-// The places of one layer, in the order of the result's axes after `layer`.
-struct LayerPlaces {
-  std::vector<std::string> axes;
-  Shape shape;
-  std::vector<Where> places;
-};
-LayerPlaces grid(By by, std::int64_t positions, std::int64_t heads) {
-  LayerPlaces g;
-  switch (by) {
-    case By::pos:
-      g.axes = {"pos"};
-      break;
-    case By::head:
-      g.axes = {"head"};
-      break;
-    case By::head_pos:
-      g.axes = {"pos", "head"};
-      break;
-    case By::head_dest:
-      g.axes = {"head", "dest"};
-      break;
-    case By::head_dest_src:
-      g.axes = {"head", "dest", "src"};
-      break;
-  }
-  std::vector<Axis> kinds;
-  for (const std::string& axis : g.axes) {
-    kinds.push_back(axis == "head" ? Axis::head : axis == "src" ? Axis::key : Axis::pos);
-    g.shape.push_back(axis == "head" ? heads : positions);
-  }
-  g.places = places(kinds, g.shape);
-  return g;
+Metric metric_of(const nn::Model& model, std::span<const Pair> pairs, Measure measure,
+                 const std::optional<MetricSpec>& metric) {
+  if (!metric) return metric_of(model, pairs, measure);
+  std::vector<Example> examples;
+  for (const Pair& p : pairs) examples.push_back(example_of(p));
+  return metric_of(model, examples, *metric);
 }
 
-// ---- what is put in ---------------------------------------------------------------------------
-// The prompts of a sweep: pair i's base prompt and the one whose values are put in.
+std::string metric_name(Measure measure, const std::optional<MetricSpec>& metric) {
+  return metric ? metric->text : std::string(name_of(measure));
+}
+
+// ---- what is put in ----------------------------------------------------------------------------
+namespace {
+
+// What is measured, and the prompts of a sweep: example i's base prompt and the one whose values are
+// put in, as the metric has them run.
+MetricSpec metric_of_sweep(const SweepSpec& spec) {
+  return spec.metric ? *spec.metric : parse_metric(name_of(spec.measure));
+}
 struct Sides {
   std::vector<nn::Tokens> base, other;
   const char* other_name;
 };
-Sides sides(std::span<const Pair> pairs, Direction direction) {
-  Sides s{{}, {}, direction == Direction::denoise ? "clean" : "corrupt"};
-  for (const Pair& p : pairs) {
-    s.base.push_back(base_prompt(p, direction));
-    s.other.push_back(other_prompt(p, direction));
-  }
-  return s;
+Sides sides(std::span<const Example> examples, const SweepSpec& spec) {
+  const MetricSpec metric = metric_of_sweep(spec);
+  const bool denoise = spec.direction == Direction::denoise;
+  return {prompts_to_run(examples, metric, denoise), prompts_to_run(examples, metric, !denoise),
+          denoise ? "clean" : "corrupt"};
 }
 
 // For each pair another one of as many tokens, its follower in a random cycle through all of them.
-std::vector<std::size_t> partners(std::span<const Pair> pairs, std::uint64_t seed) {
+std::vector<std::size_t> partners(const std::vector<nn::Tokens>& base, std::uint64_t seed) {
   std::map<std::size_t, std::vector<std::size_t>> by_length;
-  for (std::size_t i = 0; i < pairs.size(); ++i) by_length[pairs[i].clean.size()].push_back(i);
-  std::vector<std::size_t> partner(pairs.size());
+  for (std::size_t i = 0; i < base.size(); ++i) by_length[base[i].size()].push_back(i);
+  std::vector<std::size_t> partner(base.size());
   for (auto& [length, group] : by_length) {
     if (group.size() < 2) {
       throw Error(ErrorKind::input,
@@ -248,33 +190,9 @@ std::vector<std::size_t> partners(std::span<const Pair> pairs, std::uint64_t see
   return partner;
 }
 
-std::vector<int> layers_of(const nn::Model& model, const SweepSpec& spec) {
-  const int count = model.config().layers;
-  std::vector<int> layers = spec.layers;
-  if (layers.empty()) {
-    for (int l = 0; l < count; ++l) layers.push_back(l);
-  }
-  for (const int l : layers) {
-    if (l >= 0 && l < count) continue;
-    throw Error(ErrorKind::usage, fmt::format("there is no layer {} to sweep {} in; this model has "
-                                              "layers 0 to {}",
-                                              l, spec.site, count - 1));
-  }
-  return layers;
-}
-
-SiteSet sites_of(const Component& component, const std::vector<int>& layers) {
-  std::vector<std::string> names;
-  for (const int l : layers) names.push_back(component.site(l).name);
-  return sites(fmt::format("{}", fmt::join(names, ",")));
-}
-
 // Edits that share one value for all layers' places, by layer.
-std::vector<Edit> edits_by_layer(const nn::Model& model, std::span<const Pair> pairs,
-                                 const SweepSpec& spec, const Component& component,
-                                 const nn::Run* other) {
-  const Sides s = sides(pairs, spec.direction);
-  const std::vector<int> layers = layers_of(model, spec);
+std::vector<Edit> edits_by_layer(const nn::Model& model, const Sides& s, const SweepSpec& spec,
+                                 const SweptSite& swept, const nn::Run* other) {
   std::vector<Edit> edits;
   std::optional<nn::Run> reference;
   if (spec.replacement == Replacement::mean || spec.replacement == Replacement::resample) {
@@ -282,12 +200,11 @@ std::vector<Edit> edits_by_layer(const nn::Model& model, std::span<const Pair> p
     if (spec.replacement == Replacement::mean)
       prompts.insert(prompts.end(), s.other.begin(), s.other.end());
     else
-      for (std::size_t i = 0; const std::size_t from : partners(pairs, spec.seed))
+      for (std::size_t i = 0; const std::size_t from : partners(s.base, spec.seed))
         prompts[i++] = s.base[from];
-    reference = model.run(prompts, sites_of(component, layers));
+    reference = model.run(prompts, swept.all());
   }
-  for (const int l : layers) {
-    const Site site = component.site(l);
+  for (const Site& site : swept.sites) {
     switch (spec.replacement) {
       case Replacement::patch:
         edits.push_back(replace(site, other->results.raw(site.name), {}, s.other_name));
@@ -306,39 +223,123 @@ std::vector<Edit> edits_by_layer(const nn::Model& model, std::span<const Pair> p
   return edits;
 }
 
-// ---- the sweep --------------------------------------------------------------------------------
-// Pairs that are swept together: one base run for all of them, and worlds that each change one.
-std::vector<PatchSweep> sweep_together(const nn::Model& model, std::span<const Pair> pairs,
-                                       const SweepSpec& spec) {
-  const Component& component = component_named(spec.site);
-  const Sides prompts = sides(pairs, spec.direction);
-  const std::vector<int> layers = layers_of(model, spec);
-  const Metric metric = metric_of(model, pairs, spec.measure);
-  const std::string each = nn::per_prompt_name(metric);
+// Which features an edit of a site changes, of the rows of a batch. Of an SAE's features nearly all
+// are 0 in both runs: what changes none needs no run.
+class Changed {
+ public:
+  Changed() = default;
+  // `base` has the values of the base run, `edit` what is put in everywhere.
+  Changed(const nn::Model& model, const nn::Run& base, const Edit& edit) {
+    const Tensor before = base.results.raw(edit.site.name);
+    std::vector<double> after(static_cast<std::size_t>(before.numel()), 0);
+    if (has_value(edit.action)) {
+      const Graph graph = model.build(nn::batch_size(base.prompts));
+      after = packed_value(graph, edit).broadcast_to(before.shape()).to_vector<double>();
+    }
+    features_ = before.dim(before.rank() - 1);
+    per_row_ = before.numel() / before.dim(0) / features_;
+    const auto numbers = before.to_vector<double>();
+    for (std::size_t i = 0; i < numbers.size(); ++i) changed_.push_back(numbers[i] != after[i]);
+    std::int64_t row = 0;
+    for (const nn::Tokens& p : base.prompts) {
+      first_.push_back(row);
+      row += std::ssize(p);
+    }
+    first_.push_back(row);
+  }
+  // At a place with one feature. An empty one knows of nothing that would not be changed.
+  bool any(std::size_t prompt, const Where& where) const {
+    if (features_ == 0) return true;
+    const auto at = [&](std::int64_t row) {
+      for (std::int64_t i = row * per_row_; i < (row + 1) * per_row_; ++i) {
+        if (changed_[static_cast<std::size_t>(i * features_ + where.feature[0])] != 0) return true;
+      }
+      return false;
+    };
+    if (!where.pos.empty())
+      return std::any_of(where.pos.begin(), where.pos.end(),
+                         [&](std::int64_t p) { return at(first_[prompt] + p); });
+    for (std::int64_t row = first_[prompt]; row < first_[prompt + 1]; ++row) {
+      if (at(row)) return true;
+    }
+    return false;
+  }
 
-  const Fetch wanted = spec.replacement == Replacement::patch
-                           ? fetch(value(each), sites_of(component, layers))
-                           : fetch(value(each));
-  const nn::Run other = model.run_edited(prompts.other, {}, wanted, &metric);
-  const std::vector<Edit> edits = edits_by_layer(model, pairs, spec, component, &other);
+ private:
+  std::int64_t features_ = 0, per_row_ = 1;  // per row: the heads of an SAE that keeps them apart
+  std::vector<std::uint8_t> changed_;        // [row, per row, feature]
+  std::vector<std::int64_t> first_;          // row of each prompt
+};
 
-  // Keys and values have fewer heads where groups of query heads share them.
-  const bool shared = spec.site == "k" || spec.site == "v";
-  const int heads = shared ? model.config().key_heads() : model.config().heads;
-  std::vector<Interventions> worlds;
-  std::vector<LayerPlaces> grids;
+// ---- the sweep ----------------------------------------------------------------------------------
+// The worlds of pairs that are swept together: each changes one place of one pair.
+struct Worlds {
+  std::vector<Interventions> all;
+  std::vector<SweptPlaces> places;                 // of each pair
+  std::vector<std::vector<std::ptrdiff_t>> world;  // of each pair's places; -1: nothing changes
+};
+Worlds worlds_of(const nn::Model& model, std::span<const Example> pairs, const SweepSpec& spec,
+                 const SweptSite& site, const Sides& prompts, const std::vector<Edit>& edits) {
+  std::vector<Changed> changed(edits.size());
+  if (goes_by_features(spec.by) && spec.by_difference) {
+    const nn::Run base = model.run_edited(prompts.base, {}, fetch(site.all()));
+    for (std::size_t l = 0; l < edits.size(); ++l) changed[l] = Changed(model, base, edits[l]);
+  }
+  Worlds worlds;
   for (std::size_t p = 0; p < pairs.size(); ++p) {
-    grids.push_back(grid(spec.by, std::ssize(prompts.base[p]), heads));
-    for (const Edit& edit : edits) {
-      for (Where w : grids[p].places) {
-        Edit e = edit;
-        if (pairs.size() > 1) w.prompt = {static_cast<std::int64_t>(p)};
-        e.where = {std::move(w)};
-        worlds.push_back(Interventions{std::move(e)});
+    const SweptPlaces& places = worlds.places.emplace_back(swept_places(spec, site, pairs[p]));
+    auto& numbers = worlds.world.emplace_back();
+    const std::int64_t count = numel(places.shape());
+    for (std::size_t l = 0; l < edits.size(); ++l) {
+      for (std::int64_t i = 0; i < count; ++i) {
+        Where where = places.at(i);
+        if (!changed[l].any(p, where)) {
+          numbers.push_back(-1);
+          continue;
+        }
+        if (pairs.size() > 1) where.prompt = {static_cast<std::int64_t>(p)};
+        Edit e = edits[l];
+        e.where = {std::move(where)};
+        numbers.push_back(std::ssize(worlds.all));
+        worlds.all.push_back(Interventions{std::move(e)});
       }
     }
   }
-  const Swept swept = model.sweep(prompts.base, worlds, metric, {each},
+  return worlds;
+}
+
+// The sweep of one pair, without its metric.
+PatchSweep empty_sweep(const SweptSite& site, const SweptPlaces& places, Direction direction) {
+  PatchSweep s;
+  s.axes = {"layer"};
+  s.layers = site.layers;
+  auto& layers = s.labels.emplace_back();
+  for (const int l : site.layers) layers.push_back(fmt::format("{}", l));
+  s.labels.insert(s.labels.end(), places.labels.begin(), places.labels.end());
+  Shape shape{std::ssize(site.layers)};
+  for (const SweptPlaces::Along& a : places.axes) {
+    s.axes.push_back(a.name);
+    shape.push_back(std::ssize(a.places));
+  }
+  s.values = Tensor::empty(shape, DType::f64);
+  s.runs = static_cast<int>(s.values.numel());
+  s.direction = direction;
+  return s;
+}
+
+// Pairs that are swept together: one base run for all of them, and worlds that each change one.
+std::vector<PatchSweep> sweep_together(const nn::Model& model, std::span<const Example> pairs,
+                                       const SweepSpec& spec, const SweptSite& site) {
+  const Sides prompts = sides(pairs, spec);
+  const Metric metric = metric_of(model, pairs, metric_of_sweep(spec));
+  const std::string each = nn::per_prompt_name(metric);
+
+  const Fetch wanted =
+      spec.replacement == Replacement::patch ? fetch(value(each), site.all()) : fetch(value(each));
+  const nn::Run other = model.run_edited(prompts.other, {}, wanted, &metric);
+  const std::vector<Edit> edits = edits_by_layer(model, prompts, spec, site, &other);
+  const Worlds worlds = worlds_of(model, pairs, spec, site, prompts, edits);
+  const Swept swept = model.sweep(prompts.base, worlds.all, metric, {each},
                                   {.memory = spec.memory,
                                    .cancel = spec.cancel,
                                    .progress = spec.progress,
@@ -351,24 +352,18 @@ std::vector<PatchSweep> sweep_together(const nn::Model& model, std::span<const P
   const auto of_base = swept.base(each).to_vector<double>(),
              of_other = other[each].to_vector<double>();
   std::vector<PatchSweep> sweeps;
-  for (std::size_t p = 0, world = 0; p < pairs.size(); ++p) {
-    PatchSweep& s = sweeps.emplace_back();
-    s.axes = {"layer"};
-    s.axes.insert(s.axes.end(), grids[p].axes.begin(), grids[p].axes.end());
-    s.layers = layers;
-    Shape shape{std::ssize(layers)};
-    for (const std::int64_t size : grids[p].shape) shape.push_back(size);
-    s.values = Tensor::empty(shape, DType::f64);
-    s.runs = static_cast<int>(s.values.numel());
-    for (int i = 0; i < s.runs; ++i, ++world) {
-      s.values.data<double>()[i] = values[world * pairs.size() + p];
-      if (!swept.has_effect(world)) ++s.without_effect;
+  for (std::size_t p = 0; p < pairs.size(); ++p) {
+    PatchSweep& s = sweeps.emplace_back(empty_sweep(site, worlds.places[p], spec.direction));
+    for (std::size_t i = 0; i < worlds.world[p].size(); ++i) {
+      const std::ptrdiff_t world = worlds.world[p][i];
+      const auto w = static_cast<std::size_t>(world);
+      s.values.data<double>()[i] = world < 0 ? of_base[p] : values[w * pairs.size() + p];
+      if (world < 0 || !swept.has_effect(w)) ++s.without_effect;
     }
     // The same prompt has one value, whatever rounding two runs of it may do.
     const double unlike = prompts.base[p] == prompts.other[p] ? of_base[p] : of_other[p];
     s.clean = spec.direction == Direction::denoise ? unlike : of_base[p];
     s.corrupt = spec.direction == Direction::denoise ? of_base[p] : unlike;
-    s.direction = spec.direction;
     if (p > 0) continue;
     s.passes = swept.stats().passes;
     s.explanation = swept.explain();
@@ -376,26 +371,28 @@ std::vector<PatchSweep> sweep_together(const nn::Model& model, std::span<const P
   return sweeps;
 }
 
-}  // namespace
+// Pairs that are swept together, where each is swept alone: their number bounds the tables of a
+// program.
+std::size_t together(std::span<const Example> pairs, const SweepSpec& spec, const SweptSite& site) {
+  constexpr std::int64_t kPairs = 16, kPlaces = std::int64_t{1} << 16;
+  if (!goes_by_features(spec.by)) return kPairs;
+  std::int64_t largest = 1;
+  for (const Example& e : pairs)
+    largest =
+        std::max(largest, std::ssize(site.layers) * numel(swept_places(spec, site, e).shape()));
+  return static_cast<std::size_t>(std::clamp<std::int64_t>(kPlaces / largest, 1, kPairs));
+}
 
-std::vector<PatchSweep> patch_sweeps(const nn::Model& model, std::span<const Pair> pairs,
-                                     const SweepSpec& spec) {
-  check_sweep(spec.site, spec.by);
-  layers_of(model, spec);
-  for (std::size_t i = 0; i < pairs.size(); ++i) {
-    try {
-      check_pair(model, pairs[i]);
-    } catch (const Error& error) {
-      if (pairs.size() == 1) throw;
-      throw Error(error.kind(), fmt::format("pair {}: {}", i, error.what()));
-    }
-  }
+std::vector<PatchSweep> sweep_all(const nn::Model& model, std::span<const Example> pairs,
+                                  const SweepSpec& spec) {
+  const SweptSite site = swept_site(model, spec);
+  for (const Example& e : pairs) swept_places(spec, site, e);  // throws before anything is run
   // Mean and resample ablation take values from all pairs, so those are swept together; otherwise
-  // a few at a time, which bounds the tables of a program.
-  constexpr std::size_t kTogether = 16;
+  // a few at a time.
   const bool all =
       spec.replacement == Replacement::mean || spec.replacement == Replacement::resample;
-  const std::size_t step = all ? std::max<std::size_t>(1, pairs.size()) : kTogether;
+  const std::size_t step =
+      all ? std::max<std::size_t>(1, pairs.size()) : together(pairs, spec, site);
   std::vector<PatchSweep> sweeps;
   for (std::size_t begin = 0; begin < pairs.size(); begin += step) {
     SweepSpec part = spec;
@@ -408,8 +405,58 @@ std::vector<PatchSweep> patch_sweeps(const nn::Model& model, std::span<const Pai
                                        static_cast<double>(count)));
       };
     }
-    for (PatchSweep& s : sweep_together(model, pairs.subspan(begin, count), part))
+    for (PatchSweep& s : sweep_together(model, pairs.subspan(begin, count), part, site))
       sweeps.push_back(std::move(s));
+  }
+  return sweeps;
+}
+
+}  // namespace
+
+std::vector<PatchSweep> patch_sweeps(const nn::Model& model, std::span<const Pair> pairs,
+                                     const SweepSpec& spec) {
+  check_sweep(spec.site, spec.by);
+  swept_site(model, spec);
+  check_pairs(model, pairs);
+  std::vector<Example> examples;
+  for (const Pair& p : pairs) examples.push_back(example_of(p));
+  return sweep_all(model, examples, spec);
+}
+
+std::vector<PatchSweep> patch_examples(const nn::Model& model, std::span<const Example> examples,
+                                       const SweepSpec& spec) {
+  check_sweep(spec.site, spec.by);
+  swept_site(model, spec);
+  for (const Example& e : examples) {
+    try {
+      check_aligned(model, e.prompt, e.corrupt);
+    } catch (const Error& error) {
+      if (e.line == 0) throw;
+      throw Error(error.kind(), fmt::format("line {}: {}", e.line, error.what()));
+    }
+  }
+  return sweep_all(model, examples, spec);
+}
+
+std::vector<PatchSweep> normalised(std::vector<PatchSweep> sweeps) {
+  double clean = 0, corrupt = 0;
+  for (const PatchSweep& s : sweeps) {
+    clean += s.clean / static_cast<double>(sweeps.size());
+    corrupt += s.corrupt / static_cast<double>(sweeps.size());
+  }
+  if (!sweeps.empty() && clean == corrupt) {
+    throw NumericError(
+        fmt::format("the metric is {} of the clean runs and of the corrupt ones: "
+                    "there is nothing between them to be a fraction of",
+                    clean));
+  }
+  const auto fraction = [&](double x) { return (x - corrupt) / (clean - corrupt); };
+  for (PatchSweep& s : sweeps) {
+    auto values = s.values.to_vector<double>();
+    std::transform(values.begin(), values.end(), values.begin(), fraction);
+    s.values = Tensor::of(s.values.shape(), values);
+    s.clean = fraction(s.clean);
+    s.corrupt = fraction(s.corrupt);
   }
   return sweeps;
 }

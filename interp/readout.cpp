@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <numeric>
 
 #include "autograd/ops/ops.h"
 #include "nn/model/weights.h"
@@ -12,18 +11,31 @@
 namespace vitrine::interp {
 namespace {
 
-// By `sign` times the value, the largest first.
+// By `sign` times the value, the largest first, then by id.
 std::vector<TokenValue> first(const Tensor& values, int count, double sign) {
   const auto x = values.to_vector<double>();
-  std::vector<int> order(x.size());
-  std::iota(order.begin(), order.end(), 0);
-  const auto kept = std::min(order.size(), static_cast<std::size_t>(std::max(count, 0)));
-  const auto at = [&](int id) { return sign * x[static_cast<std::size_t>(id)]; };
-  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(kept), order.end(),
-                    [&](int a, int b) { return at(a) != at(b) ? at(a) > at(b) : a < b; });
+  const auto kept = std::min(x.size(), static_cast<std::size_t>(std::max(count, 0)));
   std::vector<TokenValue> tokens;
-  for (std::size_t i = 0; i < kept; ++i)
-    tokens.push_back({order[i], x[static_cast<std::size_t>(order[i])]});
+  if (kept == 0) return tokens;
+  // Few of many: hardly any is better than the worst that is kept.
+  const auto better = [&](const TokenValue& a, const TokenValue& b) {
+    return a.value != b.value ? sign * a.value > sign * b.value : a.id < b.id;
+  };
+  constexpr std::size_t kFew = 64;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const TokenValue one{static_cast<int>(i), x[i]};
+    if (kept > kFew) {
+      tokens.push_back(one);
+    } else if (tokens.size() < kept || better(one, tokens.back())) {
+      if (tokens.size() == kept) tokens.pop_back();
+      tokens.insert(std::upper_bound(tokens.begin(), tokens.end(), one, better), one);
+    }
+  }
+  if (kept > kFew) {
+    std::partial_sort(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(kept),
+                      tokens.end(), better);
+    tokens.resize(kept);
+  }
   return tokens;
 }
 
@@ -44,14 +56,6 @@ Tensor to_logits(const nn::Model& model, const Tensor& vectors) {
   const Results r = plan.run({{"vectors", vectors.to(w.w_u.dtype())}}, model.parameters(),
                              {.pool = &model.pool()});
   return r.raw("readout").to(DType::f32);
-}
-
-Value row_of_answer(const Value& table, int answer, std::optional<int> wrong) {
-  const auto of = [&](int id) {
-    return gather_rows(table,
-                       table.builder().constant(Tensor::of({1}, std::vector<std::int32_t>{id})));
-  };
-  return wrong ? of(answer) - of(*wrong) : of(answer);
 }
 
 std::vector<TokenValue> highest(const Tensor& values, int count) { return first(values, count, 1); }

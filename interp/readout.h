@@ -18,10 +18,6 @@ namespace vitrine::interp {
 // its ln_final.hook_scale. Throws ShapeError for vectors of another width than the stream's.
 Tensor to_logits(const nn::Model& model, const Tensor& vectors);
 
-// The answer's row of a table [vocabulary, ...], less the wrong one's if there is one: [1, ...]. Of
-// W_U [vocabulary, d] it is what a logit, or a difference of two, reads the stream with.
-Value row_of_answer(const Value& table, int answer, std::optional<int> wrong);
-
 struct TokenValue {
   int id = 0;
   double value = 0;

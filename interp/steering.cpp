@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
+#include "interp/data/measure.h"
 #include "nn/model/weights.h"
 #include "tensor/error.h"
 #include "tensor/files/npy.h"
@@ -15,8 +17,8 @@
 namespace vitrine::interp {
 namespace {
 
-// What a site holds for one token: its type without the rows.
-Type for_one_token(const nn::Model& model, const Site& site) {
+// What a site, or a head of it, holds for one token: its type without the rows.
+Type for_one_token(const nn::Model& model, const Site& site, std::optional<int> head) {
   const Graph graph = model.build(nn::BatchSize{1, 1, 1});
   const SiteEntry& entry = graph.site(site.name);
   const bool has_rows = !entry.axes.empty() && entry.axes[0] == Axis::row;
@@ -31,7 +33,18 @@ Type for_one_token(const nn::Model& model, const Site& site) {
                             site.name, fmt::join(names, ", ")));
   }
   Shape rest;
-  for (int a = 1; a < entry.type.shape.size(); ++a) rest.push_back(entry.type.shape[a]);
+  for (int a = 1; a < entry.type.shape.size(); ++a) {
+    if (!head || entry.axes[static_cast<std::size_t>(a)] != Axis::head)
+      rest.push_back(entry.type.shape[a]);
+  }
+  if (!head) return {entry.type.dtype, rest};
+  if (entry.axes.size() < 2 || entry.axes[1] != Axis::head)
+    throw Error(ErrorKind::input, fmt::format("{} has no heads, so there is no direction of head "
+                                              "{} in it",
+                                              site.name, *head));
+  if (*head < 0 || *head >= entry.type.shape[1])
+    throw Error(ErrorKind::input, fmt::format("{} has no head {}; there are 0 to {}", site.name,
+                                              *head, entry.type.shape[1] - 1));
   return {entry.type.dtype, rest};
 }
 
@@ -41,8 +54,10 @@ struct Activations {
   std::size_t tokens, width;
   double at(std::size_t token, std::size_t i) const { return numbers[token * width + i]; }
 };
-Activations activations(const nn::Model& model, const Site& site, const nn::Tokens& prompt) {
-  const Tensor x = model.run(nn::Prompt(prompt), site)[site];  // [1, position, ...]
+Activations activations(const nn::Model& model, const Site& site, const nn::Tokens& prompt,
+                        std::optional<int> head) {
+  Tensor x = model.run(nn::Prompt(prompt), site)[site];  // [1, position, ...]
+  if (head) x = x.select(2, *head).contiguous();
   return {x.to_vector<double>(), prompt.size(),
           static_cast<std::size_t>(x.numel()) / prompt.size()};
 }
@@ -66,9 +81,9 @@ std::vector<std::int64_t> counted(const Shape& shape) {
 }
 
 // `given`, called `from`, in the shape and type of the site.
-Tensor fitted(const nn::Model& model, const Site& site, const Tensor& given,
-              std::string_view from) {
-  const Type type = for_one_token(model, site);
+Tensor fitted(const nn::Model& model, const Site& site, const Tensor& given, std::string_view from,
+              std::optional<int> head) {
+  const Type type = for_one_token(model, site, head);
   const auto axes = counted(given.shape());
   const bool flat = axes.size() <= 1 && given.numel() == numel(type.shape);
   if (!flat && axes != counted(type.shape)) {
@@ -119,8 +134,8 @@ Tensor read(const std::filesystem::path& file, std::string_view tensor) {
 std::string_view name_of(Positions p) { return p == Positions::last ? "last" : "mean"; }
 
 Tensor direction(const nn::Model& model, const Site& site, const nn::Prompt& plus,
-                 const nn::Prompt& minus, Positions positions) {
-  const Type type = for_one_token(model, site);
+                 const nn::Prompt& minus, Positions positions, std::optional<int> head) {
+  const Type type = for_one_token(model, site, head);
   const nn::Tokens a = model.tokens(plus), b = model.tokens(minus);
   for (const auto& [name, tokens] : {std::pair{"plus", &a}, std::pair{"minus", &b}}) {
     if (!tokens->empty()) continue;
@@ -129,13 +144,14 @@ Tensor direction(const nn::Model& model, const Site& site, const nn::Prompt& plu
         "token",
         name));
   }
-  std::vector<double> difference = reduced(activations(model, site, a), positions);
-  const std::vector<double> other = reduced(activations(model, site, b), positions);
+  std::vector<double> difference = reduced(activations(model, site, a, head), positions);
+  const std::vector<double> other = reduced(activations(model, site, b, head), positions);
   for (std::size_t i = 0; i < difference.size(); ++i) difference[i] -= other[i];
   return Tensor::of(type.shape, difference).to(type.dtype);
 }
 
-Tensor direction_toward(const nn::Model& model, const Site& site, int token) {
+Tensor direction_toward(const nn::Model& model, const Site& site, int token,
+                        std::optional<int> head) {
   const nn::Config& c = model.config();
   if (token < 0 || token >= c.vocabulary) {
     throw TokenError(
@@ -143,14 +159,14 @@ Tensor direction_toward(const nn::Model& model, const Site& site, int token) {
   }
   const Tensor w_u = nn::weights(model, "unembed.W_U").at("unembed.W_U");  // [d, v]
   return fitted(model, site, w_u.select(1, token).clone(),
-                fmt::format("the unembedding vector of token {}", token));
+                fmt::format("the unembedding vector of token {}", token), head);
 }
 
 Tensor direction_from(const nn::Model& model, const Site& site, const std::filesystem::path& file,
-                      std::string_view tensor) {
+                      std::string_view tensor, std::optional<int> head) {
   const std::string from =
       tensor.empty() ? file.string() : fmt::format("{}, tensor {}", file.string(), tensor);
-  return fitted(model, site, read(file, tensor), from);
+  return fitted(model, site, read(file, tensor), from, head);
 }
 
 double norm(const Tensor& direction) {
@@ -158,18 +174,140 @@ double norm(const Tensor& direction) {
   return std::sqrt(std::inner_product(x.begin(), x.end(), x.begin(), 0.0));
 }
 
-Norms norms(const nn::Model& model, const Site& site, const nn::Prompt& prompt) {
-  for_one_token(model, site);  // throws for a site that does not go by tokens
-  const Activations a = activations(model, site, model.tokens(prompt));
-  std::vector<double> each;
-  for (std::size_t t = 0; t < a.tokens; ++t) {
-    double squares = 0;
-    for (std::size_t i = 0; i < a.width; ++i) squares += a.at(t, i) * a.at(t, i);
-    each.push_back(std::sqrt(squares));
+Norms norms(const nn::Model& model, const Site& site, const nn::Prompt& prompt,
+            std::optional<int> head) {
+  const nn::Tokens tokens = model.tokens(prompt);
+  return norms(model, site, std::span(&tokens, 1), head);
+}
+
+// ---- many prompts -------------------------------------------------------------------------------
+Norms norms(const nn::Model& model, const Site& site, std::span<const nn::Tokens> prompts,
+            std::optional<int> head) {
+  for_one_token(model, site, head);  // throws for a site that does not go by tokens
+  nn::check_prompts({prompts.begin(), prompts.end()}, model.config());
+  double sum = 0, sum_of_last = 0;
+  std::int64_t count = 0;
+  Norms found{0, std::numeric_limits<double>::infinity(), 0, 0};
+  for (const auto& [begin, end] : batches(prompts)) {
+    const std::vector<nn::Tokens> some(prompts.begin() + static_cast<std::ptrdiff_t>(begin),
+                                       prompts.begin() + static_cast<std::ptrdiff_t>(end));
+    const nn::Run run = model.run_graph(model.build(nn::batch_size(some)), some, fetch(site));
+    Tensor values = run.results.raw(site.name);  // [row, ...]
+    if (head) values = values.select(1, *head).contiguous();
+    const auto x = values.to_vector<double>();
+    std::size_t rows = 0, row = 0;
+    for (const nn::Tokens& p : some) rows += p.size();
+    const std::size_t width = x.size() / rows;
+    for (const nn::Tokens& p : some) {
+      for (std::size_t t = 0; t < p.size(); ++t, ++row) {
+        const double* at = x.data() + row * width;
+        const double length = std::sqrt(std::inner_product(at, at + width, at, 0.0));
+        found.least = std::min(found.least, length);
+        found.most = std::max(found.most, length);
+        sum += length;
+        ++count;
+        if (t + 1 == p.size()) sum_of_last += length;
+      }
+    }
   }
-  const auto [least, most] = std::minmax_element(each.begin(), each.end());
-  return {std::accumulate(each.begin(), each.end(), 0.0) / static_cast<double>(a.tokens), *least,
-          *most, each.back()};
+  found.mean = sum / static_cast<double>(count);
+  found.last = sum_of_last / static_cast<double>(prompts.size());
+  return found;
+}
+
+namespace {
+
+// The metrics, [factor, prompt], of runs with factor * direction added everywhere. `metric_of_some`
+// gives the metric of the prompts [begin, end).
+template <class MetricOf>
+Tensor steered_prompts(const nn::Model& model, const std::vector<nn::Tokens>& prompts,
+                       const Site& site, const Tensor& direction, std::span<const double> factors,
+                       const BatchLimits& limits, const MetricOf& metric_of_some,
+                       const std::atomic<bool>* cancel, std::optional<int> head) {
+  const Tensor fits = fitted(model, site, direction, "the direction", head);
+  Where where;
+  if (head) where.head = {*head};
+  const std::int64_t rows = std::ssize(factors), columns = std::ssize(prompts);
+  Tensor table = Tensor::empty({rows, columns}, DType::f64);
+  std::vector<Interventions> worlds;
+  for (const double factor : factors) worlds.push_back({add(site, fits, factor, where)});
+  for (const auto& [begin, end] : batches(prompts, limits)) {
+    const std::vector<nn::Tokens> some(prompts.begin() + static_cast<std::ptrdiff_t>(begin),
+                                       prompts.begin() + static_cast<std::ptrdiff_t>(end));
+    const Metric metric = metric_of_some(begin, end);
+    const std::string each = nn::per_prompt_name(metric);
+    const auto values = model.sweep(some, worlds, metric, {each}, {.cancel = cancel})[each]
+                            .template to_vector<double>();  // [factors, prompts]
+    for (std::int64_t f = 0; f < rows; ++f)
+      std::copy_n(values.begin() + f * std::ssize(some), std::ssize(some),
+                  table.data<double>() + f * columns + static_cast<std::int64_t>(begin));
+  }
+  return table;
+}
+
+}  // namespace
+
+namespace {
+
+// The logits after each prompt's position, [prompts, vocabulary].
+Tensor logits_asked(const nn::Model& model, std::span<const Asked> asked) {
+  const std::vector<nn::Tokens> prompts = prompts_to_run(model, asked);
+  Builder b(model.build(nn::batch_size(prompts)));
+  b.output("steering.logits", nn::last_logits(b));
+  return model
+      .run_graph(std::move(b).finish(), prompts, fetch(value("steering.logits")),
+                 rows_asked(model, asked))
+      .results.raw("steering.logits");
+}
+
+}  // namespace
+
+Metric metric_of(const nn::Model& model, std::span<const Asked> asked, Measure measure) {
+  std::vector<int> answers;
+  for (const Asked& a : asked) answers.push_back(a.answer.value_or(-1));
+  switch (measure) {
+    case Measure::prob:
+      return nn::probability(answers);
+    case Measure::log_prob:
+      return nn::log_probability(answers);
+    case Measure::kl:
+      return nn::kl_to(logits_asked(model, asked));
+    case Measure::logit_diff:
+      break;
+  }
+  return answer_logit(asked);
+}
+
+Tensor steered(const nn::Model& model, std::span<const Asked> asked, const Site& site,
+               const Tensor& direction, std::span<const double> factors, Measure measure,
+               const std::atomic<bool>* cancel, std::optional<int> head) {
+  check_asked(model, asked, measure != Measure::kl);
+  return steered_prompts(
+      model, prompts_to_run(model, asked), site, direction, factors, limits_of_logits(model),
+      [&](std::size_t begin, std::size_t end) {
+        const auto some = asked.subspan(begin, end - begin);
+        Metric metric = metric_of(model, some, measure);
+        metric.feeds.merge(rows_asked(model, some));
+        return metric;
+      },
+      cancel, head);
+}
+
+Tensor steered(const nn::Model& model, std::span<const Example> examples, const Site& site,
+               const Tensor& direction, std::span<const double> factors, const MetricSpec& metric,
+               const std::atomic<bool>* cancel, std::optional<int> head) {
+  const std::vector<nn::Tokens> prompts = prompts_to_run(examples, metric);
+  nn::check_prompts(prompts, model.config());
+  BatchLimits limits = limits_of_logits(model);
+  // These read the logits after every token.
+  if (metric.contains(MetricNode::Kind::loss) || reads_long_answers(examples, metric))
+    limits.rows = std::min(limits.rows, limits.prompts);
+  return steered_prompts(
+      model, prompts, site, direction, factors, limits,
+      [&](std::size_t begin, std::size_t end) {
+        return metric_of(model, examples.subspan(begin, end - begin), metric);
+      },
+      cancel, head);
 }
 
 }  // namespace vitrine::interp

@@ -12,6 +12,7 @@ SweepSummary summarise(std::span<const PatchSweep> sweeps) {
   if (sweeps.empty()) return sum;
   sum.axes = sweeps[0].axes;
   sum.layers = sweeps[0].layers;
+  sum.labels = sweeps[0].labels;
   Shape shape = sweeps[0].values.shape();
   for (const PatchSweep& s : sweeps) {
     for (int a = 0; a < shape.size(); ++a) shape[a] = std::max(shape[a], s.values.dim(a));

@@ -54,8 +54,9 @@ class TextActivations : public ActivationSource {
 
   std::vector<Tensor> read(SourcePlace& place) override {
     const TextBatch batch = batches_.next(place);
-    const Plan plan = compile(model_.build(nn::batch_size(batch.prompts)), wanted_);
-    const Results r = plan.run(nn::batch_feeds(batch.prompts), model_.parameters(),
+    const Graph graph = model_.build(nn::batch_size(batch.prompts));
+    const Plan plan = compile(graph, wanted_);
+    const Results r = plan.run(model_.feeds(graph, batch.prompts), model_.parameters(),
                                {.pool = &model_.pool(), .find_nan = false});
     std::vector<std::size_t> piece_of;  // each row that counts
     std::size_t row = 0;

@@ -167,7 +167,7 @@ class FidelityMeter {
     const std::int64_t n = nn::next_tokens(batch.prompts);
     if (n == 0) return;
     const Graph graph = model_.build(nn::batch_size(batch.prompts));
-    Feeds feeds = nn::batch_feeds(batch.prompts);
+    Feeds feeds = model_.feeds(graph, batch.prompts);
     feeds["sae.rows"] = batch.counts_as_tensor();
     const auto rows = static_cast<std::int64_t>(batch.counts.size());
 

@@ -27,7 +27,7 @@ Tensor run_features(const nn::Model& model, const Sae& sae, const Parameters& pa
                     const std::vector<nn::Tokens>& prompts) {
   const Graph g = with_features(model.build(nn::batch_size(prompts)), sae);
   const Plan plan = compile(g, fetch(value("features")));
-  return plan.run(nn::batch_feeds(prompts), parameters, {.pool = &model.pool()})
+  return plan.run(model.feeds(g, prompts), parameters, {.pool = &model.pool()})
       .raw("features")
       .contiguous();
 }

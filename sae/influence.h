@@ -12,6 +12,8 @@
 // policies.
 #pragma once
 
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "autograd/transform/linearise.h"
@@ -55,6 +57,48 @@ struct Influence {
 // are not there, and what Model::run throws.
 Influence influence(const nn::Model& model, const Sae& source, const Sae& target,
                     const nn::Tokens& prompt, const InfluenceSpec& spec = {});
+
+// ---- over many prompts --------------------------------------------------------------------------
+struct InfluenceOverSpec {
+  std::vector<std::int64_t> target_positions;  // one of each prompt, from 0; none: its last
+  std::vector<std::int64_t> source_features;   // none: all
+  std::vector<std::int64_t> target_features;   // none: those most active there, on average
+  int targets = 5;                             // of those, how many
+  int causes = 10;                             // of each target, kept: by |mean|
+  Policies policies = {};
+  std::int64_t rows = 2048;  // at most so many tokens in one batch
+  // Prompts, by number, of which there are means besides; a prompt may be in several groups.
+  std::vector<std::vector<std::size_t>> groups;
+};
+// What source features do to a target feature where that is active: means over these prompts.
+struct MeanCause {
+  std::int64_t feature = 0;
+  double first_order = 0;     // summed over the source positions; 0 where the source is not active
+  double standard_error = 0;  // NaN for a single prompt
+  std::int64_t active = 0;    // the prompts in which the source is active, too
+};
+struct InfluenceOver {
+  struct Target {
+    std::int64_t feature = 0;
+    std::int64_t active = 0;  // the prompts in which it is active at its position: those that count
+    double activation = 0;    // its mean over them
+    std::vector<MeanCause> causes;  // the strongest first; none where no prompt counts
+  };
+  // One target in one prompt.
+  struct OfPrompt {
+    double activation = 0;  // 0: it is not active, and has no causes
+    std::vector<MeanCause> causes;
+  };
+  std::vector<Target> targets;
+  std::vector<std::vector<Target>> groups;  // the same targets over each group
+  std::vector<std::vector<OfPrompt>> each;  // the same targets in each prompt
+};
+// A batch of prompts takes one forward and one backward pass for each target feature. Throws what
+// influence throws, naming the prompt; Error (usage) for a position that a prompt does not have, and
+// unless there is a position for each prompt, or none, and for a group's prompt that is not there.
+InfluenceOver influence_over(const nn::Model& model, const Sae& source, const Sae& target,
+                             std::span<const nn::Tokens> prompts,
+                             const InfluenceOverSpec& spec = {});
 
 // The pre-activations of these target features with all these source features ablated at once, one
 // for each: [targets]. With none, as they are.

@@ -183,6 +183,11 @@ std::string CommandLine::text() const {
   return text;
 }
 
+bool CommandLine::was_given(const std::string& name) const {
+  const CLI::Option* option = parser_->app.get_option_no_throw(name);
+  return option != nullptr && option->count() > 0;
+}
+
 std::vector<std::string> CommandLine::given(const std::string& heading) const {
   std::vector<std::string> names;
   for (const CLI::Option* option : parser_->app.get_options()) {

@@ -105,6 +105,7 @@ class CommandLine {
 
   // The options under a heading that were given, in the order of the help.
   std::vector<std::string> given(const std::string& heading) const;
+  bool was_given(const std::string& name) const;  // false for one that the verb does not have
 
   // Throws Error (usage): the verb, the message, and where the help is.
   [[noreturn]] void fail(std::string_view message) const;

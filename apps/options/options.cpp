@@ -10,6 +10,7 @@
 #include <filesystem>
 
 #include "apps/options/site_names.h"
+#include "nn/text/named_ids.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
 #include "tensor/files/run_folder.h"
@@ -36,6 +37,9 @@ void CommonOptions::add_to(CommandLine& line, const std::string& out_doc, Out ki
   has_gauge_ = true;
   add_model_to(line);
   add_rest_to(line, out_doc, kind);
+  line.option("--vocabulary", vocabulary, "FILE",
+              "names for the ids of a model without a tokenizer: one a line, the first for\n"
+              "id 0, or FILE.json: {\"name\": id}. Prompts are then names with spaces between");
   line.option("--gauge", gauge, "raw|processed|REWRITE,...",
               "weights rewritten so that the model computes the same: fold_ln,\n"
               "center_writing_weights, center_unembed, fold_value_biases, or processed: all\n"
@@ -75,34 +79,67 @@ void CommonOptions::add_rest_to(CommandLine& line, const std::string& out_doc, O
   line.option("--color", color, "auto|always|never",
               "colours (default: auto, on a terminal unless NO_COLOR is set)")
       ->one_of({"auto", "always", "never"});
+  line.number("--columns", columns, "N",
+              "how wide tables and heatmaps may be (default: as the terminal is)", 20, 100'000);
   line.flag("--quiet", quiet, "nothing on stderr but errors");
   line.after_parsing([this, &line, kind] { settle_out(line, kind); });
 }
 
+namespace {
+
+// The endings that a file may have, in the order in which they are named.
+std::vector<std::string_view> endings_of(CommonOptions::Out kind) {
+  using Out = CommonOptions::Out;
+  if (kind == Out::tensors) return {".safetensors", ".npz"};
+  if (kind == Out::lines) return {".jsonl"};
+  std::vector<std::string_view> endings = {".txt", ".json"};
+  if (kind == Out::rows || kind == Out::text_or_tensors) endings.emplace_back(".csv");
+  if (kind == Out::text_or_tensors) endings.insert(endings.end(), {".npz", ".safetensors"});
+  return endings;
+}
+
+// ".txt, .json or .csv"
+std::string listed(const std::vector<std::string_view>& endings) {
+  std::string text;
+  for (std::size_t i = 0; i < endings.size(); ++i)
+    text += fmt::format("{}{}", i == 0 ? "" : i + 1 == endings.size() ? " or " : ", ", endings[i]);
+  return text;
+}
+
+bool is_json_file(std::string_view ending) { return ending == ".json" || ending == ".jsonl"; }
+
+}  // namespace
+
 void CommonOptions::settle_out(const CommandLine& line, Out kind, std::string_view also) {
-  const std::string extension = std::filesystem::path(out).extension().string();
-  if (kind == Out::other || extension.empty()) return;
-  const auto is_one_of = [&](std::initializer_list<std::string_view> known) {
-    return std::find(known.begin(), known.end(), extension) != known.end();
+  const std::string ending = std::filesystem::path(out).extension().string();
+  const auto is_one_of = [&](const std::vector<std::string_view>& known) {
+    return std::find(known.begin(), known.end(), ending) != known.end();
   };
-  const bool tensors = extension == ".safetensors";
-  if (tensors && (kind == Out::tensors || kind == Out::text_or_tensors)) return;
+  if (kind == Out::lines) {
+    if (format_option_->count() > 0 && !json())
+      line.fail("--format table: what is written here are lines of JSON");
+    format = "json";
+  }
+  if (kind == Out::other || ending.empty()) return;
+  const std::vector<std::string_view> endings = endings_of(kind);
   const auto refuse = [&](std::string_view why, std::string_view wanted) {
     line.fail(fmt::format("--out {}: {}; give {}", out, why, wanted));
   };
-  if (kind == Out::tensors)
-    refuse("what is saved here is safetensors, whatever it is called", "a FILE.safetensors");
-  if (tensors) refuse("there are no tensors to save here", "a .txt or .json file");
-  if (is_one_of({".json", ".jsonl"})) {
+  const std::string wanted = fmt::format("a {} file", listed(endings));
+  const bool text = is_one_of({".text", ".log", ".md"}) || ending == ".jsonl" || ending == also;
+  const bool writes_text = kind != Out::tensors && kind != Out::lines;
+  if (is_one_of(endings) || (writes_text && text)) {
+    if (!is_json_file(ending)) return;
     if (format_option_->count() > 0 && !json())
       refuse("that is JSON, and --format table is not", "one of the two");
     format = "json";
-  } else if (!is_one_of({".txt", ".text", ".log", ".md"}) && extension != also) {
-    refuse(fmt::format("{} is not written here", extension),
-           fmt::format("a {} file, or one without an extension", kind == Out::text_or_tensors
-                                                                     ? ".txt, .json or .safetensors"
-                                                                     : ".txt or .json"));
+    return;
   }
+  if (is_tensor_file(out)) refuse("there are no tensors to save here", wanted);
+  if (kind == Out::tensors)
+    refuse("what is saved here are tensors, whatever the file is called", wanted);
+  refuse(fmt::format("{} is not written here", ending),
+         wanted + (writes_text ? ", or one without an extension" : ""));
 }
 
 Json CommonOptions::meta(const CommandLine& line) const {
@@ -111,17 +148,42 @@ Json CommonOptions::meta(const CommandLine& line) const {
   meta["command"] = json_text(line.text());
   meta["version"] = VITRINE_VERSION;
   meta["seed"] = seed;
+  if (!edits_.empty()) meta["edits"] = edits_;
   return meta;
 }
 
+std::string CommonOptions::heading() const {
+  std::string text;
+  for (const std::string& e : edits_) text += fmt::format("edited: {}\n", e);
+  return text;
+}
+
 nn::Model CommonOptions::load() const {
+  nn::Model loaded = load_changed(changes_);
+  edits_.clear();
+  for (const nn::StandingEdit& e : loaded.standing()) edits_.push_back(e.to_text());
+  return loaded;
+}
+
+nn::Model CommonOptions::load_unedited() const { return load_changed({}); }
+
+nn::Model CommonOptions::load_changed(
+    std::span<const std::function<void(nn::Model&)>> changes) const {
   const nn::Gauge rewrites = nn::parse_gauge(gauge);
   check_folder_of(out);
   try {
     nn::Model loaded = nn::load_gpt2(model, {.threads = threads, .gauge = rewrites});
+    if (!vocabulary.empty()) {
+      if (loaded.has_tokenizer()) {
+        throw Error(ErrorKind::usage,
+                    "--vocabulary: this model has a tokenizer, which names its ids");
+      }
+      loaded.set_tokenizer(nn::read_named_ids(vocabulary, loaded.config().vocabulary));
+    }
     if (loaded.has_tokenizer_fault() && !quiet)
       log(fmt::format("note: {}; ids are shown instead of texts",
                       with_option_names(loaded.why_no_tokenizer())));
+    for (const auto& change : changes) change(loaded);
     return loaded;
   } catch (const FileError& error) {
     if (!model.empty()) throw;
@@ -130,24 +192,32 @@ nn::Model CommonOptions::load() const {
 }
 
 void write_presentation(const CommonOptions& common, const Json& meta, const Presentation& shown) {
-  const bool tensors = common.out.ends_with(".safetensors");
+  const bool data = is_data_file(common.out);
   const Json found = shown.json();
   require_finite(found);
-  if (tensors) {
+  if (is_tensor_file(common.out)) {
     Json metadata = meta;
     metadata.update(shown.metadata);
-    save_safetensors(common.out, shown.tensors(), as_metadata(metadata));
+    save_tensors(common.out, shown.tensors(), metadata);
+  } else if (data) {
+    write_text(common.out, shown.table          ? csv_of_rows(shown.table())
+                           : shown.rows.empty() ? csv_of(shown.tensors(), shown.axes)
+                                                : csv_of_rows(*found.find(shown.rows)));
   }
-  const std::string out = tensors ? "" : common.out;
+  const std::string out = data ? "" : common.out;
   if (common.json()) {
     Json json = {{"meta", meta}};
     json.update(found);
-    json["file"] = tensors ? Json(json_text(common.out)) : Json();
+    json["file"] = data ? Json(json_text(common.out)) : Json();
     return write_result(out, to_line(json));
   }
-  const Style style = style_for(common.color, out);
-  std::string text = shown.text(style, terminal_columns(out));
-  if (tensors) text += fmt::format("\n{} written to {}\n", shown.written, style.bold(common.out));
+  const Style style = common.style_of(out);
+  std::string text = common.heading() + shown.text(style, common.table_columns(out));
+  if (data) {
+    const bool rows = !shown.rows.empty() && !is_tensor_file(common.out);
+    text += fmt::format("\n{} written to {}\n", rows ? shown.rows : shown.written,
+                        style.bold(common.out));
+  }
   write_result(out, text);
 }
 
@@ -166,6 +236,10 @@ void PromptOptions::add_to(CommandLine& line, const std::string& heading, const 
   line.flag("--special", special_,
             "the text of an added token, such as <|endoftext|>,\nbecomes its one id");
   line.heading("Options");
+}
+
+void PromptOptions::add_bos_to(CommandLine& line, const std::string& doc) {
+  line.flag("--prepend-bos", prepend_bos_, doc);
 }
 
 void PromptOptions::require(const CommandLine& line) {
@@ -255,8 +329,10 @@ void note_bare_lines(const nn::Model& model, bool prepend_bos, bool quiet) {
 
 void require_tokenizer(const nn::Model& model, std::string_view option, std::string_view instead) {
   if (model.has_tokenizer()) return;
-  throw TokenError(fmt::format("{}: {}; give token ids instead of text: {}", option,
-                               model.why_no_tokenizer(), instead));
+  throw TokenError(
+      fmt::format("{}: {}; give token ids instead of text: {} (or name the ids by "
+                  "--vocabulary FILE)",
+                  option, model.why_no_tokenizer(), instead));
 }
 
 const nn::Tokenizer* tokenizer_of(const nn::Model& model) {
@@ -307,9 +383,17 @@ void SiteOptions::add_to(CommandLine& line, const std::string& doc) {
                   "the layer of a --site without one (default: the middle one)", 0, INT32_MAX);
 }
 
+std::optional<int> SiteOptions::head() const { return site_name(site_).head; }
+
 Site SiteOptions::site(const nn::Model& model) const {
   const Graph graph = model.build(nn::BatchSize{1, 1, 1});
   const SiteName named = site_name(site_);
+  if (named.head && !head_allowed_) {
+    throw Error(ErrorKind::usage,
+                fmt::format("--site {} is one head of a site, and a whole site is meant here: give "
+                            "{}.{}",
+                            site_, *named.layer, named.inside));
+  }
   const bool whole = graph.find_site(site_) != nullptr, layer_given = layer_option_->count() > 0;
   if (layer_given && (whole || named.layer)) {
     throw Error(ErrorKind::usage,
@@ -329,19 +413,22 @@ Site SiteOptions::site(const nn::Model& model) const {
                             layers - 1));
   }
   const std::string block = fmt::format("blocks.{}.", layer);
-  std::vector<std::string> names;
+  std::vector<std::string> names, meant;
   for (const std::string& name : graph.site_names()) {
-    const bool inside = name.starts_with(block);
-    if (inside && is_called(std::string_view(name).substr(block.size()), named.inside))
-      return {name};
-    if (inside) names.push_back(name.substr(block.size()));
+    if (!name.starts_with(block)) continue;
+    names.push_back(name.substr(block.size()));
+    if (is_called(names.back(), named.inside)) meant.push_back(name);
   }
+  if (meant.size() > 1)
+    throw Error(ErrorKind::usage, fmt::format("--site {} means several sites: {}; give one of them",
+                                              site_, fmt::join(meant, ", ")));
+  if (meant.size() == 1) return {meant[0]};
   if (site_.starts_with("blocks.") && named.layer) return {graph.site(site_).name};  // throws
   throw SiteError(fmt::format("there is no site '{}' in a layer{}", named.inside,
                               did_you_mean(nearest(named.inside, names))));
 }
 
-// ---- a pair of prompts and their answers --------------------------------------------------------
+// ---- one token ----------------------------------------------------------------------------------
 int TokenOptions::id(const nn::Model& model) const {
   if (!by_text()) return id_;
   require_tokenizer(model, "--" + name_, "--" + name_ + "-token ID");
@@ -363,71 +450,6 @@ void TokenOptions::require(const CommandLine& line) const {
   }
   if (text_option_->count() > 0 && id_option_->count() > 0)
     line.fail(fmt::format("give --{0} or --{0}-token, not both", name_));
-}
-
-void PairOptions::add_to(CommandLine& line) {
-  clean_.add_to(line);
-  corrupt_.add_to(line);
-  line.heading("Prompts");
-  answer_.add_to(line, "what should follow the clean prompt: one token, with its\nleading space");
-  wrong_.add_to(line, "what should follow the corrupt prompt");
-  line.heading("Options");
-  line.option("--direction", direction_, "denoise|noise",
-              "denoise: the base run is corrupt; what restores the answer?\n"
-              "noise: the base run is clean; what breaks it? (default: denoise)")
-      ->one_of({"denoise", "noise"});
-}
-
-void PairOptions::add_file_to(CommandLine& line) {
-  line.heading("Prompts");
-  file_option_ = line.option(
-      "--pairs", file_, "FILE",
-      "instead of these: many pairs, one {\"clean\": ..., \"corrupt\": ...,\n"
-      "\"answer\": ..., \"wrong\": ...} a line (- reads stdin); or by ids: clean_tokens,\n"
-      "corrupt_tokens ([1, 2, 3]), answer_token, wrong_token (4)");
-  line.heading("Options");
-}
-
-void PairOptions::require(const CommandLine& line, bool one_is_enough) {
-  if (from_file()) {
-    if (clean_.given() || corrupt_.given() || answer_.given() || wrong_.given()) {
-      line.fail(
-          "give --pairs, or one pair by --clean, --corrupt, --answer and --wrong (or their ids), "
-          "not both");
-    }
-    lines_.emplace(file_);
-    return;
-  }
-  if (clean_.from_stdin() && corrupt_.from_stdin())
-    line.fail("only one of --clean and --corrupt can come from stdin");
-  answer_.require(line);  // before anything waits for stdin
-  wrong_.require(line);
-  clean_.require(line);
-  clean_alone_ = one_is_enough && !corrupt_.given();
-  if (clean_alone_) direction_ = "noise";
-  else corrupt_.require(line);
-}
-
-interp::Pair PairOptions::pair(const nn::Model& model) const {
-  const bool text = clean_.by_text() || corrupt_.by_text() || answer_.by_text() || wrong_.by_text();
-  if (text && !model.has_tokenizer()) {
-    throw TokenError(model.why_no_tokenizer() +
-                     "; give ids: --clean-tokens, --corrupt-tokens, --answer-token and "
-                     "--wrong-token");
-  }
-  const nn::Tokens clean = clean_.tokens(model);
-  interp::Pair pair{clean, clean_alone_ ? clean : corrupt_.tokens(model), answer_.id(model),
-                    wrong_.id(model)};
-  check_answers(pair);
-  return pair;
-}
-
-std::vector<PairOfFile> PairOptions::pairs(const nn::Model& model) {
-  return read_pairs(*lines_, model, clean_);
-}
-
-interp::Direction PairOptions::direction() const {
-  return direction_ == "noise" ? interp::Direction::noise : interp::Direction::denoise;
 }
 
 // ---- lists of ids -------------------------------------------------------------------------------

@@ -5,14 +5,14 @@
 #include <functional>
 #include <initializer_list>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
 #include "apps/options/command_line.h"
 #include "apps/options/json_lines.h"
-#include "apps/options/pairs_file.h"
+#include "apps/options/result_files.h"
 #include "apps/terminal/output.h"
-#include "interp/patching.h"
 #include "nn/model/model.h"
 #include "tensor/files/safetensors.h"
 
@@ -25,11 +25,14 @@ struct CommonOptions {
   std::string gauge = "raw";
   int threads = 0;
   std::uint64_t seed = 0;
+  std::string vocabulary;
+  int columns = 0;  // 0: as wide as the terminal
   bool quiet = false;
 
-  // What --out names: a file of text or JSON, as its extension says; besides, or only, tensors; or
-  // whatever the verb says, which then looks at it itself.
-  enum class Out { text, text_or_tensors, tensors, other };
+  // What --out names: a file of text or JSON, as its extension says; besides, the rows of a table as
+  // CSV; besides, or only, tensors; lines of JSON; or whatever the verb says, which then looks at it
+  // itself.
+  enum class Out { text, rows, text_or_tensors, tensors, lines, other };
   void add_to(CommandLine& line);
   void add_to(CommandLine& line, const std::string& out_doc, Out kind = Out::other);
   // For a verb that reads a model's files, and not its weights.
@@ -41,21 +44,42 @@ struct CommonOptions {
   // written here, and for one that contradicts --format. `also` is another one that is text.
   void settle_out(const CommandLine& line, Out kind, std::string_view also = {});
   bool json() const { return format == "json"; }
-  Style style() const { return style_for(color, out); }
+  Style style() const { return style_of(out); }
+  // Of what goes to `where`.
+  Style style_of(const std::string& where) const {
+    Style style = style_for(color, where);
+    style.columns = columns > 0 ? columns : columns_of_terminal(where).value_or(0);
+    return style;
+  }
+  // How wide tables may be, in what goes to `where`.
+  int table_columns(const std::string& where) const {
+    return columns > 0 ? columns : terminal_columns(where);
+  }
   std::string model_name() const { return model.empty() ? "default" : model; }
 
-  // Says where an output came from: {model, gauge, command, version, seed}; the gauge where the
-  // verb has one.
+  // Says where an output came from: {model, gauge, command, version, seed, edits}; the gauge where
+  // the verb has one, the edits where there are some.
   Json meta(const CommandLine& line) const;
-  // In the gauge that was asked for. Throws what nn::load_gpt2 and nn::parse_gauge throw, and
-  // SaveError when there is no folder for `out`.
+  // In the gauge that was asked for, changed as was asked for. Throws what nn::load_gpt2 and
+  // nn::parse_gauge throw, and SaveError when there is no folder for `out`.
   nn::Model load() const;
+  nn::Model load_unedited() const;  // the same without what is done after loading
+  // Something that is done to the model when it has been loaded: edits.
+  void after_loading(std::function<void(nn::Model&)> change) {
+    changes_.push_back(std::move(change));
+  }
+  // The lines that stand above a result for people: the edits under which it was found; "" without
+  // any.
+  std::string heading() const;
 
  private:
+  nn::Model load_changed(std::span<const std::function<void(nn::Model&)>> changes) const;
   void add_model_to(CommandLine& line);
   void add_rest_to(CommandLine& line, const std::string& out_doc, Out kind);
 
   bool has_gauge_ = false;
+  std::vector<std::function<void(nn::Model&)>> changes_;
+  mutable std::vector<std::string> edits_;  // of the model that was loaded
   const Option* format_option_ = nullptr;
 };
 
@@ -69,9 +93,13 @@ struct Presentation {
   std::function<NamedTensors()> tensors;  // of --out FILE.safetensors
   Json metadata = Json::object();         // of that file, besides meta
   std::string written = "tensors";        // what is in it, for people
+  AxisNames axes{};                       // of the tensors, for --out FILE.csv
+  std::string
+      rows{};  // the list in the JSON that is the table of a .csv, in the place of tensors ...
+  std::function<Json()> table{};  // ... or the table, where no list is, called what `rows` says
 };
-// With --out FILE.safetensors the tensors go there and the text or JSON to stdout; with any other
-// FILE text or JSON go there.
+// With --out FILE.safetensors, .npz or .csv the tensors (or rows) go there and the text or JSON to
+// stdout; with any other FILE text or JSON go there.
 void write_presentation(const CommonOptions& common, const Json& meta, const Presentation& shown);
 
 // One prompt: --prompt or --tokens, as --NAME and --NAME-tokens in verbs with several.
@@ -85,6 +113,8 @@ class PromptOptions {
 
   // The heading and the words of the help, unless the usual ones do.
   void add_to(CommandLine& line, const std::string& heading = "", const std::string& doc = "");
+  // --prepend-bos alone, for verbs that read prompts from files only.
+  void add_bos_to(CommandLine& line, const std::string& doc);
   bool given() const { return text_option_->count() > 0 || ids_option_->count() > 0; }
   bool by_text() const { return text_option_->count() > 0; }
   bool by_ids() const { return ids_option_->count() > 0; }
@@ -154,44 +184,18 @@ class SiteOptions {
   bool given() const { return site_option_->count() + layer_option_->count() > 0; }
   // blocks.2.hook_resid_post of "blocks.2.hook_resid_post", of "2.resid_post", or of "resid_post"
   // and layer 2; without a layer, the one in the middle. Throws SiteError, with the nearest names,
-  // and Error (usage) for a layer that is not there or is given twice.
+  // and Error (usage) for a layer that is not there or is given twice, and for a name that says a
+  // head, "2.4.z", unless heads are allowed.
   Site site(const nn::Model& model) const;
+  void allow_head() { head_allowed_ = true; }
+  std::optional<int> head() const;  // 4 of "2.4.z"
 
  private:
   std::string site_;
   int layer_ = 0;
+  bool head_allowed_ = false;
   const Option* site_option_ = nullptr;
   const Option* layer_option_ = nullptr;
-};
-
-// Two prompts that differ in what decides between two answers, and the direction between them: for
-// the verbs that explain the difference. Or many such pairs, from a file.
-class PairOptions {
- public:
-  PairOptions() = default;
-  PairOptions(const PairOptions&) = delete;
-  PairOptions& operator=(const PairOptions&) = delete;
-
-  void add_to(CommandLine& line);
-  void add_file_to(CommandLine& line);  // --pairs
-  // Throws Error (usage) for what is missing or given twice. Reads stdin if that is wanted, and
-  // the file. `one_is_enough`: without a corrupt prompt the clean one stands for both, and is the
-  // base run.
-  void require(const CommandLine& line, bool one_is_enough = false);
-  bool from_file() const { return file_option_ != nullptr && file_option_->count() > 0; }
-  // Throws TokenError for an answer that is not one token, and for answers that are the same.
-  interp::Pair pair(const nn::Model& model) const;
-  // Those of the file, once. Throws what read_pairs throws (options/pairs_file.h).
-  std::vector<PairOfFile> pairs(const nn::Model& model);
-  interp::Direction direction() const;
-
- private:
-  PromptOptions clean_{"clean", &corrupt_}, corrupt_{"corrupt"};
-  TokenOptions answer_{"answer"}, wrong_{"wrong"};
-  std::string direction_ = "denoise", file_;
-  bool clean_alone_ = false;
-  std::optional<JsonLines> lines_;
-  const Option* file_option_ = nullptr;
 };
 
 const nn::Tokenizer* tokenizer_of(const nn::Model& model);  // null when there is none

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <map>
 
-#include "apps/options/answer_options.h"
+#include "apps/experiment/answer_options.h"
 #include "apps/reports/patch_report.h"
 
 namespace vitrine::app {
@@ -16,11 +16,31 @@ namespace {
 using interp::Direction;
 using interp::Method;
 
-// "blocks.3.attn.hook_z" is layer 3 of "attn.hook_z"; other sites have no layer.
-struct InLayer {
-  int layer = -1;
-  std::string name;
-};
+// Why a place that was measured has no exact value.
+constexpr const char* kNotFinite = "the metric is not a finite number with zeros put in there";
+
+const char* base_of(Direction d) { return d == Direction::denoise ? "corrupt" : "clean"; }
+const char* other_of(Direction d) { return d == Direction::denoise ? "clean" : "corrupt"; }
+
+// " Texas" / " California" of a position, or nothing.
+std::string token_at(const nn::Model& model, const interp::Example& pair, std::int64_t position) {
+  return position < 0 ? "" : tokens_at(model, pair, {position, position + 1});
+}
+
+std::vector<Heatmap::Titles> titles(const nn::Model& model, const interp::Example& pair,
+                                    const std::string& axis, std::int64_t size) {
+  Heatmap::Titles numbers{axis, {}}, tokens{"token", {}};
+  for (std::int64_t i = 0; i < size; ++i) {
+    numbers.columns.push_back(fmt::format("{}", i));
+    if (axis == "pos") tokens.columns.push_back(token_at(model, pair, i));
+  }
+  if (axis != "pos") return {numbers};
+  return {numbers, tokens};
+}
+
+}  // namespace
+
+// ---- sites in layers ----------------------------------------------------------------------------
 InLayer in_layer(std::string_view site) {
   constexpr std::string_view kBlocks = "blocks.";
   if (!site.starts_with(kBlocks)) return {-1, std::string(site)};
@@ -31,14 +51,7 @@ InLayer in_layer(std::string_view site) {
   return {layer, std::string(stop + 1, end)};
 }
 
-// Scores of the same site in every layer.
-struct Stacked {
-  std::string name;
-  std::vector<std::string> axes;  // "layer" first, where there are layers
-  std::vector<int> layers;        // along it
-  Tensor values;
-};
-std::vector<Stacked> stacked(const interp::Attribution& a) {
+std::vector<StackedScores> stacked(const interp::Attribution& a) {
   std::vector<std::string> order;
   std::map<std::string, std::vector<const interp::SiteScores*>> groups;
   for (const interp::SiteScores& s : a.sites) {
@@ -46,10 +59,10 @@ std::vector<Stacked> stacked(const interp::Attribution& a) {
     if (!groups.contains(name)) order.push_back(name);
     groups[name].push_back(&s);
   }
-  std::vector<Stacked> all;
+  std::vector<StackedScores> all;
   for (const std::string& name : order) {
     const auto& group = groups[name];
-    Stacked s{name, group[0]->axes, {}, group[0]->values};
+    StackedScores s{name, group[0]->axes, {}, group[0]->values};
     if (in_layer(group[0]->site.name).layer >= 0) {
       s.axes.insert(s.axes.begin(), "layer");
       Shape shape{std::ssize(group)};
@@ -67,30 +80,6 @@ std::vector<Stacked> stacked(const interp::Attribution& a) {
   return all;
 }
 
-// Why a place that was measured has no exact value.
-constexpr const char* kNotFinite = "the metric is not a finite number with zeros put in there";
-
-const char* base_of(Direction d) { return d == Direction::denoise ? "corrupt" : "clean"; }
-const char* other_of(Direction d) { return d == Direction::denoise ? "clean" : "corrupt"; }
-
-// " Texas" / " California" of a position, or nothing.
-std::string token_at(const nn::Model& model, const interp::Pair& pair, std::int64_t position) {
-  return position < 0 ? "" : tokens_at(model, pair, position);
-}
-
-std::vector<Heatmap::Titles> titles(const nn::Model& model, const interp::Pair& pair,
-                                    const std::string& axis, std::int64_t size) {
-  Heatmap::Titles numbers{axis, {}}, tokens{"token", {}};
-  for (std::int64_t i = 0; i < size; ++i) {
-    numbers.columns.push_back(fmt::format("{}", i));
-    if (axis == "pos") tokens.columns.push_back(token_at(model, pair, i));
-  }
-  if (axis != "pos") return {numbers};
-  return {numbers, tokens};
-}
-
-}  // namespace
-
 // ---- gradient x activation, attribution patching ------------------------------------------------
 std::string AttributionReport::text(const Style& style, int columns) const {
   const interp::AttributionSpec& spec = attribution.spec;
@@ -106,14 +95,15 @@ std::string AttributionReport::text(const Style& style, int columns) const {
                 "{} of the {} run: scores are what the metric would lose to zeros in "
                 "its place,\nto first order: sum a . dm/da.\n",
                 style.bold(name_of(spec.method)), base_of(spec.direction));
-  text += fmt::format("metric: {}", metric_text(model, pair, spec.measure));
+  text += fmt::format("metric: {}",
+                      metric_text(model, pair, interp::metric_name(spec.measure, spec.metric)));
   if (patching || spec.direction == Direction::noise)
     text += ", clean " + metric_number(attribution.clean);
   if (patching || spec.direction == Direction::denoise)
     text += ", corrupt " + metric_number(attribution.corrupt);
   text += "\n" + gauge_text(model, true) + "\n";
 
-  for (const Stacked& s : stacked(attribution)) {
+  for (const StackedScores& s : stacked(attribution)) {
     if (s.axes.size() != 2 || s.axes[0] != "layer" || s.axes[1] == "feature") continue;
     text += heatmap_text(s.axes, s.values.shape(), s.layers, s.values.to_vector<double>(),
                          titles(model, pair, s.axes[1], s.values.dim(1)), style.bold(s.name), style,
@@ -153,7 +143,7 @@ Json AttributionReport::json() const {
   Json json = {{"method", name_of(spec.method)},
                {"direction", name_of(spec.direction)},
                {"metric",
-                {{"name", name_of(spec.measure)},
+                {{"name", interp::metric_name(spec.measure, spec.metric)},
                  {"clean", attribution.clean},
                  {"corrupt", attribution.corrupt}}},
                {"tokens", tokens_json(pair)},
@@ -179,7 +169,7 @@ Json AttributionReport::json() const {
                                           : Json(kNotFinite);
   }
   json["sites"] = Json::list();
-  for (const Stacked& s : stacked(attribution)) {
+  for (const StackedScores& s : stacked(attribution)) {
     json["sites"].push_back({{"name", s.name},
                              {"axes", s.axes},
                              {"layers", s.layers.empty() ? Json() : Json(s.layers)},
@@ -190,7 +180,7 @@ Json AttributionReport::json() const {
 
 NamedTensors AttributionReport::tensors() const {
   NamedTensors tensors;
-  for (const Stacked& s : stacked(attribution))
+  for (const StackedScores& s : stacked(attribution))
     tensors.emplace_back("node/" + s.name, s.values.to(DType::f32));
   const interp::AttributionSpec& spec = attribution.spec;
   const bool both = spec.method == Method::attribution_patching;
@@ -201,6 +191,18 @@ NamedTensors AttributionReport::tensors() const {
   return tensors;
 }
 
+AxisNames AttributionReport::axis_names() const {
+  AxisNames names;
+  for (const StackedScores& s : stacked(attribution)) {
+    names.of["node/" + s.name] = s.axes;
+    for (const int layer : s.layers)
+      names.places["node/" + s.name + ":layer"].push_back(fmt::format("{}", layer));
+  }
+  if (const nn::Tokenizer* t = tokenizer_of(model))
+    names.labels["pos"] = {"token", t->shown_tokens(pair.prompt)};
+  return names;
+}
+
 // ---- integrated gradients -----------------------------------------------------------------------
 std::string IntegratedReport::text(const Style& style, int columns) const {
   const interp::Integrated& ig = integrated;
@@ -208,7 +210,8 @@ std::string IntegratedReport::text(const Style& style, int columns) const {
       fmt::format("{} of {} in {} steps, {}: from the {} run's value to the {} run's.\n",
                   style.bold("integrated gradients"), style.bold(spec.site.name), spec.steps,
                   name_of(spec.direction), base_of(spec.direction), other_of(spec.direction));
-  text += fmt::format("metric: {}, clean {}, corrupt {}\n", metric_text(model, pair, spec.measure),
+  text += fmt::format("metric: {}, clean {}, corrupt {}\n",
+                      metric_text(model, pair, interp::metric_name(spec.measure, spec.metric)),
                       metric_number(ig.clean), metric_number(ig.corrupt));
   text += gauge_text(model, true);
   text += fmt::format(
@@ -234,21 +237,31 @@ std::string IntegratedReport::text(const Style& style, int columns) const {
 
 Json IntegratedReport::json() const {
   const interp::Integrated& ig = integrated;
-  return {
-      {"method", "ig"},
-      {"direction", name_of(spec.direction)},
-      {"metric", {{"name", name_of(spec.measure)}, {"clean", ig.clean}, {"corrupt", ig.corrupt}}},
-      {"tokens", tokens_json(pair)},
-      {"str_tokens", str_tokens_json(model, pair)},
-      {"site", spec.site.name},
-      {"steps", spec.steps},
-      {"axes", ig.scores.axes},
-      {"shape", as_list(ig.scores.values.shape())},
-      {"values", nested(ig.scores.values)},
-      {"at_base", ig.at_base},
-      {"at_other", ig.at_other},
-      {"sum", ig.sum()},
-      {"completeness_error", ig.completeness_error()}};
+  return {{"method", "ig"},
+          {"direction", name_of(spec.direction)},
+          {"metric",
+           {{"name", interp::metric_name(spec.measure, spec.metric)},
+            {"clean", ig.clean},
+            {"corrupt", ig.corrupt}}},
+          {"tokens", tokens_json(pair)},
+          {"str_tokens", str_tokens_json(model, pair)},
+          {"site", spec.site.name},
+          {"steps", spec.steps},
+          {"axes", ig.scores.axes},
+          {"shape", as_list(ig.scores.values.shape())},
+          {"values", nested(ig.scores.values)},
+          {"at_base", ig.at_base},
+          {"at_other", ig.at_other},
+          {"sum", ig.sum()},
+          {"completeness_error", ig.completeness_error()}};
+}
+
+AxisNames IntegratedReport::axis_names() const {
+  AxisNames names{.of = {{"ig/" + spec.site.name, integrated.scores.axes}, {"ig/target", {"at"}}}};
+  names.places["at"] = {"base", "other"};
+  if (const nn::Tokenizer* t = tokenizer_of(model))
+    names.labels["pos"] = {"token", t->shown_tokens(pair.prompt)};
+  return names;
 }
 
 NamedTensors IntegratedReport::tensors() const {

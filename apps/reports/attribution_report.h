@@ -2,8 +2,10 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "apps/options/result_files.h"
 #include "apps/terminal/heatmap.h"
 #include "apps/terminal/output.h"
 #include "interp/attribution.h"
@@ -14,7 +16,7 @@ namespace vitrine::app {
 
 struct AttributionReport {
   const nn::Model& model;
-  const interp::Pair& pair;
+  const interp::Example& pair;
   const interp::Attribution& attribution;
   const std::vector<interp::Verified>&
       verified;  // of the strongest; the others have no exact value
@@ -25,17 +27,57 @@ struct AttributionReport {
   // node/SITE, the layers of a site stacked: node/hook_resid_pre [layer, pos], node/attn.hook_z
   // [layer, head], node/mlp.hook_post [layer, neuron]; metric/clean, metric/corrupt.
   NamedTensors tensors() const;
+  AxisNames axis_names() const;
 };
+
+// Of many pairs: means with standard errors. Positions are counted from the first token; those that
+// only some pairs have are the mean over these.
+struct PairsAttributionReport {
+  const nn::Model& model;
+  const std::vector<interp::Example>& examples;
+  const std::vector<interp::Attribution>& each;
+  const std::vector<interp::VerifiedOver>& verified;
+  int top = 20;
+  bool lines = false;  // in the text: also a line for each pair
+
+  std::string text(const Style& style, int columns) const;
+  Json json() const;
+  // node/SITE as for one pair, of means, with node/SITE/standard_error and node/SITE/count;
+  // metric/clean, metric/corrupt.
+  NamedTensors tensors() const;
+  AxisNames axis_names() const;
+
+ private:
+  interp::Statistic metric(bool clean) const;
+};
+
+// ---- what both are made of ----------------------------------------------------------------------
+// "blocks.3.attn.hook_z" is layer 3 of "attn.hook_z"; other sites have no layer.
+struct InLayer {
+  int layer = -1;
+  std::string name;
+};
+InLayer in_layer(std::string_view site);
+
+// Scores of the same site in every layer.
+struct StackedScores {
+  std::string name;
+  std::vector<std::string> axes;  // "layer" first, where there are layers
+  std::vector<int> layers;        // along it
+  Tensor values;
+};
+std::vector<StackedScores> stacked(const interp::Attribution& a);
 
 struct IntegratedReport {
   const nn::Model& model;
-  const interp::Pair& pair;
+  const interp::Example& pair;
   const interp::IntegratedSpec& spec;
   const interp::Integrated& integrated;
 
   std::string text(const Style& style, int columns) const;
   Json json() const;
   NamedTensors tensors() const;  // ig/SITE, ig/target [2], metric/clean, metric/corrupt
+  AxisNames axis_names() const;
 };
 
 }  // namespace vitrine::app

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "apps/options/answer_options.h"
+#include "apps/experiment/answer_options.h"
 #include "apps/reports/neurons_report.h"
 #include "apps/reports/patch_report.h"
 

@@ -47,7 +47,8 @@ std::string StrongNeuronsReport::text(const Style& style) const {
                   spec.layer ? fmt::format("layer {}", *spec.layer) : std::string("all layers"),
                   effects ? "their direct effect on the metric" : "activation (mlp.hook_post)");
   if (effects)
-    text += fmt::format("metric: {}, here {}\n", strength_text(*this), metric_number(*found.metric));
+    text +=
+        fmt::format("metric: {}, here {}\n", strength_text(*this), metric_number(*found.metric));
   text += gauge_text(model, effects) + "\n";
 
   std::vector<Table::Column> columns = {

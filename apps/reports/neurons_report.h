@@ -2,12 +2,14 @@
 #pragma once
 
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "apps/terminal/output.h"
 #include "interp/contexts.h"
+#include "interp/data/data_set.h"
 #include "interp/neurons.h"
 #include "nn/model/model.h"
 #include "nn/text/context_windows.h"
@@ -22,6 +24,32 @@ struct StrongNeuronsReport {
 
   std::string text(const Style& style) const;
   Json json() const;
+};
+
+// The strongest neurons over many prompts: of all of them, by group, and of each.
+struct NeuronsOverReport {
+  const nn::Model& model;
+  std::span<const interp::Example> examples;
+  std::span<const interp::Asked> asked;         // of each example
+  std::span<const interp::PromptGroup> groups;  // the last one is that of all
+  const interp::NeuronsByGroup& found;
+  const interp::NeuronSpec& spec;
+  std::string field, position;  // what they are grouped by; where they are asked
+  bool each = false;
+
+  std::string text(const Style& style) const;
+  // {position, layer, all: {prompts, metric, neurons: [{layer, neuron, activation, effect, raised,
+  // lowered}], stream: {layer, dimensions: [{dimension, value, effect}]}}, group_by, groups: [{name,
+  // ...}], prompts: [{line, tokens, str_tokens, pos, answer, wrong, metric, neurons: [{layer, neuron,
+  // activation, effect}]}]}; numbers over prompts are {mean, standard_error, count}.
+  Json json() const;
+  Json table() const;  // the neurons of all groups: [{group, layer, neuron, activation, effect}]
+
+ private:
+  bool effects() const { return asked[0].answer.has_value(); }
+  std::string group_text(const interp::NeuronsOver& over, const Style& style) const;
+  std::string each_text(const Style& style) const;
+  Json group_json(Json named, std::size_t group) const;
 };
 
 // Contexts of the neurons of `rows` (of Contexts), with the text around the peaks.

@@ -15,24 +15,19 @@ using interp::Measure;
 using Align = Table::Align;
 
 // ---- for people ---------------------------------------------------------------------------------
-const char* metric_text(Measure measure) {
-  switch (measure) {
-    case Measure::prob:
-      return "probability of the answer";
-    case Measure::log_prob:
-      return "log probability of the answer (nats)";
-    case Measure::kl:
-      return "KL(clean || edited) (nats)";
-    case Measure::logit_diff:
-      break;
-  }
-  return "logit of the answer - logit of the wrong one";
+std::string metric_of_all(const interp::SweepSpec& spec) {
+  const std::string name = metric_name(spec);
+  if (name == name_of(Measure::prob)) return "probability of the answer";
+  if (name == name_of(Measure::log_prob)) return "log probability of the answer (nats)";
+  if (name == name_of(Measure::kl)) return "KL(clean || edited) (nats)";
+  if (name == name_of(Measure::logit_diff)) return "logit of the answer - logit of the wrong one";
+  return name;
 }
 
 // "3 pairs of 5 tokens", "5 pairs: 3 of 5 tokens, 2 of 6".
-std::string lengths_text(const std::vector<PairOfFile>& pairs) {
+std::string lengths_text(const std::vector<interp::Example>& pairs) {
   std::map<std::size_t, int> count;
-  for (const PairOfFile& p : pairs) ++count[p.pair.clean.size()];
+  for (const interp::Example& p : pairs) ++count[p.prompt.size()];
   std::string text = fmt::format("{} pair{}", pairs.size(), pairs.size() == 1 ? "" : "s");
   const char* between = ": ";
   for (const auto& [length, n] : count) {
@@ -49,47 +44,57 @@ std::string how_it_was_done(const PairsReport& r, const Style& style) {
   std::string text = fmt::format(
       "{} by {}, {}: the base runs are {}; {}.\n", style.bold(r.spec.site), name_of(r.spec.by),
       name_of(r.spec.direction), base_name(r.spec), put_in(r.spec, true));
+  text += narrowed_text(r.spec);
   text += gauge_text(r.model, r.spec.replacement != interp::Replacement::patch);
   text += lengths_text(r.pairs) + "\n";
-  text += fmt::format("metric: {}, mean clean {}, mean corrupt {}\n", metric_text(r.spec.measure),
-                      metric_number(s.clean), metric_number(s.corrupt));
+  text += fmt::format("metric: {}, mean clean {}, mean corrupt {}{}\n", metric_of_all(r.spec),
+                      metric_number(s.clean), metric_number(s.corrupt), ends_text(r.ends));
   return text + runs_text(s.runs, s.passes, s.without_effect) + "\n";
 }
 
-// The token that all prompts of all pairs have at a position, if there is one.
-std::optional<int> token_of_all(const std::vector<PairOfFile>& pairs, std::size_t position) {
-  std::optional<int> token;
-  for (const PairOfFile& p : pairs) {
-    for (const nn::Tokens* tokens : {&p.pair.clean, &p.pair.corrupt}) {
-      if (position >= tokens->size()) continue;
-      if (token.value_or((*tokens)[position]) != (*tokens)[position]) return std::nullopt;
-      token = (*tokens)[position];
-    }
-  }
-  return token;
+// The positions of a pair at a place along the first axis after the layers; none where it has no
+// such place.
+std::optional<interp::Span> span_in(const PairsReport& r, const interp::Example& pair,
+                                    std::int64_t at) {
+  const interp::Span span = positions_at(pair, r.summary.labels, 1, at);
+  return span.end <= std::ssize(pair.prompt) ? std::optional(span) : std::nullopt;
 }
 
-// The places along the axis. Positions with the tokens that all have there, and, where lengths
-// differ, with the number of pairs that reach so far.
-std::vector<Heatmap::Titles> titles(const PairsReport& r, const std::string& axis,
-                                    std::int64_t size) {
+// The text that all prompts of all pairs have at a place, if there is one.
+std::optional<std::string> text_of_all(const PairsReport& r, std::int64_t at) {
+  std::optional<std::string> text;
+  for (const interp::Example& p : r.pairs) {
+    const auto span = span_in(r, p, at);
+    if (!span) continue;
+    for (const nn::Tokens* tokens : {&p.prompt, &p.corrupt}) {
+      const std::string here = span_label(r.model, *tokens, *span);
+      if (text.value_or(here) != here) return std::nullopt;
+      text = here;
+    }
+  }
+  return text;
+}
+
+// The places along the first axis after the layers. Positions with the tokens that all have there,
+// and, where lengths differ, with the number of pairs that reach so far.
+std::vector<Heatmap::Titles> titles(const PairsReport& r) {
+  const std::string& axis = r.summary.axes[1];
   Heatmap::Titles numbers{axis, {}}, tokens{"in all", {}}, count{"pairs", {}};
   bool shared = false, differ = false;
-  for (std::int64_t i = 0; i < size; ++i) {
-    const auto position = static_cast<std::size_t>(i);
-    numbers.columns.push_back(fmt::format("{}", i));
-    const nn::Tokenizer* tokenizer = r.model.has_tokenizer() ? &r.model.tokenizer() : nullptr;
-    const auto token = token_of_all(r.pairs, position);
-    shared |= token.has_value();
-    tokens.columns.push_back(token ? token_label(tokenizer, *token) : "");
+  for (std::int64_t i = 0; i < r.summary.mean.dim(1); ++i) {
+    numbers.columns.push_back(place_text(r.summary.labels, 1, i));
+    if (!is_position(axis)) continue;
+    const auto text = text_of_all(r, i);
+    shared |= text.has_value();
+    tokens.columns.push_back(text.value_or(""));
     std::size_t with = 0;
-    for (const PairOfFile& p : r.pairs) with += position < p.pair.clean.size() ? 1 : 0;
+    for (const interp::Example& p : r.pairs) with += span_in(r, p, i) ? 1 : 0;
     differ |= with < r.pairs.size();
     count.columns.push_back(fmt::format("{}", with));
   }
   std::vector<Heatmap::Titles> lines = {numbers};
-  if (is_position(axis) && shared) lines.push_back(tokens);
-  if (is_position(axis) && differ) lines.push_back(count);
+  if (shared) lines.push_back(tokens);
+  if (differ) lines.push_back(count);
   return lines;
 }
 
@@ -105,7 +110,8 @@ std::string strongest_table(const PairsReport& r, int most, const Style& style) 
   const auto error = s.standard_error.to_vector<double>(), count = s.count.to_vector<double>();
   for (const Strong& e : entries) {
     std::vector<std::string> cells;
-    for (const std::int64_t at : e.place) cells.push_back(fmt::format("{}", at));
+    for (std::size_t a = 0; a < e.place.size(); ++a)
+      cells.push_back(place_text(s.labels, a, e.place[a]));
     cells.push_back(fmt::format("{:+.3f}", e.change));
     const double deviation = error[e.index];
     cells.push_back(std::isnan(deviation) ? "-" : metric_number(deviation));
@@ -130,9 +136,12 @@ std::string pairs_table(const PairsReport& r, const Style& style) {
                                       metric_number(s.corrupt)};
     const auto first = strongest(changes(s), s.values.shape(), s.layers, 1);
     for (std::size_t a = 0; a < s.axes.size(); ++a) {
-      cells.push_back(first.empty() ? "-" : fmt::format("{}", first[0].place[a]));
+      cells.push_back(first.empty() ? "-" : place_text(s.labels, a, first[0].place[a]));
       if (!is_position(s.axes[a])) continue;
-      cells.push_back(first.empty() ? "-" : tokens_at(r.model, r.pairs[p].pair, first[0].place[a]));
+      cells.push_back(first.empty()
+                          ? "-"
+                          : tokens_at(r.model, r.pairs[p],
+                                      positions_at(r.pairs[p], s.labels, a, first[0].place[a])));
     }
     cells.push_back(first.empty() ? "-" : fmt::format("{:+.3f}", first[0].change));
     table.row(std::move(cells));
@@ -145,8 +154,7 @@ std::string pairs_table(const PairsReport& r, const Style& style) {
 std::string PairsReport::text(int most, const Style& style, int columns) const {
   const interp::SweepSummary& s = summary;
   return how_it_was_done(*this, style) +
-         heatmap_text(s.axes, s.mean.shape(), s.layers, s.mean.to_vector<double>(),
-                      titles(*this, s.axes[1], s.mean.dim(1)),
+         heatmap_text(s.axes, s.mean.shape(), s.layers, s.mean.to_vector<double>(), titles(*this),
                       "mean change of the metric from the base runs'", style, columns) +
          strongest_table(*this, most, style) +
          (each ? "\n" + pairs_table(*this, style)
@@ -157,27 +165,27 @@ std::string PairsReport::text(int most, const Style& style, int columns) const {
 // ---- for programs -------------------------------------------------------------------------------
 Json PairsReport::json(int most) const {
   const interp::SweepSummary& s = summary;
-  Json json = {
-      {"site", spec.site},
-      {"by", name_of(spec.by)},
-      {"action", name_of(spec.replacement)},
-      {"direction", name_of(spec.direction)},
-      {"metric", {{"name", name_of(spec.measure)}, {"clean", s.clean}, {"corrupt", s.corrupt}}},
-      {"runs", s.runs},
-      {"passes", s.passes},
-      {"without_effect", s.without_effect},
-      {"axes", s.axes},
-      {"layers", s.layers},
-      {"shape", as_list(s.mean.shape())},
-      {"mean", nested(s.mean)},
-      {"standard_error", nested(s.standard_error)},
-      {"count", nested(s.count.to(DType::i64))}};
+  Json json = {{"site", spec.site},
+               {"by", name_of(spec.by)},
+               {"action", name_of(spec.replacement)},
+               {"direction", name_of(spec.direction)},
+               {"metric", metric_json(spec, s.clean, s.corrupt, ends)},
+               {"runs", s.runs},
+               {"passes", s.passes},
+               {"without_effect", s.without_effect},
+               {"axes", s.axes},
+               {"layers", s.layers},
+               {"shape", as_list(s.mean.shape())},
+               {"mean", nested(s.mean)},
+               {"standard_error", nested(s.standard_error)},
+               {"count", nested(s.count.to(DType::i64))}};
+  add_narrowing(json, spec, s.labels);
   json["pairs"] = Json::list();
   for (std::size_t p = 0; p < pairs.size(); ++p) {
     json["pairs"].push_back(
         {{"line", pairs[p].line},
-         {"tokens", tokens_json(pairs[p].pair)},
-         {"str_tokens", str_tokens_json(model, pairs[p].pair)},
+         {"tokens", tokens_json(pairs[p])},
+         {"str_tokens", str_tokens_json(model, pairs[p])},
          {"metric", {{"clean", sweeps[p].clean}, {"corrupt", sweeps[p].corrupt}}},
          {"shape", as_list(sweeps[p].values.shape())},
          {"values", nested(sweeps[p].values)}});
@@ -187,7 +195,8 @@ Json PairsReport::json(int most) const {
              metric = s.metric.to_vector<double>();
   for (const Strong& e : strongest(s.mean.to_vector<double>(), s.mean.shape(), s.layers, most)) {
     Json entry;
-    for (std::size_t a = 0; a < e.place.size(); ++a) entry[s.axes[a]] = e.place[a];
+    for (std::size_t a = 0; a < e.place.size(); ++a)
+      entry[s.axes[a]] = place_json(s.labels, a, e.place[a]);
     entry["metric"] = metric[e.index];
     entry["change"] = e.change;
     entry["standard_error"] = std::isnan(error[e.index]) ? Json() : Json(error[e.index]);
@@ -195,6 +204,11 @@ Json PairsReport::json(int most) const {
     json["strongest"].push_back(entry);
   }
   return json;
+}
+
+Json PairsReport::labels() const { return labels_json(summary.labels); }
+AxisNames PairsReport::axis_names() const {
+  return sweep_axes(summary.axes, summary.layers, summary.labels);
 }
 
 NamedTensors PairsReport::tensors() const {

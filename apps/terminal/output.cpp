@@ -68,16 +68,21 @@ Style style_for(const std::string& when, const std::string& out) {
   return {(out.empty() || out == "-") && ::isatty(STDOUT_FILENO) == 1};
 }
 
-int terminal_columns(const std::string& out) {
-  constexpr int kElsewhere = 100;
+std::optional<int> columns_of_terminal(const std::string& out) {
   if (const char* set = std::getenv("COLUMNS"); set != nullptr) {
     const auto columns = number_in<int>(set);
     if (columns && NumberRange<int>{1, 100'000}.contains(*columns)) return *columns;
   }
   winsize size{};
-  if (!(out.empty() || out == "-") || ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0)
-    return kElsewhere;
-  return size.ws_col > 0 ? size.ws_col : kElsewhere;
+  if (!(out.empty() || out == "-") || ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 ||
+      size.ws_col == 0)
+    return std::nullopt;
+  return size.ws_col;
+}
+
+int terminal_columns(const std::string& out) {
+  constexpr int kElsewhere = 100;
+  return columns_of_terminal(out).value_or(kElsewhere);
 }
 
 namespace {

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -38,6 +39,9 @@ Style style_for(const std::string& when, const std::string& out);
 // How wide tables may be: $COLUMNS where it is set, else the width of the terminal that `out` goes
 // to; 100 where it goes to a file or a pipe.
 int terminal_columns(const std::string& out);
+// The same, but nothing where it goes to a file or a pipe: tables of text are as wide as they are
+// there.
+std::optional<int> columns_of_terminal(const std::string& out);
 
 // Throws NumericError, saying which, when a number of a result is NaN or infinite. A result for
 // people is looked at as the JSON that it would be.

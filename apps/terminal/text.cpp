@@ -62,13 +62,23 @@ int display_width(std::string_view text) {
 
 std::string shortened(std::string_view text, int columns) {
   if (display_width(text) <= columns) return std::string(text);
-  std::size_t end = 0;
-  for (int width = 0;;) {
-    const std::size_t length = nn::read_character(text, end).length;
-    width += display_width(text.substr(end, length));
-    if (width > columns - 1) return std::string(text.substr(0, end)) + "…";
-    end += length;
+  std::string kept;
+  bool coloured = false;
+  for (std::size_t at = 0, width = 0; at < text.size();) {
+    if (text.substr(at).starts_with("\x1b[")) {
+      const std::size_t end = std::min(text.find('m', at), text.size() - 1) + 1;
+      kept += text.substr(at, end - at);
+      coloured = true;
+      at = end;
+      continue;
+    }
+    const std::size_t length = nn::read_character(text, at).length;
+    width += static_cast<std::size_t>(display_width(text.substr(at, length)));
+    if (static_cast<int>(width) > columns - 1) break;
+    kept += text.substr(at, length);
+    at += length;
   }
+  return kept + "…" + (coloured ? "\x1b[0m" : "");
 }
 
 std::string with_option_names(std::string message) {
@@ -83,18 +93,38 @@ std::string token_label(const nn::Tokenizer* tokenizer, int id) {
   return tokenizer->has_token(id) ? nn::quote(tokenizer->token_bytes(id)) : tokenizer->shown(id);
 }
 
-std::string Table::text(const Style& style) const {
+std::vector<int> Table::widths(int most) const {
+  constexpr int kShortest = 12;  // of a text
   std::vector<int> width;
+  int total = 0;
   for (std::size_t c = 0; c < columns_.size(); ++c) {
     width.push_back(display_width(columns_[c].title));
     for (const auto& row : rows_) width[c] = std::max(width[c], display_width(row.at(c)));
+    total += width[c] + (c > 0 ? 2 : 0);
   }
+  while (most > 0 && total > most) {  // the widest text gives way, down to the next one
+    std::size_t widest = columns_.size();
+    for (std::size_t c = 0; c < columns_.size(); ++c) {
+      const int least = std::max(kShortest, display_width(columns_[c].title));
+      if (columns_[c].align == Align::left && width[c] > least &&
+          (widest == columns_.size() || width[c] > width[widest]))
+        widest = c;
+    }
+    if (widest == columns_.size()) break;
+    --width[widest];
+    --total;
+  }
+  return width;
+}
+
+std::string Table::block(const std::vector<std::size_t>& shown, const std::vector<int>& width,
+                         const Style& style) const {
   const auto line = [&](const auto& cell_of) {
     std::string text;
-    for (std::size_t c = 0; c < columns_.size(); ++c) {
-      const std::string cell = cell_of(c);
+    for (const std::size_t c : shown) {
+      const std::string cell = shortened(cell_of(c), width[c]);
       const std::string pad = spaces(width[c] - display_width(cell));
-      if (c > 0) text += "  ";
+      if (c != shown[0]) text += "  ";
       text += columns_[c].align == Align::left ? cell + pad : pad + cell;
     }
     text.erase(text.find_last_not_of(' ') + 1);
@@ -104,6 +134,24 @@ std::string Table::text(const Style& style) const {
   if (std::any_of(columns_.begin(), columns_.end(), [](const auto& c) { return !c.title.empty(); }))
     text += line([&](std::size_t c) { return style.dim(columns_[c].title); });
   for (const auto& row : rows_) text += line([&](std::size_t c) { return row[c]; });
+  return text;
+}
+
+std::string Table::text(const Style& style) const {
+  const std::vector<int> width = widths(style.columns);
+  std::string text;
+  for (std::size_t c = 0; c < columns_.size();) {
+    std::vector<std::size_t> shown = {0};
+    int used = width[0];
+    if (c == 0) c = 1;
+    while (c < columns_.size()) {
+      const bool alone = shown.size() == 1;  // a column that does not fit anywhere stands alone
+      if (style.columns > 0 && !alone && used + 2 + width[c] > style.columns) break;
+      used += 2 + width[c];
+      shown.push_back(c++);
+    }
+    text += (text.empty() ? "" : "\n") + block(shown, width, style);
+  }
   return text;
 }
 

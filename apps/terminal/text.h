@@ -11,9 +11,10 @@
 
 namespace vitrine::app {
 
-// Colours, or none of them.
+// Colours, or none of them; and how wide tables may be.
 struct Style {
   bool colour = false;
+  int columns = 0;  // 0: as wide as they are
 
   std::string bold(std::string_view text) const { return wrap("1", text); }
   std::string dim(std::string_view text) const { return wrap("2", text); }
@@ -33,7 +34,7 @@ struct Style {
 // two.
 int display_width(std::string_view text);
 
-// At most `columns` columns of a text without escape sequences; "…" stands for what was cut off.
+// At most `columns` columns of a text; "…" stands for what was cut off. Colours end where it ends.
 std::string shortened(std::string_view text, int columns);
 
 // Bytes as they can be printed within a line: \n, \t and other control characters escaped, what is
@@ -47,7 +48,9 @@ std::string with_option_names(std::string message);
 // one that the tokenizer does not have.
 std::string token_label(const nn::Tokenizer* tokenizer, int id);
 
-// Rows in columns as wide as their widest cell, two spaces apart.
+// Rows in columns as wide as their widest cell, two spaces apart. What is wider than the style
+// allows has its long texts shortened; where that is not enough, the columns are shown in blocks,
+// one below the other, that begin with the first column.
 class Table {
  public:
   enum class Align { left, right };
@@ -60,6 +63,10 @@ class Table {
   std::string text(const Style& style) const;  // without a line of titles when all are empty
 
  private:
+  std::vector<int> widths(int most) const;  // of the columns, as far as they can be shortened
+  std::string block(const std::vector<std::size_t>& shown, const std::vector<int>& width,
+                    const Style& style) const;
+
   std::vector<Column> columns_;
   std::vector<std::vector<std::string>> rows_;
 };

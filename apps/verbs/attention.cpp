@@ -1,11 +1,16 @@
 // vitrine attention: where does each token look?
+#include "interp/attention.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <numeric>
 
+#include "apps/experiment/data_set_options.h"
+#include "apps/experiment/edit_options.h"
 #include "apps/options/options.h"
 #include "apps/reports/patch_report.h"
+#include "apps/reports/profile_report.h"
 #include "apps/terminal/heatmap.h"
 #include "apps/terminal/run.h"
 #include "apps/verbs/verbs.h"
@@ -66,6 +71,9 @@ std::string matrix(const Report& r, std::int64_t head, std::int64_t first, const
       map.cells.push_back(k > q ? 0 : r.weight(head, q, k));
   }
   map.signs = false;
+  // As many lines as one looks through.
+  constexpr std::size_t kMostLines = 60;
+  map.most_blocks = std::max<std::size_t>(1, kMostLines / map.rows.size());
   return map.text(style, columns) + "\n";
 }
 
@@ -107,6 +115,16 @@ std::string text(const Report& r, const Style& style, int columns) {
 }
 
 // ---- for programs -------------------------------------------------------------------------------
+AxisNames axis_names(const Report& r) {
+  AxisNames names{.of = {{"pattern", {"head", "query", "key"}}}};
+  for (const int head : r.heads) names.places["head"].push_back(fmt::format("{}", head));
+  if (const nn::Tokenizer* t = tokenizer_of(r.model)) {
+    names.labels["query"] = {"query_token", t->shown_tokens(r.tokens)};
+    names.labels["key"] = {"key_token", t->shown_tokens(r.tokens)};
+  }
+  return names;
+}
+
 Json json(const Report& r) {
   const nn::Tokenizer* t = tokenizer_of(r.model);
   Json json = {{"tokens", r.tokens},
@@ -128,52 +146,41 @@ Json json(const Report& r) {
   return json;
 }
 
-}  // namespace
-
-void verb_attention(const Arguments& arguments) {
-  CommandLine line(
-      arguments,
-      "Where each token of a prompt looks: the attention pattern of one head as a matrix, and\n"
-      "the sources that each token attends to most, of one head or all heads of a layer.\n\n"
-      "json: {meta, tokens, str_tokens, layer, heads, pattern, top, file}: pattern is\n"
-      "[head][query][key], top [head][query][{pos, weight}], of the heads in `heads`.\n",
-      "vitrine attention --prompt 'The capital of Texas is' --layer 1 --head 2");
+// ---- the verb -----------------------------------------------------------------------------------
+struct Options {
   CommonOptions common;
+  EditOptions edits;
   PromptOptions prompt;
-  int layer = 0, head = -1, top = 3;
-  constexpr int kMost = 1'000'000;
-  prompt.add_to(line);
-  line.number("--layer", layer, "L", "the layer", 0, kMost)->required();
-  auto* one = line.number("--head", head, "H", "one of its heads (default: all)", 0, kMost);
-  line.number("--top", top, "K", "how many sources of each token are listed (default: 3)", 1,
-              kMost);
-  common.add_to(line,
-                "FILE.safetensors: the tensor pattern [head, query, key], besides what goes to\n"
-                "stdout; any other FILE: the table or JSON, and not to stdout",
-                CommonOptions::Out::text_or_tensors);
-  if (!line.parse()) return;
-  prompt.require(line);
+  DataSetOptions data;
+  int layer = -1, head = -1, top = 3;  // -1: all
+  std::string from = "-1", to;
+};
 
+void check_heads(const CommandLine& line, const Options& o, const nn::Config& config) {
+  if (o.layer >= config.layers) {
+    line.fail(fmt::format("--layer {}: this model has layers 0 to {}", o.layer, config.layers - 1));
+  }
+  if (o.head >= config.heads)
+    line.fail(fmt::format("--head {}: each layer has heads 0 to {}", o.head, config.heads - 1));
+}
+
+void attention_of_prompt(const CommandLine& line, Options& o) {
+  const CommonOptions& common = o.common;
   const Interruptible interruptible;
   const nn::Model model = common.load();
   const nn::Config& config = model.config();
-  if (layer >= config.layers) {
-    line.fail(fmt::format("--layer {}: this model has layers 0 to {}", layer, config.layers - 1));
-  }
-  if (one->count() > 0 && head >= config.heads)
-    line.fail(fmt::format("--head {}: each layer has heads 0 to {}", head, config.heads - 1));
-  const nn::Tokens tokens = prompt.tokens(model);
+  check_heads(line, o, config);
+  const nn::Tokens tokens = o.prompt.tokens(model);
   const Results results =
-      run_model(model, tokens, fetch(site::pattern(layer)), interruptible, common.quiet);
-  const Tensor all = results[site::pattern(layer)].select(0, 0);  // [head, query, key]
-  Report report{model, tokens, layer, {head}, all, top};
-  if (one->count() > 0) {
-    report.pattern = all.slice(0, head, head + 1).contiguous();
+      run_model(model, tokens, fetch(site::pattern(o.layer)), interruptible, common.quiet);
+  const Tensor all = results[site::pattern(o.layer)].select(0, 0);  // [head, query, key]
+  Report report{model, tokens, o.layer, {o.head}, all, o.top};
+  if (o.head >= 0) {
+    report.pattern = all.slice(0, o.head, o.head + 1).contiguous();
   } else {
     report.heads.resize(static_cast<std::size_t>(config.heads));
     std::iota(report.heads.begin(), report.heads.end(), 0);
   }
-
   write_presentation(
       common, common.meta(line),
       {.text = [&](const Style& style, int columns) { return text(report, style, columns); },
@@ -181,7 +188,124 @@ void verb_attention(const Arguments& arguments) {
        .tensors = [&]() -> NamedTensors {
          return {{"pattern", report.pattern}};
        },
-       .metadata = {{"layer", layer}, {"heads", fmt::format("{}", fmt::join(report.heads, ","))}}});
+       .metadata = {{"layer", o.layer}, {"heads", fmt::format("{}", fmt::join(report.heads, ","))}},
+       .axes = axis_names(report)});
+}
+
+// Of many prompts, from one position to others: the weights of every head.
+void attention_of_prompts(const CommandLine& line, Options& o) {
+  const CommonOptions& common = o.common;
+  interp::AttentionSpec spec{.layers = {}, .from = parse_positions(line, "--from", o.from)};
+  if (spec.from.size() > 1)
+    line.fail("--from is one position or role; the attention from others is another question");
+  spec.to = parse_positions(line, "--to", o.to);
+  const nn::Model model = common.load();
+  check_heads(line, o, model.config());
+  if (o.layer >= 0) spec.layers = {o.layer};
+  const auto examples = o.data.examples(model, o.prompt);
+  o.edits.know(examples);
+  const auto groups = o.data.groups(examples);
+  const auto each = interp::attention_between(model, examples, spec);  // [layer, head, 1, to]
+
+  ProfileReport report{.model = model,
+                       .examples = examples,
+                       .groups = groups,
+                       .field = o.data.group_by(),
+                       .axis = "head",
+                       .columns = {},
+                       .top = o.top,
+                       .by_any_column = true,
+                       .each = o.data.each(),
+                       .heading = fmt::format("attention from {} to {}, by the largest mean\n",
+                                              spec.from[0].text(), o.to),
+                       .tensor_axes = {{"layer", {}}, {"head", {}}}};
+  const auto range = [](int one, int count) {
+    std::vector<int> all = {one};
+    if (one < 0) all.resize(static_cast<std::size_t>(count));
+    if (one < 0) std::iota(all.begin(), all.end(), 0);
+    return all;
+  };
+  const auto heads = range(o.head, model.config().heads);
+  for (const int h : heads) report.tensor_axes[1].places.push_back(fmt::format("{}", h));
+  for (const int l : range(o.layer, model.config().layers)) {
+    report.tensor_axes[0].places.push_back(fmt::format("{}", l));
+    for (const int h : heads) report.labels.push_back(fmt::format("{}.{}", l, h));
+  }
+  for (std::int64_t t = 0; t < std::ssize(spec.to); ++t) {
+    const std::string to = spec.to[static_cast<std::size_t>(t)].text();
+    report.columns.push_back({.name = "to_" + to, .each = {}, .title = "to " + to});
+    for (const Tensor& of_prompt : each) {
+      Tensor w = of_prompt.select(3, t).select(2, 0);  // [layer, head]
+      if (o.head >= 0) w = w.slice(1, o.head, o.head + 1);
+      report.columns.back().each.push_back(w.contiguous().reshape({std::ssize(report.labels)}));
+    }
+  }
+  write_presentation(common, common.meta(line),
+                     {.text = [&](const Style& style, int) { return report.text(style); },
+                      .json =
+                          [&] {
+                            Json json = {{"from", spec.from[0].text()}, {"to", Json::list()}};
+                            for (const interp::Position& p : spec.to)
+                              json["to"].push_back(p.text());
+                            json.update(report.json());
+                            return json;
+                          },
+                      .tensors = [&] { return report.tensors(); },
+                      .axes = report.axis_names()});
+}
+
+}  // namespace
+
+void verb_attention(const Arguments& arguments) {
+  CommandLine line(
+      arguments,
+      "Where each token of a prompt looks: the attention pattern of one head as a matrix, and\n"
+      "the sources that each token attends to most, of one head or all heads of a layer. Or, of\n"
+      "many prompts, how much every head attends from one position or role to others: means\n"
+      "with standard errors over the prompts; to a role, the weights of all its tokens "
+      "together.\n\n"
+      "json: {meta, tokens, str_tokens, layer, heads, pattern, top, file}: pattern is\n"
+      "[head][query][key], top [head][query][{pos, weight}], of the heads in `heads`. With\n"
+      "--prompts: {meta, from, to, heads: [\"LAYER.HEAD\"], all: {prompts, to_POS: {mean,\n"
+      "standard_error, count}, ...}, group_by, groups: [{name, ...}], prompts: [{line, tokens,\n"
+      "str_tokens, to_POS}], file}: each of these numbers is a list, one for each head.\n",
+      "vitrine attention --prompt 'The capital of Texas is' --layer 1 --head 2");
+  Options o;
+  constexpr int kMost = 1'000'000, kHeads = 10;
+  o.prompt.add_to(line);
+  o.data.add_to(line);
+  line.heading("Many prompts");
+  line.option("--from", o.from, "POS", "from which position or role (default: -1, the last)");
+  line.option("--to", o.to, "POS,...", "to which, numbers or roles: a column for each");
+  line.heading("Options");
+  line.number("--layer", o.layer, "L", "the layer (default, of many prompts: all)", 0, kMost);
+  line.number("--head", o.head, "H", "one of its heads (default: all)", 0, kMost);
+  auto* top = line.number("--top", o.top, "K",
+                          "how many sources of each token are listed (default: 3), or, of many\n"
+                          "prompts, how many heads (default: 10)",
+                          1, kMost);
+  o.edits.add_to(line, o.common);
+  o.common.add_to(line,
+                  "FILE.safetensors, .npz or .csv: the tensor pattern [head, query, key], besides\n"
+                  "what goes to stdout; with --prompts to_POS [layer, head] and its\n"
+                  "standard_error and count, to_POS/each [prompt, layer, head]; any other FILE:\n"
+                  "the table or JSON, and not to stdout",
+                  CommonOptions::Out::text_or_tensors);
+  if (!line.parse()) return;
+  o.data.require(line);
+  if (o.data.given()) {
+    if (o.to.empty())
+      line.fail("there is no --to: to which positions or roles of the prompts do heads attend?");
+    if (top->count() == 0) o.top = kHeads;
+    return attention_of_prompts(line, o);
+  }
+  for (const char* many : {"--from", "--to"}) {
+    if (line.was_given(many))
+      line.fail(fmt::format("{} is about the prompts of a file; give --prompts FILE", many));
+  }
+  if (o.layer < 0) line.fail("there is no layer; give --layer L");
+  o.prompt.require(line);
+  attention_of_prompt(line, o);
 }
 
 }  // namespace vitrine::app

@@ -2,24 +2,30 @@
 // strongest.
 #include <fmt/format.h>
 
+#include "apps/experiment/edit_options.h"
+#include "apps/experiment/metric_options.h"
+#include "apps/experiment/pair_options.h"
 #include "apps/options/options.h"
 #include "apps/options/site_names.h"
 #include "apps/reports/attribution_report.h"
 #include "apps/terminal/interrupt.h"
 #include "apps/terminal/progress.h"
 #include "apps/verbs/verbs.h"
+#include "tensor/error.h"
 
 namespace vitrine::app {
 namespace {
 
 struct Options {
   CommonOptions common;
+  EditOptions edits;
   PairOptions prompts;
+  MetricOptions metric;
   interp::AttributionSpec spec;
   SiteOptions site{interp::IntegratedSpec{}.site.name};
   std::string method = "attribution-patching";
-  std::string metric = "logit_diff";
   int steps = 16, top = 20, verify = 10;
+  bool each = false;
 };
 
 template <class Report>
@@ -31,33 +37,61 @@ void write(const Report& report, const Options& options, const Json& meta) {
        .tensors = [&] { return report.tensors(); },
        .metadata = {{"method", options.method},
                     {"direction", name_of(options.spec.direction)},
-                    {"metric", name_of(options.spec.measure)}}});
+                    {"metric", interp::metric_name(options.spec.measure, options.spec.metric)}},
+       .axes = report.axis_names()});
 }
 
-void attribute(const nn::Model& model, const interp::Pair& pair, const Options& options,
+// Of the answers that the metric reads each must be one token; those that it does not read are 0.
+interp::Pair pair_of(const interp::Example& e, const interp::MetricSpec& metric) {
+  const auto token = [&](const std::vector<nn::Tokens>& answers, interp::MetricToken::Of of,
+                         const char* what) {
+    if (!metric.reads(of)) return 0;
+    if (answers.size() == 1 && answers[0].size() == 1) return answers[0][0];
+    throw Error(ErrorKind::input,
+                fmt::format("line {}: gradients are taken of pairs with one {} of one token",
+                            e.line, what));
+  };
+  return {e.prompt, e.corrupt, token(e.answers, interp::MetricToken::Of::answer, "answer"),
+          token(e.wrongs, interp::MetricToken::Of::wrong, "wrong answer")};
+}
+
+void attribute(const nn::Model& model, const interp::Example& example, const Options& options,
                const Json& meta) {
+  const interp::Pair pair = pair_of(example, *options.spec.metric);
   const interp::Attribution a = interp::attribute(model, pair, options.spec);
   const auto verified = interp::verify_top(model, pair, a, options.verify);
-  write(AttributionReport{model, pair, a, verified, std::max(options.top, options.verify)}, options,
-        meta);
+  write(AttributionReport{model, example, a, verified, std::max(options.top, options.verify)},
+        options, meta);
 }
 
-void integrate(const nn::Model& model, const interp::Pair& pair, const Options& options,
+void attribute_pairs(const nn::Model& model, Options& options, const Json& meta) {
+  const auto examples = options.prompts.examples(model, needs_of({*options.spec.metric}));
+  options.edits.know(examples);
+  std::vector<interp::Pair> pairs;
+  for (const interp::Example& e : examples) pairs.push_back(pair_of(e, *options.spec.metric));
+  const auto found = interp::attribute(model, pairs, options.spec);
+  const auto verified = interp::verify_top(model, pairs, found, options.verify);
+  write(PairsAttributionReport{model, examples, found, verified,
+                               std::max(options.top, options.verify), options.each},
+        options, meta);
+}
+
+void integrate(const nn::Model& model, const interp::Example& example, const Options& options,
                const Json& meta) {
   const Interruptible interruptible;
   interp::IntegratedSpec spec{.site = options.site.site(model),
                               .steps = options.steps,
                               .direction = options.spec.direction,
-                              .measure = options.spec.measure,
+                              .metric = options.spec.metric,
                               .cancel = &interruptible.requested()};
   interp::Integrated ig;
   {
     Progress progress("integrating", "steps", options.common.quiet);
     spec.progress = [&](int done, int total) { progress.update(done, total); };
-    ig = interp::integrated_gradients(model, pair, spec);
+    ig = interp::integrated_gradients(model, pair_of(example, *options.spec.metric), spec);
   }
   interruptible.check();
-  write(IntegratedReport{model, pair, spec, ig}, options, meta);
+  write(IntegratedReport{model, example, spec, ig}, options, meta);
 }
 
 }  // namespace
@@ -78,7 +112,10 @@ void verb_attribute(const Arguments& arguments) {
       "nodes: [{site, layer, pos, head, feature, score, exact, why_not}], sites: [{name, axes,\n"
       "layers, shape}], file}; why_not says why exact is null. ig: {..., site, steps, axes, "
       "shape,\n"
-      "values, at_base, at_other, sum, completeness_error, file}\n",
+      "values, at_base, at_other, sum, completeness_error, file}. With --pairs the metric's clean "
+      "and\n"
+      "corrupt, and each node's score, size (of |score|) and exact are {mean, standard_error,\n"
+      "count} over the pairs, and there are pairs: [{line, tokens, str_tokens, metric}]\n",
       "vitrine attribute --clean 'The capital of Texas is' --corrupt 'The capital of California "
       "is' --answer ' Austin' --wrong ' Sacramento' --verify 5");
   Options options;
@@ -86,6 +123,7 @@ void verb_attribute(const Arguments& arguments) {
   interp::AttributionSpec& spec = options.spec;
   constexpr int kMost = 1'000'000;
   options.prompts.add_to(line);
+  options.prompts.add_file_to(line);
   line.option("--method", options.method, "attribution-patching|grad-x-act|ig",
               "see above (default: attribution-patching)")
       ->one_of({"attribution-patching", "grad-x-act", "ig"});
@@ -101,20 +139,20 @@ void verb_attribute(const Arguments& arguments) {
                       "(default: blocks.0.hook_resid_pre)");
   auto* steps =
       line.number("--steps", options.steps, "N", "of ig: midpoints (default: 16)", 1, kMost);
-  line.option("--metric", options.metric, "logit_diff|prob|log_prob|kl",
-              "what is measured after the last token, as in 'vitrine patch'\n"
-              "(default: logit_diff)")
-      ->one_of({"logit_diff", "prob", "log_prob", "kl"});
+  options.metric.add_to(line);
   line.number("--top", options.top, "K", "how many of the strongest are listed (default: 20)", 1,
               kMost);
   auto* verify = line.number("--verify", options.verify, "K",
                              "how many of them are measured exactly (default: 10)", 0, kMost);
-  common.add_to(line,
-                "FILE.safetensors: the tensors node/SITE ([layer, pos], [layer, head] or\n"
-                "[layer, neuron]), or ig/SITE [pos] and ig/target, with metric/clean and\n"
-                "metric/corrupt, besides what goes to stdout; any other FILE: the table or JSON,\n"
-                "and not to stdout",
-                CommonOptions::Out::text_or_tensors);
+  auto* each = line.flag("--each", options.each, "with --pairs: also a line for each pair");
+  options.edits.add_to(line, common);
+  common.add_to(
+      line,
+      "FILE.safetensors, .npz or .csv: the tensors node/SITE ([layer, pos], [layer, head] or\n"
+      "[layer, neuron]), or ig/SITE [pos] and ig/target, with metric/clean and\n"
+      "metric/corrupt, besides what goes to stdout; any other FILE: the table or JSON,\n"
+      "and not to stdout",
+      CommonOptions::Out::text_or_tensors);
   if (!line.parse()) return;
   const bool ig = options.method == "ig";
   if (ig && (sites->count() + by_position->count() + verify->count() > 0))
@@ -123,15 +161,28 @@ void verb_attribute(const Arguments& arguments) {
     line.fail("--site and --steps go with --method ig (as does --layer); the others take --sites");
   spec.method = options.method == "grad-x-act" ? interp::Method::grad_x_act
                                                : interp::Method::attribution_patching;
-  spec.measure = interp::parse_measure(options.metric);
-  options.prompts.require(line, spec.method == interp::Method::grad_x_act);
+  options.metric.require();
+  spec.metric = options.metric.spec();
+  spec.metric->require_gradient();
+  if (spec.metric->reads(interp::MetricToken::Of::field)) {
+    line.fail(
+        "--metric: lists of a file (@FIELD) are read by 'vitrine patch', predict and evaluate; "
+        "name tokens here: logit(\" Austin\")");
+  }
+  options.prompts.require(line, spec.method == interp::Method::grad_x_act,
+                          needs_of({*spec.metric}));
   spec.direction = options.prompts.direction();
 
+  if (each->count() > 0 && !options.prompts.from_file())
+    line.fail("--each is about the pairs of a file; give --pairs FILE");
+  if (ig && options.prompts.from_file())
+    line.fail("--method ig is about one pair of prompts; --pairs goes with the others");
   const nn::Model model = common.load();
   spec.sites.patterns =
       full_patterns(spec.sites.patterns, model.build(nn::BatchSize{1, 1, 1}).site_names());
-  const interp::Pair pair = options.prompts.pair(model);
   const Json meta = common.meta(line);
+  if (options.prompts.from_file()) return attribute_pairs(model, options, meta);
+  const interp::Example pair = options.prompts.example(model);
   if (ig) integrate(model, pair, options, meta);
   else attribute(model, pair, options, meta);
 }

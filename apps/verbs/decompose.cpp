@@ -4,8 +4,11 @@
 #include <algorithm>
 #include <cmath>
 
-#include "apps/options/answer_options.h"
+#include "apps/experiment/answer_options.h"
+#include "apps/experiment/edit_options.h"
+#include "apps/reports/data_set_report.h"
 #include "apps/reports/patch_report.h"
+#include "apps/reports/profile_report.h"
 #include "apps/reports/stream_report.h"
 #include "apps/verbs/verbs.h"
 #include "interp/decomposition.h"
@@ -18,6 +21,7 @@ using interp::Part;
 
 struct Options {
   CommonOptions common;
+  EditOptions edits;
   AnswerOptions answer;
   int top = 10, layer = -1;
   bool stream = false;
@@ -78,11 +82,17 @@ std::string layers_table(const Report& r, const Style& style) {
   for (int l = 0; l < layers; ++l) {
     const double attention = sums.at<double>({l, 0}), mlp = sums.at<double>({l, 1});
     sum += attention + mlp;
+    for (const Part& p : r.decomposition.parts) {
+      if (p.kind == Part::Kind::edit && p.layer == l) sum += p.value;
+    }
     table.row({fmt::format("{}", l), fmt::format("{:+.3f}", attention), fmt::format("{:+.3f}", mlp),
                fmt::format("{:.3f}", sum)});
   }
+  const bool edited = std::any_of(r.decomposition.parts.begin(), r.decomposition.parts.end(),
+                                  [](const Part& p) { return p.kind == Part::Kind::edit; });
   return table.text(style) +
-         "the first line is what no layer wrote: embed, pos_embed and the last biases\n";
+         "the first line is what no layer wrote: embed, pos_embed and the last biases\n" +
+         (edited ? "sums so far have what the edits added\n" : "");
 }
 
 std::string neurons_table(const Report& r, const Style& style) {
@@ -119,6 +129,8 @@ const char* kind_name(Part::Kind kind) {
       return "head";
     case Part::Kind::mlp:
       return "mlp";
+    case Part::Kind::edit:
+      return "edit";
     default:
       return "bias";
   }
@@ -139,7 +151,7 @@ Json json(const Report& r) {
                                   {"value", p.value},
                                   {"kind", kind_name(p.kind)},
                                   {"layer", p.layer < 0 ? Json() : Json(p.layer)},
-                                  {"head", p.index < 0 ? Json() : Json(p.index)}});
+                                  {"head", p.kind == Part::Kind::head ? Json(p.index) : Json()}});
   }
   json["layers"] = Json::list();
   const Tensor sums = interp::by_layer(d, r.model.config().layers);
@@ -155,6 +167,85 @@ Json json(const Report& r) {
   return json;
 }
 
+NamedTensors tensors(const interp::Decomposition& d) {
+  std::vector<double> shares;
+  for (const Part& p : d.parts) shares.push_back(p.value);
+  return {{"share", Tensor::of({std::ssize(shares)}, shares).to(DType::f32)},
+          {"neurons", d.neurons.to(DType::f32)},
+          {"mlp_b_out", d.mlp_biases.to(DType::f32)}};
+}
+
+// ---- many prompts -------------------------------------------------------------------------------
+// Throws NumericError for the first prompt whose shares do not add up.
+void check_closes(const std::vector<interp::Decomposition>& all, const AskedPrompts& many) {
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (all[i].closes()) continue;
+    throw NumericError(fmt::format(
+        "line {}: the shares do not add up: the logit is {}, their sum {}; the residual {:.1e} is "
+        "more than 1e-5 of the sum of |shares|, {}",
+        many.examples[i].line, all[i].logit, all[i].total(), all[i].residual(),
+        all[i].magnitude()));
+  }
+}
+
+void decompose_prompts(const CommandLine& line, Options& options) {
+  const CommonOptions& common = options.common;
+  const nn::Model model = common.load();
+  const AskedPrompts many = options.answer.asked(model, options.edits);
+  const auto all = interp::decompose(model, many.asked);
+  check_closes(all, many);
+  const auto profile = [&](const char* axis) {
+    return ProfileReport{.model = model,
+                         .examples = many.examples,
+                         .groups = many.groups,
+                         .field = options.answer.data().group_by(),
+                         .axis = axis,
+                         .columns = {}};
+  };
+  ProfileReport parts = profile("component"), layers = profile("layer");
+  parts.columns = {{"share", {}}};
+  parts.top = options.top;
+  parts.each = options.answer.data().each();
+  parts.question = "answer";
+  parts.questions = answers_text(model, many.asked);
+  parts.heading = fmt::format("shares of the logit of each one's answer{} after position {}\n",
+                              any_wrong(many.asked) ? " less that of the wrong one" : "",
+                              options.answer.position().text()) +
+                  gauge_text(model, true);
+  layers.columns = {{"attention", {}}, {"mlp", {}}};
+  for (const Part& p : all[0].parts) parts.labels.push_back(p.name());
+  for (int l = 0; l < model.config().layers; ++l) layers.labels.push_back(fmt::format("{}", l));
+  std::vector<double> logits;
+  for (const interp::Decomposition& d : all) {
+    std::vector<double> shares;
+    for (const Part& p : d.parts) shares.push_back(p.value);
+    parts.columns[0].each.push_back(Tensor::of({std::ssize(shares)}, shares));
+    const Tensor sums = interp::by_layer(d, model.config().layers);
+    for (int c = 0; c < 2; ++c)
+      layers.columns[static_cast<std::size_t>(c)].each.push_back(sums.select(1, c).contiguous());
+    logits.push_back(d.logit);
+  }
+  const interp::Statistic logit = interp::statistic(logits);
+  parts.heading += fmt::format("their mean: {}\n", mean_text(logit));
+  write_presentation(common, common.meta(line),
+                     {.text = [&](const Style& style,
+                                  int) { return parts.text(style) + "\n" + layers.tables(style); },
+                      .json =
+                          [&] {
+                            Json json = {{"logit", statistic_json(logit)}};
+                            json.update(parts.json());
+                            json["layers"] = layers.json();
+                            return json;
+                          },
+                      .tensors =
+                          [&] {
+                            NamedTensors tensors = parts.tensors();
+                            for (auto& t : layers.tensors()) tensors.push_back(std::move(t));
+                            return tensors;
+                          },
+                      .axes = parts.axis_names()});
+}
+
 }  // namespace
 
 void verb_decompose(const Arguments& arguments) {
@@ -167,9 +258,12 @@ void verb_decompose(const Arguments& arguments) {
       "json: {meta, tokens, str_tokens, position, answer: {id, token}, wrong, logit, sum,\n"
       "residual, magnitude, closes, scale, components: [{name, value, kind, layer, head}],\n"
       "layers: [{layer, attention, mlp, mlp_b_out}], neurons: [{layer, neuron, value}],\n"
-      "stream}; the components add up to the logit, neurons are parts of mlp components;\n"
+      "stream, file}; the components add up to the logit, neurons are parts of mlp components;\n"
       "stream is null, or {writers: [{name, length}], lengths, readers, share}: share[writer]\n"
       "[reader] is null where the reader comes first.\n"
+      "With --prompts: {meta, logit: {mean, standard_error, count}, components: [NAME], all:\n"
+      "{prompts, share: {mean, standard_error, count}}, group_by, groups: [{name, ...}], prompts:\n"
+      "[{line, tokens, str_tokens, share}], layers: the same of attention and mlp, file}.\n"
       "Exit code 4 when the shares do not add up.\n",
       "vitrine decompose --prompt 'The capital of Texas is' --answer ' Austin' --wrong ' "
       "Sacramento'");
@@ -181,9 +275,21 @@ void verb_decompose(const Arguments& arguments) {
               kMost);
   auto* layer = line.number("--layer", options.layer, "L", "neurons of this layer alone", 0, kMost);
   line.flag("--stream", options.stream, "who writes to the stream here, and who reads it");
-  common.add_to(line);
+  options.edits.add_to(line, common);
+  common.add_to(
+      line,
+      "write the result to FILE, all or nothing, and not to stdout; FILE.json is JSON;\n"
+      "besides what goes to stdout, FILE.csv has the components, FILE.safetensors or .npz\n"
+      "the tensors share [component], neurons [layer, neuron], mlp_b_out [layer]; with\n"
+      "--prompts share, attention, mlp, as means, NAME/standard_error, NAME/count, NAME/each",
+      CommonOptions::Out::text_or_tensors);
   if (!line.parse()) return;
   options.answer.require(line);
+  if (options.answer.many()) {
+    if (options.stream || layer->count() > 0)
+      line.fail("--stream and --layer are about one prompt; leave them out with --prompts");
+    return decompose_prompts(line, options);
+  }
 
   const nn::Model model = common.load();
   if (layer->count() > 0 && options.layer >= model.config().layers) {
@@ -199,18 +305,20 @@ void verb_decompose(const Arguments& arguments) {
   std::optional<interp::StreamUse> use;
   if (options.stream) use = interp::stream_use(model, q.prompt, q.position);
 
-  Json result = {{"meta", common.meta(line)}};
-  result.update(json(report));
-  result["stream"] = use ? stream_json(*use) : Json();
-  require_finite(result);
-  if (common.json()) {
-    write_result(common.out, to_line(result));
-  } else {
-    const Style style = common.style();
-    std::string all = text(report, options.top, style);
-    if (use) all += "\n" + stream_text(*use, style);
-    write_result(common.out, all);
-  }
+  write_presentation(common, common.meta(line),
+                     {.text =
+                          [&](const Style& style, int) {
+                            const std::string parts = text(report, options.top, style);
+                            return use ? parts + "\n" + stream_text(*use, style) : parts;
+                          },
+                      .json =
+                          [&] {
+                            Json found = json(report);
+                            found["stream"] = use ? stream_json(*use) : Json();
+                            return found;
+                          },
+                      .tensors = [&] { return tensors(d); },
+                      .rows = "components"});
   if (!d.closes()) {
     throw NumericError(fmt::format(
         "the shares do not add up: the logit is {}, their sum {}; the residual {:.1e} is more than "

@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "apps/experiment/edit_options.h"
 #include "apps/options/continuation.h"
 #include "apps/verbs/verbs.h"
 #include "tensor/files/utf8.h"
@@ -55,6 +56,7 @@ class TextOutput {
 
 struct Options {
   CommonOptions common;
+  EditOptions edits;
   PromptOptions prompt;
   SamplingOptions sampling;
 };
@@ -76,7 +78,7 @@ void print_text(const nn::Model& model, const nn::Tokens& prompt, const Options&
   };
   continue_prompt(model, prompt, options.sampling, common.seed, interruptible, [&](int id) {
     begin();
-    output.add(tokenizer != nullptr ? characters.add(tokenizer->shown(id))
+    output.add(tokenizer != nullptr ? characters.add(tokenizer->between() + tokenizer->shown(id))
                                     : fmt::format(" {}", id));
   });
   begin();
@@ -111,6 +113,7 @@ void verb_generate(const Arguments& arguments) {
   Options options;
   options.prompt.add_to(line);
   options.sampling.add_to(line);
+  options.edits.add_to(line, options.common);
   options.common.add_to(line);
   if (!line.parse()) return;
   options.sampling.settle();
@@ -119,6 +122,7 @@ void verb_generate(const Arguments& arguments) {
   const Interruptible interruptible;
   const nn::Model model = options.common.load();
   const nn::Tokens prompt = options.prompt.tokens(model);
+  if (!options.common.heading().empty() && !options.common.quiet) log(options.common.heading());
   if (options.common.json()) {
     print_json(line, model, prompt, options, interruptible);
   } else {

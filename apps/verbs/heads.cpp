@@ -3,8 +3,10 @@
 
 #include <algorithm>
 
-#include "apps/options/answer_options.h"
+#include "apps/experiment/data_set_options.h"
+#include "apps/experiment/edit_options.h"
 #include "apps/reports/heads_report.h"
+#include "apps/reports/profile_report.h"
 #include "apps/terminal/progress.h"
 #include "apps/verbs/verbs.h"
 
@@ -15,7 +17,9 @@ using interp::Head;
 
 struct Options {
   CommonOptions common;
+  EditOptions edits;
   PromptOptions prompt;
+  DataSetOptions data;
   std::string explained;
   int half = 32, sequences = 8, top = 5, position = -1;
 };
@@ -38,7 +42,52 @@ void explain(const Options& o, const CommandLine& line) {
   Json result = {{"meta", o.common.meta(line)}};
   result.update(e.json());
   require_finite(result);
-  write_result(o.common.out, o.common.json() ? to_line(result) : e.text(o.common.style()));
+  write_result(o.common.out,
+               o.common.json() ? to_line(result) : o.common.heading() + e.text(o.common.style()));
+}
+
+// ---- all heads, on one's own prompts ------------------------------------------------------------
+void score_on_prompts(Options& o, const CommandLine& line) {
+  const nn::Model model = o.common.load();
+  const auto examples = o.data.examples(model, o.prompt);
+  o.edits.know(examples);
+  const auto groups = o.data.groups(examples);
+  std::vector<nn::Tokens> prompts;
+  for (const interp::Example& e : examples) prompts.push_back(e.prompt);
+  const interp::HeadScoresOver scores = interp::head_scores_on(model, prompts);
+  ProfileReport report{
+      .model = model,
+      .examples = examples,
+      .groups = groups,
+      .field = o.data.group_by(),
+      .axis = "head",
+      .columns = {{"previous", {}}, {"duplicate", {}}, {"induction", {}}},
+      .top = o.top,
+      .by_any_column = true,
+      .each = o.data.each(),
+      .heading =
+          "how much heads attend to the token before (previous), to the same token\n"
+          "earlier (duplicate), and to the one that came after it there (induction):\n"
+          "attention alone, by the largest of the three; - where no prompt says a token\n"
+          "twice\n",
+      .tensor_axes = {{"layer", {}}, {"head", {}}}};
+  const nn::Config& config = model.config();
+  for (const Head& h : interp::all_heads(config)) report.labels.push_back(interp::to_string(h));
+  for (int l = 0; l < config.layers; ++l)
+    report.tensor_axes[0].places.push_back(fmt::format("{}", l));
+  for (int h = 0; h < config.heads; ++h)
+    report.tensor_axes[1].places.push_back(fmt::format("{}", h));
+  const std::int64_t heads = std::ssize(report.labels);
+  for (const interp::HeadScores& s : scores.each) {
+    report.columns[0].each.push_back(s.previous.reshape({heads}));
+    report.columns[1].each.push_back(s.duplicate.reshape({heads}));
+    report.columns[2].each.push_back(s.induction.reshape({heads}));
+  }
+  write_presentation(o.common, o.common.meta(line),
+                     {.text = [&](const Style& style, int) { return report.text(style); },
+                      .json = [&] { return report.json(); },
+                      .tensors = [&] { return report.tensors(); },
+                      .axes = report.axis_names()});
 }
 
 // ---- all heads ----------------------------------------------------------------------------------
@@ -95,10 +144,15 @@ void study_all(const Options& o, const CommandLine& line) {
       interp::composition_baseline(model, key.fold("baseline"));
   const HeadsReport report{model,    prompts, study,       in_context, of_weights, composition,
                            baseline, paths,   moved_heads, moved,      o.top};
-  write_presentation(o.common, o.common.meta(line),
-                     {.text = [&](const Style& style, int) { return report.text(style); },
-                      .json = [&] { return report.json(); },
-                      .tensors = [&] { return report.tensors(); }});
+  write_presentation(
+      o.common, o.common.meta(line),
+      {.text = [&](const Style& style, int) { return report.text(style); },
+       .json = [&] { return report.json(); },
+       .tensors = [&] { return report.tensors(); },
+       .axes = {.of = {{"", {"layer", "head"}},
+                       {"composition_q", {"layer", "head", "to_layer", "to_head"}},
+                       {"composition_k", {"layer", "head", "to_layer", "to_head"}},
+                       {"composition_v", {"layer", "head", "to_layer", "to_head"}}}}});
 }
 
 }  // namespace
@@ -111,7 +165,8 @@ void verb_heads(const Arguments& arguments) {
       "needed. A head is called an induction head only when it attends, copies and is needed.\n"
       "For these: what their attention depends on, by ablation, and which earlier heads they\n"
       "compose with, by the weights. With --explain L.H one head: what it attends to, looks for\n"
-      "and writes, from the weights alone and, with a prompt, there.\n\n"
+      "and writes, from the weights alone and, with a prompt, there. With --prompts the three\n"
+      "scores of all heads on one's own prompts: means with standard errors.\n\n"
       "json: {meta, sequences, half, loss, criteria, controls, chance, heads: [{layer, head,\n"
       "previous, duplicate, induction, copies: {change, standard_error, context_top,\n"
       "context_rank, weights_top, weights_rank}, ablated: {change, standard_error}, verdict:\n"
@@ -120,10 +175,14 @@ void verb_heads(const Arguments& arguments) {
       "[{layer, head, q, k, v}]}]}, file}. --explain: {meta, layer, head, prompt: {tokens,\n"
       "str_tokens, position, sources: [{pos, weight, length, raised}], length, raised, lowered,\n"
       "looks_for, avoids}, weights: {qk, ov: [{value, share, in_high, out_high, in_low,\n"
-      "out_low}]}}; tokens with values are {id, token, value}\n",
+      "out_low}]}}; tokens with values are {id, token, value}. --prompts: {meta, heads:\n"
+      "[\"LAYER.HEAD\"], all: {prompts, previous: {mean, standard_error, count}, duplicate,\n"
+      "induction}, group_by, groups: [{name, ...}], prompts: [{line, tokens, str_tokens,\n"
+      "previous, duplicate, induction}], file}: each of these numbers is a list, one for each\n"
+      "head; null where a prompt says no token twice\n",
       "vitrine heads --explain 1.2 --prompt 'The capital of Texas is'\n  vitrine heads");
   Options o;
-  constexpr int kMost = 1'000'000;
+  constexpr int kMost = 1'000'000, kHeads = 10;
   line.number("--sequences", o.sequences, "N", "random sequences (default: 8)", 1, kMost);
   line.number("--half", o.half, "T",
               "tokens in each half, as far as the context goes (default: 32)", 3, kMost);
@@ -134,21 +193,34 @@ void verb_heads(const Arguments& arguments) {
   line.heading("With --explain");
   auto* position = line.number("--pos", o.position, "P",
                                "at which position of it, from 0 (default: the last)", 0, kMost);
-  line.heading("Options");
-  line.number("--top", o.top, "K", "how many heads or tokens are listed (default: 5)", 1, kMost);
-  o.common.add_to(line,
-                  "FILE.safetensors: the tensors previous, duplicate, induction [layer, head],\n"
-                  "composition_q, composition_k, composition_v [layer, head, layer, head], and\n"
-                  "copying/swap, ablation/change with their standard errors, besides what goes to\n"
-                  "stdout; any other FILE: the table or JSON, and not to stdout",
-                  CommonOptions::Out::text_or_tensors);
+  o.data.add_to(line);
+  auto* top = line.number("--top", o.top, "K",
+                          "how many heads or tokens are listed (default: 5; of many prompts, the\n"
+                          "strongest 10 heads)",
+                          1, kMost);
+  o.edits.add_to(line, o.common);
+  o.common.add_to(
+      line,
+      "FILE.safetensors, .npz or .csv: the tensors previous, duplicate, induction [layer, head],\n"
+      "composition_q, composition_k, composition_v [layer, head, layer, head], and\n"
+      "copying/swap, ablation/change with their standard errors, besides what goes to\n"
+      "stdout; with --prompts the first three, each with standard_error, count and each [prompt,\n"
+      "layer, head]; any other FILE: the table or JSON, and not to stdout",
+      CommonOptions::Out::text_or_tensors);
   if (!line.parse()) return;
+  o.data.require(line);
+  if (o.data.given()) {
+    refuse_beside_prompts(line, {"--explain", "--pos"}, "it explains one head on one prompt");
+    refuse_beside_prompts(line, {"--sequences", "--half"}, "it is about random tokens said twice");
+    if (top->count() == 0) o.top = kHeads;
+    return score_on_prompts(o, line);
+  }
   if (explained->count() == 0) {
     if (o.prompt.given() || position->count() > 0)
       line.fail("a prompt goes with --explain L.H; without it, heads are studied on random tokens");
     return study_all(o, line);
   }
-  if (o.common.out.ends_with(".safetensors"))
+  if (is_data_file(o.common.out))
     line.fail("--explain has no tensors; give --out another name, or leave out --explain");
   if (o.prompt.given()) o.prompt.require(line);
   else if (position->count() > 0) line.fail("--pos is a position of a prompt; give --prompt too");

@@ -2,12 +2,16 @@
 #include "sae/influence.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
 
+#include "apps/experiment/data_set_options.h"
+#include "apps/experiment/edit_options.h"
 #include "apps/options/options.h"
 #include "apps/options/sae_options.h"
+#include "apps/reports/data_set_report.h"
 #include "apps/verbs/verbs.h"
 
 namespace vitrine::app {
@@ -35,6 +39,14 @@ Json as_json(const sae::Influence& found) {
   return targets;
 }
 
+std::string title_text(const sae::Sae& source, const sae::Sae& target, Policy attention) {
+  return fmt::format("features of {} that cause features of {}, attention {}\n",
+                     source.config.hook_name, target.config.hook_name,
+                     attention == Policy::recompute ? "recomputed"
+                     : attention == Policy::detach  ? "detached"
+                                                    : "held");
+}
+
 std::string as_text(const nn::Model& model, const nn::Tokens& prompt, const sae::Sae& source,
                     const sae::Sae& target, const sae::Influence& found, Policy attention,
                     const Style& style) {
@@ -42,13 +54,9 @@ std::string as_text(const nn::Model& model, const nn::Tokens& prompt, const sae:
   const auto token = [&](std::int64_t position) {
     return token_label(tokenizer_of(model), prompt[static_cast<std::size_t>(position)]);
   };
-  std::string text = fmt::format(
-      "features of {} that cause features of {}, attention {}\n"
-      "first order: f dh/df; exact: what the pre-activation h loses when f is set to 0\n",
-      source.config.hook_name, target.config.hook_name,
-      attention == Policy::recompute ? "recomputed"
-      : attention == Policy::detach  ? "detached"
-                                     : "held");
+  std::string text =
+      title_text(source, target, attention) +
+      "first order: f dh/df; exact: what the pre-activation h loses when f is set to 0\n";
   for (const sae::Influence::Target& t : found.targets) {
     text += fmt::format("\n{} at {} {}: {:.3f}, pre-activation {:.3f}\n",
                         style.bold(fmt::format("feature {}", t.at.feature)), t.at.position,
@@ -92,6 +100,278 @@ Policy parse_policy(const CommandLine& line, const char* option, const std::stri
   line.fail(fmt::format("{} is recompute, detach or hold, not '{}'", option, name));
 }
 
+struct Options {
+  CommonOptions common;
+  EditOptions edits;
+  PromptOptions prompt;
+  DataSetOptions data;
+  std::string source, target, attention = "recompute", norm = "recompute";
+  std::vector<std::string> target_positions;  // each may be a list
+  sae::InfluenceSpec spec;
+};
+
+// The model, and the SAEs that were asked for.
+struct Loaded {
+  nn::Model model;
+  sae::Sae source, target;
+
+  Json json(const Options& o) const {
+    return {{"source_sae", json_text(source.name)},
+            {"target_sae", json_text(target.name)},
+            {"source_site", source.config.hook_name},
+            {"target_site", target.config.hook_name},
+            {"attention", o.attention},
+            {"norm", o.norm}};
+  }
+};
+Loaded load(const Options& o) {
+  nn::Model model = o.common.load();
+  sae::Sae source = load_sae(o.source, o.common.model), target = load_sae(o.target, o.common.model);
+  for (const sae::Sae* sae : {&source, &target}) {
+    require_fits(*sae, model);
+    note_its_model(*sae, o.prompt.prepends_bos(), o.common.gauge);
+  }
+  return {std::move(model), std::move(source), std::move(target)};
+}
+
+void on_prompt(const CommandLine& line, Options& o) {
+  const Loaded all = load(o);
+  const nn::Tokens tokens = o.prompt.tokens(all.model);
+  const sae::Influence found = sae::influence(all.model, all.source, all.target, tokens, o.spec);
+  const Json targets = as_json(found);
+  require_finite({{"targets", targets}});
+  if (!o.common.json())
+    return write_result(
+        o.common.out, o.common.heading() + as_text(all.model, tokens, all.source, all.target, found,
+                                                   o.spec.policies.attention, o.common.style()));
+  Json json = {{"meta", o.common.meta(line)}};
+  json.update(all.json(o));
+  json["tokens"] = tokens;
+  json["targets"] = targets;
+  write_result(o.common.out, to_line(json));
+}
+
+// ---- many prompts -------------------------------------------------------------------------------
+struct OverReport {
+  const Loaded& loaded;
+  const Options& options;
+  const std::vector<interp::Example>& examples;
+  const std::vector<interp::PromptGroup>& groups;
+  const std::vector<std::int64_t>& positions;  // of the targets, in each prompt
+  const sae::InfluenceOver& found;
+};
+
+Json mean_causes_json(const std::vector<sae::MeanCause>& causes) {
+  Json list = Json::list();
+  for (const sae::MeanCause& c : causes) {
+    list.push_back(
+        {{"feature", c.feature},
+         {"first_order", c.first_order},
+         {"standard_error", std::isnan(c.standard_error) ? Json() : Json(c.standard_error)},
+         {"active", c.active}});
+  }
+  return list;
+}
+
+Json targets_json(const std::vector<sae::InfluenceOver::Target>& targets) {
+  Json list = Json::list();
+  for (const sae::InfluenceOver::Target& t : targets)
+    list.push_back({{"feature", t.feature},
+                    {"active", t.active},
+                    {"activation", t.active > 0 ? Json(t.activation) : Json()},
+                    {"causes", mean_causes_json(t.causes)}});
+  return list;
+}
+
+Json prompt_json(const OverReport& r, std::size_t i) {
+  const nn::Tokens& prompt = r.examples[i].prompt;
+  const nn::Tokenizer* t = tokenizer_of(r.loaded.model);
+  Json one = {{"line", r.examples[i].line},
+              {"tokens", prompt},
+              {"str_tokens", t == nullptr ? Json() : Json(t->shown_tokens(prompt))},
+              {"pos", r.positions[i]},
+              {"targets", Json::list()}};
+  for (std::size_t k = 0; k < r.found.targets.size(); ++k) {
+    const sae::InfluenceOver::OfPrompt& target = r.found.each[i][k];
+    Json causes = Json::list();
+    for (const sae::MeanCause& c : target.causes)
+      causes.push_back({{"feature", c.feature}, {"first_order", c.first_order}});
+    one["targets"].push_back({{"feature", r.found.targets[k].feature},
+                              {"activation", target.activation},
+                              {"causes", causes}});
+  }
+  return one;
+}
+
+Json over_json(const OverReport& r) {
+  Json json = r.loaded.json(r.options);
+  const bool grouped = !r.options.data.group_by().empty();
+  json["all"] = {{"prompts", r.examples.size()}, {"targets", targets_json(r.found.targets)}};
+  json["group_by"] = grouped ? Json(r.options.data.group_by()) : Json();
+  json["groups"] = Json::list();
+  for (std::size_t g = 0; grouped && g < r.groups.size(); ++g)
+    json["groups"].push_back({{"name", r.groups[g].name},
+                              {"prompts", r.groups[g].members.size()},
+                              {"targets", targets_json(r.found.groups[g])}});
+  json["prompts"] = Json::list();
+  for (std::size_t i = 0; i < r.examples.size(); ++i) json["prompts"].push_back(prompt_json(r, i));
+  return json;
+}
+
+// The causes of all groups, for a table: [{group, target, feature, first_order, ...}].
+Json over_rows(const OverReport& r) {
+  Json rows = Json::list();
+  const auto add = [&](const std::string& group,
+                       const std::vector<sae::InfluenceOver::Target>& targets) {
+    for (const sae::InfluenceOver::Target& t : targets) {
+      const Json causes = mean_causes_json(t.causes);
+      for (const Json& cause : *causes.list_items()) {
+        Json row = {{"group", group},
+                    {"target", t.feature},
+                    {"target_active", t.active},
+                    {"target_activation", t.activation}};
+        row.update(cause);
+        rows.push_back(std::move(row));
+      }
+    }
+  };
+  add("all", r.found.targets);
+  for (std::size_t g = 0; g < r.found.groups.size(); ++g) add(r.groups[g].name, r.found.groups[g]);
+  return rows;
+}
+
+std::string targets_text(const std::vector<sae::InfluenceOver::Target>& targets,
+                         std::size_t prompts, const Style& style) {
+  using Align = Table::Align;
+  std::string text;
+  for (const sae::InfluenceOver::Target& t : targets) {
+    text += fmt::format("\n{}: active in {} of {} prompts",
+                        style.bold(fmt::format("feature {}", t.feature)), t.active, prompts);
+    if (t.active == 0) {
+      text += "\n";
+      continue;
+    }
+    text += fmt::format(", {:.3f} on average there\n", t.activation);
+    Table causes(
+        {{"feature", Align::right}, {"first order", Align::right}, {"active in", Align::right}});
+    for (const sae::MeanCause& c : t.causes) {
+      causes.row({fmt::format("{}", c.feature),
+                  std::isnan(c.standard_error)
+                      ? fmt::format("{:+.4f}", c.first_order)
+                      : fmt::format("{:+.4f} ± {:.4f}", c.first_order, c.standard_error),
+                  fmt::format("{}", c.active)});
+    }
+    text += causes.text(style);
+  }
+  return text;
+}
+
+std::string each_text(const OverReport& r, const Style& style) {
+  using Align = Table::Align;
+  constexpr std::size_t kShown = 3;
+  Table table({{"line", Align::right},
+               {"prompt", Align::left},
+               {"target", Align::right},
+               {"activation", Align::right},
+               {"strongest causes", Align::left}});
+  for (std::size_t i = 0; i < r.examples.size(); ++i) {
+    for (std::size_t k = 0; k < r.found.targets.size(); ++k) {
+      const sae::InfluenceOver::OfPrompt& target = r.found.each[i][k];
+      if (!(target.activation > 0)) continue;
+      std::string causes;
+      for (std::size_t c = 0; c < std::min(kShown, target.causes.size()); ++c)
+        causes += fmt::format("{}{} {:+.4f}", c == 0 ? "" : "  ", target.causes[c].feature,
+                              target.causes[c].first_order);
+      table.row({fmt::format("{}", r.examples[i].line),
+                 one_line(tokenizer_of(r.loaded.model), r.examples[i].prompt),
+                 fmt::format("{}", r.found.targets[k].feature),
+                 fmt::format("{:.3f}", target.activation), std::move(causes)});
+    }
+  }
+  return table.text(style);
+}
+
+std::string over_text(const OverReport& r, const std::string& position, const Style& style) {
+  std::string text =
+      prompts_text(r.examples) + "\n" +
+      title_text(r.loaded.source, r.loaded.target, r.options.spec.policies.attention) +
+      fmt::format(
+          "targets at position {} of each; first order: f dh/df, summed over "
+          "positions, its mean over\nthe prompts in which the target is "
+          "active\n",
+          position);
+  const std::string& field = r.options.data.group_by();
+  for (std::size_t g = 0; g < r.found.groups.size(); ++g) {
+    const std::size_t count = r.groups[g].members.size();
+    text += "\n" + style.bold(fmt::format("{} {}", field, visible(r.groups[g].name))) +
+            fmt::format(", {} prompt{}\n", count, count == 1 ? "" : "s") +
+            targets_text(r.found.groups[g], count, style);
+  }
+  if (!field.empty()) text += "\n" + style.bold("all") + "\n";
+  text += targets_text(r.found.targets, r.examples.size(), style);
+  if (r.found.targets.empty()) text += "\nno target feature is active at these positions\n";
+  return r.options.data.each() ? text + "\n" + each_text(r, style) : text;
+}
+
+std::string joined(const std::vector<std::string>& lists) {
+  return fmt::format("{}", fmt::join(lists, ","));
+}
+
+void over_prompts(const CommandLine& line, Options& o) {
+  const auto at = o.target_positions.empty()
+                      ? std::vector<interp::Position>(1)
+                      : parse_positions(line, "--target-pos", joined(o.target_positions));
+  if (at.size() > 1)
+    line.fail("--target-pos is one position or role of each of many prompts, not several");
+  const Loaded all = load(o);
+  const auto examples = o.data.examples(all.model, o.prompt);
+  o.edits.know(examples);
+  const auto groups = o.data.groups(examples);
+  sae::InfluenceOverSpec spec{.target_positions = {},
+                              .source_features = o.spec.source_features,
+                              .target_features = o.spec.target_features,
+                              .targets = o.spec.targets,
+                              .causes = o.spec.causes,
+                              .policies = o.spec.policies};
+  std::vector<nn::Tokens> prompts;
+  for (const interp::Example& e : examples) {
+    prompts.push_back(e.prompt);
+    spec.target_positions.push_back(e.at(at[0]));
+  }
+  if (!o.data.group_by().empty()) {
+    for (const interp::PromptGroup& g : groups) spec.groups.push_back(g.members);
+  }
+  const auto found = sae::influence_over(all.model, all.source, all.target, prompts, spec);
+  const OverReport report{all, o, examples, groups, spec.target_positions, found};
+  write_presentation(
+      o.common, o.common.meta(line),
+      {.text = [&](const Style& style, int) { return over_text(report, at[0].text(), style); },
+       .json =
+           [&] {
+             Json json = over_json(report);
+             json["position"] = at[0].text();
+             return json;
+           },
+       .rows = "causes",
+       .table = [&] { return over_rows(report); }});
+}
+
+// The positions of targets in one prompt: numbers from 0.
+std::vector<std::int64_t> positions_of_prompt(const CommandLine& line, const std::string& list) {
+  std::vector<std::int64_t> positions;
+  if (list.empty()) return positions;
+  for (const interp::Position& p : parse_positions(line, "--target-pos", list)) {
+    if (!p.role.empty() || p.index < 0) {
+      line.fail(
+          fmt::format("--target-pos: '{}' is not a position of the prompt, from 0; roles and "
+                      "positions from the end are those of many prompts (--prompts)",
+                      p.text()));
+    }
+    positions.push_back(p.index);
+  }
+  return positions;
+}
+
 }  // namespace
 
 void verb_influence(const Arguments& arguments) {
@@ -108,59 +388,57 @@ void verb_influence(const Arguments& arguments) {
       "json: {meta, source_sae, target_sae, source_site, target_site, attention, norm, tokens,\n"
       "targets: [{target: {position, feature, activation, pre}, causes: [{source: {position,\n"
       "feature, activation}, first_order, exact}], by_position, of_error}]}; by_position sums the\n"
-      "first order over all features of a position, of_error is that of the SAE's error there\n",
+      "first order over all features of a position, of_error is that of the SAE's error there.\n"
+      "With --prompts, means over the prompts in which a target is active at its position:\n"
+      "{meta, ..., norm, all: {prompts, targets: [{feature, active, activation, causes:\n"
+      "[{feature, first_order, standard_error, active}]}]}, group_by, groups: [{name, prompts,\n"
+      "targets}], prompts: [{line, tokens, str_tokens, pos, targets: [{feature, activation,\n"
+      "causes: [{feature, first_order}]}]}], position, file}; active counts prompts\n",
       "vitrine influence --source-sae blocks.1.hook_mlp_out --target-sae blocks.4.hook_mlp_out "
       "--prompt 'The capital of Texas is' --target-pos 4");
-  CommonOptions common;
-  PromptOptions prompt;
-  std::string source_name, target_name, attention = "recompute", norm = "recompute";
-  sae::InfluenceSpec spec;
+  Options o;
+  sae::InfluenceSpec& spec = o.spec;
   constexpr int kMost = 1'000'000;
-  line.option("--source-sae", source_name, "DIR", "whose features cause (as --sae of 'sae eval')")
+  line.option("--source-sae", o.source, "DIR", "whose features cause (as --sae of 'sae eval')")
       ->required();
-  line.option("--target-sae", target_name, "DIR", "whose features are caused")->required();
-  prompt.add_to(line);
+  line.option("--target-sae", o.target, "DIR", "whose features are caused")->required();
+  o.prompt.add_to(line);
+  o.data.add_to(line);
   constexpr NumberRange<std::int64_t> kPlaces{0, INT32_MAX};
   line.numbers("--source-pos", spec.source_positions, "P,...", "positions of causes (default: all)",
                kPlaces);
-  line.numbers("--target-pos", spec.target_positions, "P,...",
-               "positions of targets (default: all)", kPlaces);
+  line.option("--target-pos", o.target_positions, "P,...",
+              "positions of targets (default: all); of many prompts one, from the end\n"
+              "(-1), or a role, too (default: -1, the last)");
   line.numbers("--source-feature", spec.source_features, "J,...", "these causes alone", kPlaces);
   line.numbers("--target-feature", spec.target_features, "J,...",
                "these targets (default: the strongest at the positions)", kPlaces);
   line.number("--targets", spec.targets, "K", "how many targets (default: 5)", 1, kMost);
   line.number("--top", spec.causes, "K", "causes of each (default: 10)", 1, kMost);
   line.number("--verify", spec.verify, "K", "of these, computed exactly (default: 10)", 0, kMost);
-  line.option("--attention", attention, "HOW", "recompute (default), detach or hold");
-  line.option("--norm", norm, "HOW", "LayerNorm scales: recompute (default), detach or hold");
-  common.add_to(line);
+  line.option("--attention", o.attention, "HOW", "recompute (default), detach or hold");
+  line.option("--norm", o.norm, "HOW", "LayerNorm scales: recompute (default), detach or hold");
+  o.edits.add_to(line, o.common);
+  o.common.add_to(
+      line,
+      "write the result to FILE, all or nothing, and not to stdout; FILE.json is JSON;\n"
+      "with --prompts FILE.csv has the causes, besides what goes to stdout",
+      CommonOptions::Out::rows);
   if (!line.parse()) return;
-  prompt.require(line);
-  spec.policies.attention = parse_policy(line, "--attention", attention);
-  spec.policies.norm = parse_policy(line, "--norm", norm);
-  const nn::Model model = common.load();
-  const sae::Sae source = load_sae(source_name, common.model),
-                 target = load_sae(target_name, common.model);
-  for (const sae::Sae* sae : {&source, &target}) {
-    require_fits(*sae, model);
-    note_its_model(*sae, prompt.prepends_bos(), common.gauge);
+  o.data.require(line);
+  spec.policies.attention = parse_policy(line, "--attention", o.attention);
+  spec.policies.norm = parse_policy(line, "--norm", o.norm);
+  if (o.data.given()) {
+    refuse_beside_prompts(line, {"--source-pos"},
+                          "positions of causes are summed over, and prompts differ in them");
+    refuse_beside_prompts(line, {"--verify"}, "exact ablations are of one prompt");
+    return over_prompts(line, o);
   }
-  const nn::Tokens tokens = prompt.tokens(model);
-  const sae::Influence found = sae::influence(model, source, target, tokens, spec);
-  const Json targets = as_json(found);
-  require_finite({{"targets", targets}});
-  if (!common.json())
-    return write_result(common.out, as_text(model, tokens, source, target, found,
-                                            spec.policies.attention, common.style()));
-  write_result(common.out, to_line({{"meta", common.meta(line)},
-                                    {"source_sae", json_text(source.name)},
-                                    {"target_sae", json_text(target.name)},
-                                    {"source_site", source.config.hook_name},
-                                    {"target_site", target.config.hook_name},
-                                    {"attention", attention},
-                                    {"norm", norm},
-                                    {"tokens", tokens},
-                                    {"targets", targets}}));
+  o.prompt.require(line);
+  spec.target_positions = positions_of_prompt(line, joined(o.target_positions));
+  if (is_data_file(o.common.out))
+    line.fail("--out FILE.csv: the causes in one prompt are no table; give a .txt or .json file");
+  on_prompt(line, o);
 }
 
 }  // namespace vitrine::app

@@ -5,8 +5,10 @@
 
 #include <numeric>
 
-#include "apps/options/answer_options.h"
+#include "apps/experiment/answer_options.h"
+#include "apps/experiment/edit_options.h"
 #include "apps/reports/patch_report.h"
+#include "apps/reports/profile_report.h"
 #include "apps/terminal/heatmap.h"
 #include "apps/verbs/verbs.h"
 #include "tensor/files/safetensors.h"
@@ -124,6 +126,15 @@ Json top_json(const Report& r, const interp::LensTokens& stages) {
   return list;
 }
 
+AxisNames axis_names(const Report& r) {
+  AxisNames names{.of = {{"", {"stage"}}}};
+  if (r.question.all_positions) names.of[""].emplace_back("pos");
+  for (std::int64_t s = 0; s < r.stages(); ++s) names.places["stage"].push_back(Report::stage(s));
+  if (const nn::Tokenizer* t = tokenizer_of(r.model))
+    names.labels["pos"] = {"token", t->shown_tokens(r.question.prompt)};
+  return names;
+}
+
 Json json(const Report& r) {
   Json json = r.question.json(r.model);
   json["stages"] = Json::list();
@@ -139,6 +150,42 @@ Json json(const Report& r) {
   return json;
 }
 
+// ---- many prompts -------------------------------------------------------------------------------
+void lens_of_prompts(const CommandLine& line, const CommonOptions& common, AnswerOptions& options,
+                     EditOptions& edits) {
+  const nn::Model model = common.load();
+  const AskedPrompts many = options.asked(model, edits);
+  const auto lenses = interp::logit_lens(model, many.asked, interp::LensRows::asked);
+  ProfileReport report{.model = model,
+                       .examples = many.examples,
+                       .groups = many.groups,
+                       .field = options.data().group_by(),
+                       .axis = "stage",
+                       .columns = {{"raw", {}}, {"ln", {}}},
+                       .each = options.data().each(),
+                       .question = "answer",
+                       .questions = answers_text(model, many.asked)};
+  const std::int64_t stages = 1 + model.config().layers;
+  for (std::int64_t s = 0; s < stages; ++s) report.labels.push_back(Report::stage(s));
+  for (const interp::Lens& lens : lenses) {
+    report.columns[0].each.push_back(lens.ln.reshape({stages}));
+    report.columns[1].each.push_back(lens.raw.reshape({stages}));
+  }
+  report.columns[0].name = "ln";
+  report.columns[1].name = "raw";
+  report.heading = fmt::format("the logit of each one's answer{} after position {}\n",
+                               any_wrong(many.asked) ? " less that of the wrong one" : "",
+                               options.position().text()) +
+                   gauge_text(model, true) +
+                   "ln: through the final norm with the scale of that layer; raw: the stream times "
+                   "W_U\n";
+  write_presentation(common, common.meta(line),
+                     {.text = [&](const Style& style, int) { return report.text(style); },
+                      .json = [&] { return report.json(); },
+                      .tensors = [&] { return report.tensors(); },
+                      .axes = report.axis_names()});
+}
+
 }  // namespace
 
 void verb_lens(const Arguments& arguments) {
@@ -149,21 +196,33 @@ void verb_lens(const Arguments& arguments) {
       "json: {meta, tokens, str_tokens, position, answer: {id, token}, wrong, stages, raw,\n"
       "raw_change, ln, ln_change, top, file}: raw and ln have a number for each stage, the\n"
       "embedding first (its change is null); top: [stage][{id, token, logit, prob}]. With\n"
-      "--pos all: raw, ln [stage][position], top [position][stage].\n",
+      "--pos all: raw, ln [stage][position], top [position][stage]. With --prompts: {meta, "
+      "stages,\n"
+      "all: {prompts, ln: {mean, standard_error, count}, raw}, group_by, groups: [{name, ...}],\n"
+      "prompts: [{line, tokens, str_tokens, ln, raw}], file}\n",
       "vitrine lens --prompt 'The capital of Texas is' --answer ' Austin'");
   CommonOptions common;
+  EditOptions edits;
   AnswerOptions options;
   int top = 3;
   options.add_to(line, true);
-  line.number("--top", top, "K", "how many of the most probable tokens at each stage (default: 3)",
-              1, 1'000'000);
+  auto* top_option =
+      line.number("--top", top, "K",
+                  "how many of the most probable tokens at each stage (default: 3)", 1, 1'000'000);
+  edits.add_to(line, common);
   common.add_to(line,
-                "FILE.safetensors: the tensors raw, ln [1 + layers] (with --pos all [1 + layers,\n"
-                "position]), besides what goes to stdout; any other FILE: the table or JSON, and\n"
+                "FILE.safetensors, .npz or .csv: the tensors raw, ln [1 + layers] (with --pos all\n"
+                "[1 + layers, position]), besides what goes to stdout; any other FILE: the table "
+                "or JSON, and\n"
                 "not to stdout",
                 CommonOptions::Out::text_or_tensors);
   if (!line.parse()) return;
   options.require(line);
+  if (options.many()) {
+    if (top_option->count() > 0)
+      line.fail("--top is about one prompt; of many, the answers' logits are shown");
+    return lens_of_prompts(line, common, options, edits);
+  }
 
   const nn::Model model = common.load();
   const Question question = options.question(model);
@@ -184,7 +243,8 @@ void verb_lens(const Arguments& arguments) {
        .tensors = [&]() -> NamedTensors {
          return {{"raw", report.shown(lens.raw).to(DType::f32)},
                  {"ln", report.shown(lens.ln).to(DType::f32)}};
-       }});
+       },
+       .axes = axis_names(report)});
 }
 
 }  // namespace vitrine::app

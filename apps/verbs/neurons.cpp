@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "apps/experiment/asked_prompts.h"
+#include "apps/experiment/edit_options.h"
 #include "apps/options/options.h"
 #include "apps/reports/neurons_report.h"
 #include "apps/terminal/interrupt.h"
@@ -16,28 +18,83 @@ namespace {
 
 struct Options {
   CommonOptions common;
+  EditOptions edits;
   PromptOptions prompt;
+  DataSetOptions data;
   TokenOptions answer{"answer"}, wrong{"wrong"};
-  int position = -1, layer = -1, neuron = -1, top = 10;
+  std::string position = "-1";
+  int layer = -1, neuron = -1, top = 10;
   std::string corpus, sort = "peak", checkpoint;
   int contexts = 10, window = 8;
   double save_every = 30;
 };
 
+// The position that is meant, counted from the first token where the prompt has it.
+int position_in(const CommandLine& line, const std::string& given, const nn::Tokens& prompt) {
+  const interp::Position p = interp::parse_position(given);
+  if (!p.role.empty()) {
+    line.fail(
+        fmt::format("--pos is a position of the prompt, such as 3 or -1, not '{}'; roles are those "
+                    "of the prompts of a file",
+                    given));
+  }
+  const auto size = std::ssize(prompt);
+  if (p.index >= size || p.index < -size) {
+    throw ContextError(fmt::format("there is no position {}; the prompt has {} token{}, 0 to {}",
+                                   p.index, size, size == 1 ? "" : "s", size - 1));
+  }
+  return static_cast<int>(p.index < 0 ? p.index + size : p.index);
+}
+
 // ---- on a prompt --------------------------------------------------------------------------------
 void on_prompt(const CommandLine& line, const Options& o) {
   const nn::Model model = o.common.load();
   const nn::Tokens prompt = o.prompt.tokens(model);
-  interp::NeuronSpec spec{.position = o.position, .neurons = o.top};
+  interp::NeuronSpec spec{.position = position_in(line, o.position, prompt), .neurons = o.top};
   if (o.layer >= 0) spec.layer = o.layer;
   if (o.answer.given()) spec.answer = o.answer.id(model);
   if (o.wrong.given()) spec.wrong = o.wrong.id(model);
   const interp::StrongNeurons found = interp::strong_neurons(model, prompt, spec);
   const StrongNeuronsReport report{model, prompt, spec, found};
-  Json json = {{"meta", o.common.meta(line)}};
-  json.update(report.json());
-  require_finite(json);
-  write_result(o.common.out, o.common.json() ? to_line(json) : report.text(o.common.style()));
+  write_presentation(o.common, o.common.meta(line),
+                     {.text = [&](const Style& style, int) { return report.text(style); },
+                      .json = [&] { return report.json(); },
+                      .rows = "neurons"});
+}
+
+// ---- on many prompts ----------------------------------------------------------------------------
+// Effects are measured on all prompts or on none. Throws Error (input), naming the line.
+void check_same_kind(const AskedPrompts& many) {
+  const bool answers = many.asked[0].answer.has_value();
+  for (std::size_t i = 0; i < many.asked.size(); ++i) {
+    if (many.asked[i].answer.has_value() == answers) continue;
+    throw Error(ErrorKind::input,
+                fmt::format("line {} has {} answer and line {} has {}: neurons are ranked by their "
+                            "effects on the answers where there are answers; give each prompt one, "
+                            "or none of them",
+                            many.examples[i].line, answers ? "no" : "an", many.examples[0].line,
+                            answers ? "one" : "none"));
+  }
+}
+
+void on_prompts(const CommandLine& line, Options& o) {
+  const nn::Model model = o.common.load();
+  const AskedPrompts many = asked_prompts(
+      model, o.data, o.prompt, interp::parse_position(o.position), o.edits, NoAnswer::none);
+  check_same_kind(many);
+  interp::NeuronSpec spec{.neurons = o.top};
+  if (o.layer >= 0) spec.layer = o.layer;
+  std::vector<interp::PromptGroup> groups;
+  if (!o.data.group_by().empty()) groups = many.groups;
+  groups.push_back(interp::grouped(many.examples)[0]);  // all
+  const auto found = interp::strong_neurons_by_group(model, many.asked, groups, spec);
+  const NeuronsOverReport report{model, many.examples,     many.asked, groups,       found,
+                                 spec,  o.data.group_by(), o.position, o.data.each()};
+  write_presentation(o.common, o.common.meta(line),
+                     {.text = [&](const Style& style, int) { return report.text(style); },
+                      .json = [&] { return report.json(); },
+                      .rows = "neurons",
+                      .table = [&] { return report.table(); }});
 }
 
 // ---- over a text --------------------------------------------------------------------------------
@@ -147,14 +204,17 @@ void over_corpus(const CommandLine& line, const Options& o) {
   const char* order = o.sort == "peak"    ? "the strongest first"
                       : o.sort == "mixed" ? "those with the most different tokens first"
                                           : "those with the fewest different tokens first";
-  write_result(o.common.out, o.neuron >= 0 ? report.one(style) : report.overview(order, style));
+  write_result(o.common.out, o.common.heading() + (o.neuron >= 0 ? report.one(style)
+                                                                 : report.overview(order, style)));
 }
 
 // Throws Error (usage) for options that do not go together.
 void check(const CommandLine& line, Options& o) {
   const bool corpus = !o.corpus.empty();
-  if (corpus && o.prompt.given())
-    line.fail("give a prompt or --corpus, not both: these are two different questions");
+  o.data.require(line);
+  if (corpus && (o.prompt.given() || o.data.given()))
+    line.fail(fmt::format("give {} or --corpus, not both: these are two different questions",
+                          o.data.given() ? "--prompts" : "a prompt"));
   if (o.neuron >= 0 && !corpus) {
     line.fail("--neuron shows the contexts of one neuron in a text; give --corpus FILE too");
   }
@@ -162,6 +222,7 @@ void check(const CommandLine& line, Options& o) {
   if (!corpus) {
     if (!line.given("Corpus").empty())
       line.fail(fmt::format("{} is about a text; give --corpus FILE", line.given("Corpus")[0]));
+    if (o.data.given()) return;
     o.prompt.require(line);
     if (o.answer.given()) o.answer.require(line);
     if (o.wrong.given()) o.wrong.require(line);
@@ -169,7 +230,7 @@ void check(const CommandLine& line, Options& o) {
       line.fail("--wrong without --answer: effects are on the answer's logit; give --answer too");
     return;
   }
-  if (o.answer.given() || o.wrong.given() || o.position >= 0) {
+  if (o.answer.given() || o.wrong.given() || line.was_given("--pos")) {
     line.fail(
         "--pos, --answer and --wrong are about a prompt; with --corpus they mean nothing: leave "
         "them out");
@@ -185,14 +246,21 @@ void verb_neurons(const Arguments& arguments) {
       arguments,
       "The strongest MLP neurons at one position of a prompt: by activation (mlp.hook_post), or,\n"
       "with --answer, by their direct effect on its logit: what the neuron writes to the stream\n"
-      "along the direction that the logit reads, with the scale of the final norm held.\n\n"
+      "along the direction that the logit reads, with the scale of the final norm held. Of many\n"
+      "prompts, those with the largest means, by their effects where the prompts have answers.\n\n"
       "With --corpus, the contexts in which neurons are most active, in a text of any length: in\n"
       "each line the token where the neuron is strongest. All neurons of all layers are done in\n"
       "one pass. A line longer than the context is read in pieces. FILE is text, or JSONL with\n"
       "{\"text\": ...} or {\"tokens\": [...]} a line.\n\n"
       "json: {meta, tokens, str_tokens, pos, layer, answer, wrong, metric, neurons: [{layer,\n"
       "neuron, activation, effect, raised: [{id, token, value}], lowered}], stream: {layer,\n"
-      "dimensions: [{dimension, value, effect}]}}; effect and metric are null without --answer.\n"
+      "dimensions: [{dimension, value, effect}]}, file}; effect and metric are null without\n"
+      "--answer.\n"
+      "With --prompts: {meta, position, layer, all: {prompts, metric, neurons: [{layer, neuron,\n"
+      "activation, effect, raised, lowered}], stream: {layer, dimensions}}, group_by, groups:\n"
+      "[{name, ...}], prompts: [{line, tokens, str_tokens, pos, answer, wrong, metric, neurons:\n"
+      "[{layer, neuron, activation, effect}]}], file}; means are {mean, standard_error, count},\n"
+      "the neurons of each prompt are the strongest there.\n"
       "With --corpus, of all neurons or those of --layer: {meta, file, lines, tokens, long_lines,\n"
       "bos, neurons: [{layer, neuron, mean, active, distinct_tokens, distinct_predicted, raised,\n"
       "lowered, contexts: [{line, pos, activation, tokens, str_tokens, peak, predicted: {id,\n"
@@ -203,9 +271,12 @@ void verb_neurons(const Arguments& arguments) {
   Options o;
   constexpr int kMost = 1'000'000, kMostContexts = 10'000;
   o.prompt.add_to(line);
-  line.number("--pos", o.position, "P", "the position, from 0 (default: the last)", 0, kMost);
+  line.option("--pos", o.position, "P",
+              "the position, from 0; negative ones count from the end; of a file's prompts a\n"
+              "role, too (default: -1, the last)");
   o.answer.add_to(line, "order neurons by their effect on this token's logit ...");
   o.wrong.add_to(line, "... less its effect on this one's");
+  o.data.add_to(line);
   line.number("--layer", o.layer, "L", "neurons of this layer alone (default: all layers)", 0,
               kMost);
   line.number("--top", o.top, "K", "how many neurons the table lists (default: 10)", 1, kMost);
@@ -225,9 +296,17 @@ void verb_neurons(const Arguments& arguments) {
               "it, and when it was complete, other neurons are shown at once");
   line.real("--save-every", o.save_every, "SECONDS", "write it that often (default: 30)",
             {.least = 0, .most = 1e9});
-  o.common.add_to(line);
+  o.edits.add_to(line, o.common);
+  o.common.add_to(
+      line,
+      "write the result to FILE, all or nothing, and not to stdout; FILE.json is JSON;\n"
+      "FILE.csv has the neurons of a prompt, or of many, besides what goes to stdout",
+      CommonOptions::Out::rows);
   if (!line.parse()) return;
   check(line, o);
+  if (!o.corpus.empty() && is_data_file(o.common.out))
+    line.fail("--corpus: contexts are no table for a .csv file; give a .txt or .json file");
+  if (o.data.given()) return on_prompts(line, o);
   if (o.corpus.empty()) return on_prompt(line, o);
   over_corpus(line, o);
 }

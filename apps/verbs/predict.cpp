@@ -1,7 +1,11 @@
 // vitrine predict: the most probable next tokens after a prompt.
 #include <fmt/format.h>
 
+#include "apps/experiment/data_set_options.h"
+#include "apps/experiment/edit_options.h"
+#include "apps/experiment/metric_options.h"
 #include "apps/options/continuation.h"
+#include "apps/reports/measured_report.h"
 #include "apps/terminal/run.h"
 #include "apps/verbs/verbs.h"
 
@@ -50,22 +54,61 @@ std::string table(const nn::Tokenizer* tokenizer, const nn::Tokens& tokens,
   return text + table.text(style);
 }
 
+// Many prompts: how well they are predicted.
+void predict_prompts(const CommandLine& line, const CommonOptions& common,
+                     const PromptOptions& encoding, DataSetOptions& data,
+                     const MetricOptions& metrics, EditOptions& edits) {
+  const Interruptible interruptible;
+  const nn::Model model = common.load();
+  const auto examples = data.examples(model, encoding, needs_of(metrics.specs()));
+  edits.know(examples);
+  const auto groups = data.groups(examples);
+  std::optional<nn::Model> clean;  // from whose runs KL is measured
+  if (metrics.read_kl()) clean.emplace(common.load_unedited());
+  const MeasuredPrompts measured =
+      measured_prompts(model, examples, {"logit_diff", "prob", "rank", "accuracy"}, metrics.specs(),
+                       clean ? &*clean : nullptr, interruptible.requested(), common.quiet);
+  const MeasuredReport report{model, examples, groups, measured, data.group_by(), data.each()};
+  write_presentation(common, common.meta(line),
+                     {.text = [&](const Style& style, int) { return report.text(style); },
+                      .json = [&] { return report.json(); },
+                      .tensors = {}});
+}
+
 }  // namespace
 
 void verb_predict(const Arguments& arguments) {
-  CommandLine line(arguments,
-                   "The most probable next tokens after a prompt.\n\n"
-                   "json: {meta, tokens, str_tokens, top: [{id, token, logit, prob}]}; the texts\n"
-                   "are null for a model without a tokenizer.\n",
-                   "vitrine predict --prompt 'The capital of Texas is' --top 3");
+  CommandLine line(
+      arguments,
+      "The most probable next tokens after a prompt; or, of many prompts, how well they\n"
+      "predict their answers: means with standard errors over the prompts.\n\n"
+      "json: {meta, tokens, str_tokens, top: [{id, token, logit, prob}]}; the texts\n"
+      "are null for a model without a tokenizer. With --prompts: {meta, metrics: [NAME],\n"
+      "all: {prompts, NAME: {mean, standard_error, count}, ...}, group_by, groups: [{name,\n"
+      "prompts, NAME: ...}], prompts: [{line, tokens, str_tokens, answers, wrongs, top: {id,\n"
+      "token, prob}, NAME: ...}], file}\n",
+      "vitrine predict --prompt 'The capital of Texas is' --top 3");
   CommonOptions common;
+  EditOptions edits;
   PromptOptions prompt;
+  DataSetOptions data;
+  MetricOptions metrics;
   int top_count = 5;
   constexpr int kMost = 1'000'000;
   prompt.add_to(line);
-  line.number("--top", top_count, "K", "how many tokens (default: 5)", 1, kMost);
+  data.add_to(line, true);
+  auto* top_option = line.number("--top", top_count, "K", "how many tokens (default: 5)", 1, kMost);
+  metrics.add_to(line, "logit_diff, prob, rank and accuracy, of prompts with answers", true);
+  edits.add_to(line, common);
   common.add_to(line);
   if (!line.parse()) return;
+  if (data.given() && top_option->count() > 0)
+    line.fail("--top is about one prompt; of many, --each lists the first token");
+  data.require(line);
+  metrics.require();
+  metrics.refuse_kl(line.was_given("--edit") || line.was_given("--edits"));
+  if (data.given()) return predict_prompts(line, common, prompt, data, metrics, edits);
+  if (metrics.given()) line.fail("--metric is about the prompts of a file; give --prompts FILE");
   prompt.require(line);
 
   const Interruptible interruptible;
@@ -80,7 +123,8 @@ void verb_predict(const Arguments& arguments) {
 
   const nn::Tokenizer* tokenizer = model.has_tokenizer() ? &model.tokenizer() : nullptr;
   if (!common.json()) {
-    return write_result(common.out, table(tokenizer, tokens, top, common.style()));
+    return write_result(common.out,
+                        common.heading() + table(tokenizer, tokens, top, common.style()));
   }
   Json json = {{"meta", common.meta(line)}, {"tokens", tokens}};
   json["str_tokens"] = tokenizer == nullptr ? Json() : Json(tokenizer->shown_tokens(tokens));

@@ -4,8 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
+#include "apps/experiment/data_set_options.h"
+#include "apps/experiment/edit_options.h"
+#include "apps/experiment/metric_options.h"
 #include "apps/options/continuation.h"
+#include "apps/reports/profile_report.h"
 #include "apps/terminal/progress.h"
 #include "apps/verbs/verbs.h"
 #include "interp/steering.h"
@@ -47,7 +52,7 @@ class DirectionOptions {
   }
 
   // Throws Error (usage) unless there is one source, all of it.
-  void require(const CommandLine& line) {
+  void require(const CommandLine& line, bool stdin_is_taken) {
     const bool prompts = plus_.given() || minus_.given(), file = file_option_->count() > 0;
     const int sources = int{prompts} + int{file} + int{toward_.given()};
     if (sources == 0) {
@@ -72,7 +77,7 @@ class DirectionOptions {
                       "matters",
                       there, name));
     }
-    if (int{prompt_.from_stdin()} + int{plus_.from_stdin()} + int{minus_.from_stdin()} > 1)
+    if (int{stdin_is_taken} + int{plus_.from_stdin()} + int{minus_.from_stdin()} > 1)
       line.fail("only one of the prompts can come from stdin");
     plus_.require(line);
     minus_.require(line);
@@ -80,7 +85,7 @@ class DirectionOptions {
 
   // Throws what the directions of interp/steering.h throw, TokenError for text without a tokenizer,
   // and Error (input) for a direction that is zero.
-  SteeringDirection make(const nn::Model& model, const Site& site) const {
+  SteeringDirection make(const nn::Model& model, const Site& site, std::optional<int> head) const {
     if (!model.has_tokenizer() && (plus_.by_text() || minus_.by_text() || toward_.by_text())) {
       throw TokenError(model.why_no_tokenizer() +
                        "; give ids: --plus-tokens and --minus-tokens, or --toward-token");
@@ -90,19 +95,19 @@ class DirectionOptions {
               {"file", nullptr},   {"tensor", nullptr}, {"token", nullptr}};
     if (toward_.given()) {
       const int id = toward_.id(model);
-      d.tensor = interp::direction_toward(model, site, id);
+      d.tensor = interp::direction_toward(model, site, id, head);
       d.text = fmt::format("the unembedding vector of {}", token_label(tokenizer_of(model), id));
       d.json["source"] = "token";
       d.json["token"] = id;
     } else if (file_option_->count() > 0) {
-      d.tensor = interp::direction_from(model, site, file_, tensor_);
+      d.tensor = interp::direction_from(model, site, file_, tensor_, head);
       d.text = tensor_.empty() ? visible(file_)
                                : fmt::format("{} of {}", visible(tensor_), visible(file_));
       d.json["source"] = "file";
       d.json["file"] = json_text(file_);
       if (!tensor_.empty()) d.json["tensor"] = json_text(tensor_);
     } else {
-      make_of_prompts(model, site, d);
+      make_of_prompts(model, site, head, d);
     }
     if (interp::norm(d.tensor) > 0) return d;
     throw Error(ErrorKind::input,
@@ -114,11 +119,12 @@ class DirectionOptions {
   }
 
  private:
-  void make_of_prompts(const nn::Model& model, const Site& site, SteeringDirection& d) const {
+  void make_of_prompts(const nn::Model& model, const Site& site, std::optional<int> head,
+                       SteeringDirection& d) const {
     const bool mean = positions_ == "mean";
     const nn::Tokens plus = plus_.tokens(model), minus = minus_.tokens(model);
     d.tensor = interp::direction(model, site, plus, minus,
-                                 mean ? interp::Positions::mean : interp::Positions::last);
+                                 mean ? interp::Positions::mean : interp::Positions::last, head);
     const auto shown = [&](const nn::Tokens& tokens) {
       constexpr int kWidest = 44;
       return shortened(tokenizer_of(model) != nullptr
@@ -155,6 +161,7 @@ struct Report {
   const nn::Model& model;
   const nn::Tokens& prompt;
   const Site& site;
+  std::optional<int> head;  // which is steered alone
   const SteeringDirection& direction;
   bool normalize;
   interp::Norms norms;  // of what is there when nothing is added
@@ -178,19 +185,18 @@ std::string whole_text(const Report& r, const Text& t, const Style& style) {
   return style.dim(prompt) + whole.substr(prompt.size()) + "\n";
 }
 
-std::string introduction(const Report& r, const Style& style) {
-  const interp::Norms& n = r.norms;
-  const std::size_t count = r.prompt.size();
-  std::string text = fmt::format(
-      "steering {} at every token of prompt and text; scale 1 is {}\n", style.bold(r.site.name),
-      r.normalize ? "as long as what is there on average" : "the direction as it is");
-  text += fmt::format("direction: {}\n", r.direction.text);
-  text += fmt::format(
-      "norms: the direction {:.2f}; what is there, over the prompt's {} token{}: mean {:.2f}, "
-      "least {:.2f}, most {:.2f}, last {:.2f}\n\n",
-      interp::norm(r.direction.tensor), count, count == 1 ? "" : "s", n.mean, n.least, n.most,
-      n.last);
-  return text;
+// `where`: at which tokens; `over`: whose norms they are.
+std::string introduction(const Site& site, std::optional<int> head, const std::string& where,
+                         bool normalize, const SteeringDirection& direction, const interp::Norms& n,
+                         const std::string& over, const Style& style) {
+  return fmt::format(
+      "steering {}{} at every token{}; scale 1 is {}\n"
+      "direction: {}\n"
+      "norms: the direction {:.2f}; what is there, over {}: mean {:.2f}, least {:.2f}, most "
+      "{:.2f}, last {:.2f}\n\n",
+      head ? fmt::format("head {} of ", *head) : "", style.bold(site.name), where,
+      normalize ? "as long as what is there on average" : "the direction as it is", direction.text,
+      interp::norm(direction.tensor), over, n.mean, n.least, n.most, n.last);
 }
 
 // One row for each text: the most probable first tokens.
@@ -217,7 +223,10 @@ std::string first_tokens(const Report& r, const Style& style) {
 }
 
 std::string as_table(const Report& r, const Style& style) {
-  std::string text = introduction(r, style);
+  const std::size_t count = r.prompt.size();
+  std::string text =
+      introduction(r.site, r.head, " of prompt and text", r.normalize, r.direction, r.norms,
+                   fmt::format("the prompt's {} token{}", count, count == 1 ? "" : "s"), style);
   text += style.bold("plain") + "\n" + whole_text(r, r.plain, style) + "\n";
   for (const Text& t : r.steered) {
     text += style.bold(fmt::format("scale {:g}", t.scale)) +
@@ -228,6 +237,11 @@ std::string as_table(const Report& r, const Style& style) {
   return text + first_tokens(r, style);
 }
 
+Json norms_json(const SteeringDirection& direction, const interp::Norms& n) {
+  return {{"direction", interp::norm(direction.tensor)},
+          {"site", {{"mean", n.mean}, {"least", n.least}, {"most", n.most}, {"last", n.last}}}};
+}
+
 Json as_json(const Report& r) {
   const auto entry = [&](const Text& t) {
     return Json{{"tokens", t.continuation.tokens},
@@ -235,19 +249,11 @@ Json as_json(const Report& r) {
                 {"stopped", t.continuation.stopped()},
                 {"top", candidates_json(tokenizer_of(r.model), t.top)}};
   };
-  Json json = {{"site", r.site.name},
-               {"direction", r.direction.json},
-               {"normalize", r.normalize},
-               {"norms",
-                {{"direction", interp::norm(r.direction.tensor)},
-                 {"site",
-                  {{"mean", r.norms.mean},
-                   {"least", r.norms.least},
-                   {"most", r.norms.most},
-                   {"last", r.norms.last}}}}},
-               {"prompt_tokens", r.prompt},
-               {"plain", entry(r.plain)},
+  Json json = {{"site", r.site.name},       {"direction", r.direction.json},
+               {"normalize", r.normalize},  {"norms", norms_json(r.direction, r.norms)},
+               {"prompt_tokens", r.prompt}, {"plain", entry(r.plain)},
                {"steered", Json::list()}};
+  if (r.head) json["head"] = *r.head;
   for (const Text& t : r.steered) {
     Json steered = {{"scale", t.scale}, {"norm", t.norm}};
     steered.update(entry(t));
@@ -259,7 +265,10 @@ Json as_json(const Report& r) {
 // ---- the work -----------------------------------------------------------------------------------
 struct Options {
   CommonOptions common;
+  EditOptions edits;
   PromptOptions prompt;
+  DataSetOptions data;
+  MetricOptions metric;
   DirectionOptions direction{prompt};
   SiteOptions site{"resid_post"};
   SamplingOptions sampling;
@@ -267,6 +276,11 @@ struct Options {
   bool normalize = false;
   int top = 5;
 };
+
+// How much of the direction a scale is.
+double factor_of(double scale, bool normalize, double there, double length) {
+  return normalize ? scale * there / length : scale;
+}
 
 void write_texts(Report& r, const Options& options, const Interruptible& interruptible) {
   const auto texts = static_cast<double>(1 + r.steered.size());
@@ -285,12 +299,84 @@ void write_texts(Report& r, const Options& options, const Interruptible& interru
     interruptible.check();
     done += count;
   };
+  Where where;
+  if (r.head) where.head = {*r.head};
   write(r.plain, {});
   for (Text& t : r.steered) {
-    const double factor = r.normalize ? t.scale * r.norms.mean / length : t.scale;
+    const double factor = factor_of(t.scale, r.normalize, r.norms.mean, length);
     t.norm = std::abs(factor) * length;
-    write(t, {add(r.site, r.direction.tensor, factor)});
+    write(t, {add(r.site, r.direction.tensor, factor, where)});
   }
+}
+
+// ---- many prompts -------------------------------------------------------------------------------
+// The metric, and its change from the plain run, for each scale.
+void steer_prompts(const CommandLine& line, Options& o) {
+  const Interruptible interruptible;
+  const nn::Model model = o.common.load();
+  const Site site = o.site.site(model);
+  const std::optional<int> head = o.site.head();
+  const interp::MetricSpec metric = o.metric.spec();
+  const auto examples = o.data.examples(model, o.prompt, needs_of({metric}));
+  o.edits.know(examples);
+  const auto groups = o.data.groups(examples);
+  std::vector<nn::Tokens> prompts;
+  for (const interp::Example& e : examples) prompts.push_back(e.prompt);
+  const SteeringDirection direction = o.direction.make(model, site, head);
+  const interp::Norms norms = interp::norms(model, site, prompts, head);
+  const double length = interp::norm(direction.tensor);
+
+  std::vector<double> scales = {0}, factors;  // with nothing added, the run is the plain one
+  scales.insert(scales.end(), o.scales.begin(), o.scales.end());
+  for (const double s : scales) factors.push_back(factor_of(s, o.normalize, norms.mean, length));
+  const Tensor values = interp::steered(model, examples, site, direction.tensor, factors, metric,
+                                        &interruptible.requested(), head);  // [scale, prompt]
+  ProfileReport report{.model = model,
+                       .examples = examples,
+                       .groups = groups,
+                       .field = o.data.group_by(),
+                       .axis = "scale",
+                       .columns = {{"value", {}}, {"change", {}}},
+                       .each = o.data.each(),
+                       .heading = ""};
+  report.columns[0].title = metric.name;
+  report.columns[1].title = "change from plain";
+  Json added = Json::list();
+  for (std::size_t f = 0; f < factors.size(); ++f) {
+    report.labels.push_back(f == 0 ? "plain" : fmt::format("{:g}", scales[f]));
+    added.push_back(std::abs(factors[f]) * length);
+  }
+  for (std::int64_t i = 0; i < std::ssize(examples); ++i) {
+    const Tensor of_prompt = values.select(1, i).contiguous(), change = of_prompt.clone();
+    for (std::int64_t f = 0; f < change.numel(); ++f)
+      change.data<double>()[f] -= of_prompt.at<double>({0});
+    report.columns[0].each.push_back(of_prompt);
+    report.columns[1].each.push_back(change);
+  }
+  Json about = {{"site", site.name},
+                {"direction", direction.json},
+                {"normalize", o.normalize},
+                {"norms", norms_json(direction, norms)},
+                {"metric", metric.name}};
+  if (head) about["head"] = *head;
+  write_presentation(o.common, o.common.meta(line),
+                     {.text =
+                          [&](const Style& style, int) {
+                            return introduction(site, head, "", o.normalize, direction, norms,
+                                                "all tokens of the prompts", style) +
+                                   report.text(style);
+                          },
+                      .json =
+                          [&] {
+                            Json json = about;
+                            json.update(report.json());
+                            json["scales"] = scales;
+                            json["norms_added"] = added;
+                            return json;
+                          },
+                      .tensors = [&] { return report.tensors(); },
+                      .metadata = {{"site", site.name}, {"metric", metric.name}},
+                      .axes = report.axis_names()});
 }
 
 }  // namespace
@@ -300,42 +386,72 @@ void verb_steer(const Arguments& arguments) {
       arguments,
       "Continues a prompt with a direction added at a site, at every token of prompt and\n"
       "text, beside the plain text. The direction is the difference of two prompts, comes\n"
-      "from a file, or is a token's unembedding vector.\n\n"
+      "from a file, or is a token's unembedding vector. Of many prompts nothing is continued:\n"
+      "a metric is measured at each scale, beside the plain run.\n\n"
       "json: {meta, site, direction: {source, plus, minus, positions, file, tensor, token},\n"
       "normalize, norms: {direction, site: {mean, least, most, last}}, prompt_tokens,\n"
       "plain: {tokens, text, stopped, top: [{id, token, logit, prob}]},\n"
-      "steered: [{scale, norm, tokens, text, stopped, top}]}\n",
+      "steered: [{scale, norm, tokens, text, stopped, top}]}; of one head also head. With "
+      "--prompts: {meta, site,\n"
+      "direction, normalize, norms, metric, scales, norms_added, all: {prompts, value: {mean,\n"
+      "standard_error, count}, change}, group_by, groups: [{name, ...}], prompts: [{line, tokens,\n"
+      "str_tokens, value, change}], file}: each of these numbers is a list, one for each scale,\n"
+      "first 0, the plain run; change is from it\n",
       "vitrine steer --prompt 'The capital of Texas is' --plus 'The capital of California is' "
       "--minus 'The capital of Texas is' --scale 0.5 --scale 1 --max-tokens 12");
   Options options;
   options.prompt.add_to(line);
+  options.data.add_to(line);
+  line.heading("Many prompts");
+  options.metric.add_to(line);
   options.direction.add_to(line);
   options.site.add_to(line,
                       "where it is added: a name in full, or that of a site in a layer, such\n"
-                      "as resid_pre, mlp_out or z (default: resid_post)");
+                      "as resid_pre, mlp_out or z (default: resid_post); 2.4.z: head 4 alone");
+  options.site.allow_head();
   line.numbers("--scale", options.scales, "X",
                "how much of it; several, repeated or X,Y,Z, are shown one after the other\n"
                "(default: 1)",
                Reals{-1e9, 1e9});
   line.flag("--normalize", options.normalize,
-            "scale 1 is as long as what is there: the mean norm over the prompt's tokens");
+            "scale 1 is as long as what is there: the mean norm over the tokens of the prompt,\n"
+            "or of all prompts");
   constexpr int kMost = 1'000'000;
   line.number("--top", options.top, "K", "how many candidates for the first token (default: 5)", 1,
               kMost);
   options.sampling.add_to(line);
-  options.common.add_to(line);
+  options.edits.add_to(line, options.common);
+  options.common.add_to(
+      line,
+      "write the result to FILE, all or nothing, and not to stdout; FILE.json is JSON; with\n"
+      "--prompts FILE.safetensors, .npz or .csv: the tensors value, change [scale], each with\n"
+      "standard_error, count and each [prompt, scale], besides what goes to stdout",
+      CommonOptions::Out::text_or_tensors);
   if (!line.parse()) return;
+  options.data.require(line);
+  options.metric.require();
   options.sampling.settle();
-  options.direction.require(line);
+  options.direction.require(
+      line, options.data.given() ? options.data.from_stdin() : options.prompt.from_stdin());
+  if (options.data.given()) {
+    refuse_beside_prompts(line, {"--max-tokens", "--temperature", "--top-k", "--top-p", "--top"},
+                          "no text is continued there, a metric is measured");
+    return steer_prompts(line, options);
+  }
+  if (options.metric.given())
+    line.fail("--metric is about the prompts of a file; give --prompts FILE");
+  if (is_data_file(options.common.out))
+    line.fail("texts are no tensors; give --out another name, or --prompts FILE");
   options.prompt.require(line);
 
   const Interruptible interruptible;
   const nn::Model model = options.common.load();
   const Site site = options.site.site(model);
+  const std::optional<int> head = options.site.head();
   const nn::Tokens prompt = options.prompt.tokens(model);
-  const interp::Norms norms = interp::norms(model, site, prompt);
-  const SteeringDirection direction = options.direction.make(model, site);
-  Report report{model, prompt, site, direction, options.normalize, norms, {}, {}};
+  const interp::Norms norms = interp::norms(model, site, prompt, head);
+  const SteeringDirection direction = options.direction.make(model, site, head);
+  Report report{model, prompt, site, head, direction, options.normalize, norms, {}, {}};
   for (const double scale : options.scales) report.steered.push_back({.scale = scale});
   write_texts(report, options, interruptible);
 
@@ -343,7 +459,8 @@ void verb_steer(const Arguments& arguments) {
   Json json = {{"meta", common.meta(line)}};
   json.update(as_json(report));
   require_finite(json);
-  write_result(common.out, common.json() ? to_line(json) : as_table(report, common.style()));
+  write_result(common.out,
+               common.json() ? to_line(json) : common.heading() + as_table(report, common.style()));
 }
 
 }  // namespace vitrine::app

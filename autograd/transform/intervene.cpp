@@ -15,9 +15,16 @@
 namespace vitrine {
 namespace {
 
-std::string where_name(int n) { return fmt::format("edit.{}.where", n); }
-std::string value_name(int n) { return fmt::format("edit.{}.value", n); }
-std::string factor_name(int n) { return fmt::format("edit.{}.factor", n); }
+// The inputs of edit `number` of Interventions of this name.
+std::string where_name(const std::string& name, int n) {
+  return fmt::format("{}.{}.where", name, n);
+}
+std::string value_name(const std::string& name, int n) {
+  return fmt::format("{}.{}.value", name, n);
+}
+std::string factor_name(const std::string& name, int n) {
+  return fmt::format("{}.{}.factor", name, n);
+}
 
 // Nothing of what arrives is kept, so nothing that only leads there is computed.
 bool replaces_all(const Edit& e) { return e.action == Edit::Action::replace && e.where.empty(); }
@@ -109,22 +116,22 @@ Stage grouped(const Graph& graph, const std::vector<Edit>& stage, int number) {
 // ---- the transformation -----------------------------------------------------------------------
 // What flows on from x. The inputs of a group of several are tables: the value has the site's shape,
 // the factor that of the mask.
-Value edited(Builder& b, const Group& g, const Value& x) {
+Value edited(Builder& b, const std::string& name, const Group& g, const Value& x) {
   const bool one = g.alone();
   for (const Edit* e : g.edits) {
     if (has_value(e->action)) check_direction(*e, feed_shape(*e, x.shape()).size());
   }
   const auto value_input = [&] {
-    return b.input(value_name(g.number),
+    return b.input(value_name(name, g.number),
                    {x.dtype(), one ? feed_shape(g.first(), x.shape()) : x.shape()});
   };
   if (replaces_all(g.first())) return broadcast_to(value_input(), x.shape());
-  const Value where = b.input(where_name(g.number), {DType::boolean, g.mask});
+  const Value where = b.input(where_name(name, g.number), {DType::boolean, g.mask});
   const bool adds_table = !one && g.action == Edit::Action::add;  // the factors are in the table
   Value value, factor;
   if (has_value(g.action)) value = value_input();
   if (has_factor(g.action) && !adds_table)
-    factor = b.input(factor_name(g.number), {x.dtype(), one ? Shape{} : g.mask});
+    factor = b.input(factor_name(name, g.number), {x.dtype(), one ? Shape{} : g.mask});
   return select(where, adds_table ? x + value : action_on(b, g.action, x.type(), x, value, factor),
                 x);
 }
@@ -156,7 +163,7 @@ Value action_on(Builder& b, Edit::Action action, const Type& type, const Value& 
 }
 
 Graph intervene(const Graph& graph, const Interventions& what) {
-  for (const std::string& used : {where_name(0), value_name(0)}) {
+  for (const std::string& used : {where_name(what.name(), 0), value_name(what.name(), 0)}) {
     if (graph.leaf(used) == kNoNode) continue;  // a second one would silently be the first
     throw GraphError(fmt::format(
         "the graph has been edited already (it has the input '{}'); write all edits as one "
@@ -182,7 +189,7 @@ Graph intervene(const Graph& graph, const Interventions& what) {
       const NodeId site = b.at(at).id();
       const Value x = b.value(b.node(site).inputs[0]);
       const Builder::Origin origin(b, b.node(site).scope, b.node(site).line);
-      b.edit_site(at.name, edited(b, g, x));
+      b.edit_site(at.name, edited(b, what.name(), g, x));
     }
   }
   return std::move(b).finish();
@@ -368,10 +375,11 @@ class GroupFeeds {
     }
   }
 
-  void put_into(Feeds& feeds) && {
-    if (mask_.defined()) feeds.insert_or_assign(where_name(group_.number), std::move(mask_));
-    if (value_.defined()) feeds.insert_or_assign(value_name(group_.number), std::move(value_));
-    if (factor_.defined()) feeds.insert_or_assign(factor_name(group_.number), std::move(factor_));
+  void put_into(Feeds& feeds, const std::string& name) && {
+    const int n = group_.number;
+    if (mask_.defined()) feeds.insert_or_assign(where_name(name, n), std::move(mask_));
+    if (value_.defined()) feeds.insert_or_assign(value_name(name, n), std::move(value_));
+    if (factor_.defined()) feeds.insert_or_assign(factor_name(name, n), std::move(factor_));
   }
 
  private:
@@ -430,8 +438,8 @@ class GroupFeeds {
   Tensor packed_from_, packed_;
 };
 
-void feed_stage(const Graph& graph, const std::vector<Edit>& edits, int number,
-                const RowPlaces& rows, Text text, Feeds& feeds) {
+void feed_stage(const Graph& graph, const std::string& name, const std::vector<Edit>& edits,
+                int number, const RowPlaces& rows, Text text, Feeds& feeds) {
   const Stage stage = grouped(graph, edits, number);
   std::vector<GroupFeeds> fed;
   fed.reserve(stage.groups.size());
@@ -447,7 +455,7 @@ void feed_stage(const Graph& graph, const std::vector<Edit>& edits, int number,
     owners.claim(static_cast<int>(i), parts);
     group.set(e, parts);
   }
-  for (GroupFeeds& group : fed) std::move(group).put_into(feeds);
+  for (GroupFeeds& group : fed) std::move(group).put_into(feeds, name);
 }
 
 }  // namespace
@@ -458,7 +466,7 @@ Feeds with_interventions(const Graph& graph, const Interventions& what, const Fe
   const RowPlaces rows = row_places(graph, feeds);
   int number = 0;
   for (const auto& stage : what.stages()) {
-    feed_stage(graph, stage, number, rows, text, out);
+    feed_stage(graph, what.name(), stage, number, rows, text, out);
     number += static_cast<int>(stage.size());
   }
   return out;

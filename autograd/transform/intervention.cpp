@@ -104,6 +104,12 @@ std::string Edit::to_text() const {
   return at;
 }
 
+Interventions Interventions::named(std::string name) const {
+  Interventions same = *this;
+  same.name_ = std::move(name);
+  return same;
+}
+
 Interventions Interventions::then(const Interventions& later) const {
   Interventions both = *this;
   both.stages_.insert(both.stages_.end(), later.stages_.begin(), later.stages_.end());

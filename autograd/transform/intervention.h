@@ -97,8 +97,14 @@ class Interventions {
   const std::vector<std::vector<Edit>>& stages() const { return stages_; }
   std::string to_text() const;  // one line an edit
 
+  // The same edits, whose inputs in a graph are NAME.N.where, ... instead of edit.N.where, ...: so
+  // that they can be written into a graph before others.
+  Interventions named(std::string name) const;
+  const std::string& name() const { return name_; }
+
  private:
   std::vector<std::vector<Edit>> stages_;
+  std::string name_ = "edit";
 };
 
 // Writes every edit into a graph. Edits add inputs: edit.N.where (boolean) and, where the action
@@ -108,7 +114,8 @@ class Interventions {
 // of the site: a thousand edits of a site cost as much as one. Sites inside composites are
 // expanded. Throws SiteError for a site that is not there, ShapeError for a value that does not
 // fit, and GraphError for a selection along an axis that the site does not have, and for a graph
-// with edits: all are made at once.
+// that has edits of this name: all are made at once. Edits of another name act on what those that
+// are there have changed.
 Graph intervene(const Graph& graph, const Interventions& what);
 
 // Edits with the same structure give the same graph: sites, actions and shapes, without numbers.

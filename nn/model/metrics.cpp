@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 #include <optional>
 
 #include "autograd/ops/op_table.h"
@@ -33,9 +34,9 @@ Tensor as_feed(const Answers& answers) {
                     std::vector<std::int32_t>(answers.ids.begin(), answers.ids.end()));
 }
 
-// logits [prompts, vocabulary] at each prompt's answer: [prompts].
-Value at_answer(const Value& logits, const std::string& metric, const Answers& answers,
-                const char* role = "answer", const char* what = "the answer") {
+// Each prompt's answer, checked against logits [prompts, vocabulary]: [prompts].
+Value ids_of(const Value& logits, const std::string& metric, const Answers& answers,
+             const char* role = "answer", const char* what = "the answer") {
   const std::int64_t prompts = logits.dim(0), count = static_cast<std::int64_t>(answers.ids.size());
   check_count(metric, "answers", count, prompts);
   for (std::size_t i = 0; i < answers.ids.size(); ++i) {
@@ -44,7 +45,13 @@ Value at_answer(const Value& logits, const std::string& metric, const Answers& a
   }
   const Value index =
       logits.builder().input(fmt::format("{}.{}", metric, role), {DType::i32, {count}});
-  return pick(logits, broadcast_to(index, {prompts}));
+  return broadcast_to(index, {prompts});
+}
+
+// logits [prompts, vocabulary] at each prompt's answer: [prompts].
+Value at_answer(const Value& logits, const std::string& metric, const Answers& answers,
+                const char* role = "answer", const char* what = "the answer") {
+  return pick(logits, ids_of(logits, metric, answers, role, what));
 }
 
 // A metric of one answer for each prompt.
@@ -97,14 +104,6 @@ AnswerTables tables(const std::vector<Tokens>& prompts, const std::vector<Tokens
   return t;
 }
 
-// The row of each position [prompts, n]; -1 where the prompt has no such position.
-Value rows_at(Builder& b, const Value& position) {
-  const Value keys = b.value(b.row_table().keys);  // [prompts, positions]
-  const std::int64_t prompts = keys.dim(0), n = position.dim(1), positions = keys.dim(1);
-  const Value each = reshape(cast(keys, DType::f64), {prompts, 1, positions});
-  return cast(pick(broadcast_to(each, {prompts, n, positions}), position), DType::i32);
-}
-
 }  // namespace
 
 // ---- your own ---------------------------------------------------------------------------------
@@ -128,6 +127,37 @@ Metric per_prompt(std::string name, std::function<Value(Builder&)> each, Feeds f
 Value last_logits(Builder& b) {
   const Value last = b.input("rows.last", {DType::i32, {prompts_of(b)}});
   return gather_rows(b.output("logits"), last);
+}
+
+Value rows_at(Builder& b, const Value& position) {
+  const Value keys = b.value(b.row_table().keys);  // [prompts, positions]
+  const std::int64_t prompts = keys.dim(0), n = position.dim(1), positions = keys.dim(1);
+  const Value each = reshape(cast(keys, DType::f64), {prompts, 1, positions});
+  return cast(pick(broadcast_to(each, {prompts, n, positions}), position), DType::i32);
+}
+
+Value rank_of(const Value& logits, const Value& ids) {
+  Builder& b = logits.builder();
+  const std::int64_t prompts = logits.dim(0), vocabulary = logits.dim(1);
+  std::vector<std::int32_t> every(static_cast<std::size_t>(vocabulary));
+  std::iota(every.begin(), every.end(), 0);
+  const Value own = reshape(pick(logits, ids), {prompts, 1}),
+              lower = less(b.constant(Tensor::of({1, vocabulary}, every)),
+                           reshape(cast(ids, DType::i32), {prompts, 1}));
+  const Value before = logical_or(less(own, logits), logical_and(equal(own, logits), lower));
+  return sum(cast(before, logits.dtype()), {1});
+}
+
+Value is_top(const Value& logits, const Value& ids) {
+  return cast(equal(cast(argmax(logits), DType::i32), cast(ids, DType::i32)), logits.dtype());
+}
+
+Value divergence(const Value& clean, const Value& logits) {
+  const Value clean_log = log_softmax(clean);
+  const Value p = exp(clean_log);  // [prompts or 1, vocabulary]
+  // What has no probability counts for nothing, also when its logarithm is -inf.
+  const Value zero = logits.builder().scalar(0, logits.dtype());
+  return sum(select(less(zero, p), p * (clean_log - log_softmax(logits)), zero), {1});
 }
 
 // ---- after the last token of each prompt ------------------------------------------------------
@@ -172,6 +202,19 @@ Metric probability(const Answers& answers) {
                     });
 }
 
+Metric rank(const Answers& answers) {
+  return of_answers("rank", answers,
+                    [](const Value& logits, const std::string& name, const Answers& a) {
+                      return rank_of(logits, ids_of(logits, name, a));
+                    });
+}
+Metric accuracy(const Answers& answers) {
+  return of_answers("accuracy", answers,
+                    [](const Value& logits, const std::string& name, const Answers& a) {
+                      return is_top(logits, ids_of(logits, name, a));
+                    });
+}
+
 Metric kl_to(const Tensor& clean) {
   const Tensor rows = clean.rank() == 1 ? clean.unsqueeze(0) : clean;
   return per_prompt(
@@ -183,11 +226,7 @@ Metric kl_to(const Tensor& clean) {
                                        logits.dim(1), to_string(type.shape)));
         }
         check_count("kl", "rows of clean logits", type.shape[0], logits.dim(0));
-        const Value clean_log = log_softmax(cast(b.input("kl.clean", type), logits.dtype()));
-        const Value p = exp(clean_log);  // [prompts or 1, vocabulary]
-        // What has no probability counts for nothing, also when its logarithm is -inf.
-        const Value zero = b.scalar(0, logits.dtype());
-        return sum(select(less(zero, p), p * (clean_log - log_softmax(logits)), zero), {1});
+        return divergence(cast(b.input("kl.clean", type), logits.dtype()), logits);
       },
       {{"kl.clean", rows}});
 }
@@ -204,10 +243,15 @@ std::vector<Tokens> with_answers(const std::vector<Tokens>& prompts,
 }
 
 Metric log_probability(const std::vector<Tokens>& prompts, const std::vector<Tokens>& answers) {
+  AnswerLogProbability values = answer_log_probability(prompts, answers);
+  return per_prompt("log_prob", std::move(values.each), std::move(values.feeds));
+}
+
+AnswerLogProbability answer_log_probability(const std::vector<Tokens>& prompts,
+                                            const std::vector<Tokens>& answers) {
   const AnswerTables t = tables(prompts, answers);
   const Shape shape{t.count, t.longest};
-  return per_prompt(
-      "log_prob",
+  return {
       [=](Builder& b) {
         const Value logits = b.output("logits");
         const std::int64_t count = prompts_of(b), positions = b.value(b.row_table().keys).dim(1);
@@ -242,25 +286,25 @@ Metric log_probability(const std::vector<Tokens>& prompts, const std::vector<Tok
       },
       {{"log_prob.token", Tensor::of(shape, t.token)},
        {"log_prob.position", Tensor::of(shape, t.position)},
-       {"log_prob.counted", Tensor::of(shape, t.counted)}});
+       {"log_prob.counted", Tensor::of(shape, t.counted)}}};
 }
 
-Metric prompt_loss() {
-  return per_prompt("prompt_loss", [](Builder& b) {
-    const Value sequence = b.value(b.row_table().sequence);  // [rows]
-    const std::int64_t prompts = prompts_of(b), n = sequence.dim(0) - prompts;
-    if (n <= 0)
-      throw ContextError(
-          "prompt_loss: there is no next token to predict; give prompts of at least "
-          "two tokens");
-    const Value row = b.input("next.row", {DType::i32, {n}}),
-                token = b.input("next.token", {DType::i32, {n}});
-    const Value per_token = cross_entropy(gather_rows(b.output("logits"), row), token);  // [n]
-    const Value prompt = gather_rows(sequence, row);                                     // [n]
-    const Value ones = broadcast_to(b.scalar(1, per_token.dtype()), {n});
-    return scatter_add_rows(per_token, prompt, prompts) / scatter_add_rows(ones, prompt, prompts);
-  });
+Value loss_of_each_prompt(Builder& b) {
+  const Value sequence = b.value(b.row_table().sequence);  // [rows]
+  const std::int64_t prompts = prompts_of(b), n = sequence.dim(0) - prompts;
+  if (n <= 0)
+    throw ContextError(
+        "prompt_loss: there is no next token to predict; give prompts of at least "
+        "two tokens");
+  const Value row = b.input("next.row", {DType::i32, {n}}),
+              token = b.input("next.token", {DType::i32, {n}});
+  const Value per_token = cross_entropy(gather_rows(b.output("logits"), row), token);  // [n]
+  const Value prompt = gather_rows(sequence, row);                                     // [n]
+  const Value ones = broadcast_to(b.scalar(1, per_token.dtype()), {n});
+  return scatter_add_rows(per_token, prompt, prompts) / scatter_add_rows(ones, prompt, prompts);
 }
+
+Metric prompt_loss() { return per_prompt("prompt_loss", loss_of_each_prompt); }
 
 Metric next_token_loss(std::int64_t n) {
   return {"loss", [n](Builder& b) {

@@ -40,6 +40,11 @@ Metric logit_diff(const Answers& answers, const Answers& wrongs);
 Metric logit(const Answers& answers);            // "logit"
 Metric probability(const Answers& answers);      // "prob"
 Metric log_probability(const Answers& answers);  // "log_prob", in nats
+// "rank": how many tokens are more probable than the answer, of equal ones those of lower ids; 0 for
+// the most probable one. "accuracy": 1 where the answer is the most probable token, else 0. They
+// are steps, so that no gradient says anything of them: theirs is 0 everywhere.
+Metric rank(const Answers& answers);
+Metric accuracy(const Answers& answers);
 // KL(clean || edited) in nats, "kl": how far the prediction is from that of `clean`, logits
 // [prompts, vocabulary] as Run::last_logits gives them, or [vocabulary] for all prompts.
 Metric kl_to(const Tensor& clean);
@@ -74,5 +79,19 @@ Metric per_prompt(std::string name, std::function<Value(Builder&)> each, Feeds f
 std::string per_prompt_name(const Metric& metric);  // of the output that has them
 // The logits after the last token of each prompt [prompts, vocabulary]. Input: rows.last.
 Value last_logits(Builder& b);
+// The values [prompts] of the metrics above, from logits [prompts, vocabulary] and ids [prompts].
+Value rank_of(const Value& logits, const Value& ids);
+Value is_top(const Value& logits, const Value& ids);  // of accuracy
+Value divergence(const Value& clean, const Value& logits);
+Value loss_of_each_prompt(Builder& b);  // of prompt_loss
+// The row of each position [prompts, n] of the prompts; -1 where the prompt has no such position.
+Value rows_at(Builder& b, const Value& position);
+// What log_probability of several tokens emits, [prompts], and its feeds.
+struct AnswerLogProbability {
+  std::function<Value(Builder&)> each;
+  Feeds feeds;
+};
+AnswerLogProbability answer_log_probability(const std::vector<Tokens>& prompts,
+                                            const std::vector<Tokens>& answers);
 
 }  // namespace vitrine::nn

@@ -90,13 +90,42 @@ Graph Model::raw_graph(const BatchSize& size) const {
   return store_as(build_model(config_, size, dtype_), parameters_);
 }
 Graph Model::build(const BatchSize& size) const {
-  const Graph graph = raw_graph(size);
-  if (gauge_.is_raw()) return graph;
-  const Graph computed = reweight(graph, config_, gauge_);
-  return fold(computed, reweighted_names(computed));
+  Graph graph = raw_graph(size);
+  if (!gauge_.is_raw()) {
+    const Graph computed = reweight(graph, config_, gauge_);
+    graph = fold(computed, reweighted_names(computed));
+  }
+  for (const Transformation& t : transformations_) graph = t(graph);
+  return standing_.empty() ? graph : intervene(graph, standing_shape(standing_, graph));
 }
 Graph Model::build(const Uniform& size) const {
   return build({size.batch * size.tokens, size.batch, size.tokens});
+}
+
+Feeds Model::feeds(const Graph& graph, const std::vector<Tokens>& prompts) const {
+  const Feeds plain = batch_feeds(prompts);
+  if (standing_.empty()) return plain;
+  return with_interventions(graph, standing_in(standing_, prompts), plain);
+}
+
+void Model::transform(Transformation make, const Parameters& more) {
+  const Graph before = build(BatchSize{1, 1, 1});
+  make(before);  // throws for what does not fit
+  transformations_.push_back(std::move(make));
+  parameters_.insert(more.begin(), more.end());
+  graphs_ = std::make_unique<Graphs>();
+}
+
+void Model::stand(std::vector<StandingEdit> edits) {
+  check_standing(edits);
+  standing_.swap(edits);
+  graphs_ = std::make_unique<Graphs>();
+  try {
+    build(BatchSize{1, 1, 1});
+  } catch (...) {
+    standing_.swap(edits);
+    throw;
+  }
 }
 
 std::shared_ptr<const Graph> Model::graph_for(const BatchSize& size) const {
@@ -126,9 +155,9 @@ Run Model::run_graph(const Graph& graph, const std::vector<Tokens>& prompts, con
                      const Feeds& more) const {
   check_prompts(prompts, config_);
   const Plan plan = plans_->get(graph, wanted);
-  Feeds feeds = batch_feeds(prompts);
-  feeds.insert(more.begin(), more.end());
-  return {prompts, plan.run(feeds, parameters_, {.pool = pool_.get()})};
+  Feeds fed = feeds(graph, prompts);
+  for (const auto& [name, value] : more) fed.insert_or_assign(name, value);
+  return {prompts, plan.run(fed, parameters_, {.pool = pool_.get()})};
 }
 
 Run Model::run_edited(const std::vector<Tokens>& prompts, const Interventions& what,
@@ -138,15 +167,15 @@ Run Model::run_edited(const std::vector<Tokens>& prompts, const Interventions& w
   How how = structure_of(*graph_for(size), what);
   how.insert(how.begin(), "edited");
   Graph graph = *derived(size, how, [&](const Graph& g) { return intervene(g, what); });
-  Feeds feeds = batch_feeds(prompts);
+  Feeds fed = feeds(graph, prompts);
   if (metric != nullptr) {
     graph = with_metric(graph, *metric);
-    feeds.insert(metric->feeds.begin(), metric->feeds.end());
+    for (const auto& [name, value] : metric->feeds) fed.insert_or_assign(name, value);
   }
   const Plan plan = plans_->get(graph, wanted);
   RunOptions with_pool = options;
   with_pool.pool = pool_.get();
-  return {prompts, plan.run(with_interventions(graph, what, feeds), parameters_, with_pool)};
+  return {prompts, plan.run(with_interventions(graph, what, fed), parameters_, with_pool)};
 }
 
 Swept Model::sweep(const std::vector<Tokens>& prompts, std::span<const Interventions> worlds,
@@ -156,10 +185,10 @@ Swept Model::sweep(const std::vector<Tokens>& prompts, std::span<const Intervent
   SweepOptions with_pool = options;
   with_pool.pool = pool_.get();
   with_pool.plans = plans_.get();
-  Feeds feeds = batch_feeds(prompts);
-  feeds.insert(metric.feeds.begin(), metric.feeds.end());
-  return vitrine::sweep(with_metric(*graph_for(batch_size(prompts)), metric), feeds, parameters_,
-                        worlds, outputs, with_pool);
+  const auto graph = graph_for(batch_size(prompts));
+  Feeds fed = feeds(*graph, prompts);
+  for (const auto& [name, value] : metric.feeds) fed.insert_or_assign(name, value);
+  return vitrine::sweep(with_metric(*graph, metric), fed, parameters_, worlds, outputs, with_pool);
 }
 
 GridValues Model::sweep(const Prompt& prompt, const SiteSet& sites, const std::vector<Axis>& by,

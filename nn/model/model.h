@@ -7,6 +7,7 @@
 
 #include <concepts>
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <mutex>
@@ -26,6 +27,7 @@
 #include "nn/model/graph_cache.h"
 #include "nn/model/metrics.h"
 #include "nn/model/reweight.h"
+#include "nn/model/standing_edits.h"
 #include "nn/tokenizer/tokenizer.h"
 
 namespace vitrine::nn {
@@ -80,6 +82,11 @@ class Model {
   // Says why there is no tokenizer: missing files, or what is wrong with them. "" when there is
   // one.
   std::string why_no_tokenizer() const;
+  // In the place of none, or of one that cannot be used.
+  void set_tokenizer(Tokenizer tokenizer) {
+    tokenizer_ = std::move(tokenizer);
+    tokenizer_fault_.clear();
+  }
   void set_tokenizer_fault(std::string fault) { tokenizer_fault_ = std::move(fault); }
   // Whether there are files of a tokenizer that cannot be used.
   bool has_tokenizer_fault() const { return !tokenizer_fault_.empty(); }
@@ -93,12 +100,25 @@ class Model {
   void check_embedded(std::span<const int> tokens) const;
   std::string why_not_embedded(int id) const;  // of an id that the tokenizer alone knows
 
-  // Builds the graph for `batch` prompts of `tokens` tokens each, in this model's gauge.
+  // ---- what holds in every run from now on --------------------------------------------------
+  // Transforms every graph of this model: a splice, say. `more` are parameters that it adds.
+  using Transformation = std::function<Graph(const Graph&)>;
+  void transform(Transformation make, const Parameters& more = {});
+  // Makes edits in every run (model/standing_edits.h), after all transformations. Throws GraphError for one that
+  // cannot stand, and what intervene throws.
+  void stand(std::vector<StandingEdit> edits);
+  const std::vector<StandingEdit>& standing() const { return standing_; }
+
+  // Builds the graph for `batch` prompts of `tokens` tokens each, in this model's gauge, with its transformations
+  // and the inputs of its standing edits.
   struct Uniform {
     std::int64_t batch = 1, tokens = 1;
   };
   Graph build(const Uniform& size) const;
   Graph build(const BatchSize& size) const;
+  // The feeds of such a graph, transformed further or not, for prompts of its size: batch_feeds and those of the
+  // standing edits.
+  Feeds feeds(const Graph& graph, const std::vector<Tokens>& prompts) const;
 
   // Caches a transformed graph: `make` is applied once to the graph of this size, under the key
   // `how`. Everything that changes the graph belongs in `how`, each thing as a text of its own.
@@ -127,7 +147,8 @@ class Model {
   }
   Run run_batch(const std::vector<Tokens>& prompts, const Fetch& wanted) const;
   // The same over a transformed graph, which must have been built for prompts of this size.
-  // `more` are feeds besides the prompts: those of a metric.
+  // `more` are feeds besides the prompts: those of a metric, say. They may replace the prompts' own:
+  // rows.last, where another position than the last is asked about.
   Run run_graph(const Graph& graph, const std::vector<Tokens>& prompts, const Fetch& wanted,
                 const Feeds& more = {}) const;
 
@@ -175,6 +196,8 @@ class Model {
   std::string tokenizer_fault_;
   DType dtype_;
   Gauge gauge_;
+  std::vector<Transformation> transformations_;
+  std::vector<StandingEdit> standing_;
   std::unique_ptr<ThreadPool> pool_;
   std::unique_ptr<PlanCache> plans_;
   std::unique_ptr<Graphs> graphs_;

@@ -63,8 +63,13 @@ void check_value(const Edit& e, const SiteEntry& site) {
 // ones.
 class CachedRun {
  public:
-  CachedRun(const Model& model, std::int64_t capacity, const Interventions& what)
-      : model_(model), what_(what), capacity_(capacity), bound_(model.parameters()) {
+  CachedRun(const Model& model, const Tokens& prompt, std::int64_t capacity,
+            const Interventions& what)
+      : model_(model),
+        standing_(standing_in(model.standing(), {prompt})),
+        what_(what),
+        capacity_(capacity),
+        bound_(model.parameters()) {
     const Config& c = model.config();
     for (const auto& [cache, next] : cache_updates(c)) {
       bound_[cache] = Tensor::zeros({capacity, c.key_heads(), c.d_head()}, model.dtype());
@@ -73,12 +78,14 @@ class CachedRun {
 
   // Whether the edits fit the text when it is `rows` long; throws what generate does.
   void check_edits(std::int64_t rows) const {
-    if (what_.stages().empty()) return;
+    if (what_.stages().empty() && standing_.stages().empty()) return;
     const Graph graph = graph_of(rows);
-    for (const auto& stage : what_.stages()) {
-      for (const Edit& e : stage) check_value(e, graph.site(e.site.name));
+    for (const Interventions* edits : {&standing_, &what_}) {
+      for (const auto& stage : edits->stages()) {
+        for (const Edit& e : stage) check_value(e, graph.site(e.site.name));
+      }
     }
-    with_interventions(graph, what_, feeds(Tokens(static_cast<std::size_t>(rows)), 0));
+    edited_feeds(graph, Tokens(static_cast<std::size_t>(rows)), 0, Text::whole);
   }
 
   // f32 [vocabulary]: what follows the text so far and `fresh` tokens after it.
@@ -89,7 +96,7 @@ class CachedRun {
       plan_ = compile(graph_, fetch(value("logits")), cache_updates(model_.config()));
       planned_rows_ = rows;
     }
-    const Feeds fed = with_interventions(graph_, what_, feeds(fresh, length_), Text::part);
+    const Feeds fed = edited_feeds(graph_, fresh, length_, Text::part);
     length_ += rows;
     text_.insert(text_.end(), fresh.begin(), fresh.end());
     // This plan has moved on when NaN is seen; one of the whole text can say where it arises.
@@ -104,6 +111,12 @@ class CachedRun {
   Graph graph_of(std::int64_t rows) const {
     const Graph graph = model_.build(BatchSize{rows, 1, capacity_, true});
     return what_.stages().empty() ? graph : intervene(graph, what_);
+  }
+
+  Feeds edited_feeds(const Graph& graph, const Tokens& fresh, std::int64_t before,
+                     Text text) const {
+    const Feeds standing = with_interventions(graph, standing_, feeds(fresh, before), text);
+    return with_interventions(graph, what_, standing, text);
   }
 
   // For `fresh` tokens after `before` others.
@@ -121,6 +134,7 @@ class CachedRun {
   }
 
   const Model& model_;
+  const Interventions standing_;  // the model's own
   const Interventions& what_;
   std::int64_t capacity_, length_ = 0, planned_rows_ = 0;
   Tokens text_;       // so far
@@ -199,7 +213,7 @@ Tokens generate(const Model& model, const Tokens& prompt, int count, const Sampl
         "model's context is {}; ask for at most {}",
         given, count, read, model.config().context, most_new_tokens(model.config(), given)));
   }
-  CachedRun run(model, read, what);
+  CachedRun run(model, prompt, read, what);
   if (count > 0) run.check_edits(read);
   Tokens fresh, next = prompt;
   for (int i = 0; i < count; ++i) {
@@ -217,7 +231,7 @@ Tokens generate(const Model& model, const Tokens& prompt, int count, const Sampl
 Tensor next_logits(const Model& model, const Tokens& prompt, const Interventions& what) {
   check_prompts({prompt}, model.config());
   const auto rows = static_cast<std::int64_t>(prompt.size());
-  CachedRun run(model, rows, what);
+  CachedRun run(model, prompt, rows, what);
   run.check_edits(rows);
   return run.next_logits(prompt);
 }

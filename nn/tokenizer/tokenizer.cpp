@@ -65,6 +65,7 @@ Tokenizer::Tokenizer(Vocabulary vocabulary, std::string_view name)
       first_(std::move(vocabulary.first)),
       steps_(std::move(vocabulary.steps)),
       characters_(std::move(vocabulary.characters)),
+      between_(std::move(vocabulary.between)),
       name_(name) {
   if (characters_.has_value() == steps_.byte_level() ||
       (characters_ && characters_->spelling.size() != tokens_.size())) {
@@ -239,6 +240,10 @@ void Tokenizer::encode_short(std::string_view piece, Encoding& to) const {
   const auto whole = ignore_merges_ ? whole_tokens.find(piece) : whole_tokens.end();
   if (whole != whole_tokens.end()) {
     to.ids.push_back(whole->second);
+  } else if (!between_.empty()) {
+    const bool marked = piece.starts_with(kMetaspace);
+    throw TokenError(fmt::format("{} is no name in {}; names stand with spaces between them",
+                                 quote(piece.substr(marked ? kMetaspace.size() : 0)), name_));
   } else {
     to.symbols.clear();
     if (characters_) {
@@ -312,6 +317,7 @@ std::string Tokenizer::decode(std::span<const int> ids) const {
       throw TokenError(fmt::format("token {} of {} (counting from 0): {}", i, ids.size(),
                                    no_such_token(ids[i])));
     }
+    if (i > 0) text += between_;
     text += characters_ && i == 0 ? steps_.decode_first_token(written_[ids[i]]) : *tokens_[ids[i]];
   }
   steps_.decode_whole(text);
@@ -343,7 +349,7 @@ std::string Tokenizer::shown(int id) const {
 
 std::string Tokenizer::shown_text(std::span<const int> ids) const {
   std::string text;
-  for (const int id : ids) text += shown(id);
+  for (std::size_t i = 0; i < ids.size(); ++i) text += (i > 0 ? between_ : "") + shown(ids[i]);
   return text;
 }
 

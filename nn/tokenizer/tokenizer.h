@@ -53,6 +53,9 @@ struct Vocabulary {
   std::vector<int> first;      // put before every prompt: a beginning-of-text token, or nothing
   TextSteps steps{};           // GPT-2's, unless they say otherwise
   std::optional<CharacterModel> characters{};  // exactly where `steps` does not end in bytes
+  // Put between tokens when they are joined. Where it is not empty, tokens are names: a piece that
+  // is none of them is an error.
+  std::string between{};
 };
 
 // The end-of-text token, which GPT-2 was trained to see between texts.
@@ -145,6 +148,7 @@ class Tokenizer {
   bool ignore_merges() const { return ignore_merges_; }
   const TextSteps& steps() const { return steps_; }
   const std::optional<CharacterModel>& characters() const { return characters_; }
+  const std::string& between() const { return between_; }
 
   // The tokens that the files ask to be prepended to a text (add_bos_token, or the template of
   // tokenizer.json).
@@ -189,6 +193,7 @@ class Tokenizer {
   std::vector<int> first_;
   TextSteps steps_;
   std::optional<CharacterModel> characters_;
+  std::string between_;
   IdOf ids_;                       // the tokens that are not added ones
   IdOf added_ids_;                 // the added tokens
   std::array<int, 256> byte_ids_;  // the token of each byte, or -1

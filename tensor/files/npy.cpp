@@ -4,13 +4,16 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <charconv>
 #include <cstring>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "tensor/error.h"
 #include "tensor/files/file.h"
@@ -235,16 +238,10 @@ Tensor load_npy(const std::filesystem::path& path) {
   return tensor.permute(axes).contiguous();
 }
 
-void save_npy(const std::filesystem::path& file, const Tensor& tensor) {
-  if (!tensor.defined())
-    throw SaveError(fmt::format("cannot write '{}': the tensor is undefined", file.string()));
-  if (is_blocked(tensor.dtype())) {
-    throw SaveError(
-        fmt::format("cannot write '{}': NumPy has no {}; convert the tensor with to(f32) first",
-                    file.string(), name_of(tensor.dtype())));
-  }
-  const Tensor stored =
-      (tensor.dtype() == DType::bf16 ? tensor.to(DType::f32) : tensor).contiguous();
+namespace {
+
+// The header of a file of this tensor, whose elements follow it.
+std::string npy_header(const Tensor& stored) {
   std::string shape =
       fmt::format("{}", fmt::join(stored.shape().begin(), stored.shape().end(), ", "));
   if (stored.rank() == 1) shape += ',';  // as Python writes a tuple of one
@@ -254,14 +251,152 @@ void save_npy(const std::filesystem::path& file, const Tensor& tensor) {
   while ((before + header.size() + 1) % kHeaderAlignment != 0) header += ' ';
   header += '\n';
   const auto length = static_cast<std::uint16_t>(header.size());  // at most 8 axes: far below 65536
+  std::string all(kMagic);
+  all += std::string_view("\x01\x00", 2);
+  all.append(reinterpret_cast<const char*>(&length), sizeof(length));
+  return all + header;
+}
 
+// As it can be written: contiguous, of a type that NumPy has.
+Tensor as_stored(const std::filesystem::path& file, const Tensor& tensor) {
+  if (!tensor.defined())
+    throw SaveError(fmt::format("cannot write '{}': the tensor is undefined", file.string()));
+  if (is_blocked(tensor.dtype())) {
+    throw SaveError(
+        fmt::format("cannot write '{}': NumPy has no {}; convert the tensor with to(f32) first",
+                    file.string(), name_of(tensor.dtype())));
+  }
+  return (tensor.dtype() == DType::bf16 ? tensor.to(DType::f32) : tensor).contiguous();
+}
+
+std::span<const std::byte> elements_of(const Tensor& stored) {
+  return {stored.view().data, static_cast<std::size_t>(stored.bytes())};
+}
+
+}  // namespace
+
+void save_npy(const std::filesystem::path& file, const Tensor& tensor) {
+  const Tensor stored = as_stored(file, tensor);
+  const std::string header = npy_header(stored);
   write_atomically(file, [&](const Sink& sink) {
-    sink(std::as_bytes(std::span(kMagic)));
-    constexpr std::string_view kVersion("\x01\x00", 2);
-    sink(std::as_bytes(std::span(kVersion)));
-    sink(std::as_bytes(std::span(&length, 1)));
     sink(std::as_bytes(std::span(header)));
-    sink({stored.view().data, static_cast<std::size_t>(stored.bytes())});
+    sink(elements_of(stored));
+  });
+}
+
+// ---- archives -----------------------------------------------------------------------------------
+// APPNOTE.TXT, PKWARE: an entry is a local header, its name and its bytes; at the end stands the
+// central directory, which lists the entries once more.
+namespace {
+
+// CRC-32 of ISO 3309, as zip has it.
+class Crc32 {
+ public:
+  Crc32() {
+    for (std::uint32_t i = 0; i < 256; ++i) {
+      std::uint32_t c = i;
+      for (int bit = 0; bit < 8; ++bit) c = (c >> 1) ^ ((c & 1) != 0 ? 0xEDB88320U : 0U);
+      table_[i] = c;
+    }
+  }
+  void add(std::span<const std::byte> bytes) {
+    for (const std::byte b : bytes)
+      crc_ = (crc_ >> 8) ^ table_[(crc_ ^ std::to_integer<std::uint32_t>(b)) & 0xFF];
+  }
+  std::uint32_t value() const { return ~crc_; }
+
+ private:
+  std::array<std::uint32_t, 256> table_{};
+  std::uint32_t crc_ = ~std::uint32_t{0};
+};
+
+struct ZipEntry {
+  std::string name, header;
+  Tensor stored;
+  std::uint32_t crc = 0;
+  std::uint64_t at = 0;  // of its local header in the archive
+  std::uint64_t size() const { return header.size() + static_cast<std::uint64_t>(stored.bytes()); }
+};
+
+template <class T>
+void append(std::string& out, T number) {
+  out.append(reinterpret_cast<const char*>(&number), sizeof(number));
+}
+
+// What the local and the central header have in common.
+std::string common_fields(const ZipEntry& e) {
+  constexpr std::uint16_t kVersion = 20, kUtf8 = 1 << 11, kStored = 0, kTime = 0;
+  constexpr std::uint16_t kDate = 1 << 5 | 1;  // 1980-01-01: the same tensors are the same bytes
+  std::string out;
+  for (const std::uint16_t field : {kVersion, kUtf8, kStored, kTime, kDate}) append(out, field);
+  append(out, e.crc);
+  append(out, static_cast<std::uint32_t>(e.size()));  // as it is stored, and as it was
+  append(out, static_cast<std::uint32_t>(e.size()));
+  append(out, static_cast<std::uint16_t>(e.name.size()));
+  append(out, std::uint16_t{0});  // no extra field
+  return out;
+}
+
+std::string local_header(const ZipEntry& e) { return "PK\x03\x04" + common_fields(e) + e.name; }
+
+std::string central_directory(const std::vector<ZipEntry>& entries, std::uint64_t at) {
+  std::string out;
+  for (const ZipEntry& e : entries) {
+    out += "PK\x01\x02";
+    append(out, std::uint16_t{20});  // made by
+    out += common_fields(e);
+    out.append(2 + 2 + 2 + 4, '\0');  // no comment, the first disk, attributes
+    append(out, static_cast<std::uint32_t>(e.at));
+    out += e.name;
+  }
+  const auto size = static_cast<std::uint32_t>(out.size());
+  out += "PK\x05\x06";
+  append(out, std::uint32_t{0});  // one disk
+  append(out, static_cast<std::uint16_t>(entries.size()));
+  append(out, static_cast<std::uint16_t>(entries.size()));
+  append(out, size);
+  append(out, static_cast<std::uint32_t>(at));
+  append(out, std::uint16_t{0});  // no comment
+  return out;
+}
+
+}  // namespace
+
+void save_npz(const std::filesystem::path& file, const NamedTensors& tensors) {
+  constexpr std::size_t kMostEntries = UINT16_MAX - 1;
+  constexpr std::uint64_t kMostBytes = UINT32_MAX;
+  const auto refuse_to = [&](const std::string& why) {
+    throw SaveError(fmt::format("cannot write '{}': {}", file.string(), why));
+  };
+  std::vector<ZipEntry> entries;
+  std::set<std::string> names;
+  std::uint64_t at = 0, directory = 0;
+  for (const auto& [name, tensor] : tensors) {
+    if (!names.insert(name).second)
+      refuse_to(fmt::format("two tensors are called {}", printable(name)));
+    if (name.size() > UINT16_MAX / 2) refuse_to("the name of a tensor is too long");
+    ZipEntry e{.name = name + ".npy", .header = {}, .stored = as_stored(file, tensor)};
+    e.header = npy_header(e.stored);
+    Crc32 crc;
+    crc.add(std::as_bytes(std::span(e.header)));
+    crc.add(elements_of(e.stored));
+    e.crc = crc.value();
+    e.at = at;
+    at += local_header(e).size() + e.size();
+    directory += 64 + e.name.size();
+    entries.push_back(std::move(e));
+  }
+  if (entries.size() > kMostEntries || at + directory > kMostBytes)
+    refuse_to("an npz file holds 4 GB and 65534 tensors at most; write a .safetensors file");
+  write_atomically(file, [&](const Sink& sink) {
+    for (const ZipEntry& e : entries) {
+      const std::string local = local_header(e);
+      sink(std::as_bytes(std::span(local)));
+      sink(std::as_bytes(std::span(e.header)));
+      sink(elements_of(e.stored));
+    }
+    const std::string end = central_directory(entries, at);
+    sink(std::as_bytes(std::span(end)));
   });
 }
 

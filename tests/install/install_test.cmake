@@ -31,6 +31,29 @@ foreach(file IN LISTS model_files)
       ${MODEL}/${file} ${WORK}/prefix/${DATADIR}/vitrine/model/${file})
 endforeach()
 
+# The documents are there, and every link from one to another leads to it.
+set(followed 0)
+foreach(file LICENSE README.md CHANGELOG.md HACKING.md tensor/README.md autograd/README.md nn/README.md interp/README.md
+        sae/README.md apps/README.md apps/model/README.md bench/README.md)
+  run("comparing an installed document" ${CMAKE_COMMAND} -E compare_files
+      ${SOURCE}/${file} ${WORK}/prefix/${DOCDIR}/${file})
+  file(READ ${SOURCE}/${file} text)
+  string(REPLACE "](" "<(" text "${text}")  # brackets and semicolons mean something in a list
+  string(REGEX REPLACE "[][;]" "" text "${text}")
+  string(REGEX MATCHALL "<\\([^):]*\\.md" links "${text}")
+  get_filename_component(folder ${file} DIRECTORY)
+  foreach(link IN LISTS links)
+    string(SUBSTRING ${link} 2 -1 target)
+    if(NOT EXISTS ${WORK}/prefix/${DOCDIR}/${folder}/${target})
+      message(FATAL_ERROR "${file} points at ${target}, which is not installed")
+    endif()
+    math(EXPR followed "${followed} + 1")
+  endforeach()
+endforeach()
+if(followed LESS 10)
+  message(FATAL_ERROR "only ${followed} links between documents were found")
+endif()
+
 set(program ${WORK}/prefix/${BINDIR}/vitrine)
 run("running the installed program" ${program} predict --prompt "The capital of Texas is")
 if(NOT output MATCHES "Austin")

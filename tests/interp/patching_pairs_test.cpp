@@ -64,6 +64,60 @@ TEST(PatchSweeps, ManyPairsEqualEachAlone) {
   }
 }
 
+TEST(PatchSweeps, ExamplesAreMeasuredByAnyMetric) {
+  std::vector<Example> examples;
+  for (const Pair& p : kPairs) examples.push_back(example_of(p));
+  SweepSpec spec{.site = "resid_mid"};
+  const std::vector<PatchSweep> usual = patch_sweeps(tiny(), kPairs, spec);
+  spec.metric = parse_metric("logit(answer) - logit(wrong)");
+  const std::vector<PatchSweep> own = patch_examples(tiny(), examples, spec);
+  for (std::size_t i = 0; i < kPairs.size(); ++i) expect_equal(own[i], usual[i], 0);
+
+  // Answers of several tokens: the log probability of all of them, each run alone.
+  examples = {examples[0], examples[4]};
+  examples[0].answers = {{7, 8, 9}};
+  spec.metric = parse_metric("log_prob");
+  const std::vector<PatchSweep> longer = patch_examples(tiny(), examples, spec);
+  for (std::size_t i = 0; i < 2; ++i) {
+    const Example& e = examples[i];
+    EXPECT_EQ(longer[i].values.shape(), Shape({3, std::ssize(e.prompt)}));
+    const Metric metric = nn::log_probability({e.prompt}, e.answers);
+    const auto runs = [&](const nn::Tokens& prompt) {
+      return nn::with_answers({prompt}, e.answers);
+    };
+    const Site site = site::resid_mid(1);
+    const nn::Run clean = tiny().run(runs(e.prompt), site);
+    const nn::Run edited = tiny().run_edited(
+        runs(e.corrupt), {replace(site, clean[site], {.pos = {2}})}, fetch(value(metric)), &metric);
+    EXPECT_NEAR(longer[i].values.at<double>({1, 2}), edited.results.scalar("log_prob"), 1e-5);
+  }
+  examples[1].corrupt.push_back(1);
+  examples[1].line = 7;
+  EXPECT_THAT(message_of<Error>([&] { patch_examples(tiny(), examples, spec); }),
+              HasSubstr("line 7: the clean prompt has 4 tokens, the corrupt one 5"));
+}
+
+TEST(PatchSweeps, NormalisedByTheMeansOfAll) {
+  const std::vector<PatchSweep> sweeps = patch_sweeps(tiny(), kTwins, {.site = "mlp_out"}),
+                                fractions = normalised(sweeps);
+  double clean = 0, corrupt = 0, one = 0, none = 0;
+  for (std::size_t i = 0; i < sweeps.size(); ++i) {
+    clean += sweeps[i].clean, corrupt += sweeps[i].corrupt;
+    one += fractions[i].clean, none += fractions[i].corrupt;
+  }
+  const double n = static_cast<double>(sweeps.size());
+  EXPECT_NEAR(one / n, 1, 1e-12);
+  EXPECT_NEAR(none / n, 0, 1e-12);
+  EXPECT_NEAR(fractions[2].values.at<double>({1, 3}),
+              (sweeps[2].values.at<double>({1, 3}) - corrupt / n) / (clean / n - corrupt / n),
+              1e-12);
+  const Pair same{{1, 2}, {1, 2}, 3, 4};
+  EXPECT_THAT(message_of<NumericError>([&] {
+                normalised(patch_sweeps(tiny(), {&same, 1}));
+              }),
+              HasSubstr("there is nothing between them"));
+}
+
 TEST(PatchSweeps, MoreThanAreSweptTogether) {
   std::vector<Pair> many;
   for (int i = 0; i < 20; ++i) many.push_back({{1, i, 2}, {1, i + 1, 3}, 30 + i, 60 + i});

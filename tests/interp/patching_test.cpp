@@ -134,8 +134,8 @@ TEST(PatchSweep, MistakesAreExplained) {
               HasSubstr("it can by head or by head,dest or by head,dest,src"));
   EXPECT_EQ(ways_to_sweep("z"), (std::vector<By>{By::head, By::pos, By::head_pos}));
   EXPECT_THAT(message_of<Error>([] { parse_by("heads"); }),
-              HasSubstr("a sweep goes by pos or head or head,pos or head,dest or head,dest,src, "
-                        "not by 'heads'"));
+              HasSubstr("a sweep goes by pos or head or head,pos or head,dest or head,dest,src or "
+                        "feature or feature,pos, not by 'heads'"));
   EXPECT_THAT(message_of<TokenError>([] {
                 patch_sweep(tiny(), {{1}, {2}, 97, 8});
               }),

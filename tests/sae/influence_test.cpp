@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "nn/model/checkpoint.h"
 #include "nn/model/weights.h"
@@ -216,6 +218,129 @@ TEST_F(ByHand, AnSaeMustSayItsSite) {
   nameless.config.hook_name = "";
   EXPECT_ERROR(ConfigError, "the source SAE's cfg.json does not say the site",
                sae::influence(model_, nameless, target_, prompt_));
+}
+
+// ---- many prompts -------------------------------------------------------------------------------
+TEST_F(ByHand, ManyPromptsAreAsEachIsAlone) {
+  const std::vector<nn::Tokens> prompts = {{3, 0, 4, 1}, {2, 2}, {0, 1, 2, 3, 4}, {4}, {1, 3, 0}};
+  const std::vector<std::int64_t> positions = {3, 0, 2, 0, 2};
+  for (const std::int64_t rows : {100, 6}) {  // one batch, or several
+    for (const Policy norm : {Policy::recompute, Policy::hold}) {
+      sae::InfluenceOverSpec over{.target_positions = positions, .targets = 100, .causes = 100};
+      over.rows = rows;
+      over.policies.norm = norm;
+      const sae::InfluenceOver found = sae::influence_over(model_, source_, target_, prompts, over);
+      ASSERT_GE(found.targets.size(), 3U);
+      for (const auto& t : found.targets) {
+        std::map<std::int64_t, Vector> effects;  // by source feature: in each prompt that counts
+        Vector activations;
+        for (std::size_t i = 0; i < prompts.size(); ++i) {
+          sae::InfluenceSpec spec{
+              .target_positions = {positions[i]}, .targets = 100, .causes = 1000, .verify = 0};
+          spec.policies.norm = norm;
+          const sae::Influence one = sae::influence(model_, source_, target_, prompts[i], spec);
+          for (const auto& of_one : one.targets) {
+            if (of_one.at.feature != t.feature) continue;
+            activations.push_back(of_one.at.activation);
+            std::map<std::int64_t, double> sums;
+            for (const sae::Cause& c : of_one.causes) sums[c.source.feature] += c.first_order;
+            for (const auto& [j, sum] : sums) effects[j].push_back(sum);
+          }
+        }
+        const auto n = static_cast<double>(activations.size());
+        EXPECT_EQ(t.active, std::ssize(activations));
+        double mean = 0;
+        for (const double a : activations) mean += a / n;
+        EXPECT_NEAR(t.activation, mean, 1e-6);
+        EXPECT_EQ(t.causes.size(), effects.size());
+        for (const sae::MeanCause& c : t.causes) {
+          Vector each = effects.at(c.feature);
+          EXPECT_EQ(c.active, std::ssize(each));
+          each.resize(activations.size(), 0);
+          double m = 0, squares = 0;
+          for (const double x : each) m += x / n;
+          for (const double x : each) squares += (x - m) * (x - m);
+          EXPECT_NEAR(c.first_order, m, 1e-6);
+          if (n > 1) {
+            EXPECT_NEAR(c.standard_error, std::sqrt(squares / (n - 1) / n), 1e-6);
+          } else {
+            EXPECT_TRUE(std::isnan(c.standard_error));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(ByHand, GroupsAndEachPromptAreAsIfAlone) {
+  const std::vector<nn::Tokens> prompts = {{3, 0, 4, 1}, {2, 2}, {0, 1, 2, 3, 4}, {4}, {1, 3, 0}};
+  sae::InfluenceOverSpec spec{.targets = 100, .causes = 100, .rows = 6};
+  spec.groups = {{0, 2, 4}, {1}};
+  const sae::InfluenceOver found = sae::influence_over(model_, source_, target_, prompts, spec);
+  ASSERT_GE(found.targets.size(), 3U);
+  spec.target_features.clear();
+  for (const auto& t : found.targets) spec.target_features.push_back(t.feature);
+  std::sort(spec.target_features.begin(), spec.target_features.end());
+  const auto of = [](const std::vector<sae::InfluenceOver::Target>& targets, std::int64_t feature) {
+    for (const auto& t : targets) {
+      if (t.feature == feature) return t;
+    }
+    return sae::InfluenceOver::Target{};
+  };
+  int causes = 0;
+  const auto expect_alone = [&](const std::vector<std::size_t>& members,
+                                const std::vector<sae::InfluenceOver::Target>& got) {
+    std::vector<nn::Tokens> some;
+    for (const std::size_t i : members) some.push_back(prompts[i]);
+    sae::InfluenceOverSpec alone = spec;
+    alone.groups = {};
+    const auto want = sae::influence_over(model_, source_, target_, some, alone);
+    for (const auto& t : found.targets) {
+      const auto a = of(got, t.feature), b = of(want.targets, t.feature);
+      EXPECT_EQ(a.active, b.active);
+      EXPECT_NEAR(a.activation, b.activation, 1e-6);
+      ASSERT_EQ(a.causes.size(), b.causes.size());
+      for (std::size_t c = 0; c < a.causes.size(); ++c, ++causes) {
+        EXPECT_EQ(a.causes[c].feature, b.causes[c].feature);
+        EXPECT_NEAR(a.causes[c].first_order, b.causes[c].first_order, 1e-6);
+        EXPECT_EQ(a.causes[c].active, b.causes[c].active);
+      }
+    }
+  };
+  for (std::size_t g = 0; g < 2; ++g) expect_alone(spec.groups[g], found.groups[g]);
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    std::vector<sae::InfluenceOver::Target> got;
+    for (std::size_t k = 0; k < found.targets.size(); ++k) {
+      const auto& one = found.each[i][k];
+      got.push_back(
+          {found.targets[k].feature, one.activation > 0 ? 1 : 0, one.activation, one.causes});
+    }
+    expect_alone({i}, got);
+  }
+  EXPECT_GT(causes, 10);
+  spec.groups = {{5}};
+  EXPECT_ERROR(Error, "group 0 has prompt 5, but there are 5 prompts",
+               sae::influence_over(model_, source_, target_, prompts, spec));
+}
+
+TEST_F(ByHand, ManyPromptsAreAskedForFeaturesAndPositionsThatAreThere) {
+  const std::vector<nn::Tokens> prompts = {{3, 0, 4}, {2, 2}};
+  sae::InfluenceOverSpec spec{.source_features = {4}, .target_features = {2, 5}};
+  const sae::InfluenceOver found = sae::influence_over(model_, source_, target_, prompts, spec);
+  ASSERT_EQ(found.targets.size(), 2U);  // also when they are not active
+  for (const auto& t : found.targets) {
+    for (const sae::MeanCause& c : t.causes) EXPECT_EQ(c.feature, 4);
+  }
+  spec.target_positions = {0};
+  EXPECT_ERROR(Error, "2 prompts and 1 positions of targets",
+               sae::influence_over(model_, source_, target_, prompts, spec));
+  spec.target_positions = {0, 2};
+  EXPECT_ERROR(Error, "prompt 1: there is no position 2; there are 0 to 1",
+               sae::influence_over(model_, source_, target_, prompts, spec));
+  spec.target_positions = {};
+  spec.target_features = {7};
+  EXPECT_ERROR(Error, "there is no target feature 7",
+               sae::influence_over(model_, source_, target_, prompts, spec));
 }
 
 // ---- the model that ships -----------------------------------------------------------------------

@@ -1,4 +1,5 @@
 // What the examples of interp/ assume.
+#include "interp/data/measure.h"
 #include "interp/patching.h"
 #include "nn/model/model.h"
 #include "nn/model/sampling.h"
@@ -12,6 +13,7 @@ extern const int austin;
 
 namespace interp {
 extern const Pair pair;
+extern const std::vector<Example> data, examples;
 }
 
 }  // namespace vitrine

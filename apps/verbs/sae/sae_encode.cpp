@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "apps/experiment/edit_options.h"
 #include "apps/options/sae_options.h"
 #include "apps/terminal/interrupt.h"
 #include "apps/terminal/progress.h"
@@ -204,6 +205,7 @@ void verb_sae_encode(const Arguments& arguments) {
       "texas.safetensors && vitrine sae encode --sae blocks.4.hook_mlp_out --activations "
       "texas.safetensors --tensor blocks.4.hook_mlp_out --out codes.safetensors");
   CommonOptions common;
+  EditOptions edits;
   std::string name, file, tensor;
   bool sparse = false;
   line.option("--sae", name, "DIR", "a SAELens folder, or the name of one that came with the model")
@@ -211,11 +213,17 @@ void verb_sae_encode(const Arguments& arguments) {
   line.option("--activations", file, "FILE", "a safetensors file")->required();
   line.option("--tensor", tensor, "NAME", "of the activations in it")->required();
   line.flag("--sparse", sparse, "write only the features that are not 0, by row");
+  edits.add_to(line, common, false);
   common.add_to(line, "the safetensors file to write, all or nothing (required)",
                 CommonOptions::Out::tensors);
   if (!line.parse()) return;
   if (common.out.empty() || common.out == "-")
     line.fail("features go to a file; give --out FILE.safetensors");
+  if (common.out.ends_with(".npz")) {
+    line.fail(
+        "--out: features are written some at a time, which an .npz file has no way for; give "
+        "--out FILE.safetensors");
+  }
   check_folder_of(common.out);
   const sae::Sae sae = load_sae(name, common.model);
   ThreadPool pool(common.threads);

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "apps/experiment/edit_options.h"
 #include "apps/options/sae_options.h"
 #include "apps/terminal/interrupt.h"
 #include "apps/terminal/progress.h"
@@ -111,6 +112,7 @@ void verb_sae_eval(const Arguments& arguments) {
       "vitrine sae eval --sae blocks.4.hook_mlp_out --data /usr/share/common-licenses/GPL-3 "
       "--rows 5000");
   CommonOptions common;
+  EditOptions edits;
   ActivationOptions activations;
   std::string name;
   sae::EvaluationSpec spec;
@@ -119,6 +121,7 @@ void verb_sae_eval(const Arguments& arguments) {
   line.number("--rows", spec.rows, "N", "at least, as far as there are (default: 100000)",
               std::int64_t{1}, std::int64_t{1} << 40);
   activations.add_to(line, "Activations");
+  edits.add_to(line, common, false);
   common.add_to(line);
   if (!line.parse()) return;
   activations.require(line);
@@ -152,7 +155,8 @@ void verb_sae_eval(const Arguments& arguments) {
           "is "
           "said of the model's predictions; a larger --context or --prepend-bos makes some");
   }
-  if (!common.json()) return write_result(common.out, as_text(sae, found, common.style()));
+  if (!common.json())
+    return write_result(common.out, common.heading() + as_text(sae, found, common.style()));
   write_result(common.out,
                to_line({{"meta", common.meta(line)},
                         {"sae", json_text(sae.name)},

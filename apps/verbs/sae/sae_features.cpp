@@ -6,6 +6,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "apps/experiment/edit_options.h"
 #include "apps/options/sae_options.h"
 #include "apps/reports/neurons_report.h"
 #include "apps/terminal/interrupt.h"
@@ -19,6 +20,7 @@ namespace {
 
 struct Options {
   CommonOptions common;
+  EditOptions edits;
   PromptOptions prompt;
   std::string sae, corpus, sort = "peak";
   std::vector<std::int64_t> features;
@@ -124,7 +126,8 @@ void on_prompt(const CommandLine& line, const Options& o, const nn::Model& model
                                       std::min<std::ptrdiff_t>(4, std::ssize(writes[i].raised))})});
   }
   write_result(o.common.out,
-               fmt::format("features of {} ({})\n\n", sae.config.hook_name, visible(sae.name)) +
+               o.common.heading() +
+                   fmt::format("features of {} ({})\n\n", sae.config.hook_name, visible(sae.name)) +
                    table.text(style));
 }
 
@@ -342,7 +345,8 @@ void over_features(const CommandLine& line, const Options& o, const nn::Model& m
   shown.writes = writes_of(model, sae, shown.features, o.words);
   if (o.common.json()) return shown.write_json();
   const Style style = o.common.style();
-  write_result(o.common.out, shown.detail() ? shown.details(style) : shown.table(style));
+  write_result(o.common.out,
+               o.common.heading() + (shown.detail() ? shown.details(style) : shown.table(style)));
 }
 
 }  // namespace
@@ -381,6 +385,7 @@ void verb_sae_features(const Arguments& arguments) {
   line.number("--words", o.words, "K", "tokens raised and lowered (default: 8)", 1, 1000);
   line.option("--sort", o.sort, "peak|density", "the order of the table (default: peak)")
       ->one_of({"peak", "density"});
+  o.edits.add_to(line, o.common, false);
   o.common.add_to(line);
   if (!line.parse()) return;
   if (o.prompt.given() && !o.corpus.empty())

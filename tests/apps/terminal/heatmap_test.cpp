@@ -44,17 +44,30 @@ TEST(Heatmap, NothingAtAllHasNoColour) {
   EXPECT_THAT((Heatmap{{{"", {"0"}}}, {"a"}, {0}}).text({true}, 100), Not(HasSubstr("48;5")));
 }
 
-TEST(Heatmap, WhatDoesNotFitIsLeftOutTheLargestLast) {
+TEST(Heatmap, WhatDoesNotFitStandsBelow) {
   EXPECT_EQ(kMap.text({}, 24),
-            "head        1       2\n"
-            "layer 0 +1.50  -10.00\n"
-            "layer 1     ·  +20.00\n"
-            "(2 of 3 columns: those with the largest numbers)\n");
-  EXPECT_EQ(kMap.text({}, 1),  // one there is always
+            "head        0      1\n"
+            "layer 0     ·  +1.50\n"
+            "layer 1 +0.01      ·\n"
+            "\n"
             "head         2\n"
             "layer 0 -10.00\n"
-            "layer 1 +20.00\n"
-            "(1 of 3 columns: those with the largest numbers)\n");
+            "layer 1 +20.00\n");
+}
+
+TEST(Heatmap, OfManyBlocksTheLargestColumnsAreShown) {
+  Heatmap map{{{"", {}}}, {"a"}, {}};
+  for (int c = 0; c < 9; ++c) {
+    map.titles[0].columns.push_back(std::to_string(c));
+    map.cells.push_back(c == 4 ? 9 : c);
+  }
+  EXPECT_EQ(map.text({}, 15),  // one for the row, seven for +9.00: two in each block
+            "      1      2\na +1.00  +2.00\n\n"
+            "      3      4\na +3.00  +9.00\n\n"
+            "      5      6\na +5.00  +6.00\n\n"
+            "      7      8\na +7.00  +8.00\n"
+            "(8 of 9 columns: those with the largest numbers)\n");
+  EXPECT_THAT(map.text({}, 1), HasSubstr("(4 of 9 columns"));  // one in a block there is always
 }
 
 TEST(Heatmap, LongTitlesAreCut) {

@@ -121,7 +121,7 @@ TEST(Output, TheExtensionSaysWhatIsWritten) {
     for (const char* name : {"x.txt", "x"})
       EXPECT_FALSE(nlohmann::json::parse(run(command, name), nullptr, false).is_object()) << name;
   }
-  for (const std::string name : {"x.npz", "x.npy", "x.csv", "x.html", "x.JSON"}) {
+  for (const std::string name : {"x.npy", "x.html", "x.JSON"}) {
     const std::string extension = name.substr(1);
     for (const auto& command : commands) {
       auto words = command;
@@ -140,8 +140,14 @@ TEST(Output, TheExtensionSaysWhatIsWritten) {
   refused(predict_with({"--out", folder / "x.safetensors"}), "there are no tensors to save here");
   refused(predict_with({"--out", folder / "x.json", "--format", "table"}),
           "that is JSON, and --format table is not");
-  refused({"cache", "--tokens", "1", "--out", folder / "x.json"},
-          "what is saved here is safetensors, whatever it is called");
+  refused(
+      {"cache", "--tokens", "1", "--out", folder / "x.json"},
+      "what is saved here are tensors, whatever the file is called; give a .safetensors or .npz");
+  for (const char* name : {"x.csv", "x.npz"})
+    refused({"info", "--out", folder / name},
+            std::string(name) == "x.csv"
+                ? ".csv is not written here; give a .txt or .json file"
+                : "there are no tensors to save here; give a .txt or .json file");
   EXPECT_EQ(run({"info", "--graph", "dot"}, "model.dot").substr(0, 7), "digraph");
   refused({"info", "--out", folder / "model.dot"}, ".dot is not written here");
   EXPECT_EQ(run({"tokenize", "--decode", "--tokens", "300"}, "x.bin"),

@@ -37,6 +37,25 @@ TEST(Text, TableAlignsByWidth) {
   EXPECT_EQ(table.text({}), "name   n\n日本   7\na     10\n");
 }
 
+TEST(Text, WideTablesHaveShorterTextsAndThenBlocks) {
+  Table table(
+      {{"what", Table::Align::left}, {"n", Table::Align::right}, {"m", Table::Align::right}});
+  table.row({"a long name of something", "1000000", "2000000"});
+  EXPECT_EQ(table.text({}),
+            "what                            n        m\n"
+            "a long name of something  1000000  2000000\n");
+  EXPECT_EQ(table.text({false, 36}),
+            "what                      n        m\n"
+            "a long name of so…  1000000  2000000\n");
+  EXPECT_EQ(table.text({false, 25}),
+            "what                n\n"
+            "a long name…  1000000\n"
+            "\n"
+            "what                m\n"
+            "a long name…  2000000\n");
+  EXPECT_EQ(shortened("\x1b[1mabcde\x1b[0m", 4), "\x1b[1mabc…\x1b[0m");
+}
+
 TEST(Text, TableWithoutTitlesHasNoTitleLine) {
   Table table({{}, {}});
   table.row({"a", "b"});

@@ -2,7 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tensor/files/file.h"
 #include "tests/apps/program.h"
+#include "tests/apps/states.h"
 #include "tests/apps/words.h"
 #include "tests/support.h"
 #include "tests/tensor/temporary_folder.h"
@@ -115,7 +117,8 @@ TEST(Attention, AsWideAsColumnsSays) {
     }
     return std::pair(most, matrix.find("those with the largest numbers") != std::string::npos);
   };
-  EXPECT_TRUE(widest("").second);  // not set: 100
+  EXPECT_FALSE(widest("").second);  // not set: 100, which is enough with blocks below each other
+  EXPECT_LE(widest("").first, 100u);
   EXPECT_EQ(widest("nonsense"), widest(""));
   const auto [most, cut] = widest("400");
   EXPECT_FALSE(cut);
@@ -130,6 +133,102 @@ TEST(Attention, Errors) {
                  "--layer 6: this model has layers 0 to 5");
   expect_failure({"attention", "--prompt", "a"}, 2, "--layer");
   expect_failure({"attention", "--layer", "1"}, 2, "there is no prompt");
+}
+
+// ---- many prompts -------------------------------------------------------------------------------
+// How much a head looks from one position to others, together, in a single run.
+double weight_of(const json& single, std::size_t head, std::size_t from,
+                 const std::vector<std::size_t>& to) {
+  double sum = 0;
+  for (const std::size_t k : to) sum += single["pattern"][head][from][k].get<double>();
+  return sum;
+}
+
+TEST(AttentionOfPrompts, MeansAreThoseOfSingleRuns) {
+  const TemporaryFolder folder;
+  const Words many = {"attention", "--prompts", state_prompts(folder)};
+  const json j = result_of(many + Words{"--to", "name,0,-2", "--group-by", "coast"});
+  EXPECT_EQ(j["from"], "-1");
+  EXPECT_EQ(j["to"], json({"name", "0", "-2"}));
+  ASSERT_EQ(j["heads"].size(), 24u);  // 6 layers of 4
+  EXPECT_EQ(j["heads"][7], "1.3");
+  for (std::size_t layer = 0; layer < 6; ++layer) {
+    std::vector<json> single;
+    for (const StatePrompt& s : kStatePrompts)
+      single.push_back(
+          result_of({"attention", "--prompt", s.prompt(), "--layer", std::to_string(layer)}));
+    for (std::size_t head = 0; head < 4; ++head) {
+      const std::size_t at = 4 * layer + head;
+      std::vector<double> name, first, before;
+      for (std::size_t i = 0; i < 4; ++i) {
+        const auto end = static_cast<std::size_t>(kStatePrompts[i].end);
+        std::vector<std::size_t> tokens = {3};
+        if (end == 5) tokens.push_back(4);  // New Mexico
+        name.push_back(weight_of(single[i], head, end, tokens));
+        first.push_back(weight_of(single[i], head, end, {0}));
+        before.push_back(weight_of(single[i], head, end, {end - 1}));
+        EXPECT_NEAR(j["prompts"][i]["to_name"][at].get<double>(), name.back(), 2e-6);
+      }
+      const json& all = j["all"];
+      expect_mean(all["to_name"]["mean"][at], all["to_name"]["standard_error"][at], name, 2e-6);
+      expect_mean(all["to_0"]["mean"][at], all["to_0"]["standard_error"][at], first, 2e-6);
+      expect_mean(all["to_-2"]["mean"][at], all["to_-2"]["standard_error"][at], before, 2e-6);
+      const json& none = j["groups"][2];  // Ohio and New Mexico
+      EXPECT_EQ(none["name"], "none");
+      expect_mean(none["to_name"]["mean"][at], none["to_name"]["standard_error"][at],
+                  {name[2], name[3]}, 2e-6);
+    }
+  }
+  // One layer, one head, from a role.
+  const json one =
+      result_of(many + Words{"--layer", "3", "--head", "2", "--from", "name", "--to", "of"});
+  EXPECT_EQ(one["heads"], json({"3.2"}));
+  std::vector<double> weights;
+  for (const StatePrompt& s : kStatePrompts)
+    weights.push_back(result_of({"attention", "--prompt", s.prompt(), "--layer",
+                                 "3"})["pattern"][2][static_cast<std::size_t>(s.end) - 1][2]
+                          .get<double>());
+  expect_mean(one["all"]["to_of"]["mean"][0], one["all"]["to_of"]["standard_error"][0], weights,
+              2e-6);
+}
+
+TEST(AttentionOfPrompts, TablesAndFiles) {
+  const TemporaryFolder folder;
+  const Words many = {"attention", "--prompts", state_prompts(folder), "--to", "name,0"};
+  const Outcome o = vitrine(many + Words{"--each", "--top", "3"});
+  ASSERT_EQ(o.exit, 0) << o.err;
+  EXPECT_THAT(o.out, AllOf(HasSubstr("4 prompts: 3 of 5 tokens, 1 of 6\nattention from -1 to "
+                                     "name,0, by the largest mean\n"),
+                           HasSubstr("\nhead "), HasSubstr("to name"), HasSubstr("to 0"),
+                           HasSubstr("and 21 more"), HasSubstr("The capital of New Mexico is")));
+  const json j = result_of(many + Words{"--out", folder / "a.safetensors"});
+  const auto saved = SafeTensors::open(folder / "a.safetensors");
+  EXPECT_EQ(saved.at("to_name").shape(), (Shape{6, 4}));
+  EXPECT_EQ(saved.at("to_0/each").shape(), (Shape{4, 6, 4}));
+  EXPECT_NEAR(saved.at("to_name").at<float>({1, 3}), j["all"]["to_name"]["mean"][7].get<double>(),
+              1e-6);
+  ASSERT_EQ(vitrine(many + Words{"--layer", "2", "--out", folder / "a.csv"}).exit, 0);
+  EXPECT_THAT(read_text(folder / "a.csv"),
+              AllOf(HasSubstr("tensor,layer,head,prompt,value\nto_name,2,0,,"),
+                    HasSubstr("\nto_0/each,2,3,1,")));
+}
+
+TEST(AttentionOfPrompts, Mistakes) {
+  const TemporaryFolder folder;
+  const Words many = {"attention", "--prompts", state_prompts(folder)};
+  expect_failure(many, 2, "there is no --to");
+  expect_failure(many + Words{"--to", "city"}, 3,
+                 "line 1: there is no role \"city\"; this prompt has \"name\", \"of\"");
+  expect_failure(many + Words{"--to", "5"}, 3, "line 1: there is no position 5");
+  expect_failure(many + Words{"--to", "name,,0"}, 2, "--to: there is an empty position");
+  expect_failure(many + Words{"--to", "name,0,name"}, 2, "--to: name is there twice");
+  expect_failure(many + Words{"--to", "0", "--from", "3,4"}, 2, "--from is one position or role");
+  expect_failure(many + Words{"--to", "0", "--layer", "6"}, 2, "this model has layers 0 to 5");
+  expect_failure(many + Words{"--to", "0", "--head", "4"}, 2, "each layer has heads 0 to 3");
+  expect_failure(kTexas + Words{"--to", "0"}, 2, "--to is about the prompts of a file");
+  expect_failure(kTexas + Words{"--from", "-1"}, 2, "--from is about the prompts of a file");
+  expect_failure(many + Words{"--to", "0", "--prompt", "a"}, 2, "not both: the file has prompts");
+  expect_failure({"attention", "--prompt", "a"}, 2, "there is no layer; give --layer L");
 }
 
 }  // namespace

@@ -43,6 +43,36 @@ TEST(Attribute, TensorsEqualTheReference) {
   }
 }
 
+TEST(Attribute, MetricsOfOnesOwn) {
+  const Words pair = {"attribute",
+                      "--clean",
+                      "The capital of Texas is",
+                      "--corrupt",
+                      "The capital of California is",
+                      "--format",
+                      "json",
+                      "--verify",
+                      "2"};
+  const auto found = [](const Words& words) {
+    const Outcome o = vitrine(words);
+    EXPECT_EQ(o.exit, 0) << o.err;
+    return o.json();
+  };
+  const json usual = found(pair + Words{"--answer", " Austin", "--wrong", " Sacramento"}),
+             own = found(pair + Words{"--metric", "logit(\" Austin\") - logit(\" Sacramento\")"});
+  EXPECT_EQ(own["nodes"], usual["nodes"]);
+  EXPECT_EQ(own["metric"]["name"], "logit(\" Austin\") - logit(\" Sacramento\")");
+  EXPECT_TRUE(own["tokens"]["wrong"].is_null());
+  const json ig = found({"attribute", "--clean-tokens", "1,2,3", "--corrupt-tokens", "1,2,4",
+                         "--model", tiny_model(), "--method", "ig", "--steps", "64", "--metric",
+                         "log_prob - prob(#3) * 2", "--answer-token", "5", "--format", "json"});
+  EXPECT_LT(ig["completeness_error"].get<double>(), 0.01);
+  for (const char* method : {"attribution-patching", "ig"}) {
+    expect_failure(kCapitals + Words{"--method", method, "--metric", "1 - rank"}, 2,
+                   "rank has no gradient: it changes in steps");
+  }
+}
+
 TEST(Attribute, IntegratedGradientsEqualTheReference) {
   const Words pair = golden_pair("attribute");
   const auto golden = SafeTensors::open(tiny_model() / "golden/attribution_noise.safetensors");

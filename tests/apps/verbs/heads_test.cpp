@@ -2,7 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tensor/files/file.h"
 #include "tests/apps/program.h"
+#include "tests/apps/states.h"
 #include "tests/apps/words.h"
 #include "tests/support.h"
 #include "tests/tensor/temporary_folder.h"
@@ -134,6 +136,96 @@ TEST(Heads, Errors) {
   expect_failure({"heads", "--explain", "1.0", "--prompt", "The", "--pos", "2"}, 3,
                  "there is no position 2");
   expect_failure({"heads", "--half", "2"}, 2, "--half");
+}
+
+// ---- one's own prompts --------------------------------------------------------------------------
+struct OwnScores {
+  double previous = 0, duplicate = std::nan(""), induction = std::nan("");
+};
+
+// Of one head, by its pattern; see interp/head_scores.h.
+OwnScores scores_of(const std::vector<int>& tokens, const json& pattern) {
+  OwnScores s;
+  double duplicate = 0, induction = 0;
+  int duplicates = 0, inductions = 0;
+  for (std::size_t q = 1; q < tokens.size(); ++q) {
+    s.previous += pattern[q][q - 1].get<double>() / static_cast<double>(tokens.size() - 1);
+    bool before = false, after = false;
+    for (std::size_t k = 0; k < q; ++k) {
+      if (tokens[k] != tokens[q]) continue;
+      before = true;
+      duplicate += pattern[q][k].get<double>();
+      if (k + 1 == q) continue;
+      after = true;
+      induction += pattern[q][k + 1].get<double>();
+    }
+    duplicates += before ? 1 : 0;
+    inductions += after ? 1 : 0;
+  }
+  if (duplicates > 0) s.duplicate = duplicate / duplicates;
+  if (inductions > 0) s.induction = induction / inductions;
+  return s;
+}
+
+TEST(HeadsOfPrompts, MeansAreThoseOfSinglePatterns) {
+  const TemporaryFolder folder;
+  const std::vector<std::vector<int>> prompts = {
+      {311, 907, 45, 311, 907, 45}, {8, 2000, 8}, {17, 18, 19, 20}, {5, 5, 6, 5}};
+  std::string lines;
+  for (std::size_t i = 0; i < prompts.size(); ++i)
+    lines +=
+        json{{"prompt_tokens", prompts[i]}, {"kind", i < 2 ? "said twice" : "other"}}.dump() + "\n";
+  write_text(folder / "own.jsonl", lines);
+  const Words many = {"heads", "--prompts", folder / "own.jsonl"};
+  const json j = result_of(many + Words{"--group-by", "kind", "--out", folder / "heads.npz"});
+  EXPECT_EQ(j["file"], std::string(folder / "heads.npz"));
+  ASSERT_EQ(j["heads"].size(), 24u);
+  for (const std::size_t layer : {0u, 3u}) {
+    std::vector<json> patterns;
+    for (const auto& p : prompts)
+      patterns.push_back(result_of({"attention", "--tokens", fmt::format("{}", fmt::join(p, ",")),
+                                    "--layer", std::to_string(layer)})["pattern"]);
+    for (std::size_t head = 0; head < 4; ++head) {
+      const std::size_t at = 4 * layer + head;
+      EXPECT_EQ(j["heads"][at], fmt::format("{}.{}", layer, head));
+      std::vector<OwnScores> own;
+      std::vector<double> previous, duplicate, induction;
+      for (std::size_t i = 0; i < prompts.size(); ++i) {
+        own.push_back(scores_of(prompts[i], patterns[i][head]));
+        previous.push_back(own[i].previous);
+        if (!std::isnan(own[i].duplicate)) duplicate.push_back(own[i].duplicate);
+        if (!std::isnan(own[i].induction)) induction.push_back(own[i].induction);
+      }
+      const json& all = j["all"];
+      expect_mean(all["previous"]["mean"][at], all["previous"]["standard_error"][at], previous,
+                  2e-6);
+      expect_mean(all["duplicate"]["mean"][at], all["duplicate"]["standard_error"][at], duplicate,
+                  2e-6);
+      expect_mean(all["induction"]["mean"][at], all["induction"]["standard_error"][at], induction,
+                  2e-6);
+      EXPECT_EQ(all["duplicate"]["count"][at], 3);
+      EXPECT_TRUE(j["prompts"][2]["duplicate"][at].is_null());
+      const json& other = j["groups"][1];
+      EXPECT_EQ(other["name"], "other");
+      expect_mean(other["duplicate"]["mean"][at], other["duplicate"]["standard_error"][at],
+                  {own[3].duplicate}, 2e-6);
+    }
+  }
+  const Outcome o = vitrine(many + Words{"--each", "--top", "2"});
+  ASSERT_EQ(o.exit, 0) << o.err;
+  EXPECT_THAT(o.out, AllOf(HasSubstr("4 prompts: 1 of 3 tokens, 2 of 4, 1 of 6\n"),
+                           HasSubstr("previous"), HasSubstr("and 22 more"), HasSubstr(" ± ")));
+}
+
+TEST(HeadsOfPrompts, Mistakes) {
+  const TemporaryFolder folder;
+  const Words many = {"heads", "--prompts", state_prompts(folder)};
+  expect_failure(many + Words{"--explain", "1.2"}, 2, "--explain does not go with --prompts");
+  expect_failure(many + Words{"--pos", "1"}, 2, "--pos does not go with --prompts");
+  expect_failure(many + Words{"--sequences", "2"}, 2, "--sequences does not go with --prompts");
+  expect_failure(many + Words{"--half", "4"}, 2, "--half does not go with --prompts");
+  expect_failure(many + Words{"--tokens", "1,2"}, 2, "give --prompts or --tokens, not both");
+  expect_failure({"heads", "--each"}, 2, "--each is about the prompts of a file");
 }
 
 }  // namespace

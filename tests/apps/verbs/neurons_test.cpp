@@ -7,12 +7,15 @@
 
 #include <chrono>
 #include <cmath>
+#include <limits>
+#include <map>
 #include <random>
 #include <set>
 #include <thread>
 
 #include "tensor/files/file.h"
 #include "tests/apps/program.h"
+#include "tests/apps/states.h"
 #include "tests/apps/words.h"
 #include "tests/support.h"
 #include "tests/tensor/temporary_folder.h"
@@ -115,6 +118,113 @@ TEST(Neurons, MistakesOnAPrompt) {
   fails(2, kPrompt + Words{"--contexts", "4"}, "--contexts is about a text; give --corpus FILE");
   fails(2, kPrompt + Words{"--corpus", "x.txt"}, "give a prompt or --corpus, not both");
   fails(3, kPrompt + Words{"--answer", "two words"}, "two words");
+}
+
+// ---- on many prompts ----------------------------------------------------------------------------
+// The neurons of a layer in a result of one prompt, or of many, by number.
+std::map<int, json> by_number(const json& neurons) {
+  std::map<int, json> found;
+  for (const json& n : neurons) found.emplace(n["neuron"].get<int>(), n);
+  return found;
+}
+
+TEST(NeuronsOfPrompts, MeansAreThoseOfSingleRuns) {
+  const TemporaryFolder folder;
+  const Words layer = {"--layer", "3", "--top", "1024"};
+  for (const bool answers : {true, false}) {
+    SCOPED_TRACE(answers);
+    const json j = result_of(Words{"neurons", "--prompts", state_prompts(folder, answers), "--pos",
+                                   "name", "--group-by", "coast"} +
+                             layer);
+    EXPECT_EQ(j["position"], "name");
+    const auto all = by_number(j["all"]["neurons"]), none = by_number(j["groups"][2]["neurons"]);
+    ASSERT_EQ(all.size(), 1024u);
+    std::vector<std::map<int, json>> single;
+    std::vector<double> metric;
+    for (std::size_t i = 0; i < 4; ++i) {
+      const StatePrompt& s = kStatePrompts[i];
+      // The name's last token: what follows does not matter, and is there all the same.
+      Words words = Words{"neurons", "--prompt", s.prompt(), "--pos", std::to_string(s.end - 1)};
+      if (answers) words = words + Words{"--answer", s.answer(), "--wrong", s.wrong()};
+      const json one = result_of(words + layer);
+      single.push_back(by_number(one["neurons"]));
+      EXPECT_EQ(j["prompts"][i]["pos"], s.end - 1);
+      EXPECT_EQ(j["prompts"][i]["neurons"][0]["neuron"], one["neurons"][0]["neuron"]);
+      if (!answers) continue;
+      metric.push_back(one["metric"].get<double>());
+      EXPECT_NEAR(j["prompts"][i]["metric"].get<double>(), metric.back(), 2e-5);
+      EXPECT_EQ(j["prompts"][i]["wrong"]["token"], s.wrong());
+    }
+    if (answers) {
+      expect_mean(j["all"]["metric"]["mean"], j["all"]["metric"]["standard_error"], metric, 2e-5);
+    } else {
+      EXPECT_TRUE(j["all"]["metric"].is_null());
+    }
+    double last = std::numeric_limits<double>::infinity();
+    for (const json& n : j["all"]["neurons"]) {  // the strongest first
+      const double mean = std::abs(n[answers ? "effect" : "activation"]["mean"].get<double>());
+      EXPECT_LE(mean, last);
+      last = mean;
+    }
+    for (const char* what : {"activation", "effect"}) {
+      if (!answers && what == std::string("effect")) {
+        EXPECT_TRUE(all.at(0).at(what).is_null());
+        continue;
+      }
+      for (int n = 0; n < 1024; n += 37) {
+        std::vector<double> values;
+        for (const auto& one : single) values.push_back(one.at(n).at(what).get<double>());
+        const json& mean = all.at(n).at(what);
+        expect_mean(mean["mean"], mean["standard_error"], values, 2e-5);
+        const json& of_group = none.at(n).at(what);
+        expect_mean(of_group["mean"], of_group["standard_error"], {values[2], values[3]}, 2e-5);
+      }
+    }
+  }
+}
+
+TEST(NeuronsOfPrompts, TablesAndFiles) {
+  const TemporaryFolder folder;
+  const Words many = {"neurons", "--prompts", state_prompts(folder), "--top", "2"};
+  const Outcome o = vitrine(many + Words{"--group-by", "coast", "--each"});
+  ASSERT_EQ(o.exit, 0) << o.err;
+  EXPECT_THAT(o.out, AllOf(HasSubstr("4 prompts: 3 of 5 tokens, 1 of 6\nneurons at position -1 of "
+                                     "each, all layers; strongest by the mean of their direct"),
+                           HasSubstr("\ncoast none, 2 prompts\n"), HasSubstr("\nall, 4 prompts\n"),
+                           HasSubstr(" ± "), HasSubstr("The capital of New Mexico is"),
+                           HasSubstr("strongest neurons and their effects")));
+  const json top = result_of(many)["all"]["neurons"];
+  EXPECT_EQ(top.size(), 2u);
+  EXPECT_EQ(top[0]["raised"].size(), 5u);
+  ASSERT_EQ(vitrine(many + Words{"--group-by", "coast", "--out", folder / "n.csv"}).exit, 0);
+  const std::string csv = read_text(folder / "n.csv");
+  EXPECT_TRUE(
+      csv.starts_with("group,layer,neuron,activation.mean,activation.standard_error,"
+                      "activation.count,effect.mean,effect.standard_error,effect.count\n"
+                      "all,"))
+      << csv;
+  EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 1 + 2 * 4);
+}
+
+TEST(NeuronsOfPrompts, Mistakes) {
+  const TemporaryFolder folder;
+  const Words many = {"neurons", "--prompts", state_prompts(folder)};
+  expect_failure(many + Words{"--pos", "5"}, 3, "line 1: there is no position 5");
+  expect_failure(many + Words{"--pos", "city"}, 3, "line 1: there is no role \"city\"");
+  expect_failure(many + Words{"--answer", " Austin"}, 2, "give --prompts or --answer, not both");
+  expect_failure(many + Words{"--neuron", "3", "--layer", "1"}, 2, "give --corpus FILE too");
+  expect_failure(many + Words{"--sort", "mixed"}, 2, "--sort is about a text");
+  expect_failure(many + Words{"--corpus", "x.txt"}, 2, "give --prompts or --corpus, not both");
+  expect_failure(many + Words{"--layer", "6"}, 2, "there is no layer 6");
+  expect_failure(kPrompt + Words{"--pos", "name"}, 2, "--pos is a position of the prompt");
+  expect_failure(kPrompt + Words{"--pos", "-6"}, 3, "there is no position -6");
+  expect_failure({"neurons", "--corpus", "x.txt", "--pos", "-1"}, 2,
+                 "--pos, --answer and --wrong are about a prompt");
+  EXPECT_EQ(result_of(kPrompt + Words{"--pos", "-2"})["pos"], 3);
+  write_text(folder / "mixed.jsonl",
+             "{\"prompt\": \"a b\", \"answer\": \" Austin\"}\n\n{\"prompt\": \"c\"}\n");
+  expect_failure({"neurons", "--prompts", folder / "mixed.jsonl"}, 3,
+                 "line 3 has no answer and line 1 has one");
 }
 
 // ---- over a text --------------------------------------------------------------------------------

@@ -125,8 +125,44 @@ TEST(Patch, OtherMetrics) {
   EXPECT_THAT(heading("log_prob"), HasSubstr("metric: log probability of \" Austin\" (nats), "));
   EXPECT_THAT(heading("kl"),
               HasSubstr("metric: KL(clean || edited) (nats), clean 0.000, corrupt "));
-  EXPECT_THAT(vitrine(kCapitals + Words{"--site", "resid_pre", "--metric", "loss"}).err,
-              HasSubstr("--metric"));
+  EXPECT_THAT(vitrine(kCapitals + Words{"--site", "resid_pre", "--metric", "lossy"}).err,
+              HasSubstr("--metric: there is no metric \"lossy\" (did you mean loss"));
+}
+
+TEST(Patch, MetricsOfOnesOwn) {
+  const auto sweep = [](const Words& options) {
+    const Outcome o =
+        vitrine(Words{"patch", "--clean", "The capital of Texas is", "--corrupt",
+                      "The capital of California is", "--site", "resid_pre", "--format", "json"} +
+                options);
+    EXPECT_EQ(o.exit, 0) << o.err;
+    return o.json();
+  };
+  const json usual = sweep({"--answer", " Austin", "--wrong", " Sacramento"}),
+             own = sweep({"--metric", "logit(\" Austin\") - logit(\" Sacramento\")"});
+  EXPECT_EQ(own["values"], usual["values"]);
+  EXPECT_EQ(own["metric"]["name"], "logit(\" Austin\") - logit(\" Sacramento\")");
+  EXPECT_TRUE(own["tokens"]["answer"].is_null());
+  EXPECT_EQ(sweep({"--answer", " Austin", "--metric", "rank"})["metric"]["clean"], 0);
+  EXPECT_GT(sweep({"--metric", "loss"})["metric"]["corrupt"], 0.5);
+  // As fractions of the way from the corrupt run to the clean one.
+  const json fractions = sweep({"--answer", " Austin", "--wrong", " Sacramento", "--normalise"});
+  const double clean = usual["metric"]["clean"], corrupt = usual["metric"]["corrupt"];
+  EXPECT_EQ(fractions["metric"]["clean"], 1);
+  EXPECT_EQ(fractions["metric"]["corrupt"], 0);
+  EXPECT_EQ(fractions["metric"]["normalised"], json({{"clean", clean}, {"corrupt", corrupt}}));
+  for (int layer = 0; layer < 6; ++layer) {
+    for (int pos = 0; pos < 5; ++pos) {
+      EXPECT_NEAR(fractions["values"][layer][pos].get<double>(),
+                  (usual["values"][layer][pos].get<double>() - corrupt) / (clean - corrupt), 1e-12);
+    }
+  }
+  const Words same = {"patch", "--clean-tokens", "1,2",  "--corrupt-tokens", "1,2", "--site",
+                      "z",     "--metric",       "loss", "--normalise"};
+  EXPECT_EQ(vitrine(same).exit, 4);
+  EXPECT_THAT(vitrine(same).err, HasSubstr("there is nothing between them to be a fraction of"));
+  EXPECT_THAT(vitrine(Words{"patch", "--clean", "a", "--corrupt", "b", "--site", "z"}).err,
+              HasSubstr("give --answer TOKEN"));
 }
 
 TEST(Patch, Zero) {

@@ -3,24 +3,22 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 
 #include "tensor/files/file.h"
 #include "tensor/files/npy.h"
 #include "tensor/files/safetensors.h"
 #include "tests/apps/program.h"
+#include "tests/apps/states.h"
+#include "tests/apps/words.h"
 #include "tests/tensor/temporary_folder.h"
 
 namespace vitrine::test {
 namespace {
 
 using nlohmann::json;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
-using Words = std::vector<std::string>;
-
-Words operator+(Words a, const Words& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
 
 const Words kTexas = {"steer",
                       "--prompt",
@@ -264,6 +262,104 @@ TEST(Steer, MistakesAreExplained) {
       Words{"steer", "--model", tiny_model().string(), "--tokens", "1", "--max-tokens", "60"} +
           kByIds,
       3, "this model's context is 32");
+}
+
+// ---- many prompts -------------------------------------------------------------------------------
+const Words kToCalifornia = {"--plus", "The capital of California is", "--minus",
+                             "The capital of Texas is"};
+
+TEST(SteeredPrompts, MeansAreThoseOfSingleRuns) {
+  const TemporaryFolder folder;
+  const Words many =
+      Words{"steer", "--prompts", state_prompts(folder), "--scale", "0.5,2"} + kToCalifornia;
+  const json diff = result_of(many + Words{"--group-by", "coast"}),
+             prob = result_of(many + Words{"--metric", "prob"}),
+             expression =
+                 result_of(many + Words{"--metric", "logit(answer) - logit(\" Sacramento\")"});
+  EXPECT_EQ(diff["metric"], "logit_diff");
+  EXPECT_EQ(prob["metric"], "prob");
+  EXPECT_EQ(diff["scales"], json({0, 0.5, 2}));
+  const double length = diff["norms"]["direction"];
+  EXPECT_EQ(diff["norms_added"], json({0.0, 0.5 * length, 2 * length}));
+  double sum_of_norms = 0;
+  std::vector<double> diffs[3], probs[3], changes[3];
+  for (std::size_t i = 0; i < 4; ++i) {
+    const StatePrompt& s = kStatePrompts[i];
+    const json one = result_of(Words{"steer", "--prompt", s.prompt(), "--scale", "0.5,2", "--top",
+                                     "6000", "--max-tokens", "1"} +
+                               kToCalifornia);
+    sum_of_norms += one["norms"]["site"]["mean"].get<double>() * (s.end + 1);
+    for (std::size_t k = 0; k < 3; ++k) {
+      std::map<std::string, json> by_token;
+      for (const json& t : (k == 0 ? one["plain"] : one["steered"][k - 1])["top"])
+        by_token.emplace(t["token"], t);
+      const auto logit = [&](const std::string& t) {
+        return by_token.at(t)["logit"].get<double>();
+      };
+      diffs[k].push_back(logit(s.answer()) - logit(s.wrong()));
+      changes[k].push_back(diffs[k].back() - diffs[0].back());
+      probs[k].push_back(by_token.at(s.answer())["prob"].get<double>());
+      EXPECT_NEAR(diff["prompts"][i]["value"][k].get<double>(), diffs[k].back(), 1e-4);
+      EXPECT_NEAR(expression["prompts"][i]["value"][k].get<double>(),
+                  logit(s.answer()) - logit(" Sacramento"), 1e-4);
+    }
+  }
+  EXPECT_NEAR(diff["norms"]["site"]["mean"].get<double>(), sum_of_norms / 21, 1e-4);
+  for (std::size_t k = 0; k < 3; ++k) {
+    const auto expect = [&](const json& mean, const std::vector<double>& values) {
+      expect_mean(mean["mean"][k], mean["standard_error"][k], values, 1e-4);
+    };
+    expect(diff["all"]["value"], diffs[k]);
+    expect(diff["all"]["change"], changes[k]);
+    expect(prob["all"]["value"], probs[k]);
+    expect(diff["groups"][2]["value"], {diffs[k][2], diffs[k][3]});
+  }
+  EXPECT_LT(diff["prompts"][0]["change"][2], -5);  // away from Austin, to Sacramento
+}
+
+TEST(SteeredPrompts, KlIsFromThePlainRunAndNormalizedScalesAreOfAllTokens) {
+  const TemporaryFolder folder;
+  const Words many = Words{"steer", "--prompts", state_prompts(folder, false)} + kToCalifornia;
+  const json kl = result_of(many + Words{"--metric", "kl", "--normalize", "--scale", "1,-1"});
+  EXPECT_NEAR(kl["all"]["value"]["mean"][0].get<double>(), 0, 1e-6);
+  EXPECT_GT(kl["all"]["value"]["mean"][1], 0.1);
+  const double there = kl["norms"]["site"]["mean"], length = kl["norms"]["direction"];
+  EXPECT_NEAR(kl["norms_added"][2].get<double>(), there, 1e-6 * there);
+  const json same = result_of(many + Words{"--metric", "kl", "--scale",
+                                           fmt::format("{},{}", there / length, -there / length)});
+  for (const std::size_t k : {1u, 2u})
+    EXPECT_NEAR(kl["all"]["value"]["mean"][k].get<double>(),
+                same["all"]["value"]["mean"][k].get<double>(), 1e-4);
+}
+
+TEST(SteeredPrompts, TablesFilesAndMistakes) {
+  const TemporaryFolder folder;
+  const Words many = Words{"steer", "--prompts", state_prompts(folder)} + kToCalifornia;
+  const Outcome o = vitrine(many + Words{"--scale", "0.5,1", "--each"});
+  ASSERT_EQ(o.exit, 0) << o.err;
+  EXPECT_TRUE(o.out.starts_with("steering blocks.2.hook_resid_post at every token; scale 1 is"))
+      << o.out;
+  EXPECT_THAT(o.out, AllOf(HasSubstr("over all tokens of the prompts"), HasSubstr("logit_diff"),
+                           HasSubstr("change from plain"), HasSubstr("\nplain "),
+                           HasSubstr("\n0.5 "), HasSubstr("The capital of New Mexico is")));
+  ASSERT_EQ(vitrine(many + Words{"--scale", "0.5,1", "--out", folder / "s.csv"}).exit, 0);
+  EXPECT_THAT(read_text(folder / "s.csv"),
+              HasSubstr("tensor,scale,name,prompt,value\nvalue,0,plain,"));
+  ASSERT_EQ(vitrine(many + Words{"--out", folder / "s.safetensors"}).exit, 0);
+  EXPECT_EQ(SafeTensors::open(folder / "s.safetensors").at("change/each").shape(), (Shape{4, 2}));
+
+  for (const Words& words : {Words{"--top", "3"}, Words{"--max-tokens", "3"},
+                             Words{"--temperature", "1"}, Words{"--top-k", "4"}}) {
+    expect_failure(many + words, 2, words[0] + " does not go with --prompts: no text is continued");
+  }
+  expect_failure(many + Words{"--prompt", "a"}, 2, "give --prompts or --prompt, not both");
+  expect_failure(kTexas + Words{"--metric", "prob"}, 2, "--metric is about the prompts of a file");
+  expect_failure(kTexas + Words{"--out", "x.npz"}, 2, "texts are no tensors");
+  expect_failure(many + Words{"--metric", "logit(answer"}, 2, "--metric");
+  expect_failure(Words{"steer", "--prompts", state_prompts(folder, false)} + kToCalifornia, 3,
+                 "states.jsonl:1: there is neither \"answer\"");
+  expect_failure({"steer", "--prompts", "-", "--plus", "-", "--minus", "a"}, 2,
+                 "only one of the prompts can come from stdin");
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "tensor/files/file.h"
+#include "tensor/torch/zip.h"
 #include "tests/tensor/expect_error.h"
 #include "tests/tensor/temporary_folder.h"
 
@@ -159,6 +160,39 @@ TEST_F(Npy, RoundTrips) {
   save_npy(folder_ / "x.npy", view);
   EXPECT_EQ(load_npy(folder_ / "x.npy").to_vector<float>(), (std::vector<float>{1, 4, 2, 5, 3, 6}));
   EXPECT_ERROR(SaveError, "undefined", save_npy(folder_ / "x.npy", Tensor()));
+}
+
+// ---- archives -----------------------------------------------------------------------------------
+TEST_F(Npy, ArchivesHoldEachTensorByItsName) {
+  const NamedTensors tensors = {
+      {"metric/clean", Tensor::full({}, DType::f32, 0.5)},
+      {"x", Tensor::of({2, 3}, std::vector<double>{1, 2, 3, 4, 5, 6})},
+      {"empty", Tensor::empty({0, 4}, DType::i64)},
+      {"halves", Tensor::of({2}, std::vector<double>{0.5, -2}).to(DType::bf16)}};
+  save_npz(folder_ / "x.npz", tensors);
+  const std::string bytes = read_text(folder_ / "x.npz");
+  const auto entries = torch::read_zip(std::as_bytes(std::span(bytes)), "x.npz");
+  ASSERT_EQ(entries.size(), tensors.size());
+  for (const auto& [name, tensor] : tensors) {
+    const auto entry = entries.find(name + ".npy");
+    ASSERT_NE(entry, entries.end()) << name;
+    const auto& data = entry->second;
+    const Tensor read = load({reinterpret_cast<const char*>(data.data()), data.size()});
+    EXPECT_EQ(read.shape(), tensor.shape()) << name;
+    EXPECT_EQ(read.dtype(), tensor.dtype() == DType::bf16 ? DType::f32 : tensor.dtype());
+    EXPECT_EQ(read.to_vector<double>(), tensor.to_vector<double>()) << name;
+  }
+  save_npz(folder_ / "same.npz", tensors);
+  EXPECT_EQ(read_text(folder_ / "same.npz"), bytes);  // nothing of the day or the machine
+}
+
+TEST_F(Npy, ArchivesThatCannotBeWrittenAreRefused) {
+  const Tensor x = Tensor::full({1}, DType::f32, 1);
+  EXPECT_ERROR(SaveError, "two tensors are called 'x'",
+               save_npz(folder_ / "x.npz", {{"x", x}, {"x", x}}));
+  EXPECT_ERROR(SaveError, "the tensor is undefined",
+               save_npz(folder_ / "x.npz", {{"x", Tensor()}}));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "x.npz"));
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "apps/options/answer_options.h"
+#include "apps/experiment/answer_options.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -41,25 +41,25 @@ void AnswerOptions::add_to(CommandLine& line, bool all) {
   wrong_.add_to(line, "another token: then the difference of the two logits is explained");
   line.option("--pos", position_, all ? "P|all" : "P",
               all ? "after which token of the prompt, from 0; negative ones count from the\n"
-                    "end; or all (default: -1, the last)"
+                    "end; of a file's prompts a role, too; or all (default: -1, the last)"
                   : "after which token of the prompt, from 0; negative ones count from the\n"
-                    "end (default: -1, the last)");
-  line.heading("Options");
+                    "end; of a file's prompts a role, too (default: -1, the last)");
+  data_.add_to(line);
 }
 
 void AnswerOptions::require(const CommandLine& line) {
-  prompt_.require(line);
+  data_.require(line);
+  if (!many()) prompt_.require(line);
   if (answer_.given()) answer_.require(line);
   if (wrong_.given()) wrong_.require(line);
+  if (many() && all_ && position_ == "all")
+    line.fail("--pos all is about one prompt; of many, give a number or a role");
   if (position_.empty() || (all_ && position_ == "all")) return;
-  std::int64_t p = 0;
-  const auto [stop, error] =
-      std::from_chars(position_.data(), position_.data() + position_.size(), p);
-  if (error != std::errc() || stop != position_.data() + position_.size()) {
+  at_ = interp::parse_position(position_);
+  if (!at_.role.empty() && !many()) {
     line.fail(fmt::format("--pos is a position of the prompt, such as 3 or -1{}, not '{}'",
                           all_ ? ", or all" : "", position_));
   }
-  parsed_ = p;
 }
 
 Question AnswerOptions::question(const nn::Model& model) const {
@@ -67,7 +67,7 @@ Question AnswerOptions::question(const nn::Model& model) const {
   q.prompt = prompt_.tokens(model);
   nn::check_prompts({q.prompt}, model.config());
   q.all_positions = position_ == "all";
-  const std::int64_t given = parsed_.value_or(-1);
+  const std::int64_t given = at_.index;
   q.position = given < 0 ? given + std::ssize(q.prompt) : given;
   if (q.position < 0 || q.position >= std::ssize(q.prompt)) {
     throw ContextError(fmt::format("--pos {}: the prompt has {} tokens, 0 to {}", given,

@@ -1,10 +1,11 @@
 // One prompt, one position of it, and the answer whose logit is explained there: for the verbs that
-// take a prediction apart.
+// take a prediction apart. Or many such prompts, from a file.
 #pragma once
 
 #include <optional>
 #include <string>
 
+#include "apps/experiment/asked_prompts.h"
 #include "apps/options/options.h"
 
 namespace vitrine::app {
@@ -36,11 +37,21 @@ class AnswerOptions {
   // Without --answer, the most probable token at the position. Throws TokenError and ContextError.
   Question question(const nn::Model& model) const;
 
+  // Many prompts, and what is asked of each: see asked_prompts.
+  bool many() const { return data_.given(); }
+  AskedPrompts asked(const nn::Model& model, EditOptions& edits,
+                     NoAnswer without = NoAnswer::most_probable) {
+    return asked_prompts(model, data_, prompt_, at_, edits, without);
+  }
+  const DataSetOptions& data() const { return data_; }
+  const interp::Position& position() const { return at_; }
+
  private:
   PromptOptions prompt_;
   TokenOptions answer_{"answer"}, wrong_{"wrong"};
+  DataSetOptions data_;
   std::string position_;
-  std::optional<std::int64_t> parsed_;
+  interp::Position at_;
   bool all_ = false;
 };
 

@@ -1,0 +1,186 @@
+#include "apps/experiment/edit_text.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+
+#include "apps/options/site_names.h"
+#include "apps/terminal/numbers.h"
+#include "tensor/error.h"
+#include "tensor/files/utf8.h"
+#include "tensor/nearest.h"
+
+namespace vitrine::app {
+namespace {
+
+using Action = EditText::Action;
+
+// What an action is called, and what it needs besides a site.
+struct ActionWord {
+  Action action;
+  std::string_view word;
+  std::string_view number;       // the key of its number; "" where it has none
+  bool number_needed, has_file;  // a file is always needed
+};
+constexpr std::array<ActionWord, 8> kActionWords = {{
+    {Action::zero, "zero", "", false, false},
+    {Action::mean, "mean", "", false, true},
+    {Action::resample, "resample", "", false, true},
+    {Action::scale, "scale", "factor", true, false},
+    {Action::set, "set", "to", true, false},
+    {Action::add, "add", "factor", false, true},
+    {Action::project_out, "project_out", "", false, true},
+    {Action::detach, "detach", "", false, false},
+}};
+
+const ActionWord& word_of(Action action) { return kActionWords[static_cast<std::size_t>(action)]; }
+
+[[noreturn]] void refuse_edit(std::string_view text, const std::string& why) {
+  throw Error(ErrorKind::usage, fmt::format("the edit '{}': {}", text, why));
+}
+
+std::vector<std::string> words_in(std::string_view text) {
+  std::vector<std::string> words;
+  std::string word;
+  char quote = 0;  // within "..." or '...' spaces belong to the word
+  for (const char c : text) {
+    if (quote != 0) {
+      if (c == quote) quote = 0;
+      else word += c;
+    } else if (c == '"' || c == '\'') {
+      quote = c;
+    } else if (std::isspace(static_cast<unsigned char>(c)) == 0) {
+      word += c;
+    } else if (!word.empty()) {
+      words.push_back(std::exchange(word, {}));
+    }
+  }
+  if (!word.empty()) words.push_back(word);
+  return words;
+}
+
+// Reads the words of one edit.
+class EditParser {
+ public:
+  explicit EditParser(std::string_view text) : text_(text), words_(words_in(text)) {}
+
+  EditText parse() {
+    if (words_.size() < 2)
+      refuse("it needs an action and a site, such as 'zero 2.z head=4'; the forms are\n" +
+             edit_forms());
+    edit_.action = action(words_[0]);
+    take_site(words_[1]);
+    for (std::size_t i = 2; i < words_.size(); ++i) take_setting(words_[i]);
+    check();
+    return edit_;
+  }
+
+ private:
+  [[noreturn]] void refuse(const std::string& why) const { refuse_edit(text_, why); }
+
+  Action action(std::string_view word) const {
+    std::vector<std::string_view> known;
+    for (const ActionWord& a : kActionWords) {
+      if (a.word == word) return a.action;
+      known.push_back(a.word);
+    }
+    refuse(fmt::format("'{}' is not an action; there are {}", word, fmt::join(known, ", ")));
+  }
+
+  void take_site(std::string_view typed) {
+    if (typed.find('=') != typed.npos)
+      refuse(fmt::format("a site comes after '{}', not '{}'", words_[0], typed));
+    const SiteName name = site_name(typed);
+    if (!name.head) {
+      edit_.site = typed;
+      return;
+    }
+    edit_.where.head = {*name.head};
+    edit_.site = fmt::format("{}.{}", *name.layer, name.inside);
+  }
+
+  void take_setting(std::string_view word) {
+    const std::size_t at = word.find('=');
+    const std::string_view key = word.substr(0, at);
+    if (at == word.npos || at + 1 == word.size())
+      refuse(fmt::format("'{}' should be KEY=VALUE, such as head=0,2", word));
+    if (std::find(taken_.begin(), taken_.end(), key) != taken_.end())
+      refuse(fmt::format("'{}' is given twice", key));
+    taken_.emplace_back(key);
+    const std::string value(word.substr(at + 1));
+    if (key == "head" || key == "key" || key == "feature") return take_indices(key, value);
+    if (key == "pos") {
+      for (const std::string& item : items_of(value))
+        edit_.positions.push_back(interp::parse_position(item));
+      return;
+    }
+    if (key == "from") {
+      edit_.from = value;
+      return;
+    }
+    if (key == "factor" || key == "to") {
+      const auto x = number_in<double>(value);
+      if (!x || !std::isfinite(*x)) refuse(fmt::format("{}='{}' is not a number", key, value));
+      edit_.number = *x;
+      return;
+    }
+    refuse(fmt::format("'{}' is not known; there are head, pos, key, feature, from, factor and to",
+                       key));
+  }
+
+  void take_indices(std::string_view key, const std::string& value) {
+    std::vector<std::int64_t>& list = key == "head"  ? edit_.where.head
+                                      : key == "key" ? edit_.where.key
+                                                     : edit_.where.feature;
+    if (!list.empty()) refuse(fmt::format("the site says the {} already; leave out {}=", key, key));
+    for (const std::string& item : items_of(value)) {
+      const auto index = number_in<std::int64_t>(item);
+      if (!index || *index < 0)
+        refuse(fmt::format("{}: '{}' is not a whole number from 0", key, item));
+      list.push_back(*index);
+    }
+  }
+
+  bool given(std::string_view key) const {
+    return std::find(taken_.begin(), taken_.end(), key) != taken_.end();
+  }
+
+  // What the action needs is there, and nothing that it does not know.
+  void check() const {
+    const ActionWord& word = word_of(edit_.action);
+    for (const std::string_view key : {"factor", "to"}) {
+      if (given(key) && key != word.number) refuse(fmt::format("{} has no {}=", word.word, key));
+    }
+    if (word.number_needed && !edit_.number)
+      refuse(fmt::format("{} needs {}=X", word.word, word.number));
+    if (word.has_file && edit_.from.empty())
+      refuse(
+          edit_.action == Action::mean || edit_.action == Action::resample
+              ? fmt::format("{} takes its values from prompts: from=FILE.jsonl", word.word)
+              : fmt::format("{} takes a direction: from=FILE.npy, or from=FILE.safetensors#TENSOR",
+                            word.word));
+    if (!word.has_file && given("from")) refuse(fmt::format("{} has no from=", word.word));
+  }
+
+  std::string_view text_;
+  std::vector<std::string> words_, taken_;
+  EditText edit_;
+};
+
+}  // namespace
+
+std::string_view name_of(EditText::Action action) { return word_of(action).word; }
+
+std::string edit_forms() {
+  return "  zero SITE, mean SITE from=FILE.jsonl, resample SITE from=FILE.jsonl,\n"
+         "  scale SITE factor=X, set SITE to=X, add SITE from=FILE.npy factor=X,\n"
+         "  project_out SITE from=FILE.npy, detach SITE\n"
+         "with head=H,... pos=P,... key=K,... feature=J,... for a part of the site";
+}
+
+EditText parse_edit(std::string_view text) { return EditParser(text).parse(); }
+
+}  // namespace vitrine::app

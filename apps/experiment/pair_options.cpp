@@ -1,0 +1,81 @@
+#include "apps/experiment/pair_options.h"
+
+#include "tensor/error.h"
+
+namespace vitrine::app {
+
+void PairOptions::add_to(CommandLine& line) {
+  clean_.add_to(line);
+  corrupt_.add_to(line);
+  line.heading("Prompts");
+  answer_.add_to(line, "what should follow the clean prompt: one token, with its\nleading space");
+  wrong_.add_to(line, "what should follow the corrupt prompt");
+  line.heading("Options");
+  line.option("--direction", direction_, "denoise|noise",
+              "denoise: the base run is corrupt; what restores the answer?\n"
+              "noise: the base run is clean; what breaks it? (default: denoise)")
+      ->one_of({"denoise", "noise"});
+}
+
+void PairOptions::add_file_to(CommandLine& line) {
+  line.heading("Prompts");
+  file_option_ = line.option(
+      "--pairs", file_, "FILE",
+      "instead of these: many pairs, one {\"clean\": ..., \"corrupt\": ...,\n"
+      "\"answer\": ..., \"wrong\": ...} a line (- reads stdin); or by ids: clean_tokens,\n"
+      "corrupt_tokens ([1, 2, 3]), answer_token, wrong_token (4)");
+  line.heading("Options");
+}
+
+void PairOptions::require(const CommandLine& line, bool one_is_enough, const PromptsNeed& need) {
+  if (from_file()) {
+    if (clean_.given() || corrupt_.given() || answer_.given() || wrong_.given()) {
+      line.fail(
+          "give --pairs, or one pair by --clean, --corrupt, --answer and --wrong (or their ids), "
+          "not both");
+    }
+    lines_.emplace(file_);
+    return;
+  }
+  if (clean_.from_stdin() && corrupt_.from_stdin())
+    line.fail("only one of --clean and --corrupt can come from stdin");
+  // Before anything waits for stdin.
+  if (need.answer || answer_.given()) answer_.require(line);
+  if (need.wrong || wrong_.given()) wrong_.require(line);
+  clean_.require(line);
+  clean_alone_ = one_is_enough && !corrupt_.given();
+  if (clean_alone_) direction_ = "noise";
+  else corrupt_.require(line);
+}
+
+interp::Example PairOptions::example(const nn::Model& model) const {
+  const bool text = clean_.by_text() || corrupt_.by_text() || answer_.by_text() || wrong_.by_text();
+  if (text && !model.has_tokenizer()) {
+    throw TokenError(model.why_no_tokenizer() +
+                     "; give ids: --clean-tokens, --corrupt-tokens, --answer-token and "
+                     "--wrong-token");
+  }
+  interp::Example e;
+  e.prompt = clean_.tokens(model);
+  e.corrupt = clean_alone_ ? e.prompt : corrupt_.tokens(model);
+  if (answer_.given()) e.answers = {{answer_.id(model)}};
+  if (wrong_.given()) e.wrongs = {{wrong_.id(model)}};
+  if (answer_.given() && wrong_.given()) check_answers({{}, {}, e.answers[0][0], e.wrongs[0][0]});
+  return e;
+}
+
+interp::Pair PairOptions::pair(const nn::Model& model) const {
+  const interp::Example e = example(model);
+  return {e.prompt, e.corrupt, e.answers[0][0], e.wrongs[0][0]};
+}
+
+std::vector<interp::Example> PairOptions::examples(const nn::Model& model, PromptsNeed need) {
+  need.corrupt = true;
+  return read_prompts(*lines_, model, clean_, need);
+}
+
+interp::Direction PairOptions::direction() const {
+  return direction_ == "noise" ? interp::Direction::noise : interp::Direction::denoise;
+}
+
+}  // namespace vitrine::app

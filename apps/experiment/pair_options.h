@@ -1,0 +1,47 @@
+// A pair of prompts and the two answers between which they decide, or a file of such pairs: for the
+// verbs that explain the difference.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apps/experiment/prompts_file.h"
+#include "apps/options/options.h"
+#include "interp/patching.h"
+
+namespace vitrine::app {
+
+// Two prompts that differ in what decides between two answers, and the direction between them: for
+// the verbs that explain the difference. Or many such pairs, from a file.
+class PairOptions {
+ public:
+  PairOptions() = default;
+  PairOptions(const PairOptions&) = delete;
+  PairOptions& operator=(const PairOptions&) = delete;
+
+  void add_to(CommandLine& line);
+  void add_file_to(CommandLine& line);  // --pairs
+  // Throws Error (usage) for what is missing or given twice; `need` says which answers must be
+  // there. Reads stdin if that is wanted, and the file. `one_is_enough`: without a corrupt prompt
+  // the clean one stands for both, and is the base run.
+  void require(const CommandLine& line, bool one_is_enough = false,
+               const PromptsNeed& need = {.answer = true, .wrong = true});
+  bool from_file() const { return file_option_ != nullptr && file_option_->count() > 0; }
+  // Throws TokenError for an answer that is not one token, and for answers that are the same.
+  interp::Example example(const nn::Model& model) const;  // with the answers that were given
+  interp::Pair pair(const nn::Model& model) const;        // with both
+  // Those of the file, once. Throws what read_prompts throws (prompts_file.h).
+  std::vector<interp::Example> examples(const nn::Model& model, PromptsNeed need);
+  interp::Direction direction() const;
+
+ private:
+  PromptOptions clean_{"clean", &corrupt_}, corrupt_{"corrupt"};
+  TokenOptions answer_{"answer"}, wrong_{"wrong"};
+  std::string direction_ = "denoise", file_;
+  bool clean_alone_ = false;
+  std::optional<JsonLines> lines_;
+  const Option* file_option_ = nullptr;
+};
+
+}  // namespace vitrine::app

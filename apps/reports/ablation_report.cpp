@@ -1,0 +1,500 @@
+#include "apps/reports/ablation_report.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "apps/options/options.h"
+#include "apps/reports/data_set_report.h"
+#include "apps/reports/patch_report.h"
+
+namespace vitrine::app {
+namespace {
+
+using AblationAlign = Table::Align;
+
+std::vector<double> of_members(std::span<const double> values, const interp::PromptGroup& group) {
+  std::vector<double> some;
+  some.reserve(group.members.size());
+  for (const std::size_t i : group.members) some.push_back(values[i]);
+  return some;
+}
+
+std::vector<double> less(std::span<const double> a, std::span<const double> b) {
+  std::vector<double> difference(a.begin(), a.end());
+  for (std::size_t i = 0; i < difference.size(); ++i) difference[i] -= b[i];
+  return difference;
+}
+
+double mean_over(std::span<const double> values) { return interp::statistic(values).mean; }
+
+// What part of the clean metric is left; NaN where that is 0.
+double fraction_left(std::span<const double> clean, std::span<const double> metric) {
+  const double whole = mean_over(clean);
+  return whole == 0 ? std::nan("") : mean_over(metric) / whole;
+}
+std::string fraction_text(std::span<const double> clean, std::span<const double> metric) {
+  const double x = fraction_left(clean, metric);
+  return std::isnan(x) ? "-" : fmt::format("{:.1f}%", 100 * x);
+}
+
+// The places of the largest absolute numbers, of equal ones the first first.
+std::vector<std::size_t> by_size(const std::vector<double>& values, int most) {
+  std::vector<std::size_t> order(values.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return std::abs(values[a]) > std::abs(values[b]);
+  });
+  if (std::ssize(order) > most) order.resize(static_cast<std::size_t>(most));
+  return order;
+}
+
+Tensor scalar_tensor(double x) { return Tensor::full({}, DType::f32, x); }
+
+// How far numbers are from their mean, as a rule: the sample's standard deviation.
+double deviation(std::span<const double> values) {
+  const interp::Statistic s = interp::statistic(values);
+  return s.standard_error * std::sqrt(static_cast<double>(s.count));
+}
+
+std::string set_text(std::string_view action) {
+  if (action == "zero") return "set to zero";
+  return action == "mean" ? "set to their means over all positions of all prompts"
+                          : "given the values of another prompt";
+}
+
+}  // namespace
+
+// ---- what they have in common -------------------------------------------------------------------
+std::string AblationSetting::unit_title() const { return of.substr(0, of.size() - 1); }
+
+std::string AblationSetting::number(std::span<const double> values, bool change) const {
+  const interp::Statistic s = interp::statistic(values);
+  const std::string text = mean_text(s, is_fraction());
+  return change && s.mean >= 0 ? "+" + text : text;
+}
+
+std::string AblationSetting::plain(double x) const {
+  return is_fraction() ? fmt::format("{:.1f}%", 100 * x) : fmt::format("{:.3f}", x);
+}
+
+std::string AblationSetting::heading(std::span<const double> clean, const std::string& what) const {
+  const char* sites = of == "heads"    ? "z of heads"
+                      : of == "mlps"   ? "mlp_out"
+                      : of == "layers" ? "attn_out and mlp_out of layers"
+                                       : "features";
+  return prompts_text(examples) + "\n" +
+         fmt::format("{} is {} with nothing ablated\n{} {}, {}\n\n", visible(spec.metric.text),
+                     number(clean), sites, set_text(name_of(spec.action)), what);
+}
+
+Json AblationSetting::unit_json(std::size_t unit) const {
+  const interp::AblationUnit& u = units[unit];
+  Json json = {{"unit", u.name}};
+  if (u.layer >= 0) json["layer"] = u.layer;
+  if (u.index >= 0) json[unit_title()] = u.index;
+  if (of == "features") json["site"] = u.places[0].site.name;
+  return json;
+}
+
+void AblationSetting::add_to(Json& json, std::span<const double> clean,
+                             std::span<const double> metric) const {
+  json["metric"] = statistic_json(interp::statistic(metric));
+  json["change"] = statistic_json(interp::statistic(less(metric, clean)));
+  const double fraction = fraction_left(clean, metric);
+  json["fraction"] = std::isnan(fraction) ? Json() : Json(fraction);
+}
+
+Json AblationSetting::json(const std::string& sets, std::span<const double> clean, int runs,
+                           int passes) const {
+  return {
+      {"of", of},
+      {"sets", sets},
+      {"action", name_of(spec.action)},
+      {"metric", {{"name", spec.metric.text}, {"clean", statistic_json(interp::statistic(clean))}}},
+      {"runs", runs},
+      {"passes", passes}};
+}
+
+Json AblationSetting::prompt_json(std::size_t prompt) const {
+  const interp::Example& e = examples[prompt];
+  const nn::Tokenizer* t = tokenizer_of(model);
+  return {{"line", e.line},
+          {"tokens", e.prompt},
+          {"str_tokens", t == nullptr ? Json() : Json(t->shown_tokens(e.prompt))}};
+}
+
+std::vector<std::string> AblationSetting::axes() const {
+  if (of == "heads") return {"layer", "head"};
+  return {of == "features" ? "feature" : "layer"};
+}
+
+Tensor AblationSetting::tensor(const std::vector<double>& values,
+                               std::vector<std::int64_t> lead) const {
+  Shape shape;
+  for (const std::int64_t n : lead) shape.push_back(n);
+  const auto count = std::ssize(units);
+  if (of == "heads") {
+    shape.push_back(count / model.config().heads);
+    shape.push_back(model.config().heads);
+  } else {
+    shape.push_back(count);
+  }
+  return Tensor::of(shape, values).to(DType::f32);
+}
+
+AxisNames AblationSetting::axis_names(bool by_unit) const {
+  AxisNames names;
+  std::vector<std::string> texts;
+  for (const interp::AblationUnit& u : units) {
+    texts.push_back(u.name);
+    if (of == "features") names.places["feature"].push_back(fmt::format("{}", u.index));
+  }
+  if (by_unit) names.places["unit"] = texts;
+  else if (of == "features") names.labels["feature"] = {"name", texts};
+  return names;
+}
+
+std::string AblationSetting::each_text(const std::vector<std::string>& titles,
+                                       std::span<const double> clean,
+                                       const std::vector<std::vector<double>>& runs,
+                                       const Style& style) const {
+  std::vector<Table::Column> columns = {{"line", AblationAlign::right},
+                                        {"prompt", AblationAlign::left},
+                                        {"clean", AblationAlign::right}};
+  for (const std::string& title : titles) columns.push_back({title, AblationAlign::right});
+  Table table(columns);
+  for (std::size_t p = 0; p < examples.size(); ++p) {
+    std::vector<std::string> row = {fmt::format("{}", examples[p].line),
+                                    one_line(tokenizer_of(model), examples[p].prompt),
+                                    fmt::format("{:.3f}", clean[p])};
+    for (const std::vector<double>& run : runs) row.push_back(fmt::format("{:.3f}", run[p]));
+    table.row(std::move(row));
+  }
+  return table.text(style);
+}
+
+// ---- alone --------------------------------------------------------------------------------------
+std::string AblatedEachReport::table(const interp::PromptGroup& group, const Style& style) const {
+  const AblationSetting& s = setting;
+  Table table({{s.unit_title(), AblationAlign::left},
+               {visible(s.spec.metric.text), AblationAlign::right},
+               {"change", AblationAlign::right},
+               {"of clean", AblationAlign::right}});
+  std::vector<double> changes;
+  for (std::size_t u = 0; u < s.units.size(); ++u)
+    changes.push_back(mean_over(of_members(found.change(u), group)));
+  const auto clean = of_members(found.clean, group);
+  for (const std::size_t u : by_size(changes, s.top)) {
+    const auto metric = of_members(found.of(u), group);
+    table.row({s.units[u].name, s.number(metric), s.number(less(metric, clean), true),
+               fraction_text(clean, metric)});
+  }
+  return table.text(style);
+}
+
+std::string AblatedEachReport::text(const Style& style) const {
+  const AblationSetting& s = setting;
+  std::string text = s.heading(found.clean, "one at a time");
+  interp::PromptGroup all{"all", std::vector<std::size_t>(s.examples.size())};
+  std::iota(all.members.begin(), all.members.end(), std::size_t{0});
+  if (!s.field.empty()) {
+    for (const interp::PromptGroup& g : s.groups) {
+      text += style.bold(fmt::format("{} {}", s.field, visible(g.name))) +
+              fmt::format(", {} prompt{}, clean {}\n", g.members.size(),
+                          g.members.size() == 1 ? "" : "s", s.number(of_members(found.clean, g))) +
+              table(g, style) + "\n";
+    }
+  }
+  if (!s.field.empty() && s.groups.size() > 1) text += style.bold("all") + "\n";
+  if (s.field.empty() || s.groups.size() > 1) text += table(all, style);
+  if (static_cast<std::size_t>(s.top) < s.units.size())
+    text += style.dim(fmt::format("the strongest {} of {} {}\n", s.top, s.units.size(), s.of));
+  if (!s.each) return text;
+  constexpr int kColumns = 8;
+  std::vector<double> changes;
+  for (std::size_t u = 0; u < s.units.size(); ++u) changes.push_back(mean_over(found.change(u)));
+  std::vector<std::string> titles;
+  std::vector<std::vector<double>> runs;
+  for (const std::size_t u : by_size(changes, std::min(kColumns, s.top))) {
+    titles.push_back(s.units[u].name);
+    runs.push_back(found.of(u));
+  }
+  return text + "\n" + s.each_text(titles, found.clean, runs, style);
+}
+
+Json AblatedEachReport::json() const {
+  const AblationSetting& s = setting;
+  Json json = s.json("single", found.clean, found.runs, found.passes);
+  json["units"] = Json::list();
+  for (std::size_t u = 0; u < s.units.size(); ++u) {
+    Json unit = s.unit_json(u);
+    s.add_to(unit, found.clean, found.of(u));
+    json["units"].push_back(std::move(unit));
+  }
+  json["group_by"] = s.field.empty() ? Json() : Json(s.field);
+  json["groups"] = Json::list();
+  for (const interp::PromptGroup& g : s.groups) {
+    if (s.field.empty()) break;
+    const auto clean = of_members(found.clean, g);
+    Json group = {{"name", g.name},
+                  {"prompts", g.members.size()},
+                  {"clean", statistic_json(interp::statistic(clean))},
+                  {"units", Json::list()}};
+    for (std::size_t u = 0; u < s.units.size(); ++u) {
+      Json unit = s.unit_json(u);
+      s.add_to(unit, clean, of_members(found.of(u), g));
+      group["units"].push_back(std::move(unit));
+    }
+    json["groups"].push_back(std::move(group));
+  }
+  json["prompts"] = Json::list();
+  for (std::size_t p = 0; p < s.examples.size(); ++p) {
+    Json prompt = s.prompt_json(p);
+    prompt["clean"] = found.clean[p];
+    prompt["metric"] = nested(found.metric.select(1, static_cast<std::int64_t>(p)).contiguous());
+    json["prompts"].push_back(std::move(prompt));
+  }
+  return json;
+}
+
+NamedTensors AblatedEachReport::tensors() const {
+  const AblationSetting& s = setting;
+  NamedTensors tensors;
+  const auto add = [&](const std::string& prefix, const interp::PromptGroup& group) {
+    std::vector<double> effect, error, metric;
+    for (std::size_t u = 0; u < s.units.size(); ++u) {
+      const interp::Statistic change = interp::statistic(of_members(found.change(u), group));
+      effect.push_back(change.mean);
+      error.push_back(change.standard_error);
+      metric.push_back(mean_over(of_members(found.of(u), group)));
+    }
+    tensors.emplace_back(prefix + "effect", s.tensor(effect));
+    tensors.emplace_back(prefix + "effect/standard_error", s.tensor(error));
+    tensors.emplace_back(prefix + "metric", s.tensor(metric));
+    tensors.emplace_back(prefix + "metric/clean",
+                         scalar_tensor(mean_over(of_members(found.clean, group))));
+  };
+  interp::PromptGroup all{"all", std::vector<std::size_t>(s.examples.size())};
+  std::iota(all.members.begin(), all.members.end(), std::size_t{0});
+  add("", all);
+  if (!s.field.empty()) {
+    for (const interp::PromptGroup& g : s.groups) add("group/" + g.name + "/", g);
+  }
+  std::vector<double> each;
+  for (std::size_t p = 0; p < s.examples.size(); ++p) {
+    for (std::size_t u = 0; u < s.units.size(); ++u) each.push_back(found.change(u)[p]);
+  }
+  tensors.emplace_back("effect/each", s.tensor(each, {std::ssize(s.examples)}));
+  return tensors;
+}
+
+AxisNames AblatedEachReport::axis_names() const {
+  AxisNames names = setting.axis_names(false);
+  for (const auto& [name, values] : tensors()) {
+    if (values.rank() == 0) continue;
+    names.of[name] = setting.axes();
+    if (name == "effect/each") names.of[name].insert(names.of[name].begin(), "prompt");
+  }
+  return names;
+}
+
+// ---- in pairs -----------------------------------------------------------------------------------
+std::string AblatedPairsReport::text(const Style& style) const {
+  const AblationSetting& s = setting;
+  std::string text = s.heading(found.alone.clean, "two at a time");
+  Table table({{s.of, AblationAlign::left},
+               {visible(s.spec.metric.text), AblationAlign::right},
+               {"change", AblationAlign::right},
+               {"of clean", AblationAlign::right},
+               {"change of each", AblationAlign::right},
+               {"interaction", AblationAlign::right}});
+  std::vector<double> interactions;
+  for (std::size_t i = 0; i < found.pairs.size(); ++i)
+    interactions.push_back(mean_over(found.interaction(i)));
+  for (const std::size_t i : by_size(interactions, s.top)) {
+    const auto [a, b] = found.pairs[i];
+    const auto both = found.together.of(i);
+    table.row({fmt::format("{} + {}", s.units[a].name, s.units[b].name), s.number(both),
+               s.number(found.together.change(i), true), fraction_text(found.alone.clean, both),
+               fmt::format("{}, {}", s.plain(mean_over(found.alone.change(a))),
+                           s.plain(mean_over(found.alone.change(b)))),
+               s.number(found.interaction(i), true)});
+  }
+  text += table.text(style);
+  if (static_cast<std::size_t>(s.top) < found.pairs.size())
+    text += style.dim(fmt::format("the {} of {} pairs with the largest interaction\n", s.top,
+                                  found.pairs.size()));
+  return text + style.dim("interaction: the change of both less the changes of each alone\n");
+}
+
+Json AblatedPairsReport::json() const {
+  const AblationSetting& s = setting;
+  Json json = s.json("pairs", found.alone.clean, found.alone.runs, found.alone.passes);
+  json["units"] = Json::list();
+  for (std::size_t u = 0; u < s.units.size(); ++u) {
+    Json unit = s.unit_json(u);
+    s.add_to(unit, found.alone.clean, found.alone.of(u));
+    json["units"].push_back(std::move(unit));
+  }
+  json["pairs"] = Json::list();
+  for (std::size_t i = 0; i < found.pairs.size(); ++i) {
+    const auto [a, b] = found.pairs[i];
+    Json pair = {{"units", Json::list()}};
+    pair["units"].push_back(s.units[a].name);
+    pair["units"].push_back(s.units[b].name);
+    s.add_to(pair, found.alone.clean, found.together.of(i));
+    pair["interaction"] = statistic_json(interp::statistic(found.interaction(i)));
+    json["pairs"].push_back(std::move(pair));
+  }
+  return json;
+}
+
+NamedTensors AblatedPairsReport::tensors() const {
+  const Tensor effects = found.effects(), interactions = found.interactions();
+  const std::int64_t n = effects.dim(0);
+  const Tensor effect_error = Tensor::full({n, n}, DType::f64, std::nan("")),
+               interaction_error = Tensor::full({n, n}, DType::f64, std::nan(""));
+  const auto set = [&](const Tensor& t, std::size_t a, std::size_t b, double x) {
+    const auto i = static_cast<std::int64_t>(a), j = static_cast<std::int64_t>(b);
+    t.data<double>()[i * n + j] = t.data<double>()[j * n + i] = x;
+  };
+  for (std::size_t u = 0; u < static_cast<std::size_t>(n); ++u)
+    set(effect_error, u, u, interp::statistic(found.alone.change(u)).standard_error);
+  for (std::size_t i = 0; i < found.pairs.size(); ++i) {
+    const auto [a, b] = found.pairs[i];
+    set(effect_error, a, b, interp::statistic(found.together.change(i)).standard_error);
+    set(interaction_error, a, b, interp::statistic(found.interaction(i)).standard_error);
+  }
+  return {{"effect", effects.to(DType::f32)},
+          {"effect/standard_error", effect_error.to(DType::f32)},
+          {"interaction", interactions.to(DType::f32)},
+          {"interaction/standard_error", interaction_error.to(DType::f32)},
+          {"metric/clean", scalar_tensor(mean_over(found.alone.clean))}};
+}
+
+AxisNames AblatedPairsReport::axis_names() const {
+  AxisNames names = setting.axis_names(true);
+  names.places["other"] = names.places["unit"];
+  for (const char* name :
+       {"effect", "effect/standard_error", "interaction", "interaction/standard_error"})
+    names.of[name] = {"unit", "other"};
+  return names;
+}
+
+// ---- sets that grow -----------------------------------------------------------------------------
+std::vector<double> GrownSetsReport::step(std::size_t s) const {
+  return found.metric.select(0, static_cast<std::int64_t>(s)).contiguous().to_vector<double>();
+}
+std::vector<double> GrownSetsReport::random(std::size_t s) const {
+  return found.random.select(0, static_cast<std::int64_t>(s)).contiguous().to_vector<double>();
+}
+
+std::string GrownSetsReport::text(const Style& style) const {
+  const AblationSetting& s = setting;
+  const bool kept = growth == interp::Growth::kept;
+  const bool random_too = found.random.dim(1) > 0;
+  std::string text =
+      s.heading(found.clean, kept ? "but for a set that grows by the one that restores most"
+                                  : "a set that grows by the one that changes most");
+  std::vector<Table::Column> columns = {{"", AblationAlign::right},
+                                        {s.unit_title(), AblationAlign::left},
+                                        {visible(s.spec.metric.text), AblationAlign::right},
+                                        {"change", AblationAlign::right},
+                                        {"of clean", AblationAlign::right}};
+  if (random_too)
+    columns.push_back({fmt::format("{} random sets", found.random.dim(1)), AblationAlign::right});
+  Table table(columns);
+  const auto row = [&](const std::string& number, const std::string& name,
+                       const std::vector<double>& metric, const std::string& random) {
+    std::vector<std::string> cells = {number, name, s.number(metric),
+                                      s.number(less(metric, found.clean), true),
+                                      fraction_text(found.clean, metric)};
+    if (random_too) cells.push_back(random);
+    table.row(std::move(cells));
+  };
+  if (kept) row("0", "none", found.begin, "");
+  std::vector<std::string> titles;
+  std::vector<std::vector<double>> runs;
+  for (std::size_t i = 0; i < found.units.size(); ++i) {
+    std::string beside;
+    if (random_too) {
+      const double mean = mean_over(random(i)), spread = deviation(random(i));
+      beside = s.plain(mean);
+      if (!std::isnan(spread)) beside += fmt::format(" (sd {})", s.plain(spread));
+    }
+    titles.push_back("+ " + s.units[found.units[i]].name);
+    runs.push_back(step(i));
+    row(fmt::format("{}", i + 1), titles.back(), runs.back(), beside);
+  }
+  text += table.text(style);
+  text += style.dim(
+      fmt::format("each line {} those above it, too{}\n", kept ? "keeps" : "ablates",
+                  random_too ? "; random sets of as many: mean and standard deviation" : ""));
+  return s.each ? text + "\n" + s.each_text(titles, found.clean, runs, style) : text;
+}
+
+Json GrownSetsReport::json() const {
+  const AblationSetting& s = setting;
+  Json json = s.json("greedy", found.clean, found.runs, found.passes);
+  json["grow"] = growth == interp::Growth::kept ? "keep" : "break";
+  json["begin"] = Json::object();
+  s.add_to(json["begin"], found.clean, found.begin);
+  json["steps"] = Json::list();
+  std::vector<std::string> set;
+  for (std::size_t i = 0; i < found.units.size(); ++i) {
+    Json one = s.unit_json(found.units[i]);
+    set.push_back(s.units[found.units[i]].name);
+    one["set"] = set;
+    s.add_to(one, found.clean, step(i));
+    const auto values = random(i);
+    const double spread = deviation(values);
+    one["random"] = {{"mean", values.empty() ? Json() : Json(mean_over(values))},
+                     {"deviation", std::isnan(spread) ? Json() : Json(spread)},
+                     {"count", values.size()},
+                     {"values", values}};
+    json["steps"].push_back(std::move(one));
+  }
+  json["prompts"] = Json::list();
+  for (std::size_t p = 0; p < s.examples.size(); ++p) {
+    Json prompt = s.prompt_json(p);
+    prompt["clean"] = found.clean[p];
+    prompt["begin"] = found.begin[p];
+    prompt["metric"] = nested(found.metric.select(1, static_cast<std::int64_t>(p)).contiguous());
+    json["prompts"].push_back(std::move(prompt));
+  }
+  return json;
+}
+
+NamedTensors GrownSetsReport::tensors() const {
+  std::vector<double> metric, error, units;
+  for (std::size_t i = 0; i < found.units.size(); ++i) {
+    const interp::Statistic s = interp::statistic(step(i));
+    metric.push_back(s.mean);
+    error.push_back(s.standard_error);
+    units.push_back(static_cast<double>(found.units[i]));
+  }
+  const Shape steps{std::ssize(found.units)};
+  return {{"greedy/metric", Tensor::of(steps, metric).to(DType::f32)},
+          {"greedy/standard_error", Tensor::of(steps, error).to(DType::f32)},
+          {"greedy/units", Tensor::of(steps, units).to(DType::i32)},
+          {"random/metric", found.random.to(DType::f32)},
+          {"metric/clean", scalar_tensor(mean_over(found.clean))},
+          {"metric/begin", scalar_tensor(mean_over(found.begin))}};
+}
+
+AxisNames GrownSetsReport::axis_names() const {
+  AxisNames names;
+  for (const char* name : {"greedy/metric", "greedy/standard_error", "greedy/units"})
+    names.of[name] = {"step"};
+  names.of["random/metric"] = {"step", "set"};
+  std::vector<std::string> texts;
+  for (const std::size_t u : found.units) texts.push_back(setting.units[u].name);
+  names.labels["step"] = {setting.unit_title(), texts};
+  return names;
+}
+
+}  // namespace vitrine::app

@@ -1,0 +1,96 @@
+#include "apps/reports/data_set_report.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <map>
+
+#include "apps/reports/patch_report.h"
+
+namespace vitrine::app {
+
+interp::Statistic statistic_of(const Quantity& quantity, const interp::PromptGroup& group) {
+  std::vector<double> values;
+  values.reserve(group.members.size());
+  for (const std::size_t i : group.members) values.push_back(quantity.values[i]);
+  return interp::statistic(values);
+}
+
+std::string mean_text(const interp::Statistic& s, bool is_fraction) {
+  if (s.count == 0) return "-";
+  const auto number = [&](double x) {
+    return is_fraction ? fmt::format("{:.1f}%", 100 * x) : fmt::format("{:.3f}", x);
+  };
+  return s.count == 1 ? number(s.mean)
+                      : fmt::format("{} ± {}", number(s.mean), number(s.standard_error));
+}
+
+Json statistic_json(const interp::Statistic& s) {
+  return {{"mean", s.count > 0 ? Json(s.mean) : Json()},
+          {"standard_error", s.count > 1 ? Json(s.standard_error) : Json()},
+          {"count", s.count}};
+}
+
+Json statistics_json(const interp::Statistics& s) {
+  return {{"mean", nested(s.mean)},
+          {"standard_error", nested(s.standard_error)},
+          {"count", nested(s.count.to(DType::i64))}};
+}
+
+std::string prompts_text(std::span<const interp::Example> examples) {
+  std::map<std::size_t, int> count;
+  for (const interp::Example& e : examples) ++count[e.prompt.size()];
+  std::string text = fmt::format("{} prompt{}", examples.size(), examples.size() == 1 ? "" : "s");
+  const char* between = ": ";
+  for (const auto& [length, n] : count) {
+    if (count.size() == 1) return text + fmt::format(" of {} tokens", length);
+    text += fmt::format("{}{} of {}{}", between, n, length, between[0] == ':' ? " tokens" : "");
+    between = ", ";
+  }
+  return text;
+}
+
+interp::PromptGroup GroupReport::all() const {
+  interp::PromptGroup all{"all", {}};
+  for (const interp::PromptGroup& g : groups)
+    all.members.insert(all.members.end(), g.members.begin(), g.members.end());
+  return all;
+}
+
+std::string GroupReport::text(const Style& style) const {
+  using Align = Table::Align;
+  std::vector<Table::Column> columns = {{field, Align::left}, {"prompts", Align::right}};
+  for (const Quantity& q : quantities) columns.push_back({q.name, Align::right});
+  Table table(columns);
+  const auto add = [&](const interp::PromptGroup& group, const std::string& name) {
+    std::vector<std::string> cells = {name, fmt::format("{}", group.members.size())};
+    for (const Quantity& q : quantities)
+      cells.push_back(mean_text(statistic_of(q, group), q.is_fraction));
+    table.row(std::move(cells));
+  };
+  if (!field.empty()) {
+    for (const interp::PromptGroup& g : groups) add(g, visible(g.name));
+  }
+  if (field.empty() || groups.size() > 1) add(all(), "all");
+  return table.text(style);
+}
+
+Json GroupReport::json() const {
+  const auto entry = [&](Json json, const interp::PromptGroup& group) {
+    json["prompts"] = group.members.size();
+    for (const Quantity& q : quantities) json[q.name] = statistic_json(statistic_of(q, group));
+    return json;
+  };
+  Json json = {{"all", entry(Json::object(), all())},
+               {"group_by", field.empty() ? Json() : Json(field)},
+               {"groups", Json::list()}};
+  if (field.empty()) return json;
+  for (const interp::PromptGroup& g : groups) {
+    Json named = Json::object();
+    named["name"] = g.name;
+    json["groups"].push_back(entry(named, g));
+  }
+  return json;
+}
+
+}  // namespace vitrine::app

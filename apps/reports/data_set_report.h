@@ -1,0 +1,48 @@
+// Results over many prompts: means with standard errors, of all prompts and by group.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "apps/terminal/output.h"
+#include "interp/data/data_set.h"
+
+namespace vitrine::app {
+
+// A number that each prompt has; NaN where one has none.
+struct Quantity {
+  std::string name;            // a key of JSON too: "logit_diff"
+  std::vector<double> values;  // by prompt
+  bool is_fraction = false;    // shown to people as a percentage
+};
+interp::Statistic statistic_of(const Quantity& quantity, const interp::PromptGroup& group);
+
+// "4.213 ± 0.105"; "4.213" of a single number, "-" of none.
+std::string mean_text(const interp::Statistic& s, bool is_fraction = false);
+// {mean, standard_error, count}; null where there is too little.
+Json statistic_json(const interp::Statistic& s);
+// The same of tensors: lists within lists.
+Json statistics_json(const interp::Statistics& s);
+
+// "3 prompts of 5 tokens", "5 prompts: 3 of 5 tokens, 2 of 6".
+std::string prompts_text(std::span<const interp::Example> examples);
+
+// Quantities by group, a line for each, and one for all when there are several. `field` is what
+// they are grouped by, "" for nothing.
+struct GroupReport {
+  std::span<const interp::PromptGroup> groups;
+  std::span<const Quantity> quantities;
+  std::string field;
+
+  std::string text(const Style& style) const;
+  // {all: {prompts, NAME: {mean, standard_error, count}, ...}, group_by, groups: [{name, prompts,
+  // NAME: ...}]}; group_by is null and there are no groups without a field.
+  Json json() const;
+
+ private:
+  interp::PromptGroup all() const;
+};
+
+}  // namespace vitrine::app

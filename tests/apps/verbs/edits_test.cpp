@@ -1,0 +1,272 @@
+// Edits on the command line, over the verbs that run a model.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+
+#include "tests/apps/program.h"
+#include "tests/support.h"
+
+namespace vitrine::test {
+namespace {
+
+using nlohmann::json;
+using ::testing::HasSubstr;
+
+constexpr const char* kTexas = "The capital of Texas is";
+
+double logit_of_austin(const std::vector<std::string>& options) {
+  std::vector<std::string> arguments = {"lens",    "--prompt", kTexas, "--answer",
+                                        " Austin", "--format", "json"};
+  arguments.insert(arguments.end(), options.begin(), options.end());
+  const json j = vitrine(arguments).json();
+  return j["ln"].back();
+}
+
+std::string refusal(const std::string& edit) {
+  const Outcome o = vitrine({"predict", "--prompt", kTexas, "--edit", edit});
+  EXPECT_NE(o.exit, 0) << edit;
+  EXPECT_EQ(o.out, "") << edit;
+  return o.err;
+}
+
+TEST(Edits, AreMadeInTheRunAndSaidWithTheResult) {
+  const Outcome plain = vitrine({"predict", "--prompt", kTexas, "--format", "json"});
+  const Outcome edited =
+      vitrine({"predict", "--prompt", kTexas, "--edit", "zero z head=0,1", "--edit",
+               "scale 3.mlp_out factor=0.5 pos=-1", "--format", "json"});
+  EXPECT_FALSE(plain.json()["meta"].contains("edits"));
+  const json j = edited.json();
+  ASSERT_EQ(j["meta"]["edits"].size(), 7u);  // six layers' z, and one MLP
+  EXPECT_EQ(j["meta"]["edits"][0], "blocks.0.attn.hook_z[head 0,1] = 0");
+  EXPECT_EQ(j["meta"]["edits"][6], "blocks.3.hook_mlp_out[pos -1] *= 0.5");
+  EXPECT_NE(j["top"], plain.json()["top"]);
+  EXPECT_THAT(vitrine({"predict", "--prompt", kTexas, "--edit", "zero 1.2.z"}).out,
+              testing::StartsWith("edited: blocks.1.attn.hook_z[head 2] = 0\n"));
+}
+
+TEST(Edits, MeanTheSameOnEveryVerb) {
+  const std::vector<std::string> edit = {"--edit", "zero 1.mlp_out"};
+  const double edited = logit_of_austin(edit);
+  EXPECT_GT(std::abs(edited - logit_of_austin({})), 0.1);
+  std::vector<std::string> decompose = {"decompose", "--prompt", kTexas, "--answer",
+                                        " Austin",   "--format", "json"};
+  decompose.insert(decompose.end(), edit.begin(), edit.end());
+  const json parts = vitrine(decompose).json();
+  EXPECT_NEAR(parts["logit"].get<double>(), edited, 1e-4);
+  for (const json& c : parts["components"]) {
+    if (c["name"] == "1_mlp_out") {
+      EXPECT_EQ(c["value"], 0);
+    }
+  }
+  // A sweep begins from the edited run.
+  const json patch =
+      vitrine({"patch", "--clean", kTexas, "--corrupt", "The capital of Ohio is", "--answer",
+               " Austin", "--wrong", " Columbus", "--site", "mlp_out", "--metric",
+               "logit(\" Austin\")", "--edit", "zero 1.mlp_out", "--format", "json"})
+          .json();
+  EXPECT_NEAR(patch["metric"]["clean"].get<double>(), edited, 1e-4);
+  // What is put in where the edit stands is put in after it: patching a whole layer of zeros by zeros.
+  for (const json& value : patch["values"][1]) EXPECT_EQ(value, patch["metric"]["corrupt"]);
+}
+
+TEST(Edits, OfTheStreamAreAPartOfTheLogit) {
+  const json j = vitrine({"decompose", "--prompt", kTexas, "--answer", " Austin", "--edit",
+                          "scale 2.resid_post factor=2", "--format", "json"})
+                     .json();
+  EXPECT_TRUE(j["closes"]);
+  int edits = 0;
+  for (const json& c : j["components"]) {
+    if (c["kind"] != "edit") continue;
+    ++edits;
+    EXPECT_EQ(c["name"], "edit of blocks.2.hook_resid_post");
+    EXPECT_NE(c["value"], 0);
+  }
+  EXPECT_EQ(edits, 1);
+}
+
+TEST(Edits, APositionCountsFromTheEndOfTheWholePrompt) {
+  // Asked about position 2, an edit of the last token changes nothing, and one of token 2 does.
+  const auto share = [](const std::string& edit) {
+    std::vector<std::string> arguments = {"decompose", "--prompt", kTexas,     "--answer", " the",
+                                          "--pos",     "2",        "--format", "json"};
+    if (!edit.empty()) arguments.insert(arguments.end(), {"--edit", edit});
+    return vitrine(arguments).json()["logit"].get<double>();
+  };
+  EXPECT_NEAR(share("zero mlp_out pos=-1"), share(""), 1e-4);
+  EXPECT_GT(std::abs(share("zero mlp_out pos=2") - share("")), 0.1);
+  EXPECT_NEAR(share("zero mlp_out pos=-3"), share("zero mlp_out pos=2"), 1e-4);
+}
+
+TEST(Edits, TakeValuesFromAFileOfPrompts) {
+  const auto folder = std::filesystem::path(testing::TempDir()) / "edits";
+  std::filesystem::create_directories(folder);
+  const std::string file = (folder / "prompts.jsonl").string();
+  std::ofstream(file) << R"({"prompt": "The capital of Ohio is", "answer": " Columbus"})"
+                      << "\n"
+                      << R"({"prompt": "The capital of Texas is", "answer": " Austin",)"
+                      << R"( "roles": {"state": " Texas"}})"
+                      << "\n";
+  const auto means = [&](const std::string& edit) {
+    return vitrine({"predict", "--prompts", file, "--edit", edit, "--format", "json"}).json();
+  };
+  EXPECT_LT(means("mean 1.mlp_out from=" + file)["all"]["prob"]["mean"].get<double>(), 0.99);
+  // The stream after layer 0 is the other prompt's: the model names the other capital.
+  const json swapped = vitrine({"predict", "--prompts", file, "--edit",
+                                "resample 0.resid_post from=" + file, "--each", "--format", "json"})
+                           .json();
+  EXPECT_EQ(swapped["prompts"][0]["top"]["token"], " Austin");
+  EXPECT_EQ(swapped["prompts"][1]["top"]["token"], " Columbus");
+  // A role that a prompt does not define is an error, and not everywhere or nowhere.
+  const Outcome o = vitrine({"predict", "--prompts", file, "--edit", "zero 1.mlp_out pos=state"});
+  EXPECT_EQ(o.exit, 3);
+  EXPECT_THAT(o.err, HasSubstr("line 1: there is no role \"state\""));
+}
+
+TEST(Edits, ReachTheFeaturesOfASplicedSae) {
+  const std::vector<std::string> plain = {"predict", "--prompt", kTexas, "--format", "json"};
+  std::vector<std::string> spliced = plain, zeroed = plain;
+  spliced.insert(spliced.end(), {"--sae", "blocks.4.hook_mlp_out"});
+  zeroed.insert(zeroed.end(), {"--sae", "blocks.4.hook_mlp_out", "--edit",
+                               "set blocks.4.hook_mlp_out.hook_sae_acts_post feature=12 to=30"});
+  const auto logit = [](const json& j) { return j["top"][0]["logit"].get<double>(); };
+  const double as_is = logit(vitrine(plain).json());
+  EXPECT_NEAR(logit(vitrine(spliced).json()), as_is, 1e-3);
+  EXPECT_GT(std::abs(logit(vitrine(zeroed).json()) - as_is), 0.1);
+}
+
+TEST(Edits, AFileHasThemAsJson) {
+  const auto folder = std::filesystem::path(testing::TempDir()) / "edits";
+  std::filesystem::create_directories(folder);
+  const std::string file = (folder / "edits.json").string();
+  std::ofstream(file) << R"({"version": 1, "stages": [[{"site": "blocks.1.hook_mlp_out", )"
+                      << R"("action": "zero", "where": [{"pos": [4]}]}]]})";
+  EXPECT_NEAR(logit_of_austin({"--edits", file}),
+              logit_of_austin({"--edit", "zero 1.mlp_out pos=4"}), 1e-6);
+  std::ofstream(file) << R"({"version": 1, "stages": [[{"site": "blocks.1.hook_mlp_out", )"
+                      << R"("action": "zero", "where": [{"prompt": [0]}]}]]})";
+  const Outcome o = vitrine({"predict", "--prompt", kTexas, "--edits", file});
+  EXPECT_EQ(o.exit, 3);
+  EXPECT_THAT(o.err, HasSubstr("leave out \"prompt\""));
+}
+
+TEST(Edits, TextIsGeneratedUnderThem) {
+  const Outcome plain = vitrine({"generate", "--prompt", kTexas, "--max-tokens", "3"}),
+                edited = vitrine({"generate", "--prompt", kTexas, "--max-tokens", "3", "--edit",
+                                  "zero mlp_out"});
+  EXPECT_NE(plain.out, edited.out);
+  EXPECT_THAT(edited.err, HasSubstr("edited: blocks.0.hook_mlp_out = 0"));
+}
+
+TEST(Edits, WhatIsNoEditIsRefused) {
+  EXPECT_THAT(refusal("zero"), HasSubstr("it needs an action and a site"));
+  EXPECT_THAT(refusal("zro z"), HasSubstr("'zro' is not an action; there are zero, mean"));
+  EXPECT_THAT(refusal("zero zz"), HasSubstr("there is no site 'zz'"));
+  EXPECT_THAT(refusal("zero z head=9"), HasSubstr("there is no head 9; there are 0 to 3"));
+  EXPECT_THAT(refusal("zero 2.1.z head=1"), HasSubstr("the site says the head already"));
+  EXPECT_THAT(refusal("zero z hed=1"), HasSubstr("'hed' is not known"));
+  EXPECT_THAT(refusal("zero z head=0 head=1"), HasSubstr("'head' is given twice"));
+  EXPECT_THAT(refusal("zero z pos=9"), HasSubstr("there is no position 9"));
+  EXPECT_THAT(refusal("zero z pos=subject"), HasSubstr("there is no role \"subject\""));
+  EXPECT_THAT(refusal("zero resid_pre head=1"), HasSubstr("the site has no heads"));
+  EXPECT_THAT(refusal("scale z"), HasSubstr("scale needs factor=X"));
+  EXPECT_THAT(refusal("zero z factor=2"), HasSubstr("zero has no factor="));
+  EXPECT_THAT(refusal("set z to=x"), HasSubstr("to='x' is not a number"));
+  EXPECT_THAT(refusal("mean z"), HasSubstr("from=FILE.jsonl"));
+  EXPECT_THAT(refusal("add mlp_out from=none.npy factor=1"), HasSubstr("none.npy"));
+}
+
+// ---- many prompts -------------------------------------------------------------------------------
+class ManyPrompts : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::filesystem::create_directories(folder_);
+    const Outcome o = vitrine({"prompts", "ioi", "--count", "6", "--out", file()});
+    ASSERT_EQ(o.exit, 0) << o.err;
+    std::ifstream lines(file());
+    for (std::string line; std::getline(lines, line);) pairs_.push_back(json::parse(line));
+  }
+  std::string file() const { return (folder_ / "ioi.jsonl").string(); }
+  std::vector<std::string> of_one(const json& pair, std::vector<std::string> arguments) const {
+    arguments.insert(arguments.end(), {"--prompt", pair["clean"], "--answer", pair["answer"],
+                                       "--wrong", pair["wrong"], "--format", "json"});
+    return arguments;
+  }
+
+  std::filesystem::path folder_ = std::filesystem::path(testing::TempDir()) / "many_prompts";
+  std::vector<json> pairs_;
+};
+
+TEST_F(ManyPrompts, LensAndDecomposeAreTheMeansOfSingleCalls) {
+  const json lens = vitrine({"lens", "--prompts", file(), "--format", "json"}).json(),
+             parts = vitrine({"decompose", "--prompts", file(), "--group-by", "order", "--format",
+                              "json"})
+                         .json();
+  double ln = 0, first = 0;
+  for (std::size_t i = 0; i < pairs_.size(); ++i) {
+    const json one = vitrine(of_one(pairs_[i], {"lens"})).json(),
+               shares = vitrine(of_one(pairs_[i], {"decompose"})).json();
+    ln += one["ln"][3].get<double>() / static_cast<double>(pairs_.size());
+    first += shares["components"][2]["value"].get<double>() / static_cast<double>(pairs_.size());
+    EXPECT_NEAR(lens["prompts"][i]["ln"][3].get<double>(), one["ln"][3].get<double>(), 1e-4);
+    EXPECT_NEAR(parts["prompts"][i]["share"][2].get<double>(),
+                shares["components"][2]["value"].get<double>(), 1e-4);
+  }
+  EXPECT_NEAR(lens["all"]["ln"]["mean"][3].get<double>(), ln, 1e-4);
+  EXPECT_NEAR(parts["all"]["share"]["mean"][2].get<double>(), first, 1e-4);
+  EXPECT_EQ(parts["components"][2], "L0H0");
+  EXPECT_EQ(parts["groups"].size(), 2u);
+  EXPECT_EQ(parts["groups"][0]["prompts"].get<int>() + parts["groups"][1]["prompts"].get<int>(), 6);
+  EXPECT_EQ(lens["all"]["ln"]["count"][3], 6);
+}
+
+TEST_F(ManyPrompts, PositionsMayBeRoles) {
+  const json j = vitrine({"lens", "--prompts", file(), "--pos", "s2", "--format", "json"}).json();
+  EXPECT_EQ(j["prompts"].size(), 6u);
+  const Outcome o = vitrine({"lens", "--prompts", file(), "--pos", "nobody"});
+  EXPECT_EQ(o.exit, 3);
+  EXPECT_THAT(o.err, HasSubstr("there is no role \"nobody\"; this prompt has"));
+}
+
+TEST_F(ManyPrompts, AttributionsAreMeasuredExactly) {
+  const json j = vitrine({"attribute", "--pairs", file(), "--sites", "z", "--verify", "3", "--top",
+                          "5", "--format", "json"})
+                     .json();
+  ASSERT_EQ(j["nodes"].size(), 5u);
+  double score = 0, exact = 0;
+  const json& strongest = j["nodes"][0];
+  for (const json& pair : pairs_) {
+    const json one = vitrine({"attribute", "--clean", pair["clean"], "--corrupt", pair["corrupt"],
+                              "--answer", pair["answer"], "--wrong", pair["wrong"], "--sites",
+                              strongest["site"], "--verify", "4", "--format", "json"})
+                         .json();
+    for (const json& node : one["nodes"]) {
+      if (node["head"] != strongest["head"]) continue;
+      score += node["score"].get<double>() / 6;
+      exact += node["exact"].get<double>() / 6;
+    }
+  }
+  EXPECT_NEAR(strongest["score"]["mean"].get<double>(), score, 1e-3);
+  EXPECT_NEAR(strongest["exact"]["mean"].get<double>(), exact, 1e-3);
+  EXPECT_TRUE(j["nodes"][4]["exact"].is_null());
+  EXPECT_EQ(j["pairs"].size(), 6u);
+}
+
+TEST_F(ManyPrompts, WhatGoesWithOnePromptIsRefused) {
+  const auto refused = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.end(), {"--prompts", file()});
+    const Outcome o = vitrine(arguments);
+    EXPECT_EQ(o.exit, 2) << o.err;
+    return o.err;
+  };
+  EXPECT_THAT(refused({"lens", "--pos", "all"}), HasSubstr("--pos all is about one prompt"));
+  EXPECT_THAT(refused({"lens", "--top", "2"}), HasSubstr("--top is about one prompt"));
+  EXPECT_THAT(refused({"decompose", "--stream"}), HasSubstr("--stream and --layer"));
+  EXPECT_THAT(refused({"lens", "--prompt", "x"}), HasSubstr("not both"));
+  EXPECT_THAT(vitrine({"attribute", "--pairs", file(), "--method", "ig"}).err,
+              HasSubstr("--method ig is about one pair"));
+}
+
+}  // namespace
+}  // namespace vitrine::test
