@@ -41,6 +41,7 @@ class EditMaker {
       nn::StandingEdit e = of_action(text, Site{name});
       if (!(text.where == Where{})) e.edit.where = {text.where};
       place(e, text.positions);
+      if (!text.where.key.empty()) e.check = has_keys(name, text.where.key);
       edits.push_back(std::move(e));
     }
     return edits;
@@ -58,6 +59,18 @@ class EditMaker {
   }
 
  private:
+  // Keys lie along the longest prompt of a batch: of a shorter one a later key would be nothing.
+  static std::function<void(const nn::Tokens&)> has_keys(const std::string& site,
+                                                         const std::vector<std::int64_t>& keys) {
+    return [site, last = *std::max_element(keys.begin(), keys.end())](const nn::Tokens& prompt) {
+      if (last < std::ssize(prompt)) return;
+      throw ContextError(
+          fmt::format("the edit of {}: there is no key {}: a prompt has {} tokens, "
+                      "0 to {}",
+                      site, last, prompt.size(), std::ssize(prompt) - 1));
+    };
+  }
+
   // Throws Error (usage) for a head, key or feature that the site does not have.
   static void check_places(const EditText& text, const SiteEntry& site) {
     for (const WhereList& list : kWhereLists) {

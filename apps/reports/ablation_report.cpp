@@ -31,10 +31,11 @@ std::vector<double> less(std::span<const double> a, std::span<const double> b) {
 
 double mean_over(std::span<const double> values) { return interp::statistic(values).mean; }
 
-// What part of the clean metric is left; NaN where that is 0.
+// What part of the clean metric is left; NaN where that is 0 but for rounding, as KL is.
 double fraction_left(std::span<const double> clean, std::span<const double> metric) {
+  constexpr double kRounding = 1e-9;
   const double whole = mean_over(clean);
-  return whole == 0 ? std::nan("") : mean_over(metric) / whole;
+  return std::abs(whole) < kRounding ? std::nan("") : mean_over(metric) / whole;
 }
 std::string fraction_text(std::span<const double> clean, std::span<const double> metric) {
   const double x = fraction_left(clean, metric);
@@ -78,7 +79,7 @@ std::string AblationSetting::number(std::span<const double> values, bool change)
 }
 
 std::string AblationSetting::plain(double x) const {
-  return is_fraction() ? fmt::format("{:.1f}%", 100 * x) : fmt::format("{:.3f}", x);
+  return is_fraction() ? fmt::format("{:.1f}%", 100 * x) : number_of_size(x);
 }
 
 std::string AblationSetting::heading(std::span<const double> clean, const std::string& what) const {

@@ -16,10 +16,16 @@ interp::Statistic statistic_of(const Quantity& quantity, const interp::PromptGro
   return interp::statistic(values);
 }
 
+std::string number_of_size(double x, int digits) {
+  constexpr double kRounding = 1e-9;
+  const bool vanishes = std::abs(x) < 0.5 * std::pow(10, -digits) && std::abs(x) > kRounding;
+  return vanishes ? fmt::format("{:.1e}", x) : fmt::format("{:.{}f}", x, digits);
+}
+
 std::string mean_text(const interp::Statistic& s, bool is_fraction) {
   if (s.count == 0) return "-";
   const auto number = [&](double x) {
-    return is_fraction ? fmt::format("{:.1f}%", 100 * x) : fmt::format("{:.3f}", x);
+    return is_fraction ? fmt::format("{:.1f}%", 100 * x) : number_of_size(x);
   };
   return s.count == 1 ? number(s.mean)
                       : fmt::format("{} ± {}", number(s.mean), number(s.standard_error));

@@ -19,6 +19,8 @@ struct Quantity {
 };
 interp::Statistic statistic_of(const Quantity& quantity, const interp::PromptGroup& group);
 
+// "4.213"; a number that would round to 0 and is not as "3.5e-07", but for what is rounding alone.
+std::string number_of_size(double x, int digits = 3);
 // "4.213 ± 0.105"; "4.213" of a single number, "-" of none.
 std::string mean_text(const interp::Statistic& s, bool is_fraction = false);
 // {mean, standard_error, count}; null where there is too little.

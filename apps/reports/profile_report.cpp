@@ -16,8 +16,8 @@ namespace {
 std::string mean_cell(const interp::Statistics& s, std::int64_t i, int digits) {
   const double mean = s.mean.at<double>({i}), error = s.standard_error.at<double>({i});
   if (std::isnan(mean)) return "-";
-  if (std::isnan(error)) return fmt::format("{:.{}f}", mean, digits);
-  return fmt::format("{:.{}f} ± {:.{}f}", mean, digits, error, digits);
+  if (std::isnan(error)) return number_of_size(mean, digits);
+  return fmt::format("{} ± {}", number_of_size(mean, digits), number_of_size(error, digits));
 }
 
 const std::string& title_of(const ProfileReport::Column& c) {

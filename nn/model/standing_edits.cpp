@@ -32,6 +32,9 @@ Where within(const Edit& e) { return e.where.empty() ? Where{} : e.where[0]; }
 
 Edit placed_in(const StandingEdit& standing, const std::vector<Tokens>& prompts) {
   Edit e = standing.edit;
+  if (standing.check) {
+    for (const Tokens& prompt : prompts) standing.check(prompt);
+  }
   if (standing.value) e.value = standing.value(prompts);
   if (!standing.positions) return e;
   const Where inside = within(e);

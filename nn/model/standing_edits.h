@@ -27,6 +27,8 @@ struct StandingEdit {
   // The value of a replace or an add that differs from prompt to prompt, as packed rows [rows, ...];
   // none: the edit's own.
   std::function<Tensor(const std::vector<Tokens>& prompts)> value = {};
+  // Throws for a prompt that the edit does not fit: a key that it does not have, say.
+  std::function<void(const Tokens& prompt)> check = {};
   int stage = 0;  // edits of a later stage act on what those of the earlier ones left
 
   std::string to_text() const;  // "blocks.3.attn.hook_z[head 0,2] = 0"

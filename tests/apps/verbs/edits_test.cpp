@@ -168,6 +168,8 @@ TEST(Edits, WhatIsNoEditIsRefused) {
   EXPECT_THAT(refusal("zero z hed=1"), HasSubstr("'hed' is not known"));
   EXPECT_THAT(refusal("zero z head=0 head=1"), HasSubstr("'head' is given twice"));
   EXPECT_THAT(refusal("zero z pos=9"), HasSubstr("there is no position 9"));
+  EXPECT_THAT(refusal("zero 1.pattern key=5"),
+              HasSubstr("there is no key 5: a prompt has 5 tokens"));
   EXPECT_THAT(refusal("zero z pos=subject"), HasSubstr("there is no role \"subject\""));
   EXPECT_THAT(refusal("zero resid_pre head=1"), HasSubstr("the site has no heads"));
   EXPECT_THAT(refusal("scale z"), HasSubstr("scale needs factor=X"));
