@@ -47,12 +47,6 @@ std::vector<AblationUnit> layer_units(const nn::Model& model) {
 
 namespace {
 
-std::vector<nn::Tokens> part_of(const std::vector<nn::Tokens>& all, std::size_t begin,
-                                std::size_t end) {
-  return {all.begin() + static_cast<std::ptrdiff_t>(begin),
-          all.begin() + static_cast<std::ptrdiff_t>(end)};
-}
-
 // Sums over the rows of a site's values [row, ...], f64.
 class RowSums {
  public:
@@ -102,10 +96,8 @@ std::map<std::string, RowSums> sums_over(const nn::Model& model,
 
 std::vector<AblationUnit> feature_units(const nn::Model& model, std::span<const Example> examples,
                                         const Site& acts, std::int64_t most) {
-  std::vector<nn::Tokens> prompts;
-  for (const Example& e : examples) prompts.push_back(e.prompt);
   constexpr std::int64_t kTokens = 1024;  // a row has all features
-  const auto mean = sums_over(model, prompts, {acts.name}, kTokens)[acts.name].mean();
+  const auto mean = sums_over(model, prompts_of(examples), {acts.name}, kTokens)[acts.name].mean();
   std::vector<std::int64_t> order;
   for (std::size_t f = 0; f < mean.size(); ++f) {
     if (mean[f] > 0) order.push_back(static_cast<std::int64_t>(f));
@@ -146,27 +138,6 @@ std::vector<Where> united(const std::vector<Where>& wheres) {
   return others;
 }
 
-// For each prompt another one of as many tokens, its follower in a random cycle through all of them.
-std::vector<std::size_t> followers(std::span<const Example> examples,
-                                   const std::vector<nn::Tokens>& prompts, std::uint64_t seed) {
-  std::map<std::size_t, std::vector<std::size_t>> by_length;
-  for (std::size_t i = 0; i < prompts.size(); ++i) by_length[prompts[i].size()].push_back(i);
-  std::vector<std::size_t> follower(prompts.size());
-  for (auto& [length, group] : by_length) {
-    if (group.size() < 2) {
-      const int line = examples[group[0]].line;
-      throw Error(ErrorKind::input,
-                  fmt::format("{}resampling takes values from another prompt with as many tokens, "
-                              "but this is the only one with {}; give more prompts of that length",
-                              line > 0 ? fmt::format("line {}: ", line) : "", length));
-    }
-    random::shuffle(random::Key{seed}.fold(fmt::format("resample {}", length)), group);
-    for (std::size_t i = 0; i < group.size(); ++i)
-      follower[group[i]] = group[(i + 1) % group.size()];
-  }
-  return follower;
-}
-
 // Runs of one data set with sets of units ablated, a batch of prompts at a time.
 class Ablator {
  public:
@@ -197,7 +168,14 @@ class Ablator {
       for (const auto& [name, sums] : sums_over(model, prompts_, names_, spec.tokens))
         means_[name] = sums.mean_row();
     }
-    if (spec.action == Replacement::resample) followers_ = followers(examples, prompts_, spec.seed);
+    if (spec.action != Replacement::resample) return;
+    followers_ = followers(prompts_, spec.seed, [&](std::size_t prompt, std::size_t length) {
+      const int line = examples[prompt].line;
+      return fmt::format(
+          "{}resampling takes values from another prompt with as many tokens, but this "
+          "is the only one with {}; give more prompts of that length",
+          line > 0 ? fmt::format("line {}: ", line) : "", length);
+    });
   }
 
   // How many runs are to come, for the progress; each is one of every batch.

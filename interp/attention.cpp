@@ -78,15 +78,13 @@ std::vector<Tensor> attention_between(const nn::Model& model, std::span<const Ex
     throw Error(ErrorKind::usage,
                 "attention goes from positions to positions; name at least one of each");
   }
-  std::vector<nn::Tokens> prompts;
-  for (const Example& e : examples) prompts.push_back(e.prompt);
+  const std::vector<nn::Tokens> prompts = prompts_of(examples);
   nn::check_prompts(prompts, model.config());
   const std::int64_t heads = model.config().heads;
   const Shape of_layer{heads, std::ssize(spec.from), std::ssize(spec.to)};
   std::vector<Tensor> all;
   for (const auto& [begin, end] : batches(prompts)) {
-    const std::vector<nn::Tokens> some(prompts.begin() + static_cast<std::ptrdiff_t>(begin),
-                                       prompts.begin() + static_cast<std::ptrdiff_t>(end));
+    const std::vector<nn::Tokens> some = part_of(prompts, begin, end);
     const nn::Run run =
         run_attention(model, examples.subspan(begin, end - begin), some, spec, layers);
     for (std::size_t i = begin; i < end; ++i)

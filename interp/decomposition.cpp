@@ -222,8 +222,7 @@ std::vector<Decomposition> decompose(const nn::Model& model, std::span<const Ask
   const std::vector<nn::Tokens> prompts = prompts_to_run(model, asked);
   std::vector<Decomposition> all;
   for (const auto& [begin, end] : batches(prompts, limits_of_logits(model))) {
-    const std::vector<nn::Tokens> some(prompts.begin() + static_cast<std::ptrdiff_t>(begin),
-                                       prompts.begin() + static_cast<std::ptrdiff_t>(end));
+    const std::vector<nn::Tokens> some = part_of(prompts, begin, end);
     Builder b(model.build(nn::batch_size(some)));
     Shares shares(b, model, asked.subspan(begin, end - begin));
     shares.emit();

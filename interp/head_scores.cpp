@@ -339,8 +339,7 @@ HeadScoresOver head_scores_on(const nn::Model& model, std::span<const nn::Tokens
   nn::check_prompts({prompts.begin(), prompts.end()}, model.config());
   HeadScoresOver over;
   for (const auto& [begin, end] : batches(prompts)) {
-    const std::vector<nn::Tokens> some(prompts.begin() + static_cast<std::ptrdiff_t>(begin),
-                                       prompts.begin() + static_cast<std::ptrdiff_t>(end));
+    const std::vector<nn::Tokens> some = part_of(prompts, begin, end);
     OwnScores(model, some).run(model, some, over.each);
   }
   std::vector<Tensor> previous, duplicate, induction;

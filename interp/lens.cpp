@@ -122,8 +122,7 @@ std::vector<Lens> logit_lens(const nn::Model& model, std::span<const Asked> aske
     for (const Asked& a : asked) prompts.push_back(a.prompt);
   std::vector<Lens> lenses;
   for (const auto& [begin, end] : batches(prompts)) {
-    const std::vector<nn::Tokens> some(prompts.begin() + static_cast<std::ptrdiff_t>(begin),
-                                       prompts.begin() + static_cast<std::ptrdiff_t>(end));
+    const std::vector<nn::Tokens> some = part_of(prompts, begin, end);
     const auto now = asked.subspan(begin, end - begin);
     Feeds feeds = answer_feeds("lens", now);
     if (rows == LensRows::asked) feeds.merge(rows_asked(model, now));

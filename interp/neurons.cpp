@@ -143,8 +143,7 @@ void run_programs(const nn::Model& model, std::span<const Asked> asked, const Ne
   }
   const std::vector<nn::Tokens> prompts = prompts_to_run(model, asked);
   for (const auto& [begin, end] : batches(prompts, limits_of_logits(model))) {
-    const std::vector<nn::Tokens> some(prompts.begin() + static_cast<std::ptrdiff_t>(begin),
-                                       prompts.begin() + static_cast<std::ptrdiff_t>(end));
+    const std::vector<nn::Tokens> some = part_of(prompts, begin, end);
     const Program program(model, some, asked.subspan(begin, end - begin), spec.layer);
     const Results r = program.run(model, some);
     const auto row = [&](const std::string& name, std::size_t i, std::vector<double>& onto) {

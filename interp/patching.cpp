@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "autograd/transform/recorded.h"
+#include "interp/data/asked.h"
 #include "interp/data/measure.h"
 #include "interp/patch_places.h"
 #include "tensor/error.h"
@@ -87,9 +88,14 @@ Pair prompt_pair(const nn::Model& model, const nn::Prompt& clean, const nn::Prom
   return {model.tokens(clean), model.tokens(corrupt), model.token(answer), model.token(wrong)};
 }
 
-void check_aligned(const nn::Model& model, const nn::Tokens& clean, const nn::Tokens& corrupt) {
+namespace {
+
+void check_both(const nn::Model& model, const nn::Tokens& clean, const nn::Tokens& corrupt) {
   nn::check_prompts({clean}, model.config());
   nn::check_prompts({corrupt}, model.config());
+}
+
+void check_lengths(const nn::Model& model, const nn::Tokens& clean, const nn::Tokens& corrupt) {
   if (clean.size() == corrupt.size()) return;
   throw Error(ErrorKind::input,
               fmt::format("the clean prompt has {} tokens, the corrupt one {}; patching needs "
@@ -97,12 +103,18 @@ void check_aligned(const nn::Model& model, const nn::Tokens& clean, const nn::To
                           clean.size(), corrupt.size(), side_by_side(model, clean, corrupt)));
 }
 
+}  // namespace
+
+void check_aligned(const nn::Model& model, const nn::Tokens& clean, const nn::Tokens& corrupt) {
+  check_both(model, clean, corrupt);
+  check_lengths(model, clean, corrupt);
+}
+
 void check_pair(const nn::Model& model, const Pair& pair) {
-  nn::check_prompts({pair.clean}, model.config());
-  nn::check_prompts({pair.corrupt}, model.config());
+  check_both(model, pair.clean, pair.corrupt);
   check_answer(model, pair.answer);
   check_answer(model, pair.wrong);
-  check_aligned(model, pair.clean, pair.corrupt);
+  check_lengths(model, pair.clean, pair.corrupt);
 }
 
 void check_pairs(const nn::Model& model, std::span<const Pair> pairs) {
@@ -168,26 +180,11 @@ Sides sides(std::span<const Example> examples, const SweepSpec& spec) {
           denoise ? "clean" : "corrupt"};
 }
 
-// For each pair another one of as many tokens, its follower in a random cycle through all of them.
-std::vector<std::size_t> partners(const std::vector<nn::Tokens>& base, std::uint64_t seed) {
-  std::map<std::size_t, std::vector<std::size_t>> by_length;
-  for (std::size_t i = 0; i < base.size(); ++i) by_length[base[i].size()].push_back(i);
-  std::vector<std::size_t> partner(base.size());
-  for (auto& [length, group] : by_length) {
-    if (group.size() < 2) {
-      throw Error(ErrorKind::input,
-                  fmt::format("resampling takes values from another pair with as many tokens, but "
-                              "pair {} is the only one with {}; give more pairs of that length",
-                              group[0], length));
-    }
-    const random::Key key = random::Key{seed}.fold(fmt::format("resample {}", length));
-    for (std::size_t i = group.size() - 1; i > 0; --i)
-      std::swap(group[i], group[static_cast<std::size_t>(
-                              random::below(key, i, static_cast<std::uint64_t>(i + 1)))]);
-    for (std::size_t i = 0; i < group.size(); ++i)
-      partner[group[i]] = group[(i + 1) % group.size()];
-  }
-  return partner;
+std::string lonely_pair(std::size_t pair, std::size_t length) {
+  return fmt::format(
+      "resampling takes values from another pair with as many tokens, but pair {} is "
+      "the only one with {}; give more pairs of that length",
+      pair, length);
 }
 
 // Edits that share one value for all layers' places, by layer.
@@ -200,7 +197,7 @@ std::vector<Edit> edits_by_layer(const nn::Model& model, const Sides& s, const S
     if (spec.replacement == Replacement::mean)
       prompts.insert(prompts.end(), s.other.begin(), s.other.end());
     else
-      for (std::size_t i = 0; const std::size_t from : partners(s.base, spec.seed))
+      for (std::size_t i = 0; const std::size_t from : followers(s.base, spec.seed, lonely_pair))
         prompts[i++] = s.base[from];
     reference = model.run(prompts, swept.all());
   }

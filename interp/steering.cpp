@@ -8,6 +8,7 @@
 #include <limits>
 #include <numeric>
 
+#include "interp/data/asked.h"
 #include "interp/data/measure.h"
 #include "nn/model/weights.h"
 #include "tensor/error.h"
@@ -189,8 +190,7 @@ Norms norms(const nn::Model& model, const Site& site, std::span<const nn::Tokens
   std::int64_t count = 0;
   Norms found{0, std::numeric_limits<double>::infinity(), 0, 0};
   for (const auto& [begin, end] : batches(prompts)) {
-    const std::vector<nn::Tokens> some(prompts.begin() + static_cast<std::ptrdiff_t>(begin),
-                                       prompts.begin() + static_cast<std::ptrdiff_t>(end));
+    const std::vector<nn::Tokens> some = part_of(prompts, begin, end);
     const nn::Run run = model.run_graph(model.build(nn::batch_size(some)), some, fetch(site));
     Tensor values = run.results.raw(site.name);  // [row, ...]
     if (head) values = values.select(1, *head).contiguous();
@@ -232,8 +232,7 @@ Tensor steered_prompts(const nn::Model& model, const std::vector<nn::Tokens>& pr
   std::vector<Interventions> worlds;
   for (const double factor : factors) worlds.push_back({add(site, fits, factor, where)});
   for (const auto& [begin, end] : batches(prompts, limits)) {
-    const std::vector<nn::Tokens> some(prompts.begin() + static_cast<std::ptrdiff_t>(begin),
-                                       prompts.begin() + static_cast<std::ptrdiff_t>(end));
+    const std::vector<nn::Tokens> some = part_of(prompts, begin, end);
     const Metric metric = metric_of_some(begin, end);
     const std::string each = nn::per_prompt_name(metric);
     const auto values = model.sweep(some, worlds, metric, {each}, {.cancel = cancel})[each]
@@ -243,21 +242,6 @@ Tensor steered_prompts(const nn::Model& model, const std::vector<nn::Tokens>& pr
                   table.data<double>() + f * columns + static_cast<std::int64_t>(begin));
   }
   return table;
-}
-
-}  // namespace
-
-namespace {
-
-// The logits after each prompt's position, [prompts, vocabulary].
-Tensor logits_asked(const nn::Model& model, std::span<const Asked> asked) {
-  const std::vector<nn::Tokens> prompts = prompts_to_run(model, asked);
-  Builder b(model.build(nn::batch_size(prompts)));
-  b.output("steering.logits", nn::last_logits(b));
-  return model
-      .run_graph(std::move(b).finish(), prompts, fetch(value("steering.logits")),
-                 rows_asked(model, asked))
-      .results.raw("steering.logits");
 }
 
 }  // namespace

@@ -241,17 +241,13 @@ void KnownPrompts::add(const interp::Example& example) {
 std::vector<std::int64_t> KnownPrompts::positions(const std::vector<interp::Position>& asked,
                                                   const nn::Tokens& prompt) const {
   // The example itself, or the longest that an answer follows.
-  const interp::Example* known = nullptr;
-  for (const auto& [tokens, example] : examples_) {
-    if (tokens.size() > prompt.size() || !std::equal(tokens.begin(), tokens.end(), prompt.begin()))
-      continue;
-    if (known == nullptr || known->prompt.size() < tokens.size()) known = &example;
-  }
-  interp::Example alone;
-  alone.prompt = prompt;
+  auto known = examples_.end();
+  for (nn::Tokens begin = prompt; known == examples_.end() && !begin.empty(); begin.pop_back())
+    known = examples_.find(begin);
+  const interp::Example alone{.prompt = prompt};
   std::vector<std::int64_t> found;
   for (const interp::Position& p : asked) {
-    const interp::Span span = (known != nullptr ? *known : alone).span(p);
+    const interp::Span span = (known != examples_.end() ? known->second : alone).span(p);
     for (std::int64_t at = span.begin; at < span.end; ++at) found.push_back(at);
   }
   std::sort(found.begin(), found.end());

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <span>
 
+#include "interp/data/asked.h"
 #include "tensor/error.h"
 
 namespace vitrine::app {
@@ -47,24 +48,16 @@ bool knows(std::span<const float> logits, const PromptLine& line, bool top) {
 std::vector<bool> knows_answers(const nn::Model& model, const std::vector<PromptLine>& lines,
                                 bool top) {
   require_single(lines);
-  // A run gives logits at every position: as many prompts at once as 256 MB of them.
-  const std::int64_t most = (std::int64_t{64} << 20) / model.config().vocabulary;
+  std::vector<interp::Asked> asked;
+  for (const PromptLine& line : lines) asked.push_back({.prompt = line.prompt});
+  const auto prompts = interp::prompts_to_run(model, asked);
   std::vector<bool> known;
-  for (std::size_t begin = 0; begin < lines.size();) {
-    std::vector<nn::Tokens> prompts;
-    std::int64_t tokens = 0;
-    std::size_t end = begin;
-    for (; end < lines.size(); ++end) {
-      tokens += std::ssize(lines[end].prompt);
-      if (end > begin && tokens > most) break;
-      prompts.push_back(lines[end].prompt);
-    }
-    const Tensor logits = model.run(prompts).last_logits().contiguous();  // [prompt, vocabulary]
+  for (const auto& [begin, end] : interp::batches(prompts, interp::limits_of_logits(model))) {
+    const Tensor logits =
+        interp::logits_asked(model, std::span(asked).subspan(begin, end - begin)).contiguous();
     const auto width = static_cast<std::size_t>(logits.dim(1));
-    for (std::size_t i = begin; i < end; ++i) {
+    for (std::size_t i = begin; i < end; ++i)
       known.push_back(knows({logits.data<float>() + (i - begin) * width, width}, lines[i], top));
-    }
-    begin = end;
   }
   return known;
 }

@@ -120,14 +120,6 @@ Json AblationSetting::json(const std::string& sets, std::span<const double> clea
       {"passes", passes}};
 }
 
-Json AblationSetting::prompt_json(std::size_t prompt) const {
-  const interp::Example& e = examples[prompt];
-  const nn::Tokenizer* t = tokenizer_of(model);
-  return {{"line", e.line},
-          {"tokens", e.prompt},
-          {"str_tokens", t == nullptr ? Json() : Json(t->shown_tokens(e.prompt))}};
-}
-
 std::vector<std::string> AblationSetting::axes() const {
   if (of == "heads") return {"layer", "head"};
   return {of == "features" ? "feature" : "layer"};
@@ -200,8 +192,7 @@ std::string AblatedEachReport::table(const interp::PromptGroup& group, const Sty
 std::string AblatedEachReport::text(const Style& style) const {
   const AblationSetting& s = setting;
   std::string text = s.heading(found.clean, "one at a time");
-  interp::PromptGroup all{"all", std::vector<std::size_t>(s.examples.size())};
-  std::iota(all.members.begin(), all.members.end(), std::size_t{0});
+  const interp::PromptGroup all = interp::all_prompts(s.examples.size());
   if (!s.field.empty()) {
     for (const interp::PromptGroup& g : s.groups) {
       text += style.bold(fmt::format("{} {}", s.field, visible(g.name))) +
@@ -254,7 +245,7 @@ Json AblatedEachReport::json() const {
   }
   json["prompts"] = Json::list();
   for (std::size_t p = 0; p < s.examples.size(); ++p) {
-    Json prompt = s.prompt_json(p);
+    Json prompt = example_json(s.model, s.examples[p]);
     prompt["clean"] = found.clean[p];
     prompt["metric"] = nested(found.metric.select(1, static_cast<std::int64_t>(p)).contiguous());
     json["prompts"].push_back(std::move(prompt));
@@ -279,8 +270,7 @@ NamedTensors AblatedEachReport::tensors() const {
     tensors.emplace_back(prefix + "metric/clean",
                          scalar_tensor(mean_over(of_members(found.clean, group))));
   };
-  interp::PromptGroup all{"all", std::vector<std::size_t>(s.examples.size())};
-  std::iota(all.members.begin(), all.members.end(), std::size_t{0});
+  const interp::PromptGroup all = interp::all_prompts(s.examples.size());
   add("", all);
   if (!s.field.empty()) {
     for (const interp::PromptGroup& g : s.groups) add("group/" + g.name + "/", g);
@@ -461,7 +451,7 @@ Json GrownSetsReport::json() const {
   }
   json["prompts"] = Json::list();
   for (std::size_t p = 0; p < s.examples.size(); ++p) {
-    Json prompt = s.prompt_json(p);
+    Json prompt = example_json(s.model, s.examples[p]);
     prompt["clean"] = found.clean[p];
     prompt["begin"] = found.begin[p];
     prompt["metric"] = nested(found.metric.select(1, static_cast<std::int64_t>(p)).contiguous());

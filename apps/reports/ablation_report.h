@@ -38,7 +38,6 @@ struct AblationSetting {
   // {metric, change, fraction} of a run's metric by prompt; fraction is that of the clean metric,
   // null where that is 0.
   void add_to(Json& json, std::span<const double> clean, std::span<const double> metric) const;
-  Json prompt_json(std::size_t prompt) const;  // {line, tokens, str_tokens}
   // Numbers of the units as a tensor: [layer, head], [layer] or [feature], with `lead` in front.
   Tensor tensor(const std::vector<double>& values, std::vector<std::int64_t> lead = {}) const;
   std::vector<std::string> axes() const;  // of such a tensor: {"layer", "head"}

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <map>
 
+#include "apps/options/options.h"
 #include "apps/reports/patch_report.h"
 
 namespace vitrine::app {
@@ -22,10 +23,10 @@ std::string number_of_size(double x, int digits) {
   return vanishes ? fmt::format("{:.1e}", x) : fmt::format("{:.{}f}", x, digits);
 }
 
-std::string mean_text(const interp::Statistic& s, bool is_fraction) {
+std::string mean_text(const interp::Statistic& s, bool is_fraction, int digits) {
   if (s.count == 0) return "-";
   const auto number = [&](double x) {
-    return is_fraction ? fmt::format("{:.1f}%", 100 * x) : number_of_size(x);
+    return is_fraction ? fmt::format("{:.1f}%", 100 * x) : number_of_size(x, digits);
   };
   return s.count == 1 ? number(s.mean)
                       : fmt::format("{} ± {}", number(s.mean), number(s.standard_error));
@@ -41,6 +42,13 @@ Json statistics_json(const interp::Statistics& s) {
   return {{"mean", nested(s.mean)},
           {"standard_error", nested(s.standard_error)},
           {"count", nested(s.count.to(DType::i64))}};
+}
+
+Json example_json(const nn::Model& model, const interp::Example& example) {
+  const nn::Tokenizer* t = tokenizer_of(model);
+  return {{"line", example.line},
+          {"tokens", example.prompt},
+          {"str_tokens", t == nullptr ? Json() : Json(t->shown_tokens(example.prompt))}};
 }
 
 std::string prompts_text(std::span<const interp::Example> examples) {

@@ -8,6 +8,7 @@
 
 #include "apps/terminal/output.h"
 #include "interp/data/data_set.h"
+#include "nn/model/model.h"
 
 namespace vitrine::app {
 
@@ -22,11 +23,14 @@ interp::Statistic statistic_of(const Quantity& quantity, const interp::PromptGro
 // "4.213"; a number that would round to 0 and is not as "3.5e-07", but for what is rounding alone.
 std::string number_of_size(double x, int digits = 3);
 // "4.213 ± 0.105"; "4.213" of a single number, "-" of none.
-std::string mean_text(const interp::Statistic& s, bool is_fraction = false);
+std::string mean_text(const interp::Statistic& s, bool is_fraction = false, int digits = 3);
 // {mean, standard_error, count}; null where there is too little.
 Json statistic_json(const interp::Statistic& s);
 // The same of tensors: lists within lists.
 Json statistics_json(const interp::Statistics& s);
+
+// {line, tokens, str_tokens}: what lists of prompts begin with; texts are null without a tokenizer.
+Json example_json(const nn::Model& model, const interp::Example& example);
 
 // "3 prompts of 5 tokens", "5 prompts: 3 of 5 tokens, 2 of 6".
 std::string prompts_text(std::span<const interp::Example> examples);

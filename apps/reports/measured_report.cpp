@@ -138,7 +138,6 @@ std::string MeasuredReport::text(const Style& style) const {
 }
 
 Json MeasuredReport::json() const {
-  const nn::Tokenizer* tokenizer = tokenizer_of(model);
   Json json = {{"metrics", Json::list()}};
   for (const Quantity& q : measured.quantities) json["metrics"].push_back(q.name);
   json.update(GroupReport{groups, measured.quantities, group_by}.json());
@@ -147,13 +146,10 @@ Json MeasuredReport::json() const {
     const interp::Example& e = examples[i];
     Json top = token_json(model, measured.top[i]);
     top["prob"] = measured.top_probability[i];
-    Json one = {
-        {"line", e.line},
-        {"tokens", e.prompt},
-        {"str_tokens", tokenizer == nullptr ? Json() : Json(tokenizer->shown_tokens(e.prompt))},
-        {"answers", e.answers},
-        {"wrongs", e.wrongs},
-        {"top", top}};
+    Json one = example_json(model, e);
+    one["answers"] = e.answers;
+    one["wrongs"] = e.wrongs;
+    one["top"] = top;
     for (const Quantity& q : measured.quantities)
       one[q.name] = std::isnan(q.values[i]) ? Json() : Json(q.values[i]);
     json["prompts"].push_back(one);

@@ -140,16 +140,12 @@ Json NeuronsOverReport::json() const {
     json["groups"].push_back(group_json({{"name", groups[g].name}}, g));
   for (std::size_t i = 0; i < examples.size(); ++i) {
     const interp::StrongNeurons& s = found.each[i];
-    const nn::Tokens& prompt = examples[i].prompt;
-    Json one = {{"line", examples[i].line},
-                {"tokens", prompt},
-                {"str_tokens",
-                 model.has_tokenizer() ? Json(model.tokenizer().shown_tokens(prompt)) : Json()},
-                {"pos", s.position},
-                {"answer", token_or_null(model, asked[i].answer)},
-                {"wrong", token_or_null(model, asked[i].wrong)},
-                {"metric", s.metric ? Json(*s.metric) : Json()},
-                {"neurons", Json::list()}};
+    Json one = example_json(model, examples[i]);
+    one["pos"] = s.position;
+    one["answer"] = token_or_null(model, asked[i].answer);
+    one["wrong"] = token_or_null(model, asked[i].wrong);
+    one["metric"] = s.metric ? Json(*s.metric) : Json();
+    one["neurons"] = Json::list();
     for (const interp::Neuron& n : s.neurons) {
       one["neurons"].push_back({{"layer", n.id.layer},
                                 {"neuron", n.id.index},

@@ -13,24 +13,11 @@
 namespace vitrine::app {
 namespace {
 
-std::string mean_cell(const interp::Statistics& s, std::int64_t i, int digits) {
-  const double mean = s.mean.at<double>({i}), error = s.standard_error.at<double>({i});
-  if (std::isnan(mean)) return "-";
-  if (std::isnan(error)) return number_of_size(mean, digits);
-  return fmt::format("{} ± {}", number_of_size(mean, digits), number_of_size(error, digits));
-}
-
 const std::string& title_of(const ProfileReport::Column& c) {
   return c.title.empty() ? c.name : c.title;
 }
 
 }  // namespace
-
-interp::PromptGroup ProfileReport::all() const {
-  interp::PromptGroup all{"all", std::vector<std::size_t>(examples.size())};
-  std::iota(all.members.begin(), all.members.end(), std::size_t{0});
-  return all;
-}
 
 interp::Statistics ProfileReport::statistics_of(const Column& c,
                                                 const interp::PromptGroup& group) const {
@@ -74,7 +61,7 @@ std::string ProfileReport::table(const interp::PromptGroup& group, const Style& 
   for (const std::size_t i : shown(group)) {
     std::vector<std::string> row = {labels[i]};
     for (std::size_t c = 0; c < columns.size(); ++c)
-      row.push_back(mean_cell(found[c], static_cast<std::int64_t>(i), columns[c].digits));
+      row.push_back(mean_text(found[c].at(static_cast<std::int64_t>(i)), false, columns[c].digits));
     table.row(std::move(row));
   }
   const std::size_t rest = top > 0 && labels.size() > static_cast<std::size_t>(top)
@@ -140,11 +127,8 @@ Json ProfileReport::json() const {
       json["groups"].push_back(entry({{"name", g.name}}, g));
   }
   json["prompts"] = Json::list();
-  const nn::Tokenizer* t = tokenizer_of(model);
   for (std::size_t e = 0; e < examples.size(); ++e) {
-    Json one = {{"line", examples[e].line},
-                {"tokens", examples[e].prompt},
-                {"str_tokens", t == nullptr ? Json() : Json(t->shown_tokens(examples[e].prompt))}};
+    Json one = example_json(model, examples[e]);
     for (const Column& c : columns) one[c.name] = nested(c.each[e]);
     json["prompts"].push_back(std::move(one));
   }

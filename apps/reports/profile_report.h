@@ -57,7 +57,7 @@ struct ProfileReport {
   AxisNames axis_names() const;
 
  private:
-  interp::PromptGroup all() const;
+  interp::PromptGroup all() const { return interp::all_prompts(examples.size()); }
   interp::Statistics statistics_of(const Column& c, const interp::PromptGroup& group) const;
   std::vector<double> sizes(const interp::PromptGroup& group) const;  // what labels are ranked by
   std::vector<std::size_t> shown(const interp::PromptGroup& group) const;

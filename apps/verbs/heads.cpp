@@ -52,8 +52,7 @@ void score_on_prompts(Options& o, const CommandLine& line) {
   const auto examples = o.data.examples(model, o.prompt);
   o.edits.know(examples);
   const auto groups = o.data.groups(examples);
-  std::vector<nn::Tokens> prompts;
-  for (const interp::Example& e : examples) prompts.push_back(e.prompt);
+  const std::vector<nn::Tokens> prompts = interp::prompts_of(examples);
   const interp::HeadScoresOver scores = interp::head_scores_on(model, prompts);
   ProfileReport report{
       .model = model,

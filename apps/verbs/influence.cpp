@@ -184,13 +184,9 @@ Json targets_json(const std::vector<sae::InfluenceOver::Target>& targets) {
 }
 
 Json prompt_json(const OverReport& r, std::size_t i) {
-  const nn::Tokens& prompt = r.examples[i].prompt;
-  const nn::Tokenizer* t = tokenizer_of(r.loaded.model);
-  Json one = {{"line", r.examples[i].line},
-              {"tokens", prompt},
-              {"str_tokens", t == nullptr ? Json() : Json(t->shown_tokens(prompt))},
-              {"pos", r.positions[i]},
-              {"targets", Json::list()}};
+  Json one = example_json(r.loaded.model, r.examples[i]);
+  one["pos"] = r.positions[i];
+  one["targets"] = Json::list();
   for (std::size_t k = 0; k < r.found.targets.size(); ++k) {
     const sae::InfluenceOver::OfPrompt& target = r.found.each[i][k];
     Json causes = Json::list();

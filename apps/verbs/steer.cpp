@@ -320,8 +320,7 @@ void steer_prompts(const CommandLine& line, Options& o) {
   const auto examples = o.data.examples(model, o.prompt, needs_of({metric}));
   o.edits.know(examples);
   const auto groups = o.data.groups(examples);
-  std::vector<nn::Tokens> prompts;
-  for (const interp::Example& e : examples) prompts.push_back(e.prompt);
+  const std::vector<nn::Tokens> prompts = interp::prompts_of(examples);
   const SteeringDirection direction = o.direction.make(model, site, head);
   const interp::Norms norms = interp::norms(model, site, prompts, head);
   const double length = interp::norm(direction.tensor);

@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 
 #include "autograd/ops/ops.h"
 #include "nn/model/metrics.h"
 #include "tensor/error.h"
+#include "tensor/random.h"
 
 namespace vitrine::interp {
 namespace {
@@ -89,12 +91,23 @@ std::vector<nn::Tokens> prompts_to_run(const nn::Model& model, std::span<const A
 Feeds rows_asked(const nn::Model& model, std::span<const Asked> asked) {
   std::vector<std::int32_t> rows;
   std::int64_t first = 0;
-  const std::vector<nn::Tokens> prompts = prompts_to_run(model, asked);
-  for (std::size_t i = 0; i < asked.size(); ++i) {
-    rows.push_back(static_cast<std::int32_t>(first + row_asked(asked[i])));
-    first += std::ssize(prompts[i]);
+  const bool whole = edits_places(model);
+  for (const Asked& a : asked) {
+    const std::int64_t row = row_asked(a);
+    rows.push_back(static_cast<std::int32_t>(first + row));
+    first += whole ? std::ssize(a.prompt) : row + 1;
   }
   return {{"rows.last", Tensor::of({std::ssize(rows)}, rows)}};
+}
+
+Tensor logits_asked(const nn::Model& model, std::span<const Asked> asked) {
+  const std::vector<nn::Tokens> prompts = prompts_to_run(model, asked);
+  Builder b(model.build(nn::batch_size(prompts)));
+  b.output("asked.logits", nn::last_logits(b));
+  return model
+      .run_graph(std::move(b).finish(), prompts, fetch(value("asked.logits")),
+                 rows_asked(model, asked))
+      .results.raw("asked.logits");
 }
 
 Feeds answer_feeds(const std::string& name, std::span<const Asked> asked) {
@@ -147,6 +160,30 @@ std::vector<std::pair<std::size_t, std::size_t>> batches(std::span<const nn::Tok
     }
   }
   return found;
+}
+
+std::vector<nn::Tokens> part_of(std::span<const nn::Tokens> prompts, std::size_t begin,
+                                std::size_t end) {
+  const auto part = prompts.subspan(begin, end - begin);
+  return {part.begin(), part.end()};
+}
+
+std::vector<std::size_t> followers(
+    std::span<const nn::Tokens> prompts, std::uint64_t seed,
+    const std::function<std::string(std::size_t prompt, std::size_t length)>& alone) {
+  std::map<std::size_t, std::vector<std::size_t>> by_length;
+  for (std::size_t i = 0; i < prompts.size(); ++i) by_length[prompts[i].size()].push_back(i);
+  std::vector<std::size_t> follower(prompts.size());
+  for (auto& [length, group] : by_length) {
+    if (group.size() < 2) throw Error(ErrorKind::input, alone(group[0], length));
+    const random::Key key = random::Key{seed}.fold(fmt::format("resample {}", length));
+    for (std::size_t i = group.size() - 1; i > 0; --i)
+      std::swap(group[i], group[static_cast<std::size_t>(
+                              random::below(key, i, static_cast<std::uint64_t>(i + 1)))]);
+    for (std::size_t i = 0; i < group.size(); ++i)
+      follower[group[i]] = group[(i + 1) % group.size()];
+  }
+  return follower;
 }
 
 std::string summed_name(const Metric& metric) { return metric.name + ".sum"; }

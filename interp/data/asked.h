@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <optional>
 #include <span>
@@ -47,6 +48,8 @@ std::vector<nn::Tokens> up_to_positions(std::span<const Asked> asked);
 // with which a run reads the positions' rows.
 std::vector<nn::Tokens> prompts_to_run(const nn::Model& model, std::span<const Asked> asked);
 Feeds rows_asked(const nn::Model& model, std::span<const Asked> asked);
+// The logits after the positions, [prompts, vocabulary], of one batch.
+Tensor logits_asked(const nn::Model& model, std::span<const Asked> asked);
 
 // Per prompt logit[answer], or logit[answer] - logit[wrong] where there is a wrong answer, after
 // the last token; "answer_logit". Answers are feeds: one plan serves all.
@@ -69,6 +72,16 @@ BatchLimits limits_of_logits(const nn::Model& model);
 // Consecutive prompts that are run together: [begin, end) of each batch.
 std::vector<std::pair<std::size_t, std::size_t>> batches(std::span<const nn::Tokens> prompts,
                                                          const BatchLimits& limits = {});
+std::vector<nn::Tokens> part_of(std::span<const nn::Tokens> prompts, std::size_t begin,
+                                std::size_t end);
+
+// Resampling: for each prompt another one of as many tokens, its follower in a random order of these,
+// taken as a circle. Throws Error (input), which `alone` says, for a prompt that is the only one of
+// its length.
+std::vector<std::size_t> followers(
+    std::span<const nn::Tokens> prompts, std::uint64_t seed,
+    const std::function<std::string(std::size_t prompt, std::size_t length)>& alone);
+
 // The output NAME.sum: a metric summed over its prompts, whose gradient is that of each prompt's own
 // value. The metric must be in the graph.
 std::string summed_name(const Metric& metric);

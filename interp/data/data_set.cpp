@@ -7,6 +7,7 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "tensor/error.h"
 #include "tensor/files/utf8.h"
@@ -83,6 +84,12 @@ Span Example::span(const Position& position) const {
 
 std::int64_t Example::at(const Position& position) const { return span(position).end - 1; }
 
+std::vector<nn::Tokens> prompts_of(std::span<const Example> examples) {
+  std::vector<nn::Tokens> prompts;
+  for (const Example& e : examples) prompts.push_back(e.prompt);
+  return prompts;
+}
+
 // ---- groups -------------------------------------------------------------------------------------
 std::vector<PromptGroup> grouped(std::span<const Example> examples, std::string_view field) {
   std::vector<PromptGroup> groups;
@@ -102,6 +109,12 @@ std::vector<PromptGroup> grouped(std::span<const Example> examples, std::string_
     else groups.push_back({name, {i}});
   }
   return groups;
+}
+
+PromptGroup all_prompts(std::size_t count) {
+  PromptGroup all{"all", std::vector<std::size_t>(count)};
+  std::iota(all.members.begin(), all.members.end(), std::size_t{0});
+  return all;
 }
 
 // ---- statistics ---------------------------------------------------------------------------------
@@ -125,6 +138,11 @@ Statistics statistics(std::span<const Tensor> values) {
     s.count.data<double>()[i] = static_cast<double>(sums.count);
   }
   return s;
+}
+
+Statistic Statistics::at(std::int64_t i) const {
+  return {mean.data<double>()[i], standard_error.data<double>()[i],
+          static_cast<std::int64_t>(count.data<double>()[i])};
 }
 
 Statistic statistic(std::span<const double> values) {

@@ -56,6 +56,8 @@ struct Example {
   std::int64_t at(const Position& position) const;  // the last of them
 };
 
+std::vector<nn::Tokens> prompts_of(std::span<const Example> examples);  // the clean ones, of pairs
+
 // The examples that have the same text in a field, in the order in which texts first occur. Without
 // a field one group of all, named "". Throws Error (input), naming the line, for an example without
 // the field.
@@ -64,19 +66,21 @@ struct PromptGroup {
   std::vector<std::size_t> members;
 };
 std::vector<PromptGroup> grouped(std::span<const Example> examples, std::string_view field = "");
+PromptGroup all_prompts(std::size_t count);  // 0 to count - 1, named "all"
 
-// Mean and standard error of each element over several tensors of one shape, f64. The standard
-// error, s / sqrt(n) with s the sample's standard deviation, is NaN for fewer than two numbers.
-// Elements that are NaN do not count.
-struct Statistics {
-  Tensor mean, standard_error, count;  // f64, of the shape
-};
-Statistics statistics(std::span<const Tensor> values);
-// Of single numbers.
+// Mean and standard error, s / sqrt(n) with s the sample's standard deviation: NaN for fewer than two
+// numbers. Numbers that are NaN do not count.
 struct Statistic {
   double mean = 0, standard_error = 0;
   std::int64_t count = 0;
 };
 Statistic statistic(std::span<const double> values);
+
+// The same of each element over several tensors of one shape.
+struct Statistics {
+  Tensor mean, standard_error, count;        // f64, of the shape
+  Statistic at(std::int64_t element) const;  // in row-major order
+};
+Statistics statistics(std::span<const Tensor> values);
 
 }  // namespace vitrine::interp

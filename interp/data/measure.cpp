@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "autograd/ops/ops.h"
+#include "interp/data/asked.h"
 #include "tensor/error.h"
 #include "tensor/files/utf8.h"
 
@@ -273,15 +274,9 @@ class Binder {
   }
   void bind_clean() {
     if (bound_->feeds.contains(bound_->feed("clean"))) return;
-    std::vector<nn::Tokens> prompts;
-    for (const Example& e : examples_) prompts.push_back(e.prompt);
-    const Metric last{"clean", [](Builder& b) {
-                        const Value logits = nn::last_logits(b);
-                        b.output("clean_logits", logits);
-                        return mean(logits);
-                      }};
-    const Tensor logits =
-        clean_.run_edited(prompts, {}, fetch(value("clean_logits")), &last)["clean_logits"];
+    std::vector<Asked> ends;
+    for (const Example& e : examples_) ends.push_back({.prompt = e.prompt});
+    const Tensor logits = logits_asked(clean_, ends);
     bound_->clean = {logits.dtype(), logits.shape()};
     bound_->feeds[bound_->feed("clean")] = logits;
   }
@@ -518,23 +513,18 @@ std::vector<RunOfSpecs> runs_of(std::span<const Example> examples,
     runs.push_back(with_answers);
   }
   if (bare.specs.empty() && !runs.empty()) return runs;
-  for (const Example& e : examples) bare.prompts.push_back(e.prompt);
+  bare.prompts = prompts_of(examples);
   runs.push_back(bare);
   return runs;
 }
 
-// The end of a chunk of examples whose logits fit.
-std::size_t chunk_end(std::span<const nn::Tokens> prompts, std::size_t begin, bool all_logits,
-                      std::int64_t vocabulary, std::int64_t memory) {
+// What is run together: so that the logits that are read fit.
+BatchLimits limits_of(const RunOfSpecs& run, std::int64_t vocabulary, std::int64_t memory) {
   constexpr std::int64_t kMostRows = 8192;  // of everything else that a run holds
+  constexpr auto kAny = std::numeric_limits<std::int64_t>::max();
   const std::int64_t most = std::max<std::int64_t>(1, memory / (4 * vocabulary));
-  std::int64_t rows = 0, logits = 0;
-  for (std::size_t i = begin; i < prompts.size(); ++i) {
-    rows += std::ssize(prompts[i]);
-    logits += all_logits ? std::ssize(prompts[i]) : 1;
-    if (i > begin && (rows > kMostRows || logits > most)) return i;
-  }
-  return prompts.size();
+  if (run.all_logits) return {.rows = std::min(kMostRows, most), .entries = kAny};
+  return {.rows = kMostRows, .entries = kAny, .prompts = most};
 }
 
 // Runs the examples [begin, end) and puts what is measured where it belongs.
@@ -552,8 +542,7 @@ void measure_chunk(const nn::Model& model, std::span<const Example> examples,
   const Metric all = all_of(bounds);
   RunOptions running;
   running.cancel = options.cancel;
-  const std::vector<nn::Tokens> prompts(run.prompts.begin() + static_cast<std::ptrdiff_t>(begin),
-                                        run.prompts.begin() + static_cast<std::ptrdiff_t>(end));
+  const std::vector<nn::Tokens> prompts = part_of(run.prompts, begin, end);
   const nn::Run r = model.run_edited(prompts, options.what, wanted, &all, running);
   for (const std::size_t i : run.specs) {
     const auto values = r[output(i)].to_vector<double>();
@@ -612,13 +601,11 @@ Measurement measure(const nn::Model& model, std::span<const Example> examples,
   const int total = static_cast<int>(examples.size() * runs.size());
   int done = 0;
   for (const RunOfSpecs& run : runs) {
-    for (std::size_t begin = 0; begin < examples.size();) {
-      const std::size_t end =
-          chunk_end(run.prompts, begin, run.all_logits, model.config().vocabulary, options.memory);
+    const BatchLimits limits = limits_of(run, model.config().vocabulary, options.memory);
+    for (const auto& [begin, end] : batches(run.prompts, limits)) {
       measure_chunk(model, examples, named, run, begin, end, options, m);
       done += static_cast<int>(end - begin);
       if (options.progress) options.progress(done, total);
-      begin = end;
     }
   }
   return m;
