@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "interp/data/measure.h"
+#include "interp/readout.h"
 #include "tensor/error.h"
 
 namespace vitrine::app {
@@ -26,15 +26,21 @@ std::optional<int> single_token(const std::vector<nn::Tokens>& answers, const ch
 // The most probable tokens after the positions of those that have no answer.
 void fill_answers(const nn::Model& model, std::vector<interp::Asked>& asked) {
   std::vector<std::size_t> open;
-  std::vector<interp::Example> cut;
+  std::vector<interp::Asked> without;
   for (std::size_t i = 0; i < asked.size(); ++i) {
     if (asked[i].answer) continue;
     open.push_back(i);
-    cut.emplace_back().prompt = interp::up_to_positions({&asked[i], 1})[0];
+    without.push_back(asked[i]);
   }
-  if (open.empty()) return;
-  const interp::Measurement m = interp::measure(model, cut, {});
-  for (std::size_t k = 0; k < open.size(); ++k) asked[open[k]].answer = m.top[k];
+  const auto prompts = interp::prompts_to_run(model, without);
+  for (const auto& [begin, end] : interp::batches(prompts, interp::limits_of_logits(model))) {
+    const Tensor logits =
+        interp::logits_asked(model, std::span(without).subspan(begin, end - begin));
+    for (std::size_t k = begin; k < end; ++k) {
+      const Tensor of_prompt = logits.select(0, static_cast<std::int64_t>(k - begin));
+      asked[open[k]].answer = interp::highest(of_prompt, 1)[0].id;
+    }
+  }
 }
 
 }  // namespace

@@ -99,6 +99,24 @@ TEST(Edits, APositionCountsFromTheEndOfTheWholePrompt) {
   EXPECT_NEAR(share("zero mlp_out pos=-3"), share("zero mlp_out pos=2"), 1e-4);
 }
 
+TEST(Edits, AnswersThatAreNotGivenAreThoseOfTheEditedRunOfTheWholePrompt) {
+  const auto folder = std::filesystem::path(testing::TempDir()) / "edits";
+  std::filesystem::create_directories(folder);
+  const std::string file = (folder / "open.jsonl").string();
+  std::ofstream(file) << R"({"prompt": "The capital of Texas is"})"
+                      << "\n";
+  const auto lens = [&](const std::vector<std::string>& edit) {
+    std::vector<std::string> arguments = {"lens", "--prompts", file,       "--pos",
+                                          "2",    "--each",    "--format", "json"};
+    arguments.insert(arguments.end(), edit.begin(), edit.end());
+    return vitrine(arguments).json()["prompts"][0]["ln"];
+  };
+  // An edit of the last token changes nothing at position 2, which token is most probable there included.
+  const json plain = lens({}), edited = lens({"--edit", "zero mlp_out pos=-1"});
+  for (std::size_t s = 0; s < plain.size(); ++s)
+    EXPECT_NEAR(edited[s].get<double>(), plain[s].get<double>(), 1e-4) << s;
+}
+
 TEST(Edits, TakeValuesFromAFileOfPrompts) {
   const auto folder = std::filesystem::path(testing::TempDir()) / "edits";
   std::filesystem::create_directories(folder);
