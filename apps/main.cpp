@@ -41,6 +41,7 @@ constexpr Verb kVerbs[] = {
     {"patch", "which activations make the answer differ between two prompts?", verb_patch},
     {"ablate", "which parts does an answer need, alone and together?", verb_ablate},
     {"attribute", "which activations matter, by gradients; the strongest verified", verb_attribute},
+    {"circuit", "which edges between parts do the work? found, pruned, judged exactly", verb_circuit},
     {"heads", "what every head does; which are induction heads, and what feeds them", verb_heads},
     {"neurons", "the strongest neurons on a prompt; what each responds to in a text", verb_neurons},
     {"steer", "continue a prompt with a direction added, beside the plain text", verb_steer},

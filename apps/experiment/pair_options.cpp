@@ -1,5 +1,7 @@
 #include "apps/experiment/pair_options.h"
 
+#include <fmt/format.h>
+
 #include "tensor/error.h"
 
 namespace vitrine::app {
@@ -76,6 +78,19 @@ std::vector<interp::Example> PairOptions::examples(const nn::Model& model, Promp
 
 interp::Direction PairOptions::direction() const {
   return direction_ == "noise" ? interp::Direction::noise : interp::Direction::denoise;
+}
+
+interp::Pair pair_of(const interp::Example& e, const interp::MetricSpec& metric) {
+  const auto token = [&](const std::vector<nn::Tokens>& answers, interp::MetricToken::Of of,
+                         const char* what) {
+    if (!metric.reads(of)) return 0;
+    if (answers.size() == 1 && answers[0].size() == 1) return answers[0][0];
+    throw Error(ErrorKind::input,
+                fmt::format("line {}: this is measured of pairs with one {} of one token", e.line,
+                            what));
+  };
+  return {e.prompt, e.corrupt, token(e.answers, interp::MetricToken::Of::answer, "answer"),
+          token(e.wrongs, interp::MetricToken::Of::wrong, "wrong answer")};
 }
 
 }  // namespace vitrine::app

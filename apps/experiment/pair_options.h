@@ -44,4 +44,8 @@ class PairOptions {
   const Option* file_option_ = nullptr;
 };
 
+// The pair of an example. Of the answers that the metric reads each must be one token, else Error
+// (input), naming the line; those that it does not read are 0.
+interp::Pair pair_of(const interp::Example& example, const interp::MetricSpec& metric);
+
 }  // namespace vitrine::app

@@ -8,6 +8,7 @@
 #include "apps/options/options.h"
 #include "apps/options/site_names.h"
 #include "apps/reports/attribution_report.h"
+#include "apps/reports/circuit_report.h"
 #include "apps/terminal/interrupt.h"
 #include "apps/terminal/progress.h"
 #include "apps/verbs/verbs.h"
@@ -24,8 +25,11 @@ struct Options {
   interp::AttributionSpec spec;
   SiteOptions site{interp::IntegratedSpec{}.site.name};
   std::string method = "attribution-patching";
+  std::string rule = "midpoint";
   int steps = 16, top = 20, verify = 10;
   bool each = false;
+
+  bool edges() const { return method.starts_with("edges"); }
 };
 
 template <class Report>
@@ -39,20 +43,6 @@ void write(const Report& report, const Options& options, const Json& meta) {
                     {"direction", name_of(options.spec.direction)},
                     {"metric", interp::metric_name(options.spec.measure, options.spec.metric)}},
        .axes = report.axis_names()});
-}
-
-// Of the answers that the metric reads each must be one token; those that it does not read are 0.
-interp::Pair pair_of(const interp::Example& e, const interp::MetricSpec& metric) {
-  const auto token = [&](const std::vector<nn::Tokens>& answers, interp::MetricToken::Of of,
-                         const char* what) {
-    if (!metric.reads(of)) return 0;
-    if (answers.size() == 1 && answers[0].size() == 1) return answers[0][0];
-    throw Error(ErrorKind::input,
-                fmt::format("line {}: gradients are taken of pairs with one {} of one token",
-                            e.line, what));
-  };
-  return {e.prompt, e.corrupt, token(e.answers, interp::MetricToken::Of::answer, "answer"),
-          token(e.wrongs, interp::MetricToken::Of::wrong, "wrong answer")};
 }
 
 void attribute(const nn::Model& model, const interp::Example& example, const Options& options,
@@ -94,6 +84,41 @@ void integrate(const nn::Model& model, const interp::Example& example, const Opt
   write(IntegratedReport{model, example, spec, ig}, options, meta);
 }
 
+interp::EdgeSpec edge_spec(const Options& options) {
+  interp::EdgeSpec spec;
+  spec.method = options.method == "edges"      ? interp::EdgeMethod::eap
+                : options.method == "edges-ig" ? interp::EdgeMethod::eap_ig
+                                               : interp::EdgeMethod::exact;
+  spec.rule = options.rule == "midpoint" ? interp::PathRule::midpoint : interp::PathRule::left;
+  spec.steps = options.steps;
+  spec.by_position = options.spec.by_position;
+  spec.direction = options.spec.direction;
+  spec.metric = *options.spec.metric;
+  return spec;
+}
+
+void attribute_edges(const nn::Model& model, const std::vector<interp::Example>& examples,
+                     const Options& options, const Json& meta) {
+  const Interruptible interruptible;
+  std::vector<interp::Pair> pairs;
+  for (const interp::Example& e : examples) pairs.push_back(pair_of(e, *options.spec.metric));
+  interp::EdgeSpec spec = edge_spec(options);
+  const bool exact = spec.method == interp::EdgeMethod::exact;
+  std::vector<interp::EdgeScores> scores;
+  {
+    Progress progress("scoring edges", exact ? "runs" : "steps", options.common.quiet);
+    spec.cancel = &interruptible.requested();
+    spec.progress = [&](int done, int total) { progress.update(done, total); };
+    scores = interp::edge_scores(model, pairs, spec);
+  }
+  interruptible.check();
+  std::vector<interp::VerifiedEdge> verified;
+  if (!exact && pairs.size() == 1 && options.verify > 0)
+    verified = interp::verify_edges(model, pairs[0], scores[0], options.verify);
+  write(EdgeScoresReport{model, examples, scores, verified, std::max(options.top, options.verify)},
+        options, meta);
+}
+
 }  // namespace
 
 void verb_attribute(const Arguments& arguments) {
@@ -107,7 +132,11 @@ void verb_attribute(const Arguments& arguments) {
       "  grad-x-act            activation . gradient of the base run: approximates zeros; without\n"
       "                        --corrupt the base run is the clean one\n"
       "  ig                    integrated gradients at one --site, on the line from the base\n"
-      "                        run's value to the other's, with --steps\n\n"
+      "                        run's value to the other's, with --steps\n"
+      "  edges, edges-ig       edge attribution patching: what each part's output does in the input\n"
+      "                        of each later one (of a head: query, key, value), to first order;\n"
+      "                        with gradients along the way between the runs (EAP-IG), by --rule\n"
+      "  edges-exact           each of these edges patched by itself\n\n"
       "json: {meta, method, direction, metric: {name, clean, corrupt}, tokens, str_tokens,\n"
       "nodes: [{site, layer, pos, head, feature, score, exact, why_not}], sites: [{name, axes,\n"
       "layers, shape}], file}; why_not says why exact is null. ig: {..., site, steps, axes, "
@@ -115,7 +144,9 @@ void verb_attribute(const Arguments& arguments) {
       "values, at_base, at_other, sum, completeness_error, file}. With --pairs the metric's clean "
       "and\n"
       "corrupt, and each node's score, size (of |score|) and exact are {mean, standard_error,\n"
-      "count} over the pairs, and there are pairs: [{line, tokens, str_tokens, metric}]\n",
+      "count} over the pairs, and there are pairs: [{line, tokens, str_tokens, metric}]. edges...:\n"
+      "{method, rule, steps, direction, metric, count, runs, passes, edges: [{from, to, score,\n"
+      "exact}], pairs: [{line, tokens, str_tokens, clean, corrupt}], file}\n",
       "vitrine attribute --clean 'The capital of Texas is' --corrupt 'The capital of California "
       "is' --answer ' Austin' --wrong ' Sacramento' --verify 5");
   Options options;
@@ -124,21 +155,28 @@ void verb_attribute(const Arguments& arguments) {
   constexpr int kMost = 1'000'000;
   options.prompts.add_to(line);
   options.prompts.add_file_to(line);
-  line.option("--method", options.method, "attribution-patching|grad-x-act|ig",
+  line.option("--method", options.method, 
+              "attribution-patching|grad-x-act|ig|edges|edges-ig|edges-exact",
               "see above (default: attribution-patching)")
-      ->one_of({"attribution-patching", "grad-x-act", "ig"});
+      ->one_of({"attribution-patching", "grad-x-act", "ig", "edges", "edges-ig", "edges-exact"});
   auto* sites =
       line.option("--sites", spec.sites.patterns, "GLOB,...",
                   "which sites are scored: z (in all layers), 2.z, blocks.2.attn.hook_z; * stands\n"
                   "for any characters ('*': all; default: the stream, what attention and MLPs\n"
                   "write, heads' z and neurons)");
   auto* by_position = line.flag("--by-pos", spec.by_position,
-                                "heads and neurons at each position, not over all positions");
+                                "heads and neurons at each position, not over all positions; of\n"
+                                "edges: edge/by_position besides");
   options.site.add_to(line,
                       "of ig: where the line goes, in full or as 2.z, or z with --layer 2\n"
                       "(default: blocks.0.hook_resid_pre)");
   auto* steps =
-      line.number("--steps", options.steps, "N", "of ig: midpoints (default: 16)", 1, kMost);
+      line.number("--steps", options.steps, "N",
+                  "of ig and edges-ig: points on the way (default: 16)", 1, kMost);
+  auto* rule = line.option("--rule", options.rule, "midpoint|eap-ig",
+                           "of edges-ig: midpoints, or k / N of the way from the other run to the\n"
+                           "base run, k = 0 ... N - 1, as EAP-IG 2.0 (default: midpoint)")
+                   ->one_of({"midpoint", "eap-ig"});
   options.metric.add_to(line);
   line.number("--top", options.top, "K", "how many of the strongest are listed (default: 20)", 1,
               kMost);
@@ -149,7 +187,8 @@ void verb_attribute(const Arguments& arguments) {
   common.add_to(
       line,
       "FILE.safetensors, .npz or .csv: the tensors node/SITE ([layer, pos], [layer, head] or\n"
-      "[layer, neuron]), or ig/SITE [pos] and ig/target, with metric/clean and\n"
+      "[layer, neuron]), or ig/SITE [pos] and ig/target, or edge/score and edge/valid\n"
+      "[sender, receiver] (and edge/by_position), with metric/clean and\n"
       "metric/corrupt, besides what goes to stdout; any other FILE: the table or JSON,\n"
       "and not to stdout",
       CommonOptions::Out::text_or_tensors);
@@ -157,13 +196,23 @@ void verb_attribute(const Arguments& arguments) {
   const bool ig = options.method == "ig";
   if (ig && (sites->count() + by_position->count() + verify->count() > 0))
     line.fail("--method ig is about one --site; --sites, --by-pos and --verify go with the others");
-  if (!ig && options.site.given() + steps->count() > 0)
-    line.fail("--site and --steps go with --method ig (as does --layer); the others take --sites");
+  const bool no_path = !ig && options.method != "edges-ig";
+  if ((!ig && options.site.given()) || (no_path && steps->count() > 0)) {
+    line.fail(
+        "--site and --steps go with --method ig (as does --layer), --steps with edges-ig too; the "
+        "others take --sites");
+  }
+  if (options.method != "edges-ig" && rule->count() > 0)
+    line.fail("--rule goes with --method edges-ig");
+  if (options.edges() && sites->count() > 0)
+    line.fail("edges lie between heads, MLPs, embedding and logits; --sites goes with the others");
+  if (options.method == "edges-exact" && verify->count() > 0)
+    line.fail("--method edges-exact measures every edge already; --verify goes with the others");
   spec.method = options.method == "grad-x-act" ? interp::Method::grad_x_act
                                                : interp::Method::attribution_patching;
   options.metric.require();
   spec.metric = options.metric.spec();
-  spec.metric->require_gradient();
+  if (options.method != "edges-exact") spec.metric->require_gradient();
   if (spec.metric->reads(interp::MetricToken::Of::field)) {
     line.fail(
         "--metric: lists of a file (@FIELD) are read by 'vitrine patch', predict and evaluate; "
@@ -181,6 +230,14 @@ void verb_attribute(const Arguments& arguments) {
   spec.sites.patterns =
       full_patterns(spec.sites.patterns, model.build(nn::BatchSize{1, 1, 1}).site_names());
   const Json meta = common.meta(line);
+  if (options.edges()) {
+    std::vector<interp::Example> examples;
+    if (options.prompts.from_file())
+      examples = options.prompts.examples(model, needs_of({*spec.metric}));
+    else examples = {options.prompts.example(model)};
+    options.edits.know(examples);
+    return attribute_edges(model, examples, options, meta);
+  }
   if (options.prompts.from_file()) return attribute_pairs(model, options, meta);
   const interp::Example pair = options.prompts.example(model);
   if (ig) integrate(model, pair, options, meta);

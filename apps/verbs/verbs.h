@@ -20,6 +20,7 @@ void verb_heads(const Arguments& arguments);
 void verb_lens(const Arguments& arguments);
 void verb_decompose(const Arguments& arguments);
 void verb_attribute(const Arguments& arguments);
+void verb_circuit(const Arguments& arguments);
 void verb_steer(const Arguments& arguments);
 void verb_train(const Arguments& arguments);
 void verb_influence(const Arguments& arguments);

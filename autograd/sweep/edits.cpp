@@ -154,6 +154,7 @@ bool SweepEdits::changes(const WorldEdit& e, const SiteEntry& site, std::int32_t
                          const std::vector<std::uint8_t>* elements) {
   if (!options_.by_difference) return true;
   const Edit::Action action = e.edit->action;
+  if (action == Edit::Action::add) return adds(e.value, site, cell);
   if (action != Edit::Action::replace && action != Edit::Action::zero)
     return action != Edit::Action::detach;
   const Tensor& base = base_.value(site.node);
@@ -181,6 +182,30 @@ bool SweepEdits::changes(const WorldEdit& e, const SiteEntry& site, std::int32_t
       return true;
   }
   return false;
+}
+
+// Whether a value that is added is anything but 0 in a cell.
+bool SweepEdits::adds(std::int32_t value, const SiteEntry& site, std::int32_t cell) {
+  Fed& fed = values_[static_cast<std::size_t>(value)];
+  if (fed.value.numel() == 0) return false;
+  const Cells cells = cells_of(site.type.shape);
+  if (fed.adds.empty()) {
+    const int rank = site.type.shape.size(), missing = rank - fed.value.rank();
+    const auto along = [&](int axis) {
+      return axis < missing || axis >= rank ? 1 : fed.value.dim(axis - missing);
+    };
+    fed.add_rows = along(0);
+    fed.add_heads = cells.heads > 1 ? along(1) : 1;
+    const std::int64_t width = fed.value.numel() / (fed.add_rows * fed.add_heads);
+    const auto numbers = fed.value.to_vector<double>();
+    fed.adds.assign(static_cast<std::size_t>(fed.add_rows * fed.add_heads), 0);
+    for (std::size_t i = 0; i < numbers.size(); ++i) {
+      if (numbers[i] != 0) fed.adds[i / static_cast<std::size_t>(width)] = 1;
+    }
+  }
+  const std::int64_t row = cell / cells.heads, head = cell % cells.heads;
+  return fed.adds[static_cast<std::size_t>((fed.add_rows == 1 ? 0 : row) * fed.add_heads +
+                                           (fed.add_heads == 1 ? 0 : head))] != 0;
 }
 
 // ---- what is made of them ---------------------------------------------------------------------

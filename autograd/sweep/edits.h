@@ -74,6 +74,8 @@ class SweepEdits {
   bool changes(const WorldEdit& e, const SiteEntry& site, std::int32_t cell,
                const std::vector<std::uint8_t>* elements);
 
+  bool adds(std::int32_t value, const SiteEntry& site, std::int32_t cell);
+
   // Edits of one kind, and of one kind of entries, that are made together.
   struct Job {
     int lead = 1;
@@ -95,6 +97,10 @@ class SweepEdits {
   struct Fed {
     Tensor value;   // as packed_value gives it
     Tensor spread;  // over the site's shape, contiguous; made when it is compared
+    // Of a value that is added: whether it has anything but 0 for a row and head, [rows or 1, heads
+    // or 1]; made when it is asked for.
+    std::vector<std::uint8_t> adds;
+    std::int64_t add_rows = 1, add_heads = 1;
   };
   BaseRun& base_;
   const Graph& g_;

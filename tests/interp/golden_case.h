@@ -29,6 +29,13 @@ inline auto golden_cases() {
       GoldenCase{"atlas_gift", atlas, atlas / "golden-gift", true});
 }
 
+// Those with reference values of circuits.
+inline std::vector<GoldenCase> circuit_cases() {
+  const auto atlas = shared() / "reference/atlas-gpt2";
+  return {{"tiny", data() / "tiny-gpt2", data() / "tiny-gpt2/golden", false},
+          {"atlas", atlas, atlas / "golden", true}};
+}
+
 class GoldenTest : public testing::TestWithParam<GoldenCase> {
  protected:
   void SetUp() override {

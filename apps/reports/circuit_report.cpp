@@ -1,0 +1,353 @@
+#include "apps/reports/circuit_report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "apps/reports/data_set_report.h"
+
+namespace vitrine::app {
+namespace {
+
+using CircuitAlign = Table::Align;
+
+Tensor scalar_f32(double x) { return Tensor::full({}, DType::f32, x); }
+
+double score_of(const interp::EdgeGrid& grid, const Tensor& scores, const interp::StreamEdge& e) {
+  return scores.data<double>()[e.sender * grid.receivers.size() + e.receiver];
+}
+
+Json number_or_null(double x) { return std::isfinite(x) ? Json(x) : Json(); }
+
+std::string signed_number(double x) {
+  if (!std::isfinite(x)) return "-";
+  return (x >= 0 ? "+" : "") + number_of_size(x);
+}
+
+Json metric_json(const std::string& name, const std::vector<double>& clean,
+                 const std::vector<double>& corrupt) {
+  const auto of = [&](const std::vector<double>& values) {
+    return values.size() == 1 ? Json(values[0]) : statistic_json(interp::statistic(values));
+  };
+  return {{"name", name}, {"clean", of(clean)}, {"corrupt", of(corrupt)}};
+}
+
+// The circuit's edges by size of score, or in the order of the model where there are none.
+std::vector<interp::StreamEdge> by_score(const interp::EdgeGrid& grid,
+                                         const interp::EdgeMask& circuit, const Tensor& scores) {
+  std::vector<interp::StreamEdge> edges = circuit.edges();
+  const auto size = [&](const interp::StreamEdge& e) {
+    const double x = std::abs(score_of(grid, scores, e));
+    return std::isfinite(x) ? x : -1.0;
+  };
+  std::stable_sort(edges.begin(), edges.end(), [&](const auto& a, const auto& b) {
+    return size(a) > size(b);
+  });
+  return edges;
+}
+
+double mean_of_all(const std::vector<double>& x) { return interp::statistic(x).mean; }
+double deviation_of(const std::vector<double>& x) {
+  const interp::Statistic s = interp::statistic(x);
+  return s.standard_error * std::sqrt(static_cast<double>(s.count));
+}
+
+AxisNames edge_axes(const interp::EdgeGrid& grid) {
+  AxisNames names;
+  names.of[""] = {"sender", "receiver"};
+  names.of["edge/by_position"] = {"pos", "sender", "receiver"};
+  names.of["random/faithfulness"] = {"circuit"};
+  names.places["sender"] = grid.senders;
+  names.places["receiver"] = grid.receivers;
+  return names;
+}
+
+}  // namespace
+
+// ---- scores ---------------------------------------------------------------------------------------
+namespace {
+
+struct ScoresOver {
+  Tensor mean, standard_error;
+  std::vector<double> clean, corrupt;
+};
+ScoresOver scores_over(const std::vector<interp::EdgeScores>& each) {
+  const interp::EdgeScoreSummary s = interp::summarise(each);
+  ScoresOver over{s.mean, s.standard_error, {}, {}};
+  for (const interp::EdgeScores& e : each) {
+    over.clean.push_back(e.clean);
+    over.corrupt.push_back(e.corrupt);
+  }
+  return over;
+}
+
+std::string method_text(const interp::EdgeSpec& spec) {
+  switch (spec.method) {
+    case interp::EdgeMethod::exact:
+      return "each edge patched by itself";
+    case interp::EdgeMethod::eap:
+      return "edge attribution patching (EAP)";
+    case interp::EdgeMethod::eap_ig:
+      return fmt::format("EAP-IG, {} {}", spec.steps,
+                         spec.rule == interp::PathRule::midpoint
+                             ? "midpoints"
+                             : "steps from the other run on, as EAP-IG 2.0");
+    case interp::EdgeMethod::clean_corrupted:
+      return "EAP, the mean gradient of both runs";
+    case interp::EdgeMethod::eap_ig_activations:
+      return fmt::format("EAP-IG over activations, {} steps", spec.steps);
+  }
+  return "";
+}
+
+}  // namespace
+
+std::string EdgeScoresReport::text(const Style& style, int) const {
+  const interp::EdgeScores& first = each[0];
+  const ScoresOver over = scores_over(each);
+  std::string out = prompts_text(examples) + "\n";
+  out += fmt::format("{} is {} of the clean run, {} of the corrupt one\n", visible(first.spec.metric.text),
+                     mean_text(interp::statistic(over.clean)),
+                     mean_text(interp::statistic(over.corrupt)));
+  out += fmt::format("{} edges by {}; {}: {}\n", grouped(static_cast<std::int64_t>(first.grid.count())),
+                     method_text(first.spec), name_of(first.spec.direction),
+                     first.spec.direction == interp::Direction::denoise
+                         ? "what does each edge of the clean run restore in the corrupt one?"
+                         : "what does each edge of the corrupt run break in the clean one?");
+  if (first.runs > 0)
+    out += fmt::format("{} edited runs by {} passes\n", grouped(first.runs), first.passes);
+  const bool many = each.size() > 1, exact = !verified.empty();
+  std::vector<Table::Column> columns = {{"from"}, {"to"}, {"score", CircuitAlign::right}};
+  if (exact) columns.push_back({"exact", CircuitAlign::right});
+  Table table(columns);
+  const auto ranked = interp::ranked_edges(first.grid, over.mean);
+  for (std::size_t i = 0; i < ranked.size() && static_cast<int>(i) < top; ++i) {
+    const interp::StreamEdge& e = ranked[i];
+    const double score = score_of(first.grid, over.mean, e);
+    const interp::Statistic s{score, score_of(first.grid, over.standard_error, e), std::ssize(each)};
+    std::vector<std::string> cells = {first.grid.senders[e.sender], first.grid.receivers[e.receiver],
+                                      many ? mean_text(s) : signed_number(score)};
+    if (exact) {
+      const auto found = std::find_if(verified.begin(), verified.end(),
+                                      [&](const auto& v) { return v.edge == e; });
+      cells.push_back(found == verified.end() ? "" : signed_number(found->exact));
+    }
+    table.row(std::move(cells));
+  }
+  return out + "\n" + table.text(style);
+}
+
+Json EdgeScoresReport::json() const {
+  const interp::EdgeScores& first = each[0];
+  const ScoresOver over = scores_over(each);
+  Json json = {{"method", name_of(first.spec.method)}, {"direction", name_of(first.spec.direction)}};
+  const bool path = first.spec.method == interp::EdgeMethod::eap_ig;
+  json["rule"] = path ? Json(name_of(first.spec.rule)) : Json();
+  json["steps"] = path || first.spec.method == interp::EdgeMethod::eap_ig_activations
+                      ? Json(first.spec.steps)
+                      : Json();
+  json["metric"] = metric_json(first.spec.metric.text, over.clean, over.corrupt);
+  json["count"] = first.grid.count();
+  json["runs"] = first.runs;
+  json["passes"] = first.passes;
+  Json edges = Json::list();
+  const auto ranked = interp::ranked_edges(first.grid, over.mean);
+  for (std::size_t i = 0; i < ranked.size() && static_cast<int>(i) < top; ++i) {
+    const interp::StreamEdge& e = ranked[i];
+    Json edge = {{"from", first.grid.senders[e.sender]}, {"to", first.grid.receivers[e.receiver]}};
+    const double score = score_of(first.grid, over.mean, e);
+    if (each.size() == 1) {
+      edge["score"] = score;
+    } else {
+      edge["score"] = statistic_json(
+          {score, score_of(first.grid, over.standard_error, e), std::ssize(each)});
+    }
+    const auto found = std::find_if(verified.begin(), verified.end(),
+                                    [&](const auto& v) { return v.edge == e; });
+    edge["exact"] = found == verified.end() ? Json() : number_or_null(found->exact);
+    edges.push_back(std::move(edge));
+  }
+  json["edges"] = std::move(edges);
+  Json pairs = Json::list();
+  for (std::size_t p = 0; p < each.size(); ++p) {
+    Json pair = example_json(model, examples[p]);
+    pair["clean"] = each[p].clean;
+    pair["corrupt"] = each[p].corrupt;
+    pairs.push_back(std::move(pair));
+  }
+  json["pairs"] = std::move(pairs);
+  return json;
+}
+
+NamedTensors EdgeScoresReport::tensors() const {
+  const ScoresOver over = scores_over(each);
+  NamedTensors tensors;
+  tensors.emplace_back("edge/score", over.mean.to(DType::f32));
+  tensors.emplace_back("edge/valid", each[0].grid.valid().to(DType::i32));
+  if (each.size() > 1)
+    tensors.emplace_back("edge/standard_error", over.standard_error.to(DType::f32));
+  if (each.size() == 1 && each[0].by_position.defined())
+    tensors.emplace_back("edge/by_position", each[0].by_position.to(DType::f32));
+  tensors.emplace_back("metric/clean", scalar_f32(mean_of_all(over.clean)));
+  tensors.emplace_back("metric/corrupt", scalar_f32(mean_of_all(over.corrupt)));
+  return tensors;
+}
+AxisNames EdgeScoresReport::axis_names() const { return edge_axes(each[0].grid); }
+
+// ---- circuits -------------------------------------------------------------------------------------
+std::string CircuitReport::text(const Style& style) const {
+  const interp::EdgeGrid& grid = runs.grid();
+  const auto edges = by_score(grid, circuit, scores);
+  const auto kept = interp::kept_senders(grid, circuit);
+  std::string out = prompts_text(examples) + "\n";
+  out += fmt::format("{} is {} of the clean run, {} of the corrupt one\n", visible(metric),
+                     mean_text(interp::statistic(runs.each_clean())),
+                     mean_text(interp::statistic(runs.each_corrupt())));
+  out += fmt::format("circuit by {}: {} of {} edges, {} of {} nodes", by,
+                     grouped(static_cast<std::int64_t>(edges.size())),
+                     grouped(static_cast<std::int64_t>(grid.count())),
+                     std::count(kept.begin(), kept.end(), true), grid.senders.size());
+  if (asked != edges.size())
+    out += fmt::format(" ({} before those that lead nowhere or come from nowhere were pruned)",
+                       grouped(static_cast<std::int64_t>(asked)));
+  out += "\n\n";
+  Table found({{""}, {visible(metric), CircuitAlign::right}, {"of the way", CircuitAlign::right}, {""}});
+  const auto way = [](double x) { return fmt::format("{:.1f}%", 100 * x); };
+  found.row({"the circuit alone", number_of_size(judged.metric), style.bold(way(judged.faithfulness)),
+             "faithfulness: all other edges carry the corrupt run"});
+  found.row({"all but the circuit", number_of_size(judged.complement), way(judged.completeness),
+             "completeness: 0% where nothing else does its work"});
+  if (!random.empty()) {
+    found.row({fmt::format("{} random circuits", random.size()), "",
+               fmt::format("{} ± {}", way(mean_of_all(random)), way(deviation_of(random))),
+               "of as many edges, mean and standard deviation"});
+  }
+  out += found.text(style);
+  for (const Compared& c : compared) {
+    out += fmt::format(
+        "\n{}: {} edges, {} shared (Jaccard {:.2f}), {} of {} nodes shared; on these pairs {} "
+        "faithful, {} without it\n",
+        visible(c.file), grouped(static_cast<std::int64_t>(c.overlap.second)),
+        grouped(static_cast<std::int64_t>(c.overlap.both)), c.overlap.jaccard(), c.overlap.nodes_both,
+        c.overlap.nodes_second, way(c.judged.faithfulness), way(c.judged.completeness));
+  }
+  for (const auto& [name, curve] : curves) {
+    out += fmt::format("\nfaithfulness over sizes, edges {}: CPR {:.3f}, CMD {:.3f}\n", name, curve.cpr,
+                       curve.cmd);
+    Table sizes({{"share", CircuitAlign::right}, {"edges", CircuitAlign::right},
+                 {"pruned", CircuitAlign::right}, {"faithfulness", CircuitAlign::right}, {""}});
+    for (std::size_t i = 0; i < curve.fractions.size(); ++i) {
+      sizes.row({fmt::format("{:.1f}%", 100 * curve.fractions[i]),
+                 grouped(static_cast<std::int64_t>(curve.asked[i])),
+                 grouped(static_cast<std::int64_t>(curve.edges[i])), way(curve.faithfulness[i]),
+                 style.bar(bar(std::clamp(curve.faithfulness[i], 0.0, 1.0), 20))});
+    }
+    out += sizes.text(style);
+  }
+  std::vector<Table::Column> columns = {{"from"}, {"to"}};
+  const bool scored = !scored_by.empty();
+  if (scored) columns.push_back({"score", CircuitAlign::right});
+  if (!worth.empty()) columns.push_back({"worth", CircuitAlign::right});
+  Table table(columns);
+  const auto in_order = circuit.edges();
+  for (std::size_t i = 0; i < edges.size() && static_cast<int>(i) < top; ++i) {
+    std::vector<std::string> cells = {grid.senders[edges[i].sender],
+                                      grid.receivers[edges[i].receiver]};
+    if (scored) cells.push_back(signed_number(score_of(grid, scores, edges[i])));
+    if (!worth.empty()) {
+      const auto at = std::find(in_order.begin(), in_order.end(), edges[i]) - in_order.begin();
+      cells.push_back(signed_number(worth[static_cast<std::size_t>(at)]));
+    }
+    table.row(std::move(cells));
+  }
+  if (!edges.empty()) out += "\n" + table.text(style);
+  if (std::ssize(edges) > top)
+    out += fmt::format("and {} more edges\n", grouped(std::ssize(edges) - top));
+  return out;
+}
+
+Json CircuitReport::json() const {
+  const interp::EdgeGrid& grid = runs.grid();
+  Json json = {{"by", by}, {"direction", name_of(direction)}};
+  json["scored_by"] = scored_by.empty() ? Json() : Json(scored_by);
+  json["metric"] = metric_json(metric, runs.each_clean(), runs.each_corrupt());
+  json["of"] = grid.count();
+  json["asked"] = asked;
+  json["circuit"] = {{"metric", judged.metric}, {"faithfulness", judged.faithfulness}};
+  json["complement"] = {{"metric", judged.complement}, {"faithfulness", judged.completeness}};
+  Json edges = Json::list(), nodes = Json::list(), pairs = Json::list(), curve_list = Json::list(),
+       others = Json::list();
+  const auto in_order = circuit.edges();
+  for (const interp::StreamEdge& e : by_score(grid, circuit, scores)) {
+    Json edge = {{"from", grid.senders[e.sender]}, {"to", grid.receivers[e.receiver]}};
+    edge["score"] = number_or_null(score_of(grid, scores, e));
+    const auto at = std::find(in_order.begin(), in_order.end(), e) - in_order.begin();
+    edge["worth"] = worth.empty() ? Json() : Json(worth[static_cast<std::size_t>(at)]);
+    edges.push_back(std::move(edge));
+  }
+  const auto kept = interp::kept_senders(grid, circuit);
+  for (std::size_t u = 0; u < kept.size(); ++u) {
+    if (kept[u]) nodes.push_back(grid.senders[u]);
+  }
+  json["nodes"] = std::move(nodes);
+  json["edges"] = std::move(edges);
+  for (std::size_t p = 0; p < examples.size(); ++p) {
+    Json pair = example_json(model, examples[p]);
+    pair["clean"] = runs.each_clean()[p];
+    pair["corrupt"] = runs.each_corrupt()[p];
+    pair["circuit"] = judged.each[p];
+    pair["complement"] = judged.each_complement[p];
+    pairs.push_back(std::move(pair));
+  }
+  json["pairs"] = std::move(pairs);
+  if (random.empty()) {
+    json["random"] = Json();
+  } else {
+    json["random"] = {{"count", random.size()}, {"mean", mean_of_all(random)}};
+    json["random"]["deviation"] = number_or_null(deviation_of(random));
+    json["random"]["values"] = random;
+  }
+  for (const auto& [name, c] : curves) {
+    curve_list.push_back({{"rank", name},
+                          {"fractions", c.fractions},
+                          {"asked", c.asked},
+                          {"edges", c.edges},
+                          {"faithfulness", c.faithfulness},
+                          {"cpr", c.cpr},
+                          {"cmd", c.cmd}});
+  }
+  json["curves"] = std::move(curve_list);
+  for (const Compared& c : compared) {
+    others.push_back({{"file", c.file},
+                      {"edges", c.overlap.second},
+                      {"shared", c.overlap.both},
+                      {"jaccard", c.overlap.jaccard()},
+                      {"nodes", c.overlap.nodes_second},
+                      {"shared_nodes", c.overlap.nodes_both},
+                      {"faithfulness", c.judged.faithfulness},
+                      {"completeness", c.judged.completeness}});
+  }
+  json["compared"] = std::move(others);
+  return json;
+}
+
+NamedTensors CircuitReport::tensors() const {
+  NamedTensors tensors;
+  tensors.emplace_back("mask", circuit.tensor().to(DType::i32));
+  tensors.emplace_back("score", scores.to(DType::f32));
+  tensors.emplace_back("metric/circuit", scalar_f32(judged.metric));
+  tensors.emplace_back("metric/complement", scalar_f32(judged.complement));
+  tensors.emplace_back("faithfulness", scalar_f32(judged.faithfulness));
+  tensors.emplace_back("complement_faithfulness", scalar_f32(judged.completeness));
+  tensors.emplace_back("metric/clean", scalar_f32(runs.clean()));
+  tensors.emplace_back("metric/corrupt", scalar_f32(runs.corrupt()));
+  if (!random.empty()) {
+    tensors.emplace_back("random/faithfulness",
+                         Tensor::of({std::ssize(random)}, random).to(DType::f32));
+  }
+  return tensors;
+}
+AxisNames CircuitReport::axis_names() const { return edge_axes(runs.grid()); }
+
+}  // namespace vitrine::app

@@ -1,0 +1,74 @@
+// Reports of circuits and of edge scores, for people, for programs and as tensors.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "apps/options/result_files.h"
+#include "apps/terminal/output.h"
+#include "interp/circuits/circuit_runs.h"
+#include "interp/circuits/edge_attribution.h"
+#include "interp/data/data_set.h"
+#include "nn/model/model.h"
+#include "tensor/files/safetensors.h"
+
+namespace vitrine::app {
+
+// The score of every edge, of one pair or the means over many.
+struct EdgeScoresReport {
+  const nn::Model& model;
+  const std::vector<interp::Example>& examples;
+  const std::vector<interp::EdgeScores>& each;  // of every pair
+  const std::vector<interp::VerifiedEdge>& verified;  // of the strongest, of one pair
+  int top = 20;
+
+  std::string text(const Style& style, int columns = 0) const;
+  // {method, rule, steps, direction, metric: {name, clean, corrupt}, edges: [{from, to, score,
+  // exact}], count, runs, passes}; of many pairs numbers are {mean, standard_error, count}
+  Json json() const;
+  // edge/score, edge/valid [sender, receiver], edge/standard_error of many pairs,
+  // edge/by_position [pos, sender, receiver]; metric/clean, metric/corrupt
+  NamedTensors tensors() const;
+  AxisNames axis_names() const;
+};
+
+// A circuit by itself, judged exactly.
+struct CircuitReport {
+  const nn::Model& model;
+  const std::vector<interp::Example>& examples;
+  std::string by;         // how it was found: "eap-ig", or "a file"
+  std::string scored_by;  // the method of the scores; "" where there are none
+  interp::Direction direction;  // of the scores
+  std::string metric;
+  const interp::CircuitRuns& runs;
+  interp::EdgeMask circuit;  // pruned
+  Tensor scores;             // f64 [senders, receivers]; NaN where there is none
+  std::size_t asked = 0;     // edges before pruning
+  interp::Faithfulness judged;
+  std::vector<double> worth;   // of circuit.edges(); empty: not measured
+  std::vector<double> random;  // faithfulness of random circuits of the same size
+  std::vector<std::pair<std::string, interp::CircuitCurve>> curves;
+  struct Compared {
+    std::string file;
+    interp::EdgeOverlap overlap;
+    interp::Faithfulness judged;  // of the other one, on these pairs
+  };
+  std::vector<Compared> compared;
+  int top = 30;
+
+  std::string text(const Style& style) const;
+  // {by, scored_by, direction, metric: {name, clean, corrupt}, edges: [{from, to, score, worth}],
+  // nodes: [NAME], of: valid edges, asked, circuit: {metric, faithfulness}, complement: {metric,
+  // faithfulness}, pairs: [{line, clean, corrupt, circuit, complement}], random: {count, mean,
+  // deviation, values}, curves: [{rank, fractions, asked, edges, faithfulness, cpr, cmd}], compared:
+  // [{file, edges, shared, jaccard, nodes, shared_nodes, faithfulness, completeness}]}
+  Json json() const;
+  // mask, score [sender, receiver]; metric/circuit, metric/complement, faithfulness,
+  // complement_faithfulness, metric/clean, metric/corrupt; random/faithfulness [circuit]
+  NamedTensors tensors() const;
+  AxisNames axis_names() const;
+};
+
+}  // namespace vitrine::app

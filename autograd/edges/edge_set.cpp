@@ -1,0 +1,146 @@
+#include "autograd/edges/edge_set.h"
+
+#include <fmt/format.h>
+
+#include "autograd/ops/ops.h"
+#include "tensor/error.h"
+
+namespace vitrine {
+namespace {
+
+template <class Group>
+std::vector<std::string> names_of(const std::vector<Group>& groups) {
+  std::vector<std::string> names;
+  for (const Group& g : groups) names.insert(names.end(), g.names.begin(), g.names.end());
+  return names;
+}
+template <class Group>
+std::size_t count_of(const std::vector<Group>& groups) {
+  std::size_t count = 0;
+  for (const Group& g : groups) count += g.names.size();
+  return count;
+}
+
+}  // namespace
+
+std::vector<std::string> EdgeSet::sender_names() const { return names_of(senders); }
+std::vector<std::string> EdgeSet::receiver_names() const { return names_of(receivers); }
+std::size_t EdgeSet::sender_count() const { return count_of(senders); }
+std::size_t EdgeSet::receiver_count() const { return count_of(receivers); }
+
+std::vector<std::size_t> EdgeSet::reads() const {
+  std::vector<std::size_t> all;
+  for (const EdgeReceivers& r : receivers) all.insert(all.end(), r.names.size(), r.reads);
+  return all;
+}
+
+std::vector<std::vector<std::size_t>> EdgeSet::feeds() const {
+  std::vector<std::vector<std::size_t>> all;
+  for (const EdgeReceivers& r : receivers) all.insert(all.end(), r.feeds.begin(), r.feeds.end());
+  return all;
+}
+
+std::int64_t EdgeSet::edge_count() const {
+  std::int64_t count = 0;
+  for (const std::size_t n : reads()) count += static_cast<std::int64_t>(n);
+  return count;
+}
+
+void check_edges(const Graph& graph, const EdgeSet& edges) {
+  const std::size_t senders = edges.sender_count();
+  for (const EdgeSenders& s : edges.senders) {
+    if (s.names.empty()) throw GraphError("edges: a group of senders has no names");
+    if (!s.emit) {
+      throw GraphError(fmt::format(
+          "edges: nothing emits what '{}' adds to the stream; give a function", s.names[0]));
+    }
+  }
+  for (const EdgeReceivers& r : edges.receivers) {
+    if (r.names.empty()) {
+      throw GraphError(
+          fmt::format("edges: the receivers that read at '{}' have no names", r.site.name));
+    }
+    const Shape& shape = graph.site(r.site.name).type.shape;
+    const bool fits = r.names.size() == 1
+                          ? shape.size() == 2 || (shape.size() == 3 && shape[1] == 1)
+                          : shape.size() == 3 && shape[1] == std::ssize(r.names);
+    if (!fits) {
+      throw GraphError(fmt::format(
+          "edges: {} receivers are to read at '{}', which is {}; one reads [rows, d], several read "
+          "[rows, {}, d]",
+          r.names.size(), r.site.name, to_string(shape), r.names.size()));
+    }
+    if (r.reads > senders) {
+      throw GraphError(fmt::format("edges: '{}' is to read {} senders, but there are {}",
+                                   r.names[0], r.reads, senders));
+    }
+    if (r.feeds.size() != r.names.size()) {
+      throw GraphError(
+          fmt::format("edges: say of each of the {} receivers at '{}' which senders are computed "
+                      "from it; there are {} such lists",
+                      r.names.size(), r.site.name, r.feeds.size()));
+    }
+  }
+}
+
+SenderValues::SenderValues(Builder& b, const EdgeSet& edges)
+    : b_(b), edges_(edges), groups_(edges.senders.size()) {}
+
+const Value& SenderValues::group(std::size_t g) {
+  Value& known = groups_[g];
+  if (known.defined()) return known;
+  const EdgeSenders& senders = edges_.senders[g];
+  const auto count = std::ssize(senders.names);
+  const Value out = senders.emit(b_);
+  if (!out.defined()) {
+    throw GraphError(
+        fmt::format("edges: the function of sender '{}' gave no value", senders.names[0]));
+  }
+  const Shape& shape = out.shape();
+  if (shape.size() == 3 && shape[1] == count) return known = out;
+  if (shape.size() == 2 && count == 1) return known = reshape(out, {shape[0], 1, shape[1]});
+  throw GraphError(fmt::format("edges: the function of sender '{}' gave {}; expected [rows, {}, d]",
+                               senders.names[0], to_string(shape), count));
+}
+
+Value SenderValues::first(std::size_t count) {
+  for (const auto& [n, value] : firsts_) {
+    if (n == count) return value;
+  }
+  std::vector<Value> parts;
+  std::size_t have = 0;
+  // What was put together before is not put together again.
+  for (const auto& [n, value] : firsts_) {
+    if (n > have && n < count) {
+      have = n;
+      parts = {value};
+    }
+  }
+  std::size_t begin = 0;
+  for (std::size_t g = 0; g < groups_.size() && begin < count; ++g) {
+    const std::size_t end = begin + edges_.senders[g].names.size();
+    if (begin >= have) {
+      if (end > count) {
+        throw GraphError(fmt::format(
+            "edges: a receiver reads '{}' but not '{}', which are one group of senders; make two "
+            "groups of them",
+            edges_.senders[g].names[0], edges_.senders[g].names[count - begin]));
+      }
+      parts.push_back(group(g));
+    }
+    begin = end;
+  }
+  const Value all = parts.size() == 1 ? parts[0] : concat(parts, 1);
+  firsts_.emplace_back(count, all);
+  return all;
+}
+
+Graph with_senders(const Graph& graph, const EdgeSet& edges) {
+  check_edges(graph, edges);
+  Builder b(graph);
+  SenderValues senders(b, edges);
+  b.output("edges.senders", senders.first(edges.sender_count()));
+  return std::move(b).finish();
+}
+
+}  // namespace vitrine

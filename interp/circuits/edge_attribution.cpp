@@ -1,0 +1,396 @@
+#include "interp/circuits/edge_attribution.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <memory>
+
+#include "autograd/edges/edge_scores.h"
+#include "interp/circuits/pair_runs.h"
+#include "interp/data/asked.h"
+#include "nn/families/sites.h"
+#include "nn/model/batch.h"
+#include "tensor/error.h"
+
+namespace vitrine::interp {
+namespace {
+
+// ---- runs at which the gradient is taken --------------------------------------------------------
+// Copies of the base prompt and what is put into each; the gradient is their mean.
+struct Points {
+  std::int64_t count = 1;
+  Interventions what;
+};
+
+// weights[p] of the way from b to a, for each of a's rows, point after point.
+Tensor on_the_way(const Tensor& a, const Tensor& b, const std::vector<double>& weights) {
+  const auto x = a.to_vector<double>(), y = b.to_vector<double>();
+  std::vector<double> values;
+  values.reserve(x.size() * weights.size());
+  for (const double w : weights) {
+    for (std::size_t i = 0; i < x.size(); ++i) values.push_back(y[i] + w * (x[i] - y[i]));
+  }
+  Shape shape = a.shape();
+  shape[0] *= std::ssize(weights);
+  return Tensor::of(shape, values).to(a.dtype());
+}
+
+std::vector<double> path_weights(const EdgeSpec& spec) {
+  std::vector<double> weights;
+  for (int k = 0; k < spec.steps; ++k)
+    weights.push_back((k + (spec.rule == PathRule::midpoint ? 0.5 : 0.0)) / spec.steps);
+  return weights;
+}
+
+// Points [begin, begin + weights.size()) of all those of eap_ig_activations have this group set.
+struct ActivationGroup {
+  Site site;
+  const Tensor *base, *other;
+};
+Points activation_points(const PairRuns& runs, const EdgeSpec& spec) {
+  std::vector<double> weights;
+  for (int k = 1; k <= spec.steps; ++k) weights.push_back(static_cast<double>(k) / spec.steps);
+  std::vector<ActivationGroup> groups;
+  for (const auto& [site, values] : runs.written)
+    groups.push_back({site, &values.base, &values.other});
+  Points points{std::ssize(groups) * spec.steps, {}};
+  std::vector<Edit> edits;
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    const Tensor own = on_the_way(*groups[g].base, *groups[g].other, weights);
+    // The site's value in all points, of which those of this group are put in.
+    Shape shape = own.shape();
+    const std::int64_t rows = shape[0];
+    shape[0] = rows * std::ssize(groups);
+    const Tensor all = Tensor::zeros(shape, own.dtype());
+    std::copy_n(own.view().data, own.bytes(),
+                all.slice(0, static_cast<std::int64_t>(g) * rows,
+                          static_cast<std::int64_t>(g + 1) * rows)
+                    .view()
+                    .data);
+    Where where;
+    for (int k = 0; k < spec.steps; ++k)
+      where.prompt.push_back(static_cast<std::int64_t>(g) * spec.steps + k);
+    edits.push_back(replace(groups[g].site, all, where, "the way between the runs"));
+  }
+  points.what = Interventions(std::move(edits));
+  return points;
+}
+
+// ---- gradients ----------------------------------------------------------------------------------
+class GradientScores {
+ public:
+  GradientScores(const nn::Model& model, const Pair& pair, const EdgeSpec& spec)
+      : model_(model),
+        pair_(pair),
+        spec_(spec),
+        edges_(nn::stream_edges(model.config())),
+        grid_(edge_grid(edges_)),
+        runs_(pair_runs(model, pair, edges_, spec.metric, spec.direction,
+                        spec.method == EdgeMethod::eap_ig_activations)) {}
+
+  EdgeScores run() {
+    const std::int64_t tokens = std::ssize(pair_.clean),
+                       s = std::ssize(grid_.senders), r = std::ssize(grid_.receivers);
+    sums_.assign(static_cast<std::size_t>(tokens * s * r), 0);
+    switch (spec_.method) {
+      case EdgeMethod::eap:
+        add({base_prompt(pair_, spec_.direction)}, {}, 1);
+        break;
+      case EdgeMethod::clean_corrupted:
+        add({base_prompt(pair_, spec_.direction), other_prompt(pair_, spec_.direction)}, {}, 1);
+        break;
+      case EdgeMethod::eap_ig:
+        integrate();
+        break;
+      case EdgeMethod::eap_ig_activations: {
+        const Points points = activation_points(runs_, spec_);
+        add(copies(points.count), points.what, 1);
+        break;
+      }
+      case EdgeMethod::exact:
+        break;
+    }
+    EdgeScores scores{spec_, grid_, Tensor::zeros({s, r}, DType::f64), {}, runs_.clean(spec_.direction),
+                      runs_.corrupt(spec_.direction)};
+    auto* total = scores.scores.data<double>();
+    for (std::size_t i = 0; i < sums_.size(); ++i)
+      total[i % static_cast<std::size_t>(s * r)] += sums_[i];
+    if (spec_.by_position) scores.by_position = Tensor::of({tokens, s, r}, sums_);
+    return scores;
+  }
+
+ private:
+  std::vector<nn::Tokens> copies(std::int64_t n) const {
+    return std::vector<nn::Tokens>(static_cast<std::size_t>(n),
+                                   base_prompt(pair_, spec_.direction));
+  }
+
+  // A few points at a time, so that what a pass holds is bounded.
+  void integrate() {
+    const std::vector<double> weights = path_weights(spec_);
+    const auto most = std::max<std::size_t>(1, 1024 / pair_.clean.size());
+    for (std::size_t begin = 0; begin < weights.size(); begin += most) {
+      if (spec_.cancel != nullptr && *spec_.cancel) throw InterruptedError("interrupted");
+      const std::size_t end = std::min(weights.size(), begin + most);
+      const std::vector<double> some(weights.begin() + static_cast<std::ptrdiff_t>(begin),
+                                     weights.begin() + static_cast<std::ptrdiff_t>(end));
+      const Tensor embed = on_the_way(runs_.embed.base, runs_.embed.other, some);
+      add(copies(std::ssize(some)), {replace(site::embed(), embed, {}, "the way between the runs")},
+          static_cast<double>(some.size()) / static_cast<double>(weights.size()));
+      if (spec_.progress) spec_.progress(static_cast<int>(end), spec_.steps);
+    }
+  }
+
+  // Adds `share` of the scores from the mean gradient of these runs.
+  void add(const std::vector<nn::Tokens>& prompts, const Interventions& what, double share) {
+    const std::vector<Example> examples(prompts.size(), example_of(pair_));
+    const Metric metric = metric_of(model_, examples, spec_.metric);
+    const nn::BatchSize size = nn::batch_size(prompts);
+    const nn::Model::How how = {"edge scores", spec_.metric.text,
+                                std::string(name_of(spec_.method))};
+    const auto graph = model_.derived(size, how, [&](const Graph& plain) {
+      const Graph edited = what.stages().empty() ? plain : intervene(plain, what);
+      return with_edge_scores(with_sum(with_metric(edited, metric), metric), edges_,
+                              summed_name(metric), std::ssize(prompts));
+    });
+    Feeds feeds = model_.feeds(*graph, prompts);
+    if (!what.stages().empty()) feeds = with_interventions(*graph, what, feeds);
+    for (const auto& [name, value] : metric.feeds) feeds.insert_or_assign(name, value);
+    feeds["edges.change"] = runs_.change;
+    Fetch wanted;
+    for (const EdgeReceivers& r : edges_.receivers) wanted.wants.push_back(value(edge_score_name(r)));
+    const nn::Run run = model_.run_graph(*graph, prompts, wanted, feeds);
+
+    const std::size_t s = grid_.senders.size(), r = grid_.receivers.size();
+    std::size_t first = 0;  // receiver of the group
+    for (const EdgeReceivers& group : edges_.receivers) {
+      const auto values = run.results.raw(edge_score_name(group)).to_vector<double>();
+      const std::size_t names = group.names.size();
+      for (std::size_t i = 0; i < values.size(); ++i) {  // [pos, reads, names]
+        const std::size_t v = i % names, u = i / names % group.reads,
+                          pos = i / names / group.reads;
+        sums_[(pos * s + u) * r + first + v] += share * values[i];
+      }
+      first += names;
+    }
+  }
+
+  const nn::Model& model_;
+  const Pair& pair_;
+  const EdgeSpec& spec_;
+  EdgeSet edges_;
+  EdgeGrid grid_;
+  PairRuns runs_;
+  std::vector<double> sums_;  // [pos, senders, receivers]
+};
+
+// ---- exactly --------------------------------------------------------------------------------------
+// The group of each receiver, and its number in the group.
+struct ReceiverPlace {
+  const EdgeReceivers* group;
+  std::int64_t head;  // -1: the group has one receiver
+};
+std::vector<ReceiverPlace> receiver_places(const EdgeSet& edges) {
+  std::vector<ReceiverPlace> places;
+  for (const EdgeReceivers& r : edges.receivers) {
+    for (std::size_t i = 0; i < r.names.size(); ++i)
+      places.push_back({&r, r.names.size() == 1 ? -1 : static_cast<std::int64_t>(i)});
+  }
+  return places;
+}
+
+// What each sender changed, as edits add it: [rows, d], or [rows, 1, d] at one of many heads.
+class ChangeValues {
+ public:
+  explicit ChangeValues(const Tensor& change) : change_(change) {}
+  const Tensor& of(std::size_t sender, bool heads) {
+    Tensor& known = (heads ? of_heads_ : flat_)[sender];
+    if (!known.defined()) {
+      known = change_.select(1, static_cast<std::int64_t>(sender)).clone();
+      if (heads) known = known.reshape({known.dim(0), 1, known.dim(1)});
+    }
+    return known;
+  }
+
+ private:
+  const Tensor& change_;
+  std::map<std::size_t, Tensor> flat_, of_heads_;
+};
+
+}  // namespace
+
+std::string_view name_of(EdgeMethod method) {
+  switch (method) {
+    case EdgeMethod::exact:
+      return "exact";
+    case EdgeMethod::eap:
+      return "eap";
+    case EdgeMethod::eap_ig:
+      return "eap-ig";
+    case EdgeMethod::clean_corrupted:
+      return "clean-corrupted";
+    case EdgeMethod::eap_ig_activations:
+      return "eap-ig-activations";
+  }
+  return "";
+}
+std::string_view name_of(PathRule rule) {
+  return rule == PathRule::midpoint ? "midpoint" : "eap-ig";
+}
+
+double EdgeScores::at(std::string_view sender, std::string_view receiver) const {
+  return scores.at<double>({static_cast<std::int64_t>(grid.sender(sender)),
+                            static_cast<std::int64_t>(grid.receiver(receiver))});
+}
+
+ExactEdges exact_edges(const nn::Model& model, const Pair& pair, std::span<const EdgePlace> edges,
+                       const EdgeSpec& spec) {
+  check_pair(model, pair);
+  const EdgeSet set = nn::stream_edges(model.config());
+  const EdgeGrid grid = edge_grid(set);
+  const PairRuns runs = pair_runs(model, pair, set, spec.metric, spec.direction);
+  const std::vector<ReceiverPlace> places = receiver_places(set);
+  ChangeValues values(runs.change);
+
+  // Edges into one place join the stream together, so they are swept together.
+  std::vector<std::size_t> order(edges.size());
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return edges[a].edge.receiver < edges[b].edge.receiver;
+  });
+
+  const Metric metric = metric_of(model, {{example_of(pair)}}, spec.metric);
+  const std::string each = nn::per_prompt_name(metric);
+  const std::vector<nn::Tokens> prompts = {base_prompt(pair, spec.direction)};
+  const Graph graph = with_metric(model.build(nn::batch_size(prompts)), metric);
+  Feeds feeds = model.feeds(graph, prompts);
+  for (const auto& [name, value] : metric.feeds) feeds.insert_or_assign(name, value);
+
+  ExactEdges exact{std::vector<double>(edges.size(), 0), runs.clean(spec.direction),
+                   runs.corrupt(spec.direction), static_cast<int>(edges.size())};
+  constexpr std::size_t kTogether = 1024;  // so that the tables of a program stay small
+  for (std::size_t begin = 0; begin < order.size(); begin += kTogether) {
+    const std::size_t end = std::min(order.size(), begin + kTogether);
+    std::vector<Interventions> worlds;
+    for (std::size_t i = begin; i < end; ++i) {
+      const auto& [edge, pos] = edges[order[i]];
+      if (!grid.valid(edge.sender, edge.receiver)) {
+        throw Error(ErrorKind::usage,
+                    fmt::format("{} is no edge: '{}' does not come before '{}'",
+                                grid.name(edge.sender, edge.receiver), grid.senders[edge.sender],
+                                grid.receivers[edge.receiver]));
+      }
+      const ReceiverPlace& place = places[edge.receiver];
+      Where where;
+      if (place.head >= 0) where.head = {place.head};
+      if (pos >= 0) where.pos = {pos};
+      const bool heads = graph.site(place.group->site.name).type.shape.size() == 3;
+      worlds.push_back(
+          {add(place.group->site, values.of(edge.sender, heads), 1, where, "the other run")});
+    }
+    SweepOptions options{.pool = &model.pool(), .memory = spec.memory, .cancel = spec.cancel};
+    if (spec.progress) {
+      options.progress = [&](int done, int) {
+        spec.progress(static_cast<int>(begin) + done, exact.runs);
+      };
+    }
+    const Swept swept = sweep(graph, feeds, model.parameters(), worlds, {each}, options);
+    const auto metrics = swept[each].to_vector<double>();
+    const double base = swept.base(each).to_vector<double>()[0];
+    for (std::size_t i = begin; i < end; ++i) {
+      exact.change[order[i]] = swept.has_effect(i - begin) ? metrics[i - begin] - base : 0;
+      exact.without_effect += swept.has_effect(i - begin) ? 0 : 1;
+    }
+    exact.passes += swept.stats().passes;
+    exact.explanation = swept.explain();
+  }
+  return exact;
+}
+
+namespace {
+
+EdgeScores exact_scores(const nn::Model& model, const Pair& pair, const EdgeSpec& spec) {
+  const EdgeGrid grid = edge_grid(nn::stream_edges(model.config()));
+  const std::int64_t s = std::ssize(grid.senders), r = std::ssize(grid.receivers),
+                     tokens = std::ssize(pair.clean);
+  std::vector<EdgePlace> places;
+  for (const StreamEdge& e : all_edges(grid).edges()) {
+    if (!spec.by_position) places.push_back({e});
+    for (std::int64_t pos = 0; pos < tokens && spec.by_position; ++pos) places.push_back({e, pos});
+  }
+  const ExactEdges exact = exact_edges(model, pair, places, spec);
+  EdgeScores scores{spec,        grid,          Tensor::zeros({s, r}, DType::f64), {},
+                    exact.clean, exact.corrupt, exact.runs, exact.passes};
+  if (spec.by_position) scores.by_position = Tensor::zeros({tokens, s, r}, DType::f64);
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    const auto& [edge, pos] = places[i];
+    const auto at = static_cast<std::int64_t>(edge.sender) * r +
+                    static_cast<std::int64_t>(edge.receiver);
+    scores.scores.data<double>()[at] += exact.change[i];
+    if (pos >= 0) scores.by_position.data<double>()[pos * s * r + at] = exact.change[i];
+  }
+  return scores;
+}
+
+}  // namespace
+
+EdgeScores edge_scores(const nn::Model& model, const Pair& pair, const EdgeSpec& spec) {
+  check_pair(model, pair);
+  if (spec.steps < 1)
+    throw Error(ErrorKind::usage, fmt::format("a path needs at least one step, not {}", spec.steps));
+  if (spec.method == EdgeMethod::exact) return exact_scores(model, pair, spec);
+  spec.metric.require_gradient();
+  return GradientScores(model, pair, spec).run();
+}
+
+std::vector<EdgeScores> edge_scores(const nn::Model& model, std::span<const Pair> pairs,
+                                    const EdgeSpec& spec) {
+  check_pairs(model, pairs);
+  std::vector<EdgeScores> all;
+  for (std::size_t p = 0; p < pairs.size(); ++p) {
+    EdgeSpec part = spec;
+    if (spec.progress) {
+      part.progress = [&](int done, int total) {
+        const auto n = static_cast<int>(pairs.size());
+        spec.progress(static_cast<int>(p) * total + done, n * total);
+      };
+    }
+    all.push_back(edge_scores(model, pairs[p], part));
+    all.back().spec = spec;
+  }
+  return all;
+}
+
+EdgeScoreSummary summarise(std::span<const EdgeScores> scores) {
+  std::vector<Tensor> values;
+  std::vector<double> clean, corrupt;
+  for (const EdgeScores& s : scores) {
+    values.push_back(s.scores);
+    clean.push_back(s.clean);
+    corrupt.push_back(s.corrupt);
+  }
+  const Statistics over = statistics(values);
+  return {scores.empty() ? EdgeGrid{} : scores[0].grid, over.mean, over.standard_error,
+          statistic(clean), statistic(corrupt)};
+}
+
+std::vector<VerifiedEdge> verify_edges(const nn::Model& model, const Pair& pair,
+                                       const EdgeScores& scores, int count) {
+  const auto ranked = ranked_edges(scores.grid, scores.scores);
+  std::vector<EdgePlace> places;
+  for (std::size_t i = 0; i < ranked.size() && static_cast<int>(i) < count; ++i)
+    places.push_back({ranked[i]});
+  const ExactEdges exact = exact_edges(model, pair, places, scores.spec);
+  std::vector<VerifiedEdge> verified;
+  const auto values = scores.scores.to_vector<double>();
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    const StreamEdge& e = places[i].edge;
+    verified.push_back(
+        {e, values[e.sender * scores.grid.receivers.size() + e.receiver], exact.change[i]});
+  }
+  return verified;
+}
+
+}  // namespace vitrine::interp
