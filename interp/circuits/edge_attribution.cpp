@@ -270,9 +270,10 @@ ExactEdges exact_edges(const nn::Model& model, const Pair& pair, std::span<const
 
   ExactEdges exact{std::vector<double>(edges.size(), 0), runs.clean(spec.direction),
                    runs.corrupt(spec.direction), static_cast<int>(edges.size())};
-  constexpr std::size_t kTogether = 1024;  // so that the tables of a program stay small
-  for (std::size_t begin = 0; begin < order.size(); begin += kTogether) {
-    const std::size_t end = std::min(order.size(), begin + kTogether);
+  // As many at a time as memory allows, which those before have shown.
+  std::size_t together = 256;
+  for (std::size_t begin = 0, end = 0; begin < order.size(); begin = end) {
+    end = std::min(order.size(), begin + together);
     std::vector<Interventions> worlds;
     for (std::size_t i = begin; i < end; ++i) {
       const auto& [edge, pos] = edges[order[i]];
@@ -305,6 +306,8 @@ ExactEdges exact_edges(const nn::Model& model, const Pair& pair, std::span<const
     }
     exact.passes += swept.stats().passes;
     exact.explanation = swept.explain();
+    if (swept.stats().passes > 1) together = std::max<std::size_t>(16, together / 2);
+    else if (3 * swept.stats().largest_arena < spec.memory) together = std::min<std::size_t>(2048, together * 2);
   }
   return exact;
 }
