@@ -27,7 +27,7 @@ struct Options {
   std::string method = "attribution-patching";
   std::string rule = "midpoint";
   int steps = 16, top = 20, verify = 10;
-  bool each = false;
+  bool each = false, norms_held = false;
 
   bool edges() const { return method.starts_with("edges"); }
 };
@@ -92,6 +92,7 @@ interp::EdgeSpec edge_spec(const Options& options) {
   spec.rule = options.rule == "midpoint" ? interp::PathRule::midpoint : interp::PathRule::left;
   spec.steps = options.steps;
   spec.by_position = options.spec.by_position;
+  spec.norms_held = options.norms_held;
   spec.direction = options.spec.direction;
   spec.metric = *options.spec.metric;
   return spec;
@@ -177,6 +178,8 @@ void verb_attribute(const Arguments& arguments) {
                            "of edges-ig: midpoints, or k / N of the way from the other run to the\n"
                            "base run, k = 0 ... N - 1, as EAP-IG 2.0 (default: midpoint)")
                    ->one_of({"midpoint", "eap-ig"});
+  auto* held = line.flag("--hold-norms", options.norms_held,
+                         "of edges: the scales of all norms stay those of the unedited run");
   options.metric.add_to(line);
   line.number("--top", options.top, "K", "how many of the strongest are listed (default: 20)", 1,
               kMost);
@@ -204,6 +207,7 @@ void verb_attribute(const Arguments& arguments) {
   }
   if (options.method != "edges-ig" && rule->count() > 0)
     line.fail("--rule goes with --method edges-ig");
+  if (!options.edges() && held->count() > 0) line.fail("--hold-norms goes with --method edges, edges-ig and edges-exact");
   if (options.edges() && sites->count() > 0)
     line.fail("edges lie between heads, MLPs, embedding and logits; --sites goes with the others");
   if (options.method == "edges-exact" && verify->count() > 0)

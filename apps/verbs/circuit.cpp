@@ -24,12 +24,12 @@ struct CircuitOptions {
   EditOptions edits;
   PairOptions prompts;
   MetricOptions metric;
-  std::string by = "edges-ig", rule = "midpoint", apply, mib, dot;
+  std::string by = "edges-ig", rule = "midpoint", apply, mib, dot, group_by;
   std::vector<std::string> compare;
   std::int64_t edges = 0, random = 10;
   int steps = 5, top = 30;
   double threshold = 0;
-  bool grow = false, worth = false, curve = false;
+  bool grow = false, worth = false, curve = false, norms_held = false;
   const Option *edges_given = nullptr, *threshold_given = nullptr;
 
   void add_to(CommandLine& line);
@@ -68,10 +68,15 @@ void CircuitOptions::add_to(CommandLine& line) {
   line.option("--compare", compare, "FILE",
               "another circuit: what the two share, and whether it does this one's job (may be\n"
               "given again)");
+  line.option("--group-by", group_by, "FIELD",
+              "with --pairs: also each group of pairs that have the same FIELD by itself: does one\n"
+              "circuit serve all phrasings?");
   line.flag("--curve", curve, "faithfulness over sizes, with the areas CPR and CMD");
   line.flag("--worth", worth, "cuts each edge out of the circuit: what is it worth there?");
   line.number("--random", random, "N",
               "random circuits of as many edges beside it (default: 10)", std::int64_t{0}, kMost);
+  line.flag("--hold-norms", norms_held,
+            "the scales of all norms stay those of the unedited run, in scores and in cuts");
   metric.add_to(line);
   line.number("--top", top, "K", "how many edges are listed (default: 30)", 1, 1'000'000);
   line.option("--mib", mib, "FILE.json", "writes the circuit in the benchmark's format besides");
@@ -119,6 +124,8 @@ void CircuitOptions::check(const CommandLine& line) {
   for (const std::string& file : {mib, dot}) {
     if (!file.empty()) check_folder_of(file);
   }
+  if (!group_by.empty() && !prompts.from_file())
+    line.fail("--group-by is about the pairs of a file; give --pairs FILE");
   prompts.require(line, false, needs_of({metric.spec()}));
 }
 
@@ -131,6 +138,7 @@ interp::EdgeSpec CircuitOptions::scores_spec() const {
   spec.steps = steps;
   spec.direction = prompts.direction();
   spec.metric = metric.spec();
+  spec.norms_held = norms_held;
   return spec;
 }
 
@@ -197,15 +205,15 @@ FoundCircuit find_circuit(const nn::Model& model, const std::vector<interp::Pair
   return {found.circuit, scores, std::string(name_of(spec.method))};
 }
 
-std::vector<double> random_faithfulness(const interp::CircuitRuns& runs, std::size_t edges,
-                                        std::int64_t count, std::uint64_t seed) {
+// The metric of random circuits, by pair.
+std::vector<std::vector<double>> random_circuits(const interp::CircuitRuns& runs, std::size_t edges,
+                                                 std::int64_t count, std::uint64_t seed) {
   std::mt19937_64 random(seed);
-  std::vector<interp::EdgeMask> circuits;
+  const interp::EdgeMask all = interp::all_edges(runs.grid());
+  std::vector<interp::EdgeMask> cuts;
   for (std::int64_t i = 0; i < count; ++i)
-    circuits.push_back(interp::random_edges(runs.grid(), edges, random));
-  std::vector<double> values;
-  for (const double m : runs.mean_kept(circuits)) values.push_back(runs.ratio(m));
-  return values;
+    cuts.push_back(interp::without(all, interp::random_edges(runs.grid(), edges, random)));
+  return runs.cut(cuts);
 }
 
 std::string found_by(const CircuitOptions& o) {
@@ -238,7 +246,8 @@ void verb_circuit(const Arguments& arguments) {
       "worth}], pairs: [{line, tokens, str_tokens, clean, corrupt, circuit, complement}], random:\n"
       "{count, mean, deviation, values}, curves: [{rank, fractions, asked, edges, faithfulness,\n"
       "cpr, cmd}], compared: [{file, edges, shared, jaccard, nodes, shared_nodes, faithfulness,\n"
-      "completeness}], file}\n",
+      "completeness}], group_by, groups: [{name, pairs, clean, corrupt, faithfulness, completeness,\n"
+      "random: {mean, deviation}, compared: [{file, faithfulness, completeness}]}], file}\n",
       "vitrine circuit --clean 'The capital of Texas is' --corrupt 'The capital of California is' "
       "--answer ' Austin' --wrong ' Sacramento' --edges 40");
   CircuitOptions options;
@@ -260,6 +269,7 @@ void verb_circuit(const Arguments& arguments) {
 
   interp::CircuitSpec spec;
   spec.metric = metric;
+  spec.norms_held = options.norms_held;
   spec.cancel = &interruptible.requested();
   const interp::CircuitRuns runs(model, pairs, spec);
   runs.ratio(runs.clean());  // throws where there is no way to go a part of
@@ -281,12 +291,14 @@ void verb_circuit(const Arguments& arguments) {
                        .random = {},
                        .curves = {},
                        .compared = {},
+                       .groups = {},
+                       .field = options.group_by,
                        .top = options.top};
   report.judged = runs.judge(report.circuit);
   if (options.worth) report.worth = runs.worth(report.circuit);
   if (report.circuit.count() > 0)
-    report.random = random_faithfulness(runs, report.circuit.count(), options.random,
-                                        options.common.seed);
+    report.random = random_circuits(runs, report.circuit.count(), options.random,
+                                    options.common.seed);
   if (options.curve) {
     report.curves.emplace_back(
         "by |score|", interp::circuit_curve(runs, found.scores, report.direction,
@@ -301,6 +313,7 @@ void verb_circuit(const Arguments& arguments) {
     report.compared.push_back(
         {file, interp::overlap(grid, report.circuit, other), runs.judge(other)});
   }
+  if (!options.group_by.empty()) report.groups = interp::grouped(examples, options.group_by);
   interruptible.check();
   if (!options.mib.empty()) {
     write_result(options.mib,

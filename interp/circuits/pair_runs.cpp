@@ -1,5 +1,8 @@
 #include "interp/circuits/pair_runs.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include "nn/families/sites.h"
 #include "nn/model/batch.h"
 
@@ -12,14 +15,26 @@ PairRuns::Both halves(const Tensor& rows) {
   return {rows.slice(0, 0, half).clone(), rows.slice(0, half, 2 * half).clone()};
 }
 
+template <class T>
+Tensor difference_of(const Tensor& a, const Tensor& b) {
+  Tensor d = Tensor::empty(a.shape(), a.dtype());
+  const T *x = a.data<T>(), *y = b.data<T>();
+  for (std::int64_t i = 0; i < a.numel(); ++i) d.data<T>()[i] = x[i] - y[i];
+  return d;
+}
 Tensor difference(const Tensor& a, const Tensor& b) {
-  auto x = a.to_vector<double>();
-  const auto y = b.to_vector<double>();
-  for (std::size_t i = 0; i < x.size(); ++i) x[i] -= y[i];
-  return Tensor::of(a.shape(), x).to(a.dtype());
+  return a.dtype() == DType::f64 ? difference_of<double>(a, b) : difference_of<float>(a, b);
 }
 
 }  // namespace
+
+std::string key_of(const EdgeSet& edges) {
+  return fmt::format("{}", fmt::join(edges.sender_names(), " "));
+}
+
+EdgeSet edges_of(const nn::Model& model, const std::shared_ptr<const EdgeSet>& given) {
+  return given != nullptr ? *given : nn::stream_edges(model.config());
+}
 
 PairRuns pair_runs(const nn::Model& model, const Pair& pair, const EdgeSet& edges,
                    const MetricSpec& spec, Direction direction, bool written) {
@@ -29,7 +44,7 @@ PairRuns pair_runs(const nn::Model& model, const Pair& pair, const EdgeSet& edge
   const Metric metric = metric_of(model, examples, spec);
   const std::string each = nn::per_prompt_name(metric);
   const auto graph =
-      model.derived(nn::batch_size(prompts), {"edges.senders", spec.text}, [&](const Graph& g) {
+      model.derived(nn::batch_size(prompts), {"edges.senders", spec.text, key_of(edges)}, [&](const Graph& g) {
         return with_metric(with_senders(g, edges), metric);
       });
   std::vector<Site> sites = {site::embed()};
