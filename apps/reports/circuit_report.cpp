@@ -381,6 +381,7 @@ Json CircuitReport::json() const {
     if (kept[u]) nodes.push_back(grid.senders[u]);
   }
   json["nodes"] = std::move(nodes);
+  json["senders"] = grid.senders;
   json["edges"] = std::move(edges);
   for (std::size_t p = 0; p < examples.size(); ++p) {
     Json pair = example_json(model, examples[p]);

@@ -62,7 +62,7 @@ struct CircuitReport {
 
   std::string text(const Style& style) const;
   // {by, scored_by, direction, metric: {name, clean, corrupt}, edges: [{from, to, score, worth}],
-  // nodes: [NAME], of: valid edges, asked, circuit: {metric, faithfulness}, complement: {metric,
+  // nodes: [NAME], senders: [all there are], of: valid edges, asked, circuit: {metric, faithfulness}, complement: {metric,
   // faithfulness}, pairs: [{line, clean, corrupt, circuit, complement}], random: {count, mean,
   // deviation, values}, curves: [{rank, fractions, asked, edges, faithfulness, cpr, cmd}], compared:
   // [{file, edges, shared, jaccard, nodes, shared_nodes, faithfulness, completeness}], group_by,

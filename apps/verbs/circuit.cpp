@@ -5,6 +5,7 @@
 #include <random>
 
 #include "apps/experiment/edit_options.h"
+#include "apps/experiment/feature_nodes.h"
 #include "apps/experiment/metric_options.h"
 #include "apps/experiment/pair_options.h"
 #include "apps/options/options.h"
@@ -26,7 +27,8 @@ struct CircuitOptions {
   MetricOptions metric;
   std::string by = "edges-ig", rule = "midpoint", apply, mib, dot, group_by;
   std::vector<std::string> compare;
-  std::int64_t edges = 0, random = 10;
+  std::int64_t edges = 0, random = 10, features = 0;
+  std::shared_ptr<const EdgeSet> edge_set;
   int steps = 5, top = 30;
   double threshold = 0;
   bool grow = false, worth = false, curve = false, norms_held = false;
@@ -62,6 +64,11 @@ void CircuitOptions::add_to(CommandLine& line) {
               "of edges-ig: where they lie: midpoints, or as EAP-IG 2.0 has them, the corrupt end\n"
               "included and the clean one not (default: midpoint)")
       ->one_of({"midpoint", "eap-ig"});
+  line.number("--features", features, "K",
+              "with --sae of an MLP's output: the K features that differ most between the runs\n"
+              "are senders in its place (m4.f123), beside the rest (m4.error); those of files\n"
+              "that are applied or compared are, too",
+              std::int64_t{1}, kMost);
   line.option("--apply", apply, "FILE",
               "the circuit of a file, judged on these pairs: JSON that this verb or the\n"
               "Mechanistic Interpretability Benchmark wrote");
@@ -120,6 +127,8 @@ void CircuitOptions::check(const CommandLine& line) {
   }
   if (by == "acdc" && (grow || curve))
     line.fail("--grow and --curve rank edges by scores; ACDC has none");
+  if (features > 0 && !line.was_given("--sae"))
+    line.fail("--features makes features of a spliced SAE nodes; give --sae DIR");
   if (edges == 0) edges = 100;
   for (const std::string& file : {mib, dot}) {
     if (!file.empty()) check_folder_of(file);
@@ -139,6 +148,7 @@ interp::EdgeSpec CircuitOptions::scores_spec() const {
   spec.direction = prompts.direction();
   spec.metric = metric.spec();
   spec.norms_held = norms_held;
+  spec.edges = edge_set;
   return spec;
 }
 
@@ -242,7 +252,7 @@ void verb_circuit(const Arguments& arguments) {
       "Edges that lead nowhere or come from nowhere are pruned, which changes no number. A causal\n"
       "model can be asked what follows a prompt, not to fill a blank in its middle.\n\n"
       "json: {meta, by, direction, scored_by, metric: {name, clean, corrupt}, of, asked, circuit:\n"
-      "{metric, faithfulness}, complement: {metric, faithfulness}, nodes, edges: [{from, to, score,\n"
+      "{metric, faithfulness}, complement: {metric, faithfulness}, nodes, senders, edges: [{from, to, score,\n"
       "worth}], pairs: [{line, tokens, str_tokens, clean, corrupt, circuit, complement}], random:\n"
       "{count, mean, deviation, values}, curves: [{rank, fractions, asked, edges, faithfulness,\n"
       "cpr, cmd}], compared: [{file, edges, shared, jaccard, nodes, shared_nodes, faithfulness,\n"
@@ -267,8 +277,14 @@ void verb_circuit(const Arguments& arguments) {
   std::vector<interp::Pair> pairs;
   for (const interp::Example& e : examples) pairs.push_back(pair_of(e, metric));
 
+  std::vector<std::string> files = options.compare;
+  if (!options.apply.empty()) files.push_back(options.apply);
+  if (options.features > 0 || (!files.empty() && !options.edits.spliced().empty())) {
+    options.edge_set = edges_with_features(model, options.edits.spliced(), pairs, options.features, files);
+  }
   interp::CircuitSpec spec;
   spec.metric = metric;
+  spec.edges = options.edge_set;
   spec.norms_held = options.norms_held;
   spec.cancel = &interruptible.requested();
   const interp::CircuitRuns runs(model, pairs, spec);

@@ -93,7 +93,7 @@ TEST(AttributeEdges, WrongUseIsExplained) {
                  "--rule goes with --method edges-ig");
   expect_failure(capital + Words{"--method", "edges-exact", "--verify", "3"}, 2,
                  "measures every edge already");
-  expect_failure(capital + Words{"--hold-norms"}, 2, "--hold-norms goes with --method edges");
+  expect_failure(capital + Words{"--hold-norms"}, 2, "--hold-norms and --features go with --method edges");
 }
 
 // ---- circuit ------------------------------------------------------------------------------------
@@ -173,6 +173,41 @@ TEST(Circuit, GroupsOfPairsAreJudgedByThemselves) {
   EXPECT_NEAR(plain["clean"].get<double>(), mean("clean"), 1e-9);
   EXPECT_NEAR(plain["faithfulness"].get<double>(),
               (mean("circuit") - mean("corrupt")) / (mean("clean") - mean("corrupt")), 1e-9);
+}
+
+// Features and the rest add up to the MLP: with all its parts kept, the circuit is the same.
+TEST(Circuit, FeaturesAreNodes) {
+  const TemporaryFolder folder;
+  const std::string whole = folder / "whole.json", parts = folder / "parts.json", file = folder / "found.json";
+  const std::string sae = (default_model() / "sae/blocks.4.hook_mlp_out").string();
+  const json found_parts = found({"--sae", sae, "--features", "20", "--edges", "200", "--random", "0"});
+  EXPECT_GT(found_parts["circuit"]["faithfulness"].get<double>(), 0.9);
+  std::set<std::string> features;
+  for (const json& n : found_parts["nodes"]) {
+    if (n.get<std::string>().starts_with("m4.f")) features.insert(n.get<std::string>());
+  }
+  EXPECT_GT(features.size(), 0U);
+  write_text(file, found_parts.dump());
+  const json again = found({"--sae", sae, "--apply", file, "--random", "0"});
+  EXPECT_NEAR(again["circuit"]["metric"].get<double>(),
+              found_parts["circuit"]["metric"].get<double>(), 1e-4);
+  // m4 -> logits as one edge, and as all of its parts.
+  write_text(whole, R"({"edges": [{"from": "input", "to": "m4"}, {"from": "m4", "to": "logits"}]})");
+  json all = {{"edges", json::array({{{"from", "input"}, {"to", "m4"}},
+                                     {{"from", "m4.error"}, {"to", "logits"}}})}};
+  const json wide = found({"--sae", sae, "--features", "5", "--by", "exact", "--edges", "3000",
+                           "--random", "0"});
+  for (const json& n : wide["senders"]) {
+    const auto name = n.get<std::string>();
+    if (name.starts_with("m4.f")) all["edges"].push_back({{"from", name}, {"to", "logits"}});
+  }
+  write_text(parts, all.dump());
+  EXPECT_NEAR(
+      found({"--apply", whole, "--random", "0"})["circuit"]["metric"].get<double>(),
+      found({"--sae", sae, "--apply", parts, "--random", "0"})["circuit"]["metric"]
+          .get<double>(),
+      1e-4);
+  expect_failure(kCapitals + Words{"--features", "5"}, 2, "give --sae DIR");
 }
 
 TEST(Circuit, TensorsEqualTheReference) {
