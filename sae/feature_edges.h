@@ -2,7 +2,7 @@
 // add, and the rest.
 //
 //   EdgeSet edges = nn::stream_edges(m.config());
-//   edges = with_parts(edges, "m4", feature_senders(s, "sae", "m4", {12, 345}));
+//   edges = with_parts(edges, "m4", feature_senders(sae, "sae", "m4", {12, 345}));
 //
 // For a model in which the SAE is spliced in at blocks.4.hook_mlp_out with its error kept
 // (autograd/transform/splice.h). Feature j adds f_j W_dec[j]; the last sender, `m4.error`, is all
