@@ -241,11 +241,17 @@ void numeric_checks(const Examined& e, FindingList& findings) {
   guarded("gradient_check", findings, [&] { check_gradients(e, findings); });
 }
 
-Diagnosis examine(const Graph& graph, const Feeds& feeds, const Parameters& parameters,
-                  const DiagnoseSpec& spec, bool numeric) {
+Examined examined(const Graph& graph, const Feeds& feeds, const Parameters& parameters,
+                  const DiagnoseSpec& spec) {
   Examined e{.graph = graph, .spec = spec, .feeds = feeds, .parameters = parameters};
   find_source(e);
   find_outputs(e);
+  return e;
+}
+
+Diagnosis examine(const Graph& graph, const Feeds& feeds, const Parameters& parameters,
+                  const DiagnoseSpec& spec, bool numeric) {
+  Examined e = examined(graph, feeds, parameters, spec);
   Diagnosis d;
   std::string missing;
   for (const std::string& name : {e.output, e.loss}) {
@@ -271,6 +277,17 @@ Diagnosis diagnose(const Graph& graph, const DiagnoseSpec& spec) {
 Diagnosis diagnose(const Graph& graph, const Feeds& feeds, const Parameters& parameters,
                    const DiagnoseSpec& spec) {
   return examine(graph, feeds, parameters, spec, true);
+}
+
+Finding loss_finding(const Graph& graph, const Feeds& feeds, const Parameters& parameters,
+                     const DiagnoseSpec& spec) {
+  FindingList findings;
+  check_loss(examined(graph, feeds, parameters, spec), findings);
+  if (findings.empty())
+    throw GraphError(
+        "there is no loss to compare with ln(vocabulary): DiagnoseSpec::loss names the output, "
+        "DiagnoseSpec::vocabulary says how many tokens there are");
+  return findings[0];
 }
 
 }  // namespace vitrine

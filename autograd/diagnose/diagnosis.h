@@ -95,5 +95,8 @@ Diagnosis diagnose(const Graph& graph, const DiagnoseSpec& spec = {});
 // is missing the numeric checks are left out, and a note says which.
 Diagnosis diagnose(const Graph& graph, const Feeds& feeds, const Parameters& parameters,
                    const DiagnoseSpec& spec = {});
+// The check `loss` alone, by one forward run. Throws GraphError without a loss and its vocabulary.
+Finding loss_finding(const Graph& graph, const Feeds& feeds, const Parameters& parameters,
+                     const DiagnoseSpec& spec);
 
 }  // namespace vitrine

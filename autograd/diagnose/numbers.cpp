@@ -57,22 +57,29 @@ std::string bad_forward(const Examined& e) {
   return "";
 }
 
+// The norms of gradients, not the gradients themselves, are results: they take no memory.
 std::string bad_gradient(const Examined& e) {
   std::string scalar;
   const Graph model = with_scalar(e, scalar);
-  for (const std::string& name : differentiable_leaves(model, model.output(scalar))) {
-    const auto given = e.parameters.find(name);
-    if (given != e.parameters.end() && !all_finite(given->second))
-      return fmt::format("the parameter '{}' holds NaN or infinities", name);
+  const std::vector<std::string> names = differentiable_leaves(model, model.output(scalar));
+  for (const std::string& name : names) {
+    if (!all_finite(e.parameters.at(name)))
+      return fmt::format("the parameter '{}' holds infinities", name);
   }
+  if (names.empty()) return "";
+  const auto norm = [](const std::string& name) { return "diagnose.norm." + name; };
   try {
-    const std::vector<std::string> leaf_names = differentiable_leaves(model, model.output(scalar));
-    if (leaf_names.empty()) return "";
-    const Graph g = gradient(model, scalar, leaves(fmt::format("{}", fmt::join(leaf_names, ","))));
-    const Plan plan = compile(g, fetch(value(scalar), grad(leaves("*"))));
+    const Graph g = gradient(model, scalar, leaves(fmt::format("{}", fmt::join(names, ","))));
+    Builder b(g);
+    Fetch wanted;
+    for (const std::string& name : names) {
+      b.output(norm(name), sum_squares(b.output(grad_name(name))));
+      wanted.wants.push_back(value(norm(name)));
+    }
+    const Plan plan = compile(std::move(b).finish(), wanted);
     const Results r = plan.run(plan.taken(e.feeds), e.parameters, e.options());
-    for (const std::string& name : leaf_names)
-      if (!all_finite(r.grad(name)))
+    for (const std::string& name : names)
+      if (!std::isfinite(r.scalar(norm(name))))
         return fmt::format("the gradient of '{}' holds infinities", name);
   } catch (const NumericError& error) {
     return fmt::format("in the gradients: {}", error.what());
