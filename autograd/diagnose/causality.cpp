@@ -78,6 +78,7 @@ std::string subject(const Graph& g, const Mixing& m) {
   const Node& origin = g.node(m.origin);
   if (const auto* leaf = std::get_if<LeafName>(&origin.attributes))
     return fmt::format("the mask that is given as {} '{}'", origin.op->name, leaf->name);
+  if (m.limit == Limit::unread) return fmt::format("the mask that op {} computes", origin.op->name);
   if (m.limit == Limit::read) return "the mask, read from its numbers,";
   return fmt::format("{} {}", origin.op->name == "mask" ? "the op" : "the rule of op",
                      origin.op->name);
@@ -197,7 +198,8 @@ void confirm(const Examined& e, const LookAhead& look, Suspicion& s) {
     f.how = "gradient";
     f.remedy.clear();
   } else {
-    f.severity = Finding::Severity::note;
+    // A rule says "may": without a mask, something else can hide later tokens. An offset is exact.
+    if (s.mixings.front().limit == Limit::none) f.severity = Finding::Severity::note;
     f.what += fmt::format("; the gradients of {} rows do not show it", g->rows);
   }
 }
@@ -326,6 +328,11 @@ Finding whole_model(const Examined& e, const LookAhead& look, std::size_t mixing
     return f;
   }
   if (!g) return f;
+  if (!g->any) {
+    f.what +=
+        "; all gradients at the embeddings are 0, as where weights begin at 0, and say nothing";
+    return f;
+  }
   if (g->later) {
     f.severity = Finding::Severity::problem;
     f.what = fmt::format(

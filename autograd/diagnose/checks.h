@@ -53,6 +53,7 @@ void check_gradients(const Examined& e, FindingList& findings);
 struct RowGradients {
   bool later = false;                // some row reads a later token, or one of another prompt
   bool own = true;                   // every row that was looked at reads its own token
+  bool any = false;                  // some gradient is not 0
   std::int64_t row = -1, read = -1;  // of `later`: which row reads which
   std::int64_t rows = 0;             // looked at
 };

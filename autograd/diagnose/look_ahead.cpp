@@ -296,9 +296,11 @@ class Walk {
       const auto [query, key] = axes_of_scores(m.scores, rank);
       const Shape& shape = g_.node(m.mask).type.shape;
       const int in_front = rank - shape.size();
-      if (query < in_front || key < in_front || shape[query - in_front] <= 1 ||
+      const bool keyed = std::any_of(paths(m.scores).begin(), paths(m.scores).end(),
+                                     [k = key](const auto& p) { return p.second.contains(k); });
+      if (!keyed || query < in_front || key < in_front || shape[query - in_front] <= 1 ||
           shape[key - in_front] <= 1) {
-        continue;
+        continue;  // a sum of streams, say, or padding, which is the same for all queries
       }
       result_.candidates.push_back(m.mask);
       const NodeId origin = maker_of_mask(g_, m.mask);

@@ -177,7 +177,15 @@ struct SiteSize {
   NodeId node;
 };
 
-std::vector<SiteSize> emit_sizes(Builder& b, const Graph& g, const std::vector<bool>& used) {
+// [.., tokens, tokens], as scores are that are not said to be.
+bool is_square(const Shape& shape, std::int64_t tokens) {
+  const int rank = shape.size();
+  return rank >= 2 && shape[rank - 1] == tokens && shape[rank - 2] == tokens;
+}
+
+std::vector<SiteSize> emit_sizes(Builder& b, const Examined& e, const std::vector<bool>& used) {
+  const Graph& g = e.graph;
+  const std::int64_t tokens = g.node(e.source).type.shape[e.axis];
   std::vector<SiteSize> found;
   const auto measure = [&](const std::string& name, NodeId id) {
     const Type& type = g.node(id).type;
@@ -188,8 +196,11 @@ std::vector<SiteSize> emit_sizes(Builder& b, const Graph& g, const std::vector<b
     b.output(found.back().top, max(abs(x), all_axes(x)));
     b.output(found.back().square, mean(square(x)));
   };
-  for (const SiteEntry& s : g.sites())
-    if (!s.interior()) measure(s.name, s.node);
+  for (const SiteEntry& s : g.sites()) {
+    // Masked scores hold -inf, or what stands for it.
+    const bool scores = std::find(s.axes.begin(), s.axes.end(), Axis::key) != s.axes.end();
+    if (!s.interior() && !scores && !is_square(s.type.shape, tokens)) measure(s.name, s.node);
+  }
   for (const Node& n : g.nodes()) {
     if (n.op->kind != OpKind::activation) continue;
     const bool named = std::any_of(g.sites().begin(), g.sites().end(),
@@ -237,7 +248,7 @@ void check_units(const Examined& e, FindingList& findings) {
   const std::vector<bool> used = ancestors_of(e.graph, e.graph.output(e.output));
   Builder b(e.graph);
   const std::vector<ActivationNames> slopes = emit_slopes(b, e.graph, used);
-  const std::vector<SiteSize> sizes = emit_sizes(b, e.graph, used);
+  const std::vector<SiteSize> sizes = emit_sizes(b, e, used);
   Fetch wanted;
   for (const ActivationNames& a : slopes) wanted.wants.push_back(value(a.slope));
   for (const SiteSize& s : sizes) {

@@ -28,7 +28,10 @@ struct Places {
 Places places_along(const Examined& e, std::int64_t size, int axis) {
   Places p{std::vector<std::int64_t>(static_cast<std::size_t>(size), 0),
            std::vector<std::int64_t>(static_cast<std::size_t>(size))};
-  for (std::int64_t i = 0; i < size; ++i) p.position[static_cast<std::size_t>(i)] = i;
+  // An axis of whole multiples has a batch merged into it.
+  const std::int64_t tokens = e.graph.node(e.source).type.shape[e.axis];
+  const std::int64_t period = tokens > 0 && size % tokens == 0 ? tokens : size;
+  for (std::int64_t i = 0; i < size; ++i) p.position[static_cast<std::size_t>(i)] = i % period;
   if (!e.graph.rows() || axis != 0) return p;
   const auto table = [&](NodeId id) {
     const auto it = e.feeds.find(std::get<LeafName>(e.graph.node(id).attributes).name);
@@ -101,6 +104,7 @@ RowGradients ask(const Examined& e, const Question& q, std::int64_t most) {
       const std::vector<double> most_of = largest_along(g, q.read_axis);
       for (std::size_t i = 0; i < most_of.size(); ++i) {
         const bool same_prompt = reads.prompt[i] == rows.prompt[r];
+        answer.any = answer.any || most_of[i] != 0;
         own = own || (same_prompt && reads.position[i] == rows.position[r] && most_of[i] != 0);
         const bool may = same_prompt && reads.position[i] <= rows.position[r];
         if (may || most_of[i] == 0 || answer.later) continue;

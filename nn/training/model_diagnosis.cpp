@@ -69,4 +69,23 @@ Diagnosis diagnose_before_training(const Model& model, bool fresh) {
   return d;
 }
 
+void require_causal(const Diagnosis& diagnosis) {
+  for (const Finding& f : diagnosis.problems()) {
+    if (f.check == "causality")
+      throw NumericError("the model is not causal, so that training would teach it nothing: " +
+                         to_string(f));
+  }
+}
+
+std::string in_one_line(const Diagnosis& diagnosis) {
+  std::string text;
+  for (const Finding& f : diagnosis.findings) {
+    if (f.check == "tied_weights" && f.severity == Finding::Severity::ok) continue;
+    if (!text.empty()) text += "; ";
+    text += f.what;
+    if (f.severity != Finding::Severity::ok && !f.remedy.empty()) text += " (" + f.remedy + ")";
+  }
+  return text;
+}
+
 }  // namespace vitrine::nn

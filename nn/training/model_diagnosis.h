@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "autograd/diagnose/diagnosis.h"
@@ -29,5 +30,12 @@ Diagnosis diagnose(const Model& model, const ModelDiagnoseOptions& options = {})
 // What is worth knowing before the first step, in far less time than one takes: causality from the
 // graph alone and, of `fresh` weights, the loss of a few drawn tokens beside ln(vocabulary).
 Diagnosis diagnose_before_training(const Model& model, bool fresh);
+
+// Throws NumericError, with what was found, where and what to do, when a row sees a later token or
+// not its own.
+void require_causal(const Diagnosis& diagnosis);
+// "causality proved of 2 ops that mix positions; the loss is ...": the findings, one after the
+// other.
+std::string in_one_line(const Diagnosis& diagnosis);
 
 }  // namespace vitrine::nn

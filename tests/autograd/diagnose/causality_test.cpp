@@ -198,6 +198,76 @@ TEST(DiagnosedCausality, NoMaskAtAllIsNamedAtTheSoftmax) {
   EXPECT_TRUE(diagnose(m.graph, {.causal = false}).ok());
 }
 
+// Batches and heads: [batch, tokens] tokens, merged for the products, split again for attention.
+OwnModel batched_model(const MaskScores& mask_scores) {
+  constexpr std::int64_t kBatch = 2, kHeads = 2, kHead = kOwnWidth / kHeads;
+  OwnModel m = own_model([](Builder&, const Value& s, int) { return mask(s, 0, 1); });
+  Builder b;
+  const auto weight = [&](const std::string& name) {
+    return b.parameter(name, {DType::f32, m.parameters.at(name).shape()});
+  };
+  const Value tokens = b.input("tokens", {DType::i32, {kBatch, kOwnTokens}});
+  Value x = gather_rows(weight("embed"), tokens) + weight("places");  // [batch, tokens, d]
+  for (int layer = 0; layer < 2; ++layer) {
+    const Value flat = reshape(x, {kBatch * kOwnTokens, kOwnWidth});
+    const auto heads = [&](const char* part) {
+      const Value y = matmul(flat, weight(fmt::format("{}.{}", part, layer)));
+      return permute(reshape(y, {kBatch, kOwnTokens, kHeads, kHead}), {0, 2, 1, 3});
+    };
+    const Value scores = mask_scores(b, matmul(heads("q"), transpose(heads("k"))), layer);
+    const Value z = permute(matmul(softmax(scores), heads("v")), {0, 2, 1, 3});
+    x = x + reshape(z, {kBatch, kOwnTokens, kOwnWidth});
+  }
+  b.output("logits", matmul(reshape(x, {kBatch * kOwnTokens, kOwnWidth}), weight("unembed")));
+  m.graph = std::move(b).finish();
+  m.feeds = {{"tokens", Tensor::of<std::int32_t>({kBatch, kOwnTokens},
+                                                 {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8})}};
+  return m;
+}
+
+TEST(DiagnosedCausality, OfBatchesAndHeads) {
+  for (const std::int64_t offset : {0, 1, -1}) {
+    for (const bool constant : {false, true}) {
+      SCOPED_TRACE(fmt::format("offset {} constant {}", offset, constant));
+      int line = 0;
+      const OwnModel m = batched_model([&](Builder& b, const Value& scores, int) {
+        const Tensor numbers = mask_numbers([&](auto q, auto k) { return k <= q + offset; });
+        const Tensor four = numbers.reshape({1, 1, kOwnTokens, kOwnTokens});
+        line = __LINE__ + 1;
+        return constant ? scores + b.constant(four) : mask(scores, -2, -1, offset);
+      });
+      const Diagnosis d = diagnose(m.graph, m.feeds, m.parameters);
+      if (offset == 0) {
+        EXPECT_EQ(d.of("causality").back().how, "reach and gradient") << to_string(d);
+        EXPECT_TRUE(d.ok()) << to_string(d);
+      } else {
+        expect_named(d, line, offset == 1 ? "sees the next token" : "excludes the token itself");
+      }
+    }
+  }
+}
+
+// Zeros at the end of a new model hide nothing and prove nothing.
+TEST(DiagnosedCausality, WeightsThatBeginAtZeroAreNoAlarm) {
+  OwnModel m = with_op(0).model;
+  m.parameters["unembed"] = Tensor::zeros({kOwnWidth, kOwnVocabulary}, DType::f32);
+  const auto found = run_of(m).of("causality");
+  ASSERT_EQ(found.size(), 1U);
+  EXPECT_EQ(found[0].severity, Severity::ok);
+  EXPECT_THAT(found[0].what, HasSubstr("say nothing"));
+}
+
+// A window and causality stated by two ops; scaled and biased after the mask.
+TEST(DiagnosedCausality, MasksAddUpAndOutliveArithmetic) {
+  expect_clear(own_model([](Builder& b, const Value& scores, int) {
+    const Value causal = mask(scores, 0, 1);
+    const Value window =
+        mask(causal, Value(), {.query_axis = 0, .key_axis = 1, .offset = 9, .window = 3});
+    const Value bias = b.parameter("places", {DType::f32, {kOwnTokens, kOwnWidth}});
+    return window * 0.5 + sum(bias) * 0.1;
+  }));
+}
+
 // What GPT-2's first code did: scores * mask - 1e10 * (1 - mask).
 TEST(DiagnosedCausality, AMaskThatIsComputedFromAConstantIsRead) {
   for (const std::int64_t offset : {0, 1}) {

@@ -12,6 +12,7 @@
 #include "nn/training/initial_weights.h"
 #include "nn/training/training_settings.h"
 #include "tests/support.h"
+#include "tests/tensor/expect_error.h"
 
 namespace vitrine::nn {
 namespace {
@@ -97,13 +98,18 @@ TEST(ModelDiagnosis, AWrongOffsetIsNamedAtTheModelsLine) {
     ASSERT_EQ(d.of("causality").size(), 1U) << to_string(d);
     const Finding f = d.of("causality")[0];
     EXPECT_EQ(f.severity, Severity::problem);
-    EXPECT_THAT(f.what, HasSubstr(offset == 1 ? "sees the next token" : "excludes the token itself"));
+    EXPECT_THAT(f.what,
+                HasSubstr(offset == 1 ? "sees the next token" : "excludes the token itself"));
     EXPECT_THAT(f.what, HasSubstr("in 2 ops of this line"));
     EXPECT_THAT(f.where, HasSubstr("gpt2.cpp:"));
     EXPECT_THAT(f.site, HasSubstr("blocks.0.attn."));
     EXPECT_EQ(f.how, "reach and gradient");
-    EXPECT_FALSE(diagnose_before_training(m, true).ok());
+    const Diagnosis before = diagnose_before_training(m, true);
+    EXPECT_FALSE(before.ok());
+    EXPECT_ERROR(NumericError, "gpt2.cpp:", require_causal(before));
+    EXPECT_ERROR(NumericError, "use offset 0", require_causal(before));
   }
+  EXPECT_NO_THROW(require_causal(diagnose_before_training(tiny(), true)));
 }
 
 TEST(ModelDiagnosis, NanInAParameterIsNamed) {
