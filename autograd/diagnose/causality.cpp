@@ -290,24 +290,39 @@ NodeId culprit(const Graph& g, const LookAhead& look, NodeId node) {
   }
 }
 
+// Whether a value has an entry for each token, perhaps with a batch merged into its first axis.
+bool has_rows(const Examined& e, NodeId node) {
+  const std::int64_t tokens = e.graph.node(e.source).type.shape[e.axis];
+  const Shape& shape = e.graph.node(node).type.shape;
+  const bool merged = e.axis > 0 && tokens > 0 && shape.size() >= 2 && shape[0] % tokens == 0;
+  return merged || std::find(shape.begin(), shape.end(), tokens) != shape.end();
+}
+
 // Where nothing that mixes positions is to blame: rows that are shifted, or summed and spread again.
 std::optional<Finding> other_leak(const Examined& e, const LookAhead& look, NodeId output) {
   const TokenPaths& paths = look.paths[by_id(output)];
   if (paths.empty() || most_ahead(paths) <= 0) return std::nullopt;
   const std::int64_t ahead = most_ahead(paths);
-  const NodeId node = culprit(e.graph, look, output);
-  return finding_at(
-      e.graph, node,
-      {.severity = Finding::Severity::problem,
-       .check = "causality",
-       .what = ahead == kAnywhere
-                   ? fmt::format("op {} reads all positions, and rows of the output depend on it",
-                                 e.graph.node(node).op->name)
-                   : fmt::format("op {} moves tokens: a row of the output depends on tokens up to "
-                                 "its own position + {}",
-                                 e.graph.node(node).op->name, ahead),
-       .remedy = "let rows of the output depend on earlier rows alone",
-       .how = "reach"});
+  const Node& n = e.graph.node(culprit(e.graph, look, output));
+  const bool by_data = n.op->kind == OpKind::selection && n.inputs.size() > 1;
+  Finding f{.severity = Finding::Severity::problem,
+            .check = "causality",
+            .remedy = "let rows of the output depend on earlier rows alone",
+            .how = "reach"};
+  if (n.op->reach == nullptr || by_data) {
+    f.severity = Finding::Severity::note;
+    f.what = fmt::format(
+        "not provable from the graph: nothing says which positions are read by op {}", n.op->name);
+    f.remedy = "give feeds and parameters, so that gradients can be looked at";
+  } else if (ahead == kAnywhere) {
+    f.what =
+        fmt::format("op {} reads all positions, and rows of the output depend on it", n.op->name);
+  } else {
+    f.what = fmt::format(
+        "op {} moves tokens: a row of the output depends on tokens up to its own position + {}",
+        n.op->name, ahead);
+  }
+  return finding_at(e.graph, n.id, std::move(f));
 }
 
 Finding whole_model(const Examined& e, const LookAhead& look, std::size_t mixings, bool proved) {
@@ -379,7 +394,7 @@ void check_causality(const Examined& e, FindingList& findings) {
   blamed = blamed || std::any_of(findings.begin(), findings.end(), [](const Finding& f) {
              return f.severity == Finding::Severity::problem && f.check == "causality";
            });
-  if (output == kNoNode || blamed) return;
+  if (output == kNoNode || blamed || !has_rows(e, output)) return;
   std::optional<Finding> leak = other_leak(e, seen, output);
   Finding whole = whole_model(e, seen, mixings.size(), proved && !leak);
   if (leak && whole.how == "gradient" && whole.severity == Finding::Severity::ok) {

@@ -300,6 +300,32 @@ TEST(DiagnosedCausality, AShiftOfRowsIsNamed) {
   EXPECT_EQ(found[0].line, line);
 }
 
+// The mean of all rows, added to each.
+TEST(DiagnosedCausality, AMeanOfAllRowsIsNamed) {
+  const OwnModel m = with_op(0).model;
+  Builder b(m.graph);
+  const Value logits = b.output("logits");
+  const int line = __LINE__ + 1;
+  b.output("logits", logits - mean(logits, {0}, true));
+  const Graph g = std::move(b).finish();
+  for (const Diagnosis& d : {diagnose(g), diagnose(g, m.feeds, m.parameters, {.loss = "loss"})}) {
+    const auto found = d.of("causality");
+    ASSERT_EQ(found.size(), 1U) << to_string(d);
+    EXPECT_EQ(found[0].severity, Severity::problem);
+    EXPECT_EQ(found[0].line, line);
+  }
+}
+
+// One prediction for a whole prompt may read all of it.
+TEST(DiagnosedCausality, AnOutputWithoutRowsIsNotAsked) {
+  const OwnModel m = with_op(0).model;
+  Builder b(m.graph);
+  b.output("class", mean(b.output("logits"), {0}));
+  const Graph g = std::move(b).finish();
+  const Diagnosis d = diagnose(g, m.feeds, m.parameters, {.output = "class", .loss = "loss"});
+  EXPECT_TRUE(d.ok()) << to_string(d);
+}
+
 TEST(DiagnosedCausality, SaysWhenItIsNotClearWhereTheTokensAre) {
   Builder b;
   const Value x = b.input("x", {DType::f32, {3, 2}}), y = b.input("y", {DType::f32, {3, 2}});

@@ -76,8 +76,8 @@ Model tiny() {
   return {config, initial_weights(config, random::Key{1}, pool), std::nullopt};
 }
 
-// Rewrites the rule of every attention.
-Graph with_offset(const Graph& graph, std::int64_t offset) {
+// Rewrites the rule of every attention, and writes it out as steps if so wanted.
+Graph with_offset(const Graph& graph, std::int64_t offset, bool steps) {
   Builder b(graph);
   for (const Node& n : graph.nodes()) {
     if (n.op != &kAttention) continue;
@@ -86,14 +86,16 @@ Graph with_offset(const Graph& graph, std::int64_t offset) {
     std::vector<Value> in;
     for (const NodeId i : n.inputs) in.push_back(b.value(i));
     b.rebuild(n.id, in, rule);
+    if (steps) b.expand(n.id);
   }
   return std::move(b).finish();
 }
 
 TEST(ModelDiagnosis, AWrongOffsetIsNamedAtTheModelsLine) {
-  for (const std::int64_t offset : {1, -1}) {
+  for (const auto& [offset, steps] : {std::pair{1, false}, {-1, false}, {1, true}, {-1, true}}) {
+    SCOPED_TRACE(testing::Message() << offset << " " << steps);
     Model m = tiny();
-    m.transform([&](const Graph& g) { return with_offset(g, offset); });
+    m.transform([o = offset, s = steps](const Graph& g) { return with_offset(g, o, s); });
     const Diagnosis d = diagnose(m);
     ASSERT_EQ(d.of("causality").size(), 1U) << to_string(d);
     const Finding f = d.of("causality")[0];
@@ -103,6 +105,7 @@ TEST(ModelDiagnosis, AWrongOffsetIsNamedAtTheModelsLine) {
     EXPECT_THAT(f.what, HasSubstr("in 2 ops of this line"));
     EXPECT_THAT(f.where, HasSubstr("gpt2.cpp:"));
     EXPECT_THAT(f.site, HasSubstr("blocks.0.attn."));
+    EXPECT_EQ(f.op, steps ? "mask" : "attention");
     EXPECT_EQ(f.how, "reach and gradient");
     const Diagnosis before = diagnose_before_training(m, true);
     EXPECT_FALSE(before.ok());
