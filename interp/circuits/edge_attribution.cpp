@@ -9,6 +9,7 @@
 
 #include "autograd/edges/edge_scores.h"
 #include "interp/circuits/pair_runs.h"
+#include "interp/circuits/run_values.h"
 #include "interp/data/asked.h"
 #include "nn/families/sites.h"
 #include "nn/model/batch.h"
@@ -23,26 +24,6 @@ struct Points {
   std::int64_t count = 1;
   Interventions what;
 };
-
-// weights[p] of the way from b to a, for each of a's rows, point after point.
-Tensor on_the_way(const Tensor& a, const Tensor& b, const std::vector<double>& weights) {
-  const auto x = a.to_vector<double>(), y = b.to_vector<double>();
-  std::vector<double> values;
-  values.reserve(x.size() * weights.size());
-  for (const double w : weights) {
-    for (std::size_t i = 0; i < x.size(); ++i) values.push_back(y[i] + w * (x[i] - y[i]));
-  }
-  Shape shape = a.shape();
-  shape[0] *= std::ssize(weights);
-  return Tensor::of(shape, values).to(a.dtype());
-}
-
-std::vector<double> path_weights(const EdgeSpec& spec) {
-  std::vector<double> weights;
-  for (int k = 0; k < spec.steps; ++k)
-    weights.push_back((k + (spec.rule == PathRule::midpoint ? 0.5 : 0.0)) / spec.steps);
-  return weights;
-}
 
 // Points [begin, begin + weights.size()) of all those of eap_ig_activations have this group set.
 struct ActivationGroup {
@@ -64,11 +45,11 @@ Points activation_points(const PairRuns& runs, const EdgeSpec& spec) {
     const std::int64_t rows = shape[0];
     shape[0] = rows * std::ssize(groups);
     const Tensor all = Tensor::zeros(shape, own.dtype());
-    std::copy_n(own.view().data, own.bytes(),
-                all.slice(0, static_cast<std::int64_t>(g) * rows,
-                          static_cast<std::int64_t>(g + 1) * rows)
-                    .view()
-                    .data);
+    std::copy_n(
+        own.view().data, own.bytes(),
+        all.slice(0, static_cast<std::int64_t>(g) * rows, static_cast<std::int64_t>(g + 1) * rows)
+            .view()
+            .data);
     Where where;
     for (int k = 0; k < spec.steps; ++k)
       where.prompt.push_back(static_cast<std::int64_t>(g) * spec.steps + k);
@@ -91,8 +72,8 @@ class GradientScores {
                         spec.method == EdgeMethod::eap_ig_activations)) {}
 
   EdgeScores run() {
-    const std::int64_t tokens = std::ssize(pair_.clean),
-                       s = std::ssize(grid_.senders), r = std::ssize(grid_.receivers);
+    const std::int64_t tokens = std::ssize(pair_.clean), s = std::ssize(grid_.senders),
+                       r = std::ssize(grid_.receivers);
     sums_.assign(static_cast<std::size_t>(tokens * s * r), 0);
     switch (spec_.method) {
       case EdgeMethod::eap:
@@ -112,7 +93,11 @@ class GradientScores {
       case EdgeMethod::exact:
         break;
     }
-    EdgeScores scores{spec_, grid_, Tensor::zeros({s, r}, DType::f64), {}, runs_.clean(spec_.direction),
+    EdgeScores scores{spec_,
+                      grid_,
+                      Tensor::zeros({s, r}, DType::f64),
+                      {},
+                      runs_.clean(spec_.direction),
                       runs_.corrupt(spec_.direction)};
     auto* total = scores.scores.data<double>();
     for (std::size_t i = 0; i < sums_.size(); ++i)
@@ -129,7 +114,7 @@ class GradientScores {
 
   // A few points at a time, so that what a pass holds is bounded.
   void integrate() {
-    const std::vector<double> weights = path_weights(spec_);
+    const std::vector<double> weights = path_weights(spec_.rule, spec_.steps);
     const auto most = std::max<std::size_t>(1, 1024 / pair_.clean.size());
     for (std::size_t begin = 0; begin < weights.size(); begin += most) {
       if (spec_.cancel != nullptr && *spec_.cancel) throw InterruptedError("interrupted");
@@ -160,7 +145,8 @@ class GradientScores {
     for (const auto& [name, value] : metric.feeds) feeds.insert_or_assign(name, value);
     feeds["edges.change"] = runs_.change;
     Fetch wanted;
-    for (const EdgeReceivers& r : edges_.receivers) wanted.wants.push_back(value(edge_score_name(r)));
+    for (const EdgeReceivers& r : edges_.receivers)
+      wanted.wants.push_back(value(edge_score_name(r)));
     const nn::Run run = model_.run_graph(*graph, prompts, wanted, feeds);
 
     const std::size_t s = grid_.senders.size(), r = grid_.receivers.size();
@@ -169,8 +155,7 @@ class GradientScores {
       const auto values = run.results.raw(edge_score_name(group)).to_vector<double>();
       const std::size_t names = group.names.size();
       for (std::size_t i = 0; i < values.size(); ++i) {  // [pos, reads, names]
-        const std::size_t v = i % names, u = i / names % group.reads,
-                          pos = i / names / group.reads;
+        const std::size_t v = i % names, u = i / names % group.reads, pos = i / names / group.reads;
         sums_[(pos * s + u) * r + first + v] += share * values[i];
       }
       first += names;
@@ -235,6 +220,14 @@ std::string_view name_of(EdgeMethod method) {
       return "eap-ig-activations";
   }
   return "";
+}
+std::vector<double> path_weights(PathRule rule, int steps) {
+  if (steps < 1)
+    throw Error(ErrorKind::usage, fmt::format("a path needs at least one step, not {}", steps));
+  std::vector<double> weights;
+  for (int k = 0; k < steps; ++k)
+    weights.push_back((k + (rule == PathRule::midpoint ? 0.5 : 0.0)) / steps);
+  return weights;
 }
 std::string_view name_of(PathRule rule) {
   return rule == PathRule::midpoint ? "midpoint" : "eap-ig";
@@ -307,7 +300,8 @@ ExactEdges exact_edges(const nn::Model& model, const Pair& pair, std::span<const
     exact.passes += swept.stats().passes;
     exact.explanation = swept.explain();
     if (swept.stats().passes > 1) together = std::max<std::size_t>(16, together / 2);
-    else if (3 * swept.stats().largest_arena < spec.memory) together = std::min<std::size_t>(2048, together * 2);
+    else if (3 * swept.stats().largest_arena < spec.memory)
+      together = std::min<std::size_t>(2048, together * 2);
   }
   return exact;
 }
@@ -324,13 +318,14 @@ EdgeScores exact_scores(const nn::Model& model, const Pair& pair, const EdgeSpec
     for (std::int64_t pos = 0; pos < tokens && spec.by_position; ++pos) places.push_back({e, pos});
   }
   const ExactEdges exact = exact_edges(model, pair, places, spec);
-  EdgeScores scores{spec,        grid,          Tensor::zeros({s, r}, DType::f64), {},
-                    exact.clean, exact.corrupt, exact.runs, exact.passes};
+  EdgeScores scores{spec,       grid,        Tensor::zeros({s, r}, DType::f64),
+                    {},         exact.clean, exact.corrupt,
+                    exact.runs, exact.passes};
   if (spec.by_position) scores.by_position = Tensor::zeros({tokens, s, r}, DType::f64);
   for (std::size_t i = 0; i < places.size(); ++i) {
     const auto& [edge, pos] = places[i];
-    const auto at = static_cast<std::int64_t>(edge.sender) * r +
-                    static_cast<std::int64_t>(edge.receiver);
+    const auto at =
+        static_cast<std::int64_t>(edge.sender) * r + static_cast<std::int64_t>(edge.receiver);
     scores.scores.data<double>()[at] += exact.change[i];
     if (pos >= 0) scores.by_position.data<double>()[pos * s * r + at] = exact.change[i];
   }
@@ -342,7 +337,8 @@ EdgeScores exact_scores(const nn::Model& model, const Pair& pair, const EdgeSpec
 EdgeScores edge_scores(const nn::Model& model, const Pair& pair, const EdgeSpec& spec) {
   check_pair(model, pair);
   if (spec.steps < 1)
-    throw Error(ErrorKind::usage, fmt::format("a path needs at least one step, not {}", spec.steps));
+    throw Error(ErrorKind::usage,
+                fmt::format("a path needs at least one step, not {}", spec.steps));
   if (spec.method == EdgeMethod::exact) return exact_scores(model, pair, spec);
   spec.metric.require_gradient();
   return GradientScores(model, pair, spec).run();

@@ -42,6 +42,8 @@ enum class EdgeMethod { exact, eap, eap_ig, clean_corrupted, eap_ig_activations 
 std::string_view name_of(EdgeMethod method);  // "eap-ig"
 enum class PathRule { midpoint, left };
 std::string_view name_of(PathRule rule);  // "midpoint", "eap-ig": as EAP-IG 2.0
+// How much of the way to the base run each point has gone. Throws Error (usage) below one step.
+std::vector<double> path_weights(PathRule rule, int steps);
 
 struct EdgeSpec {
   EdgeMethod method = EdgeMethod::eap_ig;

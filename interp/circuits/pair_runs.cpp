@@ -1,5 +1,6 @@
 #include "interp/circuits/pair_runs.h"
 
+#include "interp/circuits/run_values.h"
 #include "nn/families/sites.h"
 #include "nn/model/batch.h"
 
@@ -12,13 +13,6 @@ PairRuns::Both halves(const Tensor& rows) {
   return {rows.slice(0, 0, half).clone(), rows.slice(0, half, 2 * half).clone()};
 }
 
-Tensor difference(const Tensor& a, const Tensor& b) {
-  auto x = a.to_vector<double>();
-  const auto y = b.to_vector<double>();
-  for (std::size_t i = 0; i < x.size(); ++i) x[i] -= y[i];
-  return Tensor::of(a.shape(), x).to(a.dtype());
-}
-
 }  // namespace
 
 PairRuns pair_runs(const nn::Model& model, const Pair& pair, const EdgeSet& edges,
@@ -29,9 +23,8 @@ PairRuns pair_runs(const nn::Model& model, const Pair& pair, const EdgeSet& edge
   const Metric metric = metric_of(model, examples, spec);
   const std::string each = nn::per_prompt_name(metric);
   const auto graph =
-      model.derived(nn::batch_size(prompts), {"edges.senders", spec.text}, [&](const Graph& g) {
-        return with_metric(with_senders(g, edges), metric);
-      });
+      model.derived(nn::batch_size(prompts), {"edges.senders", spec.text},
+                    [&](const Graph& g) { return with_metric(with_senders(g, edges), metric); });
   std::vector<Site> sites = {site::embed()};
   for (int layer = 0; layer < model.config().layers && written; ++layer) {
     sites.push_back(site::z(layer));
