@@ -1,0 +1,180 @@
+// The gauntlet: every way of finding edges, on models whose circuits are known. Prints for each
+// model and method the AUROC over edges with its 95% interval, and the time, and fails where an
+// AUROC is lower than it was when this was written.
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+
+#include "interp/circuits/edge_auroc.h"
+#include "interp/circuits/graph_edges.h"
+#include "tests/interp/circuits/tracr.h"
+
+namespace vitrine::interp {
+namespace {
+
+constexpr std::int64_t kPartners[] = {1, 5, 17, 31};
+
+// ---- methods ----------------------------------------------------------------------------------------
+// One ablation of one model: the runs whose edges are scored, and what edges carry.
+struct Ablation {
+  std::string way;  // resample, mean, zero
+  const GraphEdges* runs;
+  Tensor other;
+  Feeds other_feeds;  // of resample
+  Site path;          // where EAP-IG's runs differ
+  Tensor start;       // of the path
+  CircuitMetric distance;  // of circuits' outputs from the model's, for ACDC
+};
+
+struct Method {
+  std::string name;
+  std::function<Tensor(const Ablation&)> scores;  // [senders, receivers]
+};
+
+// An edge's score is the largest threshold at which ACDC keeps it.
+Tensor acdc_thresholds(const Ablation& a) {
+  const EdgeGrid& grid = a.runs->grid();
+  Tensor scores =
+      Tensor::zeros({std::ssize(grid.senders), std::ssize(grid.receivers)}, DType::f64);
+  for (int step = 0; step <= 10; ++step) {
+    const double threshold = std::pow(10, -5 + 0.5 * step);
+    const PrunedByRuns found = acdc(grid, a.distance, threshold, {.ahead = 1});
+    for (const StreamEdge& e : pruned(grid, found.circuit).edges())
+      scores.data<double>()[e.sender * grid.receivers.size() + e.receiver] = threshold;
+  }
+  return scores;
+}
+
+std::vector<Method> methods(const std::string& way) {
+  std::vector<Method> all = {
+      {"exact", [](const Ablation& a) { return a.runs->exact(a.other).mean_absolute(); }},
+      {"EAP", [](const Ablation& a) { return a.runs->eap(a.other).mean_absolute(); }},
+      {"EAP-IG, 5 left",
+       [](const Ablation& a) {
+         return a.runs->eap_ig(a.other, a.path, a.start, PathRule::left, 5).mean_absolute();
+       }},
+      {"EAP-IG, 16 midpoints",
+       [](const Ablation& a) {
+         return a.runs->eap_ig(a.other, a.path, a.start, PathRule::midpoint, 16).mean_absolute();
+       }}};
+  if (way == "resample") {
+    all.push_back({"clean-corrupted", [](const Ablation& a) {
+                     return a.runs->clean_corrupted(a.other, a.other_feeds).mean_absolute();
+                   }});
+  }
+  all.push_back({"ACDC, 11 thresholds", acdc_thresholds});
+  return all;
+}
+
+struct Result {
+  std::string model, way, method;
+  EdgeAuroc own;      // against the edges that matter under this ablation
+  EdgeAuroc program;  // against all edges of the algorithm
+  double milliseconds;
+  Tensor scores;
+};
+
+Result measure_method(const std::string& model, const Ablation& a, const Method& method,
+                      const EdgeMask& own, const EdgeMask& program) {
+  const auto begin = std::chrono::steady_clock::now();
+  const Tensor scores = method.scores(a);
+  const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - begin;
+  const EdgeGrid& grid = a.runs->grid();
+  return {model,
+          a.way,
+          method.name,
+          edge_auroc(grid, scores, own),
+          edge_auroc(grid, scores, program),
+          took.count(),
+          scores};
+}
+
+void print(const Result& r) {
+  const auto one = [](const EdgeAuroc& a) {
+    return fmt::format("{:.2f} [{:.2f}, {:.2f}]", a.auroc, a.low, a.high);
+  };
+  fmt::print("{:<13} {:<9} {:<21} {:>20} {:>20} {:>8.1f} ms\n", r.model, r.way, r.method,
+             one(r.own), one(r.program), r.milliseconds);
+  std::fflush(stdout);
+}
+
+// ---- compiled programs ------------------------------------------------------------------------------
+// Mean |output - model's output| of circuits.
+CircuitMetric distance_of(const GraphEdges& answers, const Tensor& other) {
+  return [&answers, other](std::span<const EdgeMask> circuits) {
+    const auto full = answers.output().to_vector<double>();
+    std::vector<double> distances;
+    for (const EdgeMask& c : circuits) {
+      const auto out = answers.kept(c, other).to_vector<double>();
+      double sum = 0;
+      for (std::size_t i = 0; i < out.size(); ++i) sum += std::abs(out[i] - full[i]);
+      distances.push_back(sum / static_cast<double>(out.size()));
+    }
+    return distances;
+  };
+}
+
+class TracrGauntlet : public testing::TestWithParam<std::string> {
+ protected:
+  TracrGauntlet() : tracr(GetParam()) {}
+
+  std::vector<Result> run(const std::string& way) {
+    const Tensor tokens = tracr.golden.at("tokens");
+    const Tensor output = tracr.golden.at("output");
+    const bool pairs = way == "resample";
+    std::vector<Tensor> base, outputs, partner;
+    for (const std::int64_t by : kPartners) {
+      if (!pairs && !base.empty()) break;
+      base.push_back(tokens);
+      outputs.push_back(output);
+      partner.push_back(test::rolled(tokens, by));
+    }
+    const Tensor all = test::stacked(base), weights = tracr.weights(test::stacked(outputs));
+    const Feeds feeds = tracr.feeds(all, weights);
+    const Graph graph = tracr.graph(all.dim(0), all.dim(1));
+    const GraphEdges score(graph, tracr.edges(), tracr.parameters, feeds, "score", {.pool = &pool});
+    const GraphEdges answers(graph, tracr.edges(), tracr.parameters, feeds, "answers",
+                             {.pool = &pool});
+    Ablation a{way, &score, {}, {}, Site{"embed"}, {}, {}};
+    const Tensor embed = score.value(a.path, feeds);
+    if (pairs) {
+      a.other_feeds = tracr.feeds(test::stacked(partner), weights);
+      a.other = score.senders(a.other_feeds);
+    } else {
+      a.other = way == "mean" ? score.mean_senders() : score.zero_senders();
+    }
+    a.start = a.other.select(1, 0).clone();  // what `input` gives instead
+    a.distance = distance_of(answers, a.other);
+    const EdgeMask own = mask_of(score.grid(), tracr.golden.at("edges/" + way).to(DType::f64)),
+                   program = mask_of(score.grid(), tracr.golden.at("program/edges").to(DType::f64));
+    std::vector<Result> results;
+    for (const Method& m : methods(way)) {
+      results.push_back(measure_method(GetParam(), a, m, own, program));
+      print(results.back());
+      if (std::getenv("GAUNTLET_EDGES")) {
+        for (const StreamEdge& e : all_edges(score.grid()).edges()) {
+          const double x = results.back().scores.at<double>({(std::int64_t)e.sender, (std::int64_t)e.receiver});
+          if (program.has(e) || x > 1e-3)
+            fmt::print("    {:<20} {:.4g} {} {}\n", score.grid().name(e.sender, e.receiver), x, own.has(e) ? "own" : "", program.has(e) ? "program":"");
+        }
+      }
+    }
+    return results;
+  }
+
+  ThreadPool pool{2};
+  test::TracrModel tracr;
+};
+INSTANTIATE_TEST_SUITE_P(Programs, TracrGauntlet, testing::ValuesIn(test::kTracrPrograms),
+                         [](const auto& program) { return program.param; });
+
+TEST_P(TracrGauntlet, EveryMethod) {
+  for (const std::string way : {"resample", "mean", "zero"}) {
+    for (const Result& r : run(way)) {
+      if (r.method == "exact") { EXPECT_GE(r.own.auroc, .95) << r.way; }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace vitrine::interp
