@@ -20,9 +20,9 @@ struct Ablation {
   std::string way;  // resample, mean, zero
   const GraphEdges* runs;
   Tensor other;
-  Feeds other_feeds;  // of resample
-  Site path;          // where EAP-IG's runs differ
-  Tensor start;       // of the path
+  Feeds other_feeds;       // of resample
+  Site path;               // where EAP-IG's runs differ
+  Tensor start;            // of the path
   CircuitMetric distance;  // of circuits' outputs from the model's, for ACDC
 };
 
@@ -34,8 +34,7 @@ struct Method {
 // An edge's score is the largest threshold at which ACDC keeps it.
 Tensor acdc_thresholds(const Ablation& a) {
   const EdgeGrid& grid = a.runs->grid();
-  Tensor scores =
-      Tensor::zeros({std::ssize(grid.senders), std::ssize(grid.receivers)}, DType::f64);
+  Tensor scores = Tensor::zeros({std::ssize(grid.senders), std::ssize(grid.receivers)}, DType::f64);
   for (int step = 0; step <= 10; ++step) {
     const double threshold = std::pow(10, -5 + 0.5 * step);
     const PrunedByRuns found = acdc(grid, a.distance, threshold, {.ahead = 1});
@@ -53,8 +52,7 @@ std::vector<Method> methods(const std::string& way) {
        [](const Ablation& a) {
          return a.runs->eap_ig(a.other, a.path, a.start, PathRule::left, 5).mean_absolute();
        }},
-      {"EAP-IG, 16 midpoints",
-       [](const Ablation& a) {
+      {"EAP-IG, 16 midpoints", [](const Ablation& a) {
          return a.runs->eap_ig(a.other, a.path, a.start, PathRule::midpoint, 16).mean_absolute();
        }}};
   if (way == "resample") {
@@ -153,9 +151,11 @@ class TracrGauntlet : public testing::TestWithParam<std::string> {
       print(results.back());
       if (std::getenv("GAUNTLET_EDGES")) {
         for (const StreamEdge& e : all_edges(score.grid()).edges()) {
-          const double x = results.back().scores.at<double>({(std::int64_t)e.sender, (std::int64_t)e.receiver});
+          const double x =
+              results.back().scores.at<double>({(std::int64_t)e.sender, (std::int64_t)e.receiver});
           if (program.has(e) || x > 1e-3)
-            fmt::print("    {:<20} {:.4g} {} {}\n", score.grid().name(e.sender, e.receiver), x, own.has(e) ? "own" : "", program.has(e) ? "program":"");
+            fmt::print("    {:<20} {:.4g} {} {}\n", score.grid().name(e.sender, e.receiver), x,
+                       own.has(e) ? "own" : "", program.has(e) ? "program" : "");
         }
       }
     }
@@ -171,7 +171,9 @@ INSTANTIATE_TEST_SUITE_P(Programs, TracrGauntlet, testing::ValuesIn(test::kTracr
 TEST_P(TracrGauntlet, EveryMethod) {
   for (const std::string way : {"resample", "mean", "zero"}) {
     for (const Result& r : run(way)) {
-      if (r.method == "exact") { EXPECT_GE(r.own.auroc, .95) << r.way; }
+      if (r.method == "exact") {
+        EXPECT_GE(r.own.auroc, .95) << r.way;
+      }
     }
   }
 }
