@@ -19,7 +19,7 @@ import sys
 import tempfile
 
 VOCABULARY, WIDTH, LAYERS, HEADS, CONTEXT, SHORTEST, LONGEST = 32, 32, 2, 2, 32, 4, 12
-DOCUMENTS, STEPS, DOCUMENTS_PER_BATCH = 60000, 6000, 64
+DOCUMENTS, STEPS, DOCUMENTS_PER_BATCH = 60000, 1500, 64
 
 
 def text(draw):
@@ -82,7 +82,7 @@ def main(vitrine):
                 file.write(json.dumps({"tokens": text(draw)}) + "\n")
         subprocess.run([vitrine, "train", "--from", new, "--data", scratch / "texts.jsonl",
                         "--batch-tokens", str(DOCUMENTS_PER_BATCH * (CONTEXT - 1)), "--steps", str(STEPS),
-                        "--rate", "0.004", "--beta2", "0.99", "--seed", "1", "--store", "f16",
+                        "--rate", "0.005", "--beta2", "0.99", "--seed", "1", "--store", "f16",
                         "--evaluate-every", "500", "--out", run], check=True)
         for name in ("config.json", "model.safetensors"):
             shutil.copyfile(run / name, here / name)
