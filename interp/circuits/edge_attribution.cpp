@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "autograd/edges/edge_scores.h"
+#include "interp/circuits/edge_sweep.h"
 #include "interp/circuits/pair_runs.h"
 #include "interp/circuits/run_values.h"
 #include "interp/data/asked.h"
@@ -171,39 +172,6 @@ class GradientScores {
   std::vector<double> sums_;  // [pos, senders, receivers]
 };
 
-// ---- exactly --------------------------------------------------------------------------------------
-// The group of each receiver, and its number in the group.
-struct ReceiverPlace {
-  const EdgeReceivers* group;
-  std::int64_t head;  // -1: the group has one receiver
-};
-std::vector<ReceiverPlace> receiver_places(const EdgeSet& edges) {
-  std::vector<ReceiverPlace> places;
-  for (const EdgeReceivers& r : edges.receivers) {
-    for (std::size_t i = 0; i < r.names.size(); ++i)
-      places.push_back({&r, r.names.size() == 1 ? -1 : static_cast<std::int64_t>(i)});
-  }
-  return places;
-}
-
-// What each sender changed, as edits add it: [rows, d], or [rows, 1, d] at one of many heads.
-class ChangeValues {
- public:
-  explicit ChangeValues(const Tensor& change) : change_(change) {}
-  const Tensor& of(std::size_t sender, bool heads) {
-    Tensor& known = (heads ? of_heads_ : flat_)[sender];
-    if (!known.defined()) {
-      known = change_.select(1, static_cast<std::int64_t>(sender)).clone();
-      if (heads) known = known.reshape({known.dim(0), 1, known.dim(1)});
-    }
-    return known;
-  }
-
- private:
-  const Tensor& change_;
-  std::map<std::size_t, Tensor> flat_, of_heads_;
-};
-
 }  // namespace
 
 std::string_view name_of(EdgeMethod method) {
@@ -242,68 +210,26 @@ ExactEdges exact_edges(const nn::Model& model, const Pair& pair, std::span<const
                        const EdgeSpec& spec) {
   check_pair(model, pair);
   const EdgeSet set = nn::stream_edges(model.config());
-  const EdgeGrid grid = edge_grid(set);
   const PairRuns runs = pair_runs(model, pair, set, spec.metric, spec.direction);
-  const std::vector<ReceiverPlace> places = receiver_places(set);
-  ChangeValues values(runs.change);
-
-  // Edges into one place join the stream together, so they are swept together.
-  std::vector<std::size_t> order(edges.size());
-  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return edges[a].edge.receiver < edges[b].edge.receiver;
-  });
-
   const Metric metric = metric_of(model, {{example_of(pair)}}, spec.metric);
-  const std::string each = nn::per_prompt_name(metric);
   const std::vector<nn::Tokens> prompts = {base_prompt(pair, spec.direction)};
   const Graph graph = with_metric(model.build(nn::batch_size(prompts)), metric);
   Feeds feeds = model.feeds(graph, prompts);
   for (const auto& [name, value] : metric.feeds) feeds.insert_or_assign(name, value);
 
-  ExactEdges exact{std::vector<double>(edges.size(), 0), runs.clean(spec.direction),
-                   runs.corrupt(spec.direction), static_cast<int>(edges.size())};
-  // As many at a time as memory allows, which those before have shown.
-  std::size_t together = 256;
-  for (std::size_t begin = 0, end = 0; begin < order.size(); begin = end) {
-    end = std::min(order.size(), begin + together);
-    std::vector<Interventions> worlds;
-    for (std::size_t i = begin; i < end; ++i) {
-      const auto& [edge, pos] = edges[order[i]];
-      if (!grid.valid(edge.sender, edge.receiver)) {
-        throw Error(ErrorKind::usage,
-                    fmt::format("{} is no edge: '{}' does not come before '{}'",
-                                grid.name(edge.sender, edge.receiver), grid.senders[edge.sender],
-                                grid.receivers[edge.receiver]));
-      }
-      const ReceiverPlace& place = places[edge.receiver];
-      Where where;
-      if (place.head >= 0) where.head = {place.head};
-      if (pos >= 0) where.pos = {pos};
-      const bool heads = graph.site(place.group->site.name).type.shape.size() == 3;
-      worlds.push_back(
-          {add(place.group->site, values.of(edge.sender, heads), 1, where, "the other run")});
-    }
-    SweepOptions options{.pool = &model.pool(), .memory = spec.memory, .cancel = spec.cancel};
-    if (spec.progress) {
-      options.progress = [&](int done, int) {
-        spec.progress(static_cast<int>(begin) + done, exact.runs);
-      };
-    }
-    const Swept swept = sweep(graph, feeds, model.parameters(), worlds, {each}, options);
-    const auto metrics = swept[each].to_vector<double>();
-    const double base = swept.base(each).to_vector<double>()[0];
-    for (std::size_t i = begin; i < end; ++i) {
-      exact.change[order[i]] = swept.has_effect(i - begin) ? metrics[i - begin] - base : 0;
-      exact.without_effect += swept.has_effect(i - begin) ? 0 : 1;
-    }
-    exact.passes += swept.stats().passes;
-    exact.explanation = swept.explain();
-    if (swept.stats().passes > 1) together = std::max<std::size_t>(16, together / 2);
-    else if (3 * swept.stats().largest_arena < spec.memory)
-      together = std::min<std::size_t>(2048, together * 2);
-  }
-  return exact;
+  const SweepOptions options{.pool = &model.pool(),
+                             .memory = spec.memory,
+                             .cancel = spec.cancel,
+                             .progress = spec.progress};
+  const SweptEdges swept = sweep_edges(graph, feeds, model.parameters(), set, runs.change, edges,
+                                       nn::per_prompt_name(metric), options);
+  return {swept.change.to_vector<double>(),
+          runs.clean(spec.direction),
+          runs.corrupt(spec.direction),
+          static_cast<int>(edges.size()),
+          swept.passes,
+          swept.without_effect,
+          swept.explanation};
 }
 
 namespace {

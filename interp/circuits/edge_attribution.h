@@ -84,12 +84,6 @@ struct EdgeScoreSummary {
 EdgeScoreSummary summarise(std::span<const EdgeScores> scores);
 
 // ---- exactly --------------------------------------------------------------------------------------
-// One edge, at one position or at all.
-struct EdgePlace {
-  StreamEdge edge;
-  std::int64_t pos = -1;
-  friend bool operator==(const EdgePlace&, const EdgePlace&) = default;
-};
 // The exact change of the metric for each of these edges, of one pair. They are one sweep
 // (autograd/sweep/sweep.h): only what an edge can change is computed.
 struct ExactEdges {

@@ -11,6 +11,7 @@
 #include "autograd/edges/edge_scores.h"
 #include "autograd/edges/split_edges.h"
 #include "autograd/ops/ops.h"
+#include "interp/circuits/edge_sweep.h"
 #include "interp/circuits/run_values.h"
 #include "tensor/error.h"
 
@@ -135,16 +136,21 @@ Tensor GraphEdges::no_effects() const {
 }
 
 EdgeEffects GraphEdges::exact(const Tensor& other) const {
-  const std::vector<double> base = output_.to_vector<double>();
-  const std::size_t edges = grid_.senders.size() * grid_.receivers.size();
+  const std::vector<StreamEdge> edges = all_edges(grid_).edges();
+  std::vector<EdgePlace> places;
+  for (const StreamEdge& e : edges) places.push_back({e});
+  const SweepOptions how{
+      .pool = options_.pool, .memory = options_.memory, .cancel = options_.cancel};
+  const SweptEdges swept =
+      sweep_edges(graph_, feeds_, parameters_, edges_, change(other), places, name_, how);
+  const std::int64_t values = output_.numel(), s = std::ssize(grid_.senders),
+                     r = std::ssize(grid_.receivers);
   Tensor each = no_effects();
-  for (const StreamEdge& e : all_edges(grid_).edges()) {
-    EdgeMask one(grid_);
-    one.set(e);
-    const std::vector<double> after = cut(one, other).to_vector<double>();
-    const std::size_t at = e.sender * grid_.receivers.size() + e.receiver;
-    for (std::size_t i = 0; i < after.size(); ++i)
-      each.data<double>()[i * edges + at] = after[i] - base[i];
+  for (std::size_t i = 0; i < edges.size(); ++i) {
+    const double* of = swept.change.data<double>() + static_cast<std::int64_t>(i) * values;
+    const auto at = static_cast<std::int64_t>(edges[i].sender) * r +
+                    static_cast<std::int64_t>(edges[i].receiver);
+    for (std::int64_t j = 0; j < values; ++j) each.data<double>()[j * s * r + at] = of[j];
   }
   return {each};
 }

@@ -57,8 +57,9 @@ struct EdgeEffects {
 };
 
 struct GraphEdgeOptions {
-  ThreadPool* pool = nullptr;                 // null: on this thread alone
-  const std::atomic<bool>* cancel = nullptr;  // InterruptedError when set
+  ThreadPool* pool = nullptr;                   // null: on this thread alone
+  std::int64_t memory = std::int64_t{1} << 30;  // bytes of intermediate values of exact() at a time
+  const std::atomic<bool>* cancel = nullptr;    // InterruptedError when set
 };
 
 class GraphEdges {
@@ -81,7 +82,7 @@ class GraphEdges {
   // The output of the base run with these edges cut, and with all cut but these.
   Tensor cut(const EdgeMask& edges, const Tensor& other) const;
   Tensor kept(const EdgeMask& circuit, const Tensor& other) const;
-  // The change when one edge is cut, for each. A run for each edge.
+  // The change when one edge is cut, for each: one sweep of all of them.
   EdgeEffects exact(const Tensor& other) const;
   // clean: the base run; corrupt: the run with every edge cut. Means over the output's elements.
   Faithfulness judge(const EdgeMask& circuit, const Tensor& other) const;

@@ -7,6 +7,9 @@
 
 #include "interp/circuits/edge_auroc.h"
 #include "interp/circuits/graph_edges.h"
+#include "interp/induction_heads.h"
+#include "nn/families/sites.h"
+#include "tests/interp/circuits/pairs_graph.h"
 #include "tests/interp/circuits/tracr.h"
 
 namespace vitrine::interp {
@@ -190,6 +193,113 @@ INSTANTIATE_TEST_SUITE_P(Programs, TracrGauntlet, testing::ValuesIn(test::kTracr
 TEST_P(TracrGauntlet, Resampling) { run("resample"); }
 TEST_P(TracrGauntlet, Means) { run("mean"); }
 TEST_P(TracrGauntlet, Zeros) { run("zero"); }
+
+// ---- a trained model --------------------------------------------------------------------------------
+// An attention-only model of two layers that was trained to repeat (tests/data/induction). The edges of
+// its algorithm are those of induction (Elhage et al. 2021; Olsson et al. 2022) between the heads that
+// what looks at no edge finds: attention patterns, mean ablation of heads, swapped values.
+struct InductionCircuit {
+  std::vector<Head> previous, induction;
+
+  EdgeMask edges(const EdgeGrid& grid) const {
+    EdgeMask known(grid);
+    const auto add = [&](const std::string& u, const std::string& v) {
+      known.set(grid.sender(u), grid.receiver(v));
+    };
+    for (const Head& i : induction) {
+      const std::string later = name(i);
+      add("input", later + "<q>");  // the token now
+      add("input", later + "<v>");  // what is copied
+      add(later, "logits");
+      for (const Head& p : previous) {
+        add("input", name(p) + "<v>");  // the token before
+        add(name(p), later + "<k>");
+      }
+    }
+    return known;
+  }
+  static std::string name(const Head& h) { return fmt::format("a{}.h{}", h.layer, h.head); }
+};
+
+class InductionGauntlet : public testing::Test {
+ protected:
+  InductionGauntlet() : m(nn::load_gpt2((test::data() / "induction").string())) {
+    prompts = repeated_tokens(m.config(), random::Key{5}, 16, 10);
+    study = study_induction(m, prompts, random::Key{6});
+    for (const Head& h : all_heads(m.config())) {
+      if (of_head(study.scores.previous, h) >= study.criteria.attends)
+        circuit.previous.push_back(h);
+    }
+    circuit.induction = study.induction_heads();
+  }
+
+  // A block of eight different tokens, and again half of it; the corrupt prompt repeats another one.
+  std::vector<Pair> pairs() const {
+    constexpr std::size_t kBlock = 8, kAgain = 4;
+    std::mt19937_64 random(8);
+    std::vector<int> tokens(static_cast<std::size_t>(m.config().vocabulary));
+    for (std::size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int>(i);
+    std::vector<Pair> all;
+    for (int i = 0; i < 64; ++i) {
+      for (std::size_t j = tokens.size(); j-- > 1;)
+        std::swap(tokens[j], tokens[random() % (j + 1)]);
+      const auto prompt = [&](std::size_t from) {
+        nn::Tokens p;
+        for (std::size_t j = 0; j < kBlock + kAgain; ++j) p.push_back(tokens[from + j % kBlock]);
+        return p;
+      };
+      all.push_back({prompt(0), prompt(kBlock), tokens[kAgain], tokens[kBlock + kAgain]});
+    }
+    return all;
+  }
+
+  ThreadPool pool{2};
+  nn::Model m;
+  std::vector<nn::Tokens> prompts;
+  InductionStudy study;
+  InductionCircuit circuit;
+};
+
+TEST_F(InductionGauntlet, TheHeadsAreKnownWithoutEdges) {
+  for (const Head& h : all_heads(m.config())) {
+    fmt::print(
+        "{}: previous {:.2f} duplicate {:.2f} induction {:.2f}; mean-ablated: loss {:+.2f}\n",
+        to_string(h), of_head(study.scores.previous, h), of_head(study.scores.duplicate, h),
+        of_head(study.scores.induction, h), of_head(study.ablations.change.mean, h));
+  }
+  ASSERT_FALSE(circuit.previous.empty());
+  ASSERT_FALSE(circuit.induction.empty());
+  const std::vector<std::vector<Head>> groups = {circuit.previous};
+  for (const PathEffect& p : paths_to(m, prompts, groups, circuit.induction)) {
+    fmt::print("{}: unedited {:.2f} everywhere {:.2f} by query {:.2f} by keys {:.2f}\n",
+               to_string(p.to), p.unedited, p.everywhere, p.by_query, p.by_keys);
+  }
+}
+
+TEST_F(InductionGauntlet, EveryMethod) {
+  const test_support::PairsGraph g(m, pairs());
+  const GraphEdges runs = g.runs(m, {.pool = &pool});
+  fmt::print("mean logit difference {:.2f}\n", [&] {
+    double s = 0;
+    for (double x : runs.output().to_vector<double>()) s += x / 64;
+    return s;
+  }());
+  const EdgeMask known = circuit.edges(runs.grid());
+  for (const std::string way : {"resample", "mean"}) {
+    Ablation a{way, &runs, {}, {}, site::resid_pre(0), {}, {}};
+    a.other_feeds = g.other_feeds;
+    a.other = way == "mean" ? runs.mean_senders() : runs.senders(g.other_feeds);
+    a.start = a.other.select(1, 0).clone();
+    a.distance = distance_of(runs, a.other);
+    std::vector<double> floors(methods(way).size(), 0.5);
+    run_gauntlet("induction", a, known, known, floors);
+    const Tensor scores = runs.exact(a.other).mean_absolute();
+    for (const StreamEdge& e : ranked_edges(runs.grid(), scores))
+      fmt::print("  {:<18} {:.4f} {}\n", runs.grid().name(e.sender, e.receiver),
+                 scores.at<double>({(std::int64_t)e.sender, (std::int64_t)e.receiver}),
+                 known.has(e) ? "*" : "");
+  }
+}
 
 }  // namespace
 }  // namespace vitrine::interp

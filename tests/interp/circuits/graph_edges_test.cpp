@@ -6,12 +6,10 @@
 
 #include <cmath>
 
-#include "autograd/sweep/sweep.h"
 #include "interp/circuits/edge_auroc.h"
 #include "nn/families/sites.h"
-#include "nn/model/batch.h"
-#include "nn/model/stream_edges.h"
 #include "tensor/error.h"
+#include "tests/interp/circuits/pairs_graph.h"
 #include "tests/support.h"
 
 namespace vitrine::interp {
@@ -22,36 +20,7 @@ using ::testing::HasSubstr;
 const std::vector<Pair> kPairs = {{{1, 2, 3, 4, 5, 6}, {1, 2, 9, 4, 7, 6}, 7, 8},
                                   {{3, 1, 8, 8, 2, 6}, {4, 1, 8, 9, 2, 6}, 5, 2}};
 
-// A model and some pairs as a graph, whose output is the metric of each prompt.
-struct AsGraph {
-  explicit AsGraph(const nn::Model& m) {
-    std::vector<nn::Tokens> clean, corrupt;
-    std::vector<Example> examples;
-    for (const Pair& p : kPairs) {
-      clean.push_back(p.clean);
-      corrupt.push_back(p.corrupt);
-      examples.push_back(example_of(p));
-    }
-    const Metric metric = metric_of(m, examples, parse_metric("logit_diff"));
-    graph = with_metric(m.build(nn::batch_size(clean)), metric);
-    output = nn::per_prompt_name(metric);
-    edges = nn::stream_edges(m.config());
-    feeds = m.feeds(graph, clean);
-    other_feeds = m.feeds(graph, corrupt);
-    for (const auto& [name, value] : metric.feeds) {
-      feeds.insert_or_assign(name, value);
-      other_feeds.insert_or_assign(name, value);
-    }
-  }
-  GraphEdges runs(const nn::Model& m) const {
-    return {graph, edges, m.parameters(), feeds, output};
-  }
-
-  Graph graph;
-  std::string output;
-  EdgeSet edges;
-  Feeds feeds, other_feeds;
-};
+using test_support::PairsGraph;
 
 class GraphEdgesFamily : public testing::TestWithParam<const char*> {
  protected:
@@ -71,7 +40,7 @@ INSTANTIATE_TEST_SUITE_P(Families, GraphEdgesFamily, testing::Values("tiny-gpt2"
 
 TEST_P(GraphEdgesFamily, ScoreAModelAsItsPairsAreScored) {
   const nn::Model m = load();
-  const AsGraph g(m);
+  const PairsGraph g(m, kPairs);
   const GraphEdges runs = g.runs(m);
   const Tensor other = runs.senders(g.other_feeds);
   const Tensor start = runs.value(site::embed(), g.other_feeds);
@@ -100,7 +69,7 @@ TEST_P(GraphEdgesFamily, ScoreAModelAsItsPairsAreScored) {
 
 TEST_P(GraphEdgesFamily, JudgeCircuitsAsThoseOfAModel) {
   const nn::Model m = load();
-  const AsGraph g(m);
+  const PairsGraph g(m, kPairs);
   const GraphEdges runs = g.runs(m);
   const Tensor other = runs.senders(g.other_feeds);
   const CircuitRuns of_model(m, kPairs);
@@ -112,45 +81,25 @@ TEST_P(GraphEdgesFamily, JudgeCircuitsAsThoseOfAModel) {
   EXPECT_NEAR(found.completeness, expected.completeness, 1e-7);
 }
 
-// One edge that carries another value is one `add` at its receiver: so are zeros and means.
-TEST_P(GraphEdgesFamily, CutsAreASweepOfAdds) {
+// The sweep of all edges, and each edge cut in the split graph.
+TEST_P(GraphEdgesFamily, EffectsAreThoseOfSingleCuts) {
   const nn::Model m = load();
-  const AsGraph g(m);
+  const PairsGraph g(m, kPairs);
   const GraphEdges runs = g.runs(m);
+  const auto base = runs.output().to_vector<double>();
   for (const Tensor& other : {runs.zero_senders(), runs.mean_senders()}) {
     const Tensor exact = runs.exact(other).each;
-    auto changes = other.to_vector<double>();
-    const auto own = runs.senders().to_vector<double>();
-    for (std::size_t i = 0; i < own.size(); ++i) changes[i] -= own[i];
-    const Tensor change = Tensor::of(other.shape(), changes);
-    std::vector<Interventions> worlds;
-    std::vector<StreamEdge> edges;
-    std::size_t first = 0;
-    for (const EdgeReceivers& group : g.edges.receivers) {
-      for (std::size_t i = 0; i < group.names.size(); ++i) {
-        for (std::size_t u = 0; u < group.reads; u += 3) {
-          Tensor added = change.select(1, static_cast<std::int64_t>(u)).clone();
-          Where where;
-          if (g.graph.site(group.site.name).type.shape.size() == 3) {
-            where.head = {static_cast<std::int64_t>(i)};
-            added = added.reshape({added.dim(0), 1, added.dim(1)});
-          }
-          worlds.push_back({add(group.site, added, 1, where)});
-          edges.push_back({u, first + i});
-        }
-      }
-      first += group.names.size();
-    }
-    const Swept swept = sweep(g.graph, g.feeds, m.parameters(), worlds, {g.output});
-    const auto after = swept[g.output].to_vector<double>(),
-               base = swept.base(g.output).to_vector<double>();
-    for (std::size_t w = 0; w < edges.size(); ++w) {
+    const auto edges = all_edges(runs.grid()).edges();
+    for (std::size_t i = 0; i < edges.size(); i += 7) {
+      EdgeMask one(runs.grid());
+      one.set(edges[i]);
+      const auto after = runs.cut(one, other).to_vector<double>();
       for (std::size_t p = 0; p < base.size(); ++p) {
-        const double found = exact.at<double>({static_cast<std::int64_t>(p),
-                                               static_cast<std::int64_t>(edges[w].sender),
-                                               static_cast<std::int64_t>(edges[w].receiver)});
-        EXPECT_NEAR(found, after[w * base.size() + p] - base[p], 1e-9)
-            << runs.grid().name(edges[w].sender, edges[w].receiver);
+        EXPECT_NEAR(exact.at<double>({static_cast<std::int64_t>(p),
+                                      static_cast<std::int64_t>(edges[i].sender),
+                                      static_cast<std::int64_t>(edges[i].receiver)}),
+                    after[p] - base[p], 1e-9)
+            << runs.grid().name(edges[i].sender, edges[i].receiver);
       }
     }
   }
@@ -158,7 +107,7 @@ TEST_P(GraphEdgesFamily, CutsAreASweepOfAdds) {
 
 TEST_P(GraphEdgesFamily, PruneAsAModelIsPruned) {
   const nn::Model m = load();
-  const AsGraph g(m);
+  const PairsGraph g(m, kPairs);
   const GraphEdges runs = g.runs(m);
   const Tensor other = runs.senders(g.other_feeds);
   const CircuitMetric mean_kept = [&](std::span<const EdgeMask> circuits) {
@@ -178,7 +127,7 @@ TEST_P(GraphEdgesFamily, PruneAsAModelIsPruned) {
 
 TEST(GraphEdges, MeansAreThoseOfEachPosition) {
   const nn::Model m = nn::load_model((test::data() / "tiny-gpt2").string(), {.dtype = DType::f64});
-  const AsGraph g(m);
+  const PairsGraph g(m, kPairs);
   const GraphEdges runs = g.runs(m);
   const Tensor mean = runs.mean_senders();
   const std::int64_t tokens = std::ssize(kPairs[0].clean);
@@ -194,7 +143,7 @@ TEST(GraphEdges, MeansAreThoseOfEachPosition) {
 
 TEST(GraphEdges, RefuseWhatDoesNotFit) {
   const nn::Model m = nn::load_model((test::data() / "tiny-gpt2").string(), {.dtype = DType::f64});
-  const AsGraph g(m);
+  const PairsGraph g(m, kPairs);
   const GraphEdges runs = g.runs(m);
   const auto message = [](const auto& what) {
     try {
