@@ -23,7 +23,8 @@ std::vector<StreamEdge> from_the_end(const EdgeGrid& grid) {
 // Whether anything in the circuit reads what the receiver is computed into.
 class Read {
  public:
-  Read(const EdgeGrid& grid, const EdgeMask& circuit) : grid_(grid), readers_(grid.senders.size(), 0) {
+  Read(const EdgeGrid& grid, const EdgeMask& circuit)
+      : grid_(grid), readers_(grid.senders.size(), 0) {
     for (const StreamEdge& e : circuit.edges()) ++readers_[e.sender];
   }
   bool matters(std::size_t receiver) const {
@@ -42,14 +43,21 @@ class Read {
 
 PrunedByRuns acdc(const CircuitRuns& runs, double threshold,
                   const std::function<void(int done, int total)>& progress) {
-  const EdgeGrid& grid = runs.grid();
+  return acdc(runs.grid(),
+              [&](std::span<const EdgeMask> circuits) { return runs.mean_kept(circuits); },
+              threshold, {.progress = progress});
+}
+
+PrunedByRuns acdc(const EdgeGrid& grid, const CircuitMetric& metric, double threshold,
+                  const AcdcOptions& options) {
   const std::vector<StreamEdge> order = from_the_end(grid);
   PrunedByRuns result{all_edges(grid), {}, 0};
   EdgeMask& circuit = result.circuit;
-  double current = runs.mean_kept(std::span(&circuit, 1))[0];
+  double current = metric(std::span(&circuit, 1))[0];
   // Nearly all edges go, so the next ones are run as if they all went; what was run behind one that
   // stays is thrown away.
-  std::size_t ahead = 8;
+  const std::size_t most = std::max<std::size_t>(1, options.ahead);
+  std::size_t ahead = std::min<std::size_t>(8, most);
   for (std::size_t next = 0; next < order.size();) {
     struct Trial {
       std::size_t at;  // in order
@@ -69,7 +77,7 @@ PrunedByRuns acdc(const CircuitRuns& runs, double threshold,
       trials.push_back({at, before});
       circuits.push_back(guess);
     }
-    const std::vector<double> metrics = runs.mean_kept(circuits);
+    const std::vector<double> metrics = metric(circuits);
     result.runs += static_cast<int>(circuits.size());
     std::size_t kept_at = order.size();
     for (std::size_t i = 0; i < trials.size() && kept_at == order.size(); ++i) {
@@ -87,11 +95,11 @@ PrunedByRuns acdc(const CircuitRuns& runs, double threshold,
     if (kept_at == order.size()) {
       circuit = guess;
       next = at;
-      ahead = std::min<std::size_t>(64, ahead * 2);
+      ahead = std::min(most, ahead * 2);
     } else {
       next = kept_at + 1;
     }
-    if (progress) progress(static_cast<int>(next), static_cast<int>(order.size()));
+    if (options.progress) options.progress(static_cast<int>(next), static_cast<int>(order.size()));
   }
   return result;
 }

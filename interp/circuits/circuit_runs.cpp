@@ -4,47 +4,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "autograd/edges/split_edges.h"
 #include "autograd/transform/linearise.h"
+#include "interp/circuits/run_values.h"
 #include "nn/model/batch.h"
 #include "tensor/error.h"
 
 namespace vitrine::interp {
-namespace {
-
-double mean_of(const std::vector<double>& x) {
-  return std::accumulate(x.begin(), x.end(), 0.0) / static_cast<double>(std::max<std::size_t>(1, x.size()));
-}
-
-// edges.cut: 1 at [run, receiver, sender] for what is cut.
-template <class T>
-void fill_cuts(std::span<const EdgeMask> cuts, std::size_t receivers, std::size_t senders, T* to) {
-  for (std::size_t w = 0; w < cuts.size(); ++w) {
-    for (const StreamEdge& e : cuts[w].edges())
-      to[(w * receivers + e.receiver) * senders + e.sender] = 1;
-  }
-}
-Tensor cut_feed(std::span<const EdgeMask> cuts, const EdgeGrid& grid, DType dtype) {
-  const std::size_t r = grid.receivers.size(), s = grid.senders.size();
-  Tensor feed = Tensor::zeros({std::ssize(cuts), static_cast<std::int64_t>(r),
-                               static_cast<std::int64_t>(s)},
-                              dtype);
-  if (dtype == DType::f64) fill_cuts(cuts, r, s, feed.data<double>());
-  else fill_cuts(cuts, r, s, feed.data<float>());
-  return feed;
-}
-
-Tensor rows_again(std::int64_t rows, std::int64_t times) {
-  Tensor t = Tensor::empty({rows * times}, DType::i32);
-  for (std::int64_t i = 0; i < rows * times; ++i)
-    t.data<std::int32_t>()[i] = static_cast<std::int32_t>(i % rows);
-  return t;
-}
-
-}  // namespace
-
 struct CircuitRuns::OfPair {
   Pair pair;
   Tensor other;  // [rows, senders, d]: what senders give in the other run
@@ -135,8 +102,9 @@ double CircuitRuns::cut_at(std::span<const EdgeMask> by_position) const {
   const OfPair& of = *pairs_[0];
   const std::int64_t tokens = std::ssize(of.pair.clean);
   if (std::ssize(by_position) != tokens) {
-    throw Error(ErrorKind::usage, fmt::format("the prompt has {} positions; there are {} sets of edges",
-                                              tokens, by_position.size()));
+    throw Error(ErrorKind::usage,
+                fmt::format("the prompt has {} positions; there are {} sets of edges", tokens,
+                            by_position.size()));
   }
   const std::vector<nn::Tokens> prompts = {base_prompt(of.pair, spec_.direction)};
   const Metric metric = metric_of(model_, {{example_of(of.pair)}}, spec_.metric);
@@ -154,15 +122,19 @@ double CircuitRuns::cut_at(std::span<const EdgeMask> by_position) const {
       .to_vector<double>()[0];
 }
 
-double CircuitRuns::ratio(double metric) const {
-  const double way = clean() - corrupt();
-  if (std::abs(way) <= 1e-6 * std::max(1.0, std::max(std::abs(clean()), std::abs(corrupt())))) {
+double faithfulness_of(double metric, double clean, double corrupt) {
+  const double way = clean - corrupt;
+  if (std::abs(way) <= 1e-6 * std::max(1.0, std::max(std::abs(clean), std::abs(corrupt)))) {
     throw NumericError(fmt::format(
         "the metric is {:.6g} of the clean runs and {:.6g} of the corrupt ones: there is no way "
         "between them of which a circuit could go a part; choose pairs whose answers differ",
-        clean(), corrupt()));
+        clean, corrupt));
   }
-  return (metric - corrupt()) / way;
+  return (metric - corrupt) / way;
+}
+
+double CircuitRuns::ratio(double metric) const {
+  return faithfulness_of(metric, clean(), corrupt());
 }
 
 std::vector<Faithfulness> CircuitRuns::judge(std::span<const EdgeMask> circuits) const {

@@ -48,6 +48,10 @@ struct Faithfulness {
   std::vector<double> each, each_complement;  // metrics, by pair
 };
 
+// (metric - corrupt) / (clean - corrupt). Throws NumericError where clean and corrupt metric are so
+// near that no ratio is to be had.
+double faithfulness_of(double metric, double clean, double corrupt);
+
 class CircuitRuns {
  public:
   // Runs both prompts of each pair. Throws what check_pairs throws.
@@ -58,7 +62,7 @@ class CircuitRuns {
 
   const EdgeGrid& grid() const { return grid_; }
   std::size_t pairs() const { return pairs_.size(); }
-  double clean() const;    // mean metric of the unedited runs
+  double clean() const;  // mean metric of the unedited runs
   double corrupt() const;
   const std::vector<double>& each_clean() const;
   const std::vector<double>& each_corrupt() const;
@@ -72,8 +76,7 @@ class CircuitRuns {
   // One set for each position of one pair, cut there. Throws Error (usage) where there are several.
   double cut_at(std::span<const EdgeMask> by_position) const;
 
-  // Throws NumericError where clean and corrupt metric are so near that no ratio is to be had.
-  double ratio(double metric) const;
+  double ratio(double metric) const;  // faithfulness_of
   Faithfulness judge(const EdgeMask& circuit) const;
   std::vector<Faithfulness> judge(std::span<const EdgeMask> circuits) const;
 
@@ -98,9 +101,9 @@ class CircuitRuns {
 // nowhere; and the two numbers that the Mechanistic Interpretability Benchmark makes of it.
 struct CircuitCurve {
   EdgeRank rank = EdgeRank::absolute;
-  std::vector<double> fractions;     // of the valid edges: .001 ... 1
-  std::vector<std::size_t> asked;    // edges taken: floor(fraction * valid edges)
-  std::vector<std::size_t> edges;    // left after pruning
+  std::vector<double> fractions;   // of the valid edges: .001 ... 1
+  std::vector<std::size_t> asked;  // edges taken: floor(fraction * valid edges)
+  std::vector<std::size_t> edges;  // left after pruning
   std::vector<double> faithfulness;
   double cpr = 0;  // area under the curve: the circuit performance ratio
   double cmd = 0;  // area between the curve and 1: the circuit-model distance
@@ -128,6 +131,16 @@ struct PrunedByRuns {
 // change nothing, and go without a run.
 PrunedByRuns acdc(const CircuitRuns& runs, double threshold,
                   const std::function<void(int done, int total)>& progress = {});
+// The same over anything that gives the metric of circuits, a graph of one's own for example.
+using CircuitMetric = std::function<std::vector<double>(std::span<const EdgeMask> circuits)>;
+struct AcdcOptions {
+  // Circuits are asked for up to so many at once, as if every edge went: good where they run
+  // together, wasted where they run one by one.
+  std::size_t ahead = 64;
+  std::function<void(int done, int total)> progress;
+};
+PrunedByRuns acdc(const EdgeGrid& grid, const CircuitMetric& metric, double threshold,
+                  const AcdcOptions& options = {});
 
 // Exact greedy pruning: in rounds, every edge that is left is cut by itself in the circuit that is
 // left, and the `share` of them that move the metric least go, until `edges` are left.

@@ -9,7 +9,9 @@
 
 #include "autograd/edges/edge_scores.h"
 #include "autograd/transform/linearise.h"
+#include "interp/circuits/edge_sweep.h"
 #include "interp/circuits/pair_runs.h"
+#include "interp/circuits/run_values.h"
 #include "interp/data/asked.h"
 #include "nn/families/sites.h"
 #include "nn/model/batch.h"
@@ -24,26 +26,6 @@ struct Points {
   std::int64_t count = 1;
   Interventions what;
 };
-
-// weights[p] of the way from b to a, for each of a's rows, point after point.
-Tensor on_the_way(const Tensor& a, const Tensor& b, const std::vector<double>& weights) {
-  const auto x = a.to_vector<double>(), y = b.to_vector<double>();
-  std::vector<double> values;
-  values.reserve(x.size() * weights.size());
-  for (const double w : weights) {
-    for (std::size_t i = 0; i < x.size(); ++i) values.push_back(y[i] + w * (x[i] - y[i]));
-  }
-  Shape shape = a.shape();
-  shape[0] *= std::ssize(weights);
-  return Tensor::of(shape, values).to(a.dtype());
-}
-
-std::vector<double> path_weights(const EdgeSpec& spec) {
-  std::vector<double> weights;
-  for (int k = 0; k < spec.steps; ++k)
-    weights.push_back((k + (spec.rule == PathRule::midpoint ? 0.5 : 0.0)) / spec.steps);
-  return weights;
-}
 
 // Points [begin, begin + weights.size()) of all those of eap_ig_activations have this group set.
 struct ActivationGroup {
@@ -65,11 +47,11 @@ Points activation_points(const PairRuns& runs, const EdgeSpec& spec) {
     const std::int64_t rows = shape[0];
     shape[0] = rows * std::ssize(groups);
     const Tensor all = Tensor::zeros(shape, own.dtype());
-    std::copy_n(own.view().data, own.bytes(),
-                all.slice(0, static_cast<std::int64_t>(g) * rows,
-                          static_cast<std::int64_t>(g + 1) * rows)
-                    .view()
-                    .data);
+    std::copy_n(
+        own.view().data, own.bytes(),
+        all.slice(0, static_cast<std::int64_t>(g) * rows, static_cast<std::int64_t>(g + 1) * rows)
+            .view()
+            .data);
     Where where;
     for (int k = 0; k < spec.steps; ++k)
       where.prompt.push_back(static_cast<std::int64_t>(g) * spec.steps + k);
@@ -92,8 +74,8 @@ class GradientScores {
                         spec.method == EdgeMethod::eap_ig_activations)) {}
 
   EdgeScores run() {
-    const std::int64_t tokens = std::ssize(pair_.clean),
-                       s = std::ssize(grid_.senders), r = std::ssize(grid_.receivers);
+    const std::int64_t tokens = std::ssize(pair_.clean), s = std::ssize(grid_.senders),
+                       r = std::ssize(grid_.receivers);
     sums_.assign(static_cast<std::size_t>(tokens * s * r), 0);
     switch (spec_.method) {
       case EdgeMethod::eap:
@@ -113,7 +95,11 @@ class GradientScores {
       case EdgeMethod::exact:
         break;
     }
-    EdgeScores scores{spec_, grid_, Tensor::zeros({s, r}, DType::f64), {}, runs_.clean(spec_.direction),
+    EdgeScores scores{spec_,
+                      grid_,
+                      Tensor::zeros({s, r}, DType::f64),
+                      {},
+                      runs_.clean(spec_.direction),
                       runs_.corrupt(spec_.direction)};
     auto* total = scores.scores.data<double>();
     for (std::size_t i = 0; i < sums_.size(); ++i)
@@ -130,7 +116,7 @@ class GradientScores {
 
   // A few points at a time, so that what a pass holds is bounded.
   void integrate() {
-    const std::vector<double> weights = path_weights(spec_);
+    const std::vector<double> weights = path_weights(spec_.rule, spec_.steps);
     const auto most = std::max<std::size_t>(1, 1024 / pair_.clean.size());
     for (std::size_t begin = 0; begin < weights.size(); begin += most) {
       if (spec_.cancel != nullptr && *spec_.cancel) throw InterruptedError("interrupted");
@@ -163,7 +149,8 @@ class GradientScores {
     for (const auto& [name, value] : metric.feeds) feeds.insert_or_assign(name, value);
     feeds["edges.change"] = runs_.change;
     Fetch wanted;
-    for (const EdgeReceivers& r : edges_.receivers) wanted.wants.push_back(value(edge_score_name(r)));
+    for (const EdgeReceivers& r : edges_.receivers)
+      wanted.wants.push_back(value(edge_score_name(r)));
     const nn::Run run = model_.run_graph(*graph, prompts, wanted, feeds);
 
     const std::size_t s = grid_.senders.size(), r = grid_.receivers.size();
@@ -172,8 +159,7 @@ class GradientScores {
       const auto values = run.results.raw(edge_score_name(group)).to_vector<double>();
       const std::size_t names = group.names.size();
       for (std::size_t i = 0; i < values.size(); ++i) {  // [pos, reads, names]
-        const std::size_t v = i % names, u = i / names % group.reads,
-                          pos = i / names / group.reads;
+        const std::size_t v = i % names, u = i / names % group.reads, pos = i / names / group.reads;
         sums_[(pos * s + u) * r + first + v] += share * values[i];
       }
       first += names;
@@ -187,39 +173,6 @@ class GradientScores {
   EdgeGrid grid_;
   PairRuns runs_;
   std::vector<double> sums_;  // [pos, senders, receivers]
-};
-
-// ---- exactly --------------------------------------------------------------------------------------
-// The group of each receiver, and its number in the group.
-struct ReceiverPlace {
-  const EdgeReceivers* group;
-  std::int64_t head;  // -1: the group has one receiver
-};
-std::vector<ReceiverPlace> receiver_places(const EdgeSet& edges) {
-  std::vector<ReceiverPlace> places;
-  for (const EdgeReceivers& r : edges.receivers) {
-    for (std::size_t i = 0; i < r.names.size(); ++i)
-      places.push_back({&r, r.names.size() == 1 ? -1 : static_cast<std::int64_t>(i)});
-  }
-  return places;
-}
-
-// What each sender changed, as edits add it: [rows, d], or [rows, 1, d] at one of many heads.
-class ChangeValues {
- public:
-  explicit ChangeValues(const Tensor& change) : change_(change) {}
-  const Tensor& of(std::size_t sender, bool heads) {
-    Tensor& known = (heads ? of_heads_ : flat_)[sender];
-    if (!known.defined()) {
-      known = change_.select(1, static_cast<std::int64_t>(sender)).clone();
-      if (heads) known = known.reshape({known.dim(0), 1, known.dim(1)});
-    }
-    return known;
-  }
-
- private:
-  const Tensor& change_;
-  std::map<std::size_t, Tensor> flat_, of_heads_;
 };
 
 }  // namespace
@@ -239,6 +192,14 @@ std::string_view name_of(EdgeMethod method) {
   }
   return "";
 }
+std::vector<double> path_weights(PathRule rule, int steps) {
+  if (steps < 1)
+    throw Error(ErrorKind::usage, fmt::format("a path needs at least one step, not {}", steps));
+  std::vector<double> weights;
+  for (int k = 0; k < steps; ++k)
+    weights.push_back((k + (rule == PathRule::midpoint ? 0.5 : 0.0)) / steps);
+  return weights;
+}
 std::string_view name_of(PathRule rule) {
   return rule == PathRule::midpoint ? "midpoint" : "eap-ig";
 }
@@ -252,20 +213,8 @@ ExactEdges exact_edges(const nn::Model& model, const Pair& pair, std::span<const
                        const EdgeSpec& spec) {
   check_pair(model, pair);
   const EdgeSet set = edges_of(model, spec.edges);
-  const EdgeGrid grid = edge_grid(set);
   const PairRuns runs = pair_runs(model, pair, set, spec.metric, spec.direction);
-  const std::vector<ReceiverPlace> places = receiver_places(set);
-  ChangeValues values(runs.change);
-
-  // Edges into one place join the stream together, so they are swept together.
-  std::vector<std::size_t> order(edges.size());
-  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return edges[a].edge.receiver < edges[b].edge.receiver;
-  });
-
   const Metric metric = metric_of(model, {{example_of(pair)}}, spec.metric);
-  const std::string each = nn::per_prompt_name(metric);
   const std::vector<nn::Tokens> prompts = {base_prompt(pair, spec.direction)};
   Graph graph = model.build(nn::batch_size(prompts));
   Feeds feeds = model.feeds(graph, prompts);
@@ -278,48 +227,19 @@ ExactEdges exact_edges(const nn::Model& model, const Pair& pair, std::span<const
   graph = with_metric(graph, metric);
   for (const auto& [name, value] : metric.feeds) feeds.insert_or_assign(name, value);
 
-  ExactEdges exact{std::vector<double>(edges.size(), 0), runs.clean(spec.direction),
-                   runs.corrupt(spec.direction), static_cast<int>(edges.size())};
-  // As many at a time as memory allows, which those before have shown.
-  std::size_t together = 256;
-  for (std::size_t begin = 0, end = 0; begin < order.size(); begin = end) {
-    end = std::min(order.size(), begin + together);
-    std::vector<Interventions> worlds;
-    for (std::size_t i = begin; i < end; ++i) {
-      const auto& [edge, pos] = edges[order[i]];
-      if (!grid.valid(edge.sender, edge.receiver)) {
-        throw Error(ErrorKind::usage,
-                    fmt::format("{} is no edge: '{}' does not come before '{}'",
-                                grid.name(edge.sender, edge.receiver), grid.senders[edge.sender],
-                                grid.receivers[edge.receiver]));
-      }
-      const ReceiverPlace& place = places[edge.receiver];
-      Where where;
-      if (place.head >= 0) where.head = {place.head};
-      if (pos >= 0) where.pos = {pos};
-      const bool heads = graph.site(place.group->site.name).type.shape.size() == 3;
-      worlds.push_back(
-          {add(place.group->site, values.of(edge.sender, heads), 1, where, "the other run")});
-    }
-    SweepOptions options{.pool = &model.pool(), .memory = spec.memory, .cancel = spec.cancel};
-    if (spec.progress) {
-      options.progress = [&](int done, int) {
-        spec.progress(static_cast<int>(begin) + done, exact.runs);
-      };
-    }
-    const Swept swept = sweep(graph, feeds, model.parameters(), worlds, {each}, options);
-    const auto metrics = swept[each].to_vector<double>();
-    const double base = swept.base(each).to_vector<double>()[0];
-    for (std::size_t i = begin; i < end; ++i) {
-      exact.change[order[i]] = swept.has_effect(i - begin) ? metrics[i - begin] - base : 0;
-      exact.without_effect += swept.has_effect(i - begin) ? 0 : 1;
-    }
-    exact.passes += swept.stats().passes;
-    exact.explanation = swept.explain();
-    if (swept.stats().passes > 1) together = std::max<std::size_t>(16, together / 2);
-    else if (3 * swept.stats().largest_arena < spec.memory) together = std::min<std::size_t>(2048, together * 2);
-  }
-  return exact;
+  const SweepOptions options{.pool = &model.pool(),
+                             .memory = spec.memory,
+                             .cancel = spec.cancel,
+                             .progress = spec.progress};
+  const SweptEdges swept = sweep_edges(graph, feeds, model.parameters(), set, runs.change, edges,
+                                       nn::per_prompt_name(metric), options);
+  return {swept.change.to_vector<double>(),
+          runs.clean(spec.direction),
+          runs.corrupt(spec.direction),
+          static_cast<int>(edges.size()),
+          swept.passes,
+          swept.without_effect,
+          swept.explanation};
 }
 
 namespace {
@@ -334,13 +254,14 @@ EdgeScores exact_scores(const nn::Model& model, const Pair& pair, const EdgeSpec
     for (std::int64_t pos = 0; pos < tokens && spec.by_position; ++pos) places.push_back({e, pos});
   }
   const ExactEdges exact = exact_edges(model, pair, places, spec);
-  EdgeScores scores{spec,        grid,          Tensor::zeros({s, r}, DType::f64), {},
-                    exact.clean, exact.corrupt, exact.runs, exact.passes};
+  EdgeScores scores{spec,       grid,        Tensor::zeros({s, r}, DType::f64),
+                    {},         exact.clean, exact.corrupt,
+                    exact.runs, exact.passes};
   if (spec.by_position) scores.by_position = Tensor::zeros({tokens, s, r}, DType::f64);
   for (std::size_t i = 0; i < places.size(); ++i) {
     const auto& [edge, pos] = places[i];
-    const auto at = static_cast<std::int64_t>(edge.sender) * r +
-                    static_cast<std::int64_t>(edge.receiver);
+    const auto at =
+        static_cast<std::int64_t>(edge.sender) * r + static_cast<std::int64_t>(edge.receiver);
     scores.scores.data<double>()[at] += exact.change[i];
     if (pos >= 0) scores.by_position.data<double>()[pos * s * r + at] = exact.change[i];
   }
@@ -352,7 +273,8 @@ EdgeScores exact_scores(const nn::Model& model, const Pair& pair, const EdgeSpec
 EdgeScores edge_scores(const nn::Model& model, const Pair& pair, const EdgeSpec& spec) {
   check_pair(model, pair);
   if (spec.steps < 1)
-    throw Error(ErrorKind::usage, fmt::format("a path needs at least one step, not {}", spec.steps));
+    throw Error(ErrorKind::usage,
+                fmt::format("a path needs at least one step, not {}", spec.steps));
   if (spec.method == EdgeMethod::exact) return exact_scores(model, pair, spec);
   spec.metric.require_gradient();
   return GradientScores(model, pair, spec).run();

@@ -43,6 +43,8 @@ enum class EdgeMethod { exact, eap, eap_ig, clean_corrupted, eap_ig_activations 
 std::string_view name_of(EdgeMethod method);  // "eap-ig"
 enum class PathRule { midpoint, left };
 std::string_view name_of(PathRule rule);  // "midpoint", "eap-ig": as EAP-IG 2.0
+// How much of the way to the base run each point has gone. Throws Error (usage) below one step.
+std::vector<double> path_weights(PathRule rule, int steps);
 
 struct EdgeSpec {
   EdgeMethod method = EdgeMethod::eap_ig;
@@ -89,12 +91,6 @@ struct EdgeScoreSummary {
 EdgeScoreSummary summarise(std::span<const EdgeScores> scores);
 
 // ---- exactly --------------------------------------------------------------------------------------
-// One edge, at one position or at all.
-struct EdgePlace {
-  StreamEdge edge;
-  std::int64_t pos = -1;
-  friend bool operator==(const EdgePlace&, const EdgePlace&) = default;
-};
 // The exact change of the metric for each of these edges, of one pair. They are one sweep
 // (autograd/sweep/sweep.h): only what an edge can change is computed.
 struct ExactEdges {

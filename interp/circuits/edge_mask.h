@@ -37,6 +37,13 @@ struct StreamEdge {
   friend auto operator<=>(const StreamEdge&, const StreamEdge&) = default;
 };
 
+// One edge, at one position or at all.
+struct EdgePlace {
+  StreamEdge edge;
+  std::int64_t pos = -1;
+  friend bool operator==(const EdgePlace&, const EdgePlace&) = default;
+};
+
 // A set of edges.
 class EdgeMask {
  public:

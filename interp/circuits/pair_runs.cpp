@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "interp/circuits/run_values.h"
 #include "nn/families/sites.h"
 #include "nn/model/batch.h"
 
@@ -13,17 +14,6 @@ namespace {
 PairRuns::Both halves(const Tensor& rows) {
   const std::int64_t half = rows.dim(0) / 2;
   return {rows.slice(0, 0, half).clone(), rows.slice(0, half, 2 * half).clone()};
-}
-
-template <class T>
-Tensor difference_of(const Tensor& a, const Tensor& b) {
-  Tensor d = Tensor::empty(a.shape(), a.dtype());
-  const T *x = a.data<T>(), *y = b.data<T>();
-  for (std::int64_t i = 0; i < a.numel(); ++i) d.data<T>()[i] = x[i] - y[i];
-  return d;
-}
-Tensor difference(const Tensor& a, const Tensor& b) {
-  return a.dtype() == DType::f64 ? difference_of<double>(a, b) : difference_of<float>(a, b);
 }
 
 }  // namespace
@@ -44,9 +34,8 @@ PairRuns pair_runs(const nn::Model& model, const Pair& pair, const EdgeSet& edge
   const Metric metric = metric_of(model, examples, spec);
   const std::string each = nn::per_prompt_name(metric);
   const auto graph =
-      model.derived(nn::batch_size(prompts), {"edges.senders", spec.text, key_of(edges)}, [&](const Graph& g) {
-        return with_metric(with_senders(g, edges), metric);
-      });
+      model.derived(nn::batch_size(prompts), {"edges.senders", spec.text, key_of(edges)},
+                    [&](const Graph& g) { return with_metric(with_senders(g, edges), metric); });
   std::vector<Site> sites = {site::embed()};
   for (int layer = 0; layer < model.config().layers && written; ++layer) {
     sites.push_back(site::z(layer));

@@ -1,0 +1,305 @@
+// The gauntlet: every way of finding edges, on models whose circuits are known. Prints for each
+// model and method the AUROC over edges with its 95% interval, and the time, and fails where an
+// AUROC is lower than it was when this was written.
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+
+#include "interp/circuits/edge_auroc.h"
+#include "interp/circuits/graph_edges.h"
+#include "interp/induction_heads.h"
+#include "nn/families/sites.h"
+#include "tests/interp/circuits/pairs_graph.h"
+#include "tests/interp/circuits/tracr.h"
+
+namespace vitrine::interp {
+namespace {
+
+constexpr std::int64_t kPartners[] = {1, 5, 17, 31};
+
+// ---- methods ----------------------------------------------------------------------------------------
+// One ablation of one model: the runs whose edges are scored, and what edges carry.
+struct Ablation {
+  std::string way;  // resample, mean, zero
+  const GraphEdges* runs;
+  Tensor other;
+  Feeds other_feeds;       // of resample
+  Site path;               // where EAP-IG's runs differ
+  Tensor start;            // of the path
+  CircuitMetric distance;  // of circuits' outputs from the model's, for ACDC
+};
+
+struct Method {
+  std::string name;
+  std::function<Tensor(const Ablation&)> scores;  // [senders, receivers]
+};
+
+// An edge's score is the largest threshold at which ACDC keeps it.
+Tensor acdc_thresholds(const Ablation& a) {
+  const EdgeGrid& grid = a.runs->grid();
+  Tensor scores = Tensor::zeros({std::ssize(grid.senders), std::ssize(grid.receivers)}, DType::f64);
+  for (int step = 0; step <= 10; ++step) {
+    const double threshold = std::pow(10, -5 + 0.5 * step);
+    const PrunedByRuns found = acdc(grid, a.distance, threshold, {.ahead = 1});
+    for (const StreamEdge& e : pruned(grid, found.circuit).edges())
+      scores.data<double>()[e.sender * grid.receivers.size() + e.receiver] = threshold;
+  }
+  return scores;
+}
+
+std::vector<Method> methods(const std::string& way) {
+  std::vector<Method> all = {
+      {"exact", [](const Ablation& a) { return a.runs->exact(a.other).mean_absolute(); }},
+      {"EAP", [](const Ablation& a) { return a.runs->eap(a.other).mean_absolute(); }},
+      {"EAP-IG, 5 left",
+       [](const Ablation& a) {
+         return a.runs->eap_ig(a.other, a.path, a.start, PathRule::left, 5).mean_absolute();
+       }},
+      {"EAP-IG, 16 midpoints", [](const Ablation& a) {
+         return a.runs->eap_ig(a.other, a.path, a.start, PathRule::midpoint, 16).mean_absolute();
+       }}};
+  if (way == "resample") {
+    all.push_back({"clean-corrupted", [](const Ablation& a) {
+                     return a.runs->clean_corrupted(a.other, a.other_feeds).mean_absolute();
+                   }});
+  }
+  all.push_back({"ACDC, 11 thresholds", acdc_thresholds});
+  return all;
+}
+
+struct Result {
+  std::string model, way, method;
+  EdgeAuroc own;      // against the edges that matter under this ablation
+  EdgeAuroc program;  // against all edges of the algorithm
+  double milliseconds;
+};
+
+Result measure_method(const std::string& model, const Ablation& a, const Method& method,
+                      const EdgeMask& own, const EdgeMask& program) {
+  const auto begin = std::chrono::steady_clock::now();
+  const Tensor scores = method.scores(a);
+  const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - begin;
+  const EdgeGrid& grid = a.runs->grid();
+  return {model,
+          a.way,
+          method.name,
+          edge_auroc(grid, scores, own),
+          edge_auroc(grid, scores, program),
+          took.count()};
+}
+
+void print(const Result& r) {
+  const auto one = [](const EdgeAuroc& a) {
+    return fmt::format("{:.2f} [{:.2f}, {:.2f}]", a.auroc, a.low, a.high);
+  };
+  fmt::print("{:<13} {:<9} {:<21} {:>20} {:>20} {:>8.1f} ms\n", r.model, r.way, r.method,
+             one(r.own), one(r.program), r.milliseconds);
+  std::fflush(stdout);
+}
+
+// Every method that there is for this ablation, held to what it reached before: `floors`, in the
+// order of methods().
+void run_gauntlet(const std::string& model, const Ablation& a, const EdgeMask& own,
+                  const EdgeMask& program, const std::vector<double>& floors) {
+  const std::vector<Method> all = methods(a.way);
+  ASSERT_EQ(floors.size(), all.size());
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const Result r = measure_method(model, a, all[i], own, program);
+    print(r);
+    EXPECT_GE(r.own.auroc, floors[i]) << model << ", " << a.way << ": " << r.method;
+  }
+}
+
+// ---- compiled programs ------------------------------------------------------------------------------
+// Mean |output - model's output| of circuits.
+CircuitMetric distance_of(const GraphEdges& answers, const Tensor& other) {
+  return [&answers, other](std::span<const EdgeMask> circuits) {
+    const auto full = answers.output().to_vector<double>();
+    std::vector<double> distances;
+    for (const EdgeMask& c : circuits) {
+      const auto out = answers.kept(c, other).to_vector<double>();
+      double sum = 0;
+      for (std::size_t i = 0; i < out.size(); ++i) sum += std::abs(out[i] - full[i]);
+      distances.push_back(sum / static_cast<double>(out.size()));
+    }
+    return distances;
+  };
+}
+
+// A little below what each method reached: exact, EAP, EAP-IG at 5 left points and at 16 midpoints,
+// clean-corrupted (resampling alone), ACDC.
+const std::map<std::string, std::map<std::string, std::vector<double>>> kFloors = {
+    {"frac_prevs",
+     {{"resample", {.98, .98, .98, .98, .98, .98}},
+      {"mean", {.98, .98, .98, .98, .98}},
+      {"zero", {.98, .75, .98, .98, .98}}}},
+    {"reverse",
+     {{"resample", {.98, .98, .98, .98, .98, .98}},
+      {"mean", {.98, .98, .98, .98, .98}},
+      {"zero", {.98, .9, .9, .9, .98}}}},
+    {"hist",
+     {{"resample", {.98, .6, .6, .8, .6, .98}},
+      {"mean", {.98, .6, .6, .6, .98}},
+      {"zero", {.98, .6, .98, .98, .98}}}},
+    {"sort",
+     {{"resample", {.98, .68, .98, .98, .68, .98}},
+      {"mean", {.98, .68, .98, .98, .98}},
+      {"zero", {.98, .68, .68, .95, .98}}}},
+    {"pair_balance",
+     {{"resample", {.98, .98, .98, .98, .98, .98}},
+      {"mean", {.98, .98, .98, .98, .98}},
+      {"zero", {.98, .75, .98, .98, .98}}}}};
+
+class TracrGauntlet : public testing::TestWithParam<std::string> {
+ protected:
+  TracrGauntlet() : tracr(GetParam()) {}
+
+  // For resampling each example with each of its partners, for the others each example once.
+  void run(const std::string& way) {
+    const Tensor tokens = tracr.golden.at("tokens");
+    const std::size_t copies = way == "resample" ? std::size(kPartners) : 1;
+    const Tensor all = test::stacked(std::vector<Tensor>(copies, tokens)),
+                 output = test::stacked(std::vector<Tensor>(copies, tracr.golden.at("output")));
+    const Tensor weights = tracr.weights(output);
+    const Feeds feeds = tracr.feeds(all, weights);
+    const Graph graph = tracr.graph(all.dim(0), all.dim(1));
+    const GraphEdges score(graph, tracr.edges(), tracr.parameters, feeds, "score", {.pool = &pool}),
+        answers(graph, tracr.edges(), tracr.parameters, feeds, "answers", {.pool = &pool});
+
+    Ablation a{way, &score, {}, {}, Site{"embed"}, {}, {}};
+    if (way == "mean") a.other = score.mean_senders();
+    if (way == "zero") a.other = score.zero_senders();
+    if (way == "resample") {
+      std::vector<Tensor> partners;
+      for (const std::int64_t by : kPartners) partners.push_back(test::rolled(tokens, by));
+      a.other_feeds = tracr.feeds(test::stacked(partners), weights);
+      a.other = score.senders(a.other_feeds);
+    }
+    a.start = a.other.select(1, 0).clone();  // what `input` gives instead
+    a.distance = distance_of(answers, a.other);
+    const auto golden = [&](const std::string& name) {
+      return mask_of(score.grid(), tracr.golden.at(name).to(DType::f64));
+    };
+    run_gauntlet(GetParam(), a, golden("edges/" + way), golden("program/edges"),
+                 kFloors.at(GetParam()).at(way));
+  }
+
+  ThreadPool pool{2};
+  test::TracrModel tracr;
+};
+INSTANTIATE_TEST_SUITE_P(Programs, TracrGauntlet, testing::ValuesIn(test::kTracrPrograms),
+                         [](const auto& program) { return program.param; });
+
+TEST_P(TracrGauntlet, Resampling) { run("resample"); }
+TEST_P(TracrGauntlet, Means) { run("mean"); }
+TEST_P(TracrGauntlet, Zeros) { run("zero"); }
+
+// ---- a trained model --------------------------------------------------------------------------------
+// An attention-only model of two layers that was trained to repeat (tests/data/induction). The edges of
+// its algorithm are those of induction (Elhage et al. 2021; Olsson et al. 2022) between the heads that
+// what looks at no edge finds: attention patterns, mean ablation of heads, swapped values.
+struct InductionCircuit {
+  std::vector<Head> previous, induction;
+
+  EdgeMask edges(const EdgeGrid& grid) const {
+    EdgeMask known(grid);
+    const auto add = [&](const std::string& u, const std::string& v) {
+      known.set(grid.sender(u), grid.receiver(v));
+    };
+    for (const Head& i : induction) {
+      const std::string later = name(i);
+      add("input", later + "<q>");  // the token now
+      add("input", later + "<v>");  // what is copied
+      add(later, "logits");
+      for (const Head& p : previous) {
+        add("input", name(p) + "<v>");  // the token before
+        add(name(p), later + "<k>");
+      }
+    }
+    return known;
+  }
+  static std::string name(const Head& h) { return fmt::format("a{}.h{}", h.layer, h.head); }
+};
+
+class InductionGauntlet : public testing::Test {
+ protected:
+  InductionGauntlet() : m(nn::load_gpt2((test::data() / "induction").string())) {
+    prompts = repeated_tokens(m.config(), random::Key{5}, 16, 10);
+    study = study_induction(m, prompts, random::Key{6});
+    for (const Head& h : all_heads(m.config())) {
+      if (of_head(study.scores.previous, h) >= study.criteria.attends)
+        circuit.previous.push_back(h);
+    }
+    circuit.induction = study.induction_heads();
+  }
+
+  // A block of eight different tokens, and again half of it; the corrupt prompt repeats another one.
+  std::vector<Pair> pairs() const {
+    constexpr std::size_t kBlock = 8, kAgain = 4;
+    std::mt19937_64 random(8);
+    std::vector<int> tokens(static_cast<std::size_t>(m.config().vocabulary));
+    for (std::size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int>(i);
+    std::vector<Pair> all;
+    for (int i = 0; i < 64; ++i) {
+      for (std::size_t j = tokens.size(); j-- > 1;)
+        std::swap(tokens[j], tokens[random() % (j + 1)]);
+      const auto prompt = [&](std::size_t from) {
+        nn::Tokens p;
+        for (std::size_t j = 0; j < kBlock + kAgain; ++j) p.push_back(tokens[from + j % kBlock]);
+        return p;
+      };
+      all.push_back({prompt(0), prompt(kBlock), tokens[kAgain], tokens[kBlock + kAgain]});
+    }
+    return all;
+  }
+
+  ThreadPool pool{2};
+  nn::Model m;
+  std::vector<nn::Tokens> prompts;
+  InductionStudy study;
+  InductionCircuit circuit;
+};
+
+TEST_F(InductionGauntlet, TheHeadsAreKnownWithoutEdges) {
+  for (const Head& h : all_heads(m.config())) {
+    fmt::print(
+        "{}: previous {:.2f} duplicate {:.2f} induction {:.2f}; mean-ablated: loss {:+.2f}\n",
+        to_string(h), of_head(study.scores.previous, h), of_head(study.scores.duplicate, h),
+        of_head(study.scores.induction, h), of_head(study.ablations.change.mean, h));
+  }
+  ASSERT_FALSE(circuit.previous.empty());
+  ASSERT_FALSE(circuit.induction.empty());
+  const std::vector<std::vector<Head>> groups = {circuit.previous};
+  for (const PathEffect& p : paths_to(m, prompts, groups, circuit.induction)) {
+    fmt::print("{}: unedited {:.2f} everywhere {:.2f} by query {:.2f} by keys {:.2f}\n",
+               to_string(p.to), p.unedited, p.everywhere, p.by_query, p.by_keys);
+  }
+}
+
+TEST_F(InductionGauntlet, EveryMethod) {
+  const test_support::PairsGraph g(m, pairs());
+  const GraphEdges runs = g.runs(m, {.pool = &pool});
+  fmt::print("mean logit difference {:.2f}\n", [&] {
+    double s = 0;
+    for (double x : runs.output().to_vector<double>()) s += x / 64;
+    return s;
+  }());
+  const EdgeMask known = circuit.edges(runs.grid());
+  for (const std::string way : {"resample", "mean"}) {
+    Ablation a{way, &runs, {}, {}, site::resid_pre(0), {}, {}};
+    a.other_feeds = g.other_feeds;
+    a.other = way == "mean" ? runs.mean_senders() : runs.senders(g.other_feeds);
+    a.start = a.other.select(1, 0).clone();
+    a.distance = distance_of(runs, a.other);
+    std::vector<double> floors(methods(way).size(), 0.5);
+    run_gauntlet("induction", a, known, known, floors);
+    const Tensor scores = runs.exact(a.other).mean_absolute();
+    for (const StreamEdge& e : ranked_edges(runs.grid(), scores))
+      fmt::print("  {:<18} {:.4f} {}\n", runs.grid().name(e.sender, e.receiver),
+                 scores.at<double>({(std::int64_t)e.sender, (std::int64_t)e.receiver}),
+                 known.has(e) ? "*" : "");
+  }
+}
+
+}  // namespace
+}  // namespace vitrine::interp
