@@ -298,7 +298,7 @@ bool has_rows(const Examined& e, NodeId node) {
   return merged || std::find(shape.begin(), shape.end(), tokens) != shape.end();
 }
 
-// Where nothing that mixes positions is to blame: rows that are shifted, or summed and spread again.
+// Where no mixing of positions is to blame: rows that are shifted, or summed and spread again.
 std::optional<Finding> other_leak(const Examined& e, const LookAhead& look, NodeId output) {
   const TokenPaths& paths = look.paths[by_id(output)];
   if (paths.empty() || most_ahead(paths) <= 0) return std::nullopt;

@@ -28,7 +28,7 @@ struct MaskReading {
   std::int64_t first_empty = -1;
 };
 
-// `mask` broadcasts to a shape of `rank` axes. Axes in front, heads and batches, are read one by one.
+// `mask` broadcasts to a shape of `rank` axes. Heads and batches, in front, are read one by one.
 MaskReading read_mask(const Tensor& mask, int rank, int query_axis, int key_axis, HidesKey rule,
                       std::int64_t shift);
 
