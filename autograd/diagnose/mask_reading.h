@@ -24,7 +24,8 @@ struct MaskReading {
   std::int64_t window = 0;  // keys are seen less than so many before the query; 0: all
   std::int64_t self_hidden = 0;  // queries that do not see their own token, though others see it
   std::int64_t first_self_hidden = -1;
-  std::int64_t empty = 0;  // queries that see no key
+  std::int64_t empty = 0;       // queries that see no key
+  std::int64_t empty_seen = 0;  // of these, those whose own token others see: no padding
   std::int64_t first_empty = -1;
 };
 
