@@ -174,12 +174,17 @@ std::vector<Suspicion> suspicions(const Examined& e, const std::vector<Mixing>& 
 }
 
 // ---- gradients --------------------------------------------------------------------------------
-void confirm(const Examined& e, const LookAhead& look, Suspicion& s) {
-  std::optional<RowGradients> g;
+std::optional<RowGradients> gradients_at(const Examined& e, const LookAhead& look,
+                                         const Mixing& mixing) {
   try {
-    g = mixing_gradients(e, look, s.mixings.front());
+    return mixing_gradients(e, look, mixing);
   } catch (const Error&) {  // an op without a gradient, say: the finding stands as it is
+    return std::nullopt;
   }
+}
+
+void confirm(const Examined& e, const LookAhead& look, Suspicion& s) {
+  const std::optional<RowGradients> g = gradients_at(e, look, s.mixings.front());
   if (!g) return;
   Finding& f = s.finding;
   const bool was_unproved = unproved(s.mixings.front());
@@ -219,7 +224,8 @@ std::optional<Finding> holes(const MaskReading& m) {
 
 std::optional<Finding> empty_rows(const MaskReading& m) {
   if (m.empty == 0) return std::nullopt;
-  return Finding{.severity = m.finite ? Finding::Severity::problem : Finding::Severity::note,
+  const bool harmful = m.finite && m.empty_seen > 0;  // of padding nobody reads the outcome
+  return Finding{.severity = harmful ? Finding::Severity::problem : Finding::Severity::note,
                  .check = "attends_to_nothing",
                  .what = fmt::format("{} rows may attend to nothing, the first of them {}: {}",
                                      m.empty, m.first_empty,
@@ -298,7 +304,7 @@ bool has_rows(const Examined& e, NodeId node) {
   return merged || std::find(shape.begin(), shape.end(), tokens) != shape.end();
 }
 
-// Where nothing that mixes positions is to blame: rows that are shifted, or summed and spread again.
+// Where no mixing of positions is to blame: rows that are shifted, or summed and spread again.
 std::optional<Finding> other_leak(const Examined& e, const LookAhead& look, NodeId output) {
   const TokenPaths& paths = look.paths[by_id(output)];
   if (paths.empty() || most_ahead(paths) <= 0) return std::nullopt;

@@ -402,8 +402,8 @@ class Walk {
     return place.value_or(0);
   }
 
-  // A sum over positions that nothing bounds. Where the output has positions all the same it is noted,
-  // and the walk goes on as if it were right, so that later masks are judged by themselves.
+  // A sum over positions that nothing bounds. Where the output has positions all the same it is
+  // noted, and the walk goes on as if it were right, so that later masks are judged by themselves.
   void unlimited(const Node& n, int input, TokenPaths& out) {
     AheadByAxis repaired;
     for (const auto& [axes, path] : out) {

@@ -5,7 +5,7 @@
 // only when s <= i_a + ahead_a for every axis a that the path has a bound for, i_a being the
 // element's index on it. Scores q k^T have two: s <= query (through q) and s <= key (through k). A
 // mask says key <= query + offset, which gives the second path s <= query + offset too; that bound
-// is what softmax leaves when it sums over the keys. A path without a bound may depend on any token.
+// is what softmax leaves when it sums over the keys. A path without a bound: any token.
 #pragma once
 
 #include <cstdint>

@@ -52,21 +52,24 @@ void add(MaskReading& r, const Seen& seen, std::int64_t shift, bool first) {
   }
   r.ahead = first ? ahead : std::max(r.ahead, ahead);
   r.window = std::max(r.window, behind + 1);
-  std::int64_t self_hidden = 0, empty = 0;
+  std::int64_t self_hidden = 0, empty = 0, empty_seen = 0;
   for (std::int64_t q = 0; q < seen.queries; ++q) {
     const std::int64_t own = q + shift;
     // A token that nobody sees is padding.
-    if (own >= 0 && own < seen.keys && !seen(q, own) && seen_key[static_cast<std::size_t>(own)]) {
+    const bool is_seen = own >= 0 && own < seen.keys && seen_key[static_cast<std::size_t>(own)];
+    if (is_seen && !seen(q, own)) {
       if (r.first_self_hidden < 0) r.first_self_hidden = q;
       ++self_hidden;
     }
     if (!seen.any(q)) {
       if (r.first_empty < 0) r.first_empty = q;
       ++empty;
+      if (is_seen) ++empty_seen;
     }
   }
   r.self_hidden = std::max(r.self_hidden, self_hidden);
   r.empty = std::max(r.empty, empty);
+  r.empty_seen = std::max(r.empty_seen, empty_seen);
 }
 
 }  // namespace

@@ -24,11 +24,12 @@ struct MaskReading {
   std::int64_t window = 0;  // keys are seen less than so many before the query; 0: all
   std::int64_t self_hidden = 0;  // queries that do not see their own token, though others see it
   std::int64_t first_self_hidden = -1;
-  std::int64_t empty = 0;  // queries that see no key
+  std::int64_t empty = 0;       // queries that see no key
+  std::int64_t empty_seen = 0;  // of these, those whose own token others see: no padding
   std::int64_t first_empty = -1;
 };
 
-// `mask` broadcasts to a shape of `rank` axes. Axes in front, heads and batches, are read one by one.
+// `mask` broadcasts to a shape of `rank` axes. Heads and batches, in front, are read one by one.
 MaskReading read_mask(const Tensor& mask, int rank, int query_axis, int key_axis, HidesKey rule,
                       std::int64_t shift);
 

@@ -1,5 +1,5 @@
-// Gradients between rows: one row of a value is summed with drawn weights, which are a feed, and the
-// sum is differentiated at the values that it is made of. Rows that it cannot see get exact zeros.
+// Gradients between rows: one row of a value is summed with drawn weights, which are a feed, and
+// the sum is differentiated at the values that it is made of. Rows that it cannot see get exact zeros.
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -1,8 +1,8 @@
-// The diagnosis of a language model (autograd/diagnose/diagnosis.h), with prompts, loss and what its
-// configuration says of it supplied.
+// The diagnosis of a language model (autograd/diagnose/diagnosis.h), with prompts, loss and what
+// its configuration says of it supplied.
 //
 //   Diagnosis d = nn::diagnose(m);
-//   for (const Finding& f : d.problems()) fmt::print("{}\n", to_string(f));
+//   if (!d.ok()) throw std::runtime_error(to_string(d));
 #pragma once
 
 #include <cstdint>

@@ -151,6 +151,29 @@ TEST(DiagnosedCausality, ADiagonalWithHolesIsNamed) {
   expect_named(diagnose(m.graph), line, "excludes the token itself in 1 rows, the first of them 2");
 }
 
+TEST(DiagnosedCausality, PaddingOnTheLeftIsNoAlarm) {  // its rows see nothing, and nobody sees them
+  const OwnModel m = own_model([](Builder& b, const Value& scores, int) {
+    return scores +
+           b.constant(mask_numbers([](auto q, auto k) { return k <= q && k >= 2; }, -kInfinity));
+  });
+  const Diagnosis d = diagnose(m.graph);
+  EXPECT_TRUE(d.ok()) << to_string(d);
+  const auto empty = d.of("attends_to_nothing");
+  ASSERT_EQ(empty.size(), 1U);
+  EXPECT_EQ(empty[0].severity, Severity::note);
+  EXPECT_THAT(empty[0].what, HasSubstr("2 rows may attend to nothing, the first of them 0"));
+}
+
+// A row that is hidden from itself by a finite number weighs later keys, too.
+TEST(DiagnosedCausality, AFiniteMaskWithAnEmptyRowIsAProblem) {
+  const OwnModel m = own_model([](Builder& b, const Value& scores, int) {
+    return scores + b.constant(mask_numbers([](auto q, auto k) { return k <= q && q != 3; }));
+  });
+  const auto empty = diagnose(m.graph).of("attends_to_nothing");
+  ASSERT_EQ(empty.size(), 1U);
+  EXPECT_EQ(empty[0].severity, Severity::problem);
+}
+
 // A fed mask, and what is given for it.
 Case with_input(std::int64_t offset, bool given) {
   Case c;

@@ -38,8 +38,9 @@ TEST(DiagnosedNumbers, OfARightModelAreClear) {
 
 TEST(DiagnosedNumbers, OfRowTablesGroupsAndWindowsAreClear) {
   for (const SmallTransformer& m : {small_transformer(), small_modern_transformer()}) {
-    const Diagnosis d = diagnose(m.graph, m.feeds, m.parameters,
-                                 {.tokens = "x", .output = "out", .loss = "total", .vocabulary = 1});
+    const Diagnosis d =
+        diagnose(m.graph, m.feeds, m.parameters,
+                 {.tokens = "x", .output = "out", .loss = "total", .vocabulary = 1});
     EXPECT_TRUE(d.ok()) << to_string(d);
     EXPECT_EQ(only(d, "causality").how, "reach and gradient");
     EXPECT_EQ(only(d, "gradient_check").severity, Severity::ok);
@@ -54,8 +55,8 @@ TEST(DiagnosedNumbers, NanNamesTheParameterOrTheOp) {
   EXPECT_EQ(f.severity, Severity::problem);
   EXPECT_THAT(f.what, HasSubstr("the parameter 'k.1' holds NaN"));
 
-  const OwnModel roots = own_model(
-      [](Builder&, const Value& scores, int) { return mask(sqrt(scores), 0, 1); });
+  const OwnModel roots =
+      own_model([](Builder&, const Value& scores, int) { return mask(sqrt(scores), 0, 1); });
   f = only(diagnose(roots.graph, roots.feeds, roots.parameters), "nan");
   EXPECT_EQ(f.severity, Severity::problem);
   EXPECT_THAT(f.what, HasSubstr("op 'sqrt'"));
@@ -63,9 +64,8 @@ TEST(DiagnosedNumbers, NanNamesTheParameterOrTheOp) {
 }
 
 TEST(DiagnosedNumbers, NanOfGradientsAloneIsFound) {  // sqrt(0) is 0, its slope is not finite
-  const OwnModel m = own_model([](Builder&, const Value& scores, int) {
-    return mask(scores + sqrt(scores * 0.0), 0, 1);
-  });
+  const OwnModel m = own_model(
+      [](Builder&, const Value& scores, int) { return mask(scores + sqrt(scores * 0.0), 0, 1); });
   const Finding f = only(diagnose(m.graph, m.feeds, m.parameters), "nan");
   EXPECT_EQ(f.severity, Severity::problem);
   EXPECT_THAT(f.what, HasSubstr("gradient"));
@@ -147,31 +147,33 @@ TEST(DiagnosedNumbers, Ties) {
 }
 
 // An op of one's own with a gradient that is wrong: y = 3 x, dx = 2 dy.
-const OpDef kWrongSlope = {
-    .name = "wrong_slope",
-    .doc = "y = 3 x, with the gradient of 2 x",
-    .kind = OpKind::activation,
-    .infer = [](const InferCall& c) { return c.in[0]; },
-    .eval =
-        [](const EvalCall& c) {
-          for (std::int64_t i = 0; i < c.out.numel(); ++i) {
-            if (c.out.dtype == DType::f64) c.out.as<double>()[i] = 3 * c.in[0].as<double>()[i];
-            else c.out.as<float>()[i] = 3 * c.in[0].as<float>()[i];
-          }
-        },
-    .vjp = [](const VjpCall& c) { return Grads{c.grad * 2.0}; },
-    .reach = [](const ReachCall& c) {
-      InputReach same;
-      for (int a = 0; a < c.out.shape.size(); ++a) same.links.push_back(same_axis(a, a));
-      return Reach{same};
-    }};
+const OpDef kWrongSlope = {.name = "wrong_slope",
+                           .doc = "y = 3 x, with the gradient of 2 x",
+                           .kind = OpKind::activation,
+                           .infer = [](const InferCall& c) { return c.in[0]; },
+                           .eval =
+                               [](const EvalCall& c) {
+                                 for (std::int64_t i = 0; i < c.out.numel(); ++i) {
+                                   if (c.out.dtype == DType::f64)
+                                     c.out.as<double>()[i] = 3 * c.in[0].as<double>()[i];
+                                   else c.out.as<float>()[i] = 3 * c.in[0].as<float>()[i];
+                                 }
+                               },
+                           .vjp = [](const VjpCall& c) { return Grads{c.grad * 2.0}; },
+                           .reach =
+                               [](const ReachCall& c) {
+                                 InputReach same;
+                                 for (int a = 0; a < c.out.shape.size(); ++a)
+                                   same.links.push_back(same_axis(a, a));
+                                 return Reach{same};
+                               }};
 
 TEST(DiagnosedNumbers, AWrongGradientIsFound) {
   const OwnModel m = own_model([](Builder& b, const Value& scores, int) {
     return mask(b.emit(kWrongSlope, {scores}, NoAttributes{}, SourceLine::here()), 0, 1);
   });
-  const Finding f = only(diagnose(m.graph, m.feeds, m.parameters, {.checked_parameters = 20}),
-                         "gradient_check");
+  const Finding f =
+      only(diagnose(m.graph, m.feeds, m.parameters, {.checked_parameters = 20}), "gradient_check");
   EXPECT_EQ(f.severity, Severity::problem);
   EXPECT_THAT(f.what, HasSubstr("by differences"));
 }
