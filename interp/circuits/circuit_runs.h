@@ -1,7 +1,8 @@
 // Runs in which edges of the residual stream are cut, and what circuits do by themselves.
 //
-//   CircuitRuns runs(m, pairs);                          // all edges of these pairs' prompts
-//   runs.run({circuit, other});                          // the metric with only these edges intact
+//   CircuitRuns runs(m, {{pair}});                       // all edges of these pairs' prompts
+//   EdgeMask circuit = strongest_edges(runs.grid(), edge_scores(m, pair).scores, 100);
+//   runs.mean_kept({{circuit}});                         // the metric with only these edges intact
 //   Faithfulness f = runs.judge(circuit);
 //
 // A *circuit* is a set of edges. It is run in the clean prompt: every edge outside it carries what

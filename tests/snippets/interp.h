@@ -1,4 +1,5 @@
 // What the examples of interp/ assume.
+#include "autograd/ops/ops.h"
 #include "interp/data/measure.h"
 #include "interp/patching.h"
 #include "nn/model/model.h"
