@@ -3,10 +3,10 @@
 
   python3 tests/data/induction/make.py build/release/apps/vitrine
 
-A text is a block of different random tokens, again and again; blocks have 4 to 10 tokens, so that how far back the
-last time lies must be found by the tokens themselves. It writes config.json and model.safetensors
-(trained by `vitrine train`, a few minutes). The MLPs begin at zero, where no gradient moves their
-weights: they stay a constant.
+A text takes a few of the tokens, draws for each what follows it, and is a walk: most tokens are what
+follows the one before, the rest are drawn anew. It writes config.json and model.safetensors (trained by
+`vitrine train`, a minute or two). The MLPs begin at zero, where no gradient moves their weights: they
+stay a constant.
 """
 import json
 import math
