@@ -1,6 +1,9 @@
 // How well scores find the edges of a circuit that is known.
 //
-//   EdgeAuroc a = edge_auroc(grid, scores, known);
+//   EdgeScores s = edge_scores(m, pair);
+//   EdgeMask known(s.grid);
+//   known.set(s.grid.sender("a0.h7"), s.grid.receiver("m0"));
+//   EdgeAuroc a = edge_auroc(s.grid, s.scores, known);
 //   a.auroc;                                        // 1: every edge of it before every other
 #pragma once
 

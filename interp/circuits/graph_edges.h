@@ -20,7 +20,6 @@
 //                  {"tokens", Tensor::of<std::int32_t>({2}, {0, 1})}};
 //   Feeds other_feeds = feeds;
 //   other_feeds["tokens"] = Tensor::of<std::int32_t>({2}, {2, 3});
-//
 //   GraphEdges runs(std::move(b).finish(), edges, {}, feeds, "score");
 //   const Tensor other = runs.senders(other_feeds);  // or mean_senders(), zero_senders()
 //   const Tensor scores = runs.exact(other).mean();  // each edge cut by itself

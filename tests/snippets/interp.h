@@ -2,6 +2,7 @@
 #include "autograd/edges/split_edges.h"
 #include "interp/circuits/circuit_runs.h"
 #include "interp/circuits/edge_attribution.h"
+#include "autograd/ops/ops.h"
 #include "interp/data/measure.h"
 #include "interp/patching.h"
 #include "nn/model/model.h"

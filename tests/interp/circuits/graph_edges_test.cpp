@@ -6,6 +6,7 @@
 
 #include <cmath>
 
+#include "autograd/ops/ops.h"
 #include "interp/circuits/edge_auroc.h"
 #include "nn/families/sites.h"
 #include "tensor/error.h"
@@ -139,6 +140,24 @@ TEST(GraphEdges, MeansAreThoseOfEachPosition) {
       EXPECT_NEAR(found[i], (first[i] + second[i]) / 2, 1e-12);
     EXPECT_EQ(found, mean.select(0, tokens + pos).to_vector<double>());
   }
+}
+
+TEST(GraphEdges, ScoreAScalarAsTheSumOfItsSequences) {
+  const nn::Model m = nn::load_model((test::data() / "tiny-gpt2").string(), {.dtype = DType::f64});
+  const PairsGraph g(m, kPairs);
+  const GraphEdges runs = g.runs(m);
+  Builder b(g.graph);
+  b.output("total", sum(b.output(g.output)));
+  const GraphEdges total(std::move(b).finish(), g.edges, m.parameters(), g.feeds, "total");
+  const Tensor other = runs.senders(g.other_feeds);
+  const auto expect_sum = [](const EdgeEffects& one, const EdgeEffects& each) {
+    ASSERT_EQ(one.each.dim(0), 1);
+    auto sums = each.mean().to_vector<double>();
+    for (double& x : sums) x *= static_cast<double>(kPairs.size());
+    test::expect_close(one.mean(), Tensor::of(each.mean().shape(), sums), 1e-9, "sum");
+  };
+  expect_sum(total.exact(other), runs.exact(other));
+  expect_sum(total.eap(other), runs.eap(other));
 }
 
 TEST(GraphEdges, RefuseWhatDoesNotFit) {
