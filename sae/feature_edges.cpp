@@ -24,8 +24,8 @@ void check(const Sae& sae, const std::vector<std::int64_t>& features) {
   }
   for (const std::int64_t j : features) {
     if (j >= 0 && j < c.d_sae) continue;
-    throw ConfigError(
-        fmt::format("{}: there is no feature {}: it has {} (0 to {})", sae.name, j, c.d_sae, c.d_sae - 1));
+    throw ConfigError(fmt::format("{}: there is no feature {}: it has {} (0 to {})", sae.name, j,
+                                  c.d_sae, c.d_sae - 1));
   }
 }
 
@@ -46,8 +46,8 @@ EdgeSenders feature_senders(const Sae& sae, const std::string& name, const std::
   senders.names.push_back(node + ".error");
   const std::string site = trained_site(sae);
   const Shape decoder{sae.config.d_sae, sae.config.d_out};
-  const bool rescaled = sae.config.architecture == SaeArchitecture::topk &&
-                        sae.config.rescale_by_decoder_norm;
+  const bool rescaled =
+      sae.config.architecture == SaeArchitecture::topk && sae.config.rescale_by_decoder_norm;
   senders.emit = [=](Builder& b) {
     const Value whole = b.at(Site{site});  // [rows, d]
     const std::int64_t rows = whole.dim(0), d = whole.dim(1);

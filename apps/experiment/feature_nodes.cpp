@@ -21,14 +21,14 @@ std::string node_of(const sae::Sae& sae) {
   const std::string& site = sae::trained_site(sae);
   constexpr std::string_view kBegin = "blocks.", kEnd = ".hook_mlp_out";
   if (site.starts_with(kBegin) && site.ends_with(kEnd)) {
-    const std::string layer =
-        site.substr(kBegin.size(), site.size() - kBegin.size() - kEnd.size());
+    const std::string layer = site.substr(kBegin.size(), site.size() - kBegin.size() - kEnd.size());
     if (number_in<int>(layer)) return "m" + layer;
   }
-  throw Error(ErrorKind::usage,
-              fmt::format("--features: the SAE {} is of '{}'; features are nodes of a circuit where "
-                          "they stand for what an MLP adds: of hook_mlp_out",
-                          sae.name, site));
+  throw Error(
+      ErrorKind::usage,
+      fmt::format("--features: the SAE {} is of '{}'; features are nodes of a circuit where "
+                  "they stand for what an MLP adds: of hook_mlp_out",
+                  sae.name, site));
 }
 
 // The features whose values differ most between the runs, at any token of any pair.
@@ -80,10 +80,11 @@ std::set<std::string> senders_in(const std::string& file) {
 
 }  // namespace
 
-std::shared_ptr<const EdgeSet> edges_with_features(
-    const nn::Model& model, const std::vector<EditOptions::SplicedSae>& saes,
-    const std::vector<interp::Pair>& pairs, std::int64_t most,
-    const std::vector<std::string>& files) {
+std::shared_ptr<const EdgeSet> edges_with_features(const nn::Model& model,
+                                                   const std::vector<EditOptions::SplicedSae>& saes,
+                                                   const std::vector<interp::Pair>& pairs,
+                                                   std::int64_t most,
+                                                   const std::vector<std::string>& files) {
   std::set<std::string> named;
   for (const std::string& file : files) named.merge(senders_in(file));
   EdgeSet edges = nn::stream_edges(model.config());
@@ -101,8 +102,9 @@ std::shared_ptr<const EdgeSet> edges_with_features(
       if (const auto j = number_in<std::int64_t>(std::string_view(name).substr(prefix.size())))
         features.insert(*j);
     }
-    edges = with_parts(edges, node,
-                       sae::feature_senders(*s.sae, s.name, node, {features.begin(), features.end()}));
+    edges =
+        with_parts(edges, node,
+                   sae::feature_senders(*s.sae, s.name, node, {features.begin(), features.end()}));
   }
   return std::make_shared<const EdgeSet>(std::move(edges));
 }

@@ -85,9 +85,9 @@ interp::Pair pair_of(const interp::Example& e, const interp::MetricSpec& metric)
                          const char* what) {
     if (!metric.reads(of)) return 0;
     if (answers.size() == 1 && answers[0].size() == 1) return answers[0][0];
-    throw Error(ErrorKind::input,
-                fmt::format("line {}: this is measured of pairs with one {} of one token", e.line,
-                            what));
+    throw Error(
+        ErrorKind::input,
+        fmt::format("line {}: this is measured of pairs with one {} of one token", e.line, what));
   };
   return {e.prompt, e.corrupt, token(e.answers, interp::MetricToken::Of::answer, "answer"),
           token(e.wrongs, interp::MetricToken::Of::wrong, "wrong answer")};

@@ -41,9 +41,8 @@ std::vector<interp::StreamEdge> by_score(const interp::EdgeGrid& grid,
     const double x = std::abs(score_of(grid, scores, e));
     return std::isfinite(x) ? x : -1.0;
   };
-  std::stable_sort(edges.begin(), edges.end(), [&](const auto& a, const auto& b) {
-    return size(a) > size(b);
-  });
+  std::stable_sort(edges.begin(), edges.end(),
+                   [&](const auto& a, const auto& b) { return size(a) > size(b); });
   return edges;
 }
 
@@ -107,10 +106,11 @@ std::string EdgeScoresReport::text(const Style& style, int) const {
   const interp::EdgeScores& first = each[0];
   const ScoresOver over = scores_over(each);
   std::string out = prompts_text(examples) + "\n";
-  out += fmt::format("{} is {} of the clean run, {} of the corrupt one\n", visible(first.spec.metric.text),
-                     mean_text(interp::statistic(over.clean)),
+  out += fmt::format("{} is {} of the clean run, {} of the corrupt one\n",
+                     visible(first.spec.metric.text), mean_text(interp::statistic(over.clean)),
                      mean_text(interp::statistic(over.corrupt)));
-  out += fmt::format("{} edges by {}; {}: {}\n", grouped(static_cast<std::int64_t>(first.grid.count())),
+  out += fmt::format("{} edges by {}; {}: {}\n",
+                     grouped(static_cast<std::int64_t>(first.grid.count())),
                      method_text(first.spec), name_of(first.spec.direction),
                      first.spec.direction == interp::Direction::denoise
                          ? "what does each edge of the clean run restore in the corrupt one?"
@@ -125,8 +125,10 @@ std::string EdgeScoresReport::text(const Style& style, int) const {
   for (std::size_t i = 0; i < ranked.size() && static_cast<int>(i) < top; ++i) {
     const interp::StreamEdge& e = ranked[i];
     const double score = score_of(first.grid, over.mean, e);
-    const interp::Statistic s{score, score_of(first.grid, over.standard_error, e), std::ssize(each)};
-    std::vector<std::string> cells = {first.grid.senders[e.sender], first.grid.receivers[e.receiver],
+    const interp::Statistic s{score, score_of(first.grid, over.standard_error, e),
+                              std::ssize(each)};
+    std::vector<std::string> cells = {first.grid.senders[e.sender],
+                                      first.grid.receivers[e.receiver],
                                       many ? mean_text(s) : signed_number(score)};
     if (exact) {
       const auto found = std::find_if(verified.begin(), verified.end(),
@@ -141,7 +143,8 @@ std::string EdgeScoresReport::text(const Style& style, int) const {
 Json EdgeScoresReport::json() const {
   const interp::EdgeScores& first = each[0];
   const ScoresOver over = scores_over(each);
-  Json json = {{"method", name_of(first.spec.method)}, {"direction", name_of(first.spec.direction)}};
+  Json json = {{"method", name_of(first.spec.method)},
+               {"direction", name_of(first.spec.direction)}};
   const bool path = first.spec.method == interp::EdgeMethod::eap_ig;
   json["rule"] = path ? Json(name_of(first.spec.rule)) : Json();
   json["steps"] = path || first.spec.method == interp::EdgeMethod::eap_ig_activations
@@ -160,11 +163,11 @@ Json EdgeScoresReport::json() const {
     if (each.size() == 1) {
       edge["score"] = score;
     } else {
-      edge["score"] = statistic_json(
-          {score, score_of(first.grid, over.standard_error, e), std::ssize(each)});
+      edge["score"] =
+          statistic_json({score, score_of(first.grid, over.standard_error, e), std::ssize(each)});
     }
-    const auto found = std::find_if(verified.begin(), verified.end(),
-                                    [&](const auto& v) { return v.edge == e; });
+    const auto found =
+        std::find_if(verified.begin(), verified.end(), [&](const auto& v) { return v.edge == e; });
     edge["exact"] = found == verified.end() ? Json() : number_or_null(found->exact);
     edges.push_back(std::move(edge));
   }
@@ -300,10 +303,12 @@ std::string CircuitReport::text(const Style& style) const {
     out += fmt::format(" ({} before those that lead nowhere or come from nowhere were pruned)",
                        grouped(static_cast<std::int64_t>(asked)));
   out += "\n\n";
-  Table found({{""}, {visible(metric), CircuitAlign::right}, {"of the way", CircuitAlign::right}, {""}});
+  Table found(
+      {{""}, {visible(metric), CircuitAlign::right}, {"of the way", CircuitAlign::right}, {""}});
   const auto way = way_text;
   const std::vector<double> by_chance = random_of(interp::all_prompts(examples.size()));
-  found.row({"the circuit alone", number_of_size(judged.metric), style.bold(way(judged.faithfulness)),
+  found.row({"the circuit alone", number_of_size(judged.metric),
+             style.bold(way(judged.faithfulness)),
              "faithfulness: all other edges carry the corrupt run"});
   found.row({"all but the circuit", number_of_size(judged.complement), way(judged.completeness),
              "completeness: 0% where nothing else does its work"});
@@ -319,14 +324,18 @@ std::string CircuitReport::text(const Style& style) const {
         "\n{}: {} edges, {} shared (Jaccard {:.2f}), {} of {} nodes shared; on these pairs {} "
         "faithful, {} without it\n",
         file_name(c.file), grouped(static_cast<std::int64_t>(c.overlap.second)),
-        grouped(static_cast<std::int64_t>(c.overlap.both)), c.overlap.jaccard(), c.overlap.nodes_both,
-        c.overlap.nodes_second, way(c.judged.faithfulness), way(c.judged.completeness));
+        grouped(static_cast<std::int64_t>(c.overlap.both)), c.overlap.jaccard(),
+        c.overlap.nodes_both, c.overlap.nodes_second, way(c.judged.faithfulness),
+        way(c.judged.completeness));
   }
   for (const auto& [name, curve] : curves) {
-    out += fmt::format("\nfaithfulness over sizes, edges {}: CPR {:.3f}, CMD {:.3f}\n", name, curve.cpr,
-                       curve.cmd);
-    Table sizes({{"share", CircuitAlign::right}, {"edges", CircuitAlign::right},
-                 {"pruned", CircuitAlign::right}, {"faithfulness", CircuitAlign::right}, {""}});
+    out += fmt::format("\nfaithfulness over sizes, edges {}: CPR {:.3f}, CMD {:.3f}\n", name,
+                       curve.cpr, curve.cmd);
+    Table sizes({{"share", CircuitAlign::right},
+                 {"edges", CircuitAlign::right},
+                 {"pruned", CircuitAlign::right},
+                 {"faithfulness", CircuitAlign::right},
+                 {""}});
     for (std::size_t i = 0; i < curve.fractions.size(); ++i) {
       sizes.row({fmt::format("{:.1f}%", 100 * curve.fractions[i]),
                  grouped(static_cast<std::int64_t>(curve.asked[i])),
@@ -444,9 +453,11 @@ NamedTensors CircuitReport::tensors() const {
   for (const interp::PromptGroup& g : groups) {
     const std::string of = "group/" + g.name + "/";
     tensors.emplace_back(of + "faithfulness", scalar_f32(way_of(judged.each, g)));
-    tensors.emplace_back(of + "complement_faithfulness", scalar_f32(way_of(judged.each_complement, g)));
+    tensors.emplace_back(of + "complement_faithfulness",
+                         scalar_f32(way_of(judged.each_complement, g)));
     for (const Compared& c : compared)
-      tensors.emplace_back(of + "faithfulness/" + file_name(c.file), scalar_f32(way_of(c.judged.each, g)));
+      tensors.emplace_back(of + "faithfulness/" + file_name(c.file),
+                           scalar_f32(way_of(c.judged.each, g)));
     if (!random.empty()) {
       const std::vector<double> ways = random_of(g);
       tensors.emplace_back(of + "random/faithfulness",

@@ -20,7 +20,7 @@ namespace vitrine::app {
 struct EdgeScoresReport {
   const nn::Model& model;
   const std::vector<interp::Example>& examples;
-  const std::vector<interp::EdgeScores>& each;  // of every pair
+  const std::vector<interp::EdgeScores>& each;        // of every pair
   const std::vector<interp::VerifiedEdge>& verified;  // of the strongest, of one pair
   int top = 20;
 
@@ -38,8 +38,8 @@ struct EdgeScoresReport {
 struct CircuitReport {
   const nn::Model& model;
   const std::vector<interp::Example>& examples;
-  std::string by;         // how it was found: "eap-ig", or "a file"
-  std::string scored_by;  // the method of the scores; "" where there are none
+  std::string by;               // how it was found: "eap-ig", or "a file"
+  std::string scored_by;        // the method of the scores; "" where there are none
   interp::Direction direction;  // of the scores
   std::string metric;
   const interp::CircuitRuns& runs;
@@ -47,7 +47,7 @@ struct CircuitReport {
   Tensor scores;             // f64 [senders, receivers]; NaN where there is none
   std::size_t asked = 0;     // edges before pruning
   interp::Faithfulness judged;
-  std::vector<double> worth;   // of circuit.edges(); empty: not measured
+  std::vector<double> worth;                // of circuit.edges(); empty: not measured
   std::vector<std::vector<double>> random;  // metric of random circuits of the same size, by pair
   std::vector<std::pair<std::string, interp::CircuitCurve>> curves;
   struct Compared {

@@ -138,7 +138,8 @@ void verb_attribute(const Arguments& arguments) {
       "                        --corrupt the base run is the clean one\n"
       "  ig                    integrated gradients at one --site, on the line from the base\n"
       "                        run's value to the other's, with --steps\n"
-      "  edges, edges-ig       edge attribution patching: what each part's output does in the input\n"
+      "  edges, edges-ig       edge attribution patching: what each part's output does in the "
+      "input\n"
       "                        of each later one (of a head: query, key, value), to first order;\n"
       "                        with gradients along the way between the runs (EAP-IG), by --rule\n"
       "  edges-exact           each of these edges patched by itself\n\n"
@@ -149,7 +150,8 @@ void verb_attribute(const Arguments& arguments) {
       "values, at_base, at_other, sum, completeness_error, file}. With --pairs the metric's clean "
       "and\n"
       "corrupt, and each node's score, size (of |score|) and exact are {mean, standard_error,\n"
-      "count} over the pairs, and there are pairs: [{line, tokens, str_tokens, metric}]. edges...:\n"
+      "count} over the pairs, and there are pairs: [{line, tokens, str_tokens, metric}]. "
+      "edges...:\n"
       "{method, rule, steps, direction, metric, count, runs, passes, edges: [{from, to, score,\n"
       "exact}], pairs: [{line, tokens, str_tokens, clean, corrupt}], file}\n",
       "vitrine attribute --clean 'The capital of Texas is' --corrupt 'The capital of California "
@@ -160,7 +162,7 @@ void verb_attribute(const Arguments& arguments) {
   constexpr int kMost = 1'000'000;
   options.prompts.add_to(line);
   options.prompts.add_file_to(line);
-  line.option("--method", options.method, 
+  line.option("--method", options.method,
               "attribution-patching|grad-x-act|ig|edges|edges-ig|edges-exact",
               "see above (default: attribution-patching)")
       ->one_of({"attribution-patching", "grad-x-act", "ig", "edges", "edges-ig", "edges-exact"});
@@ -175,17 +177,17 @@ void verb_attribute(const Arguments& arguments) {
   options.site.add_to(line,
                       "of ig: where the line goes, in full or as 2.z, or z with --layer 2\n"
                       "(default: blocks.0.hook_resid_pre)");
-  auto* steps =
-      line.number("--steps", options.steps, "N",
-                  "of ig and edges-ig: points on the way (default: 16)", 1, kMost);
+  auto* steps = line.number("--steps", options.steps, "N",
+                            "of ig and edges-ig: points on the way (default: 16)", 1, kMost);
   auto* rule = line.option("--rule", options.rule, "midpoint|eap-ig",
                            "of edges-ig: midpoints, or k / N of the way from the other run to the\n"
                            "base run, k = 0 ... N - 1, as EAP-IG 2.0 (default: midpoint)")
                    ->one_of({"midpoint", "eap-ig"});
-  auto* features = line.number("--features", options.features, "K",
-                               "of edges, with --sae of an MLP's output: the K features that differ\n"
-                               "most between the runs are senders in its place, beside the rest",
-                               std::int64_t{1}, std::int64_t{kMost});
+  auto* features =
+      line.number("--features", options.features, "K",
+                  "of edges, with --sae of an MLP's output: the K features that differ\n"
+                  "most between the runs are senders in its place, beside the rest",
+                  std::int64_t{1}, std::int64_t{kMost});
   auto* held = line.flag("--hold-norms", options.norms_held,
                          "of edges: the scales of all norms stay those of the unedited run");
   options.metric.add_to(line);

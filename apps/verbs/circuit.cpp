@@ -75,13 +75,14 @@ void CircuitOptions::add_to(CommandLine& line) {
   line.option("--compare", compare, "FILE",
               "another circuit: what the two share, and whether it does this one's job (may be\n"
               "given again)");
-  line.option("--group-by", group_by, "FIELD",
-              "with --pairs: also each group of pairs that have the same FIELD by itself: does one\n"
-              "circuit serve all phrasings?");
+  line.option(
+      "--group-by", group_by, "FIELD",
+      "with --pairs: also each group of pairs that have the same FIELD by itself: does one\n"
+      "circuit serve all phrasings?");
   line.flag("--curve", curve, "faithfulness over sizes, with the areas CPR and CMD");
   line.flag("--worth", worth, "cuts each edge out of the circuit: what is it worth there?");
-  line.number("--random", random, "N",
-              "random circuits of as many edges beside it (default: 10)", std::int64_t{0}, kMost);
+  line.number("--random", random, "N", "random circuits of as many edges beside it (default: 10)",
+              std::int64_t{0}, kMost);
   line.flag("--hold-norms", norms_held,
             "the scales of all norms stay those of the unedited run, in scores and in cuts");
   metric.add_to(line);
@@ -106,13 +107,15 @@ void CircuitOptions::check(const CommandLine& line) {
   const bool estimates = by == "edges-ig" || by == "edges" || by == "greedy";
   if (estimates && apply.empty()) metric.spec().require_gradient();
   if (!apply.empty()) {
-    for (const char* option : {"--by", "--edges", "--threshold", "--grow", "--steps", "--rule", "--curve"}) {
+    for (const char* option :
+         {"--by", "--edges", "--threshold", "--grow", "--steps", "--rule", "--curve"}) {
       if (line.was_given(option))
         line.fail(fmt::format("--apply judges a circuit that there is; {} finds one", option));
     }
   }
   if (by == "acdc" && threshold_given->count() == 0)
-    line.fail("--by acdc needs --threshold T: the change of the metric from which on an edge is kept");
+    line.fail(
+        "--by acdc needs --threshold T: the change of the metric from which on an edge is kept");
   if (by == "acdc" && line.was_given("--edges"))
     line.fail("--by acdc keeps what moves the metric by --threshold; --edges goes with the others");
   if (edges_given->count() > 0 && threshold_given->count() > 0)
@@ -188,8 +191,8 @@ FoundCircuit find_circuit(const nn::Model& model, const std::vector<interp::Pair
   }
   if (o.by == "acdc") {
     Progress progress("cutting", "edges", o.common.quiet);
-    const auto found = interp::acdc(
-        runs, o.threshold, [&](int done, int total) { progress.update(done, total); });
+    const auto found =
+        interp::acdc(runs, o.threshold, [&](int done, int total) { progress.update(done, total); });
     // The score of an edge that stays is what it changed when it was cut.
     Tensor scores = no_scores(grid);
     for (const interp::EdgeDecision& d : found.decisions)
@@ -209,9 +212,9 @@ FoundCircuit find_circuit(const nn::Model& model, const std::vector<interp::Pair
   if (o.by != "greedy")
     return {chosen(o, grid, scores, n), scores, std::string(name_of(spec.method))};
   Progress progress("pruning", "edges", o.common.quiet);
-  const auto found = interp::prune_greedily(
-      runs, chosen(o, grid, scores, 10 * n), n, 0.1,
-      [&](int done, int total) { progress.update(done, total); });
+  const auto found =
+      interp::prune_greedily(runs, chosen(o, grid, scores, 10 * n), n, 0.1,
+                             [&](int done, int total) { progress.update(done, total); });
   return {found.circuit, scores, std::string(name_of(spec.method))};
 }
 
@@ -229,11 +232,11 @@ std::vector<std::vector<double>> random_circuits(const interp::CircuitRuns& runs
 std::string found_by(const CircuitOptions& o) {
   if (!o.apply.empty()) return "the file " + o.apply;
   if (o.by == "acdc") return fmt::format("ACDC, threshold {}", o.threshold);
-  const std::string scores = o.by == "exact"   ? "exact scores"
-                             : o.by == "edges" ? "EAP"
-                                               : fmt::format("EAP-IG, {} {}", o.steps,
-                                                             o.rule == "midpoint" ? "midpoints"
-                                                                                  : "left points");
+  const std::string scores = o.by == "exact" ? "exact scores"
+                             : o.by == "edges"
+                                 ? "EAP"
+                                 : fmt::format("EAP-IG, {} {}", o.steps,
+                                               o.rule == "midpoint" ? "midpoints" : "left points");
   if (o.by == "greedy") return "exact greedy pruning, begun with the strongest by " + scores;
   return o.grow ? scores + ", grown from the logits" : scores;
 }
@@ -248,15 +251,18 @@ void verb_circuit(const Arguments& arguments) {
       "value). The strongest are kept, and judged exactly: in the clean run all other edges\n"
       "carry the corrupt run, and everything recomputes.\n\n"
       "  faithfulness  how much of the way from corrupt to clean the circuit alone goes\n"
-      "  completeness  the same of all edges but the circuit's: 0% where nothing else does its work\n\n"
+      "  completeness  the same of all edges but the circuit's: 0% where nothing else does its "
+      "work\n\n"
       "Edges that lead nowhere or come from nowhere are pruned, which changes no number. A causal\n"
       "model can be asked what follows a prompt, not to fill a blank in its middle.\n\n"
       "json: {meta, by, direction, scored_by, metric: {name, clean, corrupt}, of, asked, circuit:\n"
-      "{metric, faithfulness}, complement: {metric, faithfulness}, nodes, senders, edges: [{from, to, score,\n"
+      "{metric, faithfulness}, complement: {metric, faithfulness}, nodes, senders, edges: [{from, "
+      "to, score,\n"
       "worth}], pairs: [{line, tokens, str_tokens, clean, corrupt, circuit, complement}], random:\n"
       "{count, mean, deviation, values}, curves: [{rank, fractions, asked, edges, faithfulness,\n"
       "cpr, cmd}], compared: [{file, edges, shared, jaccard, nodes, shared_nodes, faithfulness,\n"
-      "completeness}], group_by, groups: [{name, pairs, clean, corrupt, faithfulness, completeness,\n"
+      "completeness}], group_by, groups: [{name, pairs, clean, corrupt, faithfulness, "
+      "completeness,\n"
       "random: {mean, deviation}, compared: [{file, faithfulness, completeness}]}], file}\n",
       "vitrine circuit --clean 'The capital of Texas is' --corrupt 'The capital of California is' "
       "--answer ' Austin' --wrong ' Sacramento' --edges 40");
@@ -270,8 +276,7 @@ void verb_circuit(const Arguments& arguments) {
   const Json meta = options.common.meta(line);
   const interp::MetricSpec metric = options.metric.spec();
   std::vector<interp::Example> examples;
-  if (options.prompts.from_file())
-    examples = options.prompts.examples(model, needs_of({metric}));
+  if (options.prompts.from_file()) examples = options.prompts.examples(model, needs_of({metric}));
   else examples = {options.prompts.example(model)};
   options.edits.know(examples);
   std::vector<interp::Pair> pairs;
@@ -280,7 +285,8 @@ void verb_circuit(const Arguments& arguments) {
   std::vector<std::string> files = options.compare;
   if (!options.apply.empty()) files.push_back(options.apply);
   if (options.features > 0 || (!files.empty() && !options.edits.spliced().empty())) {
-    options.edge_set = edges_with_features(model, options.edits.spliced(), pairs, options.features, files);
+    options.edge_set =
+        edges_with_features(model, options.edits.spliced(), pairs, options.features, files);
   }
   interp::CircuitSpec spec;
   spec.metric = metric;
@@ -313,15 +319,15 @@ void verb_circuit(const Arguments& arguments) {
   report.judged = runs.judge(report.circuit);
   if (options.worth) report.worth = runs.worth(report.circuit);
   if (report.circuit.count() > 0)
-    report.random = random_circuits(runs, report.circuit.count(), options.random,
-                                    options.common.seed);
+    report.random =
+        random_circuits(runs, report.circuit.count(), options.random, options.common.seed);
   if (options.curve) {
     report.curves.emplace_back(
-        "by |score|", interp::circuit_curve(runs, found.scores, report.direction,
-                                            interp::EdgeRank::absolute));
+        "by |score|",
+        interp::circuit_curve(runs, found.scores, report.direction, interp::EdgeRank::absolute));
     report.curves.emplace_back(
-        "by what raises the metric", interp::circuit_curve(runs, found.scores, report.direction,
-                                                           interp::EdgeRank::raising));
+        "by what raises the metric",
+        interp::circuit_curve(runs, found.scores, report.direction, interp::EdgeRank::raising));
   }
   for (const std::string& file : options.compare) {
     const interp::EdgeMask other =

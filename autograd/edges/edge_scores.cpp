@@ -48,7 +48,7 @@ Value at_copies(Builder& b, NodeId heads_in, const Value& gradient) {
   const Value x = in(at.x), w = in(at.w), gain = in(at.gain);
   const std::int64_t heads = rule.heads, rows = x.dim(0), d = x.dim(1);
   const Value by_head = permute(reshape(w, {d, heads, w.dim(1) / heads}), {1, 2, 0});  // [h, e, d]
-  const Value of_normed = matmul(permute(gradient, {1, 0, 2}), by_head);               // [h, rows, d]
+  const Value of_normed = matmul(permute(gradient, {1, 0, 2}), by_head);  // [h, rows, d]
   const bool rms = rule.norm == NormKind::rms_norm;
   if (at.scale < 0 && !rule.detach_scale) {
     const Value copies = broadcast_to(reshape(x, {1, rows, d}), {heads, rows, d});
@@ -107,9 +107,9 @@ Graph with_edge_scores(const Graph& graph, const EdgeSet& edges, std::string_vie
       g = g.rank() == 2 ? reshape(g, {g.dim(0), g.dim(1), 1}) : permute(g, {0, 2, 1});
     }
     if (!change.defined()) {
-      change = b.input("edges.change",
-                       {g.dtype(),
-                        {g.dim(0), static_cast<std::int64_t>(edges.sender_count()), g.dim(1)}});
+      change = b.input(
+          "edges.change",
+          {g.dtype(), {g.dim(0), static_cast<std::int64_t>(edges.sender_count()), g.dim(1)}});
     }
     const Value of_readers = slice(change, 1, 0, static_cast<std::int64_t>(r.reads));
     b.output(edge_score_name(r), matmul(of_readers, g));  // [rows, reads, names]

@@ -105,7 +105,8 @@ EdgeSet with_parts(const EdgeSet& edges, const std::string& sender, const EdgeSe
     }
     before += s.names.size();
   }
-  if (!found) throw GraphError(fmt::format("edges: there is no sender '{}' to be replaced", sender));
+  if (!found)
+    throw GraphError(fmt::format("edges: there is no sender '{}' to be replaced", sender));
   const std::size_t more = parts.names.size() - 1;
   for (EdgeReceivers r : edges.receivers) {
     if (r.reads > at) r.reads += more;

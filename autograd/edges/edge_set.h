@@ -32,8 +32,8 @@ struct EdgeSenders {
 // Places at which the stream is read.
 struct EdgeReceivers {
   std::vector<std::string> names;
-  Site site;            // [rows, d], or [rows, names, d]: the stream as each of them sees it
-  std::size_t reads;    // the stream is here the sum of the first `reads` senders
+  Site site;          // [rows, d], or [rows, names, d]: the stream as each of them sees it
+  std::size_t reads;  // the stream is here the sum of the first `reads` senders
   // Of each receiver the senders that are computed from it, by number: of the query input of a head
   // this head. None: the end of the model.
   std::vector<std::vector<std::size_t>> feeds;
@@ -47,8 +47,8 @@ struct EdgeSet {
   std::vector<std::string> receiver_names() const;
   std::size_t sender_count() const;
   std::size_t receiver_count() const;
-  std::vector<std::size_t> reads() const;                     // of each receiver
-  std::vector<std::vector<std::size_t>> feeds() const;        // of each receiver
+  std::vector<std::size_t> reads() const;               // of each receiver
+  std::vector<std::vector<std::size_t>> feeds() const;  // of each receiver
   std::int64_t edge_count() const;  // pairs (u, v) with u among the senders that v reads
 };
 

@@ -36,8 +36,7 @@ class Changes {
     Value& known = groups_[g];
     if (known.defined()) return known;
     const auto from = static_cast<std::int64_t>(at);
-    const Value theirs =
-        slice(other_, 1, from, from + std::ssize(edges_.senders[g].names));
+    const Value theirs = slice(other_, 1, from, from + std::ssize(edges_.senders[g].names));
     return known = gather_rows(theirs, row_) - senders_.group(g);
   }
 
@@ -71,8 +70,7 @@ Graph split_edges(const Graph& graph, const EdgeSet& edges, const SplitOptions& 
   const Value other = b.input(
       "edges.other", {dtype, {options.other_rows > 0 ? options.other_rows : rows, s, any.dim(2)}});
   const Value row = b.input("edges.row", {DType::i32, {rows}});
-  const Value cut =
-      b.input("edges.cut", {dtype, {options.by_position ? rows : sequences, r, s}});
+  const Value cut = b.input("edges.cut", {dtype, {options.by_position ? rows : sequences, r, s}});
 
   Changes changes(edges, senders, other, row);
   std::int64_t first = 0;  // receiver of the group
@@ -84,7 +82,7 @@ Graph split_edges(const Graph& graph, const EdgeSet& edges, const SplitOptions& 
       const Value x = b.value(b.node(site).inputs[0]);
       const Builder::Origin origin(b, b.node(site).scope, b.node(site).line);
       Value mask = slice(slice(cut, 1, first, first + count), 2, 0, reads);
-      if (!options.by_position) mask = gather_rows(mask, sequence);  // [rows, count, reads]
+      if (!options.by_position) mask = gather_rows(mask, sequence);      // [rows, count, reads]
       const Value moved = matmul(mask, changes.first(receivers.reads));  // [rows, count, d]
       b.edit_site(receivers.site.name, x + reshape(moved, x.shape()));
     }

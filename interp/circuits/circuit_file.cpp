@@ -34,8 +34,8 @@ class NamedEdges {
     if (u == senders_.end()) missing(from, grid_.senders, "sender", at);
     if (v == receivers_.end()) missing(to, grid_.receivers, "receiver", at);
     if (!grid_.valid(u->second, v->second)) {
-      throw FileError(fmt::format("{}: {}: '{}' does not come before '{}' in this model", file_, at,
-                                  from, to));
+      throw FileError(
+          fmt::format("{}: {}: '{}' does not come before '{}' in this model", file_, at, from, to));
     }
     return {u->second, v->second};
   }
@@ -43,8 +43,9 @@ class NamedEdges {
  private:
   [[noreturn]] void missing(std::string_view name, const std::vector<std::string>& names,
                             const char* what, const std::string& at) const {
-    throw FileError(fmt::format("{}: {}: this model has no {} '{}'{}; is the circuit another model's?",
-                                file_, at, what, name, did_you_mean(nearest(name, names))));
+    throw FileError(
+        fmt::format("{}: {}: this model has no {} '{}'{}; is the circuit another model's?", file_,
+                    at, what, name, did_you_mean(nearest(name, names))));
   }
   const EdgeGrid& grid_;
   const std::string& file_;
@@ -148,9 +149,11 @@ std::string circuit_dot(const EdgeGrid& grid, const EdgeMask& circuit, const Ten
     names.push_back(name);
     ranks[name.substr(0, name.find('.'))].push_back(name);
   };
-  for (const StreamEdge& e : edges) node(grid.senders[e.sender]), node(node_of(grid.receivers[e.receiver]));
+  for (const StreamEdge& e : edges)
+    node(grid.senders[e.sender]), node(node_of(grid.receivers[e.receiver]));
 
-  std::string dot = "digraph circuit {\n  rankdir=BT;\n  node [shape=box, fontname=\"Helvetica\"];\n";
+  std::string dot =
+      "digraph circuit {\n  rankdir=BT;\n  node [shape=box, fontname=\"Helvetica\"];\n";
   for (const auto& [rank, members] : ranks) {
     if (members.size() < 2) continue;
     dot += "  { rank=same;";
@@ -161,7 +164,8 @@ std::string circuit_dot(const EdgeGrid& grid, const EdgeMask& circuit, const Ten
     const std::string& to = grid.receivers[e.receiver];
     const std::size_t bracket = to.find('<');
     const double score = score_at(grid, scores, e);
-    const double width = std::isfinite(score) && largest > 0 ? 0.5 + 4.5 * std::abs(score) / largest : 1;
+    const double width =
+        std::isfinite(score) && largest > 0 ? 0.5 + 4.5 * std::abs(score) / largest : 1;
     dot += fmt::format("  \"{}\" -> \"{}\" [penwidth={:.2f}, color=\"{}\"", grid.senders[e.sender],
                        node_of(to), width, score < 0 ? "#c0392b" : "#2563a8");
     if (bracket != std::string::npos)

@@ -19,10 +19,7 @@ struct CircuitRuns::OfPair {
 
 CircuitRuns::CircuitRuns(const nn::Model& model, std::span<const Pair> pairs,
                          const CircuitSpec& spec)
-    : model_(model),
-      spec_(spec),
-      edges_(edges_of(model, spec.edges)),
-      grid_(edge_grid(edges_)) {
+    : model_(model), spec_(spec), edges_(edges_of(model, spec.edges)), grid_(edge_grid(edges_)) {
   check_pairs(model, pairs);
   for (const Pair& pair : pairs) {
     PairRuns runs = pair_runs(model, pair, edges_, spec.metric, spec.direction);
@@ -110,7 +107,8 @@ double CircuitRuns::cut_at(std::span<const EdgeMask> by_position) const {
   const Metric metric = metric_of(model_, {{example_of(of.pair)}}, spec_.metric);
   const std::string each = nn::per_prompt_name(metric);
   const auto graph = model_.derived(
-      nn::batch_size(prompts), {"split edges by position", spec_.metric.text, key_of(edges_)}, [&](const Graph& g) {
+      nn::batch_size(prompts), {"split edges by position", spec_.metric.text, key_of(edges_)},
+      [&](const Graph& g) {
         return with_metric(split_edges(g, edges_, {.by_position = true}), metric);
       });
   Feeds feeds = metric.feeds;

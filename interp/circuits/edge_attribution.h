@@ -53,7 +53,7 @@ struct EdgeSpec {
   // The edges that are scored; none: nn::stream_edges of the model. Of a model with SAEs spliced in,
   // those with features as senders, say (with_parts, autograd/edges/edge_set.h).
   std::shared_ptr<const EdgeSet> edges{};
-  bool by_position = false;            // a score for each position, besides their sum
+  bool by_position = false;  // a score for each position, besides their sum
   // The scales of all norms stay the base run's (of a path, each run's own): what an edge does
   // through the size of the stream is left out. Path patching with frozen LayerNorm.
   bool norms_held = false;

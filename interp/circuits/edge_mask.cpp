@@ -39,9 +39,7 @@ std::size_t EdgeGrid::count() const {
   return std::accumulate(reads.begin(), reads.end(), std::size_t{0});
 }
 Tensor EdgeGrid::valid() const { return all_edges(*this).tensor(); }
-std::size_t EdgeGrid::sender(std::string_view name) const {
-  return named(senders, name, "sender");
-}
+std::size_t EdgeGrid::sender(std::string_view name) const { return named(senders, name, "sender"); }
 std::size_t EdgeGrid::receiver(std::string_view name) const {
   return named(receivers, name, "receiver");
 }
@@ -204,8 +202,9 @@ EdgeMask pruned(const EdgeGrid& grid, const EdgeMask& circuit) {
     std::vector<bool> stays(grid.senders.size(), false);
     for (std::size_t u = 0; u < grid.senders.size(); ++u) {
       // What is computed from no receiver is an input of the model.
-      stays[u] = sends[u] && (own[u].empty() || std::any_of(own[u].begin(), own[u].end(),
-                                                            [&](std::size_t v) { return hears[v]; }));
+      stays[u] =
+          sends[u] && (own[u].empty() || std::any_of(own[u].begin(), own[u].end(),
+                                                     [&](std::size_t v) { return hears[v]; }));
     }
     for (const StreamEdge& e : edges) {
       const auto& feeds = grid.feeds[e.receiver];

@@ -18,8 +18,7 @@ template <class T>
 Tensor difference_of(const Tensor& a, const Tensor& b) {
   const Tensor x = a.contiguous(), y = b.contiguous();
   Tensor d = Tensor::empty(a.shape(), a.dtype());
-  for (std::int64_t i = 0; i < a.numel(); ++i)
-    d.data<T>()[i] = x.data<T>()[i] - y.data<T>()[i];
+  for (std::int64_t i = 0; i < a.numel(); ++i) d.data<T>()[i] = x.data<T>()[i] - y.data<T>()[i];
   return d;
 }
 

@@ -34,7 +34,8 @@ Value of_heads(Builder& b, int layer) {
 EdgeSet stream_edges(const Config& c) {
   EdgeSet edges;
   edges.senders.push_back({{"input"}, embedded});
-  const auto heads = static_cast<std::size_t>(c.heads), groups = static_cast<std::size_t>(c.key_heads());
+  const auto heads = static_cast<std::size_t>(c.heads),
+             groups = static_cast<std::size_t>(c.key_heads());
   std::size_t written = 1;  // senders so far
   for (int layer = 0; layer < c.layers; ++layer) {
     const auto readers = [&](const char* letter, const Site& site, std::size_t count) {
@@ -61,8 +62,8 @@ EdgeSet stream_edges(const Config& c) {
     written += heads;
     edges.receivers.push_back(
         {{fmt::format("m{}", layer)}, site::mlp_in(layer), before, {{written}}});
-    edges.senders.push_back({{fmt::format("m{}", layer)},
-                             [layer](Builder& b) { return b.at(site::mlp_out(layer)); }});
+    edges.senders.push_back(
+        {{fmt::format("m{}", layer)}, [layer](Builder& b) { return b.at(site::mlp_out(layer)); }});
     ++written;
   }
   edges.receivers.push_back({{"logits"}, site::resid_post(c.layers - 1), written, {{}}});

@@ -3,8 +3,8 @@
 
 #include "autograd/edges/split_edges.h"
 #include "autograd/ops/ops.h"
-#include "nn/model/model.h"
 #include "nn/families/sites.h"
+#include "nn/model/model.h"
 
 namespace vitrine {
 

@@ -2,8 +2,8 @@
 #include "autograd/edges/edge_set.h"
 #include "autograd/ops/ops.h"
 #include "nn/families/architecture.h"
-#include "nn/model/model.h"
 #include "nn/families/sites.h"
+#include "nn/model/model.h"
 #include "nn/tokenizer/word_counts.h"
 #include "nn/training/training_settings.h"
 

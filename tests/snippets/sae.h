@@ -1,7 +1,7 @@
 // What the examples of sae/ assume.
+#include "nn/families/sites.h"
 #include "nn/model/model.h"
 #include "nn/model/stream_edges.h"
-#include "nn/families/sites.h"
 #include "sae/folder.h"
 #include "sae/sae.h"
 #include "sae/trainer.h"

@@ -25,15 +25,16 @@ TEST(Examples, OneCircuitCompletesEveryPhrasingAndTheReverseDirection) {
     const auto number = [&](const std::string& name) { return saved.at(name).item<float>(); };
     for (const std::string& name : saved.names()) {
       const std::string ending = "/faithfulness";
-      if (!name.starts_with("group/") || !name.ends_with(ending) || name.find("random") != name.npos)
+      if (!name.starts_with("group/") || !name.ends_with(ending) ||
+          name.find("random") != name.npos)
         continue;
       SCOPED_TRACE(name);
       const std::string of = name.substr(0, name.size() - ending.size() + 1);
       EXPECT_GT(number(name), 0.65);                            // it does the work,
       EXPECT_LT(number(of + "complement_faithfulness"), 0.02);  // nothing else does,
       for (const float x : saved.at(of + "random/faithfulness").to_vector<float>())
-        EXPECT_LT(x, 0.3);                                      // not just any circuit,
-      EXPECT_LT(number(of + "faithfulness/gift.json"), 0.05);   // nor that of another task
+        EXPECT_LT(x, 0.3);                                     // not just any circuit,
+      EXPECT_LT(number(of + "faithfulness/gift.json"), 0.05);  // nor that of another task
       ++groups;
     }
   }

@@ -56,8 +56,8 @@ TEST(AttributeEdges, TensorsEqualTheReference) {
     EXPECT_EQ(eap.at("edge/by_position").rank(), 3);
     compare(saved({"--method", "edges-ig", "--rule", "eap-ig", "--steps", "5"}), "eap_ig");
     compare(saved({"--method", "edges-ig"}), "eap_ig_midpoint");  // 16 midpoints
-    const Outcome exact = vitrine(pair + Words{"--method", "edges-exact", "--direction", direction,
-                                               "--out", file});
+    const Outcome exact =
+        vitrine(pair + Words{"--method", "edges-exact", "--direction", direction, "--out", file});
     ASSERT_EQ(exact.exit, 0) << exact.err;
     compare(SafeTensors::open(file), "exact");
   }
@@ -68,8 +68,7 @@ TEST(AttributeEdges, TheStrongestAreVerified) {
   EXPECT_EQ(j["method"], "eap");
   EXPECT_EQ(j["count"], 1108);
   ASSERT_EQ(j["edges"].size(), 6U);
-  const json exact =
-      found({"--method", "edges-exact", "--top", "2000"}, capitals("attribute"));
+  const json exact = found({"--method", "edges-exact", "--top", "2000"}, capitals("attribute"));
   EXPECT_EQ(exact["edges"].size(), 1108U);
   for (std::size_t i = 0; i < 6; ++i) {
     const json& e = j["edges"][i];
@@ -93,7 +92,8 @@ TEST(AttributeEdges, WrongUseIsExplained) {
                  "--rule goes with --method edges-ig");
   expect_failure(capital + Words{"--method", "edges-exact", "--verify", "3"}, 2,
                  "measures every edge already");
-  expect_failure(capital + Words{"--hold-norms"}, 2, "--hold-norms and --features go with --method edges");
+  expect_failure(capital + Words{"--hold-norms"}, 2,
+                 "--hold-norms and --features go with --method edges");
 }
 
 // ---- circuit ------------------------------------------------------------------------------------
@@ -105,7 +105,8 @@ TEST(Circuit, AFewEdgesDoTheWork) {
   EXPECT_GT(j["circuit"]["faithfulness"].get<double>(), 0.8);
   EXPECT_LT(std::abs(j["complement"]["faithfulness"].get<double>()), 0.1);
   EXPECT_LT(j["random"]["mean"].get<double>(), 0.3);
-  const double clean = j["metric"]["clean"].get<double>(), corrupt = j["metric"]["corrupt"].get<double>();
+  const double clean = j["metric"]["clean"].get<double>(),
+               corrupt = j["metric"]["corrupt"].get<double>();
   EXPECT_NEAR((j["circuit"]["metric"].get<double>() - corrupt) / (clean - corrupt),
               j["circuit"]["faithfulness"].get<double>(), 1e-9);
   for (const json& e : j["edges"]) EXPECT_TRUE(e["worth"].is_number());
@@ -115,12 +116,11 @@ TEST(Circuit, AFewEdgesDoTheWork) {
 }
 
 TEST(Circuit, EveryWayFindsOne) {
-  for (const Words& by : {Words{"--by", "edges", "--edges", "60"},
-                          Words{"--by", "exact", "--edges", "60"},
-                          Words{"--by", "edges-ig", "--edges", "60", "--grow"},
-                          Words{"--by", "greedy", "--edges", "40"},
-                          Words{"--by", "acdc", "--threshold", "0.5"},
-                          Words{"--by", "exact", "--threshold", "0.5", "--direction", "noise"}}) {
+  for (const Words& by :
+       {Words{"--by", "edges", "--edges", "60"}, Words{"--by", "exact", "--edges", "60"},
+        Words{"--by", "edges-ig", "--edges", "60", "--grow"},
+        Words{"--by", "greedy", "--edges", "40"}, Words{"--by", "acdc", "--threshold", "0.5"},
+        Words{"--by", "exact", "--threshold", "0.5", "--direction", "noise"}}) {
     const json j = found(by + Words{"--random", "0"});
     SCOPED_TRACE(j["by"].get<std::string>());
     EXPECT_GT(j["circuit"]["faithfulness"].get<double>(), 0.6);
@@ -132,8 +132,8 @@ TEST(Circuit, EveryWayFindsOne) {
 TEST(Circuit, IsKeptInFilesAppliedAndCompared) {
   const TemporaryFolder folder;
   const std::string own = folder / "own.json", mib = folder / "mib.json", dot = folder / "c.dot";
-  const Outcome o = vitrine(kCapitals + Words{"--edges", "50", "--out", own, "--mib", mib, "--dot",
-                                              dot});
+  const Outcome o =
+      vitrine(kCapitals + Words{"--edges", "50", "--out", own, "--mib", mib, "--dot", dot});
   ASSERT_EQ(o.exit, 0) << o.err;
   EXPECT_EQ(o.out, "");
   const json kept = json::parse(read_text(own));
@@ -156,8 +156,9 @@ TEST(Circuit, IsKeptInFilesAppliedAndCompared) {
 TEST(Circuit, GroupsOfPairsAreJudgedByThemselves) {
   const TemporaryFolder folder;
   const std::string pairs = folder / "pairs.jsonl";
-  write_text(pairs,
-                   R"({"clean": "The capital of Texas is", "corrupt": "The capital of Ohio is", "answer": " Austin", "wrong": " Columbus", "how": "plain"}
+  write_text(
+      pairs,
+      R"({"clean": "The capital of Texas is", "corrupt": "The capital of Ohio is", "answer": " Austin", "wrong": " Columbus", "how": "plain"}
 {"clean": "Texas is governed from", "corrupt": "Ohio is governed from", "answer": " Austin", "wrong": " Columbus", "how": "governed"}
 {"clean": "The capital of Ohio is", "corrupt": "The capital of Texas is", "answer": " Columbus", "wrong": " Austin", "how": "plain"}
 )");
@@ -178,9 +179,11 @@ TEST(Circuit, GroupsOfPairsAreJudgedByThemselves) {
 // Features and the rest add up to the MLP: with all its parts kept, the circuit is the same.
 TEST(Circuit, FeaturesAreNodes) {
   const TemporaryFolder folder;
-  const std::string whole = folder / "whole.json", parts = folder / "parts.json", file = folder / "found.json";
+  const std::string whole = folder / "whole.json", parts = folder / "parts.json",
+                    file = folder / "found.json";
   const std::string sae = (default_model() / "sae/blocks.4.hook_mlp_out").string();
-  const json found_parts = found({"--sae", sae, "--features", "20", "--edges", "200", "--random", "0"});
+  const json found_parts =
+      found({"--sae", sae, "--features", "20", "--edges", "200", "--random", "0"});
   EXPECT_GT(found_parts["circuit"]["faithfulness"].get<double>(), 0.9);
   std::set<std::string> features;
   for (const json& n : found_parts["nodes"]) {
@@ -192,11 +195,12 @@ TEST(Circuit, FeaturesAreNodes) {
   EXPECT_NEAR(again["circuit"]["metric"].get<double>(),
               found_parts["circuit"]["metric"].get<double>(), 1e-4);
   // m4 -> logits as one edge, and as all of its parts.
-  write_text(whole, R"({"edges": [{"from": "input", "to": "m4"}, {"from": "m4", "to": "logits"}]})");
+  write_text(whole,
+             R"({"edges": [{"from": "input", "to": "m4"}, {"from": "m4", "to": "logits"}]})");
   json all = {{"edges", json::array({{{"from", "input"}, {"to", "m4"}},
                                      {{"from", "m4.error"}, {"to", "logits"}}})}};
-  const json wide = found({"--sae", sae, "--features", "5", "--by", "exact", "--edges", "3000",
-                           "--random", "0"});
+  const json wide =
+      found({"--sae", sae, "--features", "5", "--by", "exact", "--edges", "3000", "--random", "0"});
   for (const json& n : wide["senders"]) {
     const auto name = n.get<std::string>();
     if (name.starts_with("m4.f")) all["edges"].push_back({{"from", name}, {"to", "logits"}});
@@ -204,8 +208,7 @@ TEST(Circuit, FeaturesAreNodes) {
   write_text(parts, all.dump());
   EXPECT_NEAR(
       found({"--apply", whole, "--random", "0"})["circuit"]["metric"].get<double>(),
-      found({"--sae", sae, "--apply", parts, "--random", "0"})["circuit"]["metric"]
-          .get<double>(),
+      found({"--sae", sae, "--apply", parts, "--random", "0"})["circuit"]["metric"].get<double>(),
       1e-4);
   expect_failure(kCapitals + Words{"--features", "5"}, 2, "give --sae DIR");
 }
@@ -216,9 +219,9 @@ TEST(Circuit, TensorsEqualTheReference) {
   const TemporaryFolder folder;
   const std::string file = folder / "circuit.safetensors";
   for (std::size_t i = 4; i + 1 < sizes.size(); ++i) {
-    const Outcome o = vitrine(golden_pair("circuit") + Words{"--by", "edges", "--direction", "noise",
-                                                             "--edges", std::to_string(sizes[i]),
-                                                             "--random", "0", "--out", file});
+    const Outcome o = vitrine(golden_pair("circuit") +
+                              Words{"--by", "edges", "--direction", "noise", "--edges",
+                                    std::to_string(sizes[i]), "--random", "0", "--out", file});
     ASSERT_EQ(o.exit, 0) << o.err;
     const auto saved = SafeTensors::open(file);
     const auto row = static_cast<std::int64_t>(i);

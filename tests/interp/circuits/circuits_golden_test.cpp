@@ -45,7 +45,8 @@ class CircuitsGolden : public test::GoldenTest {
 };
 
 TEST_P(CircuitsGolden, TheEdgesAreThose) {
-  const JsonValue json = JsonValue::parse(read_text(GetParam().golden / "edges.json"), "edges.json");
+  const JsonValue json =
+      JsonValue::parse(read_text(GetParam().golden / "edges.json"), "edges.json");
   const auto names = [&](const char* what) {
     std::vector<std::string> all;
     for (const JsonValue& name : *json.find(what)->list_items()) all.push_back(*name.text());
@@ -121,7 +122,8 @@ TEST_P(CircuitsGolden, CircuitsOfTheStrongestEdges) {
       EXPECT_EQ(circuits.back(), mask(of + "mask", row)) << sizes[i];
       const auto kept = kept_senders(grid, top);
       const auto nodes = at(of + "nodes", row).to_vector<double>();
-      for (std::size_t u = 0; u < kept.size(); ++u) EXPECT_EQ(kept[u], nodes[u] != 0) << sizes[i] << " " << u;
+      for (std::size_t u = 0; u < kept.size(); ++u)
+        EXPECT_EQ(kept[u], nodes[u] != 0) << sizes[i] << " " << u;
     }
     const std::vector<Faithfulness> judged = runs.judge(circuits);
     for (std::size_t i = 0; i < sizes.size(); ++i) {
@@ -129,8 +131,10 @@ TEST_P(CircuitsGolden, CircuitsOfTheStrongestEdges) {
       EXPECT_NEAR(judged[i].metric, value("metric"), 1e-4) << sizes[i];
       EXPECT_NEAR(judged[i].complement, value("complement_metric"), 1e-4) << sizes[i];
       const double way = std::abs(runs.clean() - runs.corrupt());
-      EXPECT_NEAR(judged[i].faithfulness, value("faithfulness"), 1e-4 / std::min(1.0, way)) << sizes[i];
-      EXPECT_NEAR(judged[i].completeness, value("complement_faithfulness"), 1e-4 / std::min(1.0, way));
+      EXPECT_NEAR(judged[i].faithfulness, value("faithfulness"), 1e-4 / std::min(1.0, way))
+          << sizes[i];
+      EXPECT_NEAR(judged[i].completeness, value("complement_faithfulness"),
+                  1e-4 / std::min(1.0, way));
     }
   }
 }
@@ -162,7 +166,8 @@ TEST_P(CircuitsGolden, AreasUnderAndOverTheCurve) {
         const auto edges = at(of + "edges").to_vector<double>();
         for (std::size_t i = 0; i < edges.size(); ++i) {
           // A signed ranking meets many edges whose score is 0 but for rounding.
-          EXPECT_NEAR(static_cast<double>(curve.edges[i]), edges[i], by == EdgeRank::absolute ? 0 : 6);
+          EXPECT_NEAR(static_cast<double>(curve.edges[i]), edges[i],
+                      by == EdgeRank::absolute ? 0 : 6);
         }
       }
     }
@@ -208,8 +213,7 @@ TEST_P(CircuitsGolden, PathPatchingInBothForms) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, CircuitsGolden,
-                         testing::ValuesIn(test::circuit_cases()),
+INSTANTIATE_TEST_SUITE_P(Models, CircuitsGolden, testing::ValuesIn(test::circuit_cases()),
                          [](const auto& tested) { return tested.param.name; });
 
 }  // namespace

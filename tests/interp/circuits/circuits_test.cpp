@@ -25,7 +25,8 @@ class CircuitFamily : public testing::TestWithParam<const char*> {
  protected:
   static nn::Model load(DType dtype = DType::f64) {
     const std::string name = GetParam();
-    const auto folder = name == "tiny-gpt2" ? test::data() / name : test::data() / "families" / name;
+    const auto folder =
+        name == "tiny-gpt2" ? test::data() / name : test::data() / "families" / name;
     return nn::load_model(folder.string(), {.dtype = dtype});
   }
 };
@@ -81,8 +82,9 @@ double naive_cut(const nn::Model& m, const EdgeMask& cut, Direction direction) {
     first += static_cast<std::size_t>(names);
   }
   const Metric metric = metric_for(m);
-  return m.run_edited({prompt}, Interventions(edits), fetch(value(nn::per_prompt_name(metric))),
-                      &metric)
+  return m
+      .run_edited({prompt}, Interventions(edits), fetch(value(nn::per_prompt_name(metric))),
+                  &metric)
       .results.raw(nn::per_prompt_name(metric))
       .to_vector<double>()[0];
 }
@@ -108,7 +110,8 @@ TEST_P(CircuitFamily, CutsAreThoseOfANaiveLoop) {
 TEST_P(CircuitFamily, EverythingIsTheModelAndNothingTheCorruptRun) {
   const nn::Model m = load(DType::f32);
   const CircuitRuns runs(m, {{kPair}});
-  const Faithfulness all = runs.judge(all_edges(runs.grid())), none = runs.judge(EdgeMask(runs.grid()));
+  const Faithfulness all = runs.judge(all_edges(runs.grid())),
+                     none = runs.judge(EdgeMask(runs.grid()));
   EXPECT_NEAR(all.metric, runs.clean(), 1e-5);
   EXPECT_NEAR(all.complement, runs.corrupt(), 1e-5);
   EXPECT_NEAR(none.metric, runs.corrupt(), 1e-5);
@@ -171,8 +174,8 @@ TEST_P(CircuitFamily, EapIsTheDerivativeOfTheCut) {
     const auto found = m.run_graph(graph, prompts, fetch(value(nn::per_prompt_name(both))), feeds)
                            .results.raw(nn::per_prompt_name(both))
                            .to_vector<double>();
-    EXPECT_NEAR((found[0] - found[1]) / (2 * kPart), scores.at(grid.senders[e.sender], grid.receivers[e.receiver]),
-                1e-5)
+    EXPECT_NEAR((found[0] - found[1]) / (2 * kPart),
+                scores.at(grid.senders[e.sender], grid.receivers[e.receiver]), 1e-5)
         << grid.name(e.sender, e.receiver);
   }
 }
@@ -212,8 +215,8 @@ TEST_P(CircuitFamily, AFileKeepsACircuit) {
   spec.method = EdgeMethod::eap;
   const EdgeScores scores = edge_scores(m, kPair, spec);
   const EdgeMask circuit = pruned(scores.grid, strongest_edges(scores.grid, scores.scores, 30));
-  const CircuitFile read =
-      read_circuit(circuit_json(m.config(), scores.grid, circuit, scores.scores), "c.json", scores.grid);
+  const CircuitFile read = read_circuit(
+      circuit_json(m.config(), scores.grid, circuit, scores.scores), "c.json", scores.grid);
   EXPECT_EQ(read.circuit, circuit);
   for (const StreamEdge& e : circuit.edges()) {
     const auto at = static_cast<std::int64_t>(e.sender * scores.grid.receivers.size() + e.receiver);
@@ -225,22 +228,19 @@ TEST_P(CircuitFamily, AFileKeepsACircuit) {
 // ---- sets of edges --------------------------------------------------------------------------------
 // input -> a, b -> logits; a and b do not read each other.
 EdgeGrid small_grid() {
-  return {{"input", "a", "b"},
-          {"a<q>", "a<v>", "b", "logits"},
-          {1, 1, 1, 3},
-          {{1}, {1}, {2}, {}}};
+  return {{"input", "a", "b"}, {"a<q>", "a<v>", "b", "logits"}, {1, 1, 1, 3}, {{1}, {1}, {2}, {}}};
 }
 
 TEST(EdgeSets, PruningDropsWhatLeadsNowhereAndWhatComesFromNowhere) {
   const EdgeGrid grid = small_grid();
   EXPECT_EQ(grid.count(), 6U);
   EdgeMask mask(grid);
-  mask.set(0, 0);                                // input->a<q>: a writes to nobody
-  mask.set(2, 3);                                // b->logits: b hears nothing
+  mask.set(0, 0);  // input->a<q>: a writes to nobody
+  mask.set(2, 3);  // b->logits: b hears nothing
   EXPECT_EQ(pruned(grid, mask).count(), 0U);
-  mask.set(1, 3);                                // a->logits: now a is whole
+  mask.set(1, 3);  // a->logits: now a is whole
   EXPECT_EQ(pruned(grid, mask).edges(), (std::vector<StreamEdge>{{0, 0}, {1, 3}}));
-  mask.set(0, 2);                                // input->b
+  mask.set(0, 2);  // input->b
   EXPECT_EQ(pruned(grid, mask), mask);
   EXPECT_EQ(kept_senders(grid, mask), (std::vector<bool>{true, true, true}));
 }
@@ -248,7 +248,8 @@ TEST(EdgeSets, PruningDropsWhatLeadsNowhereAndWhatComesFromNowhere) {
 TEST(EdgeSets, GrowingKeepsTheWayToTheEnd) {
   const EdgeGrid grid = small_grid();
   // The strongest edge leads to a, which leads to the logits by a weak one.
-  const Tensor scores = Tensor::of({3, 4}, {9.0, 1.0, 2.0, 0.5, 0.0, 0.0, 0.0, 0.7, 0.0, 0.0, 0.0, -0.6});
+  const Tensor scores =
+      Tensor::of({3, 4}, {9.0, 1.0, 2.0, 0.5, 0.0, 0.0, 0.0, 0.7, 0.0, 0.0, 0.0, -0.6});
   EXPECT_EQ(strongest_edges(grid, scores, 1).edges(), (std::vector<StreamEdge>{{0, 0}}));
   EXPECT_EQ(grown_edges(grid, scores, 1).edges(), (std::vector<StreamEdge>{{1, 3}}));
   EXPECT_EQ(grown_edges(grid, scores, 2).edges(), (std::vector<StreamEdge>{{0, 0}, {1, 3}}));
@@ -292,10 +293,14 @@ TEST(EdgeSets, WhatIsNoEdgeIsRefused) {
     return std::string("none");
   };
   EXPECT_THAT(message("{}"), HasSubstr("c.json: edges: expected an object"));
-  EXPECT_THAT(message(R"({"edges": {"input->m0": {"in_graph": true}}})"), HasSubstr("no receiver 'm0'"));
-  EXPECT_THAT(message(R"({"edges": {"a->b": {"in_graph": true}}})"), HasSubstr("does not come before"));
-  EXPECT_THAT(message(R"({"edges": {"input->b": {"in_graph": 1}}})"), HasSubstr("expected true or false"));
-  EXPECT_THAT(message(R"({"edges": [{"from": "input"}]})"), HasSubstr("edges[0].to: expected the name"));
+  EXPECT_THAT(message(R"({"edges": {"input->m0": {"in_graph": true}}})"),
+              HasSubstr("no receiver 'm0'"));
+  EXPECT_THAT(message(R"({"edges": {"a->b": {"in_graph": true}}})"),
+              HasSubstr("does not come before"));
+  EXPECT_THAT(message(R"({"edges": {"input->b": {"in_graph": 1}}})"),
+              HasSubstr("expected true or false"));
+  EXPECT_THAT(message(R"({"edges": [{"from": "input"}]})"),
+              HasSubstr("edges[0].to: expected the name"));
   EXPECT_THAT(message(R"({"edges": [{"from": "input", "to": "b"}, {"from": "input", "to": "b"}]})"),
               HasSubstr("there twice"));
 }
