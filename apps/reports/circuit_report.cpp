@@ -344,6 +344,12 @@ std::string CircuitReport::text(const Style& style) const {
     }
     out += sizes.text(style);
   }
+  return out + edges_text(style);
+}
+
+std::string CircuitReport::edges_text(const Style& style) const {
+  const interp::EdgeGrid& grid = runs.grid();
+  const auto edges = by_score(grid, circuit, scores);
   std::vector<Table::Column> columns = {{"from"}, {"to"}};
   const bool scored = !scored_by.empty();
   if (scored) columns.push_back({"score", CircuitAlign::right});
@@ -360,6 +366,7 @@ std::string CircuitReport::text(const Style& style) const {
     }
     table.row(std::move(cells));
   }
+  std::string out;
   if (!edges.empty()) out += "\n" + table.text(style);
   if (std::ssize(edges) > top)
     out += fmt::format("and {} more edges\n", grouped(std::ssize(edges) - top));
@@ -375,8 +382,7 @@ Json CircuitReport::json() const {
   json["asked"] = asked;
   json["circuit"] = {{"metric", judged.metric}, {"faithfulness", judged.faithfulness}};
   json["complement"] = {{"metric", judged.complement}, {"faithfulness", judged.completeness}};
-  Json edges = Json::list(), nodes = Json::list(), pairs = Json::list(), curve_list = Json::list(),
-       others = Json::list();
+  Json edges = Json::list(), nodes = Json::list(), pairs = Json::list();
   const auto in_order = circuit.edges();
   for (const interp::StreamEdge& e : by_score(grid, circuit, scores)) {
     Json edge = {{"from", grid.senders[e.sender]}, {"to", grid.receivers[e.receiver]}};
@@ -409,6 +415,15 @@ Json CircuitReport::json() const {
     json["random"]["deviation"] = number_or_null(deviation_of(ways));
     json["random"]["values"] = ways;
   }
+  json["curves"] = curves_json();
+  json["compared"] = compared_json();
+  json["group_by"] = groups.empty() ? Json() : Json(field);
+  json["groups"] = groups_json();
+  return json;
+}
+
+Json CircuitReport::curves_json() const {
+  Json curve_list = Json::list();
   for (const auto& [name, c] : curves) {
     curve_list.push_back({{"rank", name},
                           {"fractions", c.fractions},
@@ -418,7 +433,11 @@ Json CircuitReport::json() const {
                           {"cpr", c.cpr},
                           {"cmd", c.cmd}});
   }
-  json["curves"] = std::move(curve_list);
+  return curve_list;
+}
+
+Json CircuitReport::compared_json() const {
+  Json others = Json::list();
   for (const Compared& c : compared) {
     others.push_back({{"file", c.file},
                       {"edges", c.overlap.second},
@@ -429,10 +448,7 @@ Json CircuitReport::json() const {
                       {"faithfulness", c.judged.faithfulness},
                       {"completeness", c.judged.completeness}});
   }
-  json["compared"] = std::move(others);
-  json["group_by"] = groups.empty() ? Json() : Json(field);
-  json["groups"] = groups_json();
-  return json;
+  return others;
 }
 
 NamedTensors CircuitReport::tensors() const {

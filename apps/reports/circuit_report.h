@@ -81,6 +81,9 @@ struct CircuitReport {
   double way_of(const std::vector<double>& metric, const interp::PromptGroup& group) const;
   std::vector<double> random_of(const interp::PromptGroup& group) const;  // of each random circuit
   std::string groups_text(const Style& style) const;
+  std::string edges_text(const Style& style) const;
+  Json curves_json() const;
+  Json compared_json() const;
   Json groups_json() const;
 };
 

@@ -241,6 +241,50 @@ std::string found_by(const CircuitOptions& o) {
   return o.grow ? scores + ", grown from the logits" : scores;
 }
 
+// With features as nodes, where SAEs are spliced in and it is wanted; null: the model's own edges.
+std::shared_ptr<const EdgeSet> edges_for(const nn::Model& model,
+                                         const std::vector<interp::Pair>& pairs,
+                                         const CircuitOptions& o) {
+  std::vector<std::string> files = o.compare;
+  if (!o.apply.empty()) files.push_back(o.apply);
+  const bool of_files = !files.empty() && !o.edits.spliced().empty();
+  if (o.features == 0 && !of_files) return nullptr;
+  return edges_with_features(model, o.edits.spliced(), pairs, o.features, files);
+}
+
+// What the circuit does by itself, beside random ones and those of files.
+void judge(CircuitReport& report, const FoundCircuit& found, const CircuitOptions& o) {
+  const interp::CircuitRuns& runs = report.runs;
+  const interp::EdgeGrid& grid = runs.grid();
+  report.judged = runs.judge(report.circuit);
+  if (o.worth) report.worth = runs.worth(report.circuit);
+  if (report.circuit.count() > 0)
+    report.random = random_circuits(runs, report.circuit.count(), o.random, o.common.seed);
+  if (o.curve) {
+    report.curves.emplace_back(
+        "by |score|",
+        interp::circuit_curve(runs, found.scores, report.direction, interp::EdgeRank::absolute));
+    report.curves.emplace_back(
+        "by what raises the metric",
+        interp::circuit_curve(runs, found.scores, report.direction, interp::EdgeRank::raising));
+  }
+  for (const std::string& file : o.compare) {
+    const interp::EdgeMask other =
+        interp::pruned(grid, interp::read_circuit(read_text(file), file, grid).circuit);
+    report.compared.push_back(
+        {file, interp::overlap(grid, report.circuit, other), runs.judge(other)});
+  }
+}
+
+void write_files(const CircuitReport& report, const CircuitOptions& o) {
+  const interp::EdgeGrid& grid = report.runs.grid();
+  if (!o.mib.empty()) {
+    write_result(o.mib,
+                 interp::circuit_json(report.model.config(), grid, report.circuit, report.scores));
+  }
+  if (!o.dot.empty()) write_result(o.dot, interp::circuit_dot(grid, report.circuit, report.scores));
+}
+
 }  // namespace
 
 void verb_circuit(const Arguments& arguments) {
@@ -282,12 +326,7 @@ void verb_circuit(const Arguments& arguments) {
   std::vector<interp::Pair> pairs;
   for (const interp::Example& e : examples) pairs.push_back(pair_of(e, metric));
 
-  std::vector<std::string> files = options.compare;
-  if (!options.apply.empty()) files.push_back(options.apply);
-  if (options.features > 0 || (!files.empty() && !options.edits.spliced().empty())) {
-    options.edge_set =
-        edges_with_features(model, options.edits.spliced(), pairs, options.features, files);
-  }
+  options.edge_set = edges_for(model, pairs, options);
   interp::CircuitSpec spec;
   spec.metric = metric;
   spec.edges = options.edge_set;
@@ -296,8 +335,6 @@ void verb_circuit(const Arguments& arguments) {
   const interp::CircuitRuns runs(model, pairs, spec);
   runs.ratio(runs.clean());  // throws where there is no way to go a part of
   const FoundCircuit found = find_circuit(model, pairs, runs, options, interruptible);
-  const interp::EdgeGrid& grid = runs.grid();
-
   CircuitReport report{.model = model,
                        .examples = examples,
                        .by = found_by(options),
@@ -305,7 +342,7 @@ void verb_circuit(const Arguments& arguments) {
                        .direction = options.prompts.direction(),
                        .metric = metric.text,
                        .runs = runs,
-                       .circuit = interp::pruned(grid, found.circuit),
+                       .circuit = interp::pruned(runs.grid(), found.circuit),
                        .scores = found.scores,
                        .asked = found.circuit.count(),
                        .judged = {},
@@ -316,33 +353,10 @@ void verb_circuit(const Arguments& arguments) {
                        .groups = {},
                        .field = options.group_by,
                        .top = options.top};
-  report.judged = runs.judge(report.circuit);
-  if (options.worth) report.worth = runs.worth(report.circuit);
-  if (report.circuit.count() > 0)
-    report.random =
-        random_circuits(runs, report.circuit.count(), options.random, options.common.seed);
-  if (options.curve) {
-    report.curves.emplace_back(
-        "by |score|",
-        interp::circuit_curve(runs, found.scores, report.direction, interp::EdgeRank::absolute));
-    report.curves.emplace_back(
-        "by what raises the metric",
-        interp::circuit_curve(runs, found.scores, report.direction, interp::EdgeRank::raising));
-  }
-  for (const std::string& file : options.compare) {
-    const interp::EdgeMask other =
-        interp::pruned(grid, interp::read_circuit(read_text(file), file, grid).circuit);
-    report.compared.push_back(
-        {file, interp::overlap(grid, report.circuit, other), runs.judge(other)});
-  }
+  judge(report, found, options);
   if (!options.group_by.empty()) report.groups = interp::grouped(examples, options.group_by);
   interruptible.check();
-  if (!options.mib.empty()) {
-    write_result(options.mib,
-                 interp::circuit_json(model.config(), grid, report.circuit, report.scores));
-  }
-  if (!options.dot.empty())
-    write_result(options.dot, interp::circuit_dot(grid, report.circuit, report.scores));
+  write_files(report, options);
   write_presentation(options.common, meta,
                      {.text = [&](const Style& style, int) { return report.text(style); },
                       .json = [&] { return report.json(); },
