@@ -51,7 +51,8 @@ constexpr Verb kVerbs[] = {
     {"evaluate", "loss and perplexity of a text, per token and per byte", verb_evaluate},
     {"convert", "a HuggingFace folder from any model that can be read", verb_convert},
     {"info", "a model's configuration, parameters, sites, memory and FLOPs", verb_info},
-    {"doctor", "does this machine compute right, and as fast as it could?", verb_doctor},
+    {"doctor", "does this machine compute right, and as fast as it could? is a model sound?",
+     verb_doctor},
 };
 
 std::string overview() {

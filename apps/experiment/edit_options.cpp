@@ -288,6 +288,7 @@ void EditOptions::know(std::span<const interp::Example> examples) {
 
 void EditOptions::apply(nn::Model& model, const CommonOptions& common) const {
   int spliced = 0;
+  spliced_.clear();
   for (const std::string& name : saes_) {
     const auto sae = std::make_shared<const sae::Sae>(load_sae(name, common.model));
     require_fits(*sae, model);
@@ -297,6 +298,7 @@ void EditOptions::apply(nn::Model& model, const CommonOptions& common) const {
     model.transform([site = Site{sae::trained_site(*sae)}, codec](
                         const Graph& g) { return splice(g, site, codec, ErrorTerm::keep).graph; },
                     sae::with_parameters({}, *sae, prefix));
+    spliced_.push_back({sae, prefix});
   }
   if (edits_.empty() && file_.empty()) return;
   EditMaker maker(model, common.seed, known_);

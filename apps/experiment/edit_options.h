@@ -15,6 +15,10 @@
 #include "apps/options/options.h"
 #include "interp/data/data_set.h"
 
+namespace vitrine::sae {
+struct Sae;
+}
+
 namespace vitrine::app {
 
 // What the edits know of the prompts of a data set: where their roles are. Prompts may be followed
@@ -35,6 +39,12 @@ class EditOptions {
   // The edits are made when `common` loads the model, and stand in its meta and heading. `splices`:
   // with --sae, for verbs that have no such option of their own.
   void add_to(CommandLine& line, CommonOptions& common, bool splices = true);
+  // The SAEs that were spliced in when the model was loaded, and their names among its parameters.
+  struct SplicedSae {
+    std::shared_ptr<const sae::Sae> sae;
+    std::string name;
+  };
+  const std::vector<SplicedSae>& spliced() const { return spliced_; }
   // Roles of these prompts may be named as positions. Before the first run.
   void know(std::span<const interp::Example> examples);
 
@@ -43,6 +53,7 @@ class EditOptions {
   void apply(nn::Model& model, const CommonOptions& common) const;
 
   std::vector<std::string> edits_, saes_;
+  mutable std::vector<SplicedSae> spliced_;
   std::string file_;
   std::shared_ptr<KnownPrompts> known_ = std::make_shared<KnownPrompts>();
 };

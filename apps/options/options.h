@@ -18,7 +18,7 @@
 
 namespace vitrine::app {
 
-// Every verb has these (`doctor` and `tokenizer` all but the model).
+// Every verb has these (`tokenizer` all but the model, which `doctor` need not have).
 struct CommonOptions {
   std::string model;
   std::string format = "table", out, color = "auto";

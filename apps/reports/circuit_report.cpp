@@ -196,6 +196,94 @@ NamedTensors EdgeScoresReport::tensors() const {
 AxisNames EdgeScoresReport::axis_names() const { return edge_axes(each[0].grid); }
 
 // ---- circuits -------------------------------------------------------------------------------------
+namespace {
+
+double mean_in(const std::vector<double>& values, const interp::PromptGroup& group) {
+  double sum = 0;
+  for (const std::size_t i : group.members) sum += values[i];
+  return sum / static_cast<double>(std::max<std::size_t>(1, group.members.size()));
+}
+
+std::string file_name(const std::string& path) {
+  return visible(path.substr(path.find_last_of('/') + 1));
+}
+
+std::string way_text(double x) {
+  if (!std::isfinite(x)) return "-";
+  return fmt::format("{:.1f}%", std::abs(x) < 5e-4 ? 0.0 : 100 * x);
+}
+
+}  // namespace
+
+double CircuitReport::way_of(const std::vector<double>& values,
+                             const interp::PromptGroup& group) const {
+  const double clean = mean_in(runs.each_clean(), group),
+               corrupt = mean_in(runs.each_corrupt(), group);
+  if (std::abs(clean - corrupt) <= 1e-6 * std::max({1.0, std::abs(clean), std::abs(corrupt)}))
+    return std::nan("");
+  return (mean_in(values, group) - corrupt) / (clean - corrupt);
+}
+
+std::vector<double> CircuitReport::random_of(const interp::PromptGroup& group) const {
+  std::vector<double> ways;
+  for (const std::vector<double>& each : random) ways.push_back(way_of(each, group));
+  return ways;
+}
+
+// Each group's pairs by themselves: does one circuit serve them all?
+std::string CircuitReport::groups_text(const Style& style) const {
+  std::vector<Table::Column> columns = {{field},
+                                        {"pairs", CircuitAlign::right},
+                                        {"clean", CircuitAlign::right},
+                                        {"corrupt", CircuitAlign::right},
+                                        {"faithful", CircuitAlign::right},
+                                        {"without it", CircuitAlign::right}};
+  if (!random.empty()) columns.push_back({"random circuits", CircuitAlign::right});
+  for (const Compared& c : compared) columns.push_back({file_name(c.file), CircuitAlign::right});
+  Table table(columns);
+  for (const interp::PromptGroup& g : groups) {
+    std::vector<std::string> cells = {visible(g.name),
+                                      grouped(std::ssize(g.members)),
+                                      number_of_size(mean_in(runs.each_clean(), g)),
+                                      number_of_size(mean_in(runs.each_corrupt(), g)),
+                                      style.bold(way_text(way_of(judged.each, g))),
+                                      way_text(way_of(judged.each_complement, g))};
+    if (!random.empty()) {
+      const std::vector<double> ways = random_of(g);
+      cells.push_back(
+          fmt::format("{} ± {}", way_text(mean_of_all(ways)), way_text(deviation_of(ways))));
+    }
+    for (const Compared& c : compared) cells.push_back(way_text(way_of(c.judged.each, g)));
+    table.row(std::move(cells));
+  }
+  return table.text(style);
+}
+
+Json CircuitReport::groups_json() const {
+  Json list = Json::list();
+  for (const interp::PromptGroup& g : groups) {
+    Json json = {{"name", g.name},
+                 {"pairs", g.members.size()},
+                 {"clean", mean_in(runs.each_clean(), g)},
+                 {"corrupt", mean_in(runs.each_corrupt(), g)}};
+    json["faithfulness"] = number_or_null(way_of(judged.each, g));
+    json["completeness"] = number_or_null(way_of(judged.each_complement, g));
+    const std::vector<double> ways = random_of(g);
+    json["random"] = random.empty() ? Json()
+                                    : Json({{"mean", number_or_null(mean_of_all(ways))},
+                                            {"deviation", number_or_null(deviation_of(ways))}});
+    Json others = Json::list();
+    for (const Compared& c : compared) {
+      others.push_back({{"file", c.file},
+                        {"faithfulness", number_or_null(way_of(c.judged.each, g))},
+                        {"completeness", number_or_null(way_of(c.judged.each_complement, g))}});
+    }
+    json["compared"] = std::move(others);
+    list.push_back(std::move(json));
+  }
+  return list;
+}
+
 std::string CircuitReport::text(const Style& style) const {
   const interp::EdgeGrid& grid = runs.grid();
   const auto edges = by_score(grid, circuit, scores);
@@ -213,22 +301,24 @@ std::string CircuitReport::text(const Style& style) const {
                        grouped(static_cast<std::int64_t>(asked)));
   out += "\n\n";
   Table found({{""}, {visible(metric), CircuitAlign::right}, {"of the way", CircuitAlign::right}, {""}});
-  const auto way = [](double x) { return fmt::format("{:.1f}%", 100 * x); };
+  const auto way = way_text;
+  const std::vector<double> by_chance = random_of(interp::all_prompts(examples.size()));
   found.row({"the circuit alone", number_of_size(judged.metric), style.bold(way(judged.faithfulness)),
              "faithfulness: all other edges carry the corrupt run"});
   found.row({"all but the circuit", number_of_size(judged.complement), way(judged.completeness),
              "completeness: 0% where nothing else does its work"});
   if (!random.empty()) {
     found.row({fmt::format("{} random circuits", random.size()), "",
-               fmt::format("{} ± {}", way(mean_of_all(random)), way(deviation_of(random))),
+               fmt::format("{} ± {}", way(mean_of_all(by_chance)), way(deviation_of(by_chance))),
                "of as many edges, mean and standard deviation"});
   }
   out += found.text(style);
+  if (!groups.empty()) out += "\n" + groups_text(style);
   for (const Compared& c : compared) {
     out += fmt::format(
         "\n{}: {} edges, {} shared (Jaccard {:.2f}), {} of {} nodes shared; on these pairs {} "
         "faithful, {} without it\n",
-        visible(c.file), grouped(static_cast<std::int64_t>(c.overlap.second)),
+        file_name(c.file), grouped(static_cast<std::int64_t>(c.overlap.second)),
         grouped(static_cast<std::int64_t>(c.overlap.both)), c.overlap.jaccard(), c.overlap.nodes_both,
         c.overlap.nodes_second, way(c.judged.faithfulness), way(c.judged.completeness));
   }
@@ -291,6 +381,7 @@ Json CircuitReport::json() const {
     if (kept[u]) nodes.push_back(grid.senders[u]);
   }
   json["nodes"] = std::move(nodes);
+  json["senders"] = grid.senders;
   json["edges"] = std::move(edges);
   for (std::size_t p = 0; p < examples.size(); ++p) {
     Json pair = example_json(model, examples[p]);
@@ -304,9 +395,10 @@ Json CircuitReport::json() const {
   if (random.empty()) {
     json["random"] = Json();
   } else {
-    json["random"] = {{"count", random.size()}, {"mean", mean_of_all(random)}};
-    json["random"]["deviation"] = number_or_null(deviation_of(random));
-    json["random"]["values"] = random;
+    const std::vector<double> ways = random_of(interp::all_prompts(examples.size()));
+    json["random"] = {{"count", ways.size()}, {"mean", mean_of_all(ways)}};
+    json["random"]["deviation"] = number_or_null(deviation_of(ways));
+    json["random"]["values"] = ways;
   }
   for (const auto& [name, c] : curves) {
     curve_list.push_back({{"rank", name},
@@ -329,6 +421,8 @@ Json CircuitReport::json() const {
                       {"completeness", c.judged.completeness}});
   }
   json["compared"] = std::move(others);
+  json["group_by"] = groups.empty() ? Json() : Json(field);
+  json["groups"] = groups_json();
   return json;
 }
 
@@ -343,8 +437,21 @@ NamedTensors CircuitReport::tensors() const {
   tensors.emplace_back("metric/clean", scalar_f32(runs.clean()));
   tensors.emplace_back("metric/corrupt", scalar_f32(runs.corrupt()));
   if (!random.empty()) {
+    const std::vector<double> ways = random_of(interp::all_prompts(examples.size()));
     tensors.emplace_back("random/faithfulness",
-                         Tensor::of({std::ssize(random)}, random).to(DType::f32));
+                         Tensor::of({std::ssize(ways)}, ways).to(DType::f32));
+  }
+  for (const interp::PromptGroup& g : groups) {
+    const std::string of = "group/" + g.name + "/";
+    tensors.emplace_back(of + "faithfulness", scalar_f32(way_of(judged.each, g)));
+    tensors.emplace_back(of + "complement_faithfulness", scalar_f32(way_of(judged.each_complement, g)));
+    for (const Compared& c : compared)
+      tensors.emplace_back(of + "faithfulness/" + file_name(c.file), scalar_f32(way_of(c.judged.each, g)));
+    if (!random.empty()) {
+      const std::vector<double> ways = random_of(g);
+      tensors.emplace_back(of + "random/faithfulness",
+                           Tensor::of({std::ssize(ways)}, ways).to(DType::f32));
+    }
   }
   return tensors;
 }

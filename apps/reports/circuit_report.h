@@ -48,7 +48,7 @@ struct CircuitReport {
   std::size_t asked = 0;     // edges before pruning
   interp::Faithfulness judged;
   std::vector<double> worth;   // of circuit.edges(); empty: not measured
-  std::vector<double> random;  // faithfulness of random circuits of the same size
+  std::vector<std::vector<double>> random;  // metric of random circuits of the same size, by pair
   std::vector<std::pair<std::string, interp::CircuitCurve>> curves;
   struct Compared {
     std::string file;
@@ -56,19 +56,32 @@ struct CircuitReport {
     interp::Faithfulness judged;  // of the other one, on these pairs
   };
   std::vector<Compared> compared;
+  std::vector<interp::PromptGroup> groups;  // of the pairs; none: not grouped
+  std::string field;                        // what they are grouped by
   int top = 30;
 
   std::string text(const Style& style) const;
   // {by, scored_by, direction, metric: {name, clean, corrupt}, edges: [{from, to, score, worth}],
-  // nodes: [NAME], of: valid edges, asked, circuit: {metric, faithfulness}, complement: {metric,
+  // nodes: [NAME], senders: [all there are], of: valid edges, asked, circuit: {metric, faithfulness}, complement: {metric,
   // faithfulness}, pairs: [{line, clean, corrupt, circuit, complement}], random: {count, mean,
   // deviation, values}, curves: [{rank, fractions, asked, edges, faithfulness, cpr, cmd}], compared:
-  // [{file, edges, shared, jaccard, nodes, shared_nodes, faithfulness, completeness}]}
+  // [{file, edges, shared, jaccard, nodes, shared_nodes, faithfulness, completeness}], group_by,
+  // groups: [{name, pairs, clean, corrupt, faithfulness, completeness, random: {mean, deviation},
+  // compared: [{file, faithfulness, completeness}]}]}
   Json json() const;
   // mask, score [sender, receiver]; metric/circuit, metric/complement, faithfulness,
-  // complement_faithfulness, metric/clean, metric/corrupt; random/faithfulness [circuit]
+  // complement_faithfulness, metric/clean, metric/corrupt; random/faithfulness [circuit]; of groups
+  // group/NAME/faithfulness, complement_faithfulness, random/faithfulness, faithfulness/FILE
   NamedTensors tensors() const;
   AxisNames axis_names() const;
+
+ private:
+  // The way that a metric goes from the corrupt to the clean run, of some pairs' means; NaN where
+  // there is none.
+  double way_of(const std::vector<double>& metric, const interp::PromptGroup& group) const;
+  std::vector<double> random_of(const interp::PromptGroup& group) const;  // of each random circuit
+  std::string groups_text(const Style& style) const;
+  Json groups_json() const;
 };
 
 }  // namespace vitrine::app

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "apps/experiment/edit_options.h"
+#include "apps/experiment/feature_nodes.h"
 #include "apps/experiment/metric_options.h"
 #include "apps/experiment/pair_options.h"
 #include "apps/options/options.h"
@@ -26,8 +27,9 @@ struct Options {
   SiteOptions site{interp::IntegratedSpec{}.site.name};
   std::string method = "attribution-patching";
   std::string rule = "midpoint";
+  std::int64_t features = 0;
   int steps = 16, top = 20, verify = 10;
-  bool each = false;
+  bool each = false, norms_held = false;
 
   bool edges() const { return method.starts_with("edges"); }
 };
@@ -92,6 +94,7 @@ interp::EdgeSpec edge_spec(const Options& options) {
   spec.rule = options.rule == "midpoint" ? interp::PathRule::midpoint : interp::PathRule::left;
   spec.steps = options.steps;
   spec.by_position = options.spec.by_position;
+  spec.norms_held = options.norms_held;
   spec.direction = options.spec.direction;
   spec.metric = *options.spec.metric;
   return spec;
@@ -103,6 +106,8 @@ void attribute_edges(const nn::Model& model, const std::vector<interp::Example>&
   std::vector<interp::Pair> pairs;
   for (const interp::Example& e : examples) pairs.push_back(pair_of(e, *options.spec.metric));
   interp::EdgeSpec spec = edge_spec(options);
+  if (options.features > 0)
+    spec.edges = edges_with_features(model, options.edits.spliced(), pairs, options.features, {});
   const bool exact = spec.method == interp::EdgeMethod::exact;
   std::vector<interp::EdgeScores> scores;
   {
@@ -177,6 +182,12 @@ void verb_attribute(const Arguments& arguments) {
                            "of edges-ig: midpoints, or k / N of the way from the other run to the\n"
                            "base run, k = 0 ... N - 1, as EAP-IG 2.0 (default: midpoint)")
                    ->one_of({"midpoint", "eap-ig"});
+  auto* features = line.number("--features", options.features, "K",
+                               "of edges, with --sae of an MLP's output: the K features that differ\n"
+                               "most between the runs are senders in its place, beside the rest",
+                               std::int64_t{1}, std::int64_t{kMost});
+  auto* held = line.flag("--hold-norms", options.norms_held,
+                         "of edges: the scales of all norms stay those of the unedited run");
   options.metric.add_to(line);
   line.number("--top", options.top, "K", "how many of the strongest are listed (default: 20)", 1,
               kMost);
@@ -204,6 +215,11 @@ void verb_attribute(const Arguments& arguments) {
   }
   if (options.method != "edges-ig" && rule->count() > 0)
     line.fail("--rule goes with --method edges-ig");
+  if (!options.edges() && held->count() + features->count() > 0) {
+    line.fail("--hold-norms and --features go with --method edges, edges-ig and edges-exact");
+  }
+  if (features->count() > 0 && !line.was_given("--sae"))
+    line.fail("--features makes features of a spliced SAE senders; give --sae DIR");
   if (options.edges() && sites->count() > 0)
     line.fail("edges lie between heads, MLPs, embedding and logits; --sites goes with the others");
   if (options.method == "edges-exact" && verify->count() > 0)

@@ -5,6 +5,7 @@
 #include <random>
 
 #include "apps/experiment/edit_options.h"
+#include "apps/experiment/feature_nodes.h"
 #include "apps/experiment/metric_options.h"
 #include "apps/experiment/pair_options.h"
 #include "apps/options/options.h"
@@ -24,12 +25,13 @@ struct CircuitOptions {
   EditOptions edits;
   PairOptions prompts;
   MetricOptions metric;
-  std::string by = "edges-ig", rule = "midpoint", apply, mib, dot;
+  std::string by = "edges-ig", rule = "midpoint", apply, mib, dot, group_by;
   std::vector<std::string> compare;
-  std::int64_t edges = 0, random = 10;
+  std::int64_t edges = 0, random = 10, features = 0;
+  std::shared_ptr<const EdgeSet> edge_set;
   int steps = 5, top = 30;
   double threshold = 0;
-  bool grow = false, worth = false, curve = false;
+  bool grow = false, worth = false, curve = false, norms_held = false;
   const Option *edges_given = nullptr, *threshold_given = nullptr;
 
   void add_to(CommandLine& line);
@@ -62,16 +64,26 @@ void CircuitOptions::add_to(CommandLine& line) {
               "of edges-ig: where they lie: midpoints, or as EAP-IG 2.0 has them, the corrupt end\n"
               "included and the clean one not (default: midpoint)")
       ->one_of({"midpoint", "eap-ig"});
+  line.number("--features", features, "K",
+              "with --sae of an MLP's output: the K features that differ most between the runs\n"
+              "are senders in its place (m4.f123), beside the rest (m4.error); those of files\n"
+              "that are applied or compared are, too",
+              std::int64_t{1}, kMost);
   line.option("--apply", apply, "FILE",
               "the circuit of a file, judged on these pairs: JSON that this verb or the\n"
               "Mechanistic Interpretability Benchmark wrote");
   line.option("--compare", compare, "FILE",
               "another circuit: what the two share, and whether it does this one's job (may be\n"
               "given again)");
+  line.option("--group-by", group_by, "FIELD",
+              "with --pairs: also each group of pairs that have the same FIELD by itself: does one\n"
+              "circuit serve all phrasings?");
   line.flag("--curve", curve, "faithfulness over sizes, with the areas CPR and CMD");
   line.flag("--worth", worth, "cuts each edge out of the circuit: what is it worth there?");
   line.number("--random", random, "N",
               "random circuits of as many edges beside it (default: 10)", std::int64_t{0}, kMost);
+  line.flag("--hold-norms", norms_held,
+            "the scales of all norms stay those of the unedited run, in scores and in cuts");
   metric.add_to(line);
   line.number("--top", top, "K", "how many edges are listed (default: 30)", 1, 1'000'000);
   line.option("--mib", mib, "FILE.json", "writes the circuit in the benchmark's format besides");
@@ -115,10 +127,14 @@ void CircuitOptions::check(const CommandLine& line) {
   }
   if (by == "acdc" && (grow || curve))
     line.fail("--grow and --curve rank edges by scores; ACDC has none");
+  if (features > 0 && !line.was_given("--sae"))
+    line.fail("--features makes features of a spliced SAE nodes; give --sae DIR");
   if (edges == 0) edges = 100;
   for (const std::string& file : {mib, dot}) {
     if (!file.empty()) check_folder_of(file);
   }
+  if (!group_by.empty() && !prompts.from_file())
+    line.fail("--group-by is about the pairs of a file; give --pairs FILE");
   prompts.require(line, false, needs_of({metric.spec()}));
 }
 
@@ -131,6 +147,8 @@ interp::EdgeSpec CircuitOptions::scores_spec() const {
   spec.steps = steps;
   spec.direction = prompts.direction();
   spec.metric = metric.spec();
+  spec.norms_held = norms_held;
+  spec.edges = edge_set;
   return spec;
 }
 
@@ -197,15 +215,15 @@ FoundCircuit find_circuit(const nn::Model& model, const std::vector<interp::Pair
   return {found.circuit, scores, std::string(name_of(spec.method))};
 }
 
-std::vector<double> random_faithfulness(const interp::CircuitRuns& runs, std::size_t edges,
-                                        std::int64_t count, std::uint64_t seed) {
+// The metric of random circuits, by pair.
+std::vector<std::vector<double>> random_circuits(const interp::CircuitRuns& runs, std::size_t edges,
+                                                 std::int64_t count, std::uint64_t seed) {
   std::mt19937_64 random(seed);
-  std::vector<interp::EdgeMask> circuits;
+  const interp::EdgeMask all = interp::all_edges(runs.grid());
+  std::vector<interp::EdgeMask> cuts;
   for (std::int64_t i = 0; i < count; ++i)
-    circuits.push_back(interp::random_edges(runs.grid(), edges, random));
-  std::vector<double> values;
-  for (const double m : runs.mean_kept(circuits)) values.push_back(runs.ratio(m));
-  return values;
+    cuts.push_back(interp::without(all, interp::random_edges(runs.grid(), edges, random)));
+  return runs.cut(cuts);
 }
 
 std::string found_by(const CircuitOptions& o) {
@@ -234,11 +252,12 @@ void verb_circuit(const Arguments& arguments) {
       "Edges that lead nowhere or come from nowhere are pruned, which changes no number. A causal\n"
       "model can be asked what follows a prompt, not to fill a blank in its middle.\n\n"
       "json: {meta, by, direction, scored_by, metric: {name, clean, corrupt}, of, asked, circuit:\n"
-      "{metric, faithfulness}, complement: {metric, faithfulness}, nodes, edges: [{from, to, score,\n"
+      "{metric, faithfulness}, complement: {metric, faithfulness}, nodes, senders, edges: [{from, to, score,\n"
       "worth}], pairs: [{line, tokens, str_tokens, clean, corrupt, circuit, complement}], random:\n"
       "{count, mean, deviation, values}, curves: [{rank, fractions, asked, edges, faithfulness,\n"
       "cpr, cmd}], compared: [{file, edges, shared, jaccard, nodes, shared_nodes, faithfulness,\n"
-      "completeness}], file}\n",
+      "completeness}], group_by, groups: [{name, pairs, clean, corrupt, faithfulness, completeness,\n"
+      "random: {mean, deviation}, compared: [{file, faithfulness, completeness}]}], file}\n",
       "vitrine circuit --clean 'The capital of Texas is' --corrupt 'The capital of California is' "
       "--answer ' Austin' --wrong ' Sacramento' --edges 40");
   CircuitOptions options;
@@ -258,8 +277,15 @@ void verb_circuit(const Arguments& arguments) {
   std::vector<interp::Pair> pairs;
   for (const interp::Example& e : examples) pairs.push_back(pair_of(e, metric));
 
+  std::vector<std::string> files = options.compare;
+  if (!options.apply.empty()) files.push_back(options.apply);
+  if (options.features > 0 || (!files.empty() && !options.edits.spliced().empty())) {
+    options.edge_set = edges_with_features(model, options.edits.spliced(), pairs, options.features, files);
+  }
   interp::CircuitSpec spec;
   spec.metric = metric;
+  spec.edges = options.edge_set;
+  spec.norms_held = options.norms_held;
   spec.cancel = &interruptible.requested();
   const interp::CircuitRuns runs(model, pairs, spec);
   runs.ratio(runs.clean());  // throws where there is no way to go a part of
@@ -281,12 +307,14 @@ void verb_circuit(const Arguments& arguments) {
                        .random = {},
                        .curves = {},
                        .compared = {},
+                       .groups = {},
+                       .field = options.group_by,
                        .top = options.top};
   report.judged = runs.judge(report.circuit);
   if (options.worth) report.worth = runs.worth(report.circuit);
   if (report.circuit.count() > 0)
-    report.random = random_faithfulness(runs, report.circuit.count(), options.random,
-                                        options.common.seed);
+    report.random = random_circuits(runs, report.circuit.count(), options.random,
+                                    options.common.seed);
   if (options.curve) {
     report.curves.emplace_back(
         "by |score|", interp::circuit_curve(runs, found.scores, report.direction,
@@ -301,6 +329,7 @@ void verb_circuit(const Arguments& arguments) {
     report.compared.push_back(
         {file, interp::overlap(grid, report.circuit, other), runs.judge(other)});
   }
+  if (!options.group_by.empty()) report.groups = interp::grouped(examples, options.group_by);
   interruptible.check();
   if (!options.mib.empty()) {
     write_result(options.mib,

@@ -1,11 +1,14 @@
-// vitrine doctor: does this machine compute right, and as fast as it could?
+// vitrine doctor: does this machine compute right, and as fast as it could? Is a model wired as it
+// should be?
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "apps/options/options.h"
 #include "apps/verbs/verbs.h"
+#include "nn/training/model_diagnosis.h"
 #include "tensor/error.h"
 #include "tensor/machine/checks.h"
 #include "tensor/machine/machine.h"
@@ -18,6 +21,8 @@ struct Findings {
   Machine machine;
   MachineRates rates;
   std::vector<Check> checks;
+  std::string model;                   // its name
+  std::optional<Diagnosis> diagnosis;  // of the model, where one was asked about
 
   std::vector<std::string> with(Check::Status status) const {
     std::vector<std::string> names;
@@ -26,7 +31,30 @@ struct Findings {
     }
     return names;
   }
+  // Those that failed, of the machine and of the model.
+  std::vector<std::string> failed() const {
+    std::vector<std::string> names = with(Check::Status::failed);
+    if (!diagnosis) return names;
+    for (const Finding& f : diagnosis->problems())
+      if (std::find(names.begin(), names.end(), f.check) == names.end()) names.push_back(f.check);
+    return names;
+  }
+  std::size_t count() const { return checks.size() + (diagnosis ? diagnosis->findings.size() : 0); }
 };
+
+// Weights that are not finite are refused when they are loaded: that is a finding, too.
+Diagnosis diagnosis_of(const CommonOptions& common, bool untrained) {
+  try {
+    const nn::Model model = common.load();
+    return nn::diagnose(model, {.untrained = untrained, .seed = common.seed});
+  } catch (const NumericError& error) {
+    return {{{.severity = Finding::Severity::problem,
+              .check = "nan",
+              .what = error.what(),
+              .remedy = "use a checkpoint from before they appeared",
+              .how = "values"}}};
+  }
+}
 
 // What to do, with the commands for it where a library cannot know them.
 std::string remedy_of(const Check& check) {
@@ -76,6 +104,22 @@ Json rates_json(const MachineRates& rates) {
           {"products", products}};
 }
 
+Json model_json(const Findings& f) {
+  Json checks = Json::list();
+  const auto or_null = [](const std::string& text) {
+    return text.empty() ? Json() : Json(json_text(text));
+  };
+  for (const Finding& finding : f.diagnosis->findings) {
+    checks.push_back({{"check", finding.check},
+                      {"status", name_of(finding.severity)},
+                      {"what", json_text(finding.what)},
+                      {"where", or_null(finding.where)},
+                      {"how", or_null(finding.how)},
+                      {"remedy", or_null(finding.remedy)}});
+  }
+  return {{"name", json_text(f.model)}, {"checks", checks}};
+}
+
 Json as_json(const Findings& f) {
   Json checks = Json::list();
   for (const Check& check : f.checks) {
@@ -85,7 +129,10 @@ Json as_json(const Findings& f) {
          {"finding", json_text(check.finding)},
          {"remedy", check.remedy.empty() ? Json() : Json(json_text(remedy_of(check)))}});
   }
-  return {{"machine", machine_json(f.machine)}, {"rates", rates_json(f.rates)}, {"checks", checks}};
+  return {{"machine", machine_json(f.machine)},
+          {"rates", rates_json(f.rates)},
+          {"checks", checks},
+          {"model", f.diagnosis ? model_json(f) : Json()}};
 }
 
 // ---- as text ------------------------------------------------------------------------------------
@@ -176,8 +223,34 @@ std::string checks_text(const Findings& f, const Style& style) {
   return style.bold("checks") + "\n" + table.text(style);
 }
 
+std::string severity_text(Finding::Severity severity, const Style& style) {
+  const std::string_view name = name_of(severity);
+  switch (severity) {
+    case Finding::Severity::ok:
+      return style.strong(name);
+    case Finding::Severity::note:
+      return style.warning(name);
+    case Finding::Severity::problem:
+      return style.failure(name);
+  }
+  return "";
+}
+
+std::string model_text(const Findings& f, const Style& style) {
+  if (!f.diagnosis) return "";
+  Table table({{}, {}, {}});
+  for (const Finding& finding : f.diagnosis->findings) {
+    std::string name = finding.check;
+    std::replace(name.begin(), name.end(), '_', ' ');
+    table.row({"  " + severity_text(finding.severity, style), name, visible(finding.what)});
+    if (!finding.where.empty()) table.row({"", "", "at " + visible(finding.where)});
+    if (!finding.remedy.empty()) table.row({"", "", style.bold("→ " + visible(finding.remedy))});
+  }
+  return style.bold("model " + visible(f.model)) + "\n" + table.text(style) + "\n";
+}
+
 std::string verdict(const Findings& f, const Style& style) {
-  const auto failed = f.with(Check::Status::failed), warnings = f.with(Check::Status::warning);
+  const auto failed = f.failed(), warnings = f.with(Check::Status::warning);
   constexpr const char* kMore =
       "\n--threads says how many threads; 'vitrine doctor --json' prints all findings, for a "
       "report.";
@@ -194,7 +267,7 @@ std::string verdict(const Findings& f, const Style& style) {
 
 std::string as_text(const Findings& f, const Style& style) {
   return machine_text(f.machine, style) + "\n" + rates_text(f.rates, style) + "\n" +
-         checks_text(f, style) + "\n" + verdict(f, style) + "\n";
+         checks_text(f, style) + "\n" + model_text(f, style) + verdict(f, style) + "\n";
 }
 
 }  // namespace
@@ -205,21 +278,41 @@ void verb_doctor(const Arguments& arguments) {
       "Checks this machine: what it can do at most, how near matrix products come to\n"
       "that, and whether they are right and the same for any number of threads. The\n"
       "exit code is 4 when a check failed; a warning is about speed.\n\n"
+      "With --model it checks that model, too: causality proved from the graph and confirmed\n"
+      "by gradients (a wrong mask is named at the line that made it), NaN, dead and exploding\n"
+      "units, the loss beside ln(vocabulary), tied weights, and gradients against finite\n"
+      "differences. It is run on tokens drawn by --seed. A note is worth knowing; a problem is\n"
+      "a check that failed.\n\n"
       "Products are timed by Vitrine's own kernels and by OpenBLAS. VITRINE_GEMM=openblas in\n"
       "the environment makes every verb use OpenBLAS (the default is own); bits may then\n"
       "depend on the number of threads.\n\n"
       "json: {meta, machine, rates: {peak_gflops, other_cpus,\n"
-      "memory_gigabytes_per_second, products}, checks: [{name, status, finding, remedy}]}\n",
+      "memory_gigabytes_per_second, products}, checks: [{name, status, finding, remedy}],\n"
+      "model: {name, checks: [{check, status, what, where, how, remedy}]}}; model is null without\n"
+      "--model\n",
       "vitrine doctor --quick");
   CommonOptions common;
-  bool quick = false, json = false;
+  bool quick = false, json = false, untrained = false;
   line.flag("--quick", quick, "shorter measurements, which wander more");
   line.flag("--json", json, "short for --format json");
+  const Option* model =
+      line.option("--model", common.model, "MODEL",
+                  "check this model, too: a HuggingFace folder, FILE.gguf, a name as for other\n"
+                  "verbs; 'default' is the model that ships with Vitrine");
+  line.flag("--untrained", untrained,
+            "its weights are initial ones: the loss must be near ln(vocabulary)");
   common.add_without_model_to(line);
   if (!line.parse()) return;
+  const bool asked = model->count() > 0;
+  if (untrained && !asked) line.fail("--untrained is about the model: give --model");
+  if (common.model == "default") common.model.clear();
   check_folder_of(common.out);
 
   Findings findings;
+  if (asked) {  // first: what is wrong with its files is said before anything is measured
+    findings.model = common.model_name();
+    findings.diagnosis = diagnosis_of(common, untrained);
+  }
   ThreadPool pool(common.threads);
   findings.machine = describe_machine(pool);
   findings.rates =
@@ -227,16 +320,16 @@ void verb_doctor(const Arguments& arguments) {
   findings.checks = check_machine(findings.machine, findings.rates);
   if (json || common.json()) {
     Json result = {{"meta", common.meta(line)}};
-    result["meta"]["model"] = nullptr;
+    if (!asked) result["meta"]["model"] = nullptr;
     result.update(as_json(findings));
     write_result(common.out, to_line(result));
   } else {
     write_result(common.out, as_text(findings, common.style()));
   }
-  const auto failed = findings.with(Check::Status::failed);
+  const auto failed = findings.failed();
   if (!failed.empty()) {
-    throw NumericError(fmt::format("{} of {} checks failed: {}", failed.size(),
-                                   findings.checks.size(), fmt::join(failed, ", ")));
+    throw NumericError(fmt::format("{} of {} checks failed: {}", failed.size(), findings.count(),
+                                   fmt::join(failed, ", ")));
   }
 }
 

@@ -12,6 +12,7 @@
 #include "apps/terminal/training_log.h"
 #include "apps/verbs/verbs.h"
 #include "nn/model/find_model.h"
+#include "nn/training/model_diagnosis.h"
 #include "tensor/error.h"
 #include "tensor/files/run_folder.h"
 
@@ -85,6 +86,14 @@ nn::Trainer resume(const TrainingOptions& options, const Interruptible& interrup
                     visible(options.common.out)));
   }
   return trainer;
+}
+
+// Before the first step: a model that sees what it is to predict is not worth training.
+void check_model(const nn::Trainer& trainer, const TrainingOptions& options) {
+  const bool fresh = !options.resume && options.from.empty();
+  const Diagnosis d = nn::diagnose_before_training(trainer.model(options.common.threads), fresh);
+  nn::require_causal(d);
+  if (!options.common.quiet) log("checked: " + nn::in_one_line(d));
 }
 
 // One step, timed.
@@ -167,6 +176,7 @@ void verb_train(const Arguments& arguments) {
   nn::Trainer trainer =
       options.resume ? resume(options, interruptible) : begin(line, options, pool, interruptible);
   check_samples(options.samples, trainer);
+  if (!trainer.done()) check_model(trainer, options);
   TrainingLog log(trainer, options.common.out,
                   {.log_every = options.log_every,
                    .evaluate_every = options.evaluate_every,

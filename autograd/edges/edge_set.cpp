@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "autograd/ops/ops.h"
 #include "tensor/error.h"
 
@@ -81,6 +83,43 @@ void check_edges(const Graph& graph, const EdgeSet& edges) {
                       r.names.size(), r.site.name, r.feeds.size()));
     }
   }
+}
+
+EdgeSet with_parts(const EdgeSet& edges, const std::string& sender, const EdgeSenders& parts) {
+  EdgeSet out;
+  std::size_t at = 0, before = 0;  // of the sender
+  bool found = false;
+  for (const EdgeSenders& s : edges.senders) {
+    const auto it = std::find(s.names.begin(), s.names.end(), sender);
+    if (it == s.names.end()) {
+      out.senders.push_back(s);
+    } else if (s.names.size() > 1) {
+      throw GraphError(fmt::format(
+          "edges: '{}' is one of {} senders that are given together; only a sender by itself is "
+          "replaced by parts",
+          sender, s.names.size()));
+    } else {
+      out.senders.push_back(parts);
+      at = before;
+      found = true;
+    }
+    before += s.names.size();
+  }
+  if (!found) throw GraphError(fmt::format("edges: there is no sender '{}' to be replaced", sender));
+  const std::size_t more = parts.names.size() - 1;
+  for (EdgeReceivers r : edges.receivers) {
+    if (r.reads > at) r.reads += more;
+    for (std::vector<std::size_t>& feeds : r.feeds) {
+      std::vector<std::size_t> moved;
+      for (const std::size_t u : feeds) {
+        if (u != at) moved.push_back(u > at ? u + more : u);
+        for (std::size_t i = 0; i <= more && u == at; ++i) moved.push_back(at + i);
+      }
+      feeds = std::move(moved);
+    }
+    out.receivers.push_back(std::move(r));
+  }
+  return out;
 }
 
 SenderValues::SenderValues(Builder& b, const EdgeSet& edges)

@@ -10,6 +10,7 @@
 //                    {{"a0", "a1"}, [](Builder& b) { return b.at(Site{"mine.written"}); }}};
 //   edges.receivers = {{{"a0<q>", "a1<q>"}, Site{"mine.q_input"}, 1, {{1}, {2}}},
 //                      {{"logits"}, Site{"mine.stream"}, 3, {{}}}};
+//   Graph split = split_edges(graph, edges);
 #pragma once
 
 #include <cstdint>
@@ -54,6 +55,12 @@ struct EdgeSet {
 // Throws GraphError, naming it, for a group without names, a receiver that reads more senders than
 // there are, and a site that does not have the shape above or is not in the graph (SiteError).
 void check_edges(const Graph& graph, const EdgeSet& edges);
+
+// The same edges with one sender replaced by several that add up to it: a head by its values' parts,
+// an MLP by the features and the error of a sparse autoencoder that is spliced in behind it. What
+// read the sender reads all parts, and what it was computed from feeds all of them. Throws GraphError
+// for a sender that is not there, or is one of a group.
+EdgeSet with_parts(const EdgeSet& edges, const std::string& sender, const EdgeSenders& parts);
 
 // The senders of one graph as values, each emitted once, when it is first asked for.
 class SenderValues {

@@ -1,7 +1,4 @@
-// Makes every edge of the residual stream one that can be cut (path patching, edge patching):
-//
-//   Graph split = split_edges(model, edges);
-//   plan.run(with the feeds edges.cut and edges.other)
+// Makes every edge of the residual stream one that can be cut: path patching, edge patching.
 //
 // An *edge-cut run* R(C) is the run in which every edge u -> v of a set C carries what u gave in
 // another run:

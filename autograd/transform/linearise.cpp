@@ -189,7 +189,7 @@ class Linearising {
         prefix = site->name.substr(0, site->name.size() - kNormalized.size());
       if (!prefix.empty()) return prefix;
       // An expanded one ends in normalized * gain (+ bias).
-      if (n.op != &kIdentity && n.op != &kAdd && n.op != &kMul) break;
+      if (!passes_on(n) && n.op != &kAdd && n.op != &kMul) break;
       id = n.inputs[0];
     }
     throw GraphError(

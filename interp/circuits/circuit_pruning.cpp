@@ -143,7 +143,7 @@ PrunedByRuns prune_greedily(const CircuitRuns& runs, const EdgeMask& from, std::
 // ---- path patching ---------------------------------------------------------------------------------
 double path_patch(const nn::Model& model, const Pair& pair, std::size_t sender,
                   std::span<const std::size_t> receivers, PathForm form, const CircuitSpec& spec) {
-  const EdgeSet edges = nn::stream_edges(model.config());
+  const EdgeSet edges = edges_of(model, spec.edges);
   const EdgeGrid grid = edge_grid(edges);
   for (const std::size_t v : receivers) {
     if (grid.valid(sender, v)) continue;

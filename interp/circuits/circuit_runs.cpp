@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "autograd/edges/split_edges.h"
+#include "autograd/transform/linearise.h"
 #include "interp/circuits/run_values.h"
 #include "nn/model/batch.h"
 #include "tensor/error.h"
@@ -20,7 +21,7 @@ CircuitRuns::CircuitRuns(const nn::Model& model, std::span<const Pair> pairs,
                          const CircuitSpec& spec)
     : model_(model),
       spec_(spec),
-      edges_(nn::stream_edges(model.config())),
+      edges_(edges_of(model, spec.edges)),
       grid_(edge_grid(edges_)) {
   check_pairs(model, pairs);
   for (const Pair& pair : pairs) {
@@ -44,10 +45,17 @@ std::vector<double> CircuitRuns::run_pair(const OfPair& of, std::span<const Edge
   const Metric metric = metric_of(model_, examples, spec_.metric);
   const std::string each = nn::per_prompt_name(metric);
   const auto graph = model_.derived(
-      nn::batch_size(prompts), {"split edges", spec_.metric.text}, [&](const Graph& g) {
-        return with_metric(split_edges(g, edges_, {.other_rows = tokens}), metric);
+      nn::batch_size(prompts),
+      {"split edges", spec_.metric.text, spec_.norms_held ? "norms held" : "", key_of(edges_)},
+      [&](const Graph& g) {
+        const Graph plain = spec_.norms_held ? linearise(g, {.norm = Policy::hold}) : g;
+        return with_metric(split_edges(plain, edges_, {.other_rows = tokens}), metric);
       });
   Feeds feeds = metric.feeds;
+  if (spec_.norms_held) {
+    const nn::Run recorded = model_.run(prompts, held_sites(*graph));
+    feeds.merge(with_held(*graph, recorded.results, model_.feeds(*graph, prompts)));
+  }
   feeds["edges.other"] = of.other;
   feeds["edges.row"] = rows_again(tokens, n);
   feeds["edges.cut"] = cut_feed(cuts, grid_, of.other.dtype());
@@ -102,7 +110,7 @@ double CircuitRuns::cut_at(std::span<const EdgeMask> by_position) const {
   const Metric metric = metric_of(model_, {{example_of(of.pair)}}, spec_.metric);
   const std::string each = nn::per_prompt_name(metric);
   const auto graph = model_.derived(
-      nn::batch_size(prompts), {"split edges by position", spec_.metric.text}, [&](const Graph& g) {
+      nn::batch_size(prompts), {"split edges by position", spec_.metric.text, key_of(edges_)}, [&](const Graph& g) {
         return with_metric(split_edges(g, edges_, {.by_position = true}), metric);
       });
   Feeds feeds = metric.feeds;

@@ -1,8 +1,8 @@
 // Runs in which edges of the residual stream are cut, and what circuits do by themselves.
 //
-//   CircuitRuns runs(m, {{pair}});                       // all edges of these pairs' prompts
-//   EdgeMask circuit = strongest_edges(runs.grid(), edge_scores(m, pair).scores, 100);
-//   runs.mean_kept({{circuit}});                         // the metric with only these edges intact
+//   CircuitRuns runs(m, pairs);               // all edges of these pairs' prompts
+//   const EdgeMask circuits[] = {circuit, other};
+//   runs.mean_kept(circuits);                 // the metric with only these edges intact
 //   Faithfulness f = runs.judge(circuit);
 //
 // A *circuit* is a set of edges. It is run in the clean prompt: every edge outside it carries what
@@ -36,6 +36,8 @@ struct CircuitSpec {
   // The run that is cut in, and the one whose values cut edges carry. noise: the clean run is cut
   // in, which is how circuits are judged.
   Direction direction = Direction::noise;
+  std::shared_ptr<const EdgeSet> edges{};  // as of EdgeSpec
+  bool norms_held = false;  // the scales of all norms stay those of the run that is cut in
   std::int64_t memory = std::int64_t{1} << 28;  // bytes of what senders give, at a time
   const std::atomic<bool>* cancel = nullptr;    // InterruptedError when set
 };

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "autograd/edges/edge_scores.h"
+#include "autograd/transform/linearise.h"
 #include "interp/circuits/edge_sweep.h"
 #include "interp/circuits/pair_runs.h"
 #include "interp/circuits/run_values.h"
@@ -67,7 +68,7 @@ class GradientScores {
       : model_(model),
         pair_(pair),
         spec_(spec),
-        edges_(nn::stream_edges(model.config())),
+        edges_(edges_of(model, spec.edges)),
         grid_(edge_grid(edges_)),
         runs_(pair_runs(model, pair, edges_, spec.metric, spec.direction,
                         spec.method == EdgeMethod::eap_ig_activations)) {}
@@ -135,9 +136,11 @@ class GradientScores {
     const Metric metric = metric_of(model_, examples, spec_.metric);
     const nn::BatchSize size = nn::batch_size(prompts);
     const nn::Model::How how = {"edge scores", spec_.metric.text,
-                                std::string(name_of(spec_.method))};
+                                std::string(name_of(spec_.method)),
+                                spec_.norms_held ? "norms held" : "", key_of(edges_)};
     const auto graph = model_.derived(size, how, [&](const Graph& plain) {
-      const Graph edited = what.stages().empty() ? plain : intervene(plain, what);
+      Graph edited = what.stages().empty() ? plain : intervene(plain, what);
+      if (spec_.norms_held) edited = linearise(edited, {.norm = Policy::detach});
       return with_edge_scores(with_sum(with_metric(edited, metric), metric), edges_,
                               summed_name(metric), std::ssize(prompts));
     });
@@ -209,12 +212,19 @@ double EdgeScores::at(std::string_view sender, std::string_view receiver) const 
 ExactEdges exact_edges(const nn::Model& model, const Pair& pair, std::span<const EdgePlace> edges,
                        const EdgeSpec& spec) {
   check_pair(model, pair);
-  const EdgeSet set = nn::stream_edges(model.config());
+  const EdgeSet set = edges_of(model, spec.edges);
   const PairRuns runs = pair_runs(model, pair, set, spec.metric, spec.direction);
   const Metric metric = metric_of(model, {{example_of(pair)}}, spec.metric);
   const std::vector<nn::Tokens> prompts = {base_prompt(pair, spec.direction)};
-  const Graph graph = with_metric(model.build(nn::batch_size(prompts)), metric);
+  Graph graph = model.build(nn::batch_size(prompts));
   Feeds feeds = model.feeds(graph, prompts);
+  if (spec.norms_held) {
+    const Graph held = linearise(graph, {.norm = Policy::hold});
+    const nn::Run recorded = model.run_graph(graph, prompts, fetch(held_sites(held)));
+    feeds = with_held(held, recorded.results, feeds);
+    graph = held;
+  }
+  graph = with_metric(graph, metric);
   for (const auto& [name, value] : metric.feeds) feeds.insert_or_assign(name, value);
 
   const SweepOptions options{.pool = &model.pool(),
@@ -235,7 +245,7 @@ ExactEdges exact_edges(const nn::Model& model, const Pair& pair, std::span<const
 namespace {
 
 EdgeScores exact_scores(const nn::Model& model, const Pair& pair, const EdgeSpec& spec) {
-  const EdgeGrid grid = edge_grid(nn::stream_edges(model.config()));
+  const EdgeGrid grid = edge_grid(edges_of(model, spec.edges));
   const std::int64_t s = std::ssize(grid.senders), r = std::ssize(grid.receivers),
                      tokens = std::ssize(pair.clean);
   std::vector<EdgePlace> places;

@@ -27,6 +27,7 @@
 
 #include <atomic>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -49,7 +50,13 @@ struct EdgeSpec {
   EdgeMethod method = EdgeMethod::eap_ig;
   PathRule rule = PathRule::midpoint;  // of eap_ig
   int steps = 5;                       // of eap_ig and eap_ig_activations
+  // The edges that are scored; none: nn::stream_edges of the model. Of a model with SAEs spliced in,
+  // those with features as senders, say (with_parts, autograd/edges/edge_set.h).
+  std::shared_ptr<const EdgeSet> edges{};
   bool by_position = false;            // a score for each position, besides their sum
+  // The scales of all norms stay the base run's (of a path, each run's own): what an edge does
+  // through the size of the stream is left out. Path patching with frozen LayerNorm.
+  bool norms_held = false;
   Direction direction = Direction::denoise;
   MetricSpec metric = parse_metric("logit_diff");
   std::int64_t memory = std::int64_t{1} << 30;        // bytes of intermediate values at a time

@@ -1,5 +1,8 @@
 #include "interp/circuits/pair_runs.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include "interp/circuits/run_values.h"
 #include "nn/families/sites.h"
 #include "nn/model/batch.h"
@@ -15,6 +18,14 @@ PairRuns::Both halves(const Tensor& rows) {
 
 }  // namespace
 
+std::string key_of(const EdgeSet& edges) {
+  return fmt::format("{}", fmt::join(edges.sender_names(), " "));
+}
+
+EdgeSet edges_of(const nn::Model& model, const std::shared_ptr<const EdgeSet>& given) {
+  return given != nullptr ? *given : nn::stream_edges(model.config());
+}
+
 PairRuns pair_runs(const nn::Model& model, const Pair& pair, const EdgeSet& edges,
                    const MetricSpec& spec, Direction direction, bool written) {
   const std::vector<nn::Tokens> prompts = {base_prompt(pair, direction),
@@ -23,7 +34,7 @@ PairRuns pair_runs(const nn::Model& model, const Pair& pair, const EdgeSet& edge
   const Metric metric = metric_of(model, examples, spec);
   const std::string each = nn::per_prompt_name(metric);
   const auto graph =
-      model.derived(nn::batch_size(prompts), {"edges.senders", spec.text},
+      model.derived(nn::batch_size(prompts), {"edges.senders", spec.text, key_of(edges)},
                     [&](const Graph& g) { return with_metric(with_senders(g, edges), metric); });
   std::vector<Site> sites = {site::embed()};
   for (int layer = 0; layer < model.config().layers && written; ++layer) {

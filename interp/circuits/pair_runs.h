@@ -1,6 +1,7 @@
 // The two runs of a pair of prompts, and what each part of the model wrote in them.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,6 +12,11 @@
 #include "nn/model/stream_edges.h"
 
 namespace vitrine::interp {
+
+// Those that are given, or else the model's own.
+EdgeSet edges_of(const nn::Model& model, const std::shared_ptr<const EdgeSet>& given);
+
+std::string key_of(const EdgeSet& edges);  // tells sets with other senders apart
 
 struct PairRuns {
   struct Both {

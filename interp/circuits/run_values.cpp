@@ -14,13 +14,19 @@ void fill_cuts(std::span<const EdgeMask> cuts, std::size_t receivers, std::size_
   }
 }
 
+template <class T>
+Tensor difference_of(const Tensor& a, const Tensor& b) {
+  const Tensor x = a.contiguous(), y = b.contiguous();
+  Tensor d = Tensor::empty(a.shape(), a.dtype());
+  for (std::int64_t i = 0; i < a.numel(); ++i)
+    d.data<T>()[i] = x.data<T>()[i] - y.data<T>()[i];
+  return d;
+}
+
 }  // namespace
 
 Tensor difference(const Tensor& a, const Tensor& b) {
-  auto x = a.to_vector<double>();
-  const auto y = b.to_vector<double>();
-  for (std::size_t i = 0; i < x.size(); ++i) x[i] -= y[i];
-  return Tensor::of(a.shape(), x).to(a.dtype());
+  return a.dtype() == DType::f64 ? difference_of<double>(a, b) : difference_of<float>(a, b);
 }
 
 Tensor on_the_way(const Tensor& a, const Tensor& b, std::span<const double> weights) {

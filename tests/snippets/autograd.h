@@ -1,6 +1,7 @@
 // What the examples of autograd/ assume: `m` is a model, `model` and `graph` are graphs.
 #include <fmt/format.h>
 
+#include "autograd/edges/split_edges.h"
 #include "autograd/ops/ops.h"
 #include "nn/model/model.h"
 #include "nn/families/sites.h"

@@ -1,4 +1,5 @@
 // What the examples of nn/ assume.
+#include "autograd/edges/edge_set.h"
 #include "autograd/ops/ops.h"
 #include "nn/families/architecture.h"
 #include "nn/model/model.h"

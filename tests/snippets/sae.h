@@ -1,5 +1,6 @@
 // What the examples of sae/ assume.
 #include "nn/model/model.h"
+#include "nn/model/stream_edges.h"
 #include "nn/families/sites.h"
 #include "sae/folder.h"
 #include "sae/sae.h"

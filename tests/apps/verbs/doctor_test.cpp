@@ -1,6 +1,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <limits>
+
+#include "tensor/files/safetensors.h"
 #include "tests/apps/program.h"
 #include "tests/support.h"
 #include "tests/tensor/temporary_folder.h"
@@ -111,10 +115,100 @@ TEST(Doctor, NoticesTooManyThreads) {
   EXPECT_THAT(o.out, HasSubstr("→ "));
 }
 
-TEST(Doctor, HasNoModel) {
-  const Outcome o = vitrine({"doctor", "--model", "gpt2"});
-  EXPECT_EQ(o.exit, 2);
-  EXPECT_THAT(o.err, HasSubstr("there is no option '--model'"));
+// ---- of a model -------------------------------------------------------------------------------
+json model_check(const json& result, const std::string& name) {
+  for (const json& c : result["model"]["checks"]) {
+    if (c["check"] == name) return c;
+  }
+  ADD_FAILURE() << "no check " << name << " in " << result["model"];
+  return {};
+}
+
+TEST(Doctor, ChecksAModel) {
+  for (const char* name : {"tiny-gpt2", "families/llama", "families/neox", "families/gemma2"}) {
+    const std::string folder = data() / name;
+    const Outcome o = vitrine({"doctor", "--quick", "--json", "--model", folder});
+    EXPECT_EQ(o.exit, 0) << o.err;
+    const json j = o.json();
+    EXPECT_EQ(j["meta"]["model"], folder);
+    EXPECT_EQ(j["model"]["name"], folder);
+    EXPECT_EQ(check(j, "products")["status"], "ok");  // the machine is checked all the same
+    const json causality = model_check(j, "causality");
+    EXPECT_EQ(causality["status"], "ok");
+    EXPECT_EQ(causality["how"], "reach and gradient");
+    EXPECT_TRUE(causality["where"].is_null());
+    EXPECT_TRUE(causality["remedy"].is_null());
+    for (const char* one : {"nan", "exploding_units", "loss", "tied_weights", "gradient_check"})
+      EXPECT_EQ(model_check(j, one)["status"], "ok") << name << " " << one;
+    for (const json& c : j["model"]["checks"]) EXPECT_NE(c["status"], "problem") << c;
+  }
+}
+
+TEST(Doctor, TheTableOfAModel) {
+  const Outcome o = vitrine(
+      {"doctor", "--quick", "--model", (data() / "tiny-gpt2").string(), "--columns", "300"});
+  EXPECT_EQ(o.exit, 0) << o.err;
+  EXPECT_THAT(o.out, ::testing::ContainsRegex("model .*tiny-gpt2\n"));
+  EXPECT_THAT(o.out, ::testing::ContainsRegex("ok +causality +no row of 'logits' depends on a"));
+  EXPECT_THAT(o.out, ::testing::ContainsRegex("ok +gradient check +12 entries of 6 parameters"));
+}
+
+TEST(Doctor, WithoutAModelThereIsNone) {
+  const json j = vitrine({"doctor", "--quick", "--json"}).json();
+  EXPECT_TRUE(j["model"].is_null());
+}
+
+// A copy of the tiny GPT-2 whose weights are changed.
+class DoctorOfABrokenModel : public ::testing::Test {
+ protected:
+  std::string folder_with(const std::string& tensor, float value) {
+    const std::filesystem::path from = data() / "tiny-gpt2", to = folder_ / "broken";
+    std::filesystem::create_directories(to);
+    std::filesystem::copy_file(from / "config.json", to / "config.json");
+    const SafeTensors file = SafeTensors::open(from / "model.safetensors");
+    NamedTensors tensors;
+    bool found = false;
+    for (const std::string& name : file.names()) {
+      Tensor t = file.at(name).clone();
+      if (name.ends_with(tensor)) {
+        found = true;
+        for (std::int64_t i = 0; i < t.numel(); ++i) t.data<float>()[i] = value;
+      }
+      tensors.emplace_back(name, t);
+    }
+    EXPECT_TRUE(found) << tensor;
+    save_safetensors(to / "model.safetensors", tensors);
+    return to;
+  }
+  const TemporaryFolder folder_;
+};
+
+TEST_F(DoctorOfABrokenModel, NanIsNamedAndFails) {
+  const std::string model =
+      folder_with("h.0.mlp.c_fc.bias", std::numeric_limits<float>::quiet_NaN());
+  const Outcome o = vitrine({"doctor", "--quick", "--json", "--model", model});
+  EXPECT_EQ(o.exit, 4);
+  const json nan = model_check(o.json(), "nan");
+  EXPECT_EQ(nan["status"], "problem");
+  EXPECT_THAT(nan["what"].get<std::string>(), HasSubstr("h.0.mlp.c_fc.bias"));
+  EXPECT_FALSE(nan["remedy"].is_null());
+  EXPECT_THAT(o.err, HasSubstr("checks failed: nan"));
+}
+
+TEST_F(DoctorOfABrokenModel, HugeValuesFail) {
+  const std::string model = folder_with("h.0.mlp.c_proj.bias", 1e9F);
+  const Outcome o = vitrine({"doctor", "--quick", "--json", "--model", model});
+  EXPECT_EQ(o.exit, 4);
+  const json huge = model_check(o.json(), "exploding_units");
+  EXPECT_EQ(huge["status"], "problem");
+  EXPECT_THAT(huge["where"].get<std::string>(), HasSubstr("site blocks.0.hook_mlp_out"));
+}
+
+TEST(Doctor, SaysWhatIsWrongWithTheOptionsOfAModel) {
+  EXPECT_EQ(vitrine({"doctor", "--quick", "--untrained"}).exit, 2);
+  const Outcome o = vitrine({"doctor", "--quick", "--model", "/nowhere/at/all"});
+  EXPECT_EQ(o.exit, 3);
+  EXPECT_EQ(o.out, "");
 }
 
 }  // namespace

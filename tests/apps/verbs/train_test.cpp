@@ -104,6 +104,8 @@ TEST_F(Train, MakesAModelAndALog) {
   EXPECT_THAT(o.err,
               AllOf(HasSubstr("parameters: 2 layers of width 64"), HasSubstr("step     40 of 40"),
                     HasSubstr("validation loss"), HasSubstr("the old →")));
+  EXPECT_THAT(o.err, HasSubstr("checked: no row of 'logits' depends on a later token: proved"));
+  EXPECT_THAT(o.err, HasSubstr("nats, ln(290) is 5.670"));
   const std::vector<json> lines = log("run");
   EXPECT_EQ(lines.size(), 20u + 2u);
   EXPECT_LT(lines[20]["loss"], lines[0]["loss"]);

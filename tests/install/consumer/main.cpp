@@ -1,10 +1,11 @@
-// Uses an installed Vitrine as a stranger would: a graph of one's own with its gradient, the
-// default model, a patching sweep, and an SAE.
+// Uses an installed Vitrine as a stranger would: a graph of one's own with its gradient, a diagnosis
+// of a model of one's own, the default model, a patching sweep, and an SAE.
 #include <vitrine/vitrine.h>
 
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <string>
 
 #include "nn/model.h"  // the project's own
 
@@ -32,6 +33,57 @@ void own_graph() {
   expect(r.scalar("loss") == 11, "loss == 11");
   expect(r.grad("w").to_vector<float>() == std::vector<float>{1, 0, 2, 0},
          "d loss / d w == [[1, 0], [2, 0]]");
+}
+
+// A two-layer transformer of one's own whose mask lets a query see keys up to its position + offset;
+// `line` becomes the line of that mask.
+vitrine::Graph two_layers(int offset, int& line) {
+  using namespace vitrine;
+  constexpr std::int64_t kTokens = 5, kWidth = 4, kVocabulary = 7;
+  Builder b;
+  const auto weight = [&](const std::string& name, const Shape& shape) {
+    return b.parameter(name, {DType::f32, shape});
+  };
+  const Value embed = weight("embed", {kVocabulary, kWidth});
+  Value x = gather_rows(embed, b.input("tokens", {DType::i32, {kTokens}}));
+  for (const std::string layer : {"0", "1"}) {
+    const auto part = [&](const char* name) {
+      return matmul(x, weight(name + layer, {kWidth, kWidth}));
+    };
+    const Value scores = matmul(part("q"), transpose(part("k")));
+    line = __LINE__ + 1;
+    const Value seen = mask(scores, 0, 1, offset);
+    x = x + matmul(softmax(seen), part("v"));
+  }
+  b.output("logits", matmul(x, transpose(embed)));
+  return std::move(b).finish();
+}
+
+// A mask that is off by one is named at its line, by the graph alone and with gradients.
+void diagnosis() {
+  using namespace vitrine;
+  const Feeds feeds = {{"tokens", Tensor::of<std::int32_t>({5}, {3, 1, 4, 1, 5})}};
+  for (const int offset : {-1, 0, 1}) {
+    int line = 0;
+    const Graph graph = two_layers(offset, line);
+    Parameters parameters;
+    ThreadPool pool(1);
+    for (const Node& n : graph.nodes()) {
+      const auto* leaf = std::get_if<LeafName>(&n.attributes);
+      if (leaf == nullptr || leaf->name == "tokens") continue;
+      const Tensor t = Tensor::empty(n.type.shape, DType::f32);
+      random::fill_normal(pool, random::Key{1}.fold(leaf->name), t);
+      parameters[leaf->name] = t;
+    }
+    for (const Diagnosis& d : {diagnose(graph), diagnose(graph, feeds, parameters)}) {
+      expect(d.ok() == (offset == 0), "a right mask is cleared, a wrong one is not");
+      if (offset == 0) continue;
+      const Finding f = d.problems().at(0);
+      expect(f.line == line && f.file.ends_with("main.cpp"), "the mask is named at its line");
+      const char* what = offset > 0 ? "sees the next token" : "excludes the token itself";
+      expect(f.what.find(what) != std::string::npos, what);
+    }
+  }
 }
 
 void default_model() {
@@ -69,6 +121,7 @@ void features() {
 int main() {
   expect(own::Model().layers == 3, "nn/model.h is the project's own");
   own_graph();
+  diagnosis();
   default_model();
   patching();
   features();

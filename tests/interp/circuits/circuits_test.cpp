@@ -177,6 +177,35 @@ TEST_P(CircuitFamily, EapIsTheDerivativeOfTheCut) {
   }
 }
 
+// With the norms' scales held the logits are linear in what is added to the stream's end, unless a
+// soft cap bends them: there the estimate is the truth.
+TEST_P(CircuitFamily, WithNormsHeldEdgesToTheLogitsAreLinear) {
+  const nn::Model m = load();
+  EdgeSpec spec;
+  spec.norms_held = true;
+  spec.method = EdgeMethod::eap;
+  const EdgeScores estimate = edge_scores(m, kPair, spec);
+  spec.method = EdgeMethod::exact;
+  const EdgeScores exact = edge_scores(m, kPair, spec);
+  const CircuitRuns runs(m, {{kPair}}, {.direction = spec.direction, .norms_held = true});
+  spec.norms_held = false;
+  const EdgeScores whole = edge_scores(m, kPair, spec);
+  double size = 0, moved = 0;
+  for (const std::string& u : exact.grid.senders) {
+    const double x = exact.at(u, "logits");
+    size = std::max(size, std::abs(x));
+    moved = std::max(moved, std::abs(x - whole.at(u, "logits")));
+    if (m.config().logit_cap == 0) {
+      EXPECT_NEAR(estimate.at(u, "logits"), x, 1e-9) << u;
+    }
+    EdgeMask cut(exact.grid);
+    cut.set(exact.grid.sender(u), exact.grid.receiver("logits"));
+    EXPECT_NEAR(runs.mean_cut({{cut}})[0] - exact.corrupt, x, 1e-9) << u;
+  }
+  EXPECT_GT(size, 1e-3);
+  EXPECT_GT(moved, 1e-6);  // the norm does matter
+}
+
 TEST_P(CircuitFamily, AFileKeepsACircuit) {
   const nn::Model m = load();
   EdgeSpec spec;
