@@ -1,7 +1,6 @@
 // Sets of edges of a residual stream, and the circuits that are made of them.
 //
 //   EdgeGrid grid = edge_grid(nn::stream_edges(m.config()));
-//   Tensor scores = edge_scores(m, pair).scores;     // edge_attribution.h
 //   EdgeMask circuit = pruned(grid, strongest_edges(grid, scores, 100));
 //   circuit.count();
 #pragma once
