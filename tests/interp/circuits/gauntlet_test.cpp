@@ -313,5 +313,81 @@ TEST_F(InductionGauntlet, EveryMethod) {
   }
 }
 
+// An attention-only model of one layer, trained on three random tokens again and again
+// (tests/data/delay): what comes next stands two before the last. Its algorithm is one head that looks
+// there and hands on what it finds. Where it looks is a matter of positions, which are the same in
+// every text, so that of the head's three inputs its values alone carry what differs.
+class DelayGauntlet : public testing::Test {
+ protected:
+  DelayGauntlet() : m(nn::load_gpt2((test::data() / "delay").string())) {}
+
+  // How much each head looks at the token two before the last one, there and three before it, where the
+  // same one stands; the mean over the prompts.
+  std::vector<double> look_two_back(const std::vector<Pair>& pairs) const {
+    std::vector<double> looks(static_cast<std::size_t>(m.config().heads), 0);
+    for (const Pair& p : pairs) {
+      const Tensor pattern = m.run({p.clean}, site::pattern(0))[site::pattern(0)];
+      const std::int64_t last = std::ssize(p.clean) - 1;
+      for (std::size_t h = 0; h < looks.size(); ++h) {
+        for (std::int64_t key = last - 2; key >= 0; key -= 3)
+          looks[h] += pattern.at<float>({0, static_cast<std::int64_t>(h), last, key}) /
+                      static_cast<double>(pairs.size());
+      }
+    }
+    return looks;
+  }
+
+  std::vector<Pair> pairs() const {
+    constexpr std::size_t kTokens = 8;
+    std::mt19937_64 random(11);
+    std::vector<int> tokens(static_cast<std::size_t>(m.config().vocabulary));
+    std::iota(tokens.begin(), tokens.end(), 0);
+    std::vector<Pair> all;
+    for (int i = 0; i < 64; ++i) {
+      for (std::size_t j = tokens.size(); j-- > 1;)
+        std::swap(tokens[j], tokens[random() % (j + 1)]);
+      const auto prompt = [&](std::size_t from) {
+        nn::Tokens p;
+        for (std::size_t j = 0; j < kTokens; ++j) p.push_back(tokens[from + j % 3]);
+        return p;
+      };
+      all.push_back({prompt(0), prompt(3), tokens[kTokens % 3], tokens[3 + kTokens % 3]});
+    }
+    return all;
+  }
+
+  ThreadPool pool{2};
+  nn::Model m;
+};
+
+const std::map<std::string, std::vector<double>> kDelayFloors = {
+    {"resample", {.98, .98, .98, .98, .98, .98}}, {"mean", {.98, .79, .88, .88, .98}}};
+
+TEST_F(DelayGauntlet, EveryMethod) {
+  const std::vector<Pair> all = pairs();
+  const std::vector<double> looks = look_two_back(all);
+  fmt::print("two back from the last token look head 0 {:.2f}, head 1 {:.2f}\n", looks[0],
+             looks[1]);
+  EXPECT_LT(looks[0], .5);
+  EXPECT_GT(looks[1], .95);
+  const test_support::PairsGraph g(m, all);
+  const GraphEdges runs = g.runs(m, {.pool = &pool});
+  EdgeMask known(runs.grid());
+  known.set(runs.grid().sender("input"), runs.grid().receiver("a0.h1<v>"));
+  known.set(runs.grid().sender("a0.h1"), runs.grid().receiver("logits"));
+  const Tensor other = runs.senders(g.other_feeds);
+  const double faithful = runs.judge(known, other).faithfulness;
+  fmt::print("these two edges alone: {:.2f} faithful\n", faithful);
+  EXPECT_GT(faithful, .8);
+  for (const std::string way : {"resample", "mean"}) {
+    Ablation a{way, &runs, {}, {}, site::resid_pre(0), {}, {}};
+    a.other_feeds = g.other_feeds;
+    a.other = way == "mean" ? runs.mean_senders() : other;
+    a.start = a.other.select(1, 0).clone();
+    a.distance = distance_of(runs, a.other);
+    run_gauntlet("delay", a, known, known, kDelayFloors.at(way));
+  }
+}
+
 }  // namespace
 }  // namespace vitrine::interp
