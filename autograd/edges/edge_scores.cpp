@@ -117,4 +117,26 @@ Graph with_edge_scores(const Graph& graph, const EdgeSet& edges, std::string_vie
   return std::move(b).finish();
 }
 
+Fetch edge_score_fetch(const EdgeSet& edges) {
+  Fetch wanted;
+  for (const EdgeReceivers& r : edges.receivers) {
+    if (r.reads > 0) wanted.wants.push_back(value(edge_score_name(r)));
+  }
+  return wanted;
+}
+
+void each_edge_score(const EdgeSet& edges, const Results& results,
+                     const std::function<void(std::size_t row, std::size_t sender,
+                                              std::size_t receiver, double)>& f) {
+  std::size_t first = 0;  // receiver of the group
+  for (const EdgeReceivers& group : edges.receivers) {
+    const std::size_t names = group.names.size();
+    std::vector<double> values;
+    if (group.reads > 0) values = results.raw(edge_score_name(group)).to_vector<double>();
+    for (std::size_t i = 0; i < values.size(); ++i)  // [rows, reads, names]
+      f(i / names / group.reads, i / names % group.reads, first + i % names, values[i]);
+    first += names;
+  }
+}
+
 }  // namespace vitrine

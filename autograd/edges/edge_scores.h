@@ -11,8 +11,11 @@
 // (integrated gradients; EAP-IG, Hanna et al. 2024): sequences in `points` blocks of equal rows.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <string_view>
 
+#include "autograd/compile/plan.h"
 #include "autograd/edges/edge_set.h"
 
 namespace vitrine {
@@ -22,8 +25,14 @@ std::string edge_score_name(const EdgeReceivers& receivers);
 
 // Adds these outputs to a graph, for the scalar output `metric`, with the input edges.change
 // [rows / points, senders, d]: out_u(other) - out_u(base). Throws what check_edges and gradient
-// throw, and GraphError where the rows do not divide into `points` blocks.
+// throw, and ShapeError where the rows do not divide into `points` blocks.
 Graph with_edge_scores(const Graph& graph, const EdgeSet& edges, std::string_view metric,
                        std::int64_t points = 1);
+
+// All scores of such a graph as results, and each of them: of a row, a sender and a receiver.
+Fetch edge_score_fetch(const EdgeSet& edges);
+void each_edge_score(const EdgeSet& edges, const Results& results,
+                     const std::function<void(std::size_t row, std::size_t sender,
+                                              std::size_t receiver, double)>& f);
 
 }  // namespace vitrine

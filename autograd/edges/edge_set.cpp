@@ -42,11 +42,24 @@ std::vector<std::vector<std::size_t>> EdgeSet::feeds() const {
   return all;
 }
 
-std::int64_t EdgeSet::edge_count() const {
-  std::int64_t count = 0;
-  for (const std::size_t n : reads()) count += static_cast<std::int64_t>(n);
-  return count;
+namespace {
+
+// Groups of senders are read whole.
+void check_whole_groups(const EdgeSet& edges, const EdgeReceivers& r) {
+  std::size_t begin = 0;
+  for (const EdgeSenders& s : edges.senders) {
+    const std::size_t end = begin + s.names.size();
+    if (begin < r.reads && r.reads < end) {
+      throw GraphError(fmt::format(
+          "edges: '{}' reads '{}' but not '{}', which are one group of senders; make two groups of "
+          "them",
+          r.names[0], s.names[0], s.names[r.reads - begin]));
+    }
+    begin = end;
+  }
 }
+
+}  // namespace
 
 void check_edges(const Graph& graph, const EdgeSet& edges) {
   const std::size_t senders = edges.sender_count();
@@ -76,6 +89,7 @@ void check_edges(const Graph& graph, const EdgeSet& edges) {
       throw GraphError(fmt::format("edges: '{}' is to read {} senders, but there are {}",
                                    r.names[0], r.reads, senders));
     }
+    check_whole_groups(edges, r);
     if (r.feeds.size() != r.names.size()) {
       throw GraphError(
           fmt::format("edges: say of each of the {} receivers at '{}' which senders are computed "
@@ -143,43 +157,17 @@ const Value& SenderValues::group(std::size_t g) {
                                senders.names[0], to_string(shape), count));
 }
 
-Value SenderValues::first(std::size_t count) {
-  for (const auto& [n, value] : firsts_) {
-    if (n == count) return value;
-  }
+Value SenderValues::all() {
   std::vector<Value> parts;
-  std::size_t have = 0;
-  // What was put together before is not put together again.
-  for (const auto& [n, value] : firsts_) {
-    if (n > have && n < count) {
-      have = n;
-      parts = {value};
-    }
-  }
-  std::size_t begin = 0;
-  for (std::size_t g = 0; g < groups_.size() && begin < count; ++g) {
-    const std::size_t end = begin + edges_.senders[g].names.size();
-    if (begin >= have) {
-      if (end > count) {
-        throw GraphError(fmt::format(
-            "edges: a receiver reads '{}' but not '{}', which are one group of senders; make two "
-            "groups of them",
-            edges_.senders[g].names[0], edges_.senders[g].names[count - begin]));
-      }
-      parts.push_back(group(g));
-    }
-    begin = end;
-  }
-  const Value all = parts.size() == 1 ? parts[0] : concat(parts, 1);
-  firsts_.emplace_back(count, all);
-  return all;
+  for (std::size_t g = 0; g < groups_.size(); ++g) parts.push_back(group(g));
+  return parts.size() == 1 ? parts[0] : concat(parts, 1);
 }
 
 Graph with_senders(const Graph& graph, const EdgeSet& edges) {
   check_edges(graph, edges);
   Builder b(graph);
   SenderValues senders(b, edges);
-  b.output("edges.senders", senders.first(edges.sender_count()));
+  b.output("edges.senders", senders.all());
   return std::move(b).finish();
 }
 

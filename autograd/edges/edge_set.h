@@ -49,11 +49,10 @@ struct EdgeSet {
   std::size_t receiver_count() const;
   std::vector<std::size_t> reads() const;               // of each receiver
   std::vector<std::vector<std::size_t>> feeds() const;  // of each receiver
-  std::int64_t edge_count() const;  // pairs (u, v) with u among the senders that v reads
 };
 
 // Throws GraphError, naming it, for a group without names, a receiver that reads more senders than
-// there are, and a site that does not have the shape above or is not in the graph (SiteError).
+// there are or a part of a group, and a site that does not have the shape above or is not in the graph (SiteError).
 void check_edges(const Graph& graph, const EdgeSet& edges);
 
 // The same edges with one sender replaced by several that add up to it: a head by its values' parts,
@@ -68,14 +67,12 @@ class SenderValues {
   SenderValues(Builder& b, const EdgeSet& edges);
   // The outputs of the senders of group g: [rows, names, d].
   const Value& group(std::size_t g);
-  // Those of the first `count` senders, [rows, count, d]. Only whole groups are read together.
-  Value first(std::size_t count);
+  Value all();  // [rows, senders, d]
 
  private:
   Builder& b_;
   const EdgeSet& edges_;
   std::vector<Value> groups_;
-  std::vector<std::pair<std::size_t, Value>> firsts_;  // by count
 };
 
 // The output edges.senders [rows, senders, d]: what each sender adds to the stream in this run.

@@ -59,22 +59,17 @@ PrunedByRuns acdc(const EdgeGrid& grid, const CircuitMetric& metric, double thre
   const std::size_t most = std::max<std::size_t>(1, options.ahead);
   std::size_t ahead = std::min<std::size_t>(8, most);
   for (std::size_t next = 0; next < order.size();) {
-    struct Trial {
-      std::size_t at;  // in order
-      EdgeMask before;
-    };
-    std::vector<Trial> trials;
-    std::vector<EdgeMask> circuits;
+    std::vector<std::size_t> trials;  // in order
+    std::vector<EdgeMask> circuits;   // after each of them
     EdgeMask guess = circuit;
     Read read(grid, guess);
     std::size_t at = next;
     for (; at < order.size() && trials.size() < ahead; ++at) {
-      const EdgeMask before = read.matters(order[at].receiver) ? guess : EdgeMask();
       const bool matters = read.matters(order[at].receiver);
       guess.set(order[at], false);
       read.remove(order[at]);
       if (!matters) continue;
-      trials.push_back({at, before});
+      trials.push_back(at);
       circuits.push_back(guess);
     }
     const std::vector<double> metrics = metric(circuits);
@@ -83,10 +78,11 @@ PrunedByRuns acdc(const EdgeGrid& grid, const CircuitMetric& metric, double thre
     for (std::size_t i = 0; i < trials.size() && kept_at == order.size(); ++i) {
       const double change = metrics[i] - current;
       const bool keep = !(std::abs(change) < threshold);
-      result.decisions.push_back({order[trials[i].at], change, keep});
+      result.decisions.push_back({order[trials[i]], change, keep});
       if (keep) {
-        kept_at = trials[i].at;
-        circuit = trials[i].before;
+        kept_at = trials[i];
+        circuit = circuits[i];
+        circuit.set(order[kept_at]);
         ahead = std::max<std::size_t>(1, ahead / 4);
       } else {
         current = metrics[i];

@@ -35,18 +35,22 @@ double CircuitRuns::corrupt() const { return mean_of(corrupt_); }
 const std::vector<double>& CircuitRuns::each_clean() const { return clean_; }
 const std::vector<double>& CircuitRuns::each_corrupt() const { return corrupt_; }
 
-std::vector<double> CircuitRuns::run_pair(const OfPair& of, std::span<const EdgeMask> cuts) const {
-  const std::int64_t tokens = std::ssize(of.pair.clean), n = std::ssize(cuts);
-  const std::vector<nn::Tokens> prompts(cuts.size(), base_prompt(of.pair, spec_.direction));
-  const std::vector<Example> examples(cuts.size(), example_of(of.pair));
+std::vector<double> CircuitRuns::run_pair(const OfPair& of, std::span<const EdgeMask> cuts,
+                                          bool by_position) const {
+  const std::int64_t tokens = std::ssize(of.pair.clean);
+  const std::size_t runs = by_position ? 1 : cuts.size();
+  const std::vector<nn::Tokens> prompts(runs, base_prompt(of.pair, spec_.direction));
+  const std::vector<Example> examples(runs, example_of(of.pair));
   const Metric metric = metric_of(model_, examples, spec_.metric);
   const std::string each = nn::per_prompt_name(metric);
   const auto graph = model_.derived(
       nn::batch_size(prompts),
-      {"split edges", spec_.metric.text, spec_.norms_held ? "norms held" : "", key_of(edges_)},
+      {by_position ? "split edges by position" : "split edges", spec_.metric.text,
+       spec_.norms_held ? "norms held" : "", key_of(edges_)},
       [&](const Graph& g) {
         const Graph plain = spec_.norms_held ? linearise(g, {.norm = Policy::hold}) : g;
-        return with_metric(split_edges(plain, edges_, {.other_rows = tokens}), metric);
+        const SplitOptions options{.by_position = by_position, .other_rows = tokens};
+        return with_metric(split_edges(plain, edges_, options), metric);
       });
   Feeds feeds = metric.feeds;
   if (spec_.norms_held) {
@@ -54,7 +58,7 @@ std::vector<double> CircuitRuns::run_pair(const OfPair& of, std::span<const Edge
     feeds.merge(with_held(*graph, recorded.results, model_.feeds(*graph, prompts)));
   }
   feeds["edges.other"] = of.other;
-  feeds["edges.row"] = rows_again(tokens, n);
+  feeds["edges.row"] = rows_again(tokens, static_cast<std::int64_t>(runs));
   feeds["edges.cut"] = cut_feed(cuts, grid_, of.other.dtype());
   return model_.run_graph(*graph, prompts, fetch(value(each)), feeds)
       .results.raw(each)
@@ -71,7 +75,7 @@ std::vector<std::vector<double>> CircuitRuns::cut(std::span<const EdgeMask> cuts
     for (std::size_t begin = 0; begin < cuts.size(); begin += together) {
       if (spec_.cancel != nullptr && *spec_.cancel) throw InterruptedError("interrupted");
       const std::size_t count = std::min(together, cuts.size() - begin);
-      const std::vector<double> some = run_pair(*pairs_[p], cuts.subspan(begin, count));
+      const std::vector<double> some = run_pair(*pairs_[p], cuts.subspan(begin, count), false);
       for (std::size_t i = 0; i < count; ++i) metrics[begin + i][p] = some[i];
     }
   }
@@ -103,21 +107,7 @@ double CircuitRuns::cut_at(std::span<const EdgeMask> by_position) const {
                 fmt::format("the prompt has {} positions; there are {} sets of edges", tokens,
                             by_position.size()));
   }
-  const std::vector<nn::Tokens> prompts = {base_prompt(of.pair, spec_.direction)};
-  const Metric metric = metric_of(model_, {{example_of(of.pair)}}, spec_.metric);
-  const std::string each = nn::per_prompt_name(metric);
-  const auto graph = model_.derived(
-      nn::batch_size(prompts), {"split edges by position", spec_.metric.text, key_of(edges_)},
-      [&](const Graph& g) {
-        return with_metric(split_edges(g, edges_, {.by_position = true}), metric);
-      });
-  Feeds feeds = metric.feeds;
-  feeds["edges.other"] = of.other;
-  feeds["edges.row"] = rows_again(tokens, 1);
-  feeds["edges.cut"] = cut_feed(by_position, grid_, of.other.dtype());
-  return model_.run_graph(*graph, prompts, fetch(value(each)), feeds)
-      .results.raw(each)
-      .to_vector<double>()[0];
+  return run_pair(of, by_position, true)[0];
 }
 
 double faithfulness_of(double metric, double clean, double corrupt) {

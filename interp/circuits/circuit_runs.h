@@ -86,7 +86,9 @@ class CircuitRuns {
 
  private:
   struct OfPair;
-  std::vector<double> run_pair(const OfPair& pair, std::span<const EdgeMask> cuts) const;
+  // Of each set; by position the sets are those of the positions of one run.
+  std::vector<double> run_pair(const OfPair& pair, std::span<const EdgeMask> cuts,
+                               bool by_position) const;
 
   const nn::Model& model_;
   CircuitSpec spec_;

@@ -27,25 +27,19 @@ struct Points {
   Interventions what;
 };
 
-// Points [begin, begin + weights.size()) of all those of eap_ig_activations have this group set.
-struct ActivationGroup {
-  Site site;
-  const Tensor *base, *other;
-};
+// Of eap_ig_activations: `steps` points for each site in which something was written.
 Points activation_points(const PairRuns& runs, const EdgeSpec& spec) {
   std::vector<double> weights;
   for (int k = 1; k <= spec.steps; ++k) weights.push_back(static_cast<double>(k) / spec.steps);
-  std::vector<ActivationGroup> groups;
-  for (const auto& [site, values] : runs.written)
-    groups.push_back({site, &values.base, &values.other});
-  Points points{std::ssize(groups) * spec.steps, {}};
+  Points points{std::ssize(runs.written) * spec.steps, {}};
   std::vector<Edit> edits;
-  for (std::size_t g = 0; g < groups.size(); ++g) {
-    const Tensor own = on_the_way(*groups[g].base, *groups[g].other, weights);
-    // The site's value in all points, of which those of this group are put in.
+  for (std::size_t g = 0; g < runs.written.size(); ++g) {
+    const auto& [site, values] = runs.written[g];
+    const Tensor own = on_the_way(values.base, values.other, weights);
+    // The site's value in all points, of which its own are put in.
     Shape shape = own.shape();
     const std::int64_t rows = shape[0];
-    shape[0] = rows * std::ssize(groups);
+    shape[0] = rows * std::ssize(runs.written);
     const Tensor all = Tensor::zeros(shape, own.dtype());
     std::copy_n(
         own.view().data, own.bytes(),
@@ -55,7 +49,7 @@ Points activation_points(const PairRuns& runs, const EdgeSpec& spec) {
     Where where;
     for (int k = 0; k < spec.steps; ++k)
       where.prompt.push_back(static_cast<std::int64_t>(g) * spec.steps + k);
-    edits.push_back(replace(groups[g].site, all, where, "the way between the runs"));
+    edits.push_back(replace(site, all, where, "the way between the runs"));
   }
   points.what = Interventions(std::move(edits));
   return points;
@@ -148,22 +142,12 @@ class GradientScores {
     if (!what.stages().empty()) feeds = with_interventions(*graph, what, feeds);
     for (const auto& [name, value] : metric.feeds) feeds.insert_or_assign(name, value);
     feeds["edges.change"] = runs_.change;
-    Fetch wanted;
-    for (const EdgeReceivers& r : edges_.receivers)
-      wanted.wants.push_back(value(edge_score_name(r)));
-    const nn::Run run = model_.run_graph(*graph, prompts, wanted, feeds);
-
+    const nn::Run run = model_.run_graph(*graph, prompts, edge_score_fetch(edges_), feeds);
     const std::size_t s = grid_.senders.size(), r = grid_.receivers.size();
-    std::size_t first = 0;  // receiver of the group
-    for (const EdgeReceivers& group : edges_.receivers) {
-      const auto values = run.results.raw(edge_score_name(group)).to_vector<double>();
-      const std::size_t names = group.names.size();
-      for (std::size_t i = 0; i < values.size(); ++i) {  // [pos, reads, names]
-        const std::size_t v = i % names, u = i / names % group.reads, pos = i / names / group.reads;
-        sums_[(pos * s + u) * r + first + v] += share * values[i];
-      }
-      first += names;
-    }
+    each_edge_score(edges_, run.results,
+                    [&](std::size_t pos, std::size_t u, std::size_t v, double x) {
+                      sums_[(pos * s + u) * r + v] += share * x;
+                    });
   }
 
   const nn::Model& model_;

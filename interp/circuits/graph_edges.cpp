@@ -196,26 +196,14 @@ Graph GraphEdges::with_scores(const Graph& graph) const {
 void GraphEdges::add_scores(const Graph& graph, Feeds feeds, const Tensor& change, double share,
                             Tensor& to) const {
   feeds["edges.change"] = change;
-  Fetch wanted;
-  for (const EdgeReceivers& r : edges_.receivers) {
-    if (r.reads > 0) wanted.wants.push_back(vitrine::value(edge_score_name(r)));
-  }
-  const Results results = run(graph, wanted, feeds);
+  const Results results = run(graph, edge_score_fetch(edges_), feeds);
   const std::size_t s = grid_.senders.size(), r = grid_.receivers.size();
   double* sums = to.data<double>();
-  std::size_t first = 0;  // receiver of the group
-  for (const EdgeReceivers& group : edges_.receivers) {
-    const std::size_t names = group.names.size();
-    std::vector<double> values;
-    if (group.reads > 0) values = results.raw(edge_score_name(group)).to_vector<double>();
-    for (std::size_t i = 0; i < values.size(); ++i) {  // [rows, reads, names]
-      const std::size_t v = i % names, u = i / names % group.reads, row = i / names / group.reads;
-      const std::size_t sequence =
-          output_.shape().empty() ? 0 : static_cast<std::size_t>(sequence_[row]);
-      sums[(sequence * s + u) * r + first + v] += share * values[i];
-    }
-    first += names;
-  }
+  each_edge_score(edges_, results, [&](std::size_t row, std::size_t u, std::size_t v, double x) {
+    const std::size_t sequence =
+        output_.shape().empty() ? 0 : static_cast<std::size_t>(sequence_[row]);
+    sums[(sequence * s + u) * r + v] += share * x;
+  });
 }
 
 EdgeEffects GraphEdges::eap(const Tensor& other) const {

@@ -204,6 +204,8 @@ TEST_P(CircuitFamily, WithNormsHeldEdgesToTheLogitsAreLinear) {
     EdgeMask cut(exact.grid);
     cut.set(exact.grid.sender(u), exact.grid.receiver("logits"));
     EXPECT_NEAR(runs.mean_cut({{cut}})[0] - exact.corrupt, x, 1e-9) << u;
+    const std::vector<EdgeMask> everywhere(kPair.clean.size(), cut);
+    EXPECT_NEAR(runs.cut_at(everywhere) - exact.corrupt, x, 1e-9) << u;
   }
   EXPECT_GT(size, 1e-3);
   EXPECT_GT(moved, 1e-6);  // the norm does matter
@@ -278,6 +280,18 @@ TEST(EdgeSets, OverlapsAreCounted) {
   EXPECT_DOUBLE_EQ(o.jaccard(), 0.5);
   EXPECT_EQ(o.nodes_both, 2U);
   EXPECT_EQ(o.nodes_second, 3U);
+}
+
+TEST(EdgeSets, GroupsOfSendersAreReadWhole) {
+  const nn::Model m = nn::load_model((test::data() / "tiny-gpt2").string());
+  EdgeSet edges = nn::stream_edges(m.config());
+  edges.receivers.back().reads = 2;  // the input, and one of the heads of layer 0
+  try {
+    split_edges(m.build(nn::batch_size({kPair.clean})), edges);
+    FAIL() << "a part of a group was read";
+  } catch (const GraphError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("'logits' reads 'a0.h0' but not 'a0.h1'"));
+  }
 }
 
 TEST(EdgeSets, WhatIsNoEdgeIsRefused) {
