@@ -31,6 +31,8 @@ has_compiler() { compiler >/dev/null; }
 has_command() { command -v "$1" >/dev/null; }
 has_ninja() { has_command ninja || has_command ninja-build || has_command samu; }
 
+has_browser() { has_command chromium || has_command chromium-browser || has_command google-chrome; }
+
 # Is version $1 at least $2?
 at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]; }
 
@@ -88,6 +90,7 @@ look_for() {
   if [ "$1" = tests ]; then
     need libgtest-dev "GoogleTest" has_header gtest/gtest.h
     need libgmock-dev "GoogleMock, its matchers" has_header gmock/gmock.h
+    need chromium "opens pages, as their tests do" has_browser
     need ccache "makes the second build fast" has_command ccache
   fi
   if [ "$1" = bench ]; then

@@ -10,6 +10,7 @@
 #include <filesystem>
 
 #include "apps/options/site_names.h"
+#include "apps/pages/page.h"
 #include "nn/text/named_ids.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
@@ -83,6 +84,12 @@ void CommonOptions::add_rest_to(CommandLine& line, const std::string& out_doc, O
               "how wide tables and heatmaps may be (default: as the terminal is)", 20, 100'000);
   line.flag("--quiet", quiet, "nothing on stderr but errors");
   line.after_parsing([this, &line, kind] { settle_out(line, kind); });
+}
+
+void CommonOptions::add_page_to(CommandLine& line) {
+  line.option("--html", html, "FILE",
+              "a page of the result, to be opened in a browser: one file, which needs nothing\n"
+              "else; besides what goes to stdout");
 }
 
 namespace {
@@ -171,6 +178,7 @@ nn::Model CommonOptions::load_changed(
     std::span<const std::function<void(nn::Model&)>> changes) const {
   const nn::Gauge rewrites = nn::parse_gauge(gauge);
   check_folder_of(out);
+  check_folder_of(html);
   try {
     nn::Model loaded = nn::load_gpt2(model, {.threads = threads, .gauge = rewrites});
     if (!vocabulary.empty()) {
@@ -203,6 +211,13 @@ void write_presentation(const CommonOptions& common, const Json& meta, const Pre
     write_text(common.out, shown.table          ? csv_of_rows(shown.table())
                            : shown.rows.empty() ? csv_of(shown.tensors(), shown.axes)
                                                 : csv_of_rows(*found.find(shown.rows)));
+  }
+  if (!common.html.empty()) {
+    Json page = {{"meta", meta}};
+    page.update(found);
+    if (shown.page_data) page.update(shown.page_data());
+    write_text(common.html, page_html(shown.page, page));
+    if (!common.quiet) log(fmt::format("page written to {}", common.html));
   }
   const std::string out = data ? "" : common.out;
   if (common.json()) {

@@ -26,7 +26,8 @@ struct CommonOptions {
   int threads = 0;
   std::uint64_t seed = 0;
   std::string vocabulary;
-  int columns = 0;  // 0: as wide as the terminal
+  std::string html;  // the page to write, or ""
+  int columns = 0;   // 0: as wide as the terminal
   bool quiet = false;
 
   // What --out names: a file of text or JSON, as its extension says; besides, the rows of a table as
@@ -40,6 +41,8 @@ struct CommonOptions {
   // For a verb that is not about a model.
   void add_without_model_to(CommandLine& line);
   void add_without_model_to(CommandLine& line, const std::string& out_doc);
+  // --html, for a verb whose result has a page; before the others.
+  void add_page_to(CommandLine& line);
   // After parsing: .json makes the format JSON. Throws Error (usage) for an extension that is not
   // written here, and for one that contradicts --format. `also` is another one that is text.
   void settle_out(const CommandLine& line, Out kind, std::string_view also = {});
@@ -97,9 +100,11 @@ struct Presentation {
   std::string
       rows{};  // the list in the JSON that is the table of a .csv, in the place of tensors ...
   std::function<Json()> table{};  // ... or the table, where no list is, called what `rows` says
+  std::string_view page{};        // the view of apps/pages that --html writes it with ...
+  std::function<Json()> page_data{};  // ... and what that shows besides the JSON
 };
 // With --out FILE.safetensors, .npz or .csv the tensors (or rows) go there and the text or JSON to
-// stdout; with any other FILE text or JSON go there.
+// stdout; with any other FILE text or JSON go there. With --html, the page goes to its file besides.
 void write_presentation(const CommonOptions& common, const Json& meta, const Presentation& shown);
 
 // One prompt: --prompt or --tokens, as --NAME and --NAME-tokens in verbs with several.

@@ -9,6 +9,7 @@
 #include "apps/experiment/data_set_options.h"
 #include "apps/experiment/edit_options.h"
 #include "apps/options/options.h"
+#include "apps/pages/page.h"
 #include "apps/reports/patch_report.h"
 #include "apps/reports/profile_report.h"
 #include "apps/terminal/heatmap.h"
@@ -146,6 +147,27 @@ Json json(const Report& r) {
   return json;
 }
 
+// ---- the page -----------------------------------------------------------------------------------
+// Patterns of more numbers than this are too many for a page: it has the layer that was asked for.
+constexpr std::int64_t kMostWeights = 1'000'000;
+
+Json page_data(const nn::Model& model, const Results& results) {
+  Json layers = Json::list(), patterns = Json::list();
+  for (int l = 0; l < model.config().layers; ++l) {
+    if (!results.contains(site::pattern(l))) continue;
+    layers.push_back(l);
+    patterns.push_back(for_page(results[site::pattern(l)].select(0, 0), 4));
+  }
+  return {{"layers", layers}, {"patterns", patterns}};
+}
+
+// The layer alone, or, for a page, all of them.
+Fetch patterns_for(const nn::Model& model, const nn::Tokens& tokens, int layer, bool page) {
+  const auto positions = std::ssize(tokens);
+  const bool all = page && model.config().layers * model.config().heads * positions * positions <= kMostWeights;
+  return fetch(sites(all ? "*.hook_pattern" : site::pattern(layer).name));
+}
+
 // ---- the verb -----------------------------------------------------------------------------------
 struct Options {
   CommonOptions common;
@@ -172,7 +194,7 @@ void attention_of_prompt(const CommandLine& line, Options& o) {
   check_heads(line, o, config);
   const nn::Tokens tokens = o.prompt.tokens(model);
   const Results results =
-      run_model(model, tokens, fetch(site::pattern(o.layer)), interruptible, common.quiet);
+      run_model(model, tokens, patterns_for(model, tokens, o.layer, !common.html.empty()), interruptible, common.quiet);
   const Tensor all = results[site::pattern(o.layer)].select(0, 0);  // [head, query, key]
   Report report{model, tokens, o.layer, {o.head}, all, o.top};
   if (o.head >= 0) {
@@ -189,7 +211,9 @@ void attention_of_prompt(const CommandLine& line, Options& o) {
          return {{"pattern", report.pattern}};
        },
        .metadata = {{"layer", o.layer}, {"heads", fmt::format("{}", fmt::join(report.heads, ","))}},
-       .axes = axis_names(report)});
+       .axes = axis_names(report),
+       .page = "attention",
+       .page_data = [&] { return page_data(model, results); }});
 }
 
 // Of many prompts, from one position to others: the weights of every head.
@@ -278,13 +302,14 @@ void verb_attention(const Arguments& arguments) {
   line.option("--from", o.from, "POS", "from which position or role (default: -1, the last)");
   line.option("--to", o.to, "POS,...", "to which, numbers or roles: a column for each");
   line.heading("Options");
-  line.number("--layer", o.layer, "L", "the layer (default, of many prompts: all)", 0, kMost);
+  line.number("--layer", o.layer, "L", "the layer (default, of many prompts: all; of\na page: 0)", 0, kMost);
   line.number("--head", o.head, "H", "one of its heads (default: all)", 0, kMost);
   auto* top = line.number("--top", o.top, "K",
                           "how many sources of each token are listed (default: 3), or, of many\n"
                           "prompts, how many heads (default: 10)",
                           1, kMost);
   o.edits.add_to(line, o.common);
+  o.common.add_page_to(line);
   o.common.add_to(line,
                   "FILE.safetensors, .npz or .csv: the tensor pattern [head, query, key], besides\n"
                   "what goes to stdout; with --prompts to_POS [layer, head] and its\n"
@@ -297,12 +322,14 @@ void verb_attention(const Arguments& arguments) {
     if (o.to.empty())
       line.fail("there is no --to: to which positions or roles of the prompts do heads attend?");
     if (top->count() == 0) o.top = kHeads;
+    if (!o.common.html.empty()) line.fail("--html is about one prompt; give --prompt TEXT");
     return attention_of_prompts(line, o);
   }
   for (const char* many : {"--from", "--to"}) {
     if (line.was_given(many))
       line.fail(fmt::format("{} is about the prompts of a file; give --prompts FILE", many));
   }
+  if (o.layer < 0 && !o.common.html.empty()) o.layer = 0;
   if (o.layer < 0) line.fail("there is no layer; give --layer L");
   o.prompt.require(line);
   attention_of_prompt(line, o);

@@ -1,0 +1,43 @@
+// Numbers as people read them.
+
+// About three digits: 0.0123, 4.56, 789, 1.2e+7; "–" for null.
+function number(x) {
+  if (x === null || x === undefined || Number.isNaN(x)) return "–";
+  if (x === 0) return "0";
+  const size = Math.abs(x);
+  if (size >= 1e6 || size < 1e-4) return x.toExponential(1);
+  return size >= 1000 ? Math.round(x).toLocaleString("en") : String(Number(x.toPrecision(3)));
+}
+
+// The same with its sign: +0.12, −3.4.
+function signed(x) {
+  if (x === null || x === undefined || Number.isNaN(x)) return "–";
+  return x < 0 ? "−" + number(-x) : "+" + number(x);
+}
+
+// A share of 1: 12.3%, <0.1%.
+function percent(x) {
+  if (x === null || x === undefined || Number.isNaN(x)) return "–";
+  return x > 0 && x < 0.0005 ? "<0.05%" : (100 * x).toFixed(1) + "%";
+}
+
+// The largest and the least number of lists within lists; null and NaN do not count.
+function range(values) {
+  let [least, most] = [Infinity, -Infinity];
+  for (const x of values.flat(Infinity)) {
+    if (x === null || Number.isNaN(x)) continue;
+    if (x < least) least = x;
+    if (x > most) most = x;
+  }
+  return [least, most];
+}
+
+// Numbers at which an axis from `least` to `most` is marked: about `count` round ones.
+function ticks(least, most, count = 5) {
+  if (!(most > least)) return [least];
+  const rough = (most - least) / count, power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].find((k) => k * power >= rough) * power;
+  const marks = [];
+  for (let k = Math.ceil(least / step - 1e-9); k * step <= most + step * 1e-9; ++k) marks.push(Number((k * step).toPrecision(12)));
+  return marks;
+}

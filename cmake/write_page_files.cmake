@@ -1,0 +1,17 @@
+# Writes OUT, a .cpp with the texts of FILES (paths in FOLDER): cmake -DOUT=... -DFOLDER=... -DFILES=a,b,... -P write_page_files.cmake
+# A text is cut into literals of at most 8,000 bytes, since compilers may refuse longer ones.
+string(REPLACE "," ";" files "${FILES}")
+set(source "#include \"apps/pages/page_files.h\"\n\nnamespace vitrine::app {\n\nstd::span<const PageFile> page_files() {\n  static constexpr PageFile kFiles[] = {\n")
+foreach(file IN LISTS files)
+  file(READ "${FOLDER}/${file}" text HEX)
+  string(LENGTH "${text}" digits)
+  string(APPEND source "      {\"${file}\",\n")
+  foreach(begin RANGE 0 ${digits} 4000)
+    string(SUBSTRING "${text}" ${begin} 4000 piece)
+    string(REGEX REPLACE "(..)" "\\\\x\\1" piece "${piece}")
+    string(APPEND source "       \"${piece}\"\n")
+  endforeach()
+  string(APPEND source "      },\n")
+endforeach()
+string(APPEND source "  };\n  return kFiles;\n}\n\n}  // namespace vitrine::app\n")
+file(WRITE "${OUT}" "${source}")

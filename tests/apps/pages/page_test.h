@@ -1,0 +1,52 @@
+// What tests of pages share: a page is made by the program, and opened as a person would.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <optional>
+
+#include "tests/apps/pages/browser.h"
+#include "tests/apps/program.h"
+
+namespace vitrine::test {
+
+// Skips where there is no Chromium. The tests have the label browser.
+class PageTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!Browser::installed()) GTEST_SKIP() << "Chromium is not installed (Debian: apt install chromium)";
+    browser.emplace();
+  }
+
+  // `vitrine ARGUMENTS --html FILE`, which must work, and its page.
+  Page made_by(std::vector<std::string> arguments, bool dark = false) {
+    arguments.insert(arguments.end(), {"--html", file()});
+    const Outcome outcome = vitrine(arguments);
+    EXPECT_EQ(outcome.exit, 0) << outcome.err;
+    return browser->open(std::filesystem::path(file()), dark);
+  }
+  std::string file() const { return folder / "page.html"; }
+
+  // What every page must be: without errors and requests, drawn within a second, reached by keyboard, easy to read in
+  // light and dark, and at most so many bytes.
+  void expect_sound(Page& page, std::uintmax_t most_bytes = 1'000'000) {
+    EXPECT_EQ(page.unreachable(), std::vector<std::string>());
+    EXPECT_EQ(page.faint_texts(), std::vector<std::string>());
+    EXPECT_LT(page.first_paint(), 1000);
+    EXPECT_LE(std::filesystem::file_size(file()), most_bytes);
+    Page dark = browser->open(std::filesystem::path(file()), true);
+    EXPECT_EQ(dark.eval("document.documentElement.dataset.theme"), "dark");
+    EXPECT_EQ(dark.faint_texts(), std::vector<std::string>());
+    Page narrow = browser->open(std::filesystem::path(file()), false, 380, 800);
+    EXPECT_LE(narrow.eval("document.documentElement.scrollWidth").get<int>(), 380) << "a phone must not scroll sideways";
+    for (Page* one : {&page, &dark, &narrow}) EXPECT_EQ(one->trouble(), "");
+  }
+
+  TemporaryFolder folder;
+  std::optional<Browser> browser;
+};
+
+// Markup, quotes, emoji and CJK, as a prompt.
+inline const std::string kOddPrompt = "</script><b>'\"&amp; 🙂 漢字 is <!-- the capital";
+
+}  // namespace vitrine::test
