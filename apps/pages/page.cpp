@@ -70,7 +70,7 @@ std::vector<std::string_view> page_views() {
   return names;
 }
 
-std::string page_html(std::string_view view, const Json& data) {
+std::string page_html(std::string_view view, const Json& data, PageReach reach) {
   const auto views = page_views();
   if (std::find(views.begin(), views.end(), view) == views.end())
     throw std::invalid_argument(fmt::format("there is no view '{}'", view));
@@ -86,7 +86,7 @@ std::string page_html(std::string_view view, const Json& data) {
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:{4}">
 <link rel="icon" href="data:,">
 <title>Vitrine: {0}</title>
 <style>
@@ -102,7 +102,8 @@ showPage("{0}", JSON.parse(document.getElementById("data").textContent));
 </body>
 </html>
 )",
-      view, page_file("style.css"), json_in_script(data), scripts);
+      view, page_file("style.css"), json_in_script(data), scripts,
+      reach == PageReach::own_server ? "; connect-src 'self'" : "");
 }
 
 }  // namespace vitrine::app

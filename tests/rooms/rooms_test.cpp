@@ -50,6 +50,7 @@ const std::vector<std::string> kRooms = {"tensor",
                                          "apps/experiment",
                                          "apps/prompt_sets",
                                          "apps/reports",
+                                         "apps/live",
                                          "apps/verbs",
                                          "apps/verbs/sae",
                                          "apps"};
