@@ -49,10 +49,9 @@ TEST_F(AttentionPage, ShowsTheHeadsAndWhereEachTokenLooks) {
 
 TEST_F(AttentionPage, AnyPromptIsText) {
   Page page = made_by({"attention", "--prompt", kOddPrompt});
+  const auto tokens = vitrine({"tokenize", "--prompt", kOddPrompt, "--format", "json"}).json();
   std::string texts;  // a character that is several tokens has none of its own
-  for (const auto& text :
-       vitrine({"tokenize", "--prompt", kOddPrompt, "--format", "json"}).json()["str_tokens"])
-    texts += text.get<std::string>();
+  for (const auto& text : tokens["str_tokens"]) texts += text.get<std::string>();
   EXPECT_EQ(
       page.eval("[...document.querySelectorAll('.token')].map((t) => t.textContent).join('')"),
       texts);
