@@ -301,7 +301,16 @@ Json LiveModel::patches(const JsonReader& request, const std::atomic<bool>& canc
   corrupt.tokens = prompt_in(request, "second", "second_tokens");
   clean.position = std::ssize(clean.tokens) - 1;
   corrupt.position = std::ssize(corrupt.tokens) - 1;
-  interp::check_aligned(model_, clean.tokens, corrupt.tokens);
+  const nn::Tokenizer* t = tokenizer_of(model_);
+  const auto shown = [&](const nn::Tokens& tokens) {
+    return t == nullptr ? Json() : Json(t->shown_tokens(tokens));
+  };
+  Json json = {{"aligned", clean.tokens.size() == corrupt.tokens.size()},
+               {"tokens", clean.tokens},
+               {"str_tokens", shown(clean.tokens)},
+               {"second_tokens", corrupt.tokens},
+               {"second_str_tokens", shown(corrupt.tokens)}};
+  if (clean.tokens.size() != corrupt.tokens.size()) return json;
   constexpr std::string_view kSites[] = {"resid_pre", "attn_out", "mlp_out"};
   const std::string site = request.at("site").text_or("resid_pre");
   if (std::find(std::begin(kSites), std::end(kSites), site) == std::end(kSites))
@@ -321,22 +330,15 @@ Json LiveModel::patches(const JsonReader& request, const std::atomic<bool>& canc
   Tensor changes = sweep.values.to(DType::f64).clone();
   for (std::int64_t i = 0; i < changes.numel(); ++i) changes.data<double>()[i] -= sweep.clean;
 
-  const nn::Tokenizer* t = tokenizer_of(model_);
-  const auto shown = [&](const nn::Tokens& tokens) {
-    return t == nullptr ? Json() : Json(t->shown_tokens(tokens));
-  };
-  return {{"site", site},
-          {"layers", sweep.layers},
-          {"tokens", clean.tokens},
-          {"str_tokens", shown(clean.tokens)},
-          {"second_tokens", corrupt.tokens},
-          {"second_str_tokens", shown(corrupt.tokens)},
-          {"answer", token_json(model_, answers[0])},
-          {"wrong", token_json(model_, wrong)},
-          {"clean", rounded_for_page(sweep.clean)},
-          {"corrupt", rounded_for_page(sweep.corrupt)},
-          {"values", for_page(sweep.values, 4)},
-          {"changes", for_page(changes, 4)}};
+  json["site"] = site;
+  json["layers"] = sweep.layers;
+  json["answer"] = token_json(model_, answers[0]);
+  json["wrong"] = token_json(model_, wrong);
+  json["clean"] = rounded_for_page(sweep.clean);
+  json["corrupt"] = rounded_for_page(sweep.corrupt);
+  json["values"] = for_page(sweep.values, 4);
+  json["changes"] = for_page(changes, 4);
+  return json;
 }
 
 }  // namespace vitrine::app

@@ -48,8 +48,9 @@ class LiveModel {
   Json run(const JsonReader& request, const std::atomic<bool>& cancelled) const;
 
   // What each layer and position carries of the difference between two prompts: the stream of
-  // the prompt is replaced there by that of `second`. {prompt, second, site} gives {site, layers, tokens,
-  // str_tokens, second_str_tokens, answer, wrong, clean, corrupt, values: [layer][position], changes}.
+  // the prompt is replaced there by that of `second`. {prompt, second, site} gives {aligned, tokens,
+  // str_tokens, second_tokens, second_str_tokens} and, where the two have as many tokens, {site,
+  // layers, answer, wrong, clean, corrupt, values: [layer][position], changes}.
   Json patches(const JsonReader& request, const std::atomic<bool>& cancelled) const;
 
  private:

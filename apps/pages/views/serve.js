@@ -14,6 +14,7 @@ views.serve = (data, root) => {
   // ---- asking
   const ask = questions("/api/run", {shown: (answer, time) => { result = answer; render(time); }, failed: complain});
   function changed(now = false) {
+    if (state.prompt.length === 0) return complain("The prompt is empty; type at least one token.");
     const body = {...promptBody(state.prompt, "prompt", "tokens"), edits: edits(), position: state.position ?? -1, top: 10};
     if (state.open.has("features")) body.features = 12;
     if (state.open.has("lens")) body.lens = true;
@@ -169,18 +170,27 @@ views.serve = (data, root) => {
     }});
     second.value = asText(data.second);
     const askServer = questions("/api/patch", {
-      shown: (answer) => { found = answer; wrong.textContent = ""; drawMap(); },
-      failed: (text) => { wrong.textContent = text; show(box); show(caption); found = null; },
+      shown: (answer) => {
+        found = answer;
+        if (found.aligned) return drawMap();
+        show(box);
+        show(caption);
+        wrong.textContent = `They do not line up: the prompt has ${found.tokens.length} tokens, the second ${found.second_tokens.length}.\n` +
+          [found.str_tokens, found.second_str_tokens].map((texts) => texts.map(visible).join(" | ")).join("\n");
+      },
+      failed: (text) => { wrong.textContent = text; show(box); show(caption); },
     });
     function askMap() {
-      if (state.open.has("patch")) askServer({...promptBody(state.prompt, "prompt", "tokens"), second: state.second, site: state.site}, true);
+      if (state.open.has("patch") && state.prompt.length && state.second.length) askServer({...promptBody(state.prompt, "prompt", "tokens"), second: state.second, site: state.site}, true);
     }
     const key = (r, c) => `${found.site} ${found.layers[r]} ${c}`;
+    const tenth = (x) => (Math.abs(x) < 0.05 ? "0" : signed(Number(x.toFixed(1))));
     function drawMap() {
+      wrong.textContent = "";
       const scale = zeroCentred(found.changes, "change of the difference");
       show(caption, "The numbers are logit ", h("b", {}, nameOf(found.answer)), " − logit ", h("b", {}, nameOf(found.wrong)), `: ${number(found.clean)} after the prompt, ${number(found.corrupt)} after the second. A cell shows how it changes when that place alone takes the second prompt's value; a press puts it in.`);
       map = heatmap({
-        label: "change of the logit difference by layer and position", values: found.changes, scale, cell: 24, width: 44, text: (r, c) => signed(Number(found.changes[r][c].toFixed(1))),
+        label: "change of the logit difference by layer and position", values: found.changes, scale, cell: 24, width: 44, text: (r, c) => tenth(found.changes[r][c]),
         rows: found.layers.map((l) => `layer ${l}`), columns: found.tokens.map((_, k) => tokenLabel(found, k)),
         tip: (r, c) => `layer ${found.layers[r]}, ${tokenLabel(found, c)}\ndifference ${number(found.values[r][c])}, change ${signed(found.changes[r][c])}${state.patches.has(key(r, c)) ? "\npatched" : ""}`,
         marked: (r, c) => state.patches.has(key(r, c)),
