@@ -22,6 +22,7 @@ namespace {
 
 constexpr std::int64_t kMostTokens = 512;  // of a prompt: a page shows no more
 constexpr std::size_t kMostEdits = 512;
+constexpr std::size_t kMostMapped = 64;    // tokens of prompts whose every position is patched
 constexpr std::int64_t kMostPattern = 96;  // tokens of which a whole pattern is sent
 
 }  // namespace
@@ -294,6 +295,21 @@ Json LiveModel::command(const Question& q) const {
 }
 
 // ---- patches --------------------------------------------------------------------------------------
+namespace {
+
+// Null where two prompts of so many tokens can be mapped.
+Json why_no_map(std::size_t tokens, std::size_t second) {
+  if (tokens != second)
+    return fmt::format("they do not line up: the prompt has {} tokens, the second {}", tokens,
+                       second);
+  if (tokens > kMostMapped)
+    return fmt::format("a map is drawn of prompts of at most {} tokens; these have {}", kMostMapped,
+                       tokens);
+  return {};
+}
+
+}  // namespace
+
 Json LiveModel::patches(const JsonReader& request, const std::atomic<bool>& cancelled) const {
   request.only({"tab", "turn", "prompt", "tokens", "second", "second_tokens", "site"});
   Question clean, corrupt;
@@ -305,12 +321,12 @@ Json LiveModel::patches(const JsonReader& request, const std::atomic<bool>& canc
   const auto shown = [&](const nn::Tokens& tokens) {
     return t == nullptr ? Json() : Json(t->shown_tokens(tokens));
   };
-  Json json = {{"aligned", clean.tokens.size() == corrupt.tokens.size()},
+  Json json = {{"why_not", why_no_map(clean.tokens.size(), corrupt.tokens.size())},
                {"tokens", clean.tokens},
                {"str_tokens", shown(clean.tokens)},
                {"second_tokens", corrupt.tokens},
                {"second_str_tokens", shown(corrupt.tokens)}};
-  if (clean.tokens.size() != corrupt.tokens.size()) return json;
+  if (!json["why_not"].is_null()) return json;
   constexpr std::string_view kSites[] = {"resid_pre", "attn_out", "mlp_out"};
   const std::string site = request.at("site").text_or("resid_pre");
   if (std::find(std::begin(kSites), std::end(kSites), site) == std::end(kSites))

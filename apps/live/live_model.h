@@ -48,8 +48,8 @@ class LiveModel {
   Json run(const JsonReader& request, const std::atomic<bool>& cancelled) const;
 
   // What each layer and position carries of the difference between two prompts: the stream of
-  // the prompt is replaced there by that of `second`. {prompt, second, site} gives {aligned, tokens,
-  // str_tokens, second_tokens, second_str_tokens} and, where the two have as many tokens, {site,
+  // the prompt is replaced there by that of `second`. {prompt, second, site} gives {why_not, tokens,
+  // str_tokens, second_tokens, second_str_tokens} and, where `why_not` is null, {site,
   // layers, answer, wrong, clean, corrupt, values: [layer][position], changes}.
   Json patches(const JsonReader& request, const std::atomic<bool>& cancelled) const;
 

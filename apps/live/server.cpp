@@ -206,6 +206,7 @@ struct LiveServer::Parts {
   const std::map<std::string, Answer> answers;
   const Limits limits;
   httplib::Server http;
+  socket_t listening = INVALID_SOCKET;
   std::optional<Doorkeeper> door;
   Turnstile gate;
   Tabs tabs;
@@ -248,9 +249,10 @@ void LiveServer::Parts::set_up() {
   http.set_write_timeout(5);
   http.set_tcp_nodelay(true);
   // Without the SO_REUSEPORT that httplib sets, with which two servers share a port.
-  http.set_socket_options([](socket_t socket) {
+  http.set_socket_options([this](socket_t socket) {
     const int yes = 1;
     ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
+    listening = socket;
   });
   http.new_task_queue = [this] { return new Connections(limits.connections); };
   http.set_pre_routing_handler(
@@ -305,6 +307,8 @@ int LiveServer::listen_on(int port) {
   const int taken = any ? parts_->http.bind_to_any_port("127.0.0.1")
                         : (parts_->http.bind_to_port("127.0.0.1", port) ? port : -1);
   if (taken <= 0) throw Error(ErrorKind::runtime, why_not(port, errno));
+  // httplib lets five wait for being accepted; the sixth of a crowd would try again after a second.
+  ::listen(parts_->listening, SOMAXCONN);
   parts_->door.emplace(taken, parts_->limits.body);
   return taken;
 }

@@ -172,10 +172,10 @@ views.serve = (data, root) => {
     const askServer = questions("/api/patch", {
       shown: (answer) => {
         found = answer;
-        if (found.aligned) return drawMap();
+        if (found.why_not === null) return drawMap();
         show(box);
         show(caption);
-        wrong.textContent = `They do not line up: the prompt has ${found.tokens.length} tokens, the second ${found.second_tokens.length}.\n` +
+        wrong.textContent = `No map: ${found.why_not}.\n` +
           [found.str_tokens, found.second_str_tokens].map((texts) => texts.map(visible).join(" | ")).join("\n");
       },
       failed: (text) => { wrong.textContent = text; show(box); show(caption); },
