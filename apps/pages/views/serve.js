@@ -56,7 +56,7 @@ views.serve = (data, root) => {
     state.position = null;
     state.patches.clear();
     changed(true);
-    patching.ask();
+    patching.askSoon();
   }});
   promptBox.value = asText(data.prompt);
   const problem = h("p", {class: "problem", role: "alert"}), status = h("span", {class: "quiet", id: "status"});
@@ -67,6 +67,7 @@ views.serve = (data, root) => {
     if (now !== stripOf) {
       stripOf = now;
       strip = tokenStrip(result, result.position, (at) => {
+        if (at !== strip.locked()) return;  // a pointer that rests there while one types is no question
         const position = at === result.tokens.length - 1 ? null : at;
         if (position === state.position) return;
         state.position = position;
@@ -202,7 +203,13 @@ views.serve = (data, root) => {
       });
       show(box, scaleBar(scale), map.element);
     }
+    let timer = null;
     return {
+      // Once nobody types any more: what comes next is more urgent.
+      askSoon() {
+        clearTimeout(timer);
+        timer = setTimeout(askMap, 150);
+      },
       ask: askMap, draw: () => map?.draw(),
       element: section("patch", "Patch from a second prompt", [
         h("label", {class: "wide"}, "second prompt, of as many tokens", second),
