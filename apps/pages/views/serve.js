@@ -124,9 +124,14 @@ views.serve = (data, root) => {
     drawStrip();
     drawNext();
     drawEdits();
-    features.render();
-    attention.render();
-    lens.render();
+    // What comes next is on the screen first.
+    const mine = result;
+    requestAnimationFrame(() => setTimeout(() => {
+      if (mine !== result) return;
+      features.render();
+      attention.render();
+      lens.render();
+    }));
   }
 
   // A part that is asked for only while it is open.
