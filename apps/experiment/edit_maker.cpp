@@ -244,23 +244,33 @@ nn::StandingEdit EditMaker::patched(const EditText& text, const Site& site) cons
   const Tensor rows =
       kept_.get(fmt::format("rows\n{}\n{}", site.name, fmt::join(source, " ")),
                 [&] { return recorded({source}, site).raw(site.name).contiguous(); });
-  nn::StandingEdit e{replace(site, Tensor::zeros({1}, rows.dtype()), {}, source_text(text))};
-  e.edit.origin = Edit::Origin::given;
   const Axes& axes = graph_.site(site.name).axes;
   const bool by_key = std::find(axes.begin(), axes.end(), Axis::key) != axes.end();
-  e.value = [=, known = settings_.known, positions = text.positions](const PromptList& given) {
+  const auto refuse = [name = site.name, by_key, has = source.size()](std::size_t tokens) {
+    throw Error(ErrorKind::input,
+                fmt::format("the edit patch {}: the other prompt has {} tokens, and this one {}: "
+                            "they must have as many{}",
+                            name, has, tokens,
+                            by_key ? "" : ", or the patch be at positions that both have"));
+  };
+  const std::vector<interp::Position>& at = text.positions;
+  if (at.size() == 1 && at[0].role.empty() && at[0].index >= 0 && !by_key) {
+    // One value, which is there for texts of any length, also for one that grows.
+    if (at[0].index >= std::ssize(source))
+      throw ContextError(
+          fmt::format("the edit patch {}: there is no position {}: the other prompt "
+                      "has {} tokens, 0 to {}",
+                      site.name, at[0].index, source.size(), source.size() - 1));
+    return {replace(site, rows.slice(0, at[0].index, at[0].index + 1).contiguous(), {},
+                    source_text(text))};
+  }
+  nn::StandingEdit e{replace(site, Tensor::zeros({1}, rows.dtype()), {}, source_text(text))};
+  e.value = [=, known = settings_.known, positions = at](const PromptList& given) {
     for (const nn::Tokens& prompt : given) {
-      // Where the lengths differ, only the positions that both have can be meant.
-      std::int64_t last = positions.empty() || by_key ? -1 : 0;
-      if (!positions.empty() && !by_key) {
-        for (const std::int64_t p : known->positions(positions, prompt)) last = std::max(last, p);
-      }
-      if (prompt.size() == source.size() || (last >= 0 && last < std::ssize(source))) continue;
-      throw Error(ErrorKind::input,
-                  fmt::format("the edit patch {}: the other prompt has {} tokens, and this one {}: "
-                              "they must have as many{}",
-                              site.name, source.size(), prompt.size(),
-                              by_key ? "" : ", or the patch be at positions that both have"));
+      if (prompt.size() == source.size()) continue;
+      if (positions.empty() || by_key) refuse(prompt.size());
+      for (const std::int64_t p : known->positions(positions, prompt))
+        if (p >= std::ssize(source)) refuse(prompt.size());
     }
     return RecordedRows{{source}, rows}.of(given, [](std::size_t) { return std::size_t{0}; });
   };

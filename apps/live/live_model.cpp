@@ -33,6 +33,7 @@ struct LiveModel::Question {
   nn::Tokens tokens;
   std::int64_t position = 0;
   int top = 10, features = 0;
+  std::vector<std::vector<std::int64_t>> watched;  // of each SAE, features besides the strongest
   bool lens = false;
   std::optional<int> layer;  // whose attention is asked for
   int head = 0;
@@ -88,8 +89,8 @@ nn::Tokens LiveModel::prompt_in(const JsonReader& request, const char* text,
 }
 
 LiveModel::Question LiveModel::question(const JsonReader& request) const {
-  request.only({"tab", "turn", "prompt", "tokens", "edits", "position", "top", "features", "lens",
-                "attention"});
+  request.only({"tab", "turn", "prompt", "tokens", "edits", "position", "top", "features",
+                "watched", "lens", "attention"});
   Question q;
   q.tokens = prompt_in(request, "prompt", "tokens");
   if (request.has("prompt")) q.prompt = request.at("prompt").text();
@@ -98,6 +99,12 @@ LiveModel::Question LiveModel::question(const JsonReader& request) const {
   if (q.position < 0) q.position += n;
   q.top = static_cast<int>(request.at("top").whole_or(10, 1, 100));
   q.features = static_cast<int>(request.at("features").whole_or(0, 0, 200));
+  q.watched.resize(setup_.saes.size());
+  if (request.has("watched")) {
+    const auto lists = request.at("watched").list(std::ssize(setup_.saes));
+    for (std::size_t i = 0; i < lists.size(); ++i)
+      q.watched[i] = lists[i].wholes(0, setup_.saes[i].sae->config.d_sae - 1);
+  }
   q.lens = request.at("lens").flag_or(false);
   const nn::Config& c = model_.config();
   if (const JsonReader attention = request.at("attention"); attention.given()) {
@@ -245,16 +252,19 @@ Json LiveModel::features_json(const Question& q, const Results& results) const {
     std::stable_sort(active.begin(), active.end(), [&](int a, int b) {
       return acts[static_cast<std::size_t>(a)] > acts[static_cast<std::size_t>(b)];
     });
-    Json strongest = Json::list();
-    for (const int f : active) {
-      if (std::ssize(*strongest.list_items()) == q.features) break;
-      strongest.push_back(
-          {{"feature", f}, {"activation", rounded_for_page(acts[static_cast<std::size_t>(f)])}});
-    }
+    const auto shown = [&](std::int64_t f) {
+      return Json{{"feature", f},
+                  {"activation", rounded_for_page(acts[static_cast<std::size_t>(f)])}};
+    };
+    Json strongest = Json::list(), watched = Json::list();
+    for (std::size_t k = 0; k < active.size() && static_cast<int>(k) < q.features; ++k)
+      strongest.push_back(shown(active[k]));
+    for (const std::int64_t f : q.watched[i]) watched.push_back(shown(f));
     list.push_back({{"sae", json_text(setup_.names[i])},
                     {"site", site},
                     {"active", active.size()},
-                    {"strongest", strongest}});
+                    {"strongest", strongest},
+                    {"watched", watched}});
   }
   return list;
 }

@@ -38,12 +38,13 @@ class LiveModel {
   Json description() const;
 
   // Runs a prompt under edits, beside the same without them:
-  //   {prompt or tokens, edits: ["zero 3.z head=2"], position, top, lens, attention: {layer, head}, features}
+  //   {prompt or tokens, edits: ["zero 3.z head=2"], position, top, lens, attention: {layer, head}, features,
+  //    watched: [of each SAE [feature]]}
   // gives
   //   {tokens, str_tokens, position, top: [{id, token, logit, prob, clean_logit, clean_prob,
   //    logit_change, prob_change}], clean: [the same, the most probable without edits], kl, lens:
   //   [{stage, id, token, logit, prob}], attention: {layer, head, row, pattern}, features: [{sae, site,
-  //    active, strongest: [{feature, activation}]}], command: [words], edits: [text]}
+  //    active, strongest: [{feature, activation}], watched}], command: [words], edits: [text]}
   // Throws Error for what is asked wrongly, and InterruptedError once `cancelled` is set.
   Json run(const JsonReader& request, const std::atomic<bool>& cancelled) const;
 

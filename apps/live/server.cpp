@@ -11,6 +11,7 @@
 #include <deque>
 #include <mutex>
 #include <optional>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -41,7 +42,7 @@ class Connections final : public httplib::TaskQueue {
     // No more than fit: the others wait in the system's queue.
     changed_.wait(lock, [&] { return stopping_ || tasks_.size() < most_; });
     tasks_.push_back(std::move(task));
-    if (idle_ < tasks_.size() && threads_.size() < most_) threads_.emplace_back([this] { work(); });
+    if (idle_ < tasks_.size() && threads_.size() < most_) add_thread();
     changed_.notify_all();
   }
 
@@ -55,6 +56,13 @@ class Connections final : public httplib::TaskQueue {
   }
 
  private:
+  void add_thread() {
+    try {
+      threads_.emplace_back([this] { work(); });
+    } catch (const std::system_error&) {  // the system has no more: those that are there do it
+      if (threads_.empty()) throw;
+    }
+  }
   void work() {
     std::unique_lock lock(mutex_);
     for (;;) {
@@ -66,7 +74,10 @@ class Connections final : public httplib::TaskQueue {
       tasks_.pop_front();
       changed_.notify_all();
       lock.unlock();
-      task();
+      try {
+        task();
+      } catch (const std::exception&) {  // of this connection alone
+      }
       lock.lock();
     }
   }
@@ -221,6 +232,7 @@ void LiveServer::Parts::answer(const Answer& how, const std::string& path,
     const std::string& tab = json.at("tab").text();
     if (tab.empty() || tab.size() > 64) json.at("tab").reject("a name of 1 to 64 bytes");
     const Tabs::Cancelled cancelled = tabs.begin(path + " " + tab, json.at("turn").natural());
+    if (json.at("leave").flag_or(false)) return answer_with(response, kOk, JsonValue::object());
     if (stopping) *cancelled = true;
     const Turnstile::Pass pass = gate.enter(*cancelled);
     if (pass.outcome() == Turnstile::Pass::Outcome::full) {

@@ -34,7 +34,8 @@ class LiveServer {
     int connections = 192;       // open at a time; more wait in the system's queue
     std::size_t body = 1 << 20;  // bytes of a request
   };
-  // `page` is what GET / gives. Every request has `tab` and `turn`: see Tabs.
+  // `page` is what GET / gives. Every request has `tab` and `turn`: see Tabs. One with `leave` ends what runs for
+  // its tab, and nothing else.
   LiveServer(std::string page, std::map<std::string, Answer> answers, const Limits& limits);
   ~LiveServer();
   LiveServer(const LiveServer&) = delete;

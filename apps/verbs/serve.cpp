@@ -45,15 +45,20 @@ void add_to(CommandLine& line, Options& o) {
   line.heading("Options");
 }
 
-// A prompt as the page has it: its text, or ids where that is what was given.
-Json prompt_json(const PromptOptions& prompt, const nn::Model& model, const char* otherwise) {
-  if (prompt.by_text()) {
-    prompt.tokens(model);  // throws for what the model cannot take
-    return json_text(prompt.text());
-  }
-  if (prompt.by_ids()) return Json(prompt.tokens(model));
-  if (model.has_tokenizer()) return otherwise;
-  return Json(nn::Tokens{0, 1, 2});
+// A prompt as the page has it: a text, or ids where the model has no tokenizer.
+Json prompt_json(const PromptOptions& prompt, const nn::Model& model, const char* name,
+                 const char* otherwise) {
+  if (!model.has_tokenizer())
+    return prompt.given() ? Json(prompt.tokens(model)) : Json(nn::Tokens{0});
+  if (!prompt.given()) return otherwise;
+  const nn::Tokens tokens = prompt.tokens(model);  // throws for what the model cannot take
+  if (prompt.by_text()) return json_text(prompt.text());
+  const std::string text = model.tokenizer().decode(tokens);
+  if (prompt.encode(model, text) == tokens) return json_text(text);
+  throw TokenError(
+      fmt::format("the page has its prompts as texts, and no text becomes the ids of "
+                  "--{0}; give --{1} TEXT",
+                  name, name == std::string_view("tokens") ? "prompt" : "corrupt"));
 }
 
 // The options with which `predict` runs the same model.
@@ -118,9 +123,10 @@ void verb_serve(const Arguments& arguments) {
 
   const Interruptible interruptible;
   nn::Model model = o.common.load();
-  Json data = {{"meta", o.common.meta(line)},
-               {"prompt", prompt_json(o.prompt, model, "The capital of Texas is")},
-               {"second", prompt_json(o.second, model, "The capital of Ohio is")}};
+  Json data = {
+      {"meta", o.common.meta(line)},
+      {"prompt", prompt_json(o.prompt, model, "tokens", "The capital of Texas is")},
+      {"second", prompt_json(o.second, model, "corrupt-tokens", "The capital of Ohio is")}};
   const LiveServer::Limits limits = limits_of(model);
   const auto live = live_model(o, std::move(model));
   data["model"] = live->description();

@@ -32,6 +32,9 @@ function questions(path, {shown, failed}) {
       }
     }
   }
+  addEventListener("pagehide", () => {
+    if (running) navigator.sendBeacon(path, new Blob([JSON.stringify({tab, turn: ++turn, leave: true})], {type: "application/json"}));
+  });
   return (body, now = false) => {
     const since = performance.now();
     if (running && !now) {

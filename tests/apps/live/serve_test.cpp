@@ -124,6 +124,17 @@ TEST(Serve, GivesPatternsFeaturesAndTheLensOfTheEditedRun) {
                                         first["feature"].dump() + " to=40"}}})
           .json();
   EXPECT_EQ(set["features"][0]["strongest"][0], first);
+  // Others are told when they are asked for, the weak ones too.
+  const json second = answer["features"][0]["strongest"][1];
+  const json watched = server
+                           .ask("/api/run", {{"prompt", kTexas},
+                                             {"features", 1},
+                                             {"edits", {edit}},
+                                             {"watched", {{second["feature"], 5}, json::array()}}})
+                           .json()["features"];
+  EXPECT_EQ(watched[0]["watched"][0], second);
+  EXPECT_EQ(watched[0]["watched"][1]["feature"], 5);
+  EXPECT_EQ(watched[1]["watched"], json::array());
   EXPECT_GT(set["kl"].get<double>(), 0.01);
 }
 
@@ -310,8 +321,14 @@ TEST(Serve, EndsARunWhoseTabHasMovedOn) {
                      {{"tab", "two"}, {"turn", 1}, {"prompt", "The cat"}, {"second", "A cat"}})
                 .status,
             200);
+  // One that has left is not waited for.
+  std::thread third([&] { slow = map(3); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  EXPECT_EQ(server.ask("/api/patch", {{"tab", "one"}, {"turn", 4}, {"leave", true}}).status, 200);
+  third.join();
+  EXPECT_EQ(slow.status, 409);
   const auto again = Clock::now();
-  EXPECT_EQ(map(3).status, 200);
+  EXPECT_EQ(map(5).status, 200);
   EXPECT_LT(ended.count(), (Clock::now() - again).count()) << "the whole map had to be waited for";
 }
 

@@ -1,6 +1,7 @@
 // The live page of `serve`, used as a person would.
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "tests/apps/live/served.h"
 #include "tests/apps/pages/page_test.h"
@@ -194,6 +195,29 @@ TEST_F(ServePage, SetsFeaturesOfSaes) {
   wait_for_edits(page, 1);
   expect_first(page, asked(kTexas, {"set " + site + " feature=" + feature + " to=60"}));
   EXPECT_NE(page.text("#command").find("--sae blocks.4.hook_mlp_out"), std::string::npos);
+  // What every feature would be is said as it is under the edits, in the order of before.
+  const auto after =
+      server
+          ->ask("/api/run",
+                {{"prompt", kTexas},
+                 {"features", 200},
+                 {"edits", {"set " + site + " feature=" + feature + " to=60", "zero 3.mlp_out"}}})
+          .json()["features"][1]["strongest"];
+  page.click("[data-switch='3.mlp']");
+  wait_for_edits(page, 2);
+  std::map<std::string, double> activations;
+  for (const auto& f : after) activations[f["feature"].dump()] = f["activation"];
+  page.wait_for("document.querySelector(" + nlohmann::json(row + " .number").dump() +
+                ").textContent === 'is ' + number(" + nlohmann::json(activations[feature]).dump() +
+                ")");
+  for (const auto& f : found[1]["strongest"]) {
+    const std::string id = f["feature"].dump();
+    EXPECT_EQ(page.text("[data-feature='" + site + "/" + id + "'] .number"),
+              page.eval("'is ' + number(" + nlohmann::json(activations[id]).dump() + ")"))
+        << id;
+  }
+  page.click("[data-switch='3.mlp']");
+  wait_for_edits(page, 1);
   page.click(row + " button");
   wait_for_edits(page, 0);
   // One that is not active.
