@@ -1,6 +1,7 @@
 // vitrine serve: a live page of a model, on this machine.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <thread>

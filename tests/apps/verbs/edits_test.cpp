@@ -229,8 +229,9 @@ TEST(Edits, PatchFromAnotherPrompt) {
                "logit(\" Austin\")", "--format", "json"})
           .json();
   for (const json& t : top_of(kTexas, {"patch 2.z head=1 pos=4 from='" + ohio + "'"}))
-    if (t["token"] == " Austin")
+    if (t["token"] == " Austin") {
       EXPECT_NEAR(t["logit"].get<double>(), swept["values"][0][4][1].get<double>(), 1e-3);
+    }
   // A text that grows keeps it.
   EXPECT_THAT(vitrine({"generate", "--prompt", kTexas, "--max-tokens", "1", "--edit",
                        "patch 2.resid_pre pos=3 from='" + ohio + "'", "--edit",
