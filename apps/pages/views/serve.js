@@ -41,10 +41,10 @@ views.serve = (data, root) => {
     next.draw(answer);
     command.textContent = commandText(answer);
     show(made, answer.edits.length ? answer.edits.map((text) => h("li", {}, h("code", {}, text))) : h("li", {class: "quiet"}, "no edits: the model as it is"));
-    // What comes next is on the screen first.
-    requestAnimationFrame(() => setTimeout(() => {
+    // What comes next is on the screen first. (No requestAnimationFrame: a tab in the background has none.)
+    setTimeout(() => {
       if (answer === newest) for (const section of sections) section.draw?.(answer);
-    }));
+    }, 20);
   }
   function drawStrip(answer) {
     const of = JSON.stringify(answer.tokens);
