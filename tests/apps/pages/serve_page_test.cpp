@@ -36,6 +36,8 @@ class ServePage : public PageTest {
   static void wait_for_edits(Page& page, int count) {
     page.wait_for("document.querySelectorAll('#edits code').length === " + std::to_string(count));
   }
+  // Until colours have turned into each other.
+  static void settle(Page& page) { page.eval("new Promise((turned) => setTimeout(turned, 300))"); }
   // What the server says of a prompt under edits.
   nlohmann::json asked(const std::string& prompt,
                        const std::vector<std::string>& edits = {}) const {
@@ -319,11 +321,13 @@ TEST_F(ServePage, IsSound) {
   EXPECT_EQ(page.unreachable(), std::vector<std::string>());
   page.click("[data-switch='1.2']");
   wait_for_edits(page, 1);
+  settle(page);
   EXPECT_EQ(page.faint_texts(), std::vector<std::string>());
   Page dark = opened(true);
   EXPECT_EQ(dark.eval("document.documentElement.dataset.theme"), "dark");
   dark.click("[data-switch='1.2']");
   wait_for_edits(dark, 1);
+  settle(dark);
   EXPECT_EQ(dark.faint_texts(), std::vector<std::string>());
   Page narrow = opened(false, 380, 800);
   EXPECT_LE(narrow.eval("document.documentElement.scrollWidth").get<int>(), 380);
