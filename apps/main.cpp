@@ -54,6 +54,7 @@ constexpr Verb kVerbs[] = {
     {"info", "a model's configuration, parameters, sites, memory and FLOPs", verb_info},
     {"doctor", "does this machine compute right, and as fast as it could? is a model sound?",
      verb_doctor},
+    {"tour", "the whole story on one model, each step with its commands", verb_tour},
 };
 
 std::string overview() {

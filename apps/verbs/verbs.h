@@ -34,5 +34,6 @@ void verb_convert(const Arguments& arguments);
 void verb_evaluate(const Arguments& arguments);
 void verb_info(const Arguments& arguments);
 void verb_doctor(const Arguments& arguments);
+void verb_tour(const Arguments& arguments);  // apps/tour/tour.cpp
 
 }  // namespace vitrine::app

@@ -52,6 +52,7 @@ const std::vector<std::string> kRooms = {"tensor",
                                          "apps/reports",
                                          "apps/verbs",
                                          "apps/verbs/sae",
+                                         "apps/tour",
                                          "apps"};
 
 bool is_source(const fs::path& p) { return p.extension() == ".h" || p.extension() == ".cpp"; }
