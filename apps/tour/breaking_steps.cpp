@@ -102,11 +102,15 @@ TourStep what_breaks(Guide& guide) {
     bars.push_back({{"name", "as many random heads"}, {"value", random}});
   }
   step.picture = {{"kind", "bars"}, {"unit", "logit difference"}, {"items", bars}};
-  step.claims.push_back({fmt::format("cutting {} of {} heads breaks it ({:.2f} of {:.2f} are "
-                                     "left), random ones do not ({:.2f})",
-                                     found.at("steps").list().size(),
-                                     guide.layers() * guide.heads(), cut, clean, random),
-                         clean >= 1 && cut <= 0.5 * clean && random >= 0.5 * clean});
+  const bool says = guide.noted("says the answer") > 0;
+  step.claims.push_back(
+      {says ? fmt::format(
+                  "cutting {} of {} heads breaks it ({:.2f} of {:.2f} are left), random ones do "
+                  "not ({:.2f})",
+                  found.at("steps").list().size(), guide.layers() * guide.heads(), cut, clean,
+                  random)
+            : "cutting a few heads breaks it: there is no answer to break",
+       says && clean >= 1 && cut <= 0.5 * clean && random >= 0.5 * clean});
   return step;
 }
 

@@ -25,6 +25,7 @@ TourStep completes_a_fact(Guide& guide) {
   }
   step.picture = {{"kind", "bars"}, {"unit", "probability"}, {"items", bars}};
   const double p = top[0].at("prob").number();
+  guide.note("says the answer", said == fact.answer ? 1 : 0);
   step.claims.push_back(
       {fmt::format("it says {}: {} comes first, with {}", quoted_token(fact.answer),
                    quoted_token(visible(said)), percent(p)),
@@ -93,11 +94,14 @@ TourStep who_wrote_it(Guide& guide) {
       {{"name", fmt::format("the other {}", parts.size() - std::min(kMost, parts.size()))},
        {"value", total - written}});
   step.picture = {{"kind", "bars"}, {"unit", "logit difference"}, {"items", bars}};
-  step.claims.push_back({fmt::format("the parts prefer {} to {}, by {:.2f} logits, and the {} "
-                                     "strongest of {} write at least half of that: {:.2f}",
-                                     quoted_token(fact.answer), quoted_token(fact.wrong), total,
-                                     kMost, parts.size(), written),
-                         total >= 1 && written >= total / 2});
+  const std::string answer = quoted_token(fact.answer);
+  const bool says = guide.noted("says the answer") > 0;
+  step.claims.push_back(
+      {says ? fmt::format("a few parts write it: of the {:.2f} logits by which {} leads {}, the {} "
+                          "strongest of {} parts write {:.2f}",
+                          total, answer, quoted_token(fact.wrong), kMost, parts.size(), written)
+            : fmt::format("a few parts write it: {} is not what it says", answer),
+       says && total >= 1 && written >= total / 2});
   return step;
 }
 
