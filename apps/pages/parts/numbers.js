@@ -18,7 +18,9 @@ function signed(x) {
 // A share of 1: 12.3%, <0.1%.
 function percent(x) {
   if (x === null || x === undefined || Number.isNaN(x)) return "–";
-  return x > 0 && x < 0.0005 ? "<0.05%" : (100 * x).toFixed(1) + "%";
+  if (x > 0 && x < 0.0005) return "<0.05%";
+  const text = (100 * Math.abs(x)).toFixed(1) + "%";
+  return x < 0 && text !== "0.0%" ? "−" + text : text;
 }
 
 // The largest and the least number of lists within lists; null and NaN do not count.
