@@ -92,7 +92,7 @@ views.circuit = (data, root) => {
     const n = (x) => x.toLocaleString("en"), rest = data.of - items.length;
     const sum = items.reduce((total, {edge}) => total + Math.abs(edge.score ?? 0), 0);
     const carries = data.score_sum > 0 && items.every(({edge}) => edge.score !== null)
-      ? ` together carry ${percent(Math.max(0, 1 - sum / data.score_sum))} of the sum of all |score|.` : " have no known score.";
+      ? ` together carry ${percent(Math.max(0, 1 - sum / data.score_sum))} of the sum of all |score|.` : " carry the corrupt run; they have no score here.";
     const loose = mode === 1 && scored ? size - items.length : mode === 0 ? data.asked - items.length : 0;
     show(counted, h("b", {}, `${n(items.length)} of ${n(data.of)} edges shown; `), `the other ${n(rest)}`, rest ? carries : ".",
       loose > 0 ? ` ${n(loose)} more were taken and lead nowhere or come from nowhere.` : "", mode === 1 ? mostSized : "");
