@@ -15,7 +15,7 @@ namespace {
 constexpr std::size_t kMostRanked = 2000;
 
 // Four digits, which is more than is shown.
-Json short_number(double x) {
+Json score_json(double x) {
   if (!std::isfinite(x)) return {};
   const std::string text = fmt::format("{:.4g}", x);
   double value = x;
@@ -96,7 +96,7 @@ Json CircuitReport::page_data(const EdgeSet& edges) const {
     const auto from = interp::kept_from(grid, strongest);
     for (std::size_t i = 0; i < strongest.size(); ++i) {
       const interp::StreamEdge& e = strongest[i];
-      ranked.push_back(Json::list({e.sender, e.receiver, short_number(score[index(e)]),
+      ranked.push_back(Json::list({e.sender, e.receiver, score_json(score[index(e)]),
                                    from[i] == 0 ? Json() : Json(from[i])}));
     }
   }
@@ -106,7 +106,7 @@ Json CircuitReport::page_data(const EdgeSet& edges) const {
       const double own = score[index(e)];
       list.push_back(
           Json::list({e.sender, e.receiver,
-                      short_number(ranks_edges() ? own : c.scores.data<double>()[index(e)])}));
+                      score_json(ranks_edges() ? own : c.scores.data<double>()[index(e)])}));
     }
     others.push_back(std::move(list));
   }

@@ -65,6 +65,7 @@ int layer_of_site(std::string_view name) {
 std::string short_site(std::string_view name) {
   std::string text(layer_of_site(name) < 0 ? name
                                            : name.substr(name.find('.', kBlocks.size()) + 1));
+  if (text.starts_with("attn.")) text.erase(0, 5);
   if (const auto hook = text.find("hook_"); hook != std::string::npos) text.erase(hook, 5);
   return text;
 }

@@ -12,7 +12,7 @@
 
 namespace vitrine::app {
 
-// The layer of a site, -1 of one outside of the blocks; and its name within a block without hook_: "attn.q".
+// The layer of a site, -1 of one outside of the blocks; and its name within a block without attn. and hook_: "q", "mlp.pre".
 int layer_of_site(std::string_view name);
 std::string short_site(std::string_view name);
 

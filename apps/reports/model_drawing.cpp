@@ -56,17 +56,17 @@ Graph taken_apart(const Graph& graph) {
 }
 
 // ---- parts ----------------------------------------------------------------------------------------
-enum Part : std::size_t { embedding, attention, mlp, norms, unembedding, rest, kParts };
-constexpr std::array<std::string_view, kParts> kPartNames = {
-    "embedding", "attention", "MLP", "norms", "unembedding", "the rest"};
+enum class Part : std::size_t { embedding, attention, mlp, norms, unembedding, rest };
+constexpr std::array<std::string_view, 6> kPartNames = {"embedding", "attention",   "MLP",
+                                                        "norms",     "unembedding", "the rest"};
 
 Part part_of(std::string_view site) {
   const auto has = [&](std::string_view text) { return site.find(text) != std::string_view::npos; };
-  if (has("unembed")) return unembedding;
-  if (has("embed")) return embedding;
-  if (has("ln")) return norms;
-  if (has("attn")) return attention;
-  return has("mlp") ? mlp : rest;
+  if (has("unembed")) return Part::unembedding;
+  if (has("embed")) return Part::embedding;
+  if (has("ln")) return Part::norms;
+  if (has("attn")) return Part::attention;
+  return has("mlp") ? Part::mlp : Part::rest;
 }
 
 struct Costs {
@@ -78,11 +78,11 @@ class CostsOfParts {
   CostsOfParts(const nn::Model& model, const Graph& graph)
       : model_(model), graph_(graph), seen_(static_cast<std::size_t>(graph.next_id()), false) {}
 
-  std::array<Costs, kParts> all() {
+  std::array<Costs, kPartNames.size()> all() {
     for (const SiteEntry& site : graph_.sites()) {
       if (!site.interior()) visit(site.before, part_of(site.name));
     }
-    for (const auto& [name, node] : graph_.outputs()) visit(node, rest);
+    for (const auto& [name, node] : graph_.outputs()) visit(node, Part::rest);
     return costs_;
   }
 
@@ -93,8 +93,8 @@ class CostsOfParts {
     const Node& node = graph_.node(id);
     if (node.op->name == "site") return;
     seen_[by_id(id)] = true;
-    if (node.op->kind == OpKind::norm) part = norms;
-    Costs& costs = costs_[part];
+    if (node.op->kind == OpKind::norm) part = Part::norms;
+    Costs& costs = costs_[static_cast<std::size_t>(part)];
     if (node.op->kind == OpKind::parameter) {
       costs.parameters += numel(node.type.shape);
       const auto stored = model_.parameters().find(std::get<LeafName>(node.attributes).name);
@@ -109,7 +109,7 @@ class CostsOfParts {
   const nn::Model& model_;
   const Graph& graph_;
   std::vector<bool> seen_;
-  std::array<Costs, kParts> costs_;
+  std::array<Costs, kPartNames.size()> costs_;
 };
 
 }  // namespace
@@ -171,7 +171,7 @@ Json drawing_json(const Graph& graph, std::int64_t length) {
 Json parts_json(const nn::Model& model, const Graph& graph) {
   const auto costs = CostsOfParts(model, graph).all();
   Json parts = Json::list();
-  for (std::size_t p = 0; p < kParts; ++p) {
+  for (std::size_t p = 0; p < kPartNames.size(); ++p) {
     parts.push_back({{"name", std::string(kPartNames[p])},
                      {"parameters", costs[p].parameters},
                      {"bytes", costs[p].bytes},

@@ -5,7 +5,7 @@
 // places, and each node says in which it stands (`column`, from 0); without, nodes stand in the middle. A link is orange where its
 // value is above 0, blue below, and as thick as it is strong; `colour` (of CSS) and `dash` (of SVG) say otherwise, `at`,
 // from 0 to 1, where on the lower side of its node it ends. Links with the same `of` are one that goes to several nodes;
-// one that is `still` cannot be chosen. Choosing a node or a link dims the others. Tab reaches one node, arrow keys the
+// one that is `still` cannot be chosen, one that is `straight` passes other lines without a bow. Choosing a node or a link dims the others. Tab reaches one node, arrow keys the
 // rest.
 function nodeLink(spec) {
   const lines = [];
@@ -71,7 +71,7 @@ function nodeLink(spec) {
       const [a, b] = [places.get(link.from), places.get(link.to)];
       const [x1, y1, x2, y2] = [a.x + boxWidth / 2, a.y, b.x + boxWidth * (link.at ?? 0.5), b.y + boxHeight];
       // A link past other lines goes outwards, beside the nodes that stand there.
-      const bow = b.row - a.row < 2 ? 0 : Math.sign((x1 + x2) / 2 - (left + width - aside) / 2 + 0.5) * Math.min(72, 24 * (b.row - a.row));
+      const bow = b.row - a.row < 2 || link.straight ? 0 : Math.sign((x1 + x2) / 2 - (left + width - aside) / 2 + 0.5) * Math.min(72, 24 * (b.row - a.row));
       const bend = Math.max(20, (y1 - y2) / 2), d = `M${x1},${y1} C${x1 + bow},${y1 - bend} ${x2 + bow},${y2 + bend} ${x2},${y2}`;
       const thick = 1 + 5 * Math.abs(link.value ?? 0) / most;
       const line = svg("path", {d, fill: "none", stroke: link.colour ?? `rgb(var(--${link.value < 0 ? "less" : "more"}))`, "stroke-width": thick,

@@ -94,7 +94,7 @@ views.circuit = (data, root) => {
     const carries = data.score_sum > 0 && items.every(({edge}) => edge.score !== null)
       ? ` together carry ${percent(Math.max(0, 1 - sum / data.score_sum))} of the sum of all |score|.` : " carry the corrupt run; they have no score here.";
     const loose = mode === 1 && scored ? size - items.length : mode === 0 ? data.asked - items.length : 0;
-    show(counted, h("b", {}, `${n(items.length)} of ${n(data.of)} edges shown; `), `the other ${n(rest)}`, rest ? carries : ".",
+    show(counted, h("b", {}, `${n(items.length)} of ${n(data.of)} edges shown;`), ` the other ${n(rest)}`, rest ? carries : ".",
       loose > 0 ? ` ${n(loose)} more were taken and lead nowhere or come from nowhere.` : "", mode === 1 ? mostSized : "");
     const at = Math.min(size, data.ranked.length);
     sliderText.textContent = scored ? `the ${n(size)} strongest: |score| of at least ${number(Math.abs(data.ranked[at - 1][2]))}` : "";
@@ -103,7 +103,7 @@ views.circuit = (data, root) => {
     if (curve) show(curveBox, circuitCurve(data, mode === 1 && scored ? size : null, (k) => { size = sizes[k]; slider.value = k; setMode(1); }, sizes));
   }
 
-  root.append(pageHead("Which edges do the work", data.meta),
+  show(root, pageHead("Which edges do the work", data.meta),
     h("p", {}, `An edge is what one part's output adds to the input of a later one. ${data.of.toLocaleString("en")} there are; these were found by ${data.by}. `,
       circuitScoreMeans(data)),
     h("div", {class: "row"}, circuitMetric(data), circuitPrompts(data)),
