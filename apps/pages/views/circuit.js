@@ -282,7 +282,7 @@ function circuitPrompts(data) {
     return h("section", {}, h("h2", {}, "The clean prompt"), h("p", {class: "tokens"}, text(data.pairs[0]).map((token) => h("span", {class: "token"}, token))));
   }
   const columns = ["clean", "corrupt", "circuit", "complement"].map((name) => ({title: name === "complement" ? "all but it" : name, number: true, value: (pair) => pair[name]}));
-  return h("section", {}, h("h2", {}, `${data.pairs.length.toLocaleString("en")} pairs`), h("details", {}, h("summary", {}, `${data.metric.name} of each pair`),
+  return h("section", {}, h("h2", {}, `${data.pairs.length.toLocaleString("en")} pairs`), unfold(`${data.metric.name} of each pair`, () =>
     table({rows: data.pairs, label: "pairs", columns: [{title: "clean prompt", value: (pair) => text(pair).join(data.pairs[0].str_tokens ? "" : " ")}, ...columns]}).element));
 }
 

@@ -200,9 +200,9 @@ function infoCosts(data) {
 function infoFacts(data) {
   const value = (x) => (x === null ? "none" : Array.isArray(x) ? x.join(", ") : typeof x === "number" && Number.isInteger(x) ? x.toLocaleString("en") : String(x));
   const list = (fields) => h("dl", {class: "facts"}, Object.entries(fields).map(([name, x]) => [h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, value(x))]));
-  const tensors = table({rows: data.parameters.tensors, label: "weights", columns: [
-    {title: "weight", value: (tensor) => tensor.name}, {title: "shape", value: (tensor) => `[${tensor.shape.join(", ")}]`}]});
+  const tensors = () => table({rows: data.parameters.tensors, label: "weights", columns: [
+    {title: "weight", value: (tensor) => tensor.name}, {title: "shape", value: (tensor) => `[${tensor.shape.join(", ")}]`}]}).element;
   return [h("div", {class: "row"}, h("section", {}, h("h2", {}, "Configuration"), list(data.config)),
     h("section", {}, h("h2", {}, "This machine"), list(data.machine))),
-    h("h2", {}, "Weights in the files"), h("details", {}, h("summary", {}, `${data.parameters.tensors.length.toLocaleString("en")} tensors`), tensors.element)];
+    h("h2", {}, "Weights in the files"), unfold(`${data.parameters.tensors.length.toLocaleString("en")} tensors`, tensors)];
 }

@@ -223,10 +223,13 @@ TEST_F(CircuitPage, OfSharedKeysAndOfAnyPrompt) {
   Page page = made_by({"circuit", "--clean", kOddPrompt, "--corrupt",
                        "</script><b>'\"&amp; 🙂 漢字 is <!-- the city", "--answer", " of",
                        "--wrong", " in", "--edges", "60"});
+  const json tokens = vitrine({"tokenize", "--prompt", kOddPrompt, "--format", "json"}).json();
+  std::string texts;  // a character that is several tokens has none of its own
+  for (const json& text : tokens["str_tokens"]) texts += text.get<std::string>();
   EXPECT_EQ(
       page.eval(
           "[...document.querySelectorAll('.tokens .token')].map((t) => t.textContent).join('')"),
-      kOddPrompt);
+      texts);
   click_title_and_expect_sound(page);
 }
 

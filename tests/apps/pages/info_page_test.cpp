@@ -64,7 +64,11 @@ TEST_F(InfoPage, EverySiteSaysWhatItIsAndHowToGetIt) {
   EXPECT_NE(command.find("--sites blocks.2.attn.hook_pattern"), std::string::npos);
   const Outcome cached = shell(command + " --format json", {.folder = folder.path()});
   EXPECT_EQ(cached.exit, 0) << cached.err;
-  EXPECT_EQ(cached.json()["tensors"][0]["name"], "blocks.2.attn.hook_pattern");
+  const json tensors = cached.json()["tensors"];
+  const auto site = std::find_if(tensors.begin(), tensors.end(), [](const json& t) {
+    return t["name"] == "blocks.2.attn.hook_pattern";
+  });
+  EXPECT_NE(site, tensors.end());
   // Along the drawing by keyboard, and to a site that this one is made of.
   page.eval("document.querySelector(\"[data-node='blocks.L.attn.hook_pattern']\").focus()");
   page.press("ArrowUp");
@@ -90,7 +94,9 @@ TEST_F(InfoPage, PartsAddUpToTheWhole) {
   })())");
   EXPECT_EQ(sums["parameters"], info["parameters"]["count"]);
   EXPECT_EQ(sums["bytes"], info["parameters"]["bytes"]);
-  EXPECT_EQ(sums["flops"], info["forward"]["flops"]);
+  // A plan may add a step of a few to what the graph says.
+  const double flops = info["forward"]["flops"];
+  EXPECT_NEAR(sums["flops"].get<double>(), flops, 1e-5 * flops);
   EXPECT_NE(page.text("[aria-label=Parameters]").find("embedding"), std::string::npos);
 }
 
