@@ -1,6 +1,7 @@
 // Nodes and links between them, in rows: what comes first stands below, as the residual stream flows up.
 //   nodeLink({rows: [{name, nodes: [{id, name, tip}]}], links: [{from, to, value, tip, ...}], label,
-//             choose: (node's id or null) => ..., chooseLink: (link) => ..., most: nodes a line, gap: pixels})
+//             choose: (node's id or null) => ..., chooseLink: (link) => ..., most: nodes a line, gap: pixels,
+//             faint: opacity of what is not chosen})
 // A row may be a list of nodes alone; one of more than `most` nodes goes on in further lines. With `columns` it has so many
 // places, and each node says in which it stands (`column`, from 0); without, nodes stand in the middle. A link is orange where its
 // value is above 0, blue below, and as thick as it is strong; `colour` (of CSS) and `dash` (of SVG) say otherwise, `at`,
@@ -13,8 +14,10 @@ function nodeLink(spec) {
     const nodes = row.nodes ?? row, most = spec.most ?? Infinity, columns = row.columns <= most ? row.columns : null;
     for (let k = 0; k === 0 || k < nodes.length; k += most) lines.push({name: k ? "" : row.name, nodes: nodes.slice(k, k + most), columns, again: k > 0});
   }
-  const longest = Math.max(0, ...lines.flatMap((line) => line.nodes.map((node) => node.name.length)));
-  const [boxWidth, boxHeight, gapY, margin, aside] = [Math.max(46, 7 * longest + 14), 26, spec.gap ?? 52, 16, 56];
+  // Boxes that stand beside others are alike; one that stands alone is as wide as its name.
+  const widthFor = (nodes) => Math.max(46, ...nodes.map((node) => 7 * node.name.length + 14));
+  const boxWidth = widthFor(lines.filter((line) => line.nodes.length > 1).flatMap((line) => line.nodes));
+  const [boxHeight, gapY, margin, aside] = [26, spec.gap ?? 52, 16, 56];
   const left = aside + 6 * Math.max(0, ...lines.map((line) => (line.name ?? "").length));
   const across = Math.max(...lines.map((line) => line.columns ?? line.nodes.length), 1);
   const gapX = across < 2 ? 14 : Math.min(56, Math.max(14, (640 - left - aside - across * boxWidth) / (across - 1)));
@@ -32,17 +35,18 @@ function nodeLink(spec) {
     if (r > 0) y -= rises[r];
     if (line.name) root.append(svg("text", {class: "quiet", x: 2, y: y + boxHeight / 2 + 4}, line.name));
     const first = left + (widthOf(across) - widthOf(line.columns ?? line.nodes.length)) / 2;
+    const wide = Math.max(boxWidth, widthFor(line.nodes));
     line.nodes.forEach((node, k) => {
-      places.set(node.id, {x: first + (line.columns ? node.column : k) * (boxWidth + gapX), y, row: r});
+      places.set(node.id, {x: first + (line.columns ? node.column : k) * (boxWidth + gapX) + (boxWidth - wide) / 2, y, row: r, wide});
       addNode(node);
     });
   });
 
   function addNode(node) {
-    const {x, y} = places.get(node.id);
+    const {x, y, wide} = places.get(node.id);
     const element = svg("g", {class: "node", role: "button", "aria-label": node.name + (node.tip ? ": " + node.tip : ""), "data-node": node.id},
-      svg("rect", {x, y, width: boxWidth, height: boxHeight, rx: 5}),
-      svg("text", {x: x + boxWidth / 2, y: y + boxHeight / 2 + 4, "text-anchor": "middle"}, node.name));
+      svg("rect", {x, y, width: wide, height: boxHeight, rx: 5}),
+      svg("text", {x: x + wide / 2, y: y + boxHeight / 2 + 4, "text-anchor": "middle"}, node.name));
     pressable(element, () => choose(chosen === node.id ? null : node.id));
     element.addEventListener("keydown", (event) => move(event, node.id));
     element.addEventListener("focus", () => reachByTab(node.id));
@@ -69,7 +73,7 @@ function nodeLink(spec) {
     const most = Math.max(0, ...list.map((link) => Math.abs(link.value ?? 0))) || 1;
     drawn = list.filter((link) => places.has(link.from) && places.has(link.to)).map((link) => {
       const [a, b] = [places.get(link.from), places.get(link.to)];
-      const [x1, y1, x2, y2] = [a.x + boxWidth / 2, a.y, b.x + boxWidth * (link.at ?? 0.5), b.y + boxHeight];
+      const [x1, y1, x2, y2] = [a.x + a.wide / 2, a.y, b.x + b.wide * (link.at ?? 0.5), b.y + boxHeight];
       // A link past other lines goes outwards, beside the nodes that stand there.
       const bow = b.row - a.row < 2 || link.straight ? 0 : Math.sign((x1 + x2) / 2 - (left + width - aside) / 2 + 0.5) * Math.min(72, 24 * (b.row - a.row));
       const bend = Math.max(20, (y1 - y2) / 2), d = `M${x1},${y1} C${x1 + bow},${y1 - bend} ${x2 + bow},${y2 + bend} ${x2},${y2}`;
@@ -89,7 +93,7 @@ function nodeLink(spec) {
   function dim() {
     const lit = (link) => (chosenLink ? link === chosenLink || (link.of && link.of === chosenLink.of) : chosen === null || link.from === chosen || link.to === chosen);
     const one = chosen !== null || chosenLink !== null;
-    for (const {link, group} of drawn) group.style.opacity = lit(link) ? (one ? 1 : 0.8) : 0.1;
+    for (const {link, group} of drawn) group.style.opacity = lit(link) ? (one ? 1 : 0.8) : spec.faint ?? 0.1;
   }
   function mark(id, link) {
     [chosen, chosenLink] = [id, link];

@@ -9,7 +9,7 @@ views.info = (data, root) => {
   function draw() {
     const shown = infoShown(data, layer), focused = drawn.contains(document.activeElement) ? document.activeElement.dataset.node : null;
     drawing = nodeLink({rows: shown.rows, links: shown.links, label: `the model from its tokens at the bottom to its logits on top, layer ${layer} in full`,
-      gap: 20, choose});
+      gap: 20, faint: 0.35, choose});
     if (layers) layers.querySelector("select").selectedIndex = layer;
     show(drawn, drawing.element);
     if (focused) drawn.querySelector(`[data-node="${focused}"]`)?.focus();
@@ -63,14 +63,18 @@ function infoIsStream(name) {
 function infoShown(data, layer) {
   const last = data.layers.length - 1, block = infoBlock(data, layer), rows = [], links = [];
   const node = (site, column) => ({id: site.name, name: infoShort(site.name), column, tip: `${infoName(site.name, layer)}\n${site.formula}`});
-  const inputs = [...new Set(data.before.flatMap((site) => site.inputs))];
-  rows.push({name: "inputs", nodes: inputs.map((name) => ({id: "input " + name, name: name.replace("rows.", "")}))});
-  rows.push(...infoRows(data.before).map((sites) => ({name: "embedding", nodes: sites.map((site) => node(site))})));
-  const box = (id, from, to) => ({name: "blocks", nodes: [{id, name: from === to ? `block ${from}` : `blocks ${from}–${to}`, tip: "the same sites; a press draws the next one"}]});
+  const inputs = [...new Set(data.before.flatMap((site) => site.inputs))], blockRows = infoBlockRows(block, node);
+  const columns = Math.max(2, ...blockRows.map((row) => row.columns));
+  rows.push({name: "inputs", columns, nodes: inputs.map((name, k) => ({id: "input " + name, name: name.replace("rows.", ""), column: k}))});
+  rows.push(...infoRows(data.before).map((sites) => ({name: "embedding", columns, nodes: sites.map(node)})));
+  const box = (id, from, to) => ({name: "blocks", columns, nodes: [{id, column: 0, name: from === to ? `block ${from}` : `blocks ${from}–${to}`, tip: "the same sites; a press draws the next one"}]});
   if (layer > 0) rows.push(box("below", 0, layer - 1));
-  rows.push(...infoBlockRows(block, node));
+  rows.push(...blockRows);
   if (layer < last) rows.push(box("above", layer + 1, last));
-  rows.push(...infoRows(data.after).map((sites) => ({name: infoRowName(sites), nodes: sites.map((site) => node(site))})));
+  rows.push(...infoRows(data.after).map((sites) => ({name: infoRowName(sites), columns, nodes: sites.map(node)})));
+  // What goes on over several rows is said once, at its lowest.
+  const names = rows.map((row) => row.name);
+  rows.forEach((row, r) => { if (r > 0 && names[r] === names[r - 1]) row.name = ""; });
 
   // A name of another block is that of the box in which it is.
   const at = (name) => {
@@ -180,7 +184,7 @@ function infoDetails(data, sites, site, layer, act) {
     fact("made of", near([...site.from.filter((id) => sites.has(id)).map(to), ...site.from.filter((id) => !sites.has(id)).map((id) => h("code", {}, infoName(id, layer))),
                           ...site.copies.map(to), ...site.inputs.map((id) => h("code", {}, id.replace("rows.", "")))])),
     fact("read by", near(readers.map((other) => to(other.name))))),
-    h("h4", {}, "From the command line"), h("p", {}, h("code", {class: "command", id: "command"}, command)),
+    h("h4", {}, "From the command line"), h("code", {class: "command block", id: "command"}, command),
     h("h4", {}, "In C++"), h("pre", {class: "scroll", tabindex: "0"}, h("code", {}, `auto m = nn::load_model(${loaded});\nnn::Run r = m.run(${given}, sites("${name}"));\nTensor x = r["${name}"];`))];
 }
 
