@@ -17,7 +17,7 @@ function nodeLink(spec) {
   // Boxes that stand beside others are alike; one that stands alone is as wide as its name.
   const widthFor = (nodes) => Math.max(46, ...nodes.map((node) => 7 * node.name.length + 14));
   const boxWidth = widthFor(lines.filter((line) => line.nodes.length > 1).flatMap((line) => line.nodes));
-  const [boxHeight, gapY, margin, aside] = [26, spec.gap ?? 52, 16, 56];
+  const [boxHeight, gapY, margin, aside] = [26, spec.gap ?? 52, 16, lines.length > 12 ? 90 : 56];
   const left = aside + 6 * Math.max(0, ...lines.map((line) => (line.name ?? "").length));
   const across = Math.max(...lines.map((line) => line.columns ?? line.nodes.length), 1);
   const gapX = across < 2 ? 14 : Math.min(56, Math.max(14, (640 - left - aside - across * boxWidth) / (across - 1)));
@@ -75,7 +75,7 @@ function nodeLink(spec) {
       const [a, b] = [places.get(link.from), places.get(link.to)];
       const [x1, y1, x2, y2] = [a.x + a.wide / 2, a.y, b.x + b.wide * (link.at ?? 0.5), b.y + boxHeight];
       // A link past other lines goes outwards, beside the nodes that stand there.
-      const bow = b.row - a.row < 2 || link.straight ? 0 : Math.sign((x1 + x2) / 2 - (left + width - aside) / 2 + 0.5) * Math.min(72, 24 * (b.row - a.row));
+      const bow = b.row - a.row < 2 || link.straight ? 0 : Math.sign((x1 + x2) / 2 - (left + width - aside) / 2 + 0.5) * Math.min(x1 === x2 ? 1.3 * aside : 72, (x1 === x2 ? 12 : 24) * (b.row - a.row));
       const bend = Math.max(20, (y1 - y2) / 2), d = `M${x1},${y1} C${x1 + bow},${y1 - bend} ${x2 + bow},${y2 + bend} ${x2},${y2}`;
       const thick = 1 + 5 * Math.abs(link.value ?? 0) / most;
       const line = svg("path", {d, fill: "none", stroke: link.colour ?? `rgb(var(--${link.value < 0 ? "less" : "more"}))`, "stroke-width": thick,

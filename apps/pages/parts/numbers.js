@@ -23,6 +23,12 @@ function percent(x) {
   return x < 0 && text !== "0.0%" ? "−" + text : text;
 }
 
+// With a prefix of the unit, in thousands: 12.3 MB, 4.56 GFLOP.
+function sized(x, unit) {
+  const step = x < 1000 ? 0 : Math.min(4, Math.floor(Math.log10(x) / 3));
+  return `${number(x / 1000 ** step)} ${["", "k", "M", "G", "T"][step]}${unit}`;
+}
+
 // The largest and the least number of lists within lists; null and NaN do not count.
 function range(values) {
   let [least, most] = [Infinity, -Infinity];
@@ -42,10 +48,4 @@ function ticks(least, most, count = 5) {
   const marks = [];
   for (let k = Math.ceil(least / step - 1e-9); k * step <= most + step * 1e-9; ++k) marks.push(Number((k * step).toPrecision(12)));
   return marks;
-}
-
-// With a prefix of the unit, in thousands: 12.3 MB, 4.56 GFLOP.
-function sized(x, unit) {
-  const step = x < 1000 ? 0 : Math.min(4, Math.floor(Math.log10(x) / 3));
-  return `${number(x / 1000 ** step)} ${["", "k", "M", "G", "T"][step]}${unit}`;
 }

@@ -19,12 +19,9 @@ function table(spec) {
     return element;
   }
   function choose(row) {
-    mark(row);
-    spec.choose(row);
-  }
-  function mark(row) {
     chosen = row;
     for (const element of body.children) element.classList.toggle("chosen", element.of === row);
+    spec.choose(row);
   }
   function draw() {
     box.className = long() ? "long" : "scroll";
@@ -64,7 +61,6 @@ function table(spec) {
   return {
     element: box,
     choose,
-    mark,  // shows a row as chosen, and tells nobody
     // Other rows in the same order: those that a search found.
     showRows(others) {
       rows = [...others];

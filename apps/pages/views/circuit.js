@@ -41,12 +41,11 @@ views.circuit = (data, root) => {
     if (chosen && !stillThere(items)) chosen = null;
     const senders = new Set(items.map(({edge}) => edge.from)), nodes = new Set([...senders, ...items.flatMap(({edge}) => circuitEnds(edge, senders))]);
     const inside = data.inside.filter(([from, to]) => nodes.has(from) && nodes.has(to));
-    const rows = data.rows.map((row) => ({name: row.name, columns: row.nodes.length,
-      nodes: row.nodes.map((id, column) => ({id, name: id, tip: circuitNode(id), column})).filter((node) => nodes.has(node.id))})).filter((row) => row.nodes.length);
+    const rows = circuitRows(data, nodes);
     const links = items.flatMap((item) => circuitLinks(item, circuitEnds(item.edge, senders))).sort((a, b) => Math.abs(a.value) - Math.abs(b.value));
     const place = drawn.firstElementChild ? [drawn.firstElementChild.scrollLeft, drawn.firstElementChild.scrollTop] : [0, 0];
     drawing = nodeLink({rows, links: [...inside.map(([from, to]) => ({from, to, value: 0, colour: "var(--edge)", still: true})), ...links],
-      label: "edges from the embedding at the bottom to the logits on top", most: 12, gap: rows.length > 16 ? 34 : 52,
+      label: "edges from the embedding at the bottom to the logits on top", most: 13, gap: rows.length > 16 ? 34 : 52,
       choose: (id) => choose(id === null ? null : {node: id}), chooseLink: (link) => choose({edge: link.of})});
     drawing.element.classList.add("tall");
     drawing.links = links;
@@ -58,15 +57,16 @@ views.circuit = (data, root) => {
     show(table, list.element);
     drawLegend(items);
     write(items);
-    mark();
+    if (chosen?.edge) list.choose(chosen.edge);
+    else mark();
   }
   function stillThere(items) {
     return items.some(({edge}) => edge === chosen.edge || edge.from === chosen.node || edge.nodes.includes(chosen.node));
   }
   function choose(what, fromTable = false) {
+    if (what?.edge && !fromTable) return list.choose(what.edge);  // which comes back
     chosen = what;
     mark();
-    if (chosen?.edge && !fromTable) list.mark(chosen.edge);
   }
   function mark() {
     drawing.mark(chosen?.node ?? null, chosen?.edge ? drawing.links.find((link) => link.of === chosen.edge) ?? null : null);
@@ -135,6 +135,16 @@ function circuitEdges(data) {
     one.score = one.score ?? entry[2];
   }));
   return [...known.values()].sort((a, b) => Math.abs(b.score ?? 0) - Math.abs(a.score ?? 0));
+}
+
+// Heads stand in the column of their number, MLPs on the right of them; rows without a node are left out.
+function circuitRows(data, nodes) {
+  const isHeads = (ids) => /^a\d+\.h/.test(ids[0]), heads = Math.max(1, ...data.rows.map((row) => (isHeads(row.nodes) ? row.nodes.length : 0)));
+  return data.rows.map(({name, nodes: ids}, r) => {
+    const beside = ids.length === 1 && !isHeads(ids) && r > 0 && r < data.rows.length - 1;
+    return {name, columns: beside || isHeads(ids) ? heads + 1 : null,
+            nodes: ids.map((id, k) => ({id, name: id, tip: circuitNode(id), column: beside ? heads : k})).filter((node) => nodes.has(node.id))};
+  }).filter((row) => row.nodes.length);
 }
 
 // The sizes that the slider stops at: those of the curve, of the circuit, and more between them.
