@@ -9,38 +9,16 @@
 // one that is `still` cannot be chosen, one that is `straight` passes other lines without a bow. Choosing a node or a link dims the others. Tab reaches one node, arrow keys the
 // rest.
 function nodeLink(spec) {
-  const lines = [];
-  for (const row of spec.rows) {
-    const nodes = row.nodes ?? row, most = spec.most ?? Infinity, columns = row.columns <= most ? row.columns : null;
-    for (let k = 0; k === 0 || k < nodes.length; k += most) lines.push({name: k ? "" : row.name, nodes: nodes.slice(k, k + most), columns, again: k > 0});
-  }
-  // Boxes that stand beside others are alike; one that stands alone is as wide as its name.
-  const widthFor = (nodes) => Math.max(46, ...nodes.map((node) => 7 * node.name.length + 14));
-  const boxWidth = widthFor(lines.filter((line) => line.nodes.length > 1).flatMap((line) => line.nodes));
-  const [boxHeight, gapY, margin, aside] = [26, spec.gap ?? 52, 16, lines.length > 12 ? 90 : 56];
-  const left = aside + 6 * Math.max(0, ...lines.map((line) => (line.name ?? "").length));
-  const across = Math.max(...lines.map((line) => line.columns ?? line.nodes.length), 1);
-  const gapX = across < 2 ? 14 : Math.min(56, Math.max(14, (640 - left - aside - across * boxWidth) / (across - 1)));
-  const widthOf = (count) => count * boxWidth + (count - 1) * gapX, width = left + widthOf(across) + aside;
-  const rises = lines.map((line) => (line.again ? boxHeight + 10 : boxHeight + gapY));
-  const height = 2 * margin + boxHeight + rises.slice(1).reduce((sum, rise) => sum + rise, 0);
-  const places = new Map(), links = svg("g"), nodes = svg("g"), elements = new Map();
+  const {lines, places, width, height, boxHeight, middle, aside} = placeNodes(spec);
+  const links = svg("g"), nodes = svg("g"), elements = new Map();
   const root = svg("svg", {viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": spec.label + "; arrow keys move",
     style: `display: block; width: 100%; max-width: ${width}px; min-width: ${Math.min(width, 560)}px`});
   root.append(links, nodes);
   let chosen = null, chosenLink = null, drawn = [];
-
-  let y = height - margin - boxHeight;
-  lines.forEach((line, r) => {
-    if (r > 0) y -= rises[r];
-    if (line.name) root.append(svg("text", {class: "quiet", x: 2, y: y + boxHeight / 2 + 4}, line.name));
-    const first = left + (widthOf(across) - widthOf(line.columns ?? line.nodes.length)) / 2;
-    const wide = Math.max(boxWidth, widthFor(line.nodes));
-    line.nodes.forEach((node, k) => {
-      places.set(node.id, {x: first + (line.columns ? node.column : k) * (boxWidth + gapX) + (boxWidth - wide) / 2, y, row: r, wide});
-      addNode(node);
-    });
-  });
+  for (const line of lines) {
+    if (line.name) root.append(svg("text", {class: "quiet", x: 2, y: line.y + boxHeight / 2 + 4}, line.name));
+    line.nodes.forEach(addNode);
+  }
 
   function addNode(node) {
     const {x, y, wide} = places.get(node.id);
@@ -75,7 +53,7 @@ function nodeLink(spec) {
       const [a, b] = [places.get(link.from), places.get(link.to)];
       const [x1, y1, x2, y2] = [a.x + a.wide / 2, a.y, b.x + b.wide * (link.at ?? 0.5), b.y + boxHeight];
       // A link past other lines goes outwards, beside the nodes that stand there.
-      const bow = b.row - a.row < 2 || link.straight ? 0 : Math.sign((x1 + x2) / 2 - (left + width - aside) / 2 + 0.5) * Math.min(x1 === x2 ? 1.3 * aside : 72, (x1 === x2 ? 12 : 24) * (b.row - a.row));
+      const bow = b.row - a.row < 2 || link.straight ? 0 : Math.sign((x1 + x2) / 2 - middle + 0.5) * Math.min(x1 === x2 ? 1.3 * aside : 72, (x1 === x2 ? 12 : 24) * (b.row - a.row));
       const bend = Math.max(20, (y1 - y2) / 2), d = `M${x1},${y1} C${x1 + bow},${y1 - bend} ${x2 + bow},${y2 + bend} ${x2},${y2}`;
       const thick = 1 + 5 * Math.abs(link.value ?? 0) / most;
       const line = svg("path", {d, fill: "none", stroke: link.colour ?? `rgb(var(--${link.value < 0 ? "less" : "more"}))`, "stroke-width": thick,
@@ -115,6 +93,36 @@ function nodeLink(spec) {
           mark,
           // Dims the nodes that are not among `ids`.
           light(ids) { for (const [name, element] of elements) element.style.opacity = ids.has(name) ? 1 : 0.35; }};
+}
+
+// The lines that rows make, each with the y at which it stands, and the place of each node: {x, y, row, wide}.
+function placeNodes(spec) {
+  const lines = [], places = new Map();
+  for (const row of spec.rows) {
+    const nodes = row.nodes ?? row, most = spec.most ?? Infinity, columns = row.columns <= most ? row.columns : null;
+    for (let k = 0; k === 0 || k < nodes.length; k += most) lines.push({name: k ? "" : row.name, nodes: nodes.slice(k, k + most), columns, again: k > 0});
+  }
+  // Boxes that stand beside others are alike; one that stands alone is as wide as its name.
+  const widthFor = (nodes) => Math.max(46, ...nodes.map((node) => 7 * node.name.length + 14));
+  const boxWidth = widthFor(lines.filter((line) => line.nodes.length > 1).flatMap((line) => line.nodes));
+  const [boxHeight, gapY, margin, aside] = [26, spec.gap ?? 52, 16, lines.length > 12 ? 90 : 56];
+  const left = aside + 6 * Math.max(0, ...lines.map((line) => (line.name ?? "").length));
+  const across = Math.max(...lines.map((line) => line.columns ?? line.nodes.length), 1);
+  const gapX = across < 2 ? 14 : Math.min(56, Math.max(14, (640 - left - aside - across * boxWidth) / (across - 1)));
+  const widthOf = (count) => count * boxWidth + (count - 1) * gapX, width = left + widthOf(across) + aside;
+  const rises = lines.map((line) => (line.again ? boxHeight + 10 : boxHeight + gapY));
+  const height = 2 * margin + boxHeight + rises.slice(1).reduce((sum, rise) => sum + rise, 0);
+
+  let y = height - margin - boxHeight;
+  lines.forEach((line, row) => {
+    if (row > 0) y -= rises[row];
+    line.y = y;
+    const first = left + (widthOf(across) - widthOf(line.columns ?? line.nodes.length)) / 2, wide = Math.max(boxWidth, widthFor(line.nodes));
+    line.nodes.forEach((node, k) => {
+      places.set(node.id, {x: first + (line.columns ? node.column : k) * (boxWidth + gapX) + (boxWidth - wide) / 2, y, row, wide});
+    });
+  });
+  return {lines, places, width, height, boxHeight, middle: (left + width - aside) / 2, aside};
 }
 
 // What a link looks like, as an entry of a legend.

@@ -55,7 +55,6 @@ views.circuit = (data, root) => {
     list = circuitTable(items.map((item) => item.edge), "the edges that are shown", (edge) => choose({edge}, true),
                         beside() < 0 ? [] : [{title: "is", value: (edge) => names.get(edge)}]);
     show(table, list.element);
-    drawLegend(items);
     write(items);
     if (chosen?.edge) list.choose(chosen.edge);
     else mark();
@@ -73,34 +72,15 @@ views.circuit = (data, root) => {
     show(details, circuitDetails(data, chosen, shown(), (edge) => choose({edge})));
   }
 
-  function drawLegend(items) {
-    const ends = "Edges into a head end at the left (query), in the middle (key), at the right (value).";
-    if (beside() < 0) {
-      const count = (test) => items.filter(({edge}) => test(edge)).length.toLocaleString("en");
-      return show(legend, Object.entries(kCircuitKinds).map(([kind, {name, dash}]) => linkSample({dash}, ` ${name}: ${count((edge) => edge.kind === kind)}`)),
-        linkSample({colour: "rgb(var(--more))"}, ` score above 0: ${count((edge) => edge.score >= 0)}`),
-        linkSample({colour: "rgb(var(--less))"}, ` below 0: ${count((edge) => edge.score < 0)}`), h("span", {class: "quiet"}, "Thicker: a larger |score|. ", ends));
-    }
-    const all = circuitOverlay(edges, beside());
-    show(legend, Object.values(circuitGroups()).map((group) => h("label", {}, h("input", {type: "checkbox", checked: !hidden.has(group.key), "data-group": group.key,
-      onchange: (event) => { event.target.checked ? hidden.delete(group.key) : hidden.add(group.key); draw(); }}),
-      linkSample(group, ` ${circuitGroupName(data, group, beside())}: ${all.filter((item) => item.group.key === group.key).length.toLocaleString("en")}`))),
-      h("span", {class: "quiet"}, ends));
-  }
   // What is shown, and what is not, in words.
   function write(items) {
-    const n = (x) => x.toLocaleString("en"), rest = data.of - items.length;
-    const sum = items.reduce((total, {edge}) => total + Math.abs(edge.score ?? 0), 0);
-    const carries = data.score_sum > 0 && items.every(({edge}) => edge.score !== null)
-      ? ` together carry ${percent(Math.max(0, 1 - sum / data.score_sum))} of the sum of all |score|.` : " carry the corrupt run; they have no score here.";
-    const loose = mode === 1 && scored ? size - items.length : mode === 0 ? data.asked - items.length : 0;
-    show(counted, h("b", {}, `${n(items.length)} of ${n(data.of)} edges shown;`), ` the other ${n(rest)}`, rest ? carries : ".",
-      loose > 0 ? ` ${n(loose)} more were taken and lead nowhere or come from nowhere.` : "", mode === 1 ? mostSized : "");
-    const at = Math.min(size, data.ranked.length);
-    sliderText.textContent = scored ? `the ${n(size)} strongest: |score| of at least ${number(Math.abs(data.ranked[at - 1][2]))}` : "";
+    const strongest = mode === 1 && scored ? size : null;
+    show(legend, beside() < 0 ? circuitLegend(items) : circuitOverlayLegend(data, circuitOverlay(edges, beside()), beside(), hidden, draw));
+    show(counted, circuitLeftOut(data, items, strongest ?? (mode === 0 ? data.asked : items.length)), strongest === null ? "" : mostSized);
+    sliderText.textContent = scored ? `the ${size.toLocaleString("en")} strongest: |score| of at least ${number(Math.abs(data.ranked[size - 1][2]))}` : "";
     slider.setAttribute("aria-valuetext", sliderText.textContent);
-    show(judged, circuitJudged(data, mode === 1 && scored ? size : null, beside()));
-    if (curve) show(curveBox, circuitCurve(data, mode === 1 && scored ? size : null, (k) => { size = sizes[k]; slider.value = k; setMode(1); }, sizes));
+    show(judged, circuitJudged(data, strongest, beside()));
+    if (curve) show(curveBox, circuitCurve(data, strongest, (at) => { size = sizes[at]; slider.value = at; setMode(1); }, sizes));
   }
 
   show(root, pageHead("Which edges do the work", data.meta),
@@ -182,6 +162,25 @@ function circuitLinks({edge, group}, ends) {
           tip: `${edge.from} → ${edge.to}\nscore ${signed(edge.score)}${edge.worth === null ? "" : "\nworth " + signed(edge.worth)}`}));
 }
 
+// ---- legends ------------------------------------------------------------------------------------
+const kCircuitEnds = "Edges into a head end at the left (query), in the middle (key), at the right (value).";
+
+function circuitLegend(items) {
+  const count = (test) => items.filter(({edge}) => test(edge)).length.toLocaleString("en");
+  return [Object.entries(kCircuitKinds).map(([kind, {name, dash}]) => linkSample({dash}, ` ${name}: ${count((edge) => edge.kind === kind)}`)),
+          linkSample({colour: "rgb(var(--more))"}, ` score above 0: ${count((edge) => edge.score >= 0)}`),
+          linkSample({colour: "rgb(var(--less))"}, ` below 0: ${count((edge) => edge.score < 0)}`),
+          h("span", {class: "quiet"}, "Thicker: a larger |score|. ", kCircuitEnds)];
+}
+
+// Each group of a comparison, which can be hidden.
+function circuitOverlayLegend(data, all, other, hidden, draw) {
+  return [Object.values(circuitGroups()).map((group) => h("label", {}, h("input", {type: "checkbox", checked: !hidden.has(group.key), "data-group": group.key,
+    onchange: (event) => { event.target.checked ? hidden.delete(group.key) : hidden.add(group.key); draw(); }}),
+    linkSample(group, ` ${circuitGroupName(data, group, other)}: ${all.filter((item) => item.group.key === group.key).length.toLocaleString("en")}`))),
+          h("span", {class: "quiet"}, kCircuitEnds)];
+}
+
 // ---- words --------------------------------------------------------------------------------------
 function circuitFile(path) {
   return path.slice(path.lastIndexOf("/") + 1);
@@ -209,6 +208,16 @@ function circuitScoreMeans(data) {
     : `The score of an edge: how it changes ${data.metric.name}, by itself, when it carries the corrupt run in the clean one.`;
 }
 
+// Of `taken` edges those are shown that lead from the embedding to the logits.
+function circuitLeftOut(data, items, taken) {
+  const n = (x) => x.toLocaleString("en"), rest = data.of - items.length, loose = taken - items.length;
+  const sum = items.reduce((total, {edge}) => total + Math.abs(edge.score ?? 0), 0);
+  const carries = data.score_sum > 0 && items.every(({edge}) => edge.score !== null)
+    ? ` together carry ${percent(Math.max(0, 1 - sum / data.score_sum))} of the sum of all |score|.` : " carry the corrupt run; they have no score here.";
+  return [h("b", {}, `${n(items.length)} of ${n(data.of)} edges shown;`), ` the other ${n(rest)}`, rest ? carries : ".",
+          loose > 0 ? ` ${n(loose)} more were taken and lead nowhere or come from nowhere.` : ""];
+}
+
 function circuitJudged(data, size, other) {
   const way = (x) => h("b", {}, percent(x));
   const curve = data.curves[0];
@@ -219,7 +228,8 @@ function circuitJudged(data, size, other) {
   if (!curve) return "How faithful so many edges are was not measured.";
   const at = curve.asked.findIndex((n) => n >= size), last = curve.asked.length - 1;
   const measured = (k) => [way(curve.faithfulness[k]), ` of the way with ${curve.asked[k].toLocaleString("en")}`];
-  if (curve.asked[at] === size || at <= 0) return ["Measured: ", measured(Math.max(0, at)), "."];
+  if (curve.asked[at] === size) return ["Measured: ", measured(at), "."];
+  if (at === 0) return ["The least that was measured: ", measured(0), "."];
   return ["Measured: ", measured(at - 1), ", ", measured(at < 0 ? last : at), "; between them the marker is on a straight line."];
 }
 
@@ -256,7 +266,8 @@ function circuitCurve(data, size, act, sizes) {
   const points = (curve) => curve.asked.map((n, k) => [n, curve.faithfulness[k]]).filter(([n]) => n > 0);
   const first = points(data.curves[0]);
   const y = size === null ? data.circuit.faithfulness : (() => {
-    const k = Math.max(1, first.findIndex(([n]) => n >= size)), [a, b] = [first[k - 1], first[k] ?? first[k - 1]];
+    if (size <= first[0][0]) return first[0][1];
+    const k = first.findIndex(([n]) => n >= size), [a, b] = [first[k - 1], first[k] ?? first[k - 1]];
     return b[0] === a[0] ? a[1] : a[1] + (b[1] - a[1]) * (log(size) - log(a[0])) / (log(b[0]) - log(a[0]));
   })();
   const random = data.random ? [{name: `random circuits: ${percent(data.random.mean)} ± ${percent(data.random.deviation)}`, dots: true, colour: "var(--quiet)", points: data.random.values.map((x) => [data.asked, x])}] : [];
