@@ -18,7 +18,15 @@ function signed(x) {
 // A share of 1: 12.3%, <0.1%.
 function percent(x) {
   if (x === null || x === undefined || Number.isNaN(x)) return "–";
-  return x > 0 && x < 0.0005 ? "<0.05%" : (100 * x).toFixed(1) + "%";
+  if (x > 0 && x < 0.0005) return "<0.05%";
+  const text = (100 * Math.abs(x)).toFixed(1) + "%";
+  return x < 0 && text !== "0.0%" ? "−" + text : text;
+}
+
+// With a prefix of the unit, in thousands: 12.3 MB, 4.56 GFLOP.
+function sized(x, unit) {
+  const step = x < 1000 ? 0 : Math.min(4, Math.floor(Math.log10(x) / 3));
+  return `${number(x / 1000 ** step)} ${["", "k", "M", "G", "T"][step]}${unit}`;
 }
 
 // The largest and the least number of lists within lists; null and NaN do not count.
