@@ -40,7 +40,10 @@ function heatmap(map) {
         context.restore();
       }
     }
-    if (chosen) outline(context, chosen, "--mark", 3);
+    if (chosen) {  // dark on light and light on dark, so that it is seen on any colour
+      outline(context, chosen, "--ground", 4);
+      outline(context, chosen, "--text", 2);
+    }
     if (document.activeElement === canvas) outline(context, at, "--focus", 2);
   }
   function outline(context, [r, c], name, thick) {

@@ -9,9 +9,10 @@ function number(x) {
   return size >= 1000 ? Math.round(x).toLocaleString("en") : String(Number(x.toPrecision(3)));
 }
 
-// The same with its sign: +0.12, −3.4.
+// The same with its sign: +0.12, −3.4; 0 has none.
 function signed(x) {
   if (x === null || x === undefined || Number.isNaN(x)) return "–";
+  if (x === 0) return "0";
   return x < 0 ? "−" + number(-x) : "+" + number(x);
 }
 
