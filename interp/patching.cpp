@@ -447,7 +447,9 @@ namespace {
 constexpr const char* kNextTokens = "patched.next_tokens";  // [prompts, vocabulary]
 Metric next_tokens() {
   return {"patched", [](Builder& b) {
-            return mean(b.output(kNextTokens, exp(log_softmax(nn::last_logits(b)))));
+            const Value each = exp(log_softmax(nn::last_logits(b)));
+            b.output(kNextTokens, each);
+            return mean(each);
           }};
 }
 
