@@ -33,7 +33,8 @@ std::string json_in_script(const Json& data) {
   return text;
 }
 
-Json rounded(const std::vector<double>& values, const Shape& shape, int axis, double scale, std::size_t& next) {
+Json rounded(const std::vector<double>& values, const Shape& shape, int axis, double scale,
+             std::size_t& next) {
   Json list = Json::list();
   for (std::int64_t i = 0; i < shape[axis]; ++i) {
     if (axis + 1 < shape.size()) {
@@ -41,8 +42,9 @@ Json rounded(const std::vector<double>& values, const Shape& shape, int axis, do
       continue;
     }
     const double value = std::round(values[next++] * scale) / scale;
-    list.push_back(value == std::trunc(value) && std::abs(value) < 1e15 ? Json(static_cast<std::int64_t>(value))
-                                                                       : Json(value));
+    list.push_back(value == std::trunc(value) && std::abs(value) < 1e15
+                       ? Json(static_cast<std::int64_t>(value))
+                       : Json(value));
   }
   return list;
 }
@@ -64,8 +66,8 @@ std::vector<std::string_view> page_views() {
   std::vector<std::string_view> names;
   for (const PageFile& file : page_files()) {
     if (!file.path.starts_with(kViews)) continue;
-    names.push_back(file.path.substr(kViews.size(),
-                                     file.path.size() - kViews.size() - kScript.size()));
+    names.push_back(
+        file.path.substr(kViews.size(), file.path.size() - kViews.size() - kScript.size()));
   }
   return names;
 }
