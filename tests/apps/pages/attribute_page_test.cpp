@@ -13,7 +13,8 @@ using AttributePage = PageTest;
 using Words = std::vector<std::string>;
 
 Words attribute(Words more, const std::string& clean = "The capital of Texas is") {
-  Words words = {"attribute", "--clean", clean, "--corrupt", "The capital of California is", "--answer", " Austin", "--wrong", " Sacramento"};
+  Words words = {"attribute", "--clean", clean,     "--corrupt",  "The capital of California is",
+                 "--answer",  " Austin", "--wrong", " Sacramento"};
   words.insert(words.end(), more.begin(), more.end());
   return words;
 }
@@ -39,14 +40,17 @@ TEST_F(AttributePage, ShowsScoresBesideExactValues) {
   const std::string table = "[aria-label='the strongest'] tbody ";
   ASSERT_EQ(page.count(table + "tr"), 30);
   std::vector<nlohmann::json> nodes = json["nodes"];
-  std::sort(nodes.begin(), nodes.end(), [](const auto& a, const auto& b) { return a["score"].template get<double>() > b["score"].template get<double>(); });
+  std::sort(nodes.begin(), nodes.end(), [](const auto& a, const auto& b) {
+    return a["score"].template get<double>() > b["score"].template get<double>();
+  });
   const std::string first = page.text(table + "tr:nth-of-type(1)");
   EXPECT_NE(first.find(nodes[0]["site"].get<std::string>()), std::string::npos) << first;
   EXPECT_NE(first.find(shown(nodes[0]["score"])), std::string::npos) << first;
   EXPECT_NE(first.find(shown(nodes[0]["exact"])), std::string::npos) << first;
   EXPECT_EQ(page.count(table + "td:last-of-type"), 30);
   int unmeasured = 0;
-  for (const std::string& cell : texts(page, table + "td:last-of-type")) unmeasured += cell == "not measured" ? 1 : 0;
+  for (const std::string& cell : texts(page, table + "td:last-of-type"))
+    unmeasured += cell == "not measured" ? 1 : 0;
   EXPECT_EQ(unmeasured, 18);
   // It sorts by exact value, and once more the other way round.
   page.click("[aria-label='the strongest'] th:last-of-type button");
@@ -67,8 +71,11 @@ TEST_F(AttributePage, ShowsScoresBesideExactValues) {
   for (const auto& n : nodes) {
     if (n["site"] != "blocks.0.attn.hook_z" || n["head"] != 0) continue;
     heads.click(page, 0, 0);
-    EXPECT_NE(page.text(".detail").find("attn.hook_z, layer 0, head 0: score " + shown(n["score"])), std::string::npos) << page.text(".detail");
-    EXPECT_NE(page.text(".detail").find("exact " + shown(n["exact"])), std::string::npos) << page.text(".detail");
+    EXPECT_NE(page.text(".detail").find("attn.hook_z, layer 0, head 0: score " + shown(n["score"])),
+              std::string::npos)
+        << page.text(".detail");
+    EXPECT_NE(page.text(".detail").find("exact " + shown(n["exact"])), std::string::npos)
+        << page.text(".detail");
   }
   expect_sound(page);
 }
@@ -86,10 +93,13 @@ TEST_F(AttributePage, EdgesAreATableAndAScatter) {
   Page page = made_by(words);
   const auto json = json_of(words);
   EXPECT_EQ(page.count(".scatter circle"), 8);
-  EXPECT_EQ(page.count("[aria-label='the strongest edges'] tbody tr"), static_cast<int>(json["edges"].size()));
+  EXPECT_EQ(page.count("[aria-label='the strongest edges'] tbody tr"),
+            static_cast<int>(json["edges"].size()));
   page.click("[aria-label='the strongest edges'] tbody tr:nth-of-type(1)");
   const auto& edge = json["edges"][0];
-  EXPECT_EQ(page.text(".detail"), edge["from"].get<std::string>() + " → " + edge["to"].get<std::string>() + ": score " + shown(edge["score"]) + ", exact " + shown(edge["exact"]));
+  EXPECT_EQ(page.text(".detail"), edge["from"].get<std::string>() + " → " +
+                                      edge["to"].get<std::string>() + ": score " +
+                                      shown(edge["score"]) + ", exact " + shown(edge["exact"]));
   expect_sound(page);
 }
 
@@ -106,7 +116,8 @@ TEST_F(AttributePage, IntegratedGradientsAddUp) {
 
 TEST_F(AttributePage, ManyPairsAreMeans) {
   const std::string pairs = folder / "pairs.jsonl";
-  std::ofstream(pairs) << R"({"clean": "The capital of Texas is", "corrupt": "The capital of Ohio is", "answer": " Austin", "wrong": " Columbus"}
+  std::ofstream(pairs)
+      << R"({"clean": "The capital of Texas is", "corrupt": "The capital of Ohio is", "answer": " Austin", "wrong": " Columbus"}
 {"clean": "The capital of Nepal is", "corrupt": "The capital of Ghana is", "answer": " Kathmandu", "wrong": " Accra"}
 )";
   const Words words = {"attribute", "--pairs", pairs, "--verify", "3"};
@@ -124,8 +135,12 @@ TEST_F(AttributePage, ManyPairsAreMeans) {
 }
 
 TEST_F(AttributePage, AnyPromptIsText) {
-  Page page = made_by({"attribute", "--clean", kOddPrompt, "--corrupt", "</script><b>'\"&amp; 🙂 漢字 is <!-- the city", "--answer", " Austin", "--wrong", " Columbus"});
-  EXPECT_EQ(page.eval("[...document.querySelectorAll('.tokens')[0].querySelectorAll('.token')].map((t) => t.textContent).join('')"), kOddPrompt);
+  Page page = made_by({"attribute", "--clean", kOddPrompt, "--corrupt",
+                       "</script><b>'\"&amp; 🙂 漢字 is <!-- the city", "--answer", " Austin",
+                       "--wrong", " Columbus"});
+  EXPECT_EQ(page.eval("[...document.querySelectorAll('.tokens')[0].querySelectorAll('.token')].map("
+                      "(t) => t.textContent).join('')"),
+            kOddPrompt);
   EXPECT_EQ(page.count("main b b"), 0);
   expect_sound(page);
 }

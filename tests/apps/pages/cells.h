@@ -16,10 +16,12 @@ struct Cells {
 
  private:
   void act(Page& page, int row, int column, bool click) const {
-    const auto place = page.eval(
-        "(() => { const e = document.querySelector(" + nlohmann::json(canvas).dump() +
-        "); e.scrollIntoView({block: 'center', behavior: 'instant'}); const b = e.getBoundingClientRect(); return [b.left + b.width * " +
-        std::to_string((column + 0.5) / columns) + ", b.top + b.height * " + std::to_string((row + 0.5) / rows) + "]; })()");
+    const auto place =
+        page.eval("(() => { const e = document.querySelector(" + nlohmann::json(canvas).dump() +
+                  "); e.scrollIntoView({block: 'center', behavior: 'instant'}); const b = "
+                  "e.getBoundingClientRect(); return [b.left + b.width * " +
+                  std::to_string((column + 0.5) / columns) + ", b.top + b.height * " +
+                  std::to_string((row + 0.5) / rows) + "]; })()");
     if (click) page.click(place[0], place[1]);
     else page.hover(place[0], place[1]);
   }
@@ -27,7 +29,8 @@ struct Cells {
 
 // The texts of all elements that a selector finds.
 inline std::vector<std::string> texts(Page& page, const std::string& selector) {
-  return page.eval("[...document.querySelectorAll(" + nlohmann::json(selector).dump() + ")].map((e) => e.innerText)");
+  return page.eval("[...document.querySelectorAll(" + nlohmann::json(selector).dump() +
+                   ")].map((e) => e.innerText)");
 }
 
 }  // namespace vitrine::test

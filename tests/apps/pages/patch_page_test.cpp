@@ -11,8 +11,10 @@ namespace {
 using PatchPage = PageTest;
 using Words = std::vector<std::string>;
 
-const Words kTexas = {"--clean", "The capital of Texas is", "--corrupt", "The capital of California is",
-                      "--answer", " Austin", "--wrong", " Sacramento"};
+const Words kTexas = {"--clean",   "The capital of Texas is",
+                      "--corrupt", "The capital of California is",
+                      "--answer",  " Austin",
+                      "--wrong",   " Sacramento"};
 
 Words patch(Words more) {
   Words words = {"patch"};
@@ -29,13 +31,15 @@ nlohmann::json json_of(Words words) {
 // What a prompt is followed by, the most probable first.
 Words said_after(const std::string& prompt) {
   Words said;
-  for (const auto& token : json_of({"predict", "--prompt", prompt, "--top", "5"})["top"]) said.push_back(token["token"]);
+  for (const auto& token : json_of({"predict", "--prompt", prompt, "--top", "5"})["top"])
+    said.push_back(token["token"]);
   return said;
 }
 
 // The tokens of one of the three runs.
 Words run(Page& page, int number) {
-  return page.eval("[...document.querySelectorAll('.runs .panel')[" + std::to_string(number) + "].querySelectorAll('code')].map((e) => e.textContent)");
+  return page.eval("[...document.querySelectorAll('.runs .panel')[" + std::to_string(number) +
+                   "].querySelectorAll('code')].map((e) => e.textContent)");
 }
 
 TEST_F(PatchPage, ShowsTheSweepAndWhatEachRunSays) {
@@ -48,7 +52,8 @@ TEST_F(PatchPage, ShowsTheSweepAndWhatEachRunSays) {
 
   // The value under the pointer.
   const Cells cells{".heatmap canvas", 6, 5};
-  const double value = json["values"][2][3], change = value - json["metric"]["corrupt"].get<double>();
+  const double value = json["values"][2][3],
+               change = value - json["metric"]["corrupt"].get<double>();
   cells.hover(page, 2, 3);
   EXPECT_NE(page.tip().find("layer 2, pos 3 Texas / California"), std::string::npos) << page.tip();
   EXPECT_NE(page.tip().find("logit_diff " + std::string("-12.5")), std::string::npos) << page.tip();
@@ -57,7 +62,8 @@ TEST_F(PatchPage, ShowsTheSweepAndWhatEachRunSays) {
   EXPECT_NE(page.tip().find("change +1"), std::string::npos);
 
   // The strongest place is shown first: the subject's embedding alone makes the corrupt run say what the clean one says.
-  const Words clean = said_after("The capital of Texas is"), corrupt = said_after("The capital of California is");
+  const Words clean = said_after("The capital of Texas is"),
+              corrupt = said_after("The capital of California is");
   EXPECT_EQ(run(page, 0), clean);
   EXPECT_EQ(run(page, 1), corrupt);
   EXPECT_EQ(run(page, 2), clean);
@@ -65,7 +71,8 @@ TEST_F(PatchPage, ShowsTheSweepAndWhatEachRunSays) {
   cells.click(page, 4, 1);
   EXPECT_EQ(page.text(".detail h2"), "layer 4, pos 1 capital");
   EXPECT_EQ(run(page, 2), corrupt);
-  EXPECT_NE(page.text(".runs .panel:last-of-type p").find("the same as the corrupt run"), std::string::npos);
+  EXPECT_NE(page.text(".runs .panel:last-of-type p").find("the same as the corrupt run"),
+            std::string::npos);
   cells.click(page, 2, 4);
   EXPECT_EQ(run(page, 2)[0], " Austin");
   EXPECT_FALSE(page.has(".runs .panel:last-of-type p"));
@@ -108,14 +115,19 @@ TEST_F(PatchPage, PickersHoldTheFirstAxes) {
   ASSERT_EQ(json["axes"], nlohmann::json({"layer", "pos", "head"}));
   // It begins with the strongest place.
   const auto& strongest = json["strongest"][0];
-  EXPECT_EQ(page.eval("document.querySelector('.controls select').value"), std::to_string(strongest["layer"].get<int>()));
-  EXPECT_NE(page.text(".detail h2").find("head " + std::to_string(strongest["head"].get<int>())), std::string::npos);
+  EXPECT_EQ(page.eval("document.querySelector('.controls select').value"),
+            std::to_string(strongest["layer"].get<int>()));
+  EXPECT_NE(page.text(".detail h2").find("head " + std::to_string(strongest["head"].get<int>())),
+            std::string::npos);
   // Another layer.
-  page.eval("(() => { const s = document.querySelector('.controls select'); s.value = '3'; s.dispatchEvent(new Event('change')); })()");
+  page.eval(
+      "(() => { const s = document.querySelector('.controls select'); s.value = '3'; "
+      "s.dispatchEvent(new Event('change')); })()");
   const Cells cells{".heatmap canvas", 5, 4};
   cells.click(page, 4, 2);
   EXPECT_EQ(page.text(".detail h2"), "layer 3, pos 4 is, head 2");
-  const double change = json["values"][3][4][2].get<double>() - json["metric"]["corrupt"].get<double>();
+  const double change =
+      json["values"][3][4][2].get<double>() - json["metric"]["corrupt"].get<double>();
   const std::string shown = page.text(".detail p");
   const auto at = shown.find("change ");
   ASSERT_NE(at, std::string::npos);
@@ -126,8 +138,11 @@ TEST_F(PatchPage, PickersHoldTheFirstAxes) {
 
 TEST_F(PatchPage, LongAxesAndManyCellsAreBoundedAndSaidSo) {
   Page page = made_by(patch({"--site", "post", "--by", "feature"}));
-  EXPECT_NE(page.text("main").find("the 256 of 1,024 columns with the largest numbers"), std::string::npos);
-  EXPECT_EQ(page.eval("JSON.parse(document.getElementById('data').textContent).predicted.cells.length"), 4000);
+  EXPECT_NE(page.text("main").find("the 256 of 1,024 columns with the largest numbers"),
+            std::string::npos);
+  EXPECT_EQ(
+      page.eval("JSON.parse(document.getElementById('data').textContent).predicted.cells.length"),
+      4000);
   EXPECT_EQ(run(page, 2).size(), 5);
   // A neuron that is not among the strongest says so. Of layer 0 in the first column that has none:
   const Cells cells{".heatmap canvas", 6, 256};
@@ -139,14 +154,16 @@ TEST_F(PatchPage, LongAxesAndManyCellsAreBoundedAndSaidSo) {
   })())");
   if (cell.is_array()) {
     cells.click(page, cell[0], cell[1]);
-    EXPECT_NE(page.text(".runs .panel:last-of-type").find("4,000 strongest cells of 6,144"), std::string::npos);
+    EXPECT_NE(page.text(".runs .panel:last-of-type").find("4,000 strongest cells of 6,144"),
+              std::string::npos);
   }
   expect_sound(page);
 }
 
 TEST_F(PatchPage, ManyPairsAreMeansAndEachPair) {
   const std::string pairs = folder / "pairs.jsonl";
-  std::ofstream(pairs) << R"({"clean": "The capital of Texas is", "corrupt": "The capital of Ohio is", "answer": " Austin", "wrong": " Columbus"}
+  std::ofstream(pairs)
+      << R"({"clean": "The capital of Texas is", "corrupt": "The capital of Ohio is", "answer": " Austin", "wrong": " Columbus"}
 {"clean": "The capital of Ohio is", "corrupt": "The capital of Texas is", "answer": " Columbus", "wrong": " Austin"}
 {"clean": "The capital of Nepal is", "corrupt": "The capital of Ghana is", "answer": " Kathmandu", "wrong": " Accra"}
 )";
@@ -174,8 +191,11 @@ TEST_F(PatchPage, ManyPairsAreMeansAndEachPair) {
 
 TEST_F(PatchPage, AnyPromptIsText) {
   const std::string other = "</script><b>'\"&amp; 🙂 漢字 is <!-- the city";
-  Page page = made_by({"patch", "--clean", kOddPrompt, "--corrupt", other, "--answer", " Austin", "--wrong", " Columbus", "--site", "resid_pre"});
-  EXPECT_EQ(page.eval("[...document.querySelectorAll('.tokens')[0].querySelectorAll('.token')].map((t) => t.textContent).join('')"), kOddPrompt);
+  Page page = made_by({"patch", "--clean", kOddPrompt, "--corrupt", other, "--answer", " Austin",
+                       "--wrong", " Columbus", "--site", "resid_pre"});
+  EXPECT_EQ(page.eval("[...document.querySelectorAll('.tokens')[0].querySelectorAll('.token')].map("
+                      "(t) => t.textContent).join('')"),
+            kOddPrompt);
   EXPECT_EQ(page.count("main b b"), 0);
   expect_sound(page);
 }
