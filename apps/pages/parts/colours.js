@@ -1,7 +1,10 @@
 // Colours of numbers. A scale is {colour(x), least, most, name}; `scaleBar` shows it.
 
+const themeColours = new Map();  // by theme and name: a heatmap asks for each cell
 function themeColour(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim().split(",").map(Number);
+  const key = document.documentElement.dataset.theme + name;
+  if (!themeColours.has(key)) themeColours.set(key, getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim().split(",").map(Number));
+  return themeColours.get(key);
 }
 
 function mix(from, to, share) {

@@ -43,10 +43,10 @@ function grid(spec) {
       h("span", {class: "quiet"}, alone ? `columns: ${across.name}` : `rows: ${down.name}, columns: ${across.name}`)), note, box),
     // Shows the cell of a place, whatever was picked before.
     choose(place) {
-      const at = alone ? [0, ...place] : place;
+      const at = alone ? [0, ...place] : place, before = held.join();
       held = at.slice(0, -2);
       pickers.forEach((label, k) => { label.querySelector("select").selectedIndex = held[k]; });
-      draw();
+      if (held.join() !== before) draw();
       map.choose(at.at(-2), columns.indexOf(at.at(-1)));
     },
   };

@@ -1,9 +1,10 @@
-// The cells of a heatmap on a page, under the pointer.
+// What tests of pages with heatmaps share: the cells under the pointer, and texts.
 #pragma once
 
 #include <string>
 
 #include "tests/apps/pages/browser.h"
+#include "tests/apps/program.h"
 
 namespace vitrine::test {
 
@@ -31,6 +32,14 @@ struct Cells {
 inline std::vector<std::string> texts(Page& page, const std::string& selector) {
   return page.eval("[...document.querySelectorAll(" + nlohmann::json(selector).dump() +
                    ")].map((e) => e.innerText)");
+}
+
+// The tokens of a text as pages show them, one after the other: a character that is several tokens has none of its own.
+inline std::string shown_tokens(const std::string& text) {
+  const auto json = vitrine({"tokenize", "--prompt", text, "--format", "json"}).json();
+  std::string all;
+  for (const auto& token : json["str_tokens"]) all += token.get<std::string>();
+  return all;
 }
 
 }  // namespace vitrine::test

@@ -31,8 +31,8 @@ nlohmann::json json_of(Words words) {
 // What a prompt is followed by, the most probable first.
 Words said_after(const std::string& prompt) {
   Words said;
-  for (const auto& token : json_of({"predict", "--prompt", prompt, "--top", "5"})["top"])
-    said.push_back(token["token"]);
+  const auto json = json_of({"predict", "--prompt", prompt, "--top", "5"});
+  for (const auto& token : json["top"]) said.push_back(token["token"]);
   return said;
 }
 
@@ -90,8 +90,10 @@ TEST_F(PatchPage, ShowsTheSweepAndWhatEachRunSays) {
 
 // What the page says of a patched run is what the run says whose metric the sweep has.
 TEST_F(PatchPage, PatchedTokensGoWithTheMetric) {
-  Page page = made_by(patch({"--site", "z", "--by", "head", "--metric", "prob"}));
-  const auto json = json_of(patch({"--site", "z", "--by", "head", "--metric", "prob"}));
+  Page page =
+      made_by(patch({"--site", "z", "--by", "head", "--metric", "prob", "--direction", "noise"}));
+  const auto json =
+      json_of(patch({"--site", "z", "--by", "head", "--metric", "prob", "--direction", "noise"}));
   const auto data = page.eval("JSON.parse(document.getElementById('data').textContent).predicted");
   ASSERT_EQ(data["cells"].size(), 24);
   int seen = 0;
@@ -195,7 +197,7 @@ TEST_F(PatchPage, AnyPromptIsText) {
                        "--wrong", " Columbus", "--site", "resid_pre"});
   EXPECT_EQ(page.eval("[...document.querySelectorAll('.tokens')[0].querySelectorAll('.token')].map("
                       "(t) => t.textContent).join('')"),
-            kOddPrompt);
+            shown_tokens(kOddPrompt));
   EXPECT_EQ(page.count("main b b"), 0);
   expect_sound(page);
 }
