@@ -10,11 +10,17 @@ views.attribute = (data, root) => {
   }[data.method] ?? `What each part's output does in the input of each later one, to first order${data.steps ? `, with gradients at ${data.steps} points between the runs` : ""}.`;
   const metric = (which) => (data.metric[which] === null ? [] : [`, ${which} `, h("b", {class: "number"}, meanText(data.metric[which]))]);
   root.append(pageHead("What matters, by gradients", data.meta), h("p", {}, h("b", {}, data.method), ". " + about),
-    h("p", {class: "metric"}, h("b", {}, data.metric.name), metric("clean"), metric("corrupt")), ...(data.tokens ? bothPrompts(data) : data.pairs.length === 1 ? bothPrompts(data.pairs[0]) : []));
+    h("p", {class: "metric"}, h("b", {}, data.metric.name), metric("clean"), metric("corrupt")), ...(data.tokens ? bothPrompts(data) : data.pairs.map(promptOfPair).slice(0, 1)));
   if (data.edges) edgeScores(data, root);
   else if (data.values) integratedScores(data, root);
   else nodeScores(data, root);
 };
+
+// What the scores are of: the clean prompt of one pair, or how many pairs there are.
+function promptOfPair(pair, _, pairs) {
+  if (pairs.length > 1) return h("p", {}, `Of ${pairs.length} pairs: means, with standard errors.`);
+  return h("div", {class: "tokens"}, h("span", {class: "quiet"}, "clean "), pair.tokens.map((_, k) => h("span", {class: "token"}, tokenText(pair, k))));
+}
 
 // A number, or a mean with its standard error.
 const meanOf = (x) => (x !== null && typeof x === "object" ? x.mean : x);
@@ -26,6 +32,7 @@ function nodeScores(data, root) {
   const patterns = data.sites.map((site) => ({site, axes: sweepAxes(sweepLike(site))}));
   const body = h("div"), detail = h("p", {"aria-live": "polite", class: "detail"});
   const nodes = data.nodes, inSite = (node) => data.sites.findIndex((site) => node.site === (node.layer === null ? "" : `blocks.${node.layer}.`) + site.name);
+  const first = nodes.length ? Math.max(0, inSite(nodes[0])) : 0;
   let shown = -1, map = null;
 
   const nodeText = (node) => node.site + ["pos", "head", "feature"].filter((axis) => node[axis] !== null).map((axis) => ` ${axis} ${node[axis]}`).join("") + tokenOf(node);
@@ -49,7 +56,7 @@ function nodeScores(data, root) {
       choose: (place) => show(detail, h("b", {}, `${site.name}, ${placeText(axes, place)}: `), describe(place))});
     show(body, map.element);
   }
-  const sites = choice("Site", data.sites.map((site) => site.name), 0, draw);
+  const sites = choice("Site", data.sites.map((site) => site.name), first, draw);
   const list = table({label: "the strongest", rows: nodes, sort: 3, columns: [
     {title: "site", value: (n) => n.site}, {title: "place", value: (n) => ["pos", "head", "feature"].filter((a) => n[a] !== null).map((a) => `${a} ${n[a]}`).join(", ")},
     {title: "token", value: (n) => tokenOf(n).replace(/^ \(|\)$/g, "")},
@@ -63,7 +70,7 @@ function nodeScores(data, root) {
     map?.choose(data.sites[k].axes.map((name) => (name === "layer" ? data.sites[k].layers.indexOf(node.layer) : node[name])));
   }});
   root.append(h("h2", {}, "Scores"), sites, body, detail, scoreScatter(nodes, nodeText, list.choose) ?? "", h("h2", {}, `The ${nodes.length} strongest`), list.element);
-  draw(0);
+  draw(first);
   if (nodes.length) list.choose(nodes[0]);
 }
 

@@ -17,12 +17,15 @@ struct Cells {
 
  private:
   void act(Page& page, int row, int column, bool click) const {
-    const auto place =
-        page.eval("(() => { const e = document.querySelector(" + nlohmann::json(canvas).dump() +
-                  "); e.scrollIntoView({block: 'center', behavior: 'instant'}); const b = "
-                  "e.getBoundingClientRect(); return [b.left + b.width * " +
-                  std::to_string((column + 0.5) / columns) + ", b.top + b.height * " +
-                  std::to_string((row + 0.5) / rows) + "]; })()");
+    // The cell comes into sight first: a wide heatmap scrolls sideways, under the names of its rows.
+    const auto place = page.eval(
+        "((across, down) => { const e = document.querySelector(" + nlohmann::json(canvas).dump() +
+        "), box = e.closest('.scroll'); box.scrollIntoView({block: 'center', behavior: 'instant'});"
+        " box.scrollLeft = across * e.clientWidth - box.clientWidth / 2;"
+        " const b = e.getBoundingClientRect(); return [b.left + b.width * across, b.top + b.height "
+        "* "
+        "down]; })(" +
+        std::to_string((column + 0.5) / columns) + ", " + std::to_string((row + 0.5) / rows) + ")");
     if (click) page.click(place[0], place[1]);
     else page.hover(place[0], place[1]);
   }

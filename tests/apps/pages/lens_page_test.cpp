@@ -91,8 +91,8 @@ TEST_F(LensPage, ColoursSayTheAnswersLogitToo) {
   Page page = made_by(words);
   const auto pixel = [&] {
     return page.eval(
-        "[...document.querySelector('.heatmap canvas').getContext('2d').getImageData(84 * 4 + 80, "
-        "26 * 6 + 3, 1, 1).data]");
+        "[...document.querySelector('.heatmap canvas').getContext('2d').getImageData(84 * 4 + 74, "
+        "26 * 6 + 8, 1, 1).data]");
   };
   EXPECT_NE(page.text(".scale").find("100.0%"), std::string::npos);
   // Certain of its token is deep blue; by the answer's logit, which is far above 0, the cell is orange.
