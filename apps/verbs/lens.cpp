@@ -170,7 +170,7 @@ Json grid_for_page(const Report& r, int wanted) {
       Json tokens = Json::list();
       for (const auto& [id, logit, probability] : stage) {
         tokens.push_back(
-            Json::list({id, std::round(probability * 1e5) / 1e5, std::round(logit * 1e3) / 1e3}));
+            Json::list({id, std::round(probability * 1e6) / 1e6, std::round(logit * 1e3) / 1e3}));
         if (t != nullptr) words[fmt::format("{}", id)] = json_text(t->shown(id));
       }
       stages.push_back(std::move(tokens));

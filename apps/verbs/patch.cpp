@@ -183,7 +183,7 @@ Json tokens_for_page(const nn::Model& model, const std::vector<interp::TokenValu
                      Json& words) {
   Json list = Json::list();
   for (const auto& [id, probability] : tokens) {
-    list.push_back(Json::list({id, std::round(probability * 1e5) / 1e5}));
+    list.push_back(Json::list({id, std::round(probability * 1e6) / 1e6}));
     const nn::Tokenizer* t = tokenizer_of(model);
     if (t != nullptr) words[fmt::format("{}", id)] = json_text(t->shown(id));
   }

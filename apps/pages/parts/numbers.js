@@ -22,6 +22,12 @@ function percent(x) {
   return x > 0 && x < 0.0005 ? "<0.05%" : (100 * x).toFixed(1) + "%";
 }
 
+// A probability, of improbable things too: 12.3%, 0.0123%.
+function probability(x) {
+  if (x === null || x === undefined || Number.isNaN(x) || x >= 0.001) return percent(x);
+  return x < 1e-6 ? "<0.0001%" : number(100 * x) + "%";
+}
+
 // The largest and the least number of lists within lists; null and NaN do not count.
 function range(values) {
   let [least, most] = [Infinity, -Infinity];

@@ -18,7 +18,7 @@ views.lens = (data, root) => {
     map = heatmap({
       label: "the top token at each layer and position", values, rows: stages, columns: positions.map((p) => tokenLabel(data, p)), scale,
       cell: 26, width: 84, text: (s, p) => word(top[p][s][0][0]),
-      tip: (s, p) => `${place(s, p)}\n` + top[p][s].map(([id, probability]) => `${word(id)}  ${percent(probability)}`).join("\n") +
+      tip: (s, p) => `${place(s, p)}\n` + top[p][s].map(([id, share]) => `${word(id)}  ${probability(share)}`).join("\n") +
         `\nlogit ${answer}: ${number(ln[s][p])}, raw ${number(raw[s][p])}`,
       choose: (s, p) => { [stage, position] = [s, p]; drawCell(); drawCurve(); },
     });
@@ -28,8 +28,8 @@ views.lens = (data, root) => {
   function drawCell() {
     show(detail, h("h2", {}, `Said ${place(stage, position)}`),
       h("p", {}, `logit ${answer}: `, h("b", {}, number(ln[stage][position])), " through the final norm, ", h("b", {}, number(raw[stage][position])), " raw"),
-      bars(top[position][stage].map(([id, probability, logit]) => ({name: h("code", {}, word(id)), value: probability, tip: `logit ${number(logit)}`})),
-           {text: percent, label: "the most probable tokens", colour: "weight"}));
+      bars(top[position][stage].map(([id, share, logit]) => ({name: h("code", {}, word(id)), value: share, tip: `logit ${number(logit)}`})),
+           {text: probability, label: "the most probable tokens", colour: "weight"}));
   }
   function drawCurve() {
     const change = (values, s) => (s === 0 ? null : values[s][position] - values[s - 1][position]);

@@ -94,7 +94,7 @@ function predictions(sweep, axes, place) {
   const base = sweep.direction === "denoise" ? "corrupt" : "clean";
   const cell = predicted.cells.find(([i]) => i === index);
   const panel = (title, note, list) => h("div", {class: "panel"}, h("h3", {}, title), note ? h("p", {class: "quiet"}, note) : null,
-    bars(list.map(([id, probability]) => ({name: h("code", {}, predicted.words ? visible(predicted.words[id]) : String(id)), value: probability})), {text: percent, label: title, colour: "weight"}));
+    bars(list.map(([id, share]) => ({name: h("code", {}, predicted.words ? visible(predicted.words[id]) : String(id)), value: share})), {text: probability, label: title, colour: "weight"}));
   const patched = !cell
     ? h("div", {class: "panel"}, h("h3", {}, "patched run"), h("p", {}, `The page has the tokens of the ${predicted.cells.length.toLocaleString("en")} strongest cells of ${predicted.of.toLocaleString("en")}; this is none of them.`))
     : panel("patched run", cell[1] ? null : `the same as the ${base} run`, cell[1] ?? predicted[base]);
@@ -107,8 +107,8 @@ function eachPair(sweep, place) {
   const value = (pair) => numberAt(pair.values, place), base = sweep.direction === "denoise" ? "corrupt" : "clean";
   return table({label: "each pair", rows: sweep.pairs.filter((pair) => value(pair) !== undefined), columns: [
     {title: "line", value: (pair) => pair.line, number: true},
-    {title: "clean", value: (pair) => prompt(pair, "clean"), cell: (pair) => h("code", {}, prompt(pair, "clean"))},
-    {title: "corrupt", value: (pair) => prompt(pair, "corrupt"), cell: (pair) => h("code", {}, prompt(pair, "corrupt"))},
+    {title: "clean", value: (pair) => prompt(pair, "clean"), cell: (pair) => h("code", {style: "white-space: pre"}, prompt(pair, "clean"))},
+    {title: "corrupt", value: (pair) => prompt(pair, "corrupt"), cell: (pair) => h("code", {style: "white-space: pre"}, prompt(pair, "corrupt"))},
     {title: "clean run", value: (pair) => pair.metric.clean, number: true},
     {title: "corrupt run", value: (pair) => pair.metric.corrupt, number: true},
     {title: "edited run", value, number: true},
