@@ -9,9 +9,10 @@ function number(x) {
   return size >= 1000 ? Math.round(x).toLocaleString("en") : String(Number(x.toPrecision(3)));
 }
 
-// The same with its sign: +0.12, −3.4.
+// The same with its sign: +0.12, −3.4; 0 has none.
 function signed(x) {
   if (x === null || x === undefined || Number.isNaN(x)) return "–";
+  if (x === 0) return "0";
   return x < 0 ? "−" + number(-x) : "+" + number(x);
 }
 
@@ -27,6 +28,12 @@ function percent(x) {
 function sized(x, unit) {
   const step = x < 1000 ? 0 : Math.min(4, Math.floor(Math.log10(x) / 3));
   return `${number(x / 1000 ** step)} ${["", "k", "M", "G", "T"][step]}${unit}`;
+}
+
+// A probability, of improbable things too: 12.3%, 0.0123%.
+function probability(x) {
+  if (x === null || x === undefined || Number.isNaN(x) || x >= 0.001) return percent(x);
+  return x < 1e-6 ? "<0.0001%" : number(100 * x) + "%";
 }
 
 // The largest and the least number of lists within lists; null and NaN do not count.

@@ -1,6 +1,7 @@
 // Curves and points in a frame with marked axes.
 //   plot({series: [{name, points: [[x, y], ...], dots: true, colour}], x: "step", y: "loss", logX, logY, label,
-//         tip: (series, point) => text, choose: (series, index) => ...})
+//         tip: (series, point) => text, choose: (series, index) => ..., names: ["embedding", ...] of x = 0, 1, ...})
+// A series is a curve with a dot at each point; with dots: true it has no line, with dots: false no dots.
 function plot(spec) {
   const [width, height] = [spec.width ?? 640, spec.height ?? 320], [left, right, top, bottom] = [64, 16, 12, 44];
   const kColours = ["rgb(var(--less))", "rgb(var(--more))", "var(--quiet)", "var(--link)", "var(--mark)"];
@@ -17,9 +18,10 @@ function plot(spec) {
   };
   const x = axis(0, spec.logX, left, width - right), y = axis(1, spec.logY, height - bottom, top);
   const root = svg("svg", {viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": spec.label, style: `width: 100%; max-width: ${width}px`});
-  for (const mark of x.marks) {
+  const named = spec.names ? ticks(0, spec.names.length - 1, Math.min(spec.names.length, 8)).filter(Number.isInteger) : x.marks;
+  for (const mark of named) {
     root.append(svg("line", {class: "grid", x1: x.place(mark), x2: x.place(mark), y1: top, y2: height - bottom}),
-                svg("text", {x: x.place(mark), y: height - bottom + 16, "text-anchor": "middle"}, number(mark)));
+                svg("text", {x: x.place(mark), y: height - bottom + 16, "text-anchor": "middle"}, spec.names ? spec.names[mark] : number(mark)));
   }
   for (const mark of y.marks) {
     root.append(svg("line", {class: "grid", x1: left, x2: width - right, y1: y.place(mark), y2: y.place(mark)}),
@@ -31,7 +33,7 @@ function plot(spec) {
     const colour = series.colour ?? kColours[k % kColours.length];
     const points = series.points.filter(([px, py]) => Number.isFinite(px) && Number.isFinite(py) && (!spec.logX || px > 0) && (!spec.logY || py > 0));
     if (!series.dots) root.append(svg("polyline", {fill: "none", stroke: colour, "stroke-width": 2, points: points.map(([px, py]) => `${x.place(px)},${y.place(py)}`).join(" ")}));
-    if (!series.dots && points.length > 200) return;  // a long curve has no dots of its own
+    if (series.dots === false || (!series.dots && points.length > 200)) return;  // a long curve has no dots of its own
     points.forEach((point, index) => {
       const dot = svg("circle", {cx: x.place(point[0]), cy: y.place(point[1]), r: series.dots ? 4 : 3, fill: colour});
       withTip(dot, () => (spec.tip ? spec.tip(series, point, index) : `${series.name}\n${spec.x} ${number(point[0])}\n${spec.y} ${number(point[1])}`));

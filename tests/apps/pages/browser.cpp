@@ -267,11 +267,11 @@ std::vector<std::string> Page::unreachable() {
     document.activeElement?.blur();
     document.addEventListener("focusin", (event) => window.seen.add(event.target));
   })())");
-  const int most = eval("document.querySelectorAll('*').length").get<int>();
-  // Tab begins where something was clicked last: round the page until the top has been passed twice.
-  for (int i = 0, tops = 0; i < 2 * most && tops < 2; ++i) {
+  // Tab goes on from what was clicked last: to the end of the page, and then over all of it.
+  const int most = 2 * eval("document.querySelectorAll('*').length").get<int>();
+  for (int i = 0, ends = 0; i < most && ends < 2; ++i) {
     press("Tab");
-    if (i > 0 && eval("document.activeElement === document.body") == true) ++tops;
+    if (i > 0 && eval("document.activeElement === document.body") == true) ++ends;
   }
   // Of a group that arrow keys move in, one element is reached with Tab, the others by its keys.
   return eval(R"((() => {
