@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <set>
 
+#include "apps/drawing/model_drawing.h"
 #include "apps/options/options.h"
 #include "apps/pages/page.h"
-#include "apps/reports/model_drawing.h"
 #include "apps/verbs/verbs.h"
 #include "nn/model/checkpoint.h"
 #include "tensor/error.h"

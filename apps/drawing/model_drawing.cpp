@@ -1,11 +1,11 @@
-#include "apps/reports/model_drawing.h"
+#include "apps/drawing/model_drawing.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
 
-#include "apps/reports/formula.h"
+#include "apps/drawing/formula.h"
 #include "autograd/transform/expand.h"
 
 namespace vitrine::app {

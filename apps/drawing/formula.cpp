@@ -1,4 +1,4 @@
-#include "apps/reports/formula.h"
+#include "apps/drawing/formula.h"
 
 #include <fmt/format.h>
 
