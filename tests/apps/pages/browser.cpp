@@ -344,13 +344,9 @@ double Page::first_paint() {
 }
 
 void Page::screenshot(const fs::path& file) {
-  const json size =
-      eval("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]");
-  const json shot =
-      ask("Page.captureScreenshot",
-          {{"format", "png"},
-           {"captureBeyondViewport", true},
-           {"clip", {{"x", 0}, {"y", 0}, {"width", size[0]}, {"height", size[1]}, {"scale", 1}}}});
+  const json size = eval("[innerWidth, innerHeight]");
+  const json clip = {{"x", 0}, {"y", 0}, {"width", size[0]}, {"height", size[1]}, {"scale", 0.75}};
+  const json shot = ask("Page.captureScreenshot", {{"format", "png"}, {"clip", clip}});
   std::ofstream(file, std::ios::binary) << from_base64(shot["data"]);
 }
 

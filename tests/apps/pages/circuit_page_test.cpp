@@ -200,6 +200,7 @@ TEST_F(CircuitPage, GroupsAreATable) {
                     100 * groups[static_cast<std::size_t>(row - 1)]["faithfulness"].get<double>()));
   }
   page.click("summary");
+  page.wait_for("document.querySelector('[aria-label=pairs] tbody td')");
   EXPECT_EQ(page.text("[aria-label=pairs] tbody td"), "The capital of Texas is");
   click_title_and_expect_sound(page);
 }
