@@ -123,11 +123,15 @@ void evaluate_prompts(const CommandLine& line, Options& options) {
   std::vector<std::string> usual;
   if (!options.metrics.given())
     usual = {"logit_diff", "prob", "log_prob", "rank", "accuracy", "loss"};
-  std::optional<nn::Model> clean;  // from whose runs KL is measured
-  if (options.metrics.read_kl()) clean.emplace(common.load_unedited());
-  const MeasuredPrompts measured =
-      measured_prompts(model, examples, usual, options.metrics.specs(), clean ? &*clean : nullptr,
-                       interruptible.requested(), common.quiet);
+  const bool edited = line.was_given("--edit") || line.was_given("--edits");
+  std::optional<nn::Model> plain;  // from whose runs KL is measured, and changes
+  if (edited) plain.emplace(common.load_unedited());
+  const auto measured_in = [&](const nn::Model& one) {
+    return measured_prompts(one, examples, usual, options.metrics.specs(),
+                            plain ? &*plain : nullptr, interruptible.requested(), common.quiet);
+  };
+  MeasuredPrompts measured = measured_in(model);
+  if (edited) add_changes(measured, measured_in(*plain));
   const MeasuredReport report{
       model, examples, groups, measured, options.prompts.group_by(), options.prompts.each()};
   write_presentation(common, common.meta(line),
@@ -170,7 +174,8 @@ void verb_evaluate(const Arguments& arguments) {
       "perplexity where it is too large for a number. With --prompts: {meta, metrics: [NAME],\n"
       "all: {prompts, NAME: {mean, standard_error, count}, ...}, group_by, groups: [{name,\n"
       "prompts, NAME: ...}], prompts: [{line, tokens, str_tokens, answers, wrongs, top: {id,\n"
-      "token, prob}, NAME: ...}], file}\n",
+      "token, prob}, NAME: ...}], file}; with --edit also NAME_change, what the edits change,\n"
+      "prompt by prompt\n",
       "vitrine evaluate /usr/share/common-licenses/GPL-3");
   Options options;
   nn::WindowOptions& windows = options.windows;

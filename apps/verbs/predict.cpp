@@ -63,11 +63,16 @@ void predict_prompts(const CommandLine& line, const CommonOptions& common,
   const auto examples = data.examples(model, encoding, needs_of(metrics.specs()));
   edits.know(examples);
   const auto groups = data.groups(examples);
-  std::optional<nn::Model> clean;  // from whose runs KL is measured
-  if (metrics.read_kl()) clean.emplace(common.load_unedited());
-  const MeasuredPrompts measured =
-      measured_prompts(model, examples, {"logit_diff", "prob", "rank", "accuracy"}, metrics.specs(),
-                       clean ? &*clean : nullptr, interruptible.requested(), common.quiet);
+  const bool edited = line.was_given("--edit") || line.was_given("--edits");
+  std::optional<nn::Model> plain;  // from whose runs KL is measured, and changes
+  if (edited) plain.emplace(common.load_unedited());
+  const auto measured_in = [&](const nn::Model& one) {
+    return measured_prompts(one, examples, {"logit_diff", "prob", "rank", "accuracy"},
+                            metrics.specs(), plain ? &*plain : nullptr, interruptible.requested(),
+                            common.quiet);
+  };
+  MeasuredPrompts measured = measured_in(model);
+  if (edited) add_changes(measured, measured_in(*plain));
   const MeasuredReport report{model, examples, groups, measured, data.group_by(), data.each()};
   write_presentation(common, common.meta(line),
                      {.text = [&](const Style& style, int) { return report.text(style); },
@@ -84,10 +89,12 @@ void verb_predict(const Arguments& arguments) {
       "The most probable next tokens after a prompt; or, of many prompts, how well they\n"
       "predict their answers: means with standard errors over the prompts.\n\n"
       "json: {meta, tokens, str_tokens, top: [{id, token, logit, prob}], file};\n"
-      "the texts are null for a model without a tokenizer. With --prompts: {meta, metrics: [NAME],\n"
+      "the texts are null for a model without a tokenizer. With --prompts: {meta, metrics: "
+      "[NAME],\n"
       "all: {prompts, NAME: {mean, standard_error, count}, ...}, group_by, groups: [{name,\n"
       "prompts, NAME: ...}], prompts: [{line, tokens, str_tokens, answers, wrongs, top: {id,\n"
-      "token, prob}, NAME: ...}], file}\n",
+      "token, prob}, NAME: ...}], file}; with --edit also NAME_change, what the edits change,\n"
+      "prompt by prompt\n",
       "vitrine predict --prompt 'The capital of Texas is' --top 3");
   CommonOptions common;
   EditOptions edits;
