@@ -47,7 +47,9 @@ function grid(spec) {
       held = at.slice(0, -2);
       pickers.forEach((label, k) => { label.querySelector("select").selectedIndex = held[k]; });
       if (held.join() !== before) draw();
-      map.choose(at.at(-2), columns.indexOf(at.at(-1)));
+      const column = columns.indexOf(at.at(-1));
+      if (column >= 0) map.choose(at.at(-2), column);
+      else spec.choose(place);  // not drawn
     },
   };
 }
