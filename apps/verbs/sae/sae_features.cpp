@@ -8,12 +8,15 @@
 
 #include "apps/experiment/edit_options.h"
 #include "apps/options/sae_options.h"
+#include "apps/pages/features_page.h"
 #include "apps/reports/neurons_report.h"
 #include "apps/terminal/interrupt.h"
 #include "apps/terminal/progress.h"
 #include "apps/verbs/verbs.h"
 #include "interp/readout.h"
+#include "nn/text/corpus_lines.h"
 #include "sae/feature_contexts.h"
+#include "tensor/files/file.h"
 
 namespace vitrine::app {
 namespace {
@@ -22,7 +25,8 @@ struct Options {
   CommonOptions common;
   EditOptions edits;
   PromptOptions prompt;
-  std::string sae, corpus, sort = "peak";
+  std::string sae, corpus, sort = "peak", steered_prompt;
+  int steered = 64;
   std::vector<std::int64_t> features;
   int position = -1, top = 10, contexts = 20, window = 8, words = 8;
 };
@@ -49,10 +53,13 @@ std::vector<Writes> writes_of(const nn::Model& model, const sae::Sae& sae,
   for (std::size_t i = 0; i < features.size(); ++i)
     std::copy_n(w.data<float>() + features[i] * w.dim(1), w.dim(1),
                 rows.data<float>() + static_cast<std::int64_t>(i) * w.dim(1));
-  const Tensor logits = interp::to_logits(model, rows);
-  for (std::int64_t i = 0; i < logits.dim(0); ++i)
-    out.push_back(
-        {interp::highest(logits.select(0, i), count), interp::lowest(logits.select(0, i), count)});
+  constexpr std::int64_t kAtOnce = 256;  // rows of logits
+  for (std::int64_t begin = 0; begin < rows.dim(0); begin += kAtOnce) {
+    const Tensor logits = interp::to_logits(model, rows.slice(0, begin, std::min(rows.dim(0), begin + kAtOnce)));
+    for (std::int64_t i = 0; i < logits.dim(0); ++i)
+      out.push_back(
+          {interp::highest(logits.select(0, i), count), interp::lowest(logits.select(0, i), count)});
+  }
   return out;
 }
 
@@ -62,6 +69,37 @@ struct Active {
   float activation;
 };
 
+// Of one position, in the table.
+std::size_t most_shown(const Options& o) {
+  return static_cast<std::size_t>(o.position >= 0 ? o.top : std::min(o.top, 4));
+}
+
+Json texts_of(const nn::Model& model, const nn::Tokens& tokens) {
+  const nn::Tokenizer* tokenizer = tokenizer_of(model);
+  return tokenizer == nullptr ? Json() : Json(tokenizer->shown_tokens(tokens));
+}
+
+void write_prompt_page(const CommandLine& line, const Options& o, const nn::Model& model,
+                       const sae::Sae& sae, const nn::Tokens& prompt,
+                       const std::vector<Active>& active, const std::vector<Writes>& writes) {
+  Json list = Json::list(), of_features = Json::object();
+  for (std::size_t i = 0; i < active.size(); ++i) {
+    const Active& a = active[i];
+    list.push_back({{"position", a.position}, {"feature", a.feature}, {"activation", a.activation}});
+    if (writes.empty()) continue;
+    of_features[fmt::format("{}", a.feature)] = {{"raised", tokens_json(model, writes[i].raised)},
+                                                 {"lowered", tokens_json(model, writes[i].lowered)}};
+  }
+  write_text(o.common.html, page_html("active_features", {{"meta", o.common.meta(line)},
+                                                          {"sae", json_text(sae.name)},
+                                                          {"site", sae.config.hook_name},
+                                                          {"tokens", prompt},
+                                                          {"str_tokens", texts_of(model, prompt)},
+                                                          {"active", list},
+                                                          {"writes", of_features}}));
+  if (!o.common.quiet) log(fmt::format("page written to {}", o.common.html));
+}
+
 void on_prompt(const CommandLine& line, const Options& o, const nn::Model& model,
                const sae::Sae& sae) {
   const nn::Tokens prompt = o.prompt.tokens(model);
@@ -69,6 +107,7 @@ void on_prompt(const CommandLine& line, const Options& o, const nn::Model& model
   if (o.position >= n)
     line.fail(fmt::format("--pos {}: the prompt has {} tokens, from 0", o.position, n));
   const Tensor f = sae::features_of(model, sae, {prompt});
+  const bool all = o.common.json() || !o.common.html.empty();
   std::vector<Active> active;
   for (std::int64_t t = 0; t < n; ++t) {
     if (o.position >= 0 && t != o.position) continue;
@@ -81,14 +120,14 @@ void on_prompt(const CommandLine& line, const Options& o, const nn::Model& model
     }
     std::stable_sort(here.begin(), here.end(),
                      [](const Active& a, const Active& b) { return a.activation > b.activation; });
-    const std::size_t most = static_cast<std::size_t>(o.position >= 0 ? o.top : std::min(o.top, 4));
-    if (here.size() > most && !o.common.json()) here.resize(most);
+    if (here.size() > most_shown(o) && !all) here.resize(most_shown(o));
     active.insert(active.end(), here.begin(), here.end());
   }
   std::vector<std::int64_t> numbers;
   for (const Active& a : active) numbers.push_back(a.feature);
   const auto writes = writes_of(model, sae, numbers, o.words);
   const Style style = o.common.style();
+  if (!o.common.html.empty()) write_prompt_page(line, o, model, sae, prompt, active, writes);
   if (o.common.json()) {
     Json list = Json::list();
     for (std::size_t i = 0; i < active.size(); ++i) {
@@ -103,6 +142,7 @@ void on_prompt(const CommandLine& line, const Options& o, const nn::Model& model
                                                {"sae", json_text(sae.name)},
                                                {"site", sae.config.hook_name},
                                                {"tokens", prompt},
+                                               {"str_tokens", texts_of(model, prompt)},
                                                {"active", list}}));
   }
   using Align = Table::Align;
@@ -111,9 +151,12 @@ void on_prompt(const CommandLine& line, const Options& o, const nn::Model& model
                {"feature", Align::right},
                {"activation", Align::right},
                {writes.empty() ? "" : "raises", Align::left}});
+  std::size_t of_position = 0;  // how many have been shown
   for (std::size_t i = 0; i < active.size(); ++i) {
     const Active& a = active[i];
     const bool first = i == 0 || active[i - 1].position != a.position;
+    of_position = first ? 1 : of_position + 1;
+    if (of_position > most_shown(o)) continue;
     table.row(
         {first ? fmt::format("{}", a.position) : "",
          first ? token_label(tokenizer_of(model), prompt[static_cast<std::size_t>(a.position)])
@@ -216,13 +259,18 @@ std::string detail_text(const nn::Model& model, const sae::Sae& sae, std::int64_
   return text + "\n" + table.text(style) + "\n";
 }
 
+sae::FeatureSpec reading_of(const Options& o, const nn::Model& model) {
+  sae::FeatureSpec spec{.contexts = o.contexts, .special = o.prompt.special()};
+  spec.bos = bos_of_lines(model, o.prompt.prepends_bos());
+  return spec;
+}
+
 std::optional<sae::FeatureContexts> read_corpus(const Options& o, const nn::Model& model,
                                                 const sae::Sae& sae) {
   if (o.corpus.empty()) return {};
   const Interruptible interruptible;
   Progress progress("reading", "tokens", o.common.quiet);
-  sae::FeatureSpec spec{.contexts = o.contexts, .special = o.prompt.special()};
-  spec.bos = bos_of_lines(model, o.prompt.prepends_bos());
+  sae::FeatureSpec spec = reading_of(o, model);
   note_bare_lines(model, o.prompt.prepends_bos(), o.common.quiet);
   spec.cancel = &interruptible.requested();
   spec.progress = [&](std::int64_t done, std::int64_t total) {
@@ -231,10 +279,9 @@ std::optional<sae::FeatureContexts> read_corpus(const Options& o, const nn::Mode
   return sae::collect_features(model, sae, o.corpus, spec);
 }
 
-// Those that were asked for, or else those that fired, in the order of --sort.
-std::vector<std::int64_t> features_to_show(const Options& o,
-                                           const std::optional<sae::FeatureContexts>& found) {
-  if (!o.features.empty()) return o.features;
+// Those that fired, in the order of --sort.
+std::vector<std::int64_t> fired_features(const Options& o,
+                                         const std::optional<sae::FeatureContexts>& found) {
   std::vector<std::int64_t> fired;
   for (std::int64_t j = 0; j < found->features(); ++j) {
     if (found->fired[static_cast<std::size_t>(j)] > 0) fired.push_back(j);
@@ -245,8 +292,80 @@ std::vector<std::int64_t> features_to_show(const Options& o,
   };
   std::stable_sort(fired.begin(), fired.end(),
                    [&](std::int64_t a, std::int64_t b) { return key(a) < key(b); });
+  return fired;
+}
+
+// Those that were asked for, or else those that fired.
+std::vector<std::int64_t> features_to_show(const Options& o,
+                                           const std::optional<sae::FeatureContexts>& found) {
+  if (!o.features.empty()) return o.features;
+  std::vector<std::int64_t> fired = fired_features(o, found);
   if (!o.common.json()) fired.resize(std::min(fired.size(), static_cast<std::size_t>(o.top)));
   return fired;
+}
+
+// ---- the page -----------------------------------------------------------------------------------
+// Of a text all features: those that were asked for, those that fired, the others.
+std::vector<std::int64_t> features_of_page(const Options& o,
+                                           const std::optional<sae::FeatureContexts>& found) {
+  if (!found) return o.features;
+  std::vector<std::int64_t> all;
+  std::vector<bool> there(static_cast<std::size_t>(found->features()), false);
+  const auto add = [&](const std::vector<std::int64_t>& some) {
+    for (const std::int64_t j : some) {
+      if (!there[static_cast<std::size_t>(j)]) all.push_back(j);
+      there[static_cast<std::size_t>(j)] = true;
+    }
+  };
+  std::vector<std::int64_t> rest(there.size());
+  std::iota(rest.begin(), rest.end(), std::int64_t{0});
+  add(o.features);
+  add(fired_features(o, found));
+  add(rest);
+  return all;
+}
+
+// --steer TEXT, or else the beginning of the line in which the first feature is strongest.
+nn::Tokens steered_prompt(const Options& o, const nn::Model& model,
+                          const std::optional<sae::FeatureContexts>& found, std::int64_t feature) {
+  if (!o.steered_prompt.empty()) return o.prompt.encode(model, o.steered_prompt);
+  nn::Tokens prompt;
+  if (!found || found->peaks.of(feature).empty()) return prompt;
+  constexpr std::ptrdiff_t kBeginning = 8;
+  const std::int64_t number = found->peaks.of(feature)[0].line;
+  nn::for_each_line(model, o.corpus, o.prompt.special(), {&number, 1}, [&](const nn::CorpusLine& line) {
+    prompt.assign(line.tokens.begin(), line.tokens.begin() + std::min(kBeginning, std::ssize(line.tokens)));
+  });
+  return prompt;
+}
+
+void write_page(const CommandLine& line, const Options& o, const nn::Model& model,
+                const sae::Sae& sae, const std::optional<sae::FeatureContexts>& found) {
+  const Interruptible interruptible;
+  FeaturesPageSpec spec{.corpus = o.corpus, .text = reading_of(o, model), .features = features_of_page(o, found),
+                        .window = o.window, .words = o.words, .writes = writes_to_stream(model, sae),
+                        .texts_in_blocks = is_page_folder(o.common.html), .prompt = {}, .steered = {},
+                        .cancel = &interruptible.requested()};
+  Progress progress("reading again", "tokens", o.common.quiet);
+  spec.text.cancel = spec.cancel;
+  spec.text.progress = [&](std::int64_t done, std::int64_t total) {
+    progress.update(static_cast<double>(done), static_cast<double>(total));
+  };
+  spec.prompt = steered_prompt(o, model, found, spec.features[0]);
+  const auto steered = std::max<std::ptrdiff_t>(o.steered, std::ssize(o.features));
+  for (const std::int64_t j : spec.features) {
+    if (std::ssize(spec.steered) < steered) spec.steered.push_back(j);
+  }
+  const FeaturesPage page = features_page(model, sae, found ? &*found : nullptr, spec);
+  Json data = {{"meta", o.common.meta(line)},
+               {"sae", json_text(sae.name)},
+               {"site", sae.config.hook_name},
+               {"file", o.corpus.empty() ? Json() : Json(json_text(o.corpus))},
+               {"tokens", found ? Json(found->tokens) : Json()}};
+  data.update(page.data);
+  if (is_page_folder(o.common.html)) write_page_folder(o.common.html, "features", data, page.chunks);
+  else write_text(o.common.html, page_html("features", data, page.chunks));
+  if (!o.common.quiet) log(fmt::format("page written to {}", o.common.html));
 }
 
 // What is shown of several features.
@@ -343,10 +462,21 @@ void over_features(const CommandLine& line, const Options& o, const nn::Model& m
   if (shown.found)
     shown.windows = nn::windows_around(model, o.corpus, o.prompt.special(), peaks, o.window);
   shown.writes = writes_of(model, sae, shown.features, o.words);
+  if (!o.common.html.empty()) write_page(line, o, model, sae, shown.found);
   if (o.common.json()) return shown.write_json();
   const Style style = o.common.style();
   write_result(o.common.out,
                o.common.heading() + (shown.detail() ? shown.details(style) : shown.table(style)));
+}
+
+void check_page(const CommandLine& line, const Options& o) {
+  for (const char* of_page : {"--steer", "--previews"}) {
+    if (line.was_given(of_page) && (o.common.html.empty() || o.prompt.given()))
+      line.fail(fmt::format("{} is about the page of features; give --html FILE with --corpus or --feature", of_page));
+  }
+  if (!is_page_folder(o.common.html)) return;
+  if (o.prompt.given()) line.fail("the page of a prompt is one file; give --html FILE");
+  require_page_folder(o.common.html);
 }
 
 }  // namespace
@@ -385,9 +515,19 @@ void verb_sae_features(const Arguments& arguments) {
   line.number("--words", o.words, "K", "tokens raised and lowered (default: 8)", 1, 1000);
   line.option("--sort", o.sort, "peak|density", "the order of the table (default: peak)")
       ->one_of({"peak", "density"});
+  line.option("--steer", o.steered_prompt, "TEXT",
+              "of a page: the prompt of its steering previews (default: the beginning of a line of\n"
+              "the text)");
+  line.number("--previews", o.steered, "K", "of a page: how many features have one (default: 64)", 0,
+              100'000);
   o.edits.add_to(line, o.common, false);
+  o.common.add_page_to(line,
+                       "a page of the result, to be opened in a browser: one file, which needs nothing\n"
+                       "else; or, of a text, FOLDER/, with a file for every 64 features beside\n"
+                       "index.html, read when they are looked at: for large SAEs");
   o.common.add_to(line);
   if (!line.parse()) return;
+  check_page(line, o);
   if (o.prompt.given() && !o.corpus.empty())
     line.fail("give a prompt or --corpus, not both: these are two different questions");
   if (!o.prompt.given() && o.corpus.empty() && o.features.empty())
