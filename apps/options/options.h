@@ -100,8 +100,8 @@ struct Presentation {
   AxisNames axes{};                       // of the tensors, for --out FILE.csv
   std::string
       rows{};  // the list in the JSON that is the table of a .csv, in the place of tensors ...
-  std::function<Json()> table{};  // ... or the table, where no list is, called what `rows` says
-  std::string_view page{};        // the view of apps/pages that --html writes it with ...
+  std::function<Json()> table{};      // ... or the table, where no list is, called what `rows` says
+  std::string_view page{};            // the view of apps/pages that --html writes it with ...
   std::function<Json()> page_data{};  // ... and what that shows besides the JSON
 };
 // With --out FILE.safetensors, .npz or .csv the tensors (or rows) go there and the text or JSON to

@@ -34,7 +34,8 @@ std::string in_script(std::string_view json) {
   return text;
 }
 
-Json rounded(const std::vector<double>& values, const Shape& shape, int axis, double scale, std::size_t& next) {
+Json rounded(const std::vector<double>& values, const Shape& shape, int axis, double scale,
+             std::size_t& next) {
   Json list = Json::list();
   for (std::int64_t i = 0; i < shape[axis]; ++i) {
     if (axis + 1 < shape.size()) {
@@ -42,8 +43,9 @@ Json rounded(const std::vector<double>& values, const Shape& shape, int axis, do
       continue;
     }
     const double value = std::round(values[next++] * scale) / scale;
-    list.push_back(value == std::trunc(value) && std::abs(value) < 1e15 ? Json(static_cast<std::int64_t>(value))
-                                                                       : Json(value));
+    list.push_back(value == std::trunc(value) && std::abs(value) < 1e15
+                       ? Json(static_cast<std::int64_t>(value))
+                       : Json(value));
   }
   return list;
 }
@@ -65,8 +67,8 @@ std::vector<std::string_view> page_views() {
   std::vector<std::string_view> names;
   for (const PageFile& file : page_files()) {
     if (!file.path.starts_with(kViews)) continue;
-    names.push_back(file.path.substr(kViews.size(),
-                                     file.path.size() - kViews.size() - kScript.size()));
+    names.push_back(
+        file.path.substr(kViews.size(), file.path.size() - kViews.size() - kScript.size()));
   }
   return names;
 }

@@ -154,7 +154,7 @@ constexpr std::int64_t kMostWeights = 1'000'000;
 Json page_data(const nn::Model& model, const Results& results) {
   Json layers = Json::list(), patterns = Json::list();
   for (int l = 0; l < model.config().layers; ++l) {
-    if (!results.contains(site::pattern(l))) continue;
+    if (!results.contains(site::pattern(l).name)) continue;
     layers.push_back(l);
     patterns.push_back(for_page(results[site::pattern(l)].select(0, 0), 4));
   }
@@ -164,7 +164,8 @@ Json page_data(const nn::Model& model, const Results& results) {
 // The layer alone, or, for a page, all of them.
 Fetch patterns_for(const nn::Model& model, const nn::Tokens& tokens, int layer, bool page) {
   const auto positions = std::ssize(tokens);
-  const bool all = page && model.config().layers * model.config().heads * positions * positions <= kMostWeights;
+  const bool all =
+      page && model.config().layers * model.config().heads * positions * positions <= kMostWeights;
   return fetch(sites(all ? "*.hook_pattern" : site::pattern(layer).name));
 }
 
@@ -194,7 +195,8 @@ void attention_of_prompt(const CommandLine& line, Options& o) {
   check_heads(line, o, config);
   const nn::Tokens tokens = o.prompt.tokens(model);
   const Results results =
-      run_model(model, tokens, patterns_for(model, tokens, o.layer, !common.html.empty()), interruptible, common.quiet);
+      run_model(model, tokens, patterns_for(model, tokens, o.layer, !common.html.empty()),
+                interruptible, common.quiet);
   const Tensor all = results[site::pattern(o.layer)].select(0, 0);  // [head, query, key]
   Report report{model, tokens, o.layer, {o.head}, all, o.top};
   if (o.head >= 0) {
@@ -302,7 +304,8 @@ void verb_attention(const Arguments& arguments) {
   line.option("--from", o.from, "POS", "from which position or role (default: -1, the last)");
   line.option("--to", o.to, "POS,...", "to which, numbers or roles: a column for each");
   line.heading("Options");
-  line.number("--layer", o.layer, "L", "the layer (default, of many prompts: all; of\na page: 0)", 0, kMost);
+  line.number("--layer", o.layer, "L", "the layer (default, of many prompts: all; of\na page: 0)",
+              0, kMost);
   line.number("--head", o.head, "H", "one of its heads (default: all)", 0, kMost);
   auto* top = line.number("--top", o.top, "K",
                           "how many sources of each token are listed (default: 3), or, of many\n"

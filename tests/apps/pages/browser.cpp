@@ -24,7 +24,8 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 fs::path chromium() {
-  for (const char* name : {"/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"})
+  for (const char* name :
+       {"/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"})
     if (fs::exists(name)) return name;
   return {};
 }
@@ -35,7 +36,8 @@ std::string from_base64(const std::string& text) {
   std::string bytes;
   unsigned held = 0, bits = 0;
   for (const char c : text) {
-    const std::string_view digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const std::string_view digits =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     const auto digit = digits.find(c);
     if (digit == std::string_view::npos) break;
     held = held << 6 | static_cast<unsigned>(digit);
@@ -57,10 +59,17 @@ Browser::Browser() {
   int in[2], out[2];
   if (::pipe2(in, O_CLOEXEC) != 0 || ::pipe2(out, O_CLOEXEC) != 0)
     throw std::runtime_error("cannot make a pipe");
-  std::vector<std::string> command = {chromium(), "--headless=new", "--remote-debugging-pipe", "--no-sandbox",
-                                      "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-                                      "--disable-background-networking", "--disable-component-update",
-                                      "--hide-scrollbars", "--force-color-profile=srgb",
+  std::vector<std::string> command = {chromium(),
+                                      "--headless=new",
+                                      "--remote-debugging-pipe",
+                                      "--no-sandbox",
+                                      "--disable-gpu",
+                                      "--disable-dev-shm-usage",
+                                      "--no-first-run",
+                                      "--disable-background-networking",
+                                      "--disable-component-update",
+                                      "--hide-scrollbars",
+                                      "--force-color-profile=srgb",
                                       "--user-data-dir=" + profile_.path().string()};
   std::vector<char*> words;
   for (std::string& word : command) words.push_back(word.data());
@@ -107,7 +116,8 @@ json Browser::read() {
       return message;
     }
     pollfd waits{from_, POLLIN, 0};
-    if (::poll(&waits, 1, 60'000) == 0) throw std::runtime_error("Chromium has not answered for a minute");
+    if (::poll(&waits, 1, 60'000) == 0)
+      throw std::runtime_error("Chromium has not answered for a minute");
     std::array<char, 65536> buffer;
     const ssize_t got = ::read(from_, buffer.data(), buffer.size());
     if (got <= 0) throw std::runtime_error("Chromium has ended");
@@ -131,7 +141,8 @@ json Browser::ask(const std::string& method, const json& parameters, const std::
       events_.push_back(std::move(message));
       continue;
     }
-    if (message.contains("error")) throw std::runtime_error(method + ": " + message["error"].dump());
+    if (message.contains("error"))
+      throw std::runtime_error(method + ": " + message["error"].dump());
     return message["result"];
   }
 }
@@ -142,23 +153,30 @@ Page Browser::open(const fs::path& file, bool dark, int width, int height) {
 
 Page Browser::open(const std::string& address, bool dark, int width, int height) {
   const std::string target = ask("Target.createTarget", {{"url", "about:blank"}})["targetId"];
-  const std::string session = ask("Target.attachToTarget", {{"targetId", target}, {"flatten", true}})["sessionId"];
+  const std::string session =
+      ask("Target.attachToTarget", {{"targetId", target}, {"flatten", true}})["sessionId"];
   Page page(*this, session, address);
-  for (const char* domain : {"Page.enable", "Runtime.enable", "Log.enable", "Network.enable"}) page.ask(domain);
+  for (const char* domain : {"Page.enable", "Runtime.enable", "Log.enable", "Network.enable"})
+    page.ask(domain);
   page.ask("Emulation.setDeviceMetricsOverride",
            {{"width", width}, {"height", height}, {"deviceScaleFactor", 1}, {"mobile", false}});
-  page.ask("Emulation.setEmulatedMedia",
-           {{"features", {{{"name", "prefers-color-scheme"}, {"value", dark ? "dark" : "light"}}}}});
+  page.ask(
+      "Emulation.setEmulatedMedia",
+      {{"features", {{{"name", "prefers-color-scheme"}, {"value", dark ? "dark" : "light"}}}}});
   page.ask("Page.navigate", {{"url", address}});
   page.wait_for("document.readyState === 'complete' && document.querySelector('main') !== null");
   return page;
 }
 
 // ---- a page -------------------------------------------------------------------------------------
-json Page::ask(const std::string& method, const json& parameters) { return browser_.ask(method, parameters, session_); }
+json Page::ask(const std::string& method, const json& parameters) {
+  return browser_.ask(method, parameters, session_);
+}
 
 json Page::eval(const std::string& expression) {
-  const json answer = ask("Runtime.evaluate", {{"expression", expression}, {"returnByValue", true}, {"awaitPromise", true}});
+  const json answer =
+      ask("Runtime.evaluate",
+          {{"expression", expression}, {"returnByValue", true}, {"awaitPromise", true}});
   if (answer.contains("exceptionDetails")) {
     ADD_FAILURE() << expression << ": " << answer["exceptionDetails"].dump();
     return nullptr;
@@ -193,8 +211,10 @@ std::string Page::tip() { return text("#tip"); }
 
 std::pair<double, double> Page::middle_of(const std::string& selector) {
   const json place = eval("(() => { const e = document.querySelector(" + quoted(selector) +
-                          "); if (!e) return null; e.scrollIntoView({block: 'center', inline: 'center', behavior: 'instant'});"
-                          " const b = e.getBoundingClientRect(); return [b.left + b.width / 2, b.top + b.height / 2]; })()");
+                          "); if (!e) return null; e.scrollIntoView({block: 'center', inline: "
+                          "'center', behavior: 'instant'});"
+                          " const b = e.getBoundingClientRect(); return [b.left + b.width / 2, "
+                          "b.top + b.height / 2]; })()");
   if (place.is_null()) {
     ADD_FAILURE() << "there is no " << selector;
     return {0, 0};
@@ -202,12 +222,15 @@ std::pair<double, double> Page::middle_of(const std::string& selector) {
   return {place[0], place[1]};
 }
 
-void Page::hover(double x, double y) { ask("Input.dispatchMouseEvent", {{"type", "mouseMoved"}, {"x", x}, {"y", y}}); }
+void Page::hover(double x, double y) {
+  ask("Input.dispatchMouseEvent", {{"type", "mouseMoved"}, {"x", x}, {"y", y}});
+}
 
 void Page::click(double x, double y) {
   hover(x, y);
   for (const char* type : {"mousePressed", "mouseReleased"})
-    ask("Input.dispatchMouseEvent", {{"type", type}, {"x", x}, {"y", y}, {"button", "left"}, {"clickCount", 1}});
+    ask("Input.dispatchMouseEvent",
+        {{"type", type}, {"x", x}, {"y", y}, {"button", "left"}, {"clickCount", 1}});
 }
 
 void Page::hover(const std::string& selector) {
@@ -221,8 +244,9 @@ void Page::click(const std::string& selector) {
 }
 
 void Page::press(const std::string& key) {
-  static const std::map<std::string, int> kCodes = {{"Tab", 9}, {"Enter", 13}, {"Escape", 27}, {" ", 32}, {"End", 35}, {"Home", 36},
-                                                    {"ArrowLeft", 37}, {"ArrowUp", 38}, {"ArrowRight", 39}, {"ArrowDown", 40}};
+  static const std::map<std::string, int> kCodes = {
+      {"Tab", 9},   {"Enter", 13},     {"Escape", 27},  {" ", 32},          {"End", 35},
+      {"Home", 36}, {"ArrowLeft", 37}, {"ArrowUp", 38}, {"ArrowRight", 39}, {"ArrowDown", 40}};
   const auto code = kCodes.find(key);
   json event = {{"key", key}, {"code", key == " " ? "Space" : key}};
   if (code != kCodes.end()) event["windowsVirtualKeyCode"] = code->second;
@@ -254,7 +278,8 @@ std::vector<std::string> Page::unreachable() {
     const grouped = (e) => e.tabIndex < 0 && e.parentElement.querySelector("[tabindex='0']");
     return pressed.filter((e) => e.offsetParent !== null && !e.disabled && !window.seen.has(e) && !grouped(e))
                   .map((e) => e.outerHTML.slice(0, 120));
-  })())").get<std::vector<std::string>>();
+  })())")
+      .get<std::vector<std::string>>();
 }
 
 std::vector<std::string> Page::faint_texts() {
@@ -286,7 +311,8 @@ std::vector<std::string> Page::faint_texts() {
       if (contrast < (large ? 3 : 4.5)) faint.push(`${text.slice(0, 40)}: ${contrast.toFixed(2)}`);
     }
     return faint;
-  })())").get<std::vector<std::string>>();
+  })())")
+      .get<std::vector<std::string>>();
 }
 
 std::string Page::trouble() {
@@ -298,8 +324,12 @@ std::string Page::trouble() {
     const std::string method = event.value("method", "");
     const json& about = event["params"];
     if (method == "Runtime.exceptionThrown") note(about["exceptionDetails"].dump());
-    if (method == "Runtime.consoleAPICalled" && (about["type"] == "error" || about["type"] == "warning")) note(about["args"].dump());
-    if (method == "Log.entryAdded" && (about["entry"]["level"] == "error" || about["entry"]["level"] == "warning")) note(about["entry"]["text"].get<std::string>());
+    if (method == "Runtime.consoleAPICalled" &&
+        (about["type"] == "error" || about["type"] == "warning"))
+      note(about["args"].dump());
+    if (method == "Log.entryAdded" &&
+        (about["entry"]["level"] == "error" || about["entry"]["level"] == "warning"))
+      note(about["entry"]["text"].get<std::string>());
     if (method != "Network.requestWillBeSent") continue;
     const std::string url = about["request"]["url"];
     if (!url.starts_with("data:") && !url.starts_with(address_)) note("a request: " + url);
@@ -313,9 +343,13 @@ double Page::first_paint() {
 }
 
 void Page::screenshot(const fs::path& file) {
-  const json size = eval("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]");
-  const json shot = ask("Page.captureScreenshot", {{"format", "png"}, {"captureBeyondViewport", true},
-      {"clip", {{"x", 0}, {"y", 0}, {"width", size[0]}, {"height", size[1]}, {"scale", 1}}}});
+  const json size =
+      eval("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]");
+  const json shot =
+      ask("Page.captureScreenshot",
+          {{"format", "png"},
+           {"captureBeyondViewport", true},
+           {"clip", {{"x", 0}, {"y", 0}, {"width", size[0]}, {"height", size[1]}, {"scale", 1}}}});
   std::ofstream(file, std::ios::binary) << from_base64(shot["data"]);
 }
 

@@ -34,12 +34,14 @@ class Browser {
 
   // A new tab, once what it shows has been drawn. `dark`: of a person who prefers dark pages.
   Page open(const std::string& address, bool dark = false, int width = 1200, int height = 900);
-  Page open(const std::filesystem::path& file, bool dark = false, int width = 1200, int height = 900);
+  Page open(const std::filesystem::path& file, bool dark = false, int width = 1200,
+            int height = 900);
 
  private:
   friend class Page;
   // Sends a command and gives its result; what happens meanwhile is kept in events_.
-  nlohmann::json ask(const std::string& method, const nlohmann::json& parameters, const std::string& session = {});
+  nlohmann::json ask(const std::string& method, const nlohmann::json& parameters,
+                     const std::string& session = {});
   nlohmann::json read();  // the next message
 
   TemporaryFolder profile_;
@@ -62,8 +64,9 @@ class Page {
   std::string text(const std::string& selector);  // what is seen of the first such element
   std::string tip();                              // of the tip that is shown
 
-  void hover(const std::string& selector);  // the pointer, onto the middle of the first such element
-  void hover(double x, double y);           // in pixels of the page that is seen
+  void hover(
+      const std::string& selector);  // the pointer, onto the middle of the first such element
+  void hover(double x, double y);    // in pixels of the page that is seen
   void click(const std::string& selector);
   void click(double x, double y);
   void press(const std::string& key);  // "Tab", "Enter", "ArrowLeft", " ", ...
@@ -85,7 +88,8 @@ class Page {
   friend class Browser;
   Page(Browser& browser, std::string session, std::string address)
       : browser_(browser), session_(std::move(session)), address_(std::move(address)) {}
-  nlohmann::json ask(const std::string& method, const nlohmann::json& parameters = nlohmann::json::object());
+  nlohmann::json ask(const std::string& method,
+                     const nlohmann::json& parameters = nlohmann::json::object());
   std::pair<double, double> middle_of(const std::string& selector);
 
   Browser& browser_;
