@@ -12,5 +12,16 @@ function contextLines(contexts, scale) {
 function raisedAndLowered(raised, lowered) {
   if (!raised) return h("p", {class: "quiet"}, "This does not write to the residual stream, so the unembedding cannot read it.");
   const side = (title, items) => h("div", {}, h("h3", {}, title), bars(items, {label: title}));
-  return h("div", {class: "row"}, side("Logits raised most", raised), side("Logits lowered most", lowered));
+  return h("div", {class: "pair"}, side("Logits raised most", raised), side("Logits lowered most", lowered));
+}
+
+// ---- tokens as the verbs give them, {id, token, value}: one, a few, and as bars
+function tokenName(t) {
+  return h("span", {class: "token"}, visible(t.token ?? `#${t.id}`));
+}
+function tokenWords(tokens, most) {
+  return tokens ? tokens.slice(0, most).map((t) => [tokenName(t), " "]) : "–";
+}
+function tokenBars(tokens) {
+  return tokens?.map((t) => ({name: visible(t.token ?? `#${t.id}`), value: t.value}));
 }

@@ -26,22 +26,20 @@ views.active_features = (data, root) => {
   function drawList() {
     const here = of(position);
     title.textContent = `At ${tokenLabel(data, position)}: ${here.length} active feature${here.length === 1 ? "" : "s"}`;
-    show(list, here.length ? bars(here.map((a) => ({
-      name: `feature ${a.feature}`, value: a.activation, choose: () => choose(a.feature), open: a.feature === chosen, tip: words(data.writes?.[a.feature]?.raised)})),
-      {text: number, label: "active features"}) : h("p", {class: "quiet"}, "None."));
-  }
-  function words(tokens) {
-    return tokens ? "raises " + tokens.slice(0, 4).map((t) => visible(t.token ?? `#${t.id}`)).join(", ") : null;
+    const rows = table({label: "active features", rows: here, choose: (a) => { if (a.feature !== chosen) choose(a.feature); }, columns: [
+      {title: "feature", number: true, value: (a) => a.feature, cell: (a) => String(a.feature)},
+      {title: "activation", number: true, value: (a) => a.activation},
+      {title: "raises", value: (a) => data.writes?.[a.feature]?.raised[0].value ?? 0, cell: (a) => tokenWords(data.writes?.[a.feature]?.raised, 5)}]});
+    show(list, here.length ? rows.element : h("p", {class: "quiet"}, "None."));
   }
   function choose(feature) {
     chosen = feature;
-    draw();
+    paint();
     if (feature === null) return show(detail);
-    const named = (tokens) => tokens?.map((t) => ({name: visible(t.token ?? `#${t.id}`), value: t.value}));
     const w = data.writes?.[feature], active = data.active.filter((a) => a.feature === feature);
     show(detail, h("h2", {}, `Feature ${feature}`),
       h("p", {}, "Active at ", active.map((a, k) => [k ? ", " : "", tokenLabel(data, a.position), " ", h("b", {}, number(a.activation))])),
-      raisedAndLowered(named(w?.raised), named(w?.lowered)));
+      raisedAndLowered(tokenBars(w?.raised), tokenBars(w?.lowered)));
   }
   root.append(pageHead("Features on a prompt", data.meta),
     h("p", {}, `Features of the SAE ${data.sae} at ${data.site}. Point at a token to see its features; a click keeps it, arrow keys move on. Choose a feature to see where it is active and what it writes.`),

@@ -12,14 +12,14 @@ views.features = (data, root) => {
 
   const hasText = Boolean(data.tokens);
   const list = table({
-    label: "features", rows, sort: null, width: true, choose: (row) => look(row),
+    label: "features", rows, choose: (row) => look(row),
     columns: [
-      {title: "feature", number: true, value: (row) => row.feature, cell: (row) => String(row.feature)},
+      {title: "feature", number: true, width: "4.5rem", value: (row) => row.feature, cell: (row) => String(row.feature)},
       ...(hasText ? [
-        {title: "density", number: true, value: value("density"), cell: (row) => densityText(columns.density[row.index])},
-        {title: "mean", number: true, value: value("mean")},
-        {title: "peak", number: true, value: value("peak")}] : []),
-      ...(columns.effect ? [{title: "effect", number: true, value: value("effect")}] : []),
+        {title: "density", number: true, width: "4.5rem", value: value("density"), cell: (row) => densityText(columns.density[row.index])},
+        {title: "mean", number: true, width: "3.75rem", value: value("mean")},
+        {title: "peak", number: true, width: "3.75rem", value: value("peak")}] : []),
+      ...(columns.effect ? [{title: "effect", number: true, width: "4.5rem", value: value("effect")}] : []),
       {title: columns.given ? "name" : hasText ? "active at" : "raises", value: value("name"), cell: (row) => h("span", {class: "name"}, visible(columns.name[row.index]))},
     ],
   });
@@ -85,7 +85,7 @@ views.features = (data, root) => {
         h("div", {}, h("dt", {}, name), h("dd", {}, text(columns[name][row.index]), " ", h("span", {class: "quiet"}, about))))),
       raisedAndLowered(tokens(f.raised), tokens(f.lowered)),
       f.counts && f.contexts.length ? activations(row, f, scale, context) : hasText ? h("p", {class: "quiet"}, "It was not active anywhere in the text.") : null,
-      h("div", {class: "row"}, near(f), dimensions(f)),
+      h("div", {class: "pair"}, near(f), dimensions(f)),
       steering(row, f, word));
   }
   function activations(row, f, scale, context) {
@@ -142,14 +142,9 @@ views.features = (data, root) => {
   list.choose(rows[0]);
 
   function densityText(x) {
-    return x === 0 ? "0" : x < 0.0001 ? (x * 1e6).toPrecision(2) + " ppm" : x < 0.001 ? (100 * x).toFixed(3) + "%" : (100 * x).toFixed(2) + "%";
+    return number(100 * x) + "%";
   }
 };
-
-// [a, x, b, y] as [[a, x], [b, y]].
-function pairs(flat) {
-  return Array.from({length: flat.length / 2}, (_, k) => [flat[2 * k], flat[2 * k + 1]]);
-}
 
 // A context as contextLines takes it, of [text, position, activation there, offset, activation, ...]: which of `texts`,
 // [line, first position, id, ...], and how far from the position it is active, too.
