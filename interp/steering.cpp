@@ -313,7 +313,8 @@ Tensor steered_logits(const nn::Model& model, const nn::Tokens& prompt, const Si
       worlds.push_back({add(site, fits)});
     }
     const Tensor some = model.sweep({prompt}, worlds, logits, {output}, {.cancel = cancel})[output]
-                            .to(DType::f32).contiguous();
+                            .to(DType::f32)
+                            .contiguous();
     std::copy_n(some.data<float>(), some.numel(), all.data<float>() + begin * all.dim(1));
   }
   return all;

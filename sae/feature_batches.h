@@ -25,7 +25,8 @@ void for_each_batch(const nn::Model& model, const Sae& sae, const std::filesyste
                     const FeatureSpec& spec, const std::function<void(const FeatureBatch&)>& visit);
 
 // Visits every activation above 0; those of one feature in the order of the text, on one thread.
-void for_each_active(const FeatureBatch& batch, ThreadPool& pool,
-                     const std::function<void(std::int64_t feature, const FeatureBatch::Row&, float)>& visit);
+void for_each_active(
+    const FeatureBatch& batch, ThreadPool& pool,
+    const std::function<void(std::int64_t feature, const FeatureBatch::Row&, float)>& visit);
 
 }  // namespace vitrine::sae

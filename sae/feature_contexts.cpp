@@ -58,7 +58,8 @@ std::span<const nn::Peak> FeatureContexts::samples_of(std::int64_t feature) cons
 }
 
 void for_each_batch(const nn::Model& model, const Sae& sae, const std::filesystem::path& file,
-                    const FeatureSpec& spec, const std::function<void(const FeatureBatch&)>& visit) {
+                    const FeatureSpec& spec,
+                    const std::function<void(const FeatureBatch&)>& visit) {
   TextSourceSpec text;
   text.files = {file};
   text.bos = spec.bos;
@@ -78,7 +79,8 @@ void for_each_batch(const nn::Model& model, const Sae& sae, const std::filesyste
       if (p.first == 0) ++found.lines;
       auto position = static_cast<std::int32_t>(p.first - (spec.bos ? 1 : 0));
       for (std::size_t t = 0; t < batch.prompts[i].size(); ++t, ++row, ++position) {
-        if (batch.counts[static_cast<std::size_t>(row)]) found.rows.push_back({p.line, position, row});
+        if (batch.counts[static_cast<std::size_t>(row)])
+          found.rows.push_back({p.line, position, row});
       }
     }
     visit(found);
@@ -87,22 +89,24 @@ void for_each_batch(const nn::Model& model, const Sae& sae, const std::filesyste
   }
 }
 
-void for_each_active(const FeatureBatch& batch, ThreadPool& pool,
-                     const std::function<void(std::int64_t feature, const FeatureBatch::Row&, float)>& visit) {
+void for_each_active(
+    const FeatureBatch& batch, ThreadPool& pool,
+    const std::function<void(std::int64_t feature, const FeatureBatch::Row&, float)>& visit) {
   const std::int64_t all = batch.features.dim(1);
   const float* data = batch.features.data<float>();
   // Features are apart, so threads share nothing. A row's features lie together: each thread
   // reads its own part of every row.
   constexpr std::int64_t kTogether = 64;
-  pool.parallel_for((all + kTogether - 1) / kTogether, 1, [&](std::int64_t first, std::int64_t last) {
-    const std::int64_t from = first * kTogether, to = std::min(all, last * kTogether);
-    for (const FeatureBatch::Row& row : batch.rows) {
-      const float* f = data + row.at * all;
-      for (std::int64_t j = from; j < to; ++j) {
-        if (f[j] > 0) visit(j, row, f[j]);
-      }
-    }
-  });
+  pool.parallel_for(
+      (all + kTogether - 1) / kTogether, 1, [&](std::int64_t first, std::int64_t last) {
+        const std::int64_t from = first * kTogether, to = std::min(all, last * kTogether);
+        for (const FeatureBatch::Row& row : batch.rows) {
+          const float* f = data + row.at * all;
+          for (std::int64_t j = from; j < to; ++j) {
+            if (f[j] > 0) visit(j, row, f[j]);
+          }
+        }
+      });
 }
 
 class FeaturePass {
@@ -110,9 +114,10 @@ class FeaturePass {
   FeaturePass(std::int64_t features, const FeatureSpec& spec) : found_(features, spec) {}
 
   void add(const FeatureBatch& batch, ThreadPool& pool) {
-    for_each_active(batch, pool, [&](std::int64_t j, const FeatureBatch::Row& row, float activation) {
-      offer(j, {activation, row.position, row.line});
-    });
+    for_each_active(batch, pool,
+                    [&](std::int64_t j, const FeatureBatch::Row& row, float activation) {
+                      offer(j, {activation, row.position, row.line});
+                    });
     found_.tokens += std::ssize(batch.rows);
     found_.lines += batch.lines;
   }

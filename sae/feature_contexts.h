@@ -66,8 +66,9 @@ struct Neighbour {
 // The features whose decoder rows point most in the same direction, the nearest first.
 std::vector<Neighbour> neighbours(const Sae& sae, std::int64_t feature, int count);
 // The same of many features at once, as products of matrices.
-std::vector<std::vector<Neighbour>> neighbours(const Sae& sae, std::span<const std::int64_t> features,
-                                               int count, ThreadPool& pool);
+std::vector<std::vector<Neighbour>> neighbours(const Sae& sae,
+                                               std::span<const std::int64_t> features, int count,
+                                               ThreadPool& pool);
 // Of each of `rows` [n, d] the `count` rows of `among` [m, d] with the largest cosine; without[i], where
 // there is one, is left out for rows[i]. Rows of zeros have the cosine 0 with all.
 std::vector<std::vector<Neighbour>> nearest_rows(const Tensor& rows, const Tensor& among, int count,

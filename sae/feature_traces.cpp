@@ -28,9 +28,10 @@ std::vector<Stretch> stretches(const FeatureBatch& batch) {
 
 }  // namespace
 
-FeatureTraces trace_features(const nn::Model& model, const Sae& sae, const std::filesystem::path& file,
-                             const FeatureContexts& found, std::span<const FeaturePlace> places,
-                             const TraceSpec& spec, const FeatureSpec& text) {
+FeatureTraces trace_features(const nn::Model& model, const Sae& sae,
+                             const std::filesystem::path& file, const FeatureContexts& found,
+                             std::span<const FeaturePlace> places, const TraceSpec& spec,
+                             const FeatureSpec& text) {
   FeatureTraces traces;
   traces.bins = spec.bins;
   traces.counts.resize(static_cast<std::size_t>(found.features() * spec.bins));
@@ -42,15 +43,18 @@ FeatureTraces trace_features(const nn::Model& model, const Sae& sae, const std::
   const auto count = [&](std::int64_t j, const FeatureBatch::Row&, float activation) {
     const auto peaks = found.peaks.of(j);
     if (peaks.empty()) return;
-    const auto bin = static_cast<std::int64_t>(activation / peaks[0].activation * static_cast<float>(spec.bins));
-    ++traces.counts[static_cast<std::size_t>(j * spec.bins + std::min<std::int64_t>(bin, spec.bins - 1))];
+    const auto bin =
+        static_cast<std::int64_t>(activation / peaks[0].activation * static_cast<float>(spec.bins));
+    ++traces.counts[static_cast<std::size_t>(j * spec.bins +
+                                             std::min<std::int64_t>(bin, spec.bins - 1))];
   };
   for_each_batch(model, sae, file, text, [&](const FeatureBatch& batch) {
     for_each_active(batch, model.pool(), count);
     const std::int64_t all = batch.features.dim(1);
     for (const Stretch& s : stretches(batch)) {
-      auto at = std::lower_bound(order.begin(), order.end(), s.line,
-                                 [&](std::size_t i, std::int64_t line) { return places[i].line < line; });
+      auto at =
+          std::lower_bound(order.begin(), order.end(), s.line,
+                           [&](std::size_t i, std::int64_t line) { return places[i].line < line; });
       for (; at != order.end() && places[*at].line == s.line; ++at) {
         const FeaturePlace& place = places[*at];
         const std::int32_t from = std::max(s.first, place.position - spec.window);

@@ -39,8 +39,9 @@ struct FeatureTraces {
 
 // `text` is the spec with which `found` was collected of the same file. Throws what
 // collect_features throws.
-FeatureTraces trace_features(const nn::Model& model, const Sae& sae, const std::filesystem::path& file,
-                             const FeatureContexts& found, std::span<const FeaturePlace> places,
-                             const TraceSpec& spec, const FeatureSpec& text);
+FeatureTraces trace_features(const nn::Model& model, const Sae& sae,
+                             const std::filesystem::path& file, const FeatureContexts& found,
+                             std::span<const FeaturePlace> places, const TraceSpec& spec,
+                             const FeatureSpec& text);
 
 }  // namespace vitrine::sae

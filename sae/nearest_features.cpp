@@ -52,21 +52,23 @@ std::vector<std::vector<Neighbour>> nearest_rows(const Tensor& rows, const Tenso
     pool.parallel_for(end - begin, 8, [&](std::int64_t first, std::int64_t last) {
       for (std::int64_t i = first; i < last; ++i) {
         const auto row = static_cast<std::size_t>(begin + i);
-        all[row] = highest(cosines.data<float>() + i * to.dim(0), to.dim(0), static_cast<std::size_t>(count),
-                           without.empty() ? -1 : without[row]);
+        all[row] = highest(cosines.data<float>() + i * to.dim(0), to.dim(0),
+                           static_cast<std::size_t>(count), without.empty() ? -1 : without[row]);
       }
     });
   }
   return all;
 }
 
-std::vector<std::vector<Neighbour>> neighbours(const Sae& sae, std::span<const std::int64_t> features,
-                                               int count, ThreadPool& pool) {
+std::vector<std::vector<Neighbour>> neighbours(const Sae& sae,
+                                               std::span<const std::int64_t> features, int count,
+                                               ThreadPool& pool) {
   const Tensor w = sae.weights.at("W_dec").contiguous();
   const std::int64_t d = w.dim(1);
   Tensor rows = Tensor::empty({std::ssize(features), d}, DType::f32);
   for (std::size_t i = 0; i < features.size(); ++i)
-    std::copy_n(w.data<float>() + features[i] * d, d, rows.data<float>() + static_cast<std::int64_t>(i) * d);
+    std::copy_n(w.data<float>() + features[i] * d, d,
+                rows.data<float>() + static_cast<std::int64_t>(i) * d);
   return nearest_rows(rows, w, count, pool, features);
 }
 

@@ -19,7 +19,7 @@
 namespace vitrine::app {
 namespace {
 
-constexpr std::int64_t kBlock = 64;              // features of a chunk
+constexpr std::int64_t kBlock = 64, kBlockOfFolder = 256;  // features of a chunk
 constexpr int kBins = 24, kIntervals = 8, kExamples = 3, kNearest = 8, kTop = 5;
 constexpr double kStrengths[] = {-1, 0.5, 1, 2};  // times the strongest activation
 
@@ -36,40 +36,52 @@ class Maker {
  public:
   Maker(const nn::Model& model, const sae::Sae& sae, const sae::FeatureContexts* found,
         const FeaturesPageSpec& spec)
-      : model_(model), sae_(sae), found_(found), spec_(spec), decoder_(sae.weights.at("W_dec").contiguous()) {}
+      : model_(model),
+        sae_(sae),
+        found_(found),
+        spec_(spec),
+        decoder_(sae.weights.at("W_dec").contiguous()) {}
 
   FeaturesPage make() {
     if (found_ != nullptr) read_places();
     steer();
     layer_of_neurons();
-    for (std::int64_t begin = 0; begin < count(); begin += kBlock) add_block(begin, std::min(count(), begin + kBlock));
+    for (std::int64_t begin = 0; begin < count(); begin += block_size())
+      add_block(begin, std::min(count(), begin + block_size()));
     if (all_texts_) chunk("texts", all_texts_->json());
     chunk("search", search_);
     chunk("words", words_json());
     data_["list"] = list_;
-    data_["block"] = kBlock;
+    data_["block"] = block_size();
     data_["window"] = spec_.window;
     page_.data = std::move(data_);
     return std::move(page_);
   }
 
  private:
+  std::int64_t block_size() const { return spec_.in_folder ? kBlockOfFolder : kBlock; }
   std::int64_t count() const { return std::ssize(spec_.features); }
-  std::int64_t feature(std::int64_t row) const { return spec_.features[static_cast<std::size_t>(row)]; }
-  void chunk(std::string name, const Json& json) { page_.chunks.push_back({std::move(name), json.line()}); }
+  std::int64_t feature(std::int64_t row) const {
+    return spec_.features[static_cast<std::size_t>(row)];
+  }
+  void chunk(std::string name, const Json& json) {
+    page_.chunks.push_back({std::move(name), json.line()});
+  }
   int word(int id) {
     used_.insert(id);
     return id;
   }
   std::string text(int id) const {
     const int one[] = {id};
-    return model_.has_tokenizer() ? model_.tokenizer().shown_tokens(one)[0] : fmt::format("#{}", id);
+    return model_.has_tokenizer() ? model_.tokenizer().shown_tokens(one)[0]
+                                  : fmt::format("#{}", id);
   }
   Tensor rows(const std::vector<std::int64_t>& features) const {
     const std::int64_t d = decoder_.dim(1);
     Tensor out = Tensor::empty({std::ssize(features), d}, DType::f32);
     for (std::size_t i = 0; i < features.size(); ++i)
-      std::copy_n(decoder_.data<float>() + features[i] * d, d, out.data<float>() + static_cast<std::int64_t>(i) * d);
+      std::copy_n(decoder_.data<float>() + features[i] * d, d,
+                  out.data<float>() + static_cast<std::int64_t>(i) * d);
     return out;
   }
 
@@ -80,8 +92,10 @@ class Maker {
       Of of{.first = peaks_.size()};
       for (const nn::Peak& p : found_->peaks.of(j)) peaks_.push_back(p);
       for (const sae::Interval& in : sae::intervals(*found_, j, kIntervals)) {
-        of.examples.insert(of.examples.begin(), std::min<std::size_t>(kExamples, in.examples.size()));
-        peaks_.insert(peaks_.end(), in.examples.begin(), in.examples.begin() + static_cast<std::ptrdiff_t>(of.examples[0]));
+        of.examples.insert(of.examples.begin(),
+                           std::min<std::size_t>(kExamples, in.examples.size()));
+        peaks_.insert(peaks_.end(), in.examples.begin(),
+                      in.examples.begin() + static_cast<std::ptrdiff_t>(of.examples[0]));
       }
       of.last = peaks_.size();
       of_.push_back(std::move(of));
@@ -92,7 +106,7 @@ class Maker {
                                   {.window = spec_.window, .bins = kBins}, spec_.text);
     windows_ = nn::windows_around(model_, spec_.corpus, spec_.text.special, peaks_, spec_.window);
     for (const nn::Window& w : windows_) used_.insert(w.tokens.begin(), w.tokens.end());
-    if (!spec_.texts_in_blocks) all_texts_.emplace(peaks_, windows_);
+    if (!spec_.in_folder) all_texts_.emplace(peaks_, windows_);
   }
 
   // [text, position, activation, offset, activation, ...]
@@ -120,12 +134,15 @@ class Maker {
           vectors.data<float>()[(1 + i * kWays + k) * d + x] =
               static_cast<float>(kStrengths[k] * peak * rows_of.data<float>()[i * d + x]);
     }
-    const std::string& name = sae_.config.hook_name_out.empty() ? sae_.config.hook_name : sae_.config.hook_name_out;
-    const Tensor logits = interp::steered_logits(model_, spec_.prompt, Site{name}, vectors, spec_.cancel);
+    const std::string& name =
+        sae_.config.hook_name_out.empty() ? sae_.config.hook_name : sae_.config.hook_name_out;
+    const Tensor logits =
+        interp::steered_logits(model_, spec_.prompt, Site{name}, vectors, spec_.cancel);
     const auto top = [&](std::int64_t world) {
       Json flat = Json::list();
       const auto size = static_cast<std::size_t>(logits.dim(1));
-      for (const nn::Candidate& c : nn::top_tokens({logits.data<float>() + world * logits.dim(1), size}, kTop)) {
+      for (const nn::Candidate& c :
+           nn::top_tokens({logits.data<float>() + world * logits.dim(1), size}, kTop)) {
         flat.push_back(word(c.id));
         flat.push_back(short_number(c.probability));
       }
@@ -137,8 +154,11 @@ class Maker {
     }
     Json shown = Json::list();
     for (const int id : spec_.prompt) shown.push_back(text(id));
-    data_["steering"] = {{"str_tokens", shown}, {"strengths", std::vector<double>(std::begin(kStrengths), std::end(kStrengths))},
-                         {"plain", top(0)}, {"count", n}};
+    data_["steering"] = {
+        {"str_tokens", shown},
+        {"strengths", std::vector<double>(std::begin(kStrengths), std::end(kStrengths))},
+        {"plain", top(0)},
+        {"count", n}};
   }
   double peak_of(std::int64_t j) const {
     if (found_ == nullptr) return 1;
@@ -148,7 +168,8 @@ class Maker {
 
   // ---- neurons that write what a feature writes: of the layer whose MLP's output it is
   void layer_of_neurons() {
-    const std::string& name = sae_.config.hook_name_out.empty() ? sae_.config.hook_name : sae_.config.hook_name_out;
+    const std::string& name =
+        sae_.config.hook_name_out.empty() ? sae_.config.hook_name : sae_.config.hook_name_out;
     for (int l = 0; l < model_.config().layers && spec_.writes; ++l) {
       if (name != site::mlp_out(l).name && name != site::resid_post(l).name) continue;
       std::vector<interp::NeuronId> ids;
@@ -161,7 +182,8 @@ class Maker {
   // ---- a block of features
   void add_block(std::int64_t begin, std::int64_t end) {
     if (spec_.cancel != nullptr && *spec_.cancel) throw InterruptedError("interrupted");
-    const std::vector<std::int64_t> features(spec_.features.begin() + begin, spec_.features.begin() + end);
+    const std::vector<std::int64_t> features(spec_.features.begin() + begin,
+                                             spec_.features.begin() + end);
     const Tensor w = rows(features);
     const auto near = sae::neighbours(sae_, features, kNearest, model_.pool());
     std::vector<std::vector<sae::Neighbour>> neurons;
@@ -169,9 +191,11 @@ class Maker {
     Tensor logits;
     if (spec_.writes) logits = interp::to_logits(model_, w);
     std::optional<PageTexts> own;
-    if (found_ != nullptr && spec_.texts_in_blocks) {
-      const std::size_t from = of_[static_cast<std::size_t>(begin)].first, to = of_[static_cast<std::size_t>(end - 1)].last;
-      own.emplace(std::span(peaks_).subspan(from, to - from), std::span(windows_).subspan(from, to - from));
+    if (found_ != nullptr && spec_.in_folder) {
+      const std::size_t from = of_[static_cast<std::size_t>(begin)].first,
+                        to = of_[static_cast<std::size_t>(end - 1)].last;
+      own.emplace(std::span(peaks_).subspan(from, to - from),
+                  std::span(windows_).subspan(from, to - from));
     }
     Json list = Json::list();
     for (std::int64_t i = 0; i < end - begin; ++i) {
@@ -182,12 +206,13 @@ class Maker {
       json["dimensions"] = dimensions(w.data<float>() + i * w.dim(1), w.dim(1));
       add_tokens(json, features[at], spec_.writes ? logits.select(0, i) : Tensor());
       if (found_ != nullptr) add_activity(json, begin + i, own ? *own : *all_texts_);
-      if (const auto s = steered_.find(features[at]); s != steered_.end()) json["steered"] = s->second;
+      if (const auto s = steered_.find(features[at]); s != steered_.end())
+        json["steered"] = s->second;
       list.push_back(std::move(json));
     }
     Json block = {{"features", std::move(list)}};
     if (own) block["texts"] = own->json();
-    chunk(fmt::format("block-{}", begin / kBlock), block);
+    chunk(fmt::format("block-{}", begin / block_size()), block);
   }
 
   static Json flat(const std::vector<sae::Neighbour>& near) {
@@ -204,9 +229,10 @@ class Maker {
     std::vector<std::int64_t> order(static_cast<std::size_t>(d));
     std::iota(order.begin(), order.end(), std::int64_t{0});
     const auto most = std::min<std::ptrdiff_t>(kNearest / 2, std::ssize(order));
-    std::partial_sort(order.begin(), order.begin() + most, order.end(), [&](std::int64_t a, std::int64_t b) {
-      return std::abs(row[a]) != std::abs(row[b]) ? std::abs(row[a]) > std::abs(row[b]) : a < b;
-    });
+    std::partial_sort(
+        order.begin(), order.begin() + most, order.end(), [&](std::int64_t a, std::int64_t b) {
+          return std::abs(row[a]) != std::abs(row[b]) ? std::abs(row[a]) > std::abs(row[b]) : a < b;
+        });
     double squares = 0;
     for (std::int64_t i = 0; i < d; ++i) squares += static_cast<double>(row[i]) * row[i];
     Json list = Json::list();
@@ -226,7 +252,8 @@ class Maker {
       if (found_ == nullptr) list_["name"].push_back("");
       return;
     }
-    const auto raised = interp::highest(logits, spec_.words), lowered = interp::lowest(logits, spec_.words);
+    const auto raised = interp::highest(logits, spec_.words),
+               lowered = interp::lowest(logits, spec_.words);
     const auto add = [&](const char* name, const std::vector<interp::TokenValue>& tokens) {
       Json values = Json::list(), ids = Json::list();
       for (const interp::TokenValue& t : tokens) {
@@ -243,7 +270,8 @@ class Maker {
     list_["effect"].push_back(short_number(largest * (found_ == nullptr ? 1 : found_->mean(j))));
     if (found_ != nullptr) return;
     std::string name;
-    for (std::size_t k = 0; k < std::min<std::size_t>(3, raised.size()); ++k) name += (k ? "," : "") + text(raised[k].id);
+    for (std::size_t k = 0; k < std::min<std::size_t>(3, raised.size()); ++k)
+      name += (k ? "," : "") + text(raised[k].id);
     list_["name"].push_back(json_text(name));
   }
 
@@ -270,7 +298,8 @@ class Maker {
     for (std::size_t k = 0; k < of.examples.size(); ++k) json["intervals"].push_back(Json::list());
     // The places are those of the strongest interval first, the list begins with the weakest.
     for (std::size_t k = of.examples.size(); k-- > 0;)
-      for (std::size_t e = 0; e < of.examples[k]; ++e) json["intervals"][k].push_back(context(place++, texts));
+      for (std::size_t e = 0; e < of.examples[k]; ++e)
+        json["intervals"][k].push_back(context(place++, texts));
     if (!peaks.empty()) {
       const auto counts = traces_.counts_of(j);
       json["counts"] = std::vector<std::int64_t>(counts.begin(), counts.end());
@@ -281,9 +310,11 @@ class Maker {
   // The tokens that are most often at its peaks.
   std::string name_of(const std::map<int, int>& counts) {
     std::vector<std::pair<int, int>> order(counts.begin(), counts.end());
-    std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+    std::stable_sort(order.begin(), order.end(),
+                     [](const auto& a, const auto& b) { return a.second > b.second; });
     std::string name;
-    for (std::size_t k = 0; k < std::min<std::size_t>(3, order.size()); ++k) name += (k ? "," : "") + text(order[k].first);
+    for (std::size_t k = 0; k < std::min<std::size_t>(3, order.size()); ++k)
+      name += (k ? "," : "") + text(order[k].first);
     return name;
   }
 
@@ -317,8 +348,8 @@ class Maker {
 
 }  // namespace
 
-FeaturesPage features_page(const nn::Model& model, const sae::Sae& sae, const sae::FeatureContexts* found,
-                           const FeaturesPageSpec& spec) {
+FeaturesPage features_page(const nn::Model& model, const sae::Sae& sae,
+                           const sae::FeatureContexts* found, const FeaturesPageSpec& spec) {
   return Maker(model, sae, found, spec).make();
 }
 

@@ -15,14 +15,14 @@
 namespace vitrine::app {
 
 struct FeaturesPageSpec {
-  std::filesystem::path corpus;              // "" for none
-  sae::FeatureSpec text;                     // with which it was read
-  std::vector<std::int64_t> features;        // in the order of the list
-  int window = 8, words = 8;                 // tokens beside a peak; tokens raised and lowered
-  bool writes = true;                        // decoder rows are added to the residual stream
-  bool texts_in_blocks = false;              // each block has its own texts: for pages in a folder
-  nn::Tokens prompt;                         // of the steering preview; empty: there is none
-  std::vector<std::int64_t> steered;         // the features that it is made of
+  std::filesystem::path corpus;        // "" for none
+  sae::FeatureSpec text;               // with which it was read
+  std::vector<std::int64_t> features;  // in the order of the list
+  int window = 8, words = 8;           // tokens beside a peak; tokens raised and lowered
+  bool writes = true;                  // decoder rows are added to the residual stream
+  bool in_folder = false;              // larger blocks, each with its own texts
+  nn::Tokens prompt;                   // of the steering preview; empty: there is none
+  std::vector<std::int64_t> steered;   // the features that it is made of
   const std::atomic<bool>* cancel = nullptr;
 };
 
@@ -32,7 +32,7 @@ struct FeaturesPage {
   std::vector<PageChunk> chunks;
 };
 // `found` is null without a text.
-FeaturesPage features_page(const nn::Model& model, const sae::Sae& sae, const sae::FeatureContexts* found,
-                           const FeaturesPageSpec& spec);
+FeaturesPage features_page(const nn::Model& model, const sae::Sae& sae,
+                           const sae::FeatureContexts* found, const FeaturesPageSpec& spec);
 
 }  // namespace vitrine::app

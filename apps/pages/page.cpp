@@ -76,7 +76,8 @@ std::vector<std::string_view> page_views() {
 namespace {
 
 // `sources`: from where scripts may come, besides the page itself.
-std::string whole_page(std::string_view view, const Json& data, const std::string& chunks, std::string_view sources) {
+std::string whole_page(std::string_view view, const Json& data, const std::string& chunks,
+                       std::string_view sources) {
   const auto views = page_views();
   if (std::find(views.begin(), views.end(), view) == views.end())
     throw std::invalid_argument(fmt::format("there is no view '{}'", view));
@@ -100,12 +101,12 @@ std::string whole_page(std::string_view view, const Json& data, const std::strin
 </head>
 <body>
 <script type="application/json" id="data">{2}</script>
-{5}<script>
+<script>
 "use strict";
 {3}
 showPage("{0}", JSON.parse(document.getElementById("data").textContent));
 </script>
-</body>
+{5}</body>
 </html>
 )",
       view, page_file("style.css"), in_script(data.line()), scripts, sources, chunks);
@@ -115,16 +116,20 @@ showPage("{0}", JSON.parse(document.getElementById("data").textContent));
 
 std::string page_html(std::string_view view, const Json& data) { return page_html(view, data, {}); }
 
-std::string page_html(std::string_view view, const Json& data, const std::vector<PageChunk>& chunks) {
+std::string page_html(std::string_view view, const Json& data,
+                      const std::vector<PageChunk>& chunks) {
   std::string texts;
   for (const PageChunk& c : chunks)
-    texts += fmt::format("<script type=\"application/json\" id=\"chunk-{}\">{}</script>\n", c.name, in_script(c.json));
+    texts += fmt::format("<script type=\"application/json\" id=\"chunk-{}\">{}</script>\n", c.name,
+                         in_script(c.json));
   return whole_page(view, data, texts, "");
 }
 
 namespace {
 
-bool is_chunk_file(const std::string& name) { return name.starts_with("vitrine-") && name.ends_with(".js"); }
+bool is_chunk_file(const std::string& name) {
+  return name.starts_with("vitrine-") && name.ends_with(".js");
+}
 
 }  // namespace
 
@@ -132,17 +137,22 @@ void require_page_folder(const std::filesystem::path& folder) {
   std::error_code error;
   if (!std::filesystem::exists(folder, error)) return;
   if (!std::filesystem::is_directory(folder, error))
-    throw FileError(fmt::format("'{}' is a file; give --html the name of a folder", folder.string()));
+    throw FileError(
+        fmt::format("'{}' is a file; give --html the name of a folder", folder.string()));
   bool ours = false;
   std::string other;
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
     if (is_chunk_file(name) && entry.is_regular_file()) ours = true;
-    else other = name == "index.html" && other.empty() ? name : other.empty() || other == "index.html" ? name : other;
+    else
+      other = name == "index.html" && other.empty()    ? name
+              : other.empty() || other == "index.html" ? name
+                                                       : other;
   }
   if (other.empty() || (ours && other == "index.html")) return;
-  throw FileError(fmt::format("the folder '{}' holds '{}', which is no page of Vitrine's; give --html another folder",
-                              folder.string(), other));
+  throw FileError(fmt::format(
+      "the folder '{}' holds '{}', which is no page of Vitrine's; give --html another folder",
+      folder.string(), other));
 }
 
 void write_page_folder(const std::filesystem::path& folder, std::string_view view, const Json& data,
@@ -150,11 +160,15 @@ void write_page_folder(const std::filesystem::path& folder, std::string_view vie
   require_page_folder(folder);
   std::error_code error;
   std::filesystem::create_directory(folder, error);
-  if (error) throw SaveError(fmt::format("cannot make the folder '{}': {}", folder.string(), error.message()));
+  if (error)
+    throw SaveError(
+        fmt::format("cannot make the folder '{}': {}", folder.string(), error.message()));
   for (const auto& entry : std::filesystem::directory_iterator(folder))
-    if (is_chunk_file(entry.path().filename().string())) std::filesystem::remove(entry.path(), error);
+    if (is_chunk_file(entry.path().filename().string()))
+      std::filesystem::remove(entry.path(), error);
   for (const PageChunk& c : chunks)
-    write_text(folder / ("vitrine-" + c.name + ".js"), fmt::format("chunkRead(\"{}\", {});\n", c.name, in_script(c.json)));
+    write_text(folder / ("vitrine-" + c.name + ".js"),
+               fmt::format("chunkRead(\"{}\", {});\n", c.name, in_script(c.json)));
   // 'self' of a page that was opened from a disk are the files of that disk.
   write_text(folder / "index.html", whole_page(view, data, "", " 'self'"));
 }

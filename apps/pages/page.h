@@ -31,7 +31,8 @@ struct PageChunk {
   std::string json;
 };
 // A page whose chunks are in it.
-std::string page_html(std::string_view view, const Json& data, const std::vector<PageChunk>& chunks);
+std::string page_html(std::string_view view, const Json& data,
+                      const std::vector<PageChunk>& chunks);
 // A page for a result that is too large to be opened at once: FOLDER/index.html and, beside it, a file for each chunk,
 // vitrine-NAME.js, which the page adds as a script when it needs it. Makes the folder, and replaces a page that is in
 // it. Throws SaveError and what require_page_folder throws.

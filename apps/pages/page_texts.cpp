@@ -15,7 +15,8 @@ PageTexts::PageTexts(std::span<const nn::Peak> peaks, std::span<const nn::Window
   });
   for (const std::size_t i : order) {
     const nn::Tokens& tokens = windows[i].tokens;
-    const bool joins = !texts_.empty() && texts_.back().line == peaks[i].line && texts_.back().end() >= first(i);
+    const bool joins =
+        !texts_.empty() && texts_.back().line == peaks[i].line && texts_.back().end() >= first(i);
     if (!joins) texts_.push_back({peaks[i].line, first(i), {}});
     Text& text = texts_.back();
     const auto known = std::min<std::ptrdiff_t>(text.end() - first(i), std::ssize(tokens));
@@ -24,9 +25,10 @@ PageTexts::PageTexts(std::span<const nn::Peak> peaks, std::span<const nn::Window
 }
 
 std::int64_t PageTexts::text_of(const nn::Peak& peak) const {
-  const auto after = std::upper_bound(texts_.begin(), texts_.end(), peak, [](const nn::Peak& p, const Text& t) {
-    return std::tuple(p.line, p.position) < std::tuple(t.line, t.first);
-  });
+  const auto after =
+      std::upper_bound(texts_.begin(), texts_.end(), peak, [](const nn::Peak& p, const Text& t) {
+        return std::tuple(p.line, p.position) < std::tuple(t.line, t.first);
+      });
   return after - texts_.begin() - 1;
 }
 

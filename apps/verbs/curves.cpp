@@ -26,8 +26,10 @@ struct Point {
 enum class Better { lower, higher, neither };
 Better better(const std::string& name) {
   const auto has = [&](std::string_view part) { return name.find(part) != std::string::npos; };
-  if (has("explained_variance") || has("cosine") || name == "induction.score") return Better::higher;
-  if (has("loss") || has("bits_per_byte") || has("ppl") || has("mse") || name == "dead") return Better::lower;
+  if (has("explained_variance") || has("cosine") || name == "induction.score")
+    return Better::higher;
+  if (has("loss") || has("bits_per_byte") || has("ppl") || has("mse") || name == "dead")
+    return Better::lower;
   return Better::neither;
 }
 
@@ -37,8 +39,9 @@ struct Quantity {
 
   // The first of the least values, or of the largest.
   const Point& extreme(int sign) const {
-    return *std::min_element(points.begin(), points.end(),
-                             [&](const Point& a, const Point& b) { return sign * a.value < sign * b.value; });
+    return *std::min_element(points.begin(), points.end(), [&](const Point& a, const Point& b) {
+      return sign * a.value < sign * b.value;
+    });
   }
   const Point* best() const {
     const Better way = better(name);
@@ -60,11 +63,13 @@ struct CurvesRun {
 };
 
 // ---- reading ------------------------------------------------------------------------------------
-void add_numbers(CurvesRun& run, std::int64_t step, const std::string& prefix, const JsonReader& object) {
+void add_numbers(CurvesRun& run, std::int64_t step, const std::string& prefix,
+                 const JsonReader& object) {
   for (const JsonReader& field : object.fields()) {
     const std::string name = prefix + std::string(field.name());
     if (field.is_object()) add_numbers(run, step, name + ".", field);
-    else if (field.is_number() && name != "step" && name != "induction.head") run.add(name, {step, field.number()});
+    else if (field.is_number() && name != "step" && name != "induction.head")
+      run.add(name, {step, field.number()});
   }
 }
 
@@ -79,7 +84,9 @@ std::string name_of_log(const std::string& file) {
 // The runs of a log, a folder's or a file: one, or one for each `name` in its lines.
 std::vector<CurvesRun> read_log(const std::string& given) {
   std::error_code error;
-  const std::string file = std::filesystem::is_directory(given, error) ? (std::filesystem::path(given) / "log.jsonl").string() : given;
+  const std::string file = std::filesystem::is_directory(given, error)
+                               ? (std::filesystem::path(given) / "log.jsonl").string()
+                               : given;
   JsonLines lines(file);
   std::vector<CurvesRun> runs;
   std::map<std::string, std::size_t> by_name;
@@ -98,10 +105,13 @@ std::vector<CurvesRun> read_log(const std::string& given) {
     ++runs[at->second].lines;
     add_numbers(runs[at->second], step, "", json);
   }
-  if (runs.empty()) throw FileError(fmt::format("{}: there is no line; give a log that training has written", lines.name()));
+  if (runs.empty())
+    throw FileError(
+        fmt::format("{}: there is no line; give a log that training has written", lines.name()));
   for (CurvesRun& run : runs) {
     for (Quantity& q : run.quantities)
-      std::stable_sort(q.points.begin(), q.points.end(), [](const Point& a, const Point& b) { return a.step < b.step; });
+      std::stable_sort(q.points.begin(), q.points.end(),
+                       [](const Point& a, const Point& b) { return a.step < b.step; });
   }
   return runs;
 }
@@ -133,7 +143,10 @@ Json json_of(const std::vector<CurvesRun>& runs) {
                             {"least", q.extreme(1).value},
                             {"most", q.extreme(-1).value}});
     }
-    list.push_back({{"file", json_text(run.file)}, {"name", json_text(run.name)}, {"lines", run.lines}, {"quantities", quantities}});
+    list.push_back({{"file", json_text(run.file)},
+                    {"name", json_text(run.name)},
+                    {"lines", run.lines},
+                    {"quantities", quantities}});
   }
   return {{"runs", list}};
 }
@@ -143,14 +156,23 @@ std::string text_of(const std::vector<CurvesRun>& runs, const Style& style) {
   std::string text;
   using Align = Table::Align;
   for (const CurvesRun& run : runs) {
-    text += style.bold(visible(run.name)) + fmt::format(": {} lines of {}\n", run.lines, visible(run.file));
-    Table table({{"", Align::left}, {"first", Align::right}, {"last", Align::right}, {"at step", Align::right},
-                 {"best", Align::right}, {"at step", Align::right}, {"least", Align::right}, {"most", Align::right}});
+    text += style.bold(visible(run.name)) +
+            fmt::format(": {} lines of {}\n", run.lines, visible(run.file));
+    Table table({{"", Align::left},
+                 {"first", Align::right},
+                 {"last", Align::right},
+                 {"at step", Align::right},
+                 {"best", Align::right},
+                 {"at step", Align::right},
+                 {"least", Align::right},
+                 {"most", Align::right}});
     for (const Quantity& q : run.quantities) {
       const Point* best = q.best();
       table.row({visible(q.name), value(q.points.front().value), value(q.points.back().value),
-                 fmt::format("{}", q.points.back().step), best == nullptr ? "" : style.strong(value(best->value)),
-                 best == nullptr ? "" : fmt::format("{}", best->step), value(q.extreme(1).value), value(q.extreme(-1).value)});
+                 fmt::format("{}", q.points.back().step),
+                 best == nullptr ? "" : style.strong(value(best->value)),
+                 best == nullptr ? "" : fmt::format("{}", best->step), value(q.extreme(1).value),
+                 value(q.extreme(-1).value)});
     }
     text += table.text(style) + "\n";
   }
@@ -168,8 +190,10 @@ Json points_json(const std::vector<Point>& points) {
   const std::size_t stretches = kMostPoints / 2;
   for (std::size_t s = 0; s < stretches && points.size() > kMostPoints; ++s) {
     const auto begin = points.begin() + static_cast<std::ptrdiff_t>(points.size() * s / stretches),
-               end = points.begin() + static_cast<std::ptrdiff_t>(points.size() * (s + 1) / stretches);
-    auto [least, most] = std::minmax_element(begin, end, [](const Point& a, const Point& b) { return a.value < b.value; });
+               end = points.begin() +
+                     static_cast<std::ptrdiff_t>(points.size() * (s + 1) / stretches);
+    auto [least, most] = std::minmax_element(
+        begin, end, [](const Point& a, const Point& b) { return a.value < b.value; });
     kept.push_back(*std::min(least, most));
     if (least != most) kept.push_back(*std::max(least, most));
   }
@@ -203,11 +227,13 @@ void verb_curves(const Arguments& arguments) {
       "How training went: first, last and best of every quantity in the logs that `train` and\n"
       "`sae train` write, of one run or of several; --html draws their curves, a picture for each\n"
       "quantity with all runs in it. A log is log.jsonl of a run's folder, or the folder; - is\n"
-      "stdin. SAEs that were trained together are runs of their own. Any JSONL file works that has\n"
+      "stdin. SAEs that were trained together are runs of their own. Any JSONL file works that "
+      "has\n"
       "a step and numbers a line.\n\n"
       "best: the lowest loss, bits per byte or share of dead features, the highest explained\n"
       "variance, cosine or induction score; other quantities have none.\n\n"
-      "json: {meta, runs: [{file, name, lines, quantities: [{name, count, first, first_step, last,\n"
+      "json: {meta, runs: [{file, name, lines, quantities: [{name, count, first, first_step, "
+      "last,\n"
       "last_step, best, best_step, least, most}]}], file}; best is null where there is none\n",
       "vitrine train --preset tiny --data /usr/share/common-licenses/GPL-3 --steps 20 --out run\n"
       "  vitrine curves run");

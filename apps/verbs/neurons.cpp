@@ -58,11 +58,19 @@ void on_prompt(const CommandLine& line, const Options& o) {
   if (o.wrong.given()) spec.wrong = o.wrong.id(model);
   const interp::StrongNeurons found = interp::strong_neurons(model, prompt, spec);
   const StrongNeuronsReport report{model, prompt, spec, found};
-  write_presentation(o.common, o.common.meta(line),
-                     {.text = [&](const Style& style, int) { return report.text(style); },
-                      .json = [&] { return report.json(); },
-                      .rows = "neurons",
-                      .page = "neurons"});
+  write_presentation(
+      o.common, o.common.meta(line),
+      {.text = [&](const Style& style, int) { return report.text(style); },
+       .json = [&] { return report.json(); },
+       .rows = "neurons",
+       .page = "neurons",
+       .page_data =
+           [&] {
+             const auto token = [&](const std::optional<int>& id) {
+               return id ? token_json(model, *id) : Json();
+             };
+             return Json{{"answer_token", token(spec.answer)}, {"wrong_token", token(spec.wrong)}};
+           }});
 }
 
 // ---- on many prompts ----------------------------------------------------------------------------
@@ -313,7 +321,8 @@ void verb_neurons(const Arguments& arguments) {
   o.data.add_to(line);
   line.number("--layer", o.layer, "L", "neurons of this layer alone (default: all layers)", 0,
               kMost);
-  line.number("--top", o.top, "K", "how many neurons the table lists (default: 10; a page\nof a text: 100)", 1, kMost);
+  line.number("--top", o.top, "K",
+              "how many neurons the table lists (default: 10; a page\nof a text: 100)", 1, kMost);
   line.heading("Corpus");
   line.option("--corpus", o.corpus, "FILE", "a text, each line of which is read on its own");
   line.number("--neuron", o.neuron, "I", "all contexts of this neuron of --layer", 0, kMost);

@@ -10,12 +10,14 @@ function chunk(name) {
   return chunks.get(name);
 }
 
-function readChunk(name) {
+async function readChunk(name) {
+  // Chunks come at the end of the page, so that what is seen first need not wait for them.
+  if (document.readyState === "loading") await new Promise((go) => addEventListener("DOMContentLoaded", go, {once: true}));
   const here = document.getElementById("chunk-" + name);
   if (here) {
     const data = JSON.parse(here.textContent);
     here.remove();  // the text is not needed a second time
-    return Promise.resolve(data);
+    return data;
   }
   return new Promise((resolve, reject) => {
     chunkWaits.set(name, resolve);

@@ -12,7 +12,7 @@ views.curves = (data, root) => {
       const series = data.runs.map((run, k) => ({name: run.name, points: pairs(data.points[k][name] ?? []), colour: colour(k), dash: dash(k), k}))
         .filter((s) => s.points.length && !hidden.has(s.k));
       if (!series.length) return null;
-      return h("section", {"data-quantity": name}, h("h2", {}, name.replaceAll("_", " ")), plot({series, x: "step", y: name, logX, logY, cursor: true, legend: false, width: 560, height: 280,
+      return h("section", {"data-quantity": name}, h("h2", {}, name.replaceAll("_", " ")), plot({series, x: "step", y: "", logX, logY, cursor: true, legend: false, width: 560, height: 280,
         label: `${name} over steps, of ${series.map((s) => s.name).join(", ")}`}), logY && series.every((s) => s.points.every(([, y]) => y <= 0)) ? h("p", {class: "quiet"}, "Nothing above 0 to be drawn on a logarithmic scale.") : null);
     }));
   }
@@ -20,7 +20,7 @@ views.curves = (data, root) => {
     hidden.has(k) ? hidden.delete(k) : hidden.add(k);
     event.currentTarget.setAttribute("aria-pressed", !hidden.has(k));
     draw();
-  }}, svg("svg", {width: 28, height: 10, "aria-hidden": "true"}, svg("line", {x1: 0, x2: 28, y1: 5, y2: 5, "stroke-width": 3, "stroke-dasharray": dash(k) || null, style: `stroke: ${colour(k)}`})), " ", run.name)));
+  }}, svg("svg", {width: 28, height: 10, "aria-hidden": "true"}, svg("line", {x1: 0, x2: 28, y1: 5, y2: 5, "stroke-width": 3, "stroke-dasharray": dash(k) || null, style: `stroke: ${colour(k)}`})), run.name)));
   const rows = data.runs.flatMap((run) => run.quantities.map((q) => ({run: run.name, ...q})));
   const summary = table({label: "first, last and best", rows, columns: [
     {title: "run", value: (r) => r.run},

@@ -8,6 +8,7 @@ views.features = (data, root) => {
   const value = (name) => (row) => columns[name][row.index];
   const detail = h("section", {"aria-label": "the chosen feature", class: "detail"});
   const found = h("p", {class: "quiet", "aria-live": "polite"});
+  const nameOf = (row) => data.names?.[row.feature] ?? "";
   let latest = 0;
 
   const hasText = Boolean(data.tokens);
@@ -20,15 +21,15 @@ views.features = (data, root) => {
         {title: "mean", number: true, width: "3.75rem", value: value("mean")},
         {title: "peak", number: true, width: "3.75rem", value: value("peak")}] : []),
       ...(columns.effect ? [{title: "effect", number: true, width: "4.5rem", value: value("effect")}] : []),
-      {title: columns.given ? "name" : hasText ? "active at" : "raises", value: value("name"), cell: (row) => h("span", {class: "name"}, visible(columns.name[row.index]))},
+      ...(data.names ? [{title: "name", value: (row) => nameOf(row), cell: (row) => nameOf(row)}] : []),
+      {title: hasText ? "active at" : "raises", value: value("name"), cell: (row) => h("span", {class: "name"}, visible(columns.name[row.index]))},
     ],
   });
-  const nameColumn = columns.given ? "name" : null;
 
   // ---- searching
-  const kinds = ["anything", ...(hasText ? ["active at"] : []), "raises", "lowers", "number", ...(nameColumn ? ["name"] : [])];
+  const kinds = ["anything", ...(hasText ? ["active at"] : []), "raises", "lowers", "number", ...(data.names ? ["name"] : [])];
   let kind = 0;
-  const input = h("input", {type: "search", placeholder: "token or number", "aria-label": "search the features", oninput: () => search()});
+  const input = h("input", {type: "search", placeholder: data.names ? "token, number or name" : "token or number", "aria-label": "search the features", oninput: () => search()});
   async function search() {
     const text = input.value, mine = ++latest;
     if (!text.trim()) return showFound(rows, "");
@@ -44,7 +45,7 @@ views.features = (data, root) => {
   async function matching(text, what) {
     const hits = new Set(), any = what === "anything";
     if (any || what === "number") rows.forEach((row) => { if (String(row.feature) === text || (!any && String(row.feature).startsWith(text))) hits.add(row.index); });
-    if (nameColumn && (any || what === "name")) rows.forEach((row) => { if (columns.name[row.index].toLowerCase().includes(text)) hits.add(row.index); });
+    if (data.names && (any || what === "name")) rows.forEach((row) => { if (nameOf(row).toLowerCase().includes(text)) hits.add(row.index); });
     if (what === "number" || what === "name") return hits;
     const [words, lists] = [await chunk("words"), await chunk("search")];
     const ids = new Set(Object.keys(words).filter((id) => words[id].toLowerCase().includes(text)).map(Number));
@@ -80,7 +81,7 @@ views.features = (data, root) => {
     const facts = [["density", "share of the text’s tokens at which it is active", densityText], ["mean", "mean activation there", number],
                    ["peak", "strongest activation", number], ["effect", "how far its mean activation moves the logit that it moves most", number]];
     show(detail,
-      h("h2", {}, `Feature ${row.feature}`, columns.given?.[row.index] ? ` “${columns.name[row.index]}”` : ""),
+      h("h2", {}, `Feature ${row.feature}`, nameOf(row) ? ` “${nameOf(row)}”` : ""),
       h("dl", {class: "facts"}, facts.filter(([name]) => columns[name]).map(([name, about, text]) =>
         h("div", {}, h("dt", {}, name), h("dd", {}, text(columns[name][row.index]), " ", h("span", {class: "quiet"}, about))))),
       raisedAndLowered(tokens(f.raised), tokens(f.lowered)),

@@ -50,6 +50,6 @@ views.neurons_over_text = (data, root) => {
   }
   root.append(pageHead("What neurons respond to", data.meta),
     h("p", {}, `In ${data.file} (${data.tokens.toLocaleString("en")} tokens). A neuron with many different tokens at its peaks responds to several things: keep it, and choose others to see them side by side. After → what the model predicts there.`),
-    h("section", {"aria-label": "neurons"}, list.element), side);
+    h("section", {"aria-label": "neurons", class: "boxed"}, list.element), side);
   list.choose(data.neurons[0]);
 };

@@ -11,9 +11,11 @@ namespace vitrine::app {
 namespace {
 
 void check_page(const CommandLine& line, const SaeFeaturesOptions& o) {
-  for (const char* of_page : {"--steer", "--previews"}) {
+  for (const char* of_page : {"--names", "--steer", "--previews"}) {
     if (line.was_given(of_page) && (o.common.html.empty() || o.prompt.given()))
-      line.fail(fmt::format("{} is about the page of features; give --html FILE with --corpus or --feature", of_page));
+      line.fail(fmt::format(
+          "{} is about the page of features; give --html FILE with --corpus or --feature",
+          of_page));
   }
   if (!is_page_folder(o.common.html)) return;
   if (o.prompt.given()) line.fail("the page of a prompt is one file; give --html FILE");
@@ -56,16 +58,20 @@ void verb_sae_features(const Arguments& arguments) {
   line.number("--words", o.words, "K", "tokens raised and lowered (default: 8)", 1, 1000);
   line.option("--sort", o.sort, "peak|density", "the order of the table (default: peak)")
       ->one_of({"peak", "density"});
-  line.option("--steer", o.steered_prompt, "TEXT",
-              "of a page: the prompt of its steering previews (default: the beginning of a line of\n"
-              "the text)");
-  line.number("--previews", o.steered, "K", "of a page: how many features have one (default: 64)", 0,
-              100'000);
+  line.option("--names", o.names, "FILE.json",
+              "of a page: names of features, {\"279\": \"state capitals\"}, to search and sort by");
+  line.option(
+      "--steer", o.steered_prompt, "TEXT",
+      "of a page: the prompt of its steering previews (default: the beginning of a line of\n"
+      "the text)");
+  line.number("--previews", o.steered, "K", "of a page: how many features have one (default: 64)",
+              0, 100'000);
   o.edits.add_to(line, o.common, false);
-  o.common.add_page_to(line,
-                       "a page of the result, to be opened in a browser: one file, which needs nothing\n"
-                       "else; or, of a text, FOLDER/, with a file for every 64 features beside\n"
-                       "index.html, read when they are looked at: for large SAEs");
+  o.common.add_page_to(
+      line,
+      "a page of the result, to be opened in a browser: one file, which needs nothing\n"
+      "else; or, of a text, FOLDER/, with a file for every 256 features beside\n"
+      "index.html, read when they are looked at: for large SAEs");
   o.common.add_to(line);
   if (!line.parse()) return;
   check_page(line, o);

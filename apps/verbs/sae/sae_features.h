@@ -17,7 +17,7 @@ struct SaeFeaturesOptions {
   CommonOptions common;
   EditOptions edits;
   PromptOptions prompt;
-  std::string sae, corpus, sort = "peak", steered_prompt;
+  std::string sae, corpus, sort = "peak", steered_prompt, names;
   int steered = 64;
   std::vector<std::int64_t> features;
   int position = -1, top = 10, contexts = 20, window = 8, words = 8;
@@ -33,10 +33,10 @@ bool writes_to_stream(const nn::Model& model, const sae::Sae& sae);
 std::vector<FeatureWrites> writes_of(const nn::Model& model, const sae::Sae& sae,
                                      const std::vector<std::int64_t>& features, int count);
 
-void features_on_prompt(const CommandLine& line, const SaeFeaturesOptions& o, const nn::Model& model,
-                        const sae::Sae& sae);
-void features_over_text(const CommandLine& line, const SaeFeaturesOptions& o, const nn::Model& model,
-                        const sae::Sae& sae);
+void features_on_prompt(const CommandLine& line, const SaeFeaturesOptions& o,
+                        const nn::Model& model, const sae::Sae& sae);
+void features_over_text(const CommandLine& line, const SaeFeaturesOptions& o,
+                        const nn::Model& model, const sae::Sae& sae);
 
 // How the text is read.
 sae::FeatureSpec reading_of(const SaeFeaturesOptions& o, const nn::Model& model);
@@ -44,7 +44,8 @@ sae::FeatureSpec reading_of(const SaeFeaturesOptions& o, const nn::Model& model)
 std::vector<std::int64_t> fired_features(const SaeFeaturesOptions& o,
                                          const std::optional<sae::FeatureContexts>& found);
 // Writes the page of all features over a text (`found`), or of those that were asked for.
-void write_features_page(const CommandLine& line, const SaeFeaturesOptions& o, const nn::Model& model,
-                         const sae::Sae& sae, const std::optional<sae::FeatureContexts>& found);
+void write_features_page(const CommandLine& line, const SaeFeaturesOptions& o,
+                         const nn::Model& model, const sae::Sae& sae,
+                         const std::optional<sae::FeatureContexts>& found);
 
 }  // namespace vitrine::app

@@ -6,10 +6,12 @@
 
 #include "apps/pages/features_page.h"
 #include "apps/terminal/interrupt.h"
+#include "apps/terminal/numbers.h"
 #include "apps/terminal/progress.h"
 #include "apps/verbs/sae/sae_features.h"
 #include "nn/text/corpus_lines.h"
 #include "tensor/files/file.h"
+#include "tensor/files/json_reader.h"
 
 namespace vitrine::app {
 namespace {
@@ -42,20 +44,44 @@ nn::Tokens steered_prompt(const SaeFeaturesOptions& o, const nn::Model& model,
   if (!found || found->peaks.of(feature).empty()) return prompt;
   constexpr std::ptrdiff_t kBeginning = 8;
   const std::int64_t number = found->peaks.of(feature)[0].line;
-  nn::for_each_line(model, o.corpus, o.prompt.special(), {&number, 1}, [&](const nn::CorpusLine& line) {
-    prompt.assign(line.tokens.begin(), line.tokens.begin() + std::min(kBeginning, std::ssize(line.tokens)));
-  });
+  nn::for_each_line(
+      model, o.corpus, o.prompt.special(), {&number, 1}, [&](const nn::CorpusLine& line) {
+        prompt.assign(line.tokens.begin(),
+                      line.tokens.begin() + std::min(kBeginning, std::ssize(line.tokens)));
+      });
   return prompt;
+}
+
+// {"279": "state capitals"}, checked; null without --names.
+Json names_of_features(const SaeFeaturesOptions& o, const sae::Sae& sae) {
+  if (o.names.empty()) return {};
+  const auto json = JsonReader::object(read_text(o.names), o.names);
+  for (const JsonReader& name : json.fields()) {
+    const auto feature = number_in<std::int64_t>(name.name());
+    if (!feature || *feature < 0 || *feature >= sae.config.d_sae)
+      name.fail(
+          fmt::format("there is no such feature; this SAE has 0 to {}", sae.config.d_sae - 1));
+    name.text();
+  }
+  return json.value();
 }
 
 }  // namespace
 
-void write_features_page(const CommandLine& line, const SaeFeaturesOptions& o, const nn::Model& model,
-                const sae::Sae& sae, const std::optional<sae::FeatureContexts>& found) {
+void write_features_page(const CommandLine& line, const SaeFeaturesOptions& o,
+                         const nn::Model& model, const sae::Sae& sae,
+                         const std::optional<sae::FeatureContexts>& found) {
   const Interruptible interruptible;
-  FeaturesPageSpec spec{.corpus = o.corpus, .text = reading_of(o, model), .features = features_of_page(o, found),
-                        .window = o.window, .words = o.words, .writes = writes_to_stream(model, sae),
-                        .texts_in_blocks = is_page_folder(o.common.html), .prompt = {}, .steered = {},
+  const Json names = names_of_features(o, sae);
+  FeaturesPageSpec spec{.corpus = o.corpus,
+                        .text = reading_of(o, model),
+                        .features = features_of_page(o, found),
+                        .window = o.window,
+                        .words = o.words,
+                        .writes = writes_to_stream(model, sae),
+                        .in_folder = is_page_folder(o.common.html),
+                        .prompt = {},
+                        .steered = {},
                         .cancel = &interruptible.requested()};
   Progress progress("reading again", "tokens", o.common.quiet);
   spec.text.cancel = spec.cancel;
@@ -74,7 +100,9 @@ void write_features_page(const CommandLine& line, const SaeFeaturesOptions& o, c
                {"file", o.corpus.empty() ? Json() : Json(json_text(o.corpus))},
                {"tokens", found ? Json(found->tokens) : Json()}};
   data.update(page.data);
-  if (is_page_folder(o.common.html)) write_page_folder(o.common.html, "features", data, page.chunks);
+  data["names"] = names;
+  if (is_page_folder(o.common.html))
+    write_page_folder(o.common.html, "features", data, page.chunks);
   else write_text(o.common.html, page_html("features", data, page.chunks));
   if (!o.common.quiet) log(fmt::format("page written to {}", o.common.html));
 }

@@ -19,7 +19,7 @@ bool writes_to_stream(const nn::Model& model, const sae::Sae& sae) {
          std::find(site->axes.begin(), site->axes.end(), Axis::head) == site->axes.end();
 }
 std::vector<FeatureWrites> writes_of(const nn::Model& model, const sae::Sae& sae,
-                              const std::vector<std::int64_t>& features, int count) {
+                                     const std::vector<std::int64_t>& features, int count) {
   std::vector<FeatureWrites> out;
   if (features.empty() || !writes_to_stream(model, sae)) return out;
   const Tensor w = sae.weights.at("W_dec").contiguous();
@@ -29,10 +29,11 @@ std::vector<FeatureWrites> writes_of(const nn::Model& model, const sae::Sae& sae
                 rows.data<float>() + static_cast<std::int64_t>(i) * w.dim(1));
   constexpr std::int64_t kAtOnce = 256;  // rows of logits
   for (std::int64_t begin = 0; begin < rows.dim(0); begin += kAtOnce) {
-    const Tensor logits = interp::to_logits(model, rows.slice(0, begin, std::min(rows.dim(0), begin + kAtOnce)));
+    const Tensor logits =
+        interp::to_logits(model, rows.slice(0, begin, std::min(rows.dim(0), begin + kAtOnce)));
     for (std::int64_t i = 0; i < logits.dim(0); ++i)
-      out.push_back(
-          {interp::highest(logits.select(0, i), count), interp::lowest(logits.select(0, i), count)});
+      out.push_back({interp::highest(logits.select(0, i), count),
+                     interp::lowest(logits.select(0, i), count)});
   }
   return out;
 }
@@ -56,14 +57,17 @@ Json texts_of(const nn::Model& model, const nn::Tokens& tokens) {
 
 void write_prompt_page(const CommandLine& line, const SaeFeaturesOptions& o, const nn::Model& model,
                        const sae::Sae& sae, const nn::Tokens& prompt,
-                       const std::vector<Active>& active, const std::vector<FeatureWrites>& writes) {
+                       const std::vector<Active>& active,
+                       const std::vector<FeatureWrites>& writes) {
   Json list = Json::list(), of_features = Json::object();
   for (std::size_t i = 0; i < active.size(); ++i) {
     const Active& a = active[i];
-    list.push_back({{"position", a.position}, {"feature", a.feature}, {"activation", a.activation}});
+    list.push_back(
+        {{"position", a.position}, {"feature", a.feature}, {"activation", a.activation}});
     if (writes.empty()) continue;
-    of_features[fmt::format("{}", a.feature)] = {{"raised", tokens_json(model, writes[i].raised)},
-                                                 {"lowered", tokens_json(model, writes[i].lowered)}};
+    of_features[fmt::format("{}", a.feature)] = {
+        {"raised", tokens_json(model, writes[i].raised)},
+        {"lowered", tokens_json(model, writes[i].lowered)}};
   }
   write_text(o.common.html, page_html("active_features", {{"meta", o.common.meta(line)},
                                                           {"sae", json_text(sae.name)},
@@ -77,8 +81,8 @@ void write_prompt_page(const CommandLine& line, const SaeFeaturesOptions& o, con
 
 }  // namespace
 
-void features_on_prompt(const CommandLine& line, const SaeFeaturesOptions& o, const nn::Model& model,
-               const sae::Sae& sae) {
+void features_on_prompt(const CommandLine& line, const SaeFeaturesOptions& o,
+                        const nn::Model& model, const sae::Sae& sae) {
   const nn::Tokens prompt = o.prompt.tokens(model);
   const auto n = std::ssize(prompt);
   if (o.position >= n)

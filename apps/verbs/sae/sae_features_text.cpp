@@ -36,8 +36,9 @@ std::vector<std::int64_t> fired_features(const SaeFeaturesOptions& o,
 
 namespace {
 
-Json feature_json(const nn::Model& model, const sae::Sae& sae, std::int64_t j, const FeatureWrites* writes,
-                  const sae::FeatureContexts* c, std::span<const nn::Window> windows, bool detail) {
+Json feature_json(const nn::Model& model, const sae::Sae& sae, std::int64_t j,
+                  const FeatureWrites* writes, const sae::FeatureContexts* c,
+                  std::span<const nn::Window> windows, bool detail) {
   Json json = {{"feature", j},
                {"raised", writes ? tokens_json(model, writes->raised) : Json()},
                {"lowered", writes ? tokens_json(model, writes->lowered) : Json()}};
@@ -153,7 +154,7 @@ struct Shown {
   std::vector<std::int64_t> features;
   std::vector<nn::Window> windows;        // around the peaks of one feature after the other
   std::vector<std::size_t> first_window;  // of each feature
-  std::vector<FeatureWrites> writes;             // of each feature; or none at all
+  std::vector<FeatureWrites> writes;      // of each feature; or none at all
 
   const sae::FeatureContexts* contexts() const { return found ? &*found : nullptr; }
   bool detail() const { return !o.features.empty(); }
@@ -161,7 +162,9 @@ struct Shown {
     const std::size_t count = found ? found->peaks.of(features[i]).size() : 0;
     return std::span<const nn::Window>(windows).subspan(first_window[i], count);
   }
-  const FeatureWrites* writes_of(std::size_t i) const { return writes.empty() ? nullptr : &writes[i]; }
+  const FeatureWrites* writes_of(std::size_t i) const {
+    return writes.empty() ? nullptr : &writes[i];
+  }
 
   void write_json() const;
   std::string details(const Style& style) const;
@@ -225,8 +228,8 @@ std::string Shown::table(const Style& style) const {
 
 }  // namespace
 
-void features_over_text(const CommandLine& line, const SaeFeaturesOptions& o, const nn::Model& model,
-                   const sae::Sae& sae) {
+void features_over_text(const CommandLine& line, const SaeFeaturesOptions& o,
+                        const nn::Model& model, const sae::Sae& sae) {
   Shown shown{line, o, model, sae, read_corpus(o, model, sae), {}, {}, {}, {}};
   shown.features = features_to_show(o, shown.found);
   std::vector<nn::Peak> peaks;

@@ -70,7 +70,8 @@ TEST(Help, EveryVerbExplainsItselfAndItsExampleWorks) {
       EXPECT_THAT(help.out, HasSubstr(option)) << verb;
     }
     // All verbs but these are about a model.
-    EXPECT_EQ(help.out.find("--model") != std::string::npos, verb != "tokenizer" && verb != "train" && verb != "curves")
+    EXPECT_EQ(help.out.find("--model") != std::string::npos,
+              verb != "tokenizer" && verb != "train" && verb != "curves")
         << verb;
     EXPECT_EQ(vitrine({"help", verb}).out, help.out);
     const auto examples = examples_in(help.out);

@@ -27,17 +27,22 @@ class Curves : public ::testing::Test {
 };
 
 TEST_F(Curves, FirstLastAndBestOfEachQuantityOfEachRun) {
-  const std::string log = file("saes.jsonl",
-                               "{\"step\": 0, \"command\": \"x\", \"seed\": 1}\n"
-                               "{\"step\": 1, \"name\": \"a\", \"loss\": 4, \"explained_variance\": 0.5, \"l0\": 7, \"losses\": {\"mse\": 3}}\n"
-                               "{\"step\": 1, \"name\": \"b\", \"loss\": 9}\n\n"
-                               "{\"step\": 2, \"name\": \"a\", \"loss\": 2, \"explained_variance\": 0.9, \"l0\": 8, \"losses\": {\"mse\": 1}}\n"
-                               "{\"step\": 3, \"name\": \"a\", \"loss\": 3, \"explained_variance\": 0.8, \"l0\": 6, \"losses\": {\"mse\": 2}}\n");
+  const std::string log =
+      file("saes.jsonl",
+           "{\"step\": 0, \"command\": \"x\", \"seed\": 1}\n"
+           "{\"step\": 1, \"name\": \"a\", \"loss\": 4, \"explained_variance\": 0.5, \"l0\": 7, "
+           "\"losses\": {\"mse\": 3}}\n"
+           "{\"step\": 1, \"name\": \"b\", \"loss\": 9}\n\n"
+           "{\"step\": 2, \"name\": \"a\", \"loss\": 2, \"explained_variance\": 0.9, \"l0\": 8, "
+           "\"losses\": {\"mse\": 1}}\n"
+           "{\"step\": 3, \"name\": \"a\", \"loss\": 3, \"explained_variance\": 0.8, \"l0\": 6, "
+           "\"losses\": {\"mse\": 2}}\n");
   const json runs = vitrine({"curves", log, log, "--format", "json"}).json()["runs"];
   ASSERT_EQ(runs.size(), 4U);
   EXPECT_EQ(runs[0]["name"], "saes/a (1)");
   EXPECT_EQ(runs[2]["name"], "saes/a (2)");
-  const json loss = quantity(runs[0], "loss"), explained = quantity(runs[0], "explained_variance"), l0 = quantity(runs[0], "l0");
+  const json loss = quantity(runs[0], "loss"), explained = quantity(runs[0], "explained_variance"),
+             l0 = quantity(runs[0], "l0");
   EXPECT_EQ(loss["first"], 4);
   EXPECT_EQ(loss["last"], 3);
   EXPECT_EQ(loss["best"], 2);
@@ -54,7 +59,9 @@ TEST_F(Curves, FirstLastAndBestOfEachQuantityOfEachRun) {
 }
 
 TEST_F(Curves, ReadsWhatTrainingWrote) {
-  const Outcome trained = vitrine({"train", "--preset", "tiny", "--data", "/usr/share/common-licenses/GPL-3", "--steps", "20", "--quiet", "--out", folder_ / "run"});
+  const Outcome trained =
+      vitrine({"train", "--preset", "tiny", "--data", "/usr/share/common-licenses/GPL-3", "--steps",
+               "20", "--quiet", "--out", folder_ / "run"});
   ASSERT_EQ(trained.exit, 0) << trained.err;
   const json runs = vitrine({"curves", folder_ / "run", "--format", "json"}).json()["runs"];
   ASSERT_EQ(runs.size(), 1U);
@@ -63,7 +70,8 @@ TEST_F(Curves, ReadsWhatTrainingWrote) {
 }
 
 TEST_F(Curves, ABadLineIsNamed) {
-  const auto expect = [&](const std::string& text, const std::string& place, const std::string& what) {
+  const auto expect = [&](const std::string& text, const std::string& place,
+                          const std::string& what) {
     const std::string log = file("bad.jsonl", text);
     const Outcome o = vitrine({"curves", log});
     EXPECT_EQ(o.exit, 3) << o.out;
