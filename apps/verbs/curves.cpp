@@ -91,9 +91,9 @@ std::vector<CurvesRun> read_log(const std::string& given) {
   std::vector<CurvesRun> runs;
   std::map<std::string, std::size_t> by_name;
   while (lines.next()) {
-    const auto json = JsonReader::object(
-        lines.line(), lines.name(),
-        {.root = "a log of training, an object with a step a line", .line = lines.number()});
+    const auto json =
+        JsonReader::object(lines.line(), lines.name(),
+                           {.root = "a line of a log of training", .line = lines.number()});
     const std::int64_t step = json.at("step").whole(0);
     if (json.has("command")) continue;  // the head of a log says how the run began
     const std::string name = json.at("name").text_or("");
@@ -156,8 +156,9 @@ std::string text_of(const std::vector<CurvesRun>& runs, const Style& style) {
   std::string text;
   using Align = Table::Align;
   for (const CurvesRun& run : runs) {
-    text += style.bold(visible(run.name)) +
-            fmt::format(": {} lines of {}\n", run.lines, visible(run.file));
+    text +=
+        style.bold(visible(run.name)) +
+        fmt::format(": {} line{} of {}\n", run.lines, run.lines == 1 ? "" : "s", visible(run.file));
     Table table({{"", Align::left},
                  {"first", Align::right},
                  {"last", Align::right},

@@ -5,9 +5,11 @@ views.active_features = (data, root) => {
   const most = Math.max(...data.active.map((a) => a.activation), 0), scale = fromZero(most, "activation");
   let position = data.tokens.length - 1, chosen = null;
   const strip = tokenStrip(data, position, (at) => { position = at; if (position === strip?.locked()) draw(); else preview(); });
-  const title = h("h2"), list = h("div"), detail = h("section", {"aria-label": "the chosen feature"}), mode = h("p", {"aria-live": "polite"});
+  const title = h("h2"), bar = h("div"), list = h("div"), detail = h("section", {"aria-label": "the chosen feature"}), mode = h("p", {"aria-live": "polite"});
 
+  onTheme(list, () => draw());
   function paint() {
+    show(bar, scaleBar(scale));
     const values = data.tokens.map((_, k) => {
       if (chosen === null) return of(k).length ? Math.max(...of(k).map((a) => a.activation)) : null;
       return of(k).find((a) => a.feature === chosen)?.activation ?? null;
@@ -43,6 +45,6 @@ views.active_features = (data, root) => {
   }
   root.append(pageHead("Features on a prompt", data.meta),
     h("p", {}, `Features of the SAE ${data.sae} at ${data.site}. Point at a token to see its features; a click keeps it, arrow keys move on. Choose a feature to see where it is active and what it writes.`),
-    strip.element, mode, scaleBar(scale), title, list, detail);
+    strip.element, mode, bar, title, list, detail);
   draw();
 };

@@ -74,7 +74,10 @@ views.features = (data, root) => {
     drawFeature(row, block.features[row.index % data.block], texts, words);
     say(`feature ${row.feature}`);
   }
+  let redraw = null;
+  onTheme(detail, () => redraw?.());
   function drawFeature(row, f, texts, words) {
+    redraw = () => drawFeature(row, f, texts, words);
     const word = (id) => words[id] ?? `#${id}`, tokens = (flat) => flat && pairs(flat).map(([id, x]) => ({name: visible(word(id)), value: x}));
     const scale = fromZero(columns.peak?.[row.index] ?? 1, "activation");
     const context = (c) => spread(c, texts, data.window, word);

@@ -23,6 +23,7 @@ views.neurons_over_text = (data, root) => {
     }
     return [...counts].sort((a, b) => b[1] - a[1]);
   }
+  onTheme(side, () => draw());
   function draw() {
     const shown = [...kept, ...(kept.includes(current) ? [] : [current])];
     side.style.setProperty("--columns", shown.length);

@@ -78,6 +78,14 @@ TEST_F(FeaturesPage, ShowsWhatEachFeatureIsActiveAtAndWrites) {
   page.hover(".detail svg rect[fill=transparent]");
   EXPECT_NE(page.tip().find("tokens"), std::string::npos);
 
+  // Colours go with the theme.
+  const std::string ground =
+      "getComputedStyle(document.querySelector('.context .token.peak')).backgroundColor";
+  const json light = page.eval(ground);
+  page.click("header [aria-label='light or dark']");
+  EXPECT_NE(page.eval(ground), light);
+  page.click("header [aria-label='light or dark']");
+  EXPECT_EQ(page.eval(ground), light);
   // Steering: a row for the plain run and for each strength, of the features that have one.
   EXPECT_EQ(page.count(".steered tr"), 5);
   const json plain =
