@@ -49,6 +49,7 @@ constexpr Verb kVerbs[] = {
     {"sae", "sparse autoencoders: train, evaluate, look at features", verb_sae},
     {"influence", "which SAE features cause which later ones, through the model", verb_influence},
     {"train", "train a GPT-2 or a Llama from scratch; can go on at any time", verb_train},
+    {"curves", "how training went: losses and the like over steps, of several runs", verb_curves},
     {"evaluate", "loss and perplexity of a text, per token and per byte", verb_evaluate},
     {"convert", "a HuggingFace folder from any model that can be read", verb_convert},
     {"info", "a model's configuration, parameters, sites, memory and FLOPs", verb_info},

@@ -23,6 +23,7 @@ void verb_attribute(const Arguments& arguments);
 void verb_circuit(const Arguments& arguments);
 void verb_steer(const Arguments& arguments);
 void verb_train(const Arguments& arguments);
+void verb_curves(const Arguments& arguments);
 void verb_influence(const Arguments& arguments);
 void verb_sae(const Arguments& arguments);
 void verb_sae_train(const Arguments& arguments);

@@ -56,3 +56,8 @@ function ticks(least, most, count = 5) {
   for (let k = Math.ceil(least / step - 1e-9); k * step <= most + step * 1e-9; ++k) marks.push(Number((k * step).toPrecision(12)));
   return marks;
 }
+
+// [a, x, b, y] as [[a, x], [b, y]].
+function pairs(flat) {
+  return Array.from({length: flat.length / 2}, (_, k) => [flat[2 * k], flat[2 * k + 1]]);
+}
