@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <set>
 
-#include "apps/drawing/model_drawing.h"
+#include "apps/drawings/model_drawing.h"
 #include "apps/options/options.h"
 #include "apps/pages/page.h"
 #include "apps/verbs/verbs.h"
