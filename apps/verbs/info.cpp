@@ -6,7 +6,7 @@
 
 #include "apps/options/options.h"
 #include "apps/pages/page.h"
-#include "apps/reports/model_drawing.h"
+#include "apps/drawings/model_drawing.h"
 #include "apps/verbs/verbs.h"
 #include "nn/model/checkpoint.h"
 #include "tensor/error.h"

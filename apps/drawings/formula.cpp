@@ -1,4 +1,4 @@
-#include "apps/reports/formula.h"
+#include "apps/drawings/formula.h"
 
 #include <fmt/format.h>
 

@@ -1,11 +1,11 @@
-#include "apps/reports/model_drawing.h"
+#include "apps/drawings/model_drawing.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
 
-#include "apps/reports/formula.h"
+#include "apps/drawings/formula.h"
 #include "autograd/transform/expand.h"
 
 namespace vitrine::app {
