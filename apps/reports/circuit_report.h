@@ -8,7 +8,6 @@
 
 #include "apps/options/result_files.h"
 #include "apps/terminal/output.h"
-#include "autograd/edges/edge_set.h"
 #include "interp/circuits/circuit_runs.h"
 #include "interp/circuits/edge_attribution.h"
 #include "interp/data/data_set.h"
@@ -81,9 +80,8 @@ struct CircuitReport {
   // group/NAME/faithfulness, complement_faithfulness, random/faithfulness, faithfulness/FILE
   NamedTensors tensors() const;
   AxisNames axis_names() const;
-  // What views/circuit.js shows besides: {receivers, ends, rows, inside, ranked, score_sum, curves, compared_edges}, as
-  // it says there; `edges` are those of the model.
-  Json page_data(const EdgeSet& edges) const;
+  // Of `curves` and of those of the page.
+  static Json curves_json(const std::vector<std::pair<std::string, interp::CircuitCurve>>& curves);
 
  private:
   // The way that a metric goes from the corrupt to the clean run, of some pairs' means; NaN where
@@ -92,7 +90,6 @@ struct CircuitReport {
   std::vector<double> random_of(const interp::PromptGroup& group) const;  // of each random circuit
   std::string groups_text(const Style& style) const;
   std::string edges_text(const Style& style) const;
-  static Json curves_json(const std::vector<std::pair<std::string, interp::CircuitCurve>>& curves);
   Json compared_json() const;
   Json groups_json() const;
 };

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <random>
 
+#include "apps/drawings/circuit_drawing.h"
 #include "apps/experiment/edit_options.h"
 #include "apps/experiment/feature_nodes.h"
 #include "apps/experiment/metric_options.h"
@@ -372,9 +373,9 @@ void verb_circuit(const Arguments& arguments) {
                       .page = "circuit",
                       .page_data =
                           [&] {
-                            return report.page_data(options.edge_set
-                                                        ? *options.edge_set
-                                                        : nn::stream_edges(model.config()));
+                            return circuit_drawing(report, options.edge_set
+                                                               ? *options.edge_set
+                                                               : nn::stream_edges(model.config()));
                           }});
 }
 

@@ -1,5 +1,5 @@
 // What a model is made of: `info`. Besides the JSON of the verb: before, structures, layers, after (the sites, by kind of
-// block) and parts (what they cost), as apps/reports/model_drawing.h says. Names of a block have L for its layer.
+// block) and parts (what they cost), as apps/drawings/model_drawing.h says. Names of a block have L for its layer.
 views.info = (data, root) => {
   const count = data.layers.length;
   let layer = 0, chosen = null, drawing = null;

@@ -1,12 +1,10 @@
-// What the page of a circuit shows besides the JSON of the verb.
+#include "apps/drawings/circuit_drawing.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-
-#include "apps/reports/circuit_report.h"
-#include "autograd/edges/edge_set.h"
 
 namespace vitrine::app {
 namespace {
@@ -75,9 +73,9 @@ Json rows_json(const EdgeSet& edges, const interp::EdgeGrid& grid) {
 
 }  // namespace
 
-Json CircuitReport::page_data(const EdgeSet& edges) const {
-  const interp::EdgeGrid& grid = runs.grid();
-  const double* score = scores.data<double>();
+Json circuit_drawing(const CircuitReport& report, const EdgeSet& edges) {
+  const interp::EdgeGrid& grid = report.runs.grid();
+  const double* score = report.scores.data<double>();
   const auto index = [&](const interp::StreamEdge& e) {
     return e.sender * grid.receivers.size() + e.receiver;
   };
@@ -89,8 +87,8 @@ Json CircuitReport::page_data(const EdgeSet& edges) const {
       inside.push_back(std::vector<std::string>{grid.receivers[v], grid.senders[u]});
   }
   double sum = 0;
-  if (ranks_edges()) {
-    std::vector<interp::StreamEdge> strongest = interp::ranked_edges(grid, scores);
+  if (report.ranks_edges()) {
+    std::vector<interp::StreamEdge> strongest = interp::ranked_edges(grid, report.scores);
     for (const interp::StreamEdge& e : strongest) sum += std::abs(score[index(e)]);
     strongest.resize(std::min(strongest.size(), kMostRanked));
     const auto from = interp::kept_from(grid, strongest);
@@ -100,13 +98,13 @@ Json CircuitReport::page_data(const EdgeSet& edges) const {
                                    from[i] == 0 ? Json() : Json(from[i])}));
     }
   }
-  for (const Compared& c : compared) {
+  for (const CircuitReport::Compared& c : report.compared) {
     Json list = Json::list();
     for (const interp::StreamEdge& e : c.circuit.edges()) {
       const double own = score[index(e)];
       list.push_back(
           Json::list({e.sender, e.receiver,
-                      score_json(ranks_edges() ? own : c.scores.data<double>()[index(e)])}));
+                      score_json(report.ranks_edges() ? own : c.scores.data<double>()[index(e)])}));
     }
     others.push_back(std::move(list));
   }
@@ -114,8 +112,8 @@ Json CircuitReport::page_data(const EdgeSet& edges) const {
   json["ends"] = std::move(ends);
   json["inside"] = std::move(inside);
   json["ranked"] = std::move(ranked);
-  json["score_sum"] = ranks_edges() ? Json(sum) : Json();
-  json["curves"] = curves_json(page_curves);
+  json["score_sum"] = report.ranks_edges() ? Json(sum) : Json();
+  json["curves"] = CircuitReport::curves_json(report.page_curves);
   json["compared_edges"] = std::move(others);
   return json;
 }
