@@ -87,6 +87,7 @@ look_for() {
   need libfmt-dev "fmt: formatting" has_header fmt/core.h
   need nlohmann-json3-dev "JSON" has_header nlohmann/json.hpp
   need libcli11-dev "CLI11: the options of the program" has_header CLI/CLI.hpp
+  need libcpp-httplib-dev "cpp-httplib: the live page of 'vitrine serve'" has_header httplib.h
   if [ "$1" = tests ]; then
     need libgtest-dev "GoogleTest" has_header gtest/gtest.h
     need libgmock-dev "GoogleMock, its matchers" has_header gmock/gmock.h

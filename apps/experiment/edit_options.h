@@ -6,14 +6,13 @@
 //   --sae blocks.4.hook_mlp_out --edit 'set hook_sae_acts_post feature=12 to=3'
 #pragma once
 
-#include <map>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "apps/experiment/edit_maker.h"
 #include "apps/options/options.h"
-#include "interp/data/data_set.h"
 
 namespace vitrine::sae {
 struct Sae;
@@ -21,29 +20,22 @@ struct Sae;
 
 namespace vitrine::app {
 
-// What the edits know of the prompts of a data set: where their roles are. Prompts may be followed
-// by an answer.
-class KnownPrompts {
- public:
-  void add(const interp::Example& example);
-  // The positions of a prompt that are meant. Throws ContextError for one that it does not have.
-  std::vector<std::int64_t> positions(const std::vector<interp::Position>& asked,
-                                      const nn::Tokens& prompt) const;
-
- private:
-  std::map<nn::Tokens, interp::Example> examples_;  // by prompt, clean or corrupt
+// An SAE that was spliced into a model, and its name among the model's parameters.
+struct SplicedSae {
+  std::shared_ptr<const sae::Sae> sae;
+  std::string name;
 };
+// Splices them in at their sites, with their errors kept; a name is a folder, or one that came with
+// the model. Throws what load_sae and require_fits throw.
+std::vector<SplicedSae> splice_saes(nn::Model& model, const std::vector<std::string>& names,
+                                    const CommonOptions& common);
 
 class EditOptions {
  public:
   // The edits are made when `common` loads the model, and stand in its meta and heading. `splices`:
   // with --sae, for verbs that have no such option of their own.
   void add_to(CommandLine& line, CommonOptions& common, bool splices = true);
-  // The SAEs that were spliced in when the model was loaded, and their names among its parameters.
-  struct SplicedSae {
-    std::shared_ptr<const sae::Sae> sae;
-    std::string name;
-  };
+  // The SAEs that were spliced in when the model was loaded.
   const std::vector<SplicedSae>& spliced() const { return spliced_; }
   // Roles of these prompts may be named as positions. Before the first run.
   void know(std::span<const interp::Example> examples);

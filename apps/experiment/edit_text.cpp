@@ -18,23 +18,72 @@ namespace {
 
 using Action = EditText::Action;
 
+// Where an action's values come from; it is always needed.
+enum class Source { none, mean, prompts, direction, prompt };
+
 // What an action is called, and what it needs besides a site.
 struct ActionWord {
   Action action;
   std::string_view word;
-  std::string_view number;       // the key of its number; "" where it has none
-  bool number_needed, has_file;  // a file is always needed
+  std::string_view number;  // the key of its number; "" where it has none
+  bool number_needed;
+  Source source;
 };
-constexpr std::array<ActionWord, 8> kActionWords = {{
-    {Action::zero, "zero", "", false, false},
-    {Action::mean, "mean", "", false, true},
-    {Action::resample, "resample", "", false, true},
-    {Action::scale, "scale", "factor", true, false},
-    {Action::set, "set", "to", true, false},
-    {Action::add, "add", "factor", false, true},
-    {Action::project_out, "project_out", "", false, true},
-    {Action::detach, "detach", "", false, false},
+constexpr std::array<ActionWord, 9> kActionWords = {{
+    {Action::zero, "zero", "", false, Source::none},
+    {Action::mean, "mean", "", false, Source::mean},
+    {Action::resample, "resample", "", false, Source::prompts},
+    {Action::scale, "scale", "factor", true, Source::none},
+    {Action::set, "set", "to", true, Source::none},
+    {Action::add, "add", "factor", false, Source::direction},
+    {Action::project_out, "project_out", "", false, Source::direction},
+    {Action::detach, "detach", "", false, Source::none},
+    {Action::patch, "patch", "", false, Source::prompt},
 }};
+
+// The keys of sources, and what says which of them are given.
+struct SourceKey {
+  std::string_view key;
+  std::string EditText::*text;
+};
+constexpr std::array<SourceKey, 5> kSourceKeys = {{{"from", &EditText::from},
+                                                   {"over", &EditText::over},
+                                                   {"toward", &EditText::toward},
+                                                   {"plus", &EditText::plus},
+                                                   {"minus", &EditText::minus}}};
+
+// Keys that go together, one line for each way to give a source.
+std::vector<std::vector<std::string_view>> ways_to_give(Source source) {
+  switch (source) {
+    case Source::none:
+      return {};
+    case Source::mean:
+      return {{"from"}, {"over"}};
+    case Source::direction:
+      return {{"from"}, {"toward"}, {"plus", "minus"}};
+    case Source::prompts:
+    case Source::prompt:
+      return {{"from"}};
+  }
+  return {};
+}
+
+std::string sources_in_words(Source source) {
+  switch (source) {
+    case Source::none:
+      return "nothing";
+    case Source::mean:
+      return "its values from prompts, from=FILE.jsonl, or from the tokens of a text, over='TEXT'";
+    case Source::prompts:
+      return "its values from prompts: from=FILE.jsonl";
+    case Source::direction:
+      return "a direction: from=FILE.npy, from=FILE.safetensors#TENSOR, toward=' TOKEN', or "
+             "plus='TEXT' with minus='TEXT'";
+    case Source::prompt:
+      return "its values from another prompt: from='TEXT'";
+  }
+  return "";
+}
 
 const ActionWord& word_of(Action action) { return kActionWords[static_cast<std::size_t>(action)]; }
 
@@ -117,8 +166,9 @@ class EditParser {
         edit_.positions.push_back(interp::parse_position(item));
       return;
     }
-    if (key == "from") {
-      edit_.from = value;
+    for (const SourceKey& source : kSourceKeys) {
+      if (key != source.key) continue;
+      edit_.*source.text = value;
       return;
     }
     if (key == "factor" || key == "to") {
@@ -127,8 +177,10 @@ class EditParser {
       edit_.number = *x;
       return;
     }
-    refuse(fmt::format("'{}' is not known; there are head, pos, key, feature, from, factor and to",
-                       key));
+    refuse(
+        fmt::format("'{}' is not known; there are head, pos, key, feature, factor, to, from, over, "
+                    "toward, plus and minus",
+                    key));
   }
 
   void take_indices(std::string_view key, const std::string& value) {
@@ -156,13 +208,23 @@ class EditParser {
     }
     if (word.number_needed && !edit_.number)
       refuse(fmt::format("{} needs {}=X", word.word, word.number));
-    if (word.has_file && edit_.from.empty())
-      refuse(
-          edit_.action == Action::mean || edit_.action == Action::resample
-              ? fmt::format("{} takes its values from prompts: from=FILE.jsonl", word.word)
-              : fmt::format("{} takes a direction: from=FILE.npy, or from=FILE.safetensors#TENSOR",
-                            word.word));
-    if (!word.has_file && given("from")) refuse(fmt::format("{} has no from=", word.word));
+    check_source(word);
+  }
+
+  void check_source(const ActionWord& word) const {
+    std::vector<std::string_view> there;
+    for (const SourceKey& source : kSourceKeys)
+      if (given(source.key)) there.push_back(source.key);
+    const auto ways = ways_to_give(word.source);
+    if (std::find(ways.begin(), ways.end(), there) != ways.end()) return;
+    if (ways.empty() && there.empty()) return;
+    for (const std::string_view key : there) {
+      const bool known = std::any_of(ways.begin(), ways.end(), [&](const auto& way) {
+        return std::find(way.begin(), way.end(), key) != way.end();
+      });
+      if (!known) refuse(fmt::format("{} has no {}=", word.word, key));
+    }
+    refuse(fmt::format("{} takes {}", word.word, sources_in_words(word.source)));
   }
 
   std::string_view text_;
@@ -174,10 +236,24 @@ class EditParser {
 
 std::string_view name_of(EditText::Action action) { return word_of(action).word; }
 
+std::string edit_word(std::string_view key, std::string_view text) {
+  std::string word = fmt::format("{}=", key);
+  // A quote of one kind stands within quotes of the other.
+  for (std::size_t begin = 0; begin < text.size();) {
+    const char quote = text[begin] == '\'' ? '"' : '\'';
+    const std::size_t end = std::min(text.find(quote, begin), text.size());
+    word += fmt::format("{0}{1}{0}", quote, text.substr(begin, end - begin));
+    begin = end;
+  }
+  return word;
+}
+
 std::string edit_forms() {
-  return "  zero SITE, mean SITE from=FILE.jsonl, resample SITE from=FILE.jsonl,\n"
-         "  scale SITE factor=X, set SITE to=X, add SITE from=FILE.npy factor=X,\n"
-         "  project_out SITE from=FILE.npy, detach SITE\n"
+  return "  zero SITE, mean SITE from=FILE.jsonl, mean SITE over='TEXT',\n"
+         "  resample SITE from=FILE.jsonl, patch SITE from='ANOTHER PROMPT',\n"
+         "  scale SITE factor=X, set SITE to=X, detach SITE,\n"
+         "  add SITE from=FILE.npy factor=X, project_out SITE from=FILE.npy; in the place of\n"
+         "  the file toward=' TOKEN', its unembedding vector, or plus='TEXT' minus='TEXT'\n"
          "with head=H,... pos=P,... key=K,... feature=J,... for a part of the site";
 }
 

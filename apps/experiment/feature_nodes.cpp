@@ -81,14 +81,14 @@ std::set<std::string> senders_in(const std::string& file) {
 }  // namespace
 
 std::shared_ptr<const EdgeSet> edges_with_features(const nn::Model& model,
-                                                   const std::vector<EditOptions::SplicedSae>& saes,
+                                                   const std::vector<SplicedSae>& saes,
                                                    const std::vector<interp::Pair>& pairs,
                                                    std::int64_t most,
                                                    const std::vector<std::string>& files) {
   std::set<std::string> named;
   for (const std::string& file : files) named.merge(senders_in(file));
   EdgeSet edges = nn::stream_edges(model.config());
-  for (const EditOptions::SplicedSae& s : saes) {
+  for (const SplicedSae& s : saes) {
     const std::string node = node_of(*s.sae), prefix = node + ".f";
     std::set<std::int64_t> features;
     if (most == 0 && std::none_of(named.begin(), named.end(),

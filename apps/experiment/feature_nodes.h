@@ -18,7 +18,7 @@ namespace vitrine::app {
 // none, the MLP stays. Throws Error (usage) for
 // an SAE of another site than hook_mlp_out, FileError for a file that is no circuit's.
 std::shared_ptr<const EdgeSet> edges_with_features(const nn::Model& model,
-                                                   const std::vector<EditOptions::SplicedSae>& saes,
+                                                   const std::vector<SplicedSae>& saes,
                                                    const std::vector<interp::Pair>& pairs,
                                                    std::int64_t most,
                                                    const std::vector<std::string>& files);

@@ -184,7 +184,7 @@ nn::Model CommonOptions::load_changed(
   check_folder_of(out);
   check_folder_of(html.substr(0, html.find_last_not_of('/') + 1));
   try {
-    nn::Model loaded = nn::load_gpt2(model, {.threads = threads, .gauge = rewrites});
+    nn::Model loaded = nn::load_gpt2(model, {.threads = threads, .gauge = rewrites, .memory = memory});
     if (!vocabulary.empty()) {
       if (loaded.has_tokenizer()) {
         throw Error(ErrorKind::usage,

@@ -27,6 +27,7 @@ struct CommonOptions {
   std::uint64_t seed = 0;
   std::string vocabulary;
   std::string html;  // the page to write, or ""
+  std::int64_t memory = 0;  // that the model's plans may take, as nn::LoadOptions has it
   int columns = 0;   // 0: as wide as the terminal
   bool quiet = false;
 
@@ -125,6 +126,7 @@ class PromptOptions {
   bool by_text() const { return text_option_->count() > 0; }
   bool by_ids() const { return ids_option_->count() > 0; }
   bool from_stdin() const { return by_text() && text_ == "-"; }
+  const std::string& text() const { return text_; }  // once required: what stdin held
   bool changes_encoding() const { return prepend_bos_ || special_; }
   bool special() const { return special_; }
   bool prepends_bos() const { return prepend_bos_; }

@@ -415,6 +415,17 @@ void require_fits(const sae::Sae& sae, const nn::Model& model) {
   }
 }
 
+std::vector<std::string> shipped_saes(const std::string& model) {
+  namespace fs = std::filesystem;
+  std::vector<std::string> names;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(nn::find_model(model) / "sae", error)) {
+    if (fs::exists(entry.path() / "cfg.json")) names.push_back(entry.path().filename().string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
 sae::Sae load_sae(const std::string& name, const std::string& model) {
   namespace fs = std::filesystem;
   try {
@@ -431,12 +442,7 @@ sae::Sae load_sae(const std::string& name, const std::string& model) {
     sae.name = name;
     return sae;
   }
-  std::vector<std::string> names;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(shipped, error)) {
-    if (fs::exists(entry.path() / "cfg.json")) names.push_back(entry.path().filename().string());
-  }
-  std::sort(names.begin(), names.end());
+  const std::vector<std::string> names = shipped_saes(model);
   throw FileError(fmt::format("there is no SAE '{}': no folder of this name{}", name,
                               names.empty() ? ", and none came with the model"
                                             : fmt::format("; those that came with the model are {}",

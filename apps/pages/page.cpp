@@ -75,9 +75,13 @@ std::vector<std::string_view> page_views() {
 
 namespace {
 
-// `sources`: from where scripts may come, besides the page itself.
+// What a page may reach, besides itself: where scripts may come from, and what else.
+struct Policy {
+  std::string_view scripts{}, more{};
+};
+
 std::string whole_page(std::string_view view, const Json& data, const std::string& chunks,
-                       std::string_view sources) {
+                       const Policy& policy = {}) {
   const auto views = page_views();
   if (std::find(views.begin(), views.end(), view) == views.end())
     throw std::invalid_argument(fmt::format("there is no view '{}'", view));
@@ -93,7 +97,7 @@ std::string whole_page(std::string_view view, const Json& data, const std::strin
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'{4}; img-src data:">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'{4}; img-src data:{6}">
 <link rel="icon" href="data:,">
 <title>Vitrine: {0}</title>
 <style>
@@ -109,12 +113,16 @@ showPage("{0}", JSON.parse(document.getElementById("data").textContent));
 {5}</body>
 </html>
 )",
-      view, page_file("style.css"), in_script(data.line()), scripts, sources, chunks);
+      view, page_file("style.css"), in_script(data.line()), scripts, policy.scripts, chunks,
+      policy.more);
 }
 
 }  // namespace
 
-std::string page_html(std::string_view view, const Json& data) { return page_html(view, data, {}); }
+std::string page_html(std::string_view view, const Json& data, PageReach reach) {
+  return whole_page(view, data, "",
+                    {.more = reach == PageReach::own_server ? "; connect-src 'self'" : ""});
+}
 
 std::string page_html(std::string_view view, const Json& data,
                       const std::vector<PageChunk>& chunks) {
@@ -122,7 +130,7 @@ std::string page_html(std::string_view view, const Json& data,
   for (const PageChunk& c : chunks)
     texts += fmt::format("<script type=\"application/json\" id=\"chunk-{}\">{}</script>\n", c.name,
                          in_script(c.json));
-  return whole_page(view, data, texts, "");
+  return whole_page(view, data, texts);
 }
 
 namespace {
@@ -170,7 +178,7 @@ void write_page_folder(const std::filesystem::path& folder, std::string_view vie
     write_text(folder / ("vitrine-" + c.name + ".js"),
                fmt::format("chunkRead(\"{}\", {});\n", c.name, in_script(c.json)));
   // 'self' of a page that was opened from a disk are the files of that disk.
-  write_text(folder / "index.html", whole_page(view, data, "", " 'self'"));
+  write_text(folder / "index.html", whole_page(view, data, "", {.scripts = " 'self'"}));
 }
 
 bool is_page_folder(const std::string& html) {

@@ -23,7 +23,11 @@ std::vector<std::string_view> page_views();
 // `data` is shown by the view of that name; its `meta` names the model and the command under the title. Whatever is in
 // `data`, a token `</script>` say, is text on the page and never markup. Throws std::invalid_argument for a view that
 // there is not.
-std::string page_html(std::string_view view, const Json& data);
+//
+// A page reaches nothing; a live one may ask the server that it came from.
+enum class PageReach { nothing, own_server };
+std::string page_html(std::string_view view, const Json& data,
+                      PageReach reach = PageReach::nothing);
 
 // JSON that a page parses when it is looked at: parts/chunks.js.
 struct PageChunk {

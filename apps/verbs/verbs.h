@@ -33,6 +33,7 @@ void verb_sae_encode(const Arguments& arguments);
 void verb_sae_convert(const Arguments& arguments);
 void verb_convert(const Arguments& arguments);
 void verb_evaluate(const Arguments& arguments);
+void verb_serve(const Arguments& arguments);
 void verb_info(const Arguments& arguments);
 void verb_doctor(const Arguments& arguments);
 void verb_tour(const Arguments& arguments);  // apps/tour/tour.cpp

@@ -152,6 +152,16 @@ void Running::wait_for_output() {
   if (::read(out_, &c, 1) == 1) read_ += c;
 }
 
+std::string Running::wait_for_line() {
+  std::string line;
+  for (char c = 0; ::read(out_, &c, 1) == 1;) {
+    read_ += c;
+    if (c == '\n') break;
+    line += c;
+  }
+  return line;
+}
+
 void Running::wait_until_it_sleeps() {
   // The state is the field behind the name in parentheses (proc(5)).
   for (int i = 0; i < 1000; ++i) {

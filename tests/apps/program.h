@@ -39,6 +39,8 @@ class Running {
   Running& operator=(const Running&) = delete;
 
   void wait_for_output();       // until something has come on stdout
+  std::string wait_for_line();  // a line of stdout, "" at its end
+  pid_t pid() const { return pid_; }
   void wait_until_it_sleeps();  // until it waits for input
   void interrupt();             // Ctrl-C
   void send(int signal);

@@ -1,7 +1,8 @@
 // A matrix of numbers as coloured cells with named rows and columns. Pointer and arrow keys move over the cells; a click
 // or Enter chooses one.
 //   heatmap({values, rows, columns, scale, tip: (row, column) => text, choose: (row, column) => ..., label,
-//            text: (row, column) => what is written in a cell, cell: pixels})
+//            text: (row, column) => what is written in a cell, marked: (row, column) => whether it has a frame,
+//            cell: pixels, width: pixels})
 // A value that is null is an empty cell.
 function heatmap(map) {
   const height = map.cell ?? 22, width = map.width ?? (map.text ? 72 : height);
@@ -40,7 +41,9 @@ function heatmap(map) {
         context.restore();
       }
     }
-    if (chosen) {  // dark on light and light on dark, so that it is seen on any colour
+    if (map.marked) {
+      for (let r = 0; r < rows; ++r) for (let c = 0; c < columns; ++c) if (map.marked(r, c)) outline(context, [r, c], "--mark", 4);
+    } else if (chosen) {  // dark on light and light on dark, so that it is seen on any colour
       outline(context, chosen, "--ground", 4);
       outline(context, chosen, "--text", 2);
     }

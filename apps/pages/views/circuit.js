@@ -89,7 +89,7 @@ views.circuit = (data, root) => {
     h("div", {class: "row"}, circuitMetric(data), circuitPrompts(data)),
     h("h2", {}, "The circuit"), modes.length > 1 ? modeButtons : "",
     h("div", {class: "stay"}, scored ? h("label", {class: "controls"}, slider, sliderText) : "", counted, judged),
-    legend, h("div", {class: "beside"}, drawn, h("div", {class: "side"}, details, curve ? [h("h3", {}, "Faithfulness over sizes"), curveBox] : "")),
+    legend, h("div", {class: "drawing"}, drawn, h("div", {class: "told"}, details, curve ? [h("h3", {}, "Faithfulness over sizes"), curveBox] : "")),
     h("h2", {}, "Edges shown"), table, circuitTables(data));
   draw();
 };
@@ -249,7 +249,7 @@ function circuitDetails(data, chosen, items, act) {
   if (chosen.edge) {
     const edge = chosen.edge, files = edge.others.map((k) => circuitFile(data.compared[k].file));
     const inside = [edge.here ? "this circuit" : null, ...files].filter((name) => name !== null);
-    return [h("h3", {}, `${edge.from} → ${edge.to}`), h("dl", {class: "facts"},
+    return [h("h3", {}, `${edge.from} → ${edge.to}`), h("dl", {class: "fields"},
       fact("from", circuitNode(edge.from)), fact("to", circuitEnd(edge)), fact("score", signed(edge.score)),
       edge.rank ? fact("rank", `${edge.rank.toLocaleString("en")} of ${data.of.toLocaleString("en")} by |score|`) : "",
       fact("worth", edge.worth === null ? "not measured (--worth)" : `${signed(edge.worth)}: what the circuit loses of ${data.metric.name} without it`),

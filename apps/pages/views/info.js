@@ -33,7 +33,7 @@ views.info = (data, root) => {
     h("p", {}, `${data.parameters.count.toLocaleString("en")} parameters in ${count} blocks. Every box is a site: a value that can be read and changed. `,
       "The thick line is the residual stream, to which attention and MLP add; dotted lines are copies that are made when they are asked for."),
     layers ? h("div", {class: "controls"}, layers, h("span", {class: "quiet"}, "one block is drawn, the others have the same sites")) : "",
-    h("div", {class: "beside"}, drawn, h("div", {class: "side"}, details)), infoCosts(data), infoFacts(data));
+    h("div", {class: "drawing"}, drawn, h("div", {class: "told"}, details)), infoCosts(data), infoFacts(data));
   draw();
 };
 
@@ -176,7 +176,7 @@ function infoDetails(data, sites, site, layer, act) {
   const command = ["vitrine", "cache", ...model, "--sites", name, ...prompt, "--out", "activations.safetensors"].map(quoted).join(" ");
   const given = prompt[0] === "--prompt" ? `"${prompt[1]}"` : "nn::Tokens{1, 2, 3}";
   const loaded = model.length ? JSON.stringify(model[1]) : "";
-  return [h("h3", {}, name), h("p", {}, infoWords(site.name)), h("dl", {class: "facts"},
+  return [h("h3", {}, name), h("p", {}, infoWords(site.name)), h("dl", {class: "fields"},
     fact("shape", site.axes.map((axis, k) => `${axis} ${site.shape[k].toLocaleString("en")}`).join(" × ")),
     fact("formula", h("code", {id: "formula"}, `${infoShort(site.name)} = ${site.formula}`)),
     fact("weights", site.weights.length ? site.weights.map((weight) => h("div", {}, h("code", {}, infoName(weight.name, layer)), ` [${weight.shape.join(", ")}]`)) : "none"),
@@ -203,7 +203,7 @@ function infoCosts(data) {
 
 function infoFacts(data) {
   const value = (x) => (x === null ? "none" : Array.isArray(x) ? x.join(", ") : typeof x === "number" && Number.isInteger(x) ? x.toLocaleString("en") : String(x));
-  const list = (fields) => h("dl", {class: "facts"}, Object.entries(fields).map(([name, x]) => [h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, value(x))]));
+  const list = (fields) => h("dl", {class: "fields"}, Object.entries(fields).map(([name, x]) => [h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, value(x))]));
   const tensors = () => table({rows: data.parameters.tensors, label: "weights", columns: [
     {title: "weight", value: (tensor) => tensor.name}, {title: "shape", value: (tensor) => `[${tensor.shape.join(", ")}]`}]}).element;
   return [h("div", {class: "row"}, h("section", {}, h("h2", {}, "Configuration"), list(data.config)),

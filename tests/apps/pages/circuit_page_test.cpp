@@ -123,7 +123,7 @@ TEST_F(CircuitPage, TheSliderMovesAlongTheMeasuredCurve) {
   for (const std::size_t k : {4U, 6U, 9U}) {
     const int size = curve["asked"][k];
     page.eval(
-        fmt::format("[...document.querySelectorAll('.side .controls button')].find((b) => "
+        fmt::format("[...document.querySelectorAll('.told .controls button')].find((b) => "
                     "b.textContent === ({}).toLocaleString('en')).click()",
                     size));
     page.wait_for(

@@ -197,6 +197,80 @@ TEST(Edits, WhatIsNoEditIsRefused) {
   EXPECT_THAT(refusal("add mlp_out from=none.npy factor=1"), HasSubstr("none.npy"));
 }
 
+// ---- values from texts --------------------------------------------------------------------------
+json top_of(const std::string& prompt, const std::vector<std::string>& edits) {
+  std::vector<std::string> arguments = {"predict", "--prompt", prompt, "--format", "json"};
+  for (const std::string& edit : edits) arguments.insert(arguments.end(), {"--edit", edit});
+  const Outcome o = vitrine(arguments);
+  EXPECT_EQ(o.exit, 0) << o.err;
+  return o.json()["top"];
+}
+
+void expect_near(const json& a, const json& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (std::size_t k = 0; k < a.size(); ++k) {
+    EXPECT_EQ(a[k]["id"], b[k]["id"]);
+    EXPECT_NEAR(a[k]["logit"].get<double>(), b[k]["logit"].get<double>(), 1e-4);
+  }
+}
+
+TEST(Edits, PatchFromAnotherPrompt) {
+  const std::string ohio = "The capital of Ohio is";
+  // The whole stream of the other prompt is the other prompt; where the two differ is enough.
+  const json other = top_of(ohio, {});
+  expect_near(top_of(kTexas, {"patch 0.resid_pre from='" + ohio + "'"}), other);
+  expect_near(top_of(kTexas, {"patch 0.resid_pre pos=3 from='" + ohio + "'"}), other);
+  expect_near(top_of(kTexas, {"patch 0.resid_pre pos=3,-1 from='" + ohio + "'"}), other);
+  expect_near(top_of(kTexas, {"patch 0.resid_pre pos=2 from='" + ohio + "'"}), top_of(kTexas, {}));
+  // The sweep of `patch` says the same of a head at a position.
+  const json swept =
+      vitrine({"patch", "--clean", kTexas, "--corrupt", ohio, "--answer", " Austin", "--wrong",
+               " Columbus", "--site", "2.z", "--by", "head,pos", "--direction", "noise", "--metric",
+               "logit(\" Austin\")", "--format", "json"})
+          .json();
+  for (const json& t : top_of(kTexas, {"patch 2.z head=1 pos=4 from='" + ohio + "'"}))
+    if (t["token"] == " Austin") {
+      EXPECT_NEAR(t["logit"].get<double>(), swept["values"][0][4][1].get<double>(), 1e-3);
+    }
+  // A text that grows keeps it.
+  EXPECT_THAT(vitrine({"generate", "--prompt", kTexas, "--max-tokens", "1", "--edit",
+                       "patch 2.resid_pre pos=3 from='" + ohio + "'", "--edit",
+                       "patch 2.resid_pre pos=4 from='" + ohio + "'"})
+                  .out,
+              HasSubstr("Columbus"));
+  EXPECT_THAT(refusal("patch 2.z from='The capital'"), HasSubstr("they must have as many"));
+  EXPECT_THAT(refusal("patch 2.z pos=4 from='The capital'"), HasSubstr("there is no position 4"));
+  EXPECT_THAT(refusal("patch 2.z pos=-1 from='The capital'"), HasSubstr("both have"));
+  EXPECT_THAT(refusal("patch 2.z"), HasSubstr("from='TEXT'"));
+}
+
+TEST(Edits, TakeDirectionsAndMeansFromTexts) {
+  const auto folder = std::filesystem::path(testing::TempDir()) / "edits";
+  std::filesystem::create_directories(folder);
+  const std::string file = (folder / "one.jsonl").string();
+  std::ofstream(file) << R"({"prompt": "It's the \"cat\"."})"
+                      << "\n";
+  // Quotes of one kind stand within the other, as in a shell.
+  expect_near(top_of(kTexas, {R"(mean 2.z over="It's the "'"cat".')"}),
+              top_of(kTexas, {"mean 2.z from=" + file}));
+  const auto steered = [](const std::vector<std::string>& direction) {
+    std::vector<std::string> arguments = {
+        "steer", "--prompt", kTexas, "--site", "1.resid_post", "--scale", "2", "--format", "json"};
+    arguments.insert(arguments.end(), direction.begin(), direction.end());
+    return vitrine(arguments).json()["steered"][0]["top"];
+  };
+  expect_near(top_of(kTexas, {"add 1.resid_post plus='The king' minus='The cat' factor=2"}),
+              steered({"--plus", "The king", "--minus", "The cat"}));
+  expect_near(top_of(kTexas, {"add 1.resid_post toward=' Paris' factor=2"}),
+              steered({"--toward", " Paris"}));
+  EXPECT_THAT(refusal("add 1.mlp_out plus='The'"), HasSubstr("minus='TEXT'"));
+  EXPECT_THAT(refusal("add 1.mlp_out plus='a' minus='b' toward=' c'"),
+              HasSubstr("takes a direction"));
+  EXPECT_THAT(refusal("add 1.mlp_out toward=' no such token'"), HasSubstr("no such token"));
+  EXPECT_THAT(refusal("mean z over='a' from=b.jsonl"), HasSubstr("over='TEXT'"));
+  EXPECT_THAT(refusal("zero z over='a'"), HasSubstr("zero has no over="));
+}
+
 // ---- many prompts -------------------------------------------------------------------------------
 class ManyPrompts : public testing::Test {
  protected:
