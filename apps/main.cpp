@@ -50,11 +50,13 @@ constexpr Verb kVerbs[] = {
     {"influence", "which SAE features cause which later ones, through the model", verb_influence},
     {"serve", "a live page: edit the prompt and the model, watch the logits move", verb_serve},
     {"train", "train a GPT-2 or a Llama from scratch; can go on at any time", verb_train},
+    {"curves", "how training went: losses and the like over steps, of several runs", verb_curves},
     {"evaluate", "loss and perplexity of a text, per token and per byte", verb_evaluate},
     {"convert", "a HuggingFace folder from any model that can be read", verb_convert},
     {"info", "a model's configuration, parameters, sites, memory and FLOPs", verb_info},
     {"doctor", "does this machine compute right, and as fast as it could? is a model sound?",
      verb_doctor},
+    {"tour", "the whole story on one model, each step with its commands", verb_tour},
 };
 
 std::string overview() {

@@ -12,6 +12,7 @@
 #include "interp/data/asked.h"
 #include "interp/data/measure.h"
 #include "interp/patch_places.h"
+#include "interp/readout.h"
 #include "tensor/error.h"
 #include "tensor/files/utf8.h"
 
@@ -435,31 +436,69 @@ std::vector<PatchSweep> patch_examples(const nn::Model& model, std::span<const E
   return sweep_all(model, examples, spec);
 }
 
-std::vector<PatchSweep> normalised(std::vector<PatchSweep> sweeps) {
-  double clean = 0, corrupt = 0;
-  for (const PatchSweep& s : sweeps) {
-    clean += s.clean / static_cast<double>(sweeps.size());
-    corrupt += s.corrupt / static_cast<double>(sweeps.size());
-  }
-  if (!sweeps.empty() && clean == corrupt) {
-    throw NumericError(
-        fmt::format("the metric is {} of the clean runs and of the corrupt ones: "
-                    "there is nothing between them to be a fraction of",
-                    clean));
-  }
-  const auto fraction = [&](double x) { return (x - corrupt) / (clean - corrupt); };
-  for (PatchSweep& s : sweeps) {
-    auto values = s.values.to_vector<double>();
-    std::transform(values.begin(), values.end(), values.begin(), fraction);
-    s.values = Tensor::of(s.values.shape(), values);
-    s.clean = fraction(s.clean);
-    s.corrupt = fraction(s.corrupt);
-  }
-  return sweeps;
-}
-
 PatchSweep patch_sweep(const nn::Model& model, const Pair& pair, const SweepSpec& spec) {
   return patch_sweeps(model, {&pair, 1}, spec)[0];
+}
+
+// ---- what edited runs say -----------------------------------------------------------------------
+namespace {
+
+// The probability of every next token after each prompt, as an output.
+constexpr const char* kNextTokens = "patched.next_tokens";  // [prompts, vocabulary]
+Metric next_tokens() {
+  return {"patched", [](Builder& b) {
+            const Value each = exp(log_softmax(nn::last_logits(b)));
+            b.output(kNextTokens, each);
+            return mean(each);
+          }};
+}
+
+}  // namespace
+
+PatchTokens patched_tokens(const nn::Model& model, const Example& pair, const SweepSpec& spec,
+                           int count, std::span<const std::size_t> places) {
+  check_sweep(spec.site, spec.by);
+  check_aligned(model, pair.prompt, pair.corrupt);
+  const SweptSite site = swept_site(model, spec);
+  const bool denoise = spec.direction == Direction::denoise;
+  const Sides prompts{{denoise ? pair.corrupt : pair.prompt},
+                      {denoise ? pair.prompt : pair.corrupt},
+                      denoise ? "clean" : "corrupt"};
+  const Metric said = next_tokens();
+  const nn::Run base = model.run_edited(prompts.base, {}, fetch(value(kNextTokens)), &said),
+                other = model.run_edited(prompts.other, {}, fetch(value(kNextTokens), site.all()),
+                                         &said);
+  const auto top = [&](const Tensor& probabilities) {
+    return highest(probabilities.reshape({model.config().vocabulary}), count);
+  };
+  PatchTokens tokens{.clean = top((denoise ? other : base)[kNextTokens]),
+                     .corrupt = top((denoise ? base : other)[kNextTokens]),
+                     .edited = std::vector<std::optional<std::vector<TokenValue>>>(places.size())};
+
+  const auto edits = edits_by_layer(model, prompts, spec, site, &other);
+  Worlds worlds = worlds_of(model, {&pair, 1}, spec, site, prompts, edits);
+  std::vector<Interventions> wanted;
+  std::vector<std::size_t> place_of;  // of each that is wanted
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    const std::ptrdiff_t world = worlds.world[0].at(places[i]);
+    if (world < 0) continue;
+    wanted.push_back(std::move(worlds.all[static_cast<std::size_t>(world)]));
+    place_of.push_back(i);
+  }
+  // Each run has a row of the vocabulary's size: so many at a time as fit.
+  const auto step = static_cast<std::size_t>(
+      std::max<std::int64_t>(1, spec.memory / (16 * model.config().vocabulary)));
+  for (std::size_t begin = 0; begin < wanted.size(); begin += step) {
+    const auto some = std::span(wanted).subspan(begin, std::min(step, wanted.size() - begin));
+    const Swept swept = model.sweep(prompts.base, some, said, {kNextTokens},
+                                    {.memory = spec.memory, .cancel = spec.cancel});
+    const Tensor each = swept[kNextTokens];  // [worlds, 1, vocabulary]
+    for (std::size_t w = 0; w < some.size(); ++w) {
+      if (swept.has_effect(w))
+        tokens.edited[place_of[begin + w]] = top(each.select(0, static_cast<std::int64_t>(w)));
+    }
+  }
+  return tokens;
 }
 
 }  // namespace vitrine::interp

@@ -20,6 +20,7 @@
 #include "interp/data/data_set.h"
 #include "interp/data/measure.h"
 #include "interp/data/metric_expression.h"
+#include "interp/readout.h"
 #include "nn/model/model.h"
 
 namespace vitrine::interp {
@@ -158,6 +159,19 @@ std::vector<PatchSweep> patch_sweeps(const nn::Model& model, std::span<const Pai
 // metric_of throws.
 std::vector<PatchSweep> patch_examples(const nn::Model& model, std::span<const Example> examples,
                                        const SweepSpec& spec = {});
+
+// What the runs of a sweep say: the most probable next tokens after the last position, with their
+// probabilities.
+struct PatchTokens {
+  std::vector<TokenValue> clean, corrupt;  // of the unedited runs
+  // Of each place that was asked for; none where the edit has no effect, and the base run's hold.
+  std::vector<std::optional<std::vector<TokenValue>>> edited;
+};
+// The `count` most probable ones in the edited runs of one pair at `places`, indices into the
+// values of its sweep in row-major order. Prompts are run without their answers. Throws what
+// patch_examples throws, and std::out_of_range for a place that there is not.
+PatchTokens patched_tokens(const nn::Model& model, const Example& pair, const SweepSpec& spec,
+                           int count, std::span<const std::size_t> places);
 
 // Metrics as fractions of the way from the corrupt runs (0) to the clean ones (1): (metric -
 // corrupt) / (clean - corrupt), with the mean corrupt and clean metric of all sweeps. Throws

@@ -294,4 +294,30 @@ Tensor steered(const nn::Model& model, std::span<const Example> examples, const 
       cancel, head);
 }
 
+Tensor steered_logits(const nn::Model& model, const nn::Tokens& prompt, const Site& site,
+                      const Tensor& vectors, const std::atomic<bool>* cancel) {
+  nn::check_prompts({prompt}, model.config());
+  const std::string output = "steered_logits";
+  const Metric logits{"steered_logits_mean", [&](Builder& b) {
+                        const Value last = nn::last_logits(b);  // [1, vocabulary]
+                        b.output(output, last);
+                        return mean(last);
+                      }};
+  Tensor all = Tensor::empty({vectors.dim(0), model.config().vocabulary}, DType::f32);
+  constexpr std::int64_t kTogether = 256;  // worlds
+  for (std::int64_t begin = 0; begin < vectors.dim(0); begin += kTogether) {
+    const std::int64_t end = std::min(vectors.dim(0), begin + kTogether);
+    std::vector<Interventions> worlds;
+    for (std::int64_t i = begin; i < end; ++i) {
+      const Tensor fits = fitted(model, site, vectors.select(0, i).clone(), "the vector", {});
+      worlds.push_back({add(site, fits)});
+    }
+    const Tensor some = model.sweep({prompt}, worlds, logits, {output}, {.cancel = cancel})[output]
+                            .to(DType::f32)
+                            .contiguous();
+    std::copy_n(some.data<float>(), some.numel(), all.data<float>() + begin * all.dim(1));
+  }
+  return all;
+}
+
 }  // namespace vitrine::interp

@@ -80,6 +80,11 @@ Tensor steered(const nn::Model& model, std::span<const Asked> asked, const Site&
 Tensor steered(const nn::Model& model, std::span<const Example> examples, const Site& site,
                const Tensor& direction, std::span<const double> factors, const MetricSpec& metric,
                const std::atomic<bool>* cancel = nullptr, std::optional<int> head = {});
+// The logits after a prompt with one vector added at every token of it: f32 [vectors, vocabulary], in
+// their order. They are the worlds of a sweep. `vectors` [n, feature] of the site; throws what
+// `steered` throws.
+Tensor steered_logits(const nn::Model& model, const nn::Tokens& prompt, const Site& site,
+                      const Tensor& vectors, const std::atomic<bool>* cancel = nullptr);
 // The metric of prompts that end in their positions.
 Metric metric_of(const nn::Model& model, std::span<const Asked> asked, Measure measure);
 

@@ -1,9 +1,12 @@
-// Summary statistics of patching sweeps over many pairs: means and standard errors.
+// Patching sweeps over many pairs: means and standard errors; metrics as fractions.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "interp/patching.h"
+#include "tensor/error.h"
 
 namespace vitrine::interp {
 
@@ -52,6 +55,29 @@ SweepSummary summarise(std::span<const PatchSweep> sweeps) {
     if (count[i] == 0) mean[i] = metric[i] = kNone;
   }
   return sum;
+}
+
+std::vector<PatchSweep> normalised(std::vector<PatchSweep> sweeps) {
+  double clean = 0, corrupt = 0;
+  for (const PatchSweep& s : sweeps) {
+    clean += s.clean / static_cast<double>(sweeps.size());
+    corrupt += s.corrupt / static_cast<double>(sweeps.size());
+  }
+  if (!sweeps.empty() && clean == corrupt) {
+    throw NumericError(
+        fmt::format("the metric is {} of the clean runs and of the corrupt ones: "
+                    "there is nothing between them to be a fraction of",
+                    clean));
+  }
+  const auto fraction = [&](double x) { return (x - corrupt) / (clean - corrupt); };
+  for (PatchSweep& s : sweeps) {
+    auto values = s.values.to_vector<double>();
+    std::transform(values.begin(), values.end(), values.begin(), fraction);
+    s.values = Tensor::of(s.values.shape(), values);
+    s.clean = fraction(s.clean);
+    s.corrupt = fraction(s.corrupt);
+  }
+  return sweeps;
 }
 
 }  // namespace vitrine::interp

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "autograd/transform/expand.h"
+#include "sae/feature_batches.h"
 #include "sae/text_batches.h"
 #include "tensor/error.h"
 #include "tensor/random.h"
@@ -56,76 +57,73 @@ std::span<const nn::Peak> FeatureContexts::samples_of(std::int64_t feature) cons
           static_cast<std::size_t>(count)};
 }
 
-class FeaturePass {
- public:
-  FeaturePass(const nn::Model& model, const Sae& sae, const std::filesystem::path& file,
-              const FeatureSpec& spec)
-      : model_(model),
-        sae_(sae),
-        spec_(spec),
-        batches_(model, text(file, spec)),
-        parameters_(with_parameters(model.parameters(), sae, "sae")),
-        found_(sae.config.d_sae, spec) {}
-
-  FeatureContexts run() {
-    SourcePlace place;
-    while (place.epoch == 0) {
-      if (spec_.cancel != nullptr && *spec_.cancel) throw InterruptedError("interrupted");
-      const TextBatch batch = batches_.next(place);
-      add(batch, run_features(model_, sae_, parameters_, batch.prompts));
-      if (spec_.progress) spec_.progress(found_.tokens, batches_.rows());
-    }
-    return std::move(found_);
-  }
-
- private:
-  static TextSourceSpec text(const std::filesystem::path& file, const FeatureSpec& spec) {
-    TextSourceSpec t;
-    t.files = {file};
-    t.bos = spec.bos;
-    t.special = spec.special;
-    t.tokens_together = spec.tokens_together;
-    t.in_order = true;
-    return t;
-  }
-
-  struct Row {
-    std::int64_t line;
-    std::int32_t position;
-  };
-
-  void add(const TextBatch& batch, const Tensor& features) {
-    std::vector<Row> rows;
-    std::vector<std::int64_t> at;  // of the rows that count
+void for_each_batch(const nn::Model& model, const Sae& sae, const std::filesystem::path& file,
+                    const FeatureSpec& spec,
+                    const std::function<void(const FeatureBatch&)>& visit) {
+  TextSourceSpec text;
+  text.files = {file};
+  text.bos = spec.bos;
+  text.special = spec.special;
+  text.tokens_together = spec.tokens_together;
+  text.in_order = true;
+  TextBatches batches(model, text);
+  const Parameters parameters = with_parameters(model.parameters(), sae, "sae");
+  std::int64_t done = 0;
+  for (SourcePlace place; place.epoch == 0;) {
+    if (spec.cancel != nullptr && *spec.cancel) throw InterruptedError("interrupted");
+    const TextBatch batch = batches.next(place);
+    FeatureBatch found{.features = run_features(model, sae, parameters, batch.prompts)};
     std::int64_t row = 0;
     for (std::size_t i = 0; i < batch.prompts.size(); ++i) {
-      const TextPiece& p = batches_.piece(batch.pieces[i]);
-      if (p.first == 0) ++found_.lines;
-      auto position = static_cast<std::int32_t>(p.first - (spec_.bos ? 1 : 0));
+      const TextPiece& p = batches.piece(batch.pieces[i]);
+      if (p.first == 0) ++found.lines;
+      auto position = static_cast<std::int32_t>(p.first - (spec.bos ? 1 : 0));
       for (std::size_t t = 0; t < batch.prompts[i].size(); ++t, ++row, ++position) {
-        if (!batch.counts[static_cast<std::size_t>(row)]) continue;
-        rows.push_back({p.line, position});
-        at.push_back(row);
+        if (batch.counts[static_cast<std::size_t>(row)])
+          found.rows.push_back({p.line, position, row});
       }
     }
-    const std::int64_t all = found_.features();
-    const float* data = features.data<float>();
-    // Features are apart, so threads share nothing. A row's features lie together: each thread
-    // reads its own part of every row.
-    constexpr std::int64_t kTogether = 64;
-    model_.pool().parallel_for(
-        (all + kTogether - 1) / kTogether, 1, [&](std::int64_t first, std::int64_t last) {
-          const std::int64_t from = first * kTogether, to = std::min(all, last * kTogether);
-          for (std::size_t r = 0; r < rows.size(); ++r) {
-            const float* f = data + at[r] * all;
-            for (std::int64_t j = from; j < to; ++j) {
-              if (f[j] > 0) offer(j, {f[j], rows[r].position, rows[r].line});
-            }
-          }
-        });
-    found_.tokens += static_cast<std::int64_t>(rows.size());
+    visit(found);
+    done += std::ssize(found.rows);
+    if (spec.progress) spec.progress(done, batches.rows());
   }
+}
 
+void for_each_active(
+    const FeatureBatch& batch, ThreadPool& pool,
+    const std::function<void(std::int64_t feature, const FeatureBatch::Row&, float)>& visit) {
+  const std::int64_t all = batch.features.dim(1);
+  const float* data = batch.features.data<float>();
+  // Features are apart, so threads share nothing. A row's features lie together: each thread
+  // reads its own part of every row.
+  constexpr std::int64_t kTogether = 64;
+  pool.parallel_for(
+      (all + kTogether - 1) / kTogether, 1, [&](std::int64_t first, std::int64_t last) {
+        const std::int64_t from = first * kTogether, to = std::min(all, last * kTogether);
+        for (const FeatureBatch::Row& row : batch.rows) {
+          const float* f = data + row.at * all;
+          for (std::int64_t j = from; j < to; ++j) {
+            if (f[j] > 0) visit(j, row, f[j]);
+          }
+        }
+      });
+}
+
+class FeaturePass {
+ public:
+  FeaturePass(std::int64_t features, const FeatureSpec& spec) : found_(features, spec) {}
+
+  void add(const FeatureBatch& batch, ThreadPool& pool) {
+    for_each_active(batch, pool,
+                    [&](std::int64_t j, const FeatureBatch::Row& row, float activation) {
+                      offer(j, {activation, row.position, row.line});
+                    });
+    found_.tokens += std::ssize(batch.rows);
+    found_.lines += batch.lines;
+  }
+  FeatureContexts take() { return std::move(found_); }
+
+ private:
   void offer(std::int64_t feature, const nn::Peak& peak) {
     const auto j = static_cast<std::size_t>(feature);
     const std::int64_t n = found_.fired[j]++;
@@ -142,11 +140,6 @@ class FeaturePass {
                       static_cast<std::size_t>(slot)] = peak;
   }
 
-  const nn::Model& model_;
-  const Sae& sae_;
-  const FeatureSpec& spec_;
-  TextBatches batches_;
-  Parameters parameters_;
   FeatureContexts found_;
 };
 
@@ -157,38 +150,14 @@ FeatureContexts collect_features(const nn::Model& model, const Sae& sae,
                 fmt::format("{} contexts and {} samples of each feature: choose at "
                             "least 1 and 0",
                             spec.contexts, spec.samples));
-  return FeaturePass(model, sae, file, spec).run();
+  FeaturePass pass(sae.config.d_sae, spec);
+  for_each_batch(model, sae, file, spec, [&](const FeatureBatch& b) { pass.add(b, model.pool()); });
+  return pass.take();
 }
 
 Tensor features_of(const nn::Model& model, const Sae& sae, const std::vector<nn::Tokens>& prompts) {
   nn::check_prompts(prompts, model.config());
   return run_features(model, sae, with_parameters(model.parameters(), sae, "sae"), prompts);
-}
-
-std::vector<Neighbour> neighbours(const Sae& sae, std::int64_t feature, int count) {
-  const Tensor w = sae.weights.at("W_dec").contiguous();
-  const std::int64_t n = w.dim(0), d = w.dim(1);
-  const float* data = w.data<float>();
-  const auto dot = [&](std::int64_t a, std::int64_t b) {
-    double sum = 0;
-    for (std::int64_t i = 0; i < d; ++i)
-      sum += static_cast<double>(data[a * d + i]) * data[b * d + i];
-    return sum;
-  };
-  const double own = std::sqrt(dot(feature, feature));
-  std::vector<Neighbour> all;
-  for (std::int64_t j = 0; j < n; ++j) {
-    if (j == feature) continue;
-    const double size = own * std::sqrt(dot(j, j));
-    all.push_back({j, size > 0 ? dot(feature, j) / size : 0});
-  }
-  const auto kept = std::min<std::size_t>(all.size(), static_cast<std::size_t>(count));
-  std::partial_sort(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(kept), all.end(),
-                    [](const Neighbour& a, const Neighbour& b) {
-                      return a.cosine != b.cosine ? a.cosine > b.cosine : a.feature < b.feature;
-                    });
-  all.resize(kept);
-  return all;
 }
 
 std::vector<Interval> intervals(const FeatureContexts& c, std::int64_t feature, int count) {

@@ -65,6 +65,15 @@ struct Neighbour {
 };
 // The features whose decoder rows point most in the same direction, the nearest first.
 std::vector<Neighbour> neighbours(const Sae& sae, std::int64_t feature, int count);
+// The same of many features at once, as products of matrices.
+std::vector<std::vector<Neighbour>> neighbours(const Sae& sae,
+                                               std::span<const std::int64_t> features, int count,
+                                               ThreadPool& pool);
+// Of each of `rows` [n, d] the `count` rows of `among` [m, d] with the largest cosine; without[i], where
+// there is one, is left out for rows[i]. Rows of zeros have the cosine 0 with all.
+std::vector<std::vector<Neighbour>> nearest_rows(const Tensor& rows, const Tensor& among, int count,
+                                                 ThreadPool& pool,
+                                                 std::span<const std::int64_t> without = {});
 
 // The bins of equal width between 0 and the feature's strongest activation, the strongest first:
 // which of the samples lie in each, and the share of all activations that they stand for.

@@ -87,9 +87,13 @@ void CommonOptions::add_rest_to(CommandLine& line, const std::string& out_doc, O
 }
 
 void CommonOptions::add_page_to(CommandLine& line) {
-  line.option("--html", html, "FILE",
+  add_page_to(line,
               "a page of the result, to be opened in a browser: one file, which needs nothing\n"
               "else; besides what goes to stdout");
+}
+
+void CommonOptions::add_page_to(CommandLine& line, const std::string& html_doc) {
+  line.option("--html", html, "FILE", html_doc);
 }
 
 namespace {
@@ -178,7 +182,7 @@ nn::Model CommonOptions::load_changed(
     std::span<const std::function<void(nn::Model&)>> changes) const {
   const nn::Gauge rewrites = nn::parse_gauge(gauge);
   check_folder_of(out);
-  check_folder_of(html);
+  check_folder_of(html.substr(0, html.find_last_not_of('/') + 1));
   try {
     nn::Model loaded = nn::load_gpt2(model, {.threads = threads, .gauge = rewrites, .memory = memory});
     if (!vocabulary.empty()) {

@@ -44,6 +44,7 @@ struct CommonOptions {
   void add_without_model_to(CommandLine& line, const std::string& out_doc);
   // --html, for a verb whose result has a page; before the others.
   void add_page_to(CommandLine& line);
+  void add_page_to(CommandLine& line, const std::string& html_doc);
   // After parsing: .json makes the format JSON. Throws Error (usage) for an extension that is not
   // written here, and for one that contradicts --format. `also` is another one that is text.
   void settle_out(const CommandLine& line, Out kind, std::string_view also = {});

@@ -7,6 +7,8 @@
 #include <stdexcept>
 
 #include "apps/pages/page_files.h"
+#include "tensor/error.h"
+#include "tensor/files/file.h"
 
 namespace vitrine::app {
 namespace {
@@ -15,12 +17,11 @@ constexpr std::string_view kParts = "parts/", kViews = "views/", kScript = ".js"
 
 // JSON in which no sequence of characters ends a <script> element or opens a comment in it: "<" is written as an
 // escape, which JSON.parse reads back. So are U+2028 and U+2029, which end a line for a script.
-std::string json_in_script(const Json& data) {
-  const std::string json = data.line();
+std::string in_script(std::string_view json) {
   std::string text;
   text.reserve(json.size());
   for (std::size_t i = 0; i < json.size(); ++i) {
-    const std::string_view rest = std::string_view(json).substr(i, 3);
+    const std::string_view rest = json.substr(i, 3);
     if (json[i] == '<') {
       text += "\\u003c";
     } else if (rest == "\u2028" || rest == "\u2029") {
@@ -72,7 +73,15 @@ std::vector<std::string_view> page_views() {
   return names;
 }
 
-std::string page_html(std::string_view view, const Json& data, PageReach reach) {
+namespace {
+
+// What a page may reach, besides itself: where scripts may come from, and what else.
+struct Policy {
+  std::string_view scripts{}, more{};
+};
+
+std::string whole_page(std::string_view view, const Json& data, const std::string& chunks,
+                       const Policy& policy = {}) {
   const auto views = page_views();
   if (std::find(views.begin(), views.end(), view) == views.end())
     throw std::invalid_argument(fmt::format("there is no view '{}'", view));
@@ -88,7 +97,7 @@ std::string page_html(std::string_view view, const Json& data, PageReach reach) 
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:{4}">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'{4}; img-src data:{6}">
 <link rel="icon" href="data:,">
 <title>Vitrine: {0}</title>
 <style>
@@ -101,11 +110,79 @@ std::string page_html(std::string_view view, const Json& data, PageReach reach) 
 {3}
 showPage("{0}", JSON.parse(document.getElementById("data").textContent));
 </script>
-</body>
+{5}</body>
 </html>
 )",
-      view, page_file("style.css"), json_in_script(data), scripts,
-      reach == PageReach::own_server ? "; connect-src 'self'" : "");
+      view, page_file("style.css"), in_script(data.line()), scripts, policy.scripts, chunks,
+      policy.more);
+}
+
+}  // namespace
+
+std::string page_html(std::string_view view, const Json& data, PageReach reach) {
+  return whole_page(view, data, "",
+                    {.more = reach == PageReach::own_server ? "; connect-src 'self'" : ""});
+}
+
+std::string page_html(std::string_view view, const Json& data,
+                      const std::vector<PageChunk>& chunks) {
+  std::string texts;
+  for (const PageChunk& c : chunks)
+    texts += fmt::format("<script type=\"application/json\" id=\"chunk-{}\">{}</script>\n", c.name,
+                         in_script(c.json));
+  return whole_page(view, data, texts);
+}
+
+namespace {
+
+bool is_chunk_file(const std::string& name) {
+  return name.starts_with("vitrine-") && name.ends_with(".js");
+}
+
+}  // namespace
+
+void require_page_folder(const std::filesystem::path& folder) {
+  std::error_code error;
+  if (!std::filesystem::exists(folder, error)) return;
+  if (!std::filesystem::is_directory(folder, error))
+    throw FileError(
+        fmt::format("'{}' is a file; give --html the name of a folder", folder.string()));
+  bool ours = false;
+  std::string other;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (is_chunk_file(name) && entry.is_regular_file()) ours = true;
+    else
+      other = name == "index.html" && other.empty()    ? name
+              : other.empty() || other == "index.html" ? name
+                                                       : other;
+  }
+  if (other.empty() || (ours && other == "index.html")) return;
+  throw FileError(fmt::format(
+      "the folder '{}' holds '{}', which is no page of Vitrine's; give --html another folder",
+      folder.string(), other));
+}
+
+void write_page_folder(const std::filesystem::path& folder, std::string_view view, const Json& data,
+                       const std::vector<PageChunk>& chunks) {
+  require_page_folder(folder);
+  std::error_code error;
+  std::filesystem::create_directory(folder, error);
+  if (error)
+    throw SaveError(
+        fmt::format("cannot make the folder '{}': {}", folder.string(), error.message()));
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    if (is_chunk_file(entry.path().filename().string()))
+      std::filesystem::remove(entry.path(), error);
+  for (const PageChunk& c : chunks)
+    write_text(folder / ("vitrine-" + c.name + ".js"),
+               fmt::format("chunkRead(\"{}\", {});\n", c.name, in_script(c.json)));
+  // 'self' of a page that was opened from a disk are the files of that disk.
+  write_text(folder / "index.html", whole_page(view, data, "", {.scripts = " 'self'"}));
+}
+
+bool is_page_folder(const std::string& html) {
+  return html.ends_with('/') || (!html.empty() && std::filesystem::is_directory(html));
 }
 
 }  // namespace vitrine::app

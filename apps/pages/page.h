@@ -7,6 +7,7 @@
 // is in parts/: README.md says which part is for what.
 #pragma once
 
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,6 +28,24 @@ std::vector<std::string_view> page_views();
 enum class PageReach { nothing, own_server };
 std::string page_html(std::string_view view, const Json& data,
                       PageReach reach = PageReach::nothing);
+
+// JSON that a page parses when it is looked at: parts/chunks.js.
+struct PageChunk {
+  std::string name;
+  std::string json;
+};
+// A page whose chunks are in it.
+std::string page_html(std::string_view view, const Json& data,
+                      const std::vector<PageChunk>& chunks);
+// A page for a result that is too large to be opened at once: FOLDER/index.html and, beside it, a file for each chunk,
+// vitrine-NAME.js, which the page adds as a script when it needs it. Makes the folder, and replaces a page that is in
+// it. Throws SaveError and what require_page_folder throws.
+void write_page_folder(const std::filesystem::path& folder, std::string_view view, const Json& data,
+                       const std::vector<PageChunk>& chunks);
+// Throws FileError for a folder that holds anything but such a page.
+void require_page_folder(const std::filesystem::path& folder);
+// Whether --html names a folder: it is one, or ends in a slash.
+bool is_page_folder(const std::string& html);
 
 // Lists within lists, of numbers with `digits` digits after the point, which is what a picture can show and keeps pages
 // small; null for NaN.

@@ -415,14 +415,15 @@ Json CircuitReport::json() const {
     json["random"]["deviation"] = number_or_null(deviation_of(ways));
     json["random"]["values"] = ways;
   }
-  json["curves"] = curves_json();
+  json["curves"] = curves_json(curves);
   json["compared"] = compared_json();
   json["group_by"] = groups.empty() ? Json() : Json(field);
   json["groups"] = groups_json();
   return json;
 }
 
-Json CircuitReport::curves_json() const {
+Json CircuitReport::curves_json(
+    const std::vector<std::pair<std::string, interp::CircuitCurve>>& curves) {
   Json curve_list = Json::list();
   for (const auto& [name, c] : curves) {
     curve_list.push_back({{"rank", name},

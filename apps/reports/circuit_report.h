@@ -50,16 +50,22 @@ struct CircuitReport {
   std::vector<double> worth;                // of circuit.edges(); empty: not measured
   std::vector<std::vector<double>> random;  // metric of random circuits of the same size, by pair
   std::vector<std::pair<std::string, interp::CircuitCurve>> curves;
+  std::vector<std::pair<std::string, interp::CircuitCurve>>
+      page_curves;  // there without --curve, too
   struct Compared {
     std::string file;
     interp::EdgeOverlap overlap;
     interp::Faithfulness judged;  // of the other one, on these pairs
+    interp::EdgeMask circuit;     // pruned
+    Tensor scores;                // as those above
   };
   std::vector<Compared> compared;
   std::vector<interp::PromptGroup> groups;  // of the pairs; none: not grouped
   std::string field;                        // what they are grouped by
   int top = 30;
 
+  // Whether every edge has a score that says how strong it is: not what ACDC measured on its way.
+  bool ranks_edges() const { return !scored_by.empty() && scored_by != "acdc"; }
   std::string text(const Style& style) const;
   // {by, scored_by, direction, metric: {name, clean, corrupt}, edges: [{from, to, score, worth}],
   // nodes: [NAME], senders: [all there are], of: valid edges, asked, circuit: {metric, faithfulness}, complement: {metric,
@@ -74,6 +80,8 @@ struct CircuitReport {
   // group/NAME/faithfulness, complement_faithfulness, random/faithfulness, faithfulness/FILE
   NamedTensors tensors() const;
   AxisNames axis_names() const;
+  // Of `curves` and of those of the page.
+  static Json curves_json(const std::vector<std::pair<std::string, interp::CircuitCurve>>& curves);
 
  private:
   // The way that a metric goes from the corrupt to the clean run, of some pairs' means; NaN where
@@ -82,7 +90,6 @@ struct CircuitReport {
   std::vector<double> random_of(const interp::PromptGroup& group) const;  // of each random circuit
   std::string groups_text(const Style& style) const;
   std::string edges_text(const Style& style) const;
-  Json curves_json() const;
   Json compared_json() const;
   Json groups_json() const;
 };

@@ -50,6 +50,18 @@ std::string answers_text(const nn::Model& model, const std::vector<nn::Tokens>& 
 
 }  // namespace
 
+void add_changes(MeasuredPrompts& edited, const MeasuredPrompts& plain) {
+  std::vector<Quantity> changes;
+  for (std::size_t q = 0; q < edited.quantities.size(); ++q) {
+    Quantity change = edited.quantities[q];
+    change.name += "_change";
+    for (std::size_t i = 0; i < change.values.size(); ++i)
+      change.values[i] -= plain.quantities[q].values[i];
+    changes.push_back(std::move(change));
+  }
+  edited.quantities.insert(edited.quantities.end(), changes.begin(), changes.end());
+}
+
 MeasuredPrompts measured_prompts(const nn::Model& model,
                                  const std::vector<interp::Example>& examples,
                                  const std::vector<std::string>& where_possible,

@@ -27,6 +27,10 @@ MeasuredPrompts measured_prompts(const nn::Model& model,
                                  const nn::Model* clean, const std::atomic<bool>& cancel,
                                  bool quiet);
 
+// Adds, for each quantity of the edited model, NAME_change: what it is less what it is in the model without edits, prompt
+// by prompt. The error of its mean is that of a paired comparison, far less than those of the two means.
+void add_changes(MeasuredPrompts& edited, const MeasuredPrompts& plain);
+
 struct MeasuredReport {
   const nn::Model& model;
   const std::vector<interp::Example>& examples;

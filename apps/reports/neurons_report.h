@@ -65,7 +65,8 @@ struct ContextsReport {
 
   std::string overview(std::string_view order, const Style& style) const;  // a line for each neuron
   std::string one(const Style& style) const;  // of a single neuron all that is known
-  // Without the closing of the object; a piece for each neuron.
+  Json json() const;                          // without meta
+  // The same, with meta, as text: a piece for each neuron.
   void write_json(const Json& meta, const std::function<void(std::string_view)>& write) const;
 };
 

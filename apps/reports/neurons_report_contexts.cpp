@@ -144,14 +144,32 @@ std::string ContextsReport::one(const Style& style) const {
   return text;
 }
 
+namespace {
+
+Json head_json(const ContextsReport& r) {
+  return {{"file", json_text(r.file)},
+          {"lines", r.found.lines},
+          {"tokens", r.found.tokens},
+          {"long_lines", r.found.long_lines},
+          {"bos", r.spec.bos ? Json(*r.spec.bos) : Json()}};
+}
+
+}  // namespace
+
+Json ContextsReport::json() const {
+  Json json = head_json(*this);
+  json["neurons"] = Json::list();
+  for_each_neuron(*this, [&](std::size_t i, std::int64_t row, std::span<const Peak> peaks,
+                             std::span<const Window> around) {
+    json["neurons"].push_back(neuron_json(*this, i, row, peaks, around));
+  });
+  return json;
+}
+
 void ContextsReport::write_json(const Json& meta,
                                 const std::function<void(std::string_view)>& write) const {
-  const Json head = {{"meta", meta},
-                     {"file", json_text(file)},
-                     {"lines", found.lines},
-                     {"tokens", found.tokens},
-                     {"long_lines", found.long_lines},
-                     {"bos", spec.bos ? Json(*spec.bos) : Json()}};
+  Json head = {{"meta", meta}};
+  head.update(head_json(*this));
   std::string text = to_line(head);
   text.resize(text.size() - 2);  // the closing brace and the end of the line
   write(text + ", \"neurons\": [");

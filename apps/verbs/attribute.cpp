@@ -8,6 +8,7 @@
 #include "apps/experiment/pair_options.h"
 #include "apps/options/options.h"
 #include "apps/options/site_names.h"
+#include "apps/pages/page.h"
 #include "apps/reports/attribution_report.h"
 #include "apps/reports/circuit_report.h"
 #include "apps/terminal/interrupt.h"
@@ -34,6 +35,35 @@ struct Options {
   bool edges() const { return method.starts_with("edges"); }
 };
 
+// Of each site the scores, with --pairs also their standard errors, as the report's tensors have
+// them; null where they are too many for a page.
+Json scores_for_page(const NamedTensors& tensors, const Json& json) {
+  constexpr std::int64_t kMostScores = 100'000;
+  const Json* sites = json.find("sites");
+  if (sites == nullptr) return Json::object();  // edges, or one site
+  Json scores = Json::list(), errors = Json::list();
+  bool with_errors = false;
+  std::int64_t room = kMostScores;
+  for (const Json& site : *sites->list_items()) {
+    const std::string name = "node/" + *site.find("name")->text();
+    scores.push_back(Json());
+    errors.push_back(Json());
+    bool fits = false;
+    for (const auto& [tensor, values] : tensors) {
+      if (tensor == name) {
+        fits = values.numel() <= room;
+        if (!fits) break;
+        room -= values.numel();
+        scores.back() = for_page(values, 4);
+      } else if (tensor == name + "/standard_error" && fits) {
+        errors.back() = for_page(values, 4);
+        with_errors = true;
+      }
+    }
+  }
+  return {{"scores", scores}, {"errors", with_errors ? errors : Json()}};
+}
+
 template <class Report>
 void write(const Report& report, const Options& options, const Json& meta) {
   write_presentation(
@@ -44,7 +74,9 @@ void write(const Report& report, const Options& options, const Json& meta) {
        .metadata = {{"method", options.method},
                     {"direction", name_of(options.spec.direction)},
                     {"metric", interp::metric_name(options.spec.measure, options.spec.metric)}},
-       .axes = report.axis_names()});
+       .axes = report.axis_names(),
+       .page = "attribute",
+       .page_data = [&] { return scores_for_page(report.tensors(), report.json()); }});
 }
 
 void attribute(const nn::Model& model, const interp::Example& example, const Options& options,
@@ -197,6 +229,7 @@ void verb_attribute(const Arguments& arguments) {
                              "how many of them are measured exactly (default: 10)", 0, kMost);
   auto* each = line.flag("--each", options.each, "with --pairs: also a line for each pair");
   options.edits.add_to(line, common);
+  common.add_page_to(line);
   common.add_to(
       line,
       "FILE.safetensors, .npz or .csv: the tensors node/SITE ([layer, pos], [layer, head] or\n"

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <random>
 
+#include "apps/drawings/circuit_drawing.h"
 #include "apps/experiment/edit_options.h"
 #include "apps/experiment/feature_nodes.h"
 #include "apps/experiment/metric_options.h"
@@ -14,6 +15,7 @@
 #include "apps/terminal/progress.h"
 #include "apps/verbs/verbs.h"
 #include "interp/circuits/circuit_file.h"
+#include "nn/model/stream_edges.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
 
@@ -79,7 +81,8 @@ void CircuitOptions::add_to(CommandLine& line) {
       "--group-by", group_by, "FIELD",
       "with --pairs: also each group of pairs that have the same FIELD by itself: does one\n"
       "circuit serve all phrasings?");
-  line.flag("--curve", curve, "faithfulness over sizes, with the areas CPR and CMD");
+  line.flag("--curve", curve,
+            "faithfulness over sizes, with the areas CPR and CMD (--html draws it anyway)");
   line.flag("--worth", worth, "cuts each edge out of the circuit: what is it worth there?");
   line.number("--random", random, "N", "random circuits of as many edges beside it (default: 10)",
               std::int64_t{0}, kMost);
@@ -90,6 +93,7 @@ void CircuitOptions::add_to(CommandLine& line) {
   line.option("--mib", mib, "FILE.json", "writes the circuit in the benchmark's format besides");
   line.option("--dot", dot, "FILE.dot", "writes it as a Graphviz drawing besides");
   edits.add_to(line, common);
+  common.add_page_to(line);
   common.add_to(line,
                 "FILE.safetensors, .npz or .csv: the tensors mask, score [sender, receiver],\n"
                 "metric/circuit, metric/complement, faithfulness and others, besides what goes to\n"
@@ -260,19 +264,19 @@ void judge(CircuitReport& report, const FoundCircuit& found, const CircuitOption
   if (o.worth) report.worth = runs.worth(report.circuit);
   if (report.circuit.count() > 0)
     report.random = random_circuits(runs, report.circuit.count(), o.random, o.common.seed);
-  if (o.curve) {
-    report.curves.emplace_back(
-        "by |score|",
-        interp::circuit_curve(runs, found.scores, report.direction, interp::EdgeRank::absolute));
-    report.curves.emplace_back(
-        "by what raises the metric",
-        interp::circuit_curve(runs, found.scores, report.direction, interp::EdgeRank::raising));
+  if (o.curve || (!o.common.html.empty() && report.ranks_edges())) {
+    const auto curve = [&](interp::EdgeRank rank) {
+      return interp::circuit_curve(runs, found.scores, report.direction, rank);
+    };
+    report.page_curves.emplace_back("by |score|", curve(interp::EdgeRank::absolute));
+    report.page_curves.emplace_back("by what raises the metric", curve(interp::EdgeRank::raising));
   }
+  if (o.curve) report.curves = report.page_curves;
   for (const std::string& file : o.compare) {
-    const interp::EdgeMask other =
-        interp::pruned(grid, interp::read_circuit(read_text(file), file, grid).circuit);
-    report.compared.push_back(
-        {file, interp::overlap(grid, report.circuit, other), runs.judge(other)});
+    const interp::CircuitFile read = interp::read_circuit(read_text(file), file, grid);
+    const interp::EdgeMask other = interp::pruned(grid, read.circuit);
+    report.compared.push_back({file, interp::overlap(grid, report.circuit, other),
+                               runs.judge(other), other, read.scores});
   }
 }
 
@@ -349,6 +353,7 @@ void verb_circuit(const Arguments& arguments) {
                        .worth = {},
                        .random = {},
                        .curves = {},
+                       .page_curves = {},
                        .compared = {},
                        .groups = {},
                        .field = options.group_by,
@@ -364,7 +369,14 @@ void verb_circuit(const Arguments& arguments) {
                       .metadata = {{"by", report.by},
                                    {"direction", name_of(report.direction)},
                                    {"metric", report.metric}},
-                      .axes = report.axis_names()});
+                      .axes = report.axis_names(),
+                      .page = "circuit",
+                      .page_data =
+                          [&] {
+                            return circuit_drawing(report, options.edge_set
+                                                               ? *options.edge_set
+                                                               : nn::stream_edges(model.config()));
+                          }});
 }
 
 }  // namespace vitrine::app

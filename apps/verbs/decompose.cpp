@@ -175,6 +175,24 @@ NamedTensors tensors(const interp::Decomposition& d) {
           {"mlp_b_out", d.mlp_biases.to(DType::f32)}};
 }
 
+// ---- the page -----------------------------------------------------------------------------------
+// Of each layer's MLP the strongest neurons, and the sum of all others: {inside: [{neurons:
+// [[neuron, share]], count, others}]}.
+Json inside_mlps(const interp::Decomposition& d, int listed) {
+  Json layers = Json::list();
+  for (std::int64_t l = 0; l < d.neurons.dim(0); ++l) {
+    Json neurons = Json::list();
+    double others = 0;
+    for (const double share : d.neurons.select(0, l).to_vector<double>()) others += share;
+    for (const interp::NeuronShare& n : interp::top_neurons(d, listed, static_cast<int>(l))) {
+      neurons.push_back(Json::list({n.neuron, n.value}));
+      others -= n.value;
+    }
+    layers.push_back({{"neurons", neurons}, {"count", d.neurons.dim(1)}, {"others", others}});
+  }
+  return {{"inside", layers}};
+}
+
 // ---- many prompts -------------------------------------------------------------------------------
 // Throws NumericError for the first prompt whose shares do not add up.
 void check_closes(const std::vector<interp::Decomposition>& all, const AskedPrompts& many) {
@@ -276,6 +294,7 @@ void verb_decompose(const Arguments& arguments) {
   auto* layer = line.number("--layer", options.layer, "L", "neurons of this layer alone", 0, kMost);
   line.flag("--stream", options.stream, "who writes to the stream here, and who reads it");
   options.edits.add_to(line, common);
+  common.add_page_to(line);
   common.add_to(
       line,
       "write the result to FILE, all or nothing, and not to stdout; FILE.json is JSON;\n"
@@ -288,6 +307,7 @@ void verb_decompose(const Arguments& arguments) {
   if (options.answer.many()) {
     if (options.stream || layer->count() > 0)
       line.fail("--stream and --layer are about one prompt; leave them out with --prompts");
+    if (!common.html.empty()) line.fail("--html is about one prompt; give --prompt TEXT");
     return decompose_prompts(line, options);
   }
 
@@ -318,7 +338,9 @@ void verb_decompose(const Arguments& arguments) {
                             return found;
                           },
                       .tensors = [&] { return tensors(d); },
-                      .rows = "components"});
+                      .rows = "components",
+                      .page = "decompose",
+                      .page_data = [&] { return inside_mlps(d, options.top); }});
   if (!d.closes()) {
     throw NumericError(fmt::format(
         "the shares do not add up: the logit is {}, their sum {}; the residual {:.1e} is more than "

@@ -8,6 +8,7 @@
 
 #include "apps/options/options.h"
 #include "apps/verbs/verbs.h"
+#include "autograd/diagnose/planted.h"
 #include "nn/training/model_diagnosis.h"
 #include "tensor/error.h"
 #include "tensor/machine/checks.h"
@@ -18,6 +19,7 @@ namespace vitrine::app {
 namespace {
 
 struct Findings {
+  bool of_machine = true;  // or of the model alone
   Machine machine;
   MachineRates rates;
   std::vector<Check> checks;
@@ -43,9 +45,13 @@ struct Findings {
 };
 
 // Weights that are not finite are refused when they are loaded: that is a finding, too.
-Diagnosis diagnosis_of(const CommonOptions& common, bool untrained) {
+Diagnosis diagnosis_of(const CommonOptions& common, bool untrained, int shift_masks) {
   try {
-    const nn::Model model = common.load();
+    nn::Model model = common.load();
+    if (shift_masks != 0) {
+      model.transform(
+          [shift_masks](const Graph& graph) { return with_masks_shifted(graph, shift_masks); });
+    }
     return nn::diagnose(model, {.untrained = untrained, .seed = common.seed});
   } catch (const NumericError& error) {
     return {{{.severity = Finding::Severity::problem,
@@ -129,8 +135,8 @@ Json as_json(const Findings& f) {
          {"finding", json_text(check.finding)},
          {"remedy", check.remedy.empty() ? Json() : Json(json_text(remedy_of(check)))}});
   }
-  return {{"machine", machine_json(f.machine)},
-          {"rates", rates_json(f.rates)},
+  return {{"machine", f.of_machine ? machine_json(f.machine) : Json()},
+          {"rates", f.of_machine ? rates_json(f.rates) : Json()},
           {"checks", checks},
           {"model", f.diagnosis ? model_json(f) : Json()}};
 }
@@ -266,8 +272,12 @@ std::string verdict(const Findings& f, const Style& style) {
 }
 
 std::string as_text(const Findings& f, const Style& style) {
-  return machine_text(f.machine, style) + "\n" + rates_text(f.rates, style) + "\n" +
-         checks_text(f, style) + "\n" + model_text(f, style) + verdict(f, style) + "\n";
+  std::string text;
+  if (f.of_machine) {
+    text = machine_text(f.machine, style) + "\n" + rates_text(f.rates, style) + "\n" +
+           checks_text(f, style) + "\n";
+  }
+  return text + model_text(f, style) + verdict(f, style) + "\n";
 }
 
 }  // namespace
@@ -282,17 +292,18 @@ void verb_doctor(const Arguments& arguments) {
       "by gradients (a wrong mask is named at the line that made it), NaN, dead and exploding\n"
       "units, the loss beside ln(vocabulary), tied weights, and gradients against finite\n"
       "differences. It is run on tokens drawn by --seed. A note is worth knowing; a problem is\n"
-      "a check that failed.\n\n"
+      "a check that failed. --shift-masks 1 shows what it says of a mask that is off by one.\n\n"
       "Products are timed by Vitrine's own kernels and by OpenBLAS. VITRINE_GEMM=openblas in\n"
       "the environment makes every verb use OpenBLAS (the default is own); bits may then\n"
       "depend on the number of threads.\n\n"
       "json: {meta, machine, rates: {peak_gflops, other_cpus,\n"
       "memory_gigabytes_per_second, products}, checks: [{name, status, finding, remedy}],\n"
       "model: {name, checks: [{check, status, what, where, how, remedy}]}}; model is null without\n"
-      "--model\n",
+      "--model, machine and rates with --model-alone\n",
       "vitrine doctor --quick");
   CommonOptions common;
-  bool quick = false, json = false, untrained = false;
+  bool quick = false, json = false, untrained = false, model_alone = false;
+  int shift_masks = 0;
   line.flag("--quick", quick, "shorter measurements, which wander more");
   line.flag("--json", json, "short for --format json");
   const Option* model =
@@ -301,9 +312,18 @@ void verb_doctor(const Arguments& arguments) {
                   "verbs; 'default' is the model that ships with Vitrine");
   line.flag("--untrained", untrained,
             "its weights are initial ones: the loss must be near ln(vocabulary)");
+  line.flag("--model-alone", model_alone, "the model, and not the machine");
+  line.number("--shift-masks", shift_masks, "N",
+              "plant a fault in the model first: its causal masks let each token see N tokens\n"
+              "more (1: the one that it is to predict), or fewer (-1: not itself)",
+              -1000, 1000);
   common.add_without_model_to(line);
   if (!line.parse()) return;
   const bool asked = model->count() > 0;
+  for (const char* option : {"--model-alone", "--shift-masks"}) {
+    if (line.was_given(option) && !asked)
+      line.fail(fmt::format("{} is about the model: give --model", option));
+  }
   if (untrained && !asked) line.fail("--untrained is about the model: give --model");
   if (common.model == "default") common.model.clear();
   check_folder_of(common.out);
@@ -311,13 +331,16 @@ void verb_doctor(const Arguments& arguments) {
   Findings findings;
   if (asked) {  // first: what is wrong with its files is said before anything is measured
     findings.model = common.model_name();
-    findings.diagnosis = diagnosis_of(common, untrained);
+    findings.diagnosis = diagnosis_of(common, untrained, shift_masks);
   }
-  ThreadPool pool(common.threads);
-  findings.machine = describe_machine(pool);
-  findings.rates =
-      measure_machine(pool, findings.machine, quick ? Effort::quick : Effort::thorough);
-  findings.checks = check_machine(findings.machine, findings.rates);
+  findings.of_machine = !model_alone;
+  if (!model_alone) {
+    ThreadPool pool(common.threads);
+    findings.machine = describe_machine(pool);
+    findings.rates =
+        measure_machine(pool, findings.machine, quick ? Effort::quick : Effort::thorough);
+    findings.checks = check_machine(findings.machine, findings.rates);
+  }
   if (json || common.json()) {
     Json result = {{"meta", common.meta(line)}};
     if (!asked) result["meta"]["model"] = nullptr;

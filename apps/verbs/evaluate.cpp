@@ -93,15 +93,22 @@ void evaluate_text(const CommandLine& line, Options& options) {
     throw ContextError(
         fmt::format("{}: nothing to predict: it has no document of at least two tokens", file));
   }
-  if (!common.json())
-    return write_result(common.out, common.heading() + table(loss, common.style()));
-  Json json = {{"meta", common.meta(line)}, {"documents", loss.documents},
-               {"tokens", loss.tokens},     {"bytes", loss.bytes > 0 ? Json(loss.bytes) : Json()},
-               {"loss", loss.per_token()},  {"ppl_token", perplexity(std::exp(loss.per_token()))}};
-  const double bits = loss.bits_per_byte();
-  json["ppl_byte"] = loss.bytes > 0 ? perplexity(std::exp2(bits)) : Json();
-  json["bits_per_byte"] = loss.bytes > 0 ? Json(bits) : Json();
-  write_result(common.out, to_line(json));
+  const auto json = [&] {
+    const double bits = loss.bits_per_byte();
+    return Json{{"documents", loss.documents},
+                {"tokens", loss.tokens},
+                {"bytes", loss.bytes > 0 ? Json(loss.bytes) : Json()},
+                {"loss", loss.per_token()},
+                {"ppl_token", perplexity(std::exp(loss.per_token()))},
+                {"ppl_byte", loss.bytes > 0 ? perplexity(std::exp2(bits)) : Json()},
+                {"bits_per_byte", loss.bytes > 0 ? Json(bits) : Json()}};
+  };
+  write_presentation(common, common.meta(line),
+                     {.text = [&](const Style& style, int) { return table(loss, style); },
+                      .json = json,
+                      .tensors = {},
+                      .rows = "loss",
+                      .table = [&] { return Json::list({json()}); }});
 }
 
 // ---- prompts ------------------------------------------------------------------------------------
@@ -116,17 +123,22 @@ void evaluate_prompts(const CommandLine& line, Options& options) {
   std::vector<std::string> usual;
   if (!options.metrics.given())
     usual = {"logit_diff", "prob", "log_prob", "rank", "accuracy", "loss"};
-  std::optional<nn::Model> clean;  // from whose runs KL is measured
-  if (options.metrics.read_kl()) clean.emplace(common.load_unedited());
-  const MeasuredPrompts measured =
-      measured_prompts(model, examples, usual, options.metrics.specs(), clean ? &*clean : nullptr,
-                       interruptible.requested(), common.quiet);
+  const bool edited = line.was_given("--edit") || line.was_given("--edits");
+  std::optional<nn::Model> plain;  // from whose runs KL is measured, and changes
+  if (edited) plain.emplace(common.load_unedited());
+  const auto measured_in = [&](const nn::Model& one) {
+    return measured_prompts(one, examples, usual, options.metrics.specs(),
+                            plain ? &*plain : nullptr, interruptible.requested(), common.quiet);
+  };
+  MeasuredPrompts measured = measured_in(model);
+  if (edited) add_changes(measured, measured_in(*plain));
   const MeasuredReport report{
       model, examples, groups, measured, options.prompts.group_by(), options.prompts.each()};
   write_presentation(common, common.meta(line),
                      {.text = [&](const Style& style, int) { return report.text(style); },
                       .json = [&] { return report.json(); },
-                      .tensors = {}});
+                      .tensors = {},
+                      .rows = "prompts"});
 }
 
 // What is about a text, and what is about prompts.
@@ -162,7 +174,8 @@ void verb_evaluate(const Arguments& arguments) {
       "perplexity where it is too large for a number. With --prompts: {meta, metrics: [NAME],\n"
       "all: {prompts, NAME: {mean, standard_error, count}, ...}, group_by, groups: [{name,\n"
       "prompts, NAME: ...}], prompts: [{line, tokens, str_tokens, answers, wrongs, top: {id,\n"
-      "token, prob}, NAME: ...}], file}\n",
+      "token, prob}, NAME: ...}], file}; with --edit also NAME_change, what the edits change,\n"
+      "prompt by prompt\n",
       "vitrine evaluate /usr/share/common-licenses/GPL-3");
   Options options;
   nn::WindowOptions& windows = options.windows;
@@ -181,7 +194,11 @@ void verb_evaluate(const Arguments& arguments) {
       "logit_diff, prob, log_prob, rank, accuracy, loss, of prompts that\nhave what they read",
       true);
   options.edits.add_to(line, options.common);
-  options.common.add_to(line);
+  options.common.add_to(
+      line,
+      "FILE.csv: the numbers, or of many prompts a line for each, besides what goes\n"
+      "to stdout; any other FILE: the table or JSON, and not to stdout",
+      CommonOptions::Out::rows);
   if (!line.parse()) return;
   check_options(line, options);
   options.prompts.require(line);

@@ -4,30 +4,19 @@
 #include <algorithm>
 #include <set>
 
+#include "apps/drawings/model_drawing.h"
 #include "apps/options/options.h"
+#include "apps/pages/page.h"
 #include "apps/verbs/verbs.h"
 #include "nn/model/checkpoint.h"
 #include "tensor/error.h"
+#include "tensor/files/file.h"
 #include "tensor/machine/machine.h"
 
 namespace vitrine::app {
 namespace {
 
 // ---- the parts ----------------------------------------------------------------------------------
-
-// A site's shape as it is fetched, from the packed [rows, ...] of the graph: [batch, position,
-// ...], and [batch, head, query, key] where there are keys.
-Shape fetched_shape(const SiteEntry& site, std::int64_t length) {
-  Shape shape = {1};
-  const bool keys = std::find(site.axes.begin(), site.axes.end(), Axis::key) != site.axes.end();
-  for (std::size_t a = 0; a < site.axes.size(); ++a) {
-    const bool row = site.axes[a] == Axis::row;
-    if (site.axes[a] == Axis::key) shape.push_back(length);  // the queries stand before the keys
-    if (!row) shape.push_back(site.type.shape[static_cast<int>(a)]);
-    if (row && !keys) shape.push_back(length);
-  }
-  return shape;
-}
 
 std::vector<std::int64_t> as_list(const Shape& shape) { return {shape.begin(), shape.end()}; }
 
@@ -218,9 +207,12 @@ void verb_info(const Arguments& arguments) {
               "(vitrine info --graph dot | dot -Tsvg > model.svg)")
       ->one_of({"text", "dot"})
       ->excludes(names);
+  common.add_page_to(line);
   common.add_to(line, "write the result to FILE, all or nothing, and not to stdout");
   if (!line.parse()) return;
   common.settle_out(line, CommonOptions::Out::text, graph_format == "dot" ? ".dot" : "");
+  if (!common.html.empty() && (site_names || !graph_format.empty()))
+    line.fail("--html is a page of everything; --sites and --graph are texts of one thing each");
   if (!graph_format.empty() && common.json())
     line.fail("--graph is text, and has no JSON; --format json is about the rest");
 
@@ -243,11 +235,16 @@ void verb_info(const Arguments& arguments) {
     return write_result(common.out, text);
   }
   const Plan plan = compile(graph, fetch(value("logits")));
-  if (common.json()) {
-    Json json = {{"meta", common.meta(line)}};
-    json.update(as_json(model, graph, plan.stats(), length));
-    return write_result(common.out, to_line(json));
+  Json json = {{"meta", common.meta(line)}};
+  json.update(as_json(model, graph, plan.stats(), length));
+  if (!common.html.empty()) {
+    Json page = json;
+    page.update(drawing_json(graph, length));
+    page["parts"] = parts_json(model, graph);
+    write_text(common.html, page_html("info", page));
+    if (!common.quiet) log(fmt::format("page written to {}", common.html));
   }
+  if (common.json()) return write_result(common.out, to_line(json));
   write_result(common.out,
                as_table(model, graph, plan.stats(), length, common.model_name(), common.style()));
 }

@@ -3,10 +3,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "apps/experiment/answer_options.h"
 #include "apps/experiment/edit_options.h"
+#include "apps/pages/page.h"
 #include "apps/reports/patch_report.h"
 #include "apps/reports/profile_report.h"
 #include "apps/terminal/heatmap.h"
@@ -150,6 +153,37 @@ Json json(const Report& r) {
   return json;
 }
 
+// ---- the page -----------------------------------------------------------------------------------
+// All positions, whichever was asked for: {raw, ln: [stage][position], top: [position][stage][[id,
+// probability, logit]], words: {id: text}}.
+Json grid_for_page(const Report& r, int wanted) {
+  constexpr std::int64_t kMostTokens = 40'000;  // of a long prompt fewer in each cell
+  std::vector<std::int64_t> positions(r.question.prompt.size());
+  std::iota(positions.begin(), positions.end(), 0);
+  const std::int64_t cells = r.stages() * std::ssize(positions);
+  const int count = static_cast<int>(std::clamp<std::int64_t>(kMostTokens / cells, 1, wanted));
+  const nn::Tokenizer* t = tokenizer_of(r.model);
+  Json top = Json::list(), words = t == nullptr ? Json() : Json::object();
+  for (const auto& at : interp::lens_tokens(r.model, r.question.prompt, positions, count)) {
+    Json stages = Json::list();
+    for (const auto& stage : at) {
+      Json tokens = Json::list();
+      for (const auto& [id, logit, probability] : stage) {
+        tokens.push_back(
+            Json::list({id, std::round(probability * 1e6) / 1e6, std::round(logit * 1e3) / 1e3}));
+        if (t != nullptr) words[fmt::format("{}", id)] = json_text(t->shown(id));
+      }
+      stages.push_back(std::move(tokens));
+    }
+    top.push_back(std::move(stages));
+  }
+  return {{"grid",
+           {{"raw", for_page(r.lens.raw, 4)},
+            {"ln", for_page(r.lens.ln, 4)},
+            {"top", top},
+            {"words", words}}}};
+}
+
 // ---- many prompts -------------------------------------------------------------------------------
 void lens_of_prompts(const CommandLine& line, const CommonOptions& common, AnswerOptions& options,
                      EditOptions& edits) {
@@ -210,6 +244,7 @@ void verb_lens(const Arguments& arguments) {
       line.number("--top", top, "K",
                   "how many of the most probable tokens at each stage (default: 3)", 1, 1'000'000);
   edits.add_to(line, common);
+  common.add_page_to(line);
   common.add_to(line,
                 "FILE.safetensors, .npz or .csv: the tensors raw, ln [1 + layers] (with --pos all\n"
                 "[1 + layers, position]), besides what goes to stdout; any other FILE: the table "
@@ -221,6 +256,7 @@ void verb_lens(const Arguments& arguments) {
   if (options.many()) {
     if (top_option->count() > 0)
       line.fail("--top is about one prompt; of many, the answers' logits are shown");
+    if (!common.html.empty()) line.fail("--html is about one prompt; give --prompt TEXT");
     return lens_of_prompts(line, common, options, edits);
   }
 
@@ -244,7 +280,9 @@ void verb_lens(const Arguments& arguments) {
          return {{"raw", report.shown(lens.raw).to(DType::f32)},
                  {"ln", report.shown(lens.ln).to(DType::f32)}};
        },
-       .axes = axis_names(report)});
+       .axes = axis_names(report),
+       .page = "lens",
+       .page_data = [&] { return grid_for_page(report, std::max(top, 5)); }});
 }
 
 }  // namespace vitrine::app

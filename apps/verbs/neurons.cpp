@@ -7,11 +7,13 @@
 #include "apps/experiment/asked_prompts.h"
 #include "apps/experiment/edit_options.h"
 #include "apps/options/options.h"
+#include "apps/pages/page.h"
 #include "apps/reports/neurons_report.h"
 #include "apps/terminal/interrupt.h"
 #include "apps/terminal/progress.h"
 #include "apps/verbs/verbs.h"
 #include "tensor/error.h"
+#include "tensor/files/file.h"
 
 namespace vitrine::app {
 namespace {
@@ -56,10 +58,19 @@ void on_prompt(const CommandLine& line, const Options& o) {
   if (o.wrong.given()) spec.wrong = o.wrong.id(model);
   const interp::StrongNeurons found = interp::strong_neurons(model, prompt, spec);
   const StrongNeuronsReport report{model, prompt, spec, found};
-  write_presentation(o.common, o.common.meta(line),
-                     {.text = [&](const Style& style, int) { return report.text(style); },
-                      .json = [&] { return report.json(); },
-                      .rows = "neurons"});
+  write_presentation(
+      o.common, o.common.meta(line),
+      {.text = [&](const Style& style, int) { return report.text(style); },
+       .json = [&] { return report.json(); },
+       .rows = "neurons",
+       .page = "neurons",
+       .page_data =
+           [&] {
+             const auto token = [&](const std::optional<int>& id) {
+               return id ? token_json(model, *id) : Json();
+             };
+             return Json{{"answer_token", token(spec.answer)}, {"wrong_token", token(spec.wrong)}};
+           }});
 }
 
 // ---- on many prompts ----------------------------------------------------------------------------
@@ -98,12 +109,17 @@ void on_prompts(const CommandLine& line, Options& o) {
 }
 
 // ---- over a text --------------------------------------------------------------------------------
-// Rows of the neurons that were asked for, in the order of the layers.
-std::vector<std::int64_t> asked_for(const interp::Contexts& c, const Options& o) {
-  if (o.neuron >= 0) return {c.row({o.layer, o.neuron})};
+// Rows of the neurons of a layer, or of all, in the order of the layers.
+std::vector<std::int64_t> rows_of_layer(const interp::Contexts& c, const Options& o) {
   std::vector<std::int64_t> rows(static_cast<std::size_t>(o.layer < 0 ? c.neurons() : c.per_layer));
   std::iota(rows.begin(), rows.end(), c.row({std::max(o.layer, 0), 0}));
   return rows;
+}
+
+// Of those that were asked for.
+std::vector<std::int64_t> asked_for(const interp::Contexts& c, const Options& o) {
+  if (o.neuron >= 0) return {c.row({o.layer, o.neuron})};
+  return rows_of_layer(c, o);
 }
 
 // The windows of some neurons, one after the other.
@@ -118,9 +134,9 @@ std::vector<nn::Window> windows_of(const nn::Model& model, const interp::Context
   return nn::windows_around(model, o.corpus, special, peaks, around);
 }
 
-// The first of --top, in the order of --sort.
+// The first `count`, in the order of --sort.
 void keep_first(const nn::Model& model, const interp::Contexts& c, std::vector<std::int64_t>& rows,
-                const Options& o, bool special) {
+                const Options& o, bool special, int count) {
   struct Sorted {
     std::int64_t row;
     nn::Variety variety;
@@ -145,7 +161,7 @@ void keep_first(const nn::Model& model, const interp::Contexts& c, std::vector<s
     };
     return key(a) < key(b);
   });
-  all.resize(std::min(all.size(), static_cast<std::size_t>(o.top)));
+  all.resize(std::min(all.size(), static_cast<std::size_t>(count)));
   rows.clear();
   for (const Sorted& s : all) rows.push_back(s.row);
 }
@@ -170,6 +186,30 @@ interp::Contexts collect(const nn::Model& model, const Options& o,
   }
 }
 
+constexpr int kTokens = 8;  // raised and lowered
+
+// The page of the first neurons in the order of --sort; before them --neuron.
+void write_page(const CommandLine& line, const Options& o, const nn::Model& model,
+                const interp::ContextsSpec& spec, const interp::Contexts& found) {
+  constexpr int kOnPage = 100;
+  std::vector<std::int64_t> rows = rows_of_layer(found, o);
+  keep_first(model, found, rows, o, spec.special, line.was_given("--top") ? o.top : kOnPage);
+  if (o.neuron >= 0) {
+    const std::int64_t asked = found.row({o.layer, o.neuron});
+    std::erase(rows, asked);
+    rows.insert(rows.begin(), asked);
+  }
+  ContextsReport report{model, o.corpus, spec, found, o.layer, rows, {}, {}};
+  report.windows = windows_of(model, found, rows, o, spec.special, o.window);
+  std::vector<interp::NeuronId> ids;
+  for (const std::int64_t row : rows) ids.push_back(found.id(row));
+  report.tokens = interp::tokens_of(model, ids, kTokens);
+  Json page = {{"meta", o.common.meta(line)}};
+  page.update(report.json());
+  write_text(o.common.html, page_html("neurons_over_text", page));
+  if (!o.common.quiet) log(fmt::format("page written to {}", o.common.html));
+}
+
 void over_corpus(const CommandLine& line, const Options& o) {
   if (!o.checkpoint.empty()) check_folder_of(o.checkpoint);
   const nn::Model model = o.common.load();
@@ -187,13 +227,13 @@ void over_corpus(const CommandLine& line, const Options& o) {
                     grouped(found.lines), o.checkpoint));
   }
 
+  if (!o.common.html.empty()) write_page(line, o, model, spec, found);
   std::vector<std::int64_t> rows = asked_for(found, o);
-  if (!o.common.json() && o.neuron < 0) keep_first(model, found, rows, o, spec.special);
+  if (!o.common.json() && o.neuron < 0) keep_first(model, found, rows, o, spec.special, o.top);
   ContextsReport report{model, o.corpus, spec, found, o.layer, rows, {}, {}};
   report.windows = windows_of(model, found, rows, o, spec.special, o.window);
   if (o.neuron >= 0) {
     const interp::NeuronId id{o.layer, o.neuron};
-    constexpr int kTokens = 8;
     report.tokens = interp::tokens_of(model, {&id, 1}, kTokens);
   }
   const Style style = o.common.style();
@@ -222,6 +262,8 @@ void check(const CommandLine& line, Options& o) {
   if (!corpus) {
     if (!line.given("Corpus").empty())
       line.fail(fmt::format("{} is about a text; give --corpus FILE", line.given("Corpus")[0]));
+    if (o.data.given() && !o.common.html.empty())
+      line.fail("--html is about one prompt or a text; give --prompt TEXT or --corpus FILE");
     if (o.data.given()) return;
     o.prompt.require(line);
     if (o.answer.given()) o.answer.require(line);
@@ -279,7 +321,8 @@ void verb_neurons(const Arguments& arguments) {
   o.data.add_to(line);
   line.number("--layer", o.layer, "L", "neurons of this layer alone (default: all layers)", 0,
               kMost);
-  line.number("--top", o.top, "K", "how many neurons the table lists (default: 10)", 1, kMost);
+  line.number("--top", o.top, "K",
+              "how many neurons the table lists (default: 10; a page\nof a text: 100)", 1, kMost);
   line.heading("Corpus");
   line.option("--corpus", o.corpus, "FILE", "a text, each line of which is read on its own");
   line.number("--neuron", o.neuron, "I", "all contexts of this neuron of --layer", 0, kMost);
@@ -297,6 +340,7 @@ void verb_neurons(const Arguments& arguments) {
   line.real("--save-every", o.save_every, "SECONDS", "write it that often (default: 30)",
             {.least = 0, .most = 1e9});
   o.edits.add_to(line, o.common);
+  o.common.add_page_to(line);
   o.common.add_to(
       line,
       "write the result to FILE, all or nothing, and not to stdout; FILE.json is JSON;\n"

@@ -3,7 +3,9 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
+#include <numeric>
 #include <tuple>
 
 #include "apps/experiment/edit_options.h"
@@ -171,6 +173,49 @@ void check_resampling(const std::vector<interp::Example>& pairs) {
   }
 }
 
+// ---- the page -----------------------------------------------------------------------------------
+// Of a sweep with more cells the page has the tokens of those that change the metric most.
+constexpr std::size_t kMostCells = 4000;
+constexpr int kTokens = 5;
+
+// [[id, probability]]; the texts go to `words`.
+Json tokens_for_page(const nn::Model& model, const std::vector<interp::TokenValue>& tokens,
+                     Json& words) {
+  Json list = Json::list();
+  for (const auto& [id, probability] : tokens) {
+    list.push_back(Json::list({id, std::round(probability * 1e6) / 1e6}));
+    const nn::Tokenizer* t = tokenizer_of(model);
+    if (t != nullptr) words[fmt::format("{}", id)] = json_text(t->shown(id));
+  }
+  return list;
+}
+
+// {words, clean, corrupt, cells: [[index, tokens]], of}: what each run of a sweep says next. A cell
+// whose edit has no effect stands without tokens.
+Json predictions(const nn::Model& model, const interp::Example& pair, const interp::SweepSpec& spec,
+                 const interp::PatchSweep& sweep) {
+  const std::vector<double> change = changes(sweep);
+  std::vector<std::size_t> places(change.size());
+  std::iota(places.begin(), places.end(), 0);
+  std::stable_sort(places.begin(), places.end(), [&](std::size_t a, std::size_t b) {
+    return std::abs(change[a]) > std::abs(change[b]);
+  });
+  places.resize(std::min(places.size(), kMostCells));
+  const auto said = interp::patched_tokens(model, pair, spec, kTokens, places);
+  Json words = tokenizer_of(model) == nullptr ? Json() : Json::object(), cells = Json::list();
+  const Json clean = tokens_for_page(model, said.clean, words),
+             corrupt = tokens_for_page(model, said.corrupt, words);
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    cells.push_back(Json::list({places[i]}));
+    if (said.edited[i]) cells.back().push_back(tokens_for_page(model, *said.edited[i], words));
+  }
+  return {{"words", words},
+          {"clean", clean},
+          {"corrupt", corrupt},
+          {"cells", cells},
+          {"of", change.size()}};
+}
+
 // ---- what becomes of it -------------------------------------------------------------------------
 // The sweeps of one site, and their report.
 struct SweptSite {
@@ -202,15 +247,21 @@ Presentation presented(const Report& report, const Options& options, const Swept
           .tensors = [report] { return report.tensors(); },
           .metadata = std::move(metadata),
           .written = "sweep " + to_string(shape),
-          .axes = report.axis_names()};
+          .axes = report.axis_names(),
+          .page = "patch"};
 }
 
 Presentation presented(const nn::Model& model, const std::vector<interp::Example>& pairs,
                        const Options& options, const SweptSite& swept) {
   if (!options.prompts.from_file()) {
     const interp::PatchSweep& only = swept.sweeps[0];
-    return presented(PatchReport{model, pairs[0], swept.spec, only, swept.ends}, options, swept,
-                     only.axes, only.values.shape(), only.explanation);
+    Presentation shown =
+        presented(PatchReport{model, pairs[0], swept.spec, only, swept.ends}, options, swept,
+                  only.axes, only.values.shape(), only.explanation);
+    shown.page_data = [&] {
+      return Json{{"predicted", predictions(model, pairs[0], swept.spec, only)}};
+    };
+    return shown;
   }
   const PairsReport report{model, pairs, swept.spec, swept.sweeps, options.each, swept.ends};
   return presented(report, options, swept, report.summary.axes, report.summary.mean.shape(),
@@ -241,7 +292,17 @@ Presentation together(const std::vector<Presentation>& each, const std::vector<S
                          }
                          return tensors;
                        },
-                   .written = fmt::format("sweeps of {} sites", each.size())};
+                   .written = fmt::format("sweeps of {} sites", each.size()),
+                   .page = "patch",
+                   .page_data =
+                       [&] {
+                         Json sites = Json::list();
+                         for (const Presentation& p : each) {
+                           sites.push_back(p.json());
+                           if (p.page_data) sites.back().update(p.page_data());
+                         }
+                         return Json{{"sites", sites}};
+                       }};
   for (std::size_t i = 0; i < each.size(); ++i) {
     const std::string prefix = swept[i].name + "/";
     all.metadata[swept[i].name] = each[i].metadata;
@@ -305,6 +366,7 @@ void verb_patch(const Arguments& arguments) {
   line.flag("--explain", options.explain,
             "also say how the runs were made: passes, work and memory avoided");
   options.edits.add_to(line, common);
+  common.add_page_to(line);
   common.add_to(line,
                 "FILE.safetensors or .npz: the tensors sweep, metric/clean, metric/corrupt (f32),\n"
                 "with --pairs also sweep/change, sweep/standard_error, sweep/count and\n"

@@ -63,16 +63,22 @@ void predict_prompts(const CommandLine& line, const CommonOptions& common,
   const auto examples = data.examples(model, encoding, needs_of(metrics.specs()));
   edits.know(examples);
   const auto groups = data.groups(examples);
-  std::optional<nn::Model> clean;  // from whose runs KL is measured
-  if (metrics.read_kl()) clean.emplace(common.load_unedited());
-  const MeasuredPrompts measured =
-      measured_prompts(model, examples, {"logit_diff", "prob", "rank", "accuracy"}, metrics.specs(),
-                       clean ? &*clean : nullptr, interruptible.requested(), common.quiet);
+  const bool edited = line.was_given("--edit") || line.was_given("--edits");
+  std::optional<nn::Model> plain;  // from whose runs KL is measured, and changes
+  if (edited) plain.emplace(common.load_unedited());
+  const auto measured_in = [&](const nn::Model& one) {
+    return measured_prompts(one, examples, {"logit_diff", "prob", "rank", "accuracy"},
+                            metrics.specs(), plain ? &*plain : nullptr, interruptible.requested(),
+                            common.quiet);
+  };
+  MeasuredPrompts measured = measured_in(model);
+  if (edited) add_changes(measured, measured_in(*plain));
   const MeasuredReport report{model, examples, groups, measured, data.group_by(), data.each()};
   write_presentation(common, common.meta(line),
                      {.text = [&](const Style& style, int) { return report.text(style); },
                       .json = [&] { return report.json(); },
-                      .tensors = {}});
+                      .tensors = {},
+                      .rows = "prompts"});
 }
 
 }  // namespace
@@ -82,11 +88,13 @@ void verb_predict(const Arguments& arguments) {
       arguments,
       "The most probable next tokens after a prompt; or, of many prompts, how well they\n"
       "predict their answers: means with standard errors over the prompts.\n\n"
-      "json: {meta, tokens, str_tokens, top: [{id, token, logit, prob}]}; the texts\n"
-      "are null for a model without a tokenizer. With --prompts: {meta, metrics: [NAME],\n"
+      "json: {meta, tokens, str_tokens, top: [{id, token, logit, prob}], file};\n"
+      "the texts are null for a model without a tokenizer. With --prompts: {meta, metrics: "
+      "[NAME],\n"
       "all: {prompts, NAME: {mean, standard_error, count}, ...}, group_by, groups: [{name,\n"
       "prompts, NAME: ...}], prompts: [{line, tokens, str_tokens, answers, wrongs, top: {id,\n"
-      "token, prob}, NAME: ...}], file}\n",
+      "token, prob}, NAME: ...}], file}; with --edit also NAME_change, what the edits change,\n"
+      "prompt by prompt\n",
       "vitrine predict --prompt 'The capital of Texas is' --top 3");
   CommonOptions common;
   EditOptions edits;
@@ -100,7 +108,10 @@ void verb_predict(const Arguments& arguments) {
   auto* top_option = line.number("--top", top_count, "K", "how many tokens (default: 5)", 1, kMost);
   metrics.add_to(line, "logit_diff, prob, rank and accuracy, of prompts with answers", true);
   edits.add_to(line, common);
-  common.add_to(line);
+  common.add_to(line,
+                "FILE.csv: the tokens, or of many prompts a line for each, besides what goes to\n"
+                "stdout; any other FILE: the table or JSON, and not to stdout",
+                CommonOptions::Out::rows);
   if (!line.parse()) return;
   if (data.given() && top_option->count() > 0)
     line.fail("--top is about one prompt; of many, --each lists the first token");
@@ -122,14 +133,19 @@ void verb_predict(const Arguments& arguments) {
       nn::top_tokens({last.data<float>(), static_cast<std::size_t>(last.numel())}, top_count);
 
   const nn::Tokenizer* tokenizer = model.has_tokenizer() ? &model.tokenizer() : nullptr;
-  if (!common.json()) {
-    return write_result(common.out,
-                        common.heading() + table(tokenizer, tokens, top, common.style()));
-  }
-  Json json = {{"meta", common.meta(line)}, {"tokens", tokens}};
-  json["str_tokens"] = tokenizer == nullptr ? Json() : Json(tokenizer->shown_tokens(tokens));
-  json["top"] = candidates_json(tokenizer, top);
-  write_result(common.out, to_line(json));
+  write_presentation(
+      common, common.meta(line),
+      {.text = [&](const Style& style, int) { return table(tokenizer, tokens, top, style); },
+       .json =
+           [&] {
+             Json json = {{"tokens", tokens}};
+             json["str_tokens"] =
+                 tokenizer == nullptr ? Json() : Json(tokenizer->shown_tokens(tokens));
+             json["top"] = candidates_json(tokenizer, top);
+             return json;
+           },
+       .tensors = {},
+       .rows = "top"});
 }
 
 }  // namespace vitrine::app

@@ -23,6 +23,7 @@ void verb_attribute(const Arguments& arguments);
 void verb_circuit(const Arguments& arguments);
 void verb_steer(const Arguments& arguments);
 void verb_train(const Arguments& arguments);
+void verb_curves(const Arguments& arguments);
 void verb_influence(const Arguments& arguments);
 void verb_sae(const Arguments& arguments);
 void verb_sae_train(const Arguments& arguments);
@@ -35,5 +36,6 @@ void verb_evaluate(const Arguments& arguments);
 void verb_serve(const Arguments& arguments);
 void verb_info(const Arguments& arguments);
 void verb_doctor(const Arguments& arguments);
+void verb_tour(const Arguments& arguments);  // apps/tour/tour.cpp
 
 }  // namespace vitrine::app

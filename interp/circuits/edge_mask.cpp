@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <queue>
 
@@ -219,6 +220,39 @@ EdgeMask pruned(const EdgeGrid& grid, const EdgeMask& circuit) {
 double EdgeOverlap::jaccard() const {
   const std::size_t all = first + second - both;
   return all == 0 ? 1 : static_cast<double>(both) / static_cast<double>(all);
+}
+
+// An edge stays once it is taken, its sender is reached from an input, and its receiver leads to an end. Both are
+// the least, over all ways, of the number of the last edge of a way.
+std::vector<std::size_t> kept_from(const EdgeGrid& grid, const std::vector<StreamEdge>& edges) {
+  constexpr std::size_t kNever = std::numeric_limits<std::size_t>::max();
+  const std::size_t receivers = grid.receivers.size();
+  std::vector<std::size_t> taken(grid.senders.size() * receivers, kNever);
+  for (std::size_t i = 0; i < edges.size(); ++i)
+    taken[edges[i].sender * receivers + edges[i].receiver] = i + 1;
+
+  const auto own = own_receivers(grid);
+  std::vector<std::size_t> reached(grid.senders.size(), kNever), leads(receivers, kNever);
+  for (std::size_t u = 0; u < reached.size(); ++u) {
+    if (own[u].empty()) reached[u] = 0;
+    for (const std::size_t v : own[u]) {
+      for (std::size_t w = 0; w < grid.reads[v]; ++w)
+        reached[u] = std::min(reached[u], std::max(taken[w * receivers + v], reached[w]));
+    }
+  }
+  for (std::size_t v = receivers; v-- > 0;) {
+    if (grid.feeds[v].empty()) leads[v] = 0;
+    for (const std::size_t u : grid.feeds[v]) {
+      for (std::size_t next = v + 1; next < receivers; ++next)
+        leads[v] = std::min(leads[v], std::max(taken[u * receivers + next], leads[next]));
+    }
+  }
+  std::vector<std::size_t> from;
+  for (std::size_t i = 0; i < edges.size(); ++i) {
+    const std::size_t n = std::max({i + 1, reached[edges[i].sender], leads[edges[i].receiver]});
+    from.push_back(n == kNever ? 0 : n);
+  }
+  return from;
 }
 
 EdgeOverlap overlap(const EdgeGrid& grid, const EdgeMask& a, const EdgeMask& b) {

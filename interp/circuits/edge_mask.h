@@ -95,6 +95,9 @@ EdgeMask random_edges(const EdgeGrid& grid, std::size_t n, std::mt19937_64& rand
 // changes; what they carried is the corrupt run's, so the metric stays.
 std::vector<bool> kept_senders(const EdgeGrid& grid, const EdgeMask& circuit);
 EdgeMask pruned(const EdgeGrid& grid, const EdgeMask& circuit);
+// For each of `edges` the least n for which the first n of them, pruned, have it: what a threshold leaves, of all
+// thresholds at once. 0 where it is in none.
+std::vector<std::size_t> kept_from(const EdgeGrid& grid, const std::vector<StreamEdge>& edges);
 
 // How much two circuits have in common.
 struct EdgeOverlap {

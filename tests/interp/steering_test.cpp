@@ -3,6 +3,8 @@
 
 #include <gmock/gmock.h>
 
+#include <cmath>
+
 #include "nn/families/sites.h"
 #include "nn/model/sampling.h"
 #include "tensor/files/npy.h"
@@ -130,6 +132,23 @@ TEST(Steering, MovesTheAnswer) {
   EXPECT_EQ(after({}), " Austin");
   EXPECT_EQ(after({add(at, d, 0)}), " Austin");
   EXPECT_EQ(after({add(at, d, 1)}), " Sacramento");
+}
+
+// Many vectors at once, each as a run of its own.
+TEST(Steering, LogitsOfManyVectorsAreThoseOfEachAlone) {
+  const nn::Model& m = trained();
+  const nn::Tokens prompt = m.tokens("The capital of Texas is");
+  const Site at = site::mlp_out(2);
+  Tensor vectors = Tensor::zeros({4, m.config().d_model}, DType::f32);  // the first adds nothing
+  for (std::int64_t i = 1; i < 4; ++i)
+    for (std::int64_t k = 0; k < vectors.dim(1); ++k)
+      vectors.data<float>()[i * vectors.dim(1) + k] = std::sin(static_cast<float>(i * (k + 1)));
+  const Tensor all = steered_logits(m, prompt, at, vectors);
+  ASSERT_EQ(all.shape(), (Shape{4, m.config().vocabulary}));
+  for (std::int64_t i = 0; i < 4; ++i) {
+    const Tensor alone = nn::next_logits(m, prompt, {add(at, vectors.select(0, i).clone())});
+    EXPECT_LT(max_abs_difference(all.select(0, i), alone.reshape({alone.numel()})), 1e-4) << i;
+  }
 }
 
 // In the last layer's stream a token's own vector raises its logit, and a little of it makes the

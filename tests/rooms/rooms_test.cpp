@@ -50,9 +50,11 @@ const std::vector<std::string> kRooms = {"tensor",
                                          "apps/experiment",
                                          "apps/prompt_sets",
                                          "apps/reports",
+                                         "apps/drawings",
                                          "apps/live",
                                          "apps/verbs",
                                          "apps/verbs/sae",
+                                         "apps/tour",
                                          "apps"};
 
 bool is_source(const fs::path& p) { return p.extension() == ".h" || p.extension() == ".cpp"; }

@@ -5,12 +5,15 @@
 
 #include <cmath>
 #include <fstream>
+#include <map>
+#include <numeric>
 
 #include "autograd/sweep/sweep.h"
 #include "autograd/transform/gradient.h"
 #include "autograd/transform/intervention.h"
 #include "nn/model/metrics.h"
 #include "sae/feature_contexts.h"
+#include "sae/feature_traces.h"
 #include "tensor/error.h"
 #include "tensor/files/safetensors.h"
 #include "tests/sae/small_sae.h"
@@ -330,6 +333,54 @@ TEST(FeatureContexts, NeighboursAreNearestByCosine) {
   EXPECT_EQ(near[0].feature, 7);
   EXPECT_NEAR(near[0].cosine, 1, 1e-6);
   EXPECT_EQ(near.back().feature, 9);
+  // Of many at once the same, but for the precision of products.
+  ThreadPool pool(2);
+  const std::vector<std::int64_t> all = {9, 2, 0};
+  const auto each = sae::neighbours(s, all, 5, pool);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const auto alone = sae::neighbours(s, all[i], 5);
+    ASSERT_EQ(each[i].size(), 5U);
+    for (std::size_t k = 0; k < 5; ++k) EXPECT_NEAR(each[i][k].cosine, alone[k].cosine, 1e-5);
+  }
+  EXPECT_EQ(each[1][0].feature, 7);
+}
+
+// The second pass: what is active around the peaks, and how often each feature is how active.
+TEST(FeatureContexts, TracesAreThoseOfALoopOverLines) {
+  const nn::Model m = tiny();
+  const sae::Sae s = sae_of(m, "blocks.1.hook_mlp_out");
+  const TemporaryFolder folder;
+  const auto prompts = lines(40);
+  const auto file = write(folder, prompts);
+  const sae::FeatureSpec spec{.contexts = 3, .tokens_together = 50};
+  const sae::FeatureContexts c = sae::collect_features(m, s, file, spec);
+  std::vector<sae::FeaturePlace> places;
+  for (std::int64_t j = 0; j < c.features(); ++j) {
+    for (const nn::Peak& p : c.peaks.of(j)) places.push_back({j, p.line, p.position});
+  }
+  ASSERT_GT(places.size(), 50U);
+  const auto t = sae::trace_features(m, s, file, c, places, {.window = 2, .bins = 7}, spec);
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    const auto& [feature, line, position] = places[i];
+    const Tensor f = sae::features_of(m, s, {prompts[static_cast<std::size_t>(line - 1)]});
+    std::map<std::int32_t, float> found(t.around[i].begin(), t.around[i].end());
+    for (std::int32_t offset = -2; offset <= 2; ++offset) {
+      const std::int64_t at = position + offset;
+      if (offset == 0 || at < 0 || at >= f.dim(0)) {
+        EXPECT_FALSE(found.contains(offset));
+        continue;
+      }
+      const float want = f.at<float>({at, feature});
+      EXPECT_NEAR(found.contains(offset) ? found[offset] : 0, want > 0 ? want : 0, 1e-4);
+    }
+  }
+  for (std::int64_t j = 0; j < c.features(); ++j) {
+    const auto counts = t.counts_of(j);
+    EXPECT_EQ(std::accumulate(counts.begin(), counts.end(), std::int64_t{0}),
+              c.fired[static_cast<std::size_t>(j)]);
+    if (c.fired[static_cast<std::size_t>(j)] > 0)
+      EXPECT_GT(counts.back(), 0) << "the peak is in the last bin";
+  }
 }
 
 // What is trained at a site can be measured there.

@@ -1,7 +1,10 @@
 // Colours of numbers. A scale is {colour(x), least, most, name}; `scaleBar` shows it.
 
+const themeColours = new Map();  // by theme and name: a heatmap asks for each cell
 function themeColour(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim().split(",").map(Number);
+  const key = document.documentElement.dataset.theme + name;
+  if (!themeColours.has(key)) themeColours.set(key, getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim().split(",").map(Number));
+  return themeColours.get(key);
 }
 
 function mix(from, to, share) {
@@ -41,7 +44,12 @@ function inkOn(colour) {
 }
 
 function scaleBar(scale, text = number) {
-  const steps = Array.from({length: 9}, (_, k) => scale.colour(scale.least + (scale.most - scale.least) * k / 8));
-  return h("span", {class: "scale"}, scale.name ? scale.name + " " : null, text(scale.least),
-           h("i", {style: `background: linear-gradient(to right, ${steps.join(", ")})`}), text(scale.most));
+  const bar = h("i");
+  const draw = () => {
+    const steps = Array.from({length: 9}, (_, k) => scale.colour(scale.least + (scale.most - scale.least) * k / 8));
+    bar.style.background = `linear-gradient(to right, ${steps.join(", ")})`;
+  };
+  onTheme(bar, draw);
+  draw();
+  return h("span", {class: "scale"}, scale.name ? scale.name + " " : null, text(scale.least), bar, text(scale.most));
 }

@@ -56,6 +56,12 @@ function picker(label, names, chosen, act) {
   return h("label", {}, label, select);
 }
 
+// A line that opens what `make()` gives, which is made when it is opened first.
+function unfold(title, make) {
+  const box = h("details", {ontoggle: () => { if (box.open && box.children.length === 1) box.append(make()); }}, h("summary", {}, title));
+  return box;
+}
+
 // Tells a screen reader what has just been shown.
 function say(text) {
   const said = document.getElementById("said");

@@ -43,7 +43,10 @@ function heatmap(map) {
     }
     if (map.marked) {
       for (let r = 0; r < rows; ++r) for (let c = 0; c < columns; ++c) if (map.marked(r, c)) outline(context, [r, c], "--mark", 4);
-    } else if (chosen) outline(context, chosen, "--mark", 3);
+    } else if (chosen) {  // dark on light and light on dark, so that it is seen on any colour
+      outline(context, chosen, "--ground", 4);
+      outline(context, chosen, "--text", 2);
+    }
     if (document.activeElement === canvas) outline(context, at, "--focus", 2);
   }
   function outline(context, [r, c], name, thick) {
@@ -59,10 +62,18 @@ function heatmap(map) {
   function isThere([r, c]) {
     return map.values[r][c] !== null && map.values[r][c] !== undefined;
   }
+  // A wide heatmap scrolls sideways to a cell that is out of sight, beside the names of its rows.
+  function reveal([, c]) {
+    const names = canvas.offsetLeft, box = element.clientWidth, left = c * width;
+    if (left < element.scrollLeft) element.scrollLeft = left - width;
+    else if (names + left + width > element.scrollLeft + box) element.scrollLeft = names + left + 2 * width - box;
+  }
   function choose(cell) {
     if (!map.choose || !isThere(cell)) return;
     at = chosen = cell;
     draw();
+    if (element.isConnected) reveal(cell);
+    else requestAnimationFrame(() => reveal(cell));
     map.choose(...cell);
   }
 
@@ -86,6 +97,7 @@ function heatmap(map) {
     event.preventDefault();
     at = [Math.min(rows - 1, Math.max(0, at[0] + step[0])), Math.min(columns - 1, Math.max(0, at[1] + step[1]))];
     draw();
+    reveal(at);
     const box = canvas.getBoundingClientRect(), text = isThere(at) ? map.tip(...at) : "nothing here";
     showTip(text, box.left + at[1] * width, box.top + at[0] * height);
     say(text);

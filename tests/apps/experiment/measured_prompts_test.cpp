@@ -178,5 +178,33 @@ TEST(MeasuredPrompts, Mistakes) {
   refused({"evaluate", file, "--metric", "loss"}, 2, "--metric is about the prompts of a file");
 }
 
+TEST(MeasuredPrompts, EditsSayWhatTheyChangePromptByPrompt) {
+  const TemporaryFolder folder;
+  const std::string file = states_file(folder);
+  for (const char* verb : {"predict", "evaluate"}) {
+    const auto run = [&](bool edited) {
+      std::vector<std::string> words = {verb, "--prompts", file, "--format", "json"};
+      if (edited) words.insert(words.end(), {"--edit", "zero blocks.1.attn.hook_z head=0,2"});
+      return vitrine(words).json();
+    };
+    const json plain = run(false), edited = run(true);
+    EXPECT_FALSE(plain["all"].contains("logit_diff_change")) << verb;
+    double sum = 0, squares = 0;
+    const auto count = static_cast<double>(plain["prompts"].size());
+    for (std::size_t i = 0; i < plain["prompts"].size(); ++i) {
+      const double change = edited["prompts"][i]["logit_diff"].get<double>() -
+                            plain["prompts"][i]["logit_diff"].get<double>();
+      EXPECT_NEAR(edited["prompts"][i]["logit_diff_change"].get<double>(), change, 1e-9) << verb;
+      sum += change;
+      squares += change * change;
+    }
+    const json& all = edited["all"]["logit_diff_change"];
+    EXPECT_NEAR(all["mean"].get<double>(), sum / count, 1e-9);
+    EXPECT_LT(all["mean"].get<double>(), -1);  // these heads bring the state
+    const double variance = (squares - sum * sum / count) / (count - 1);
+    EXPECT_NEAR(all["standard_error"].get<double>(), std::sqrt(variance / count), 1e-6);
+  }
+}
+
 }  // namespace
 }  // namespace vitrine::test

@@ -155,5 +155,37 @@ TEST(ResultFiles, TablesAreAsWideAsColumnsSays) {
   EXPECT_EQ(vitrine({"predict", "--tokens", "1", "--columns", "5"}).exit, 2);
 }
 
+TEST(ResultFiles, CsvOfPredictionsAndEvaluations) {
+  const TemporaryFolder folder;
+  const std::string prompts = folder / "p.jsonl", text = folder / "t.txt", out = folder / "x.csv";
+  write_text(prompts, R"({"prompt": "The capital of Texas is", "answer": " Austin"})"
+                      "\n"
+                      R"({"prompt": "The capital of France is", "answer": " Paris"})"
+                      "\n");
+  write_text(text, "The capital of Texas is Austin.\n");
+  const auto table = [&](std::vector<std::string> words) {
+    words.insert(words.end(), {"--out", out});
+    const Outcome o = vitrine(words);
+    EXPECT_EQ(o.exit, 0) << o.err;
+    EXPECT_NE(o.out, "");
+    return app::read_csv(out);
+  };
+  const CsvTable top = table({"predict", "--prompt", "The capital of Texas is", "--top", "3"});
+  EXPECT_EQ(top.columns, (std::vector<std::string>{"id", "token", "logit", "prob"}));
+  ASSERT_EQ(top.rows.size(), 3u);
+  EXPECT_EQ(top.rows[0][1], " Austin");
+  for (const char* verb : {"predict", "evaluate"}) {
+    const CsvTable each = table({verb, "--prompts", prompts});
+    ASSERT_EQ(each.rows.size(), 2u) << verb;
+    const auto accuracy = std::find(each.columns.begin(), each.columns.end(), "accuracy");
+    ASSERT_NE(accuracy, each.columns.end()) << verb;
+    EXPECT_EQ(std::stod(each.rows[1][static_cast<std::size_t>(accuracy - each.columns.begin())]),
+              1);
+  }
+  const CsvTable loss = table({"evaluate", text});
+  EXPECT_EQ(loss.rows.size(), 1u);
+  EXPECT_EQ(loss.columns[0], "documents");
+}
+
 }  // namespace
 }  // namespace vitrine::test

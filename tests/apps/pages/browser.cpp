@@ -267,16 +267,17 @@ std::vector<std::string> Page::unreachable() {
     document.activeElement?.blur();
     document.addEventListener("focusin", (event) => window.seen.add(event.target));
   })())");
-  const int most = eval("document.querySelectorAll('*').length").get<int>();
-  for (int i = 0; i < most; ++i) {
+  // Tab goes on from what was clicked last: to the end of the page, and then over all of it.
+  const int most = 2 * eval("document.querySelectorAll('*').length").get<int>();
+  for (int i = 0, ends = 0; i < most && ends < 2; ++i) {
     press("Tab");
-    if (i > 0 && eval("document.activeElement === document.body") == true) break;
+    if (i > 0 && eval("document.activeElement === document.body") == true) ++ends;
   }
   // Of a group that arrow keys move in, one element is reached with Tab, the others by its keys.
   return eval(R"((() => {
     const pressed = [...document.querySelectorAll("button, select, input, summary, a[href], [tabindex]")];
     const grouped = (e) => e.tabIndex < 0 && e.parentElement.querySelector("[tabindex='0']");
-    return pressed.filter((e) => e.offsetParent !== null && !e.disabled && !window.seen.has(e) && !grouped(e))
+    return pressed.filter((e) => e.checkVisibility() && !e.disabled && !window.seen.has(e) && !grouped(e))
                   .map((e) => e.outerHTML.slice(0, 120));
   })())")
       .get<std::vector<std::string>>();
@@ -343,13 +344,9 @@ double Page::first_paint() {
 }
 
 void Page::screenshot(const fs::path& file) {
-  const json size =
-      eval("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]");
-  const json shot =
-      ask("Page.captureScreenshot",
-          {{"format", "png"},
-           {"captureBeyondViewport", true},
-           {"clip", {{"x", 0}, {"y", 0}, {"width", size[0]}, {"height", size[1]}, {"scale", 1}}}});
+  const json size = eval("[innerWidth, innerHeight]");
+  const json clip = {{"x", 0}, {"y", 0}, {"width", size[0]}, {"height", size[1]}, {"scale", 0.75}};
+  const json shot = ask("Page.captureScreenshot", {{"format", "png"}, {"clip", clip}});
   std::ofstream(file, std::ios::binary) << from_base64(shot["data"]);
 }
 

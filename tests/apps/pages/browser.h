@@ -81,7 +81,7 @@ class Page {
   std::string trouble();
   // When something was first drawn, in milliseconds after the page was opened.
   double first_paint();
-  // Writes a .png of the whole page.
+  // Writes a .png of what is seen, three quarters as large.
   void screenshot(const std::filesystem::path& file);
 
  private:

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cctype>
+#include <cstdlib>
 #include <optional>
 
 #include "tests/apps/pages/browser.h"
@@ -47,6 +49,22 @@ class PageTest : public ::testing::Test {
     EXPECT_LE(narrow.eval("document.documentElement.scrollWidth").get<int>(), 380)
         << "a phone must not scroll sideways";
     for (Page* one : {&page, &dark, &narrow}) EXPECT_EQ(one->trouble(), "");
+    take_pictures();
+  }
+
+  // With VITRINE_SCREENSHOTS=FOLDER in the environment, pictures of the first page of each suite are written there, light
+  // and dark: those of apps/pages/screenshots are made so.
+  void take_pictures() {
+    const char* to = std::getenv("VITRINE_SCREENSHOTS");
+    if (to == nullptr) return;
+    std::string name = ::testing::UnitTest::GetInstance()->current_test_info()->test_suite_name();
+    if (name.ends_with("Page")) name.resize(name.size() - 4);
+    for (char& c : name) c = static_cast<char>(std::tolower(c));
+    for (const bool dark : {false, true}) {
+      const auto picture = std::filesystem::path(to) / (name + (dark ? "-dark.png" : "-light.png"));
+      if (std::filesystem::exists(picture)) continue;
+      browser->open(std::filesystem::path(file()), dark, 1000, 760).screenshot(picture);
+    }
   }
 
   TemporaryFolder folder;

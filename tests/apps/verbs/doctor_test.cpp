@@ -204,7 +204,30 @@ TEST_F(DoctorOfABrokenModel, HugeValuesFail) {
   EXPECT_THAT(huge["where"].get<std::string>(), HasSubstr("site blocks.0.hook_mlp_out"));
 }
 
+// A planted fault is found, and named where it is, in every layer.
+TEST(Doctor, FindsMasksThatAreOffByOne) {
+  const auto planted = [](const char* by) {
+    return vitrine(
+        {"doctor", "--model", "default", "--model-alone", "--shift-masks", by, "--json"});
+  };
+  const Outcome right = planted("0"), later = planted("1"), fewer = planted("-1");
+  EXPECT_EQ(right.exit, 0) << right.err;
+  EXPECT_TRUE(right.json()["machine"].is_null());
+  EXPECT_EQ(model_check(right.json(), "causality")["status"], "ok");
+  for (const Outcome* wrong : {&later, &fewer}) {
+    EXPECT_EQ(wrong->exit, 4);
+    const json causality = model_check(wrong->json(), "causality");
+    EXPECT_EQ(causality["status"], "problem");
+    EXPECT_THAT(causality["where"].get<std::string>(), HasSubstr("blocks.0"));
+  }
+  EXPECT_THAT(model_check(later.json(), "causality")["what"].get<std::string>(),
+              HasSubstr("sees the next token"));
+  EXPECT_THAT(model_check(fewer.json(), "causality")["what"].get<std::string>(),
+              HasSubstr("excludes the token itself"));
+}
+
 TEST(Doctor, SaysWhatIsWrongWithTheOptionsOfAModel) {
+  EXPECT_EQ(vitrine({"doctor", "--shift-masks", "1"}).exit, 2);
   EXPECT_EQ(vitrine({"doctor", "--quick", "--untrained"}).exit, 2);
   const Outcome o = vitrine({"doctor", "--quick", "--model", "/nowhere/at/all"});
   EXPECT_EQ(o.exit, 3);

@@ -106,6 +106,9 @@ TEST(Info, SitesAsJson) {
   EXPECT_EQ(j["sites"][0], "hook_embed");
   EXPECT_EQ(j["meta"]["model"], "default");
   EXPECT_EQ(vitrine({"info", "--graph", "dot", "--format", "json"}).exit, 2);
+  const Outcome page = vitrine({"info", "--sites", "--html", "never.html"});
+  EXPECT_EQ(page.exit, 2);
+  EXPECT_THAT(page.err, HasSubstr("--html is a page of everything"));
 }
 
 TEST(Info, LengthBeyondTheContext) {

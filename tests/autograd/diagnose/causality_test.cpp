@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "autograd/diagnose/diagnosis.h"
+#include "autograd/diagnose/planted.h"
 #include "tensor/error.h"
 #include "tests/autograd/diagnose/own_model.h"
 
@@ -347,6 +348,25 @@ TEST(DiagnosedCausality, AnOutputWithoutRowsIsNotAsked) {
   const Graph g = std::move(b).finish();
   const Diagnosis d = diagnose(g, m.feeds, m.parameters, {.output = "class", .loss = "loss"});
   EXPECT_TRUE(d.ok()) << to_string(d);
+}
+
+// A right model into which a fault is planted: a mask op and a fused attention alike say so at their line.
+TEST(DiagnosedCausality, APlantedShiftIsNamed) {
+  const auto [model, line] = with_op(0);
+  EXPECT_TRUE(diagnose(with_masks_shifted(model.graph, 0)).ok());
+  for (const int by : {-1, 1}) {
+    const Diagnosis d = diagnose(with_masks_shifted(model.graph, by), model.feeds, model.parameters,
+                                 {.loss = "loss"});
+    const auto found = d.of("causality");
+    ASSERT_FALSE(found.empty()) << to_string(d);
+    EXPECT_EQ(found[0].severity, Severity::problem);
+    EXPECT_THAT(found[0].what,
+                HasSubstr(by > 0 ? "sees the next token" : "excludes the token itself"));
+    EXPECT_EQ(found[0].line, line);
+  }
+  Builder b;
+  b.output("y", b.input("x", {DType::f32, {3, 2}}) * 2.0);
+  EXPECT_THROW(with_masks_shifted(std::move(b).finish(), 1), GraphError);
 }
 
 TEST(DiagnosedCausality, SaysWhenItIsNotClearWhereTheTokensAre) {

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 
@@ -245,6 +246,30 @@ TEST(EdgeSets, PruningDropsWhatLeadsNowhereAndWhatComesFromNowhere) {
   mask.set(0, 2);  // input->b
   EXPECT_EQ(pruned(grid, mask), mask);
   EXPECT_EQ(kept_senders(grid, mask), (std::vector<bool>{true, true, true}));
+}
+
+// What each size keeps, found at once, is what pruning every size by itself keeps.
+TEST(EdgeSets, EverySizeKeepsWhatItsPrunedCircuitHas) {
+  nn::Config config;
+  config.layers = 3;
+  config.heads = 4;
+  config.kv_heads = 2;
+  const EdgeGrid grid = edge_grid(nn::stream_edges(config));
+  std::mt19937_64 random(7);
+  std::vector<StreamEdge> edges = all_edges(grid).edges();
+  std::shuffle(edges.begin(), edges.end(), random);
+  // What leads into the last MLP leads nowhere.
+  std::erase_if(edges, [&](const StreamEdge& e) { return e.sender == grid.sender("m2"); });
+  edges.resize(80);
+  const std::vector<std::size_t> from = kept_from(grid, edges);
+  EXPECT_GT(std::count(from.begin(), from.end(), 0), 0);
+  EdgeMask taken(grid);
+  for (std::size_t n = 1; n <= edges.size(); ++n) {
+    taken.set(edges[n - 1]);
+    const EdgeMask kept = pruned(grid, taken);
+    for (std::size_t i = 0; i < edges.size(); ++i)
+      EXPECT_EQ(kept.has(edges[i]), from[i] != 0 && from[i] <= n) << n << " " << i;
+  }
 }
 
 TEST(EdgeSets, GrowingKeepsTheWayToTheEnd) {
