@@ -177,5 +177,26 @@ TEST(Rooms, AreInTheReadmesInOrder) {
   }
 }
 
+// The scripts of a page are one script: a name that two of them declared would be the later one in both.
+TEST(Rooms, ScriptsOfPagesDeclareNoNameTwice) {
+  const std::regex declared(R"(^(?:async )?(?:function|const|let|class) (\w+))");
+  std::map<std::string, std::string> first;
+  std::vector<std::string> twice;
+  for (const char* room : {"parts", "views"}) {
+    for (const auto& entry : fs::directory_iterator(kRoot / "apps/pages" / room)) {
+      std::ifstream in(entry.path());
+      std::smatch match;
+      for (std::string line; std::getline(in, line);) {
+        if (!std::regex_search(line, match, declared)) continue;
+        const std::string file = entry.path().filename().string();
+        const auto [at, is_new] = first.try_emplace(match[1], file);
+        if (!is_new) twice.push_back(match[1].str() + " in " + at->second + " and " + file);
+      }
+    }
+  }
+  EXPECT_GT(first.size(), 30U);
+  EXPECT_THAT(twice, IsEmpty());
+}
+
 }  // namespace
 }  // namespace vitrine

@@ -16,11 +16,11 @@ function raisedAndLowered(raised, lowered) {
 }
 
 // ---- tokens as the verbs give them, {id, token, value}: one, a few, and as bars
-function tokenName(t) {
+function tokenBox(t) {
   return h("span", {class: "token"}, visible(t.token ?? `#${t.id}`));
 }
 function tokenWords(tokens, most) {
-  return tokens ? tokens.slice(0, most).map((t) => [tokenName(t), " "]) : "–";
+  return tokens ? tokens.slice(0, most).map((t) => [tokenBox(t), " "]) : "–";
 }
 function tokenBars(tokens) {
   return tokens?.map((t) => ({name: visible(t.token ?? `#${t.id}`), value: t.value}));

@@ -18,7 +18,7 @@ views.neurons = (data, root) => {
         n.activation < 0 ? ". Where its activation is negative, what it raises is lowered." : "."),
       raisedAndLowered(tokenBars(n.raised), tokenBars(n.lowered)));
   }
-  const about = data.answer_token ? ["by their direct effect on the logit of ", tokenName(data.answer_token), data.wrong_token ? [" less that of ", tokenName(data.wrong_token)] : "", `, ${number(data.metric)} here`] : ["by activation"];
+  const about = data.answer_token ? ["by their direct effect on the logit of ", tokenBox(data.answer_token), data.wrong_token ? [" less that of ", tokenBox(data.wrong_token)] : "", `, ${number(data.metric)} here`] : ["by activation"];
   root.append(pageHead("The strongest neurons", data.meta),
     h("div", {class: "tokens"}, data.tokens.map((_, k) => h("span", {class: k === data.pos ? "token locked" : "token"}, tokenText(data, k)))),
     h("p", {}, `At ${tokenLabel(data, data.pos)}${data.layer === null ? "" : `, in layer ${data.layer}`}, `, about, ". Choose one to see what it writes."),
