@@ -160,9 +160,10 @@ Page Browser::open(const std::string& address, bool dark, int width, int height)
     page.ask(domain);
   page.ask("Emulation.setDeviceMetricsOverride",
            {{"width", width}, {"height", height}, {"deviceScaleFactor", 1}, {"mobile", false}});
-  page.ask(
-      "Emulation.setEmulatedMedia",
-      {{"features", {{{"name", "prefers-color-scheme"}, {"value", dark ? "dark" : "light"}}}}});
+  page.ask("Emulation.setEmulatedMedia",
+           {{"features",
+             {{{"name", "prefers-color-scheme"}, {"value", dark ? "dark" : "light"}},
+              {{"name", "prefers-reduced-motion"}, {"value", "reduce"}}}}});
   page.ask("Page.navigate", {{"url", address}});
   page.wait_for("document.readyState === 'complete' && document.querySelector('main') !== null");
   return page;
