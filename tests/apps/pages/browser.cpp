@@ -345,8 +345,9 @@ double Page::first_paint() {
 }
 
 void Page::screenshot(const fs::path& file) {
-  const json size = eval("[innerWidth, innerHeight]");
-  const json clip = {{"x", 0}, {"y", 0}, {"width", size[0]}, {"height", size[1]}, {"scale", 0.75}};
+  const json seen = eval("[scrollX, scrollY, innerWidth, innerHeight]");
+  const json clip = {
+      {"x", seen[0]}, {"y", seen[1]}, {"width", seen[2]}, {"height", seen[3]}, {"scale", 0.75}};
   const json shot = ask("Page.captureScreenshot", {{"format", "png"}, {"clip", clip}});
   std::ofstream(file, std::ios::binary) << from_base64(shot["data"]);
 }

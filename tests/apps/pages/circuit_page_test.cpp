@@ -34,6 +34,7 @@ class CircuitPage : public PageTest {
   // Tab goes on from where the last press was: from the top.
   void click_title_and_expect_sound(Page& page) {
     page.click("h1");
+    picture_from = "svg[role=group]";
     expect_sound(page);
   }
   static json json_of(const Words& words) {

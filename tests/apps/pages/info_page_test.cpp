@@ -18,7 +18,9 @@ class InfoPage : public PageTest {
     page.click("h1");
     expect_sound(page);
   }
-  Page page_of(const std::string& model) { return made_by({"info", "--model", model}); }
+  Page page_of(const std::string& model) {
+    return model == default_model() ? made_by({"info"}) : made_by({"info", "--model", model});
+  }
   static std::string formula(Page& page, const std::string& site) {
     page.click(fmt::format("[data-node='{}']", site));
     return page.text("#formula");

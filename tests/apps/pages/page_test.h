@@ -24,8 +24,13 @@ class PageTest : public ::testing::Test {
 
   // `vitrine ARGUMENTS --html FILE`, which must work, and its page.
   Page made_by(std::vector<std::string> arguments, bool dark = false) {
-    arguments.insert(arguments.end(), {"--html", file()});
-    const Outcome outcome = vitrine(arguments);
+    arguments.insert(arguments.end(), {"--html", "page.html"});
+    // Files of the test by their names, as somebody would type them who works there.
+    const std::string here = folder.path().string() + "/";
+    for (std::string& word : arguments)
+      if (word.starts_with(here)) word.erase(0, here.size());
+    const Outcome outcome =
+        vitrine(arguments, {.input = {}, .environment = {}, .folder = folder.path()});
     EXPECT_EQ(outcome.exit, 0) << outcome.err;
     return browser->open(std::filesystem::path(file()), dark);
   }
@@ -49,12 +54,12 @@ class PageTest : public ::testing::Test {
     EXPECT_LE(narrow.eval("document.documentElement.scrollWidth").get<int>(), 380)
         << "a phone must not scroll sideways";
     for (Page* one : {&page, &dark, &narrow}) EXPECT_EQ(one->trouble(), "");
-    take_pictures();
+    take_pictures("file://" + file());
   }
 
   // With VITRINE_SCREENSHOTS=FOLDER in the environment, pictures of the first page of each suite are written there, light
-  // and dark: those of apps/pages/screenshots are made so.
-  void take_pictures() {
+  // and dark: those of apps/pages/screenshots are made so. `picture_from` is what they begin with.
+  void take_pictures(const std::string& address) {
     const char* to = std::getenv("VITRINE_SCREENSHOTS");
     if (to == nullptr) return;
     std::string name = ::testing::UnitTest::GetInstance()->current_test_info()->test_suite_name();
@@ -63,9 +68,19 @@ class PageTest : public ::testing::Test {
     for (const bool dark : {false, true}) {
       const auto picture = std::filesystem::path(to) / (name + (dark ? "-dark.png" : "-light.png"));
       if (std::filesystem::exists(picture)) continue;
-      browser->open(std::filesystem::path(file()), dark, 1000, 760).screenshot(picture);
+      Page page = browser->open(address, dark, 1000, 760);
+      page.wait_for(
+          "document.querySelector('" +
+          (picture_from.empty() ? "main table, main canvas, main svg, main .bars" : picture_from) +
+          "')");
+      if (!picture_from.empty()) {
+        page.eval("document.querySelector('" + picture_from +
+                  "').scrollIntoView(); scrollBy(0, -170)");
+      }
+      page.screenshot(picture);
     }
   }
+  std::string picture_from;
 
   TemporaryFolder folder;
   std::optional<Browser> browser;

@@ -332,6 +332,7 @@ TEST_F(ServePage, IsSound) {
   Page narrow = opened(false, 380, 800);
   EXPECT_LE(narrow.eval("document.documentElement.scrollWidth").get<int>(), 380);
   for (Page* one : {&page, &dark, &narrow}) EXPECT_EQ(one->trouble(), "");
+  take_pictures(server->address());
 }
 
 }  // namespace
