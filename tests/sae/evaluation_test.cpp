@@ -378,8 +378,9 @@ TEST(FeatureContexts, TracesAreThoseOfALoopOverLines) {
     const auto counts = t.counts_of(j);
     EXPECT_EQ(std::accumulate(counts.begin(), counts.end(), std::int64_t{0}),
               c.fired[static_cast<std::size_t>(j)]);
-    if (c.fired[static_cast<std::size_t>(j)] > 0)
+    if (c.fired[static_cast<std::size_t>(j)] > 0) {
       EXPECT_GT(counts.back(), 0) << "the peak is in the last bin";
+    }
   }
 }
 
