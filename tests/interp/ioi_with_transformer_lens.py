@@ -152,7 +152,7 @@ def main(folder, model_folder, golden=None):
             report.say("patch_stream", f"{name}/pair/{i}/sweep", theirs)
     for name in ("z", "q", "k", "v", "pattern"):
         count = model.cfg.n_key_value_heads if name in "kv" and model.cfg.n_key_value_heads else model.cfg.n_heads
-        for i in range(2):
+        for i in range(min(2, len(pairs))):
             def of(h):
                 def edit(x, other):
                     if name == "pattern": x[:, h] = other[:, h]
