@@ -2,7 +2,9 @@
 // (feature_contexts.h): how active a feature is at every token around them, and the histogram of all
 // its activations, whose range is known only then.
 //
-//   FeatureTraces t = trace_features(m, sae, "books.txt", found, places, {.window = 8});
+//   FeatureContexts found = collect_features(m, sae, "books.txt");
+//   std::vector<FeaturePlace> places = {{.feature = 123, .line = 4, .position = 17}};
+//   FeatureTraces t = trace_features(m, sae, "books.txt", found, places, {.window = 8}, {});
 //   t.around[0];        // of places[0]
 //   t.counts_of(123);   // tokens in each of the bins of equal width from 0 to feature 123's peak
 #pragma once
