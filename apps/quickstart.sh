@@ -9,7 +9,7 @@ program=build/release/apps/vitrine
 prompt="The capital of Texas is"
 
 install_packages program
-if [ ! -e "$program" ]; then say "Building $program (all of it is compiled: about three minutes on two cores)"; fi
+if [ ! -e "$program" ]; then say "Building $program (all of it is compiled: about four minutes on two cores)"; fi
 configure release
 build release vitrine
 
