@@ -33,12 +33,6 @@ void MetricOptions::require() {
   }
 }
 
-bool MetricOptions::read_kl() const {
-  return std::any_of(specs_.begin(), specs_.end(), [](const interp::MetricSpec& s) {
-    return s.contains(interp::MetricNode::Kind::kl);
-  });
-}
-
 void MetricOptions::refuse_kl(bool edited) const {
   if (edited) return;
   for (const interp::MetricSpec& s : specs_) {

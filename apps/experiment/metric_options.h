@@ -24,7 +24,6 @@ class MetricOptions {
   // For verbs that run nothing but the clean prompts. Throws Error (usage) for kl where nothing is
   // edited: it is 0 there. `edited`: whether --edit or --edits were given.
   void refuse_kl(bool edited) const;
-  bool read_kl() const;
   // Those that were given, in their order.
   const std::vector<interp::MetricSpec>& specs() const { return specs_; }
   // The one that was given, or else the one of this name.

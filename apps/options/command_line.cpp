@@ -41,6 +41,12 @@ CLI::Validator not_empty(const std::string& shown) {
 
 }  // namespace
 
+std::string shell_text(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : " ") + shell_quoted(word);
+  return text;
+}
+
 // ---- options ------------------------------------------------------------------------------------
 std::size_t Option::count() const { return option_->count(); }
 
@@ -178,9 +184,9 @@ std::string CommandLine::help() const {
 }
 
 std::string CommandLine::text() const {
-  std::string text = "vitrine " + arguments_.verb;  // words of ours: "sae eval"
-  for (const std::string& argument : arguments_.rest) text += " " + shell_quoted(argument);
-  return text;
+  const std::string rest = shell_text(arguments_.rest);
+  // The verb is words of ours: "sae eval".
+  return "vitrine " + arguments_.verb + (rest.empty() ? "" : " " + rest);
 }
 
 bool CommandLine::was_given(const std::string& name) const {

@@ -28,6 +28,9 @@ struct Arguments {
   std::vector<std::string> rest;
 };
 
+// Words as a POSIX shell reads them back, in single quotes where they are not plain.
+std::string shell_text(const std::vector<std::string>& words);
+
 // An option that has been added. It lives as long as its command line.
 class Option {
  public:

@@ -184,7 +184,8 @@ nn::Model CommonOptions::load_changed(
   check_folder_of(out);
   check_folder_of(html.substr(0, html.find_last_not_of('/') + 1));
   try {
-    nn::Model loaded = nn::load_gpt2(model, {.threads = threads, .gauge = rewrites, .memory = memory});
+    nn::Model loaded =
+        nn::load_gpt2(model, {.threads = threads, .gauge = rewrites, .memory = memory});
     if (!vocabulary.empty()) {
       if (loaded.has_tokenizer()) {
         throw Error(ErrorKind::usage,
@@ -201,6 +202,16 @@ nn::Model CommonOptions::load_changed(
     if (!model.empty()) throw;
     throw FileError(fmt::format("{} Name it with --model DIR.", error.what()));
   }
+}
+
+void write_page(const CommonOptions& common, std::string_view view, const Json& data) {
+  if (common.html.empty()) return;
+  write_text(common.html, page_html(view, data));
+  note_page(common);
+}
+
+void note_page(const CommonOptions& common) {
+  if (!common.quiet) log(fmt::format("page written to {}", common.html));
 }
 
 void write_presentation(const CommonOptions& common, const Json& meta, const Presentation& shown) {
@@ -220,8 +231,7 @@ void write_presentation(const CommonOptions& common, const Json& meta, const Pre
     Json page = {{"meta", meta}};
     page.update(found);
     if (shown.page_data) page.update(shown.page_data());
-    write_text(common.html, page_html(shown.page, page));
-    if (!common.quiet) log(fmt::format("page written to {}", common.html));
+    write_page(common, shown.page, page);
   }
   const std::string out = data ? "" : common.out;
   if (common.json()) {

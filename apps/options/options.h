@@ -26,9 +26,9 @@ struct CommonOptions {
   int threads = 0;
   std::uint64_t seed = 0;
   std::string vocabulary;
-  std::string html;  // the page to write, or ""
+  std::string html;         // the page to write, or ""
   std::int64_t memory = 0;  // that the model's plans may take, as nn::LoadOptions has it
-  int columns = 0;   // 0: as wide as the terminal
+  int columns = 0;          // 0: as wide as the terminal
   bool quiet = false;
 
   // What --out names: a file of text or JSON, as its extension says; besides, the rows of a table as
@@ -105,6 +105,10 @@ struct Presentation {
   std::string_view page{};            // the view of apps/pages that --html writes it with ...
   std::function<Json()> page_data{};  // ... and what that shows besides the JSON
 };
+// The page of --html by a view of apps/pages, which is said on stderr; nothing where none was asked for.
+void write_page(const CommonOptions& common, std::string_view view, const Json& data);
+void note_page(const CommonOptions& common);  // says that it was written
+
 // With --out FILE.safetensors, .npz or .csv the tensors (or rows) go there and the text or JSON to
 // stdout; with any other FILE text or JSON go there. With --html, the page goes to its file besides.
 void write_presentation(const CommonOptions& common, const Json& meta, const Presentation& shown);

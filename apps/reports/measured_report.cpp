@@ -48,26 +48,10 @@ std::string answers_text(const nn::Model& model, const std::vector<nn::Tokens>& 
   return text.empty() ? "-" : text;
 }
 
-}  // namespace
-
-void add_changes(MeasuredPrompts& edited, const MeasuredPrompts& plain) {
-  std::vector<Quantity> changes;
-  for (std::size_t q = 0; q < edited.quantities.size(); ++q) {
-    Quantity change = edited.quantities[q];
-    change.name += "_change";
-    for (std::size_t i = 0; i < change.values.size(); ++i)
-      change.values[i] -= plain.quantities[q].values[i];
-    changes.push_back(std::move(change));
-  }
-  edited.quantities.insert(edited.quantities.end(), changes.begin(), changes.end());
-}
-
-MeasuredPrompts measured_prompts(const nn::Model& model,
-                                 const std::vector<interp::Example>& examples,
-                                 const std::vector<std::string>& where_possible,
-                                 const std::vector<interp::MetricSpec>& specs,
-                                 const nn::Model* clean, const std::atomic<bool>& cancel,
-                                 bool quiet) {
+MeasuredPrompts measured_in(const nn::Model& model, const std::vector<interp::Example>& examples,
+                            const std::vector<std::string>& where_possible,
+                            const std::vector<interp::MetricSpec>& specs, const nn::Model* clean,
+                            const std::atomic<bool>& cancel, bool quiet) {
   const std::size_t count = examples.size();
   MeasuredPrompts m{{}, std::vector<int>(count), std::vector<double>(count)};
   std::vector<interp::MetricSpec> all;
@@ -118,6 +102,34 @@ MeasuredPrompts measured_prompts(const nn::Model& model,
     return std::all_of(q.values.begin(), q.values.end(), [](double x) { return std::isnan(x); });
   });
   return m;
+}
+
+void add_changes(MeasuredPrompts& edited, const MeasuredPrompts& plain) {
+  std::vector<Quantity> changes;
+  for (std::size_t q = 0; q < edited.quantities.size(); ++q) {
+    Quantity change = edited.quantities[q];
+    change.name += "_change";
+    for (std::size_t i = 0; i < change.values.size(); ++i)
+      change.values[i] -= plain.quantities[q].values[i];
+    changes.push_back(std::move(change));
+  }
+  edited.quantities.insert(edited.quantities.end(), changes.begin(), changes.end());
+}
+
+}  // namespace
+
+MeasuredPrompts measured_prompts(const nn::Model& model,
+                                 const std::vector<interp::Example>& examples,
+                                 const std::vector<std::string>& where_possible,
+                                 const std::vector<interp::MetricSpec>& specs,
+                                 const nn::Model* plain, const std::atomic<bool>& cancel,
+                                 bool quiet) {
+  const auto of = [&](const nn::Model& one) {
+    return measured_in(one, examples, where_possible, specs, plain, cancel, quiet);
+  };
+  MeasuredPrompts measured = of(model);
+  if (plain != nullptr) add_changes(measured, of(*plain));
+  return measured;
 }
 
 std::string MeasuredReport::text(const Style& style) const {

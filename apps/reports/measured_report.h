@@ -18,18 +18,16 @@ struct MeasuredPrompts {
 };
 
 // The metrics with these names, of the prompts that have what they read, and `specs`, which all
-// prompts must have. Each prompt is run once. `clean`: the model from whose runs KL is measured, if
-// one is asked for. Throws what interp::measure throws.
+// prompts must have. `plain`: the model without its edits, where it has some. From its runs KL is
+// measured; and to each quantity comes NAME_change, what it is less what it is there, prompt by
+// prompt: the error of its mean is that of a paired comparison, far less than those of the two
+// means. Throws what interp::measure throws.
 MeasuredPrompts measured_prompts(const nn::Model& model,
                                  const std::vector<interp::Example>& examples,
                                  const std::vector<std::string>& where_possible,
                                  const std::vector<interp::MetricSpec>& specs,
-                                 const nn::Model* clean, const std::atomic<bool>& cancel,
+                                 const nn::Model* plain, const std::atomic<bool>& cancel,
                                  bool quiet);
-
-// Adds, for each quantity of the edited model, NAME_change: what it is less what it is in the model without edits, prompt
-// by prompt. The error of its mean is that of a paired comparison, far less than those of the two means.
-void add_changes(MeasuredPrompts& edited, const MeasuredPrompts& plain);
 
 struct MeasuredReport {
   const nn::Model& model;

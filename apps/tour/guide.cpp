@@ -6,6 +6,8 @@
 #include <fstream>
 #include <numeric>
 
+#include "apps/drawings/formula.h"
+#include "apps/options/sae_options.h"
 #include "apps/verbs/verbs.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
@@ -13,21 +15,10 @@
 namespace vitrine::app {
 namespace {
 
-struct Asked {
-  const char* name;
-  void (*run)(const Arguments&);
-};
-constexpr Asked kAsked[] = {
-    {"predict", verb_predict},     {"lens", verb_lens},       {"decompose", verb_decompose},
-    {"neurons", verb_neurons},     {"sae", verb_sae},         {"patch", verb_patch},
-    {"influence", verb_influence}, {"heads", verb_heads},     {"attention", verb_attention},
-    {"circuit", verb_circuit},     {"ablate", verb_ablate},   {"steer", verb_steer},
-    {"doctor", verb_doctor},       {"prompts", verb_prompts}, {"info", verb_info}};
-
 void run_verb(const std::vector<std::string>& words) {
-  for (const Asked& verb : kAsked)
+  for (const Verb& verb : verbs())
     if (words[0] == verb.name) return verb.run({words[0], {words.begin() + 1, words.end()}});
-  throw std::logic_error("the tour does not ask " + words[0]);
+  throw std::logic_error("there is no verb " + words[0]);
 }
 
 }  // namespace
@@ -83,15 +74,9 @@ std::string Guide::make(TourStep& step, const std::vector<std::string>& words,
   return file(name);
 }
 
-void Guide::add_sae(const std::filesystem::path& folder) {
-  const auto config =
-      JsonReader::object(read_text(folder / "cfg.json"), (folder / "cfg.json").string());
-  JsonReader site = config.at("hook_name");
-  if (!site.given()) site = config.at("metadata").at("hook_name");
-  const std::string name = site.text();
-  const auto begin = name.find_first_of("0123456789");
-  saes_.push_back(
-      {folder.string(), name, begin == std::string::npos ? 0 : std::stoi(name.substr(begin))});
+void Guide::add_sae(const std::string& folder) {
+  const std::string site = load_sae(folder, model_).config.hook_name;
+  saes_.push_back({folder, site, std::max(0, layer_of_site(site))});
   std::sort(saes_.begin(), saes_.end(),
             [](const Sae& a, const Sae& b) { return a.layer < b.layer; });
 }
@@ -99,24 +84,6 @@ void Guide::add_sae(const std::filesystem::path& folder) {
 int Guide::middle_layer() const { return saes_.empty() ? layers_ / 2 : saes_.back().layer; }
 
 // ---- words for numbers --------------------------------------------------------------------------
-std::string shell_text(const std::vector<std::string>& words) {
-  std::string text;
-  for (const std::string& word : words) {
-    if (!text.empty()) text += ' ';
-    const bool plain = !word.empty() && word.find_first_not_of(
-                                            "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                            "0123456789_-./,:=+@%") == std::string::npos;
-    if (plain) {
-      text += word;
-      continue;
-    }
-    text += '\'';
-    for (const char c : word) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
-    text += '\'';
-  }
-  return text;
-}
-
 std::string quoted_token(std::string_view token) { return fmt::format("\"{}\"", token); }
 
 std::vector<std::size_t> largest(const std::vector<double>& values, std::size_t most) {

@@ -58,7 +58,7 @@ class Guide {
   }
 
   // The folders of the SAEs that the model has, by layer; none where it has none.
-  void add_sae(const std::filesystem::path& folder);
+  void add_sae(const std::string& folder);  // or its name, as --sae has it
   struct Sae {
     std::string folder, site;
     int layer = 0;
@@ -83,8 +83,7 @@ class Guide {
 };
 
 // ---- words for numbers --------------------------------------------------------------------------
-std::string shell_text(const std::vector<std::string>& words);  // quoted where a shell needs it
-std::string quoted_token(std::string_view token);               // " Paris"
+std::string quoted_token(std::string_view token);  // " Paris"
 // The items of a list that have the largest values, at most `most` of them.
 std::vector<std::size_t> largest(const std::vector<double>& values, std::size_t most);
 std::vector<double> numbers(const JsonReader& list);

@@ -4,7 +4,7 @@
 #include <filesystem>
 
 #include "apps/options/options.h"
-#include "apps/pages/page.h"
+#include "apps/options/sae_options.h"
 #include "apps/tour/steps.h"
 #include "apps/verbs/verbs.h"
 #include "nn/model/find_model.h"
@@ -119,8 +119,8 @@ void tour(const CommandLine& line, const TourOptions& o) {
   Guide guide(common.model, o.fact, folder.path(), common.threads);
   write_texts(guide);
   if (o.saes.empty() && common.model.empty()) {
-    for (const auto& entry : fs::directory_iterator(nn::find_model("") / "sae"))
-      if (entry.is_directory()) guide.add_sae(entry.path());
+    for (const std::string& name : shipped_saes(""))
+      guide.add_sae((nn::find_model("") / "sae" / name).string());
   }
   for (const std::string& sae : o.saes) guide.add_sae(sae);
 
@@ -140,10 +140,7 @@ void tour(const CommandLine& line, const TourOptions& o) {
   Json result = {{"meta", common.meta(line)}};
   result["steps"] = Json::list();
   for (const TourStep& step : steps) result["steps"].push_back(json_of(step));
-  if (!common.html.empty()) {
-    write_text(common.html, page_html("tour", result));
-    if (!common.quiet) log(fmt::format("page written to {}", common.html));
-  }
+  write_page(common, "tour", result);
   if (common.json()) write_result(common.out, to_line(result));
   else if (!live) write_result(common.out, text);
 }

@@ -9,7 +9,6 @@
 
 #include "apps/options/json_lines.h"
 #include "apps/options/options.h"
-#include "apps/pages/page.h"
 #include "apps/verbs/verbs.h"
 #include "tensor/error.h"
 #include "tensor/files/json_reader.h"

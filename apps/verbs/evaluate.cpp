@@ -123,15 +123,11 @@ void evaluate_prompts(const CommandLine& line, Options& options) {
   std::vector<std::string> usual;
   if (!options.metrics.given())
     usual = {"logit_diff", "prob", "log_prob", "rank", "accuracy", "loss"};
-  const bool edited = line.was_given("--edit") || line.was_given("--edits");
-  std::optional<nn::Model> plain;  // from whose runs KL is measured, and changes
-  if (edited) plain.emplace(common.load_unedited());
-  const auto measured_in = [&](const nn::Model& one) {
-    return measured_prompts(one, examples, usual, options.metrics.specs(),
-                            plain ? &*plain : nullptr, interruptible.requested(), common.quiet);
-  };
-  MeasuredPrompts measured = measured_in(model);
-  if (edited) add_changes(measured, measured_in(*plain));
+  std::optional<nn::Model> plain;  // without the edits, if there are some
+  if (line.was_given("--edit") || line.was_given("--edits")) plain.emplace(common.load_unedited());
+  const MeasuredPrompts measured =
+      measured_prompts(model, examples, usual, options.metrics.specs(), plain ? &*plain : nullptr,
+                       interruptible.requested(), common.quiet);
   const MeasuredReport report{
       model, examples, groups, measured, options.prompts.group_by(), options.prompts.each()};
   write_presentation(common, common.meta(line),

@@ -6,11 +6,9 @@
 
 #include "apps/drawings/model_drawing.h"
 #include "apps/options/options.h"
-#include "apps/pages/page.h"
 #include "apps/verbs/verbs.h"
 #include "nn/model/checkpoint.h"
 #include "tensor/error.h"
-#include "tensor/files/file.h"
 #include "tensor/machine/machine.h"
 
 namespace vitrine::app {
@@ -241,8 +239,7 @@ void verb_info(const Arguments& arguments) {
     Json page = json;
     page.update(drawing_json(graph, length));
     page["parts"] = parts_json(model, graph);
-    write_text(common.html, page_html("info", page));
-    if (!common.quiet) log(fmt::format("page written to {}", common.html));
+    write_page(common, "info", page);
   }
   if (common.json()) return write_result(common.out, to_line(json));
   write_result(common.out,

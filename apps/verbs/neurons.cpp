@@ -7,13 +7,11 @@
 #include "apps/experiment/asked_prompts.h"
 #include "apps/experiment/edit_options.h"
 #include "apps/options/options.h"
-#include "apps/pages/page.h"
 #include "apps/reports/neurons_report.h"
 #include "apps/terminal/interrupt.h"
 #include "apps/terminal/progress.h"
 #include "apps/verbs/verbs.h"
 #include "tensor/error.h"
-#include "tensor/files/file.h"
 
 namespace vitrine::app {
 namespace {
@@ -206,8 +204,7 @@ void write_page(const CommandLine& line, const Options& o, const nn::Model& mode
   report.tokens = interp::tokens_of(model, ids, kTokens);
   Json page = {{"meta", o.common.meta(line)}};
   page.update(report.json());
-  write_text(o.common.html, page_html("neurons_over_text", page));
-  if (!o.common.quiet) log(fmt::format("page written to {}", o.common.html));
+  write_page(o.common, "neurons_over_text", page);
 }
 
 void over_corpus(const CommandLine& line, const Options& o) {

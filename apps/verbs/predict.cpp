@@ -63,16 +63,11 @@ void predict_prompts(const CommandLine& line, const CommonOptions& common,
   const auto examples = data.examples(model, encoding, needs_of(metrics.specs()));
   edits.know(examples);
   const auto groups = data.groups(examples);
-  const bool edited = line.was_given("--edit") || line.was_given("--edits");
-  std::optional<nn::Model> plain;  // from whose runs KL is measured, and changes
-  if (edited) plain.emplace(common.load_unedited());
-  const auto measured_in = [&](const nn::Model& one) {
-    return measured_prompts(one, examples, {"logit_diff", "prob", "rank", "accuracy"},
-                            metrics.specs(), plain ? &*plain : nullptr, interruptible.requested(),
-                            common.quiet);
-  };
-  MeasuredPrompts measured = measured_in(model);
-  if (edited) add_changes(measured, measured_in(*plain));
+  std::optional<nn::Model> plain;  // without the edits, if there are some
+  if (line.was_given("--edit") || line.was_given("--edits")) plain.emplace(common.load_unedited());
+  const MeasuredPrompts measured =
+      measured_prompts(model, examples, {"logit_diff", "prob", "rank", "accuracy"}, metrics.specs(),
+                       plain ? &*plain : nullptr, interruptible.requested(), common.quiet);
   const MeasuredReport report{model, examples, groups, measured, data.group_by(), data.each()};
   write_presentation(common, common.meta(line),
                      {.text = [&](const Style& style, int) { return report.text(style); },

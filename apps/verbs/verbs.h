@@ -2,9 +2,18 @@
 // command line, does the work and writes the result; it throws when it cannot.
 #pragma once
 
+#include <span>
+
 #include "apps/options/command_line.h"
 
 namespace vitrine::app {
+
+struct Verb {
+  const char* name;
+  const char* summary;
+  void (*run)(const Arguments&);
+};
+std::span<const Verb> verbs();  // in the order of the help
 
 void verb_tokenize(const Arguments& arguments);
 void verb_tokenizer(const Arguments& arguments);

@@ -104,7 +104,7 @@ void write_features_page(const CommandLine& line, const SaeFeaturesOptions& o,
   if (is_page_folder(o.common.html))
     write_page_folder(o.common.html, "features", data, page.chunks);
   else write_text(o.common.html, page_html("features", data, page.chunks));
-  if (!o.common.quiet) log(fmt::format("page written to {}", o.common.html));
+  note_page(o.common);
 }
 
 }  // namespace vitrine::app

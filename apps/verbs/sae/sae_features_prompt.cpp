@@ -3,10 +3,8 @@
 
 #include <algorithm>
 
-#include "apps/pages/page.h"
 #include "apps/reports/neurons_report.h"
 #include "apps/verbs/sae/sae_features.h"
-#include "tensor/files/file.h"
 
 namespace vitrine::app {
 
@@ -69,14 +67,14 @@ void write_prompt_page(const CommandLine& line, const SaeFeaturesOptions& o, con
         {"raised", tokens_json(model, writes[i].raised)},
         {"lowered", tokens_json(model, writes[i].lowered)}};
   }
-  write_text(o.common.html, page_html("active_features", {{"meta", o.common.meta(line)},
-                                                          {"sae", json_text(sae.name)},
-                                                          {"site", sae.config.hook_name},
-                                                          {"tokens", prompt},
-                                                          {"str_tokens", texts_of(model, prompt)},
-                                                          {"active", list},
-                                                          {"writes", of_features}}));
-  if (!o.common.quiet) log(fmt::format("page written to {}", o.common.html));
+  write_page(o.common, "active_features",
+             {{"meta", o.common.meta(line)},
+              {"sae", json_text(sae.name)},
+              {"site", sae.config.hook_name},
+              {"tokens", prompt},
+              {"str_tokens", texts_of(model, prompt)},
+              {"active", list},
+              {"writes", of_features}});
 }
 
 }  // namespace
