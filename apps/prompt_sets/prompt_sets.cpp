@@ -60,6 +60,30 @@ void check_rule(const PromptRecipe& recipe, const CorruptRule& rule) {
   }
 }
 
+// What rows have in common is said of `other`, and of slots in the same table.
+void check_within(const PromptRecipe& recipe, const std::string& name) {
+  const std::string what = "--within " + name;
+  std::vector<std::string> others;
+  for (const CorruptRule& rule : recipe.corrupt) {
+    if (rule.kind == CorruptRule::Kind::other)
+      others.insert(others.end(), rule.slots.begin(), rule.slots.end());
+  }
+  if (others.empty())
+    refuse_recipe(what + ": a row has it in common with another; give --corrupt other=SLOT");
+  const auto pieces = recipe.within_pieces(name);
+  check_pieces(recipe, pieces, what, false, false);
+  const bool beside = std::any_of(pieces.begin(), pieces.end(), [&](const TemplatePiece& p) {
+    return std::any_of(others.begin(), others.end(), [&](const std::string& slot) {
+      return !p.slot.empty() && recipe.slots.together(p.slot, slot);
+    });
+  });
+  if (!beside)
+    refuse_recipe(fmt::format(
+        "{}: it does not stand in one table with {}, so that no row of other={} has it; "
+        "give both as columns of a --table",
+        what, others[0], others[0]));
+}
+
 // A slot that was listed stands somewhere: in a prompt, an answer, a field or a rule.
 void check_all_used(const PromptRecipe& recipe) {
   std::set<std::string> used;
@@ -106,6 +130,13 @@ CorruptRule parse_corrupt_rule(const std::string& text) {
       did_you_mean(nearest(word, std::vector<std::string>{"swap", "other", "random", "put"}))));
 }
 
+std::vector<TemplatePiece> PromptRecipe::within_pieces(const std::string& name) const {
+  for (const auto& [field, pieces] : fields) {
+    if (field == name) return pieces;
+  }
+  return parse_template("{" + name + "}", "--within " + name);
+}
+
 void PromptRecipe::check() const {
   if (templates.empty()) refuse_recipe("there is no template; give --template TEXT");
   std::set<std::string> names;
@@ -127,6 +158,7 @@ void PromptRecipe::check() const {
     }
   }
   for (const CorruptRule& rule : corrupt) check_rule(*this, rule);
+  for (const std::string& name : within) check_within(*this, name);
   const bool partner = !corrupt.empty();
   for (const auto& pieces : answers) check_pieces(*this, pieces, "--answer", partner, false);
   for (const auto& pieces : wrongs) check_pieces(*this, pieces, "--wrong", partner, false);

@@ -40,6 +40,8 @@ struct PromptRecipe {
   std::vector<PromptTemplate> templates;
   SlotChoices slots;
   std::vector<CorruptRule> corrupt;  // none: prompts without a partner
+  // Slots and fields that a row of `other` has in common with the one it is put in the place of.
+  std::vector<std::string> within;
   std::vector<std::vector<TemplatePiece>> answers, wrongs;
   std::vector<std::pair<std::string, std::vector<TemplatePiece>>> fields;
   std::vector<std::string> single;  // "answer", "wrong" or slots: one token each
@@ -47,6 +49,8 @@ struct PromptRecipe {
   using Answers = std::pair<std::vector<std::string>, std::vector<std::string>>;
   std::function<Answers(const SlotValues&)> answers_of;
 
+  // What a name of `within` is made of: the text of a field, or of a slot alone.
+  std::vector<TemplatePiece> within_pieces(const std::string& name) const;
   // Throws Error (usage) for slots, roles and names that are not there, and for an `other` without
   // a partner.
   void check() const;

@@ -132,8 +132,8 @@ SlotValues SlotChoices::combination(std::uint64_t index) const {
   return values;
 }
 
-bool SlotChoices::change(std::span<const std::string> slots, random::Key key,
-                         SlotValues& values) const {
+bool SlotChoices::change(std::span<const std::string> slots, random::Key key, SlotValues& values,
+                         const std::function<bool(const SlotValues&)>& fits) const {
   std::uint64_t draw = 0;
   for (const SlotSource& source : sources_) {
     std::vector<std::string> wanted;  // the slots of this source
@@ -147,7 +147,13 @@ bool SlotChoices::change(std::span<const std::string> slots, random::Key key,
         return values.at(slot) == row[source.different ? 0 : at - source.slots.begin()];
       };
       const auto& names = source.different ? source.slots : wanted;
-      if (std::none_of(names.begin(), names.end(), has_now)) fit.push_back(&row);
+      if (std::any_of(names.begin(), names.end(), has_now)) continue;
+      if (fits && !source.different) {
+        SlotValues changed = values;
+        for (std::size_t s = 0; s < source.slots.size(); ++s) changed[source.slots[s]] = row[s];
+        if (!fits(changed)) continue;
+      }
+      fit.push_back(&row);
     }
     if (fit.size() < (source.different ? wanted.size() : 1)) return false;
     const auto take = [&] {

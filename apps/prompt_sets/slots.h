@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -48,8 +49,14 @@ class SlotChoices {
   SlotValues combination(std::uint64_t index) const;
 
   // Puts other values in these slots: those of another row, in which all of them are different; of
-  // a list with several slots, values that none of its slots has. False where there are none.
-  bool change(std::span<const std::string> slots, random::Key key, SlotValues& values) const;
+  // a list with several slots, values that none of its slots has. Of rows only those are taken after
+  // which `fits`, if it is there, holds of all values. False where there are none.
+  bool change(std::span<const std::string> slots, random::Key key, SlotValues& values,
+              const std::function<bool(const SlotValues&)>& fits = {}) const;
+  // Whether their values stand in one row of a table.
+  bool together(std::string_view a, std::string_view b) const {
+    return find(a) != nullptr && find(a) == find(b) && !find(a)->different;
+  }
 
  private:
   const SlotSource* find(std::string_view slot) const;

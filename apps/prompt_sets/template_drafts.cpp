@@ -1,5 +1,6 @@
 // From a choice of values to a line of the file: both prompts, their tokens, answers and roles.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -147,8 +148,7 @@ class LineMaker {
       } else if (rule.kind == Kind::put) {
         put[rule.slots[0]] = rule.slots[1];
       } else if (rule.kind == Kind::other) {
-        if (!recipe_.slots.change(rule.slots, own, partner_))
-          throw NotKept{"there are no other values for the corrupt partner", ""};
+        change_row(rule.slots, own);
       } else {
         for (std::size_t s = 0; s < rule.slots.size(); ++s) {
           partner_.at(rule.slots[s]) =
@@ -170,6 +170,27 @@ class LineMaker {
           fmt::format("{}: {}, {}: {}", nn::quote(clean_.filled.text), clean_.tokens.size(),
                       nn::quote(corrupt_.filled.text), corrupt_.tokens.size())};
     }
+  }
+
+  // Other values for these slots, which have in common what was asked for.
+  void change_row(const std::vector<std::string>& slots, random::Key key) {
+    const auto common = [&](const SlotValues& values) {
+      std::vector<std::string> texts;
+      for (const std::string& name : recipe_.within)
+        texts.push_back(fill(recipe_.within_pieces(name), [&](const auto& p) {
+                          return values.at(p.slot);
+                        }).text);
+      return texts;
+    };
+    const std::vector<std::string> wanted = common(partner_);
+    const auto fits = [&](const SlotValues& values) { return common(values) == wanted; };
+    if (recipe_.slots.change(slots, key, partner_,
+                             wanted.empty() ? std::function<bool(const SlotValues&)>() : fits))
+      return;
+    if (wanted.empty()) throw NotKept{"there are no other values for the corrupt partner", ""};
+    throw NotKept{fmt::format("no other row for the corrupt partner has the same {}",
+                              fmt::join(recipe_.within, ", ")),
+                  nn::quote(fmt::format("{}", fmt::join(wanted, ", ")))};
   }
 
   PromptLine written() const {

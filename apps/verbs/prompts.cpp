@@ -22,7 +22,7 @@ namespace {
 struct PromptsOptions {
   CommonOptions common;
   std::vector<std::string> sets, templates, slots, tables, answers, wrongs, corrupt, fields;
-  std::string single;
+  std::string single, within;
   std::int64_t sample = 0;
   int length = 20;
   bool all = false, known = false, known_top = false;
@@ -56,6 +56,10 @@ void add_options(CommandLine& line, PromptsOptions& o) {
               "other=SLOT, the values of another row; random=SLOT, random tokens;\n"
               "put=ROLE:SLOT, in the place ROLE stands what SLOT has. Several times for one\n"
               "after the other. Of the set ioi: flip (default) or abc, three other names");
+  line.option(
+      "--within", o.within, "NAME,...",
+      "of --corrupt other=SLOT: only rows that have the same NAME, a column of SLOT's table\n"
+      "or a --field made of its columns: --corrupt other=state --within region");
   line.option("--field", o.fields, "NAME=TEXT",
               "another field of each line, to group by: order={template}, state={state}");
   line.option("--single", o.single, "answer,wrong,SLOT,...",
@@ -147,6 +151,7 @@ PromptRecipe recipe_of(const CommandLine& line, const PromptsOptions& o) {
     recipe.fields.emplace_back(name, parse_template(field.substr(equals + 1), "--field " + name));
   }
   if (!o.single.empty()) recipe.single = items_of(o.single);
+  if (!o.within.empty()) recipe.within = items_of(o.within);
   recipe.check();
   return recipe;
 }

@@ -98,6 +98,39 @@ TEST(Prompts, RowsOfATableGoTogether) {
   }
 }
 
+// A partner from the same group: a column of the table, or a field made of its columns.
+TEST(Prompts, PartnersStayWithinAGroup) {
+  const TemporaryFolder folder;
+  write_text(folder / "states.csv",
+             "state,capital,coast\nTexas,Austin,south\nOhio,Columbus,none\nVirginia,Richmond,east\n"
+             "California,Sacramento,west\nColorado,Denver,none\nFlorida,Tallahassee,south\n");
+  const Words table =
+      kCapital + Words{"--table", folder / "states.csv", "--corrupt", "other=state"};
+  const Words common = {"--field",      "coast={coast}", "--field",
+                        "sea={coast}!", "--field",       "theirs={coast:other}"};
+  for (const char* within : {"coast", "sea"}) {
+    std::string said;
+    const auto lines = made(table + common + Words{"--within", within}, &said);
+    ASSERT_EQ(lines.size(), 4U) << said;  // Virginia and California are alone
+    for (const json& line : lines) {
+      EXPECT_EQ(line["coast"], line["theirs"]);
+      EXPECT_NE(line["clean"], line["corrupt"]);
+    }
+    EXPECT_THAT(said, HasSubstr("2: no other row for the corrupt partner has the same " +
+                                std::string(within)));
+  }
+  const auto free = made(table + common);
+  EXPECT_TRUE(std::any_of(free.begin(), free.end(),
+                          [](const json& line) { return line["coast"] != line["theirs"]; }));
+  refused(table + Words{"--within", "cost"}, 2,
+          "--within cost: there is no slot cost (did you mean coast?)");
+  refused(kCapital + Words{"--table", folder / "states.csv", "--within", "coast"}, 2,
+          "--within coast: a row has it in common with another; give --corrupt other=SLOT");
+  refused({"--template", "{greeting}, the capital of {state} is", "--slot", "greeting=Hi,Hello",
+           "--table", folder / "states.csv", "--corrupt", "other=state", "--within", "greeting"},
+          2, "it does not stand in one table with state");
+}
+
 TEST(Prompts, SlotsOfOneListDiffer) {
   const auto lines = made({"--template", "{a} and {b}", "--slot", "a,b=Mary,John,Tom"});
   std::set<std::string> texts;
