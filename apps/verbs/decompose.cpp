@@ -245,6 +245,10 @@ void decompose_prompts(const CommandLine& line, Options& options) {
   }
   const interp::Statistic logit = interp::statistic(logits);
   parts.heading += fmt::format("their mean: {}\n", mean_text(logit));
+  AxisNames axes = parts.axis_names();
+  for (const auto& [name, values] : layers.tensors())
+    axes.of[name] = values.rank() == 1 ? std::vector<std::string>{"layer"}
+                                       : std::vector<std::string>{"prompt", "layer"};
   write_presentation(common, common.meta(line),
                      {.text = [&](const Style& style,
                                   int) { return parts.text(style) + "\n" + layers.tables(style); },
@@ -261,7 +265,7 @@ void decompose_prompts(const CommandLine& line, Options& options) {
                             for (auto& t : layers.tensors()) tensors.push_back(std::move(t));
                             return tensors;
                           },
-                      .axes = parts.axis_names()});
+                      .axes = axes});
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "tests/apps/program.h"
+#include "tests/apps/states.h"
 #include "tests/apps/words.h"
 #include "tests/support.h"
 
@@ -105,6 +106,20 @@ TEST(Decompose, TheStreamAsSharedMemory) {
   }
   EXPECT_THAT(vitrine(kTexas + Words{"--stream"}).out,
               AllOf(HasSubstr("read most by"), HasSubstr("of what it reads here")));
+}
+
+// Every axis has its own name: parts are components, the sums of layers are by layer.
+TEST(Decompose, AxesOfManyPromptsHaveNames) {
+  const TemporaryFolder folder;
+  const Outcome o = vitrine({"decompose", "--prompts", state_prompts(folder), "--group-by", "coast",
+                             "--out", folder / "d.csv"});
+  ASSERT_EQ(o.exit, 0) << o.err;
+  const std::string csv = read_text(folder / "d.csv");
+  EXPECT_TRUE(csv.starts_with("tensor,component,name,prompt,layer,value\n")) << csv.substr(0, 80);
+  EXPECT_THAT(csv, HasSubstr("\nshare,2,L0H0,,,"));
+  EXPECT_THAT(csv, HasSubstr("\nattention,,,,5,"));
+  EXPECT_THAT(csv, HasSubstr("\nmlp/each,,,3,5,"));
+  EXPECT_THAT(csv, HasSubstr("\ngroup/west/attention,,,,0,"));
 }
 
 }  // namespace
