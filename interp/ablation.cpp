@@ -221,7 +221,8 @@ class Ablator {
   }
 
   // The prompts of a batch with a set ablated: one edit at each of its sites, so that none overlap.
-  Interventions world(const UnitSet& set, const std::map<std::string, Edit>& edits) const {
+  Interventions world(const UnitSet& set, const std::map<std::string, Edit>& edits,
+                      std::span<const Example> batch) const {
     std::map<std::string, std::vector<Where>> wheres;
     for (const std::size_t u : set) {
       for (const AblationUnit::Place& p : units_[u].places) wheres[p.site.name].push_back(p.where);
@@ -230,13 +231,16 @@ class Ablator {
     for (const auto& [name, of_site] : wheres) {
       made.push_back(edits.at(name));
       made.back().where = united(of_site);
+      if (!spec_.positions.empty())
+        made.back().where = at_positions(made.back().where, batch, spec_.positions);
     }
     return Interventions(std::move(made));
   }
 
   void run_batch(std::span<const UnitSet> sets, std::size_t begin, std::size_t end, Ablated& into) {
     const std::vector<nn::Tokens> prompts = part_of(prompts_, begin, end);
-    const Metric metric = metric_of(model_, examples_.subspan(begin, end - begin), spec_.metric);
+    const std::span<const Example> batch = examples_.subspan(begin, end - begin);
+    const Metric metric = metric_of(model_, batch, spec_.metric);
     const std::string each = nn::per_prompt_name(metric);
     std::optional<nn::Run> others;
     if (spec_.action == Replacement::resample && !names_.empty()) {
@@ -252,7 +256,7 @@ class Ablator {
     for (std::size_t first = 0; first == 0 || first < sets.size(); first += step) {
       const std::size_t last = std::min(sets.size(), first + step);
       std::vector<Interventions> worlds;
-      for (std::size_t s = first; s < last; ++s) worlds.push_back(world(sets[s], edits));
+      for (std::size_t s = first; s < last; ++s) worlds.push_back(world(sets[s], edits, batch));
       const Swept swept = model_.sweep(
           prompts, worlds, metric, {each},
           {.memory = spec_.memory, .cancel = spec_.cancel, .progress = [&](int done, int) {
@@ -451,9 +455,13 @@ class Grower {
       std::copy(best.begin(), best.end(),
                 grown.metric.data<double>() + s * std::ssize(grown.clean));
     }
+    const auto prompts = std::ssize(grown.clean);
     grown.random = Tensor::empty({growth_.steps, growth_.random}, DType::f64);
+    grown.random_each = Tensor::empty({growth_.steps, growth_.random, prompts}, DType::f64);
     if (random_.empty()) return grown;
     const Ablated random = run(random_, grown);
+    std::copy_n(random.metric.data<double>(), random.metric.numel(),
+                grown.random_each.data<double>());
     for (std::size_t i = 0; i < random_.size(); ++i)
       grown.random.data<double>()[i] = mean_value(random.of(i));
     return grown;

@@ -53,6 +53,7 @@ struct AblationSpec {
   // many tokens. Not patch: there is no other run.
   Replacement action = Replacement::zero;
   MetricSpec metric = parse_metric("logit_diff");
+  std::vector<Position> positions{};            // which are ablated; none: all
   std::uint64_t seed = 0;                       // of resample, and of random sets
   std::int64_t tokens = 4096;                   // of the prompts that are swept together, about
   std::int64_t memory = std::int64_t{1} << 30;  // bytes of intermediate values at a time
@@ -72,8 +73,8 @@ struct Ablated {
 };
 
 // Ablates sets of units. Throws Error (usage) for `patch`, and for a unit that is not there; Error
-// (input), naming the line, for a prompt to resample that is the only one of its length; what
-// metric_of throws; and NumericError for a metric that is not a number.
+// (input), naming the line, for a prompt to resample that is the only one of its length;
+// ContextError, naming it, for a position that a prompt does not have; what metric_of throws; and NumericError for a metric that is not a number.
 Ablated ablate_sets(const nn::Model& model, std::span<const Example> examples,
                     std::span<const AblationUnit> units, std::span<const UnitSet> sets,
                     const AblationSpec& spec = {});
@@ -112,6 +113,7 @@ struct GrownSets {
   // The mean metric over the prompts of random sets of as many units, which are ablated (or kept)
   // too: f64 [step, random]. Set i of a step is in set i of the next.
   Tensor random;
+  Tensor random_each;  // the metric of each prompt then: f64 [step, random, prompt]
   int runs = 0, passes = 0;
 };
 GrownSets grow_sets(const nn::Model& model, std::span<const Example> examples,

@@ -304,6 +304,44 @@ Attribution attribute(const nn::Model& model, const Pair& pair, const Attributio
   return attribute(model, {&pair, 1}, spec)[0];
 }
 
+// ---- positions that line up ---------------------------------------------------------------------
+namespace {
+
+// Along its first axis the sums over each of these lists of positions.
+Tensor summed_at(const Tensor& values, const std::vector<std::vector<std::int64_t>>& positions) {
+  Shape shape = values.shape();
+  const std::int64_t width = shape[0] > 0 ? values.numel() / shape[0] : 0;
+  shape[0] = std::ssize(positions);
+  const Tensor sums = Tensor::zeros(shape, DType::f64);
+  for (std::size_t i = 0; i < positions.size(); ++i) {
+    double* to = sums.data<double>() + static_cast<std::int64_t>(i) * width;
+    for (const std::int64_t p : positions[i]) {
+      for (std::int64_t k = 0; k < width; ++k) to[k] += values.data<double>()[p * width + k];
+    }
+  }
+  return sums;
+}
+
+}  // namespace
+
+std::vector<Attribution> lined_up(std::vector<Attribution> attributions,
+                                  std::span<const Example> examples,
+                                  std::span<const Position> positions) {
+  if (examples.size() != attributions.size()) {
+    throw ShapeError(fmt::format("{} examples and {} attributions: there must be one for each",
+                                 examples.size(), attributions.size()));
+  }
+  for (std::size_t i = 0; i < examples.size(); ++i) {
+    Attribution& a = attributions[i];
+    a.positions.clear();
+    for (const Position& p : positions) a.positions.push_back(examples[i].all_at({&p, 1}));
+    for (SiteScores& s : a.sites) {
+      if (!s.axes.empty() && s.axes[0] == "pos") s.values = summed_at(s.values, a.positions);
+    }
+  }
+  return attributions;
+}
+
 // ---- the strongest ------------------------------------------------------------------------------
 namespace {
 
@@ -320,9 +358,16 @@ SitePlace place_at(const SiteScores& site, std::int64_t index) {
   return place;
 }
 
+// The positions of the prompt that a place stands for; none: all.
+std::vector<std::int64_t> positions_at(const Attribution& attribution, const SitePlace& place) {
+  if (place.pos < 0) return {};
+  if (attribution.positions.empty()) return {place.pos};
+  return attribution.positions.at(static_cast<std::size_t>(place.pos));
+}
+
+// Without its position.
 Where where_of(const SitePlace& place) {
   Where where;
-  if (place.pos >= 0) where.pos = {place.pos};
   if (place.head >= 0) where.head = {place.head};
   if (place.feature >= 0) where.feature = {place.feature};
   return where;
@@ -378,7 +423,8 @@ std::vector<Verified> verify_top(const nn::Model& model, const Pair& pair,
     run = model.run_batch({other}, fetch(sites(fmt::format("{}", fmt::join(names, ",")))));
   std::vector<Interventions> worlds;
   for (const Scored& n : nodes) {
-    const Where where = where_of(n.place);
+    Where where = where_of(n.place);
+    where.pos = positions_at(attribution, n.place);
     worlds.push_back({patching ? replace(n.site, run.results.raw(n.site.name), where,
                                          denoise ? "clean" : "corrupt")
                                : zero(n.site, where)});
@@ -417,8 +463,8 @@ std::vector<Verified> verify_top(const nn::Model& model, const Pair& pair,
 namespace {
 
 // Whether a prompt of so many tokens has the place.
-bool has_place(const SitePlace& place, const nn::Tokens& prompt) {
-  return place.pos < std::ssize(prompt);
+bool has_place(const Attribution& attribution, const SitePlace& place, const nn::Tokens& prompt) {
+  return !attribution.positions.empty() || place.pos < std::ssize(prompt);
 }
 
 // The exact effects of places on a batch of pairs, [places][pairs].
@@ -426,12 +472,9 @@ using Effects = std::vector<std::vector<std::optional<double>>>;
 
 class Verifying {
  public:
-  Verifying(const nn::Model& model, std::span<const Pair> pairs, const AttributionSpec& spec)
-      : model_(model),
-        prompts_(prompts_of(pairs, spec.direction)),
-        metric_(metric_of(model, pairs, spec.measure, spec.metric)),
-        patching_(spec.method == Method::attribution_patching),
-        from_(spec.direction == Direction::denoise ? "clean" : "corrupt") {}
+  Verifying(const nn::Model& model, std::span<const Pair> pairs,
+            std::span<const Attribution> attributions)
+      : Verifying(model, pairs, attributions, attributions[0].spec) {}
 
   Effects measure(std::span<const ScoredOver> nodes) {
     if (patching_) {
@@ -445,17 +488,13 @@ class Verifying {
     std::vector<std::size_t> which;  // a place that no pair of this batch has is not run
     std::vector<Interventions> worlds;
     for (std::size_t i = 0; i < nodes.size(); ++i) {
-      Where where = where_of(nodes[i].place);
-      for (std::size_t p = 0; p < prompts_.base.size(); ++p) {
-        if (has_place(nodes[i].place, prompts_.base[p]))
-          where.prompt.push_back(static_cast<std::int64_t>(p));
-      }
-      if (where.prompt.empty()) continue;
-      if (where.prompt.size() == prompts_.base.size()) where.prompt.clear();
+      Edit edit = patching_
+                      ? replace(nodes[i].site, other_.results.raw(nodes[i].site.name), {}, from_)
+                      : zero(nodes[i].site);
+      edit.where = wheres_of(nodes[i].place);
+      if (edit.where.empty()) continue;
       which.push_back(i);
-      worlds.push_back(
-          {patching_ ? replace(nodes[i].site, other_.results.raw(nodes[i].site.name), where, from_)
-                     : zero(nodes[i].site, where)});
+      worlds.push_back({std::move(edit)});
     }
     if (worlds.empty()) return effects;
     try {
@@ -476,6 +515,31 @@ class Verifying {
   }
 
  private:
+  Verifying(const nn::Model& model, std::span<const Pair> pairs,
+            std::span<const Attribution> attributions, const AttributionSpec& spec)
+      : model_(model),
+        attributions_(attributions),
+        prompts_(prompts_of(pairs, spec.direction)),
+        metric_(metric_of(model, pairs, spec.measure, spec.metric)),
+        patching_(spec.method == Method::attribution_patching),
+        from_(spec.direction == Direction::denoise ? "clean" : "corrupt") {}
+
+  // One for each list of positions that pairs have the place at; none where no pair has it.
+  std::vector<Where> wheres_of(const SitePlace& place) const {
+    std::map<std::vector<std::int64_t>, std::vector<std::int64_t>> pairs;  // by positions
+    for (std::size_t p = 0; p < prompts_.base.size(); ++p) {
+      if (has_place(attributions_[p], place, prompts_.base[p]))
+        pairs[positions_at(attributions_[p], place)].push_back(static_cast<std::int64_t>(p));
+    }
+    std::vector<Where> wheres;
+    for (const auto& [positions, having] : pairs) {
+      Where& where = wheres.emplace_back(where_of(place));
+      where.pos = positions;
+      if (having.size() < prompts_.base.size()) where.prompt = having;
+    }
+    return wheres;
+  }
+
   void sweep(std::span<const Interventions> worlds, std::span<const std::size_t> which,
              std::span<const ScoredOver> nodes, Effects& effects) const {
     const std::string each = nn::per_prompt_name(metric_);
@@ -484,7 +548,7 @@ class Verifying {
                after = swept[each].to_vector<double>();  // [worlds, pairs]
     for (std::size_t w = 0; w < worlds.size(); ++w) {
       for (std::size_t p = 0; p < before.size(); ++p) {
-        if (!has_place(nodes[which[w]].place, prompts_.base[p])) continue;
+        if (!has_place(attributions_[p], nodes[which[w]].place, prompts_.base[p])) continue;
         const double change = after[w * before.size() + p] - before[p];
         if (std::isfinite(change)) effects[which[w]][p] = patching_ ? change : -change;
       }
@@ -492,6 +556,7 @@ class Verifying {
   }
 
   const nn::Model& model_;
+  std::span<const Attribution> attributions_;
   PairPrompts prompts_;
   Metric metric_;
   bool patching_;
@@ -552,8 +617,9 @@ std::vector<VerifiedOver> verify_top(const nn::Model& model, std::span<const Pai
   const AttributionSpec& spec = attributions[0].spec;
   const std::vector<nn::Tokens> base = prompts_of(pairs, spec.direction).base;
   for (const auto& [begin, end] : batches(base, limits_of_logits(model))) {
-    const Effects effects =
-        Verifying(model, pairs.subspan(begin, end - begin), spec).measure(nodes);
+    const Effects effects = Verifying(model, pairs.subspan(begin, end - begin),
+                                      attributions.subspan(begin, end - begin))
+                                .measure(nodes);
     for (std::size_t i = 0; i < nodes.size(); ++i)
       verified[i].each.insert(verified[i].each.end(), effects[i].begin(), effects[i].end());
   }

@@ -69,6 +69,8 @@ struct Attribution {
   AttributionSpec spec;
   std::vector<SiteScores> sites;  // in the order of the model
   double clean = 0, corrupt = 0;  // the metric of the unedited runs; corrupt only where it was run
+  // The positions that each place along "pos" stands for; empty: 0, 1, 2, ... themselves.
+  std::vector<std::vector<std::int64_t>> positions{};
   double base() const { return spec.direction == Direction::denoise ? corrupt : clean; }
 };
 // Scores every site of one prompt pair. Throws what check_pair throws, SiteError, and NumericError
@@ -78,6 +80,14 @@ Attribution attribute(const nn::Model& model, const Pair& pair, const Attributio
 // the same two forward passes and one backward pass. Throws the same, naming the pair.
 std::vector<Attribution> attribute(const nn::Model& model, std::span<const Pair> pairs,
                                    const AttributionSpec& spec = {});
+
+// The attributions of examples with these positions alone, in this order, along "pos": of a role the
+// sum over its tokens, which is what putting all of them in at once would do, to first order. So
+// prompts of different shapes line up. Throws ContextError, naming the line, for a position that an
+// example does not have, and ShapeError unless there is an attribution for each.
+std::vector<Attribution> lined_up(std::vector<Attribution> attributions,
+                                  std::span<const Example> examples,
+                                  std::span<const Position> positions);
 
 // ---- verification by activation patching --------------------------------------------------------
 struct Scored {
@@ -100,7 +110,8 @@ std::vector<Verified> verify_top(const nn::Model& model, const Pair& pair,
                                  const Attribution& attribution, int count);
 
 // ---- over many pairs ----------------------------------------------------------------------------
-// A place and its scores over the pairs that have it: positions are counted from the first token.
+// A place and its scores over the pairs that have it: positions are counted from the first token,
+// unless they were lined up.
 struct ScoredOver {
   Site site;
   SitePlace place;

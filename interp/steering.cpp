@@ -217,24 +217,29 @@ Norms norms(const nn::Model& model, const Site& site, std::span<const nn::Tokens
 
 namespace {
 
-// The metrics, [factor, prompt], of runs with factor * direction added everywhere. `metric_of_some`
-// gives the metric of the prompts [begin, end).
-template <class MetricOf>
+// The metrics, [factor, prompt], of runs with factor * direction added where `places` says, of the
+// prompts [begin, end), given the head. `metric_of_some` gives their metric.
+template <class MetricOf, class Places>
 Tensor steered_prompts(const nn::Model& model, const std::vector<nn::Tokens>& prompts,
                        const Site& site, const Tensor& direction, std::span<const double> factors,
                        const BatchLimits& limits, const MetricOf& metric_of_some,
-                       const std::atomic<bool>* cancel, std::optional<int> head) {
+                       const Places& places, const std::atomic<bool>* cancel,
+                       std::optional<int> head) {
   const Tensor fits = fitted(model, site, direction, "the direction", head);
   Where where;
   if (head) where.head = {*head};
   const std::int64_t rows = std::ssize(factors), columns = std::ssize(prompts);
   Tensor table = Tensor::empty({rows, columns}, DType::f64);
-  std::vector<Interventions> worlds;
-  for (const double factor : factors) worlds.push_back({add(site, fits, factor, where)});
   for (const auto& [begin, end] : batches(prompts, limits)) {
     const std::vector<nn::Tokens> some = part_of(prompts, begin, end);
     const Metric metric = metric_of_some(begin, end);
     const std::string each = nn::per_prompt_name(metric);
+    std::vector<Interventions> worlds;
+    for (const double factor : factors) {
+      Edit e = add(site, fits, factor);
+      e.where = places(where, begin, end);
+      worlds.push_back({std::move(e)});
+    }
     const auto values = model.sweep(some, worlds, metric, {each}, {.cancel = cancel})[each]
                             .template to_vector<double>();  // [factors, prompts]
     for (std::int64_t f = 0; f < rows; ++f)
@@ -274,12 +279,14 @@ Tensor steered(const nn::Model& model, std::span<const Asked> asked, const Site&
         metric.feeds.merge(rows_asked(model, some));
         return metric;
       },
-      cancel, head);
+      [](const Where& where, std::size_t, std::size_t) { return std::vector{where}; }, cancel,
+      head);
 }
 
 Tensor steered(const nn::Model& model, std::span<const Example> examples, const Site& site,
                const Tensor& direction, std::span<const double> factors, const MetricSpec& metric,
-               const std::atomic<bool>* cancel, std::optional<int> head) {
+               const std::atomic<bool>* cancel, std::optional<int> head,
+               std::span<const Position> positions) {
   const std::vector<nn::Tokens> prompts = prompts_to_run(examples, metric);
   nn::check_prompts(prompts, model.config());
   BatchLimits limits = limits_of_logits(model);
@@ -290,6 +297,10 @@ Tensor steered(const nn::Model& model, std::span<const Example> examples, const 
       model, prompts, site, direction, factors, limits,
       [&](std::size_t begin, std::size_t end) {
         return metric_of(model, examples.subspan(begin, end - begin), metric);
+      },
+      [&](const Where& where, std::size_t begin, std::size_t end) {
+        if (positions.empty()) return std::vector{where};
+        return at_positions({&where, 1}, examples.subspan(begin, end - begin), positions);
       },
       cancel, head);
 }

@@ -76,10 +76,12 @@ Tensor steered(const nn::Model& model, std::span<const Asked> asked, const Site&
                std::optional<int> head = {});
 // The same of any metric of examples (interp/data/measure.h), after their last tokens: f64 [factor,
 // example]. Where the metric reads answers of several tokens, the direction is added at these, too.
-// Throws what metric_of of examples throws.
+// `positions`: where it is added; none: everywhere. Throws what metric_of of examples throws, and
+// ContextError, naming the line, for a position that a prompt does not have.
 Tensor steered(const nn::Model& model, std::span<const Example> examples, const Site& site,
                const Tensor& direction, std::span<const double> factors, const MetricSpec& metric,
-               const std::atomic<bool>* cancel = nullptr, std::optional<int> head = {});
+               const std::atomic<bool>* cancel = nullptr, std::optional<int> head = {},
+               std::span<const Position> positions = {});
 // The logits after a prompt with one vector added at every token of it: f32 [vectors, vocabulary], in
 // their order. They are the worlds of a sweep. `vectors` [n, feature] of the site; throws what
 // `steered` throws.

@@ -20,6 +20,10 @@ void DataSetOptions::add_to(CommandLine& line, bool pairs) {
     pairs_option_ = line.option(
         "--pairs", pairs_, "FILE",
         "the same with \"clean\" and \"corrupt\" prompts (clean_tokens, corrupt_tokens)");
+  } else {
+    line.without("--pairs",
+                 "nothing is compared with corrupt prompts here; give the file to --prompts, "
+                 "which runs the clean prompts of pairs");
   }
   each_option_ = line.flag("--each", each_, "also each prompt (JSON has them always)");
   group_option_ = line.option("--group-by", group_by_, "FIELD",
@@ -59,16 +63,13 @@ std::vector<interp::Example> DataSetOptions::examples(const nn::Model& model,
 std::vector<interp::Position> parse_positions(const CommandLine& line, std::string_view option,
                                               std::string_view list) {
   std::vector<interp::Position> positions;
-  for (std::size_t begin = 0; begin <= list.size();) {
-    const std::size_t end = std::min(list.find(',', begin), list.size());
-    const std::string_view text = list.substr(begin, end - begin);
+  for (const std::string& text : written_out(items_of(list))) {
     if (text.empty())
       line.fail(fmt::format("{}: there is an empty position in '{}'", option, list));
     const interp::Position position = interp::parse_position(text);
     if (std::find(positions.begin(), positions.end(), position) != positions.end())
       line.fail(fmt::format("{}: {} is there twice in '{}'", option, text, list));
     positions.push_back(position);
-    begin = end + 1;
   }
   return positions;
 }

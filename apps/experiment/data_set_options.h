@@ -54,7 +54,7 @@ class DataSetOptions {
   const Option* group_option_ = nullptr;
 };
 
-// Positions and roles, "subject,3,-1". Calls line.fail for an empty one and for one that is there
+// Positions and roles, "subject,3,5-7,-1". Calls line.fail for an empty one and for one that is there
 // twice.
 std::vector<interp::Position> parse_positions(const CommandLine& line, std::string_view option,
                                               std::string_view list);

@@ -18,10 +18,14 @@ namespace {
 
 using Action = EditText::Action;
 
-// Keys lie along the longest prompt of a batch: of a shorter one a later key would be nothing.
+// Throws for a prompt that does not have a key that is told by its number from the first.
 std::function<void(const nn::Tokens&)> has_keys(const std::string& site,
-                                                const std::vector<std::int64_t>& keys) {
-  return [site, last = *std::max_element(keys.begin(), keys.end())](const nn::Tokens& prompt) {
+                                                const std::vector<interp::Position>& keys) {
+  std::int64_t last = -1;
+  for (const interp::Position& k : keys) {
+    if (k.role.empty()) last = std::max(last, k.index);
+  }
+  return [site, last](const nn::Tokens& prompt) {
     if (last < std::ssize(prompt)) return;
     throw ContextError(
         fmt::format("the edit of {}: there is no key {}: a prompt has {} tokens, "
@@ -30,7 +34,8 @@ std::function<void(const nn::Tokens&)> has_keys(const std::string& site,
   };
 }
 
-// Throws Error (usage) for a head, key or feature that the site does not have.
+// Throws Error (usage) for a head or feature that the site does not have, and for keys and positions
+// where it has none.
 void check_places(const EditText& text, const SiteEntry& site) {
   for (const WhereList& list : kWhereLists) {
     const auto& indices = text.where.*list.indices;
@@ -42,11 +47,14 @@ void check_places(const EditText& text, const SiteEntry& site) {
                   fmt::format("the edit of {}: the site has no {}s", site.name, list.word));
     const std::int64_t size = site.type.shape[static_cast<int>(axis - site.axes.begin())];
     const auto most = *std::max_element(indices.begin(), indices.end());
-    if (*axis == Axis::key || most < size) continue;
+    if (most < size) continue;
     throw Error(ErrorKind::usage,
                 fmt::format("the edit of {}: there is no {} {}; there are 0 to {}", site.name,
                             list.word, most, size - 1));
   }
+  if (!text.keys.empty() &&
+      std::find(site.axes.begin(), site.axes.end(), Axis::key) == site.axes.end())
+    throw Error(ErrorKind::usage, fmt::format("the edit of {}: the site has no keys", site.name));
   if (!text.positions.empty() && (site.axes.empty() || site.axes[0] != Axis::row))
     throw Error(ErrorKind::usage,
                 fmt::format("the edit of {}: the site has no positions", site.name));
@@ -136,14 +144,7 @@ std::vector<std::int64_t> KnownPrompts::positions(const std::vector<interp::Posi
   for (nn::Tokens begin = prompt; known == examples_.end() && !begin.empty(); begin.pop_back())
     known = examples_.find(begin);
   const interp::Example alone{.prompt = prompt};
-  std::vector<std::int64_t> found;
-  for (const interp::Position& p : asked) {
-    const interp::Span span = (known != examples_.end() ? known->second : alone).span(p);
-    for (std::int64_t at = span.begin; at < span.end; ++at) found.push_back(at);
-  }
-  std::sort(found.begin(), found.end());
-  found.erase(std::unique(found.begin(), found.end()), found.end());
-  return found;
+  return (known != examples_.end() ? known->second : alone).all_at(asked);
 }
 
 // ---- making edits -------------------------------------------------------------------------------
@@ -161,22 +162,27 @@ std::vector<nn::StandingEdit> EditMaker::make(const EditText& text) const {
     check_places(text, graph_.site(name));
     nn::StandingEdit e = of_action(text, Site{name});
     if (!(text.where == Where{})) e.edit.where = {text.where};
-    place(e, text.positions);
-    if (!text.where.key.empty()) e.check = has_keys(name, text.where.key);
+    place(e, text.positions, text.keys);
+    if (!text.keys.empty()) e.check = has_keys(name, text.keys);
     edits.push_back(std::move(e));
   }
   return edits;
 }
 
-void EditMaker::place(nn::StandingEdit& e, const std::vector<interp::Position>& positions) const {
-  if (positions.empty()) return;
-  std::vector<std::string> words;
-  words.reserve(positions.size());
-  for (const interp::Position& p : positions) words.push_back(p.text());
-  e.where = fmt::format("pos {}", fmt::join(words, ","));
-  e.positions = [known = settings_.known, positions](const nn::Tokens& prompt) {
-    return known->positions(positions, prompt);
+void EditMaker::place(nn::StandingEdit& e, const std::vector<interp::Position>& positions,
+                      const std::vector<interp::Position>& keys) const {
+  const auto narrow = [&](const std::vector<interp::Position>& to, const char* word, auto& places) {
+    if (to.empty()) return;
+    std::vector<std::string> words;
+    words.reserve(to.size());
+    for (const interp::Position& p : to) words.push_back(p.text());
+    e.where += fmt::format("{}{} {}", e.where.empty() ? "" : ", ", word, fmt::join(words, ","));
+    places = [known = settings_.known, to](const nn::Tokens& prompt) {
+      return known->positions(to, prompt);
+    };
   };
+  narrow(positions, "pos", e.positions);
+  narrow(keys, "key", e.keys);
 }
 
 nn::StandingEdit EditMaker::of_action(const EditText& text, const Site& site) const {

@@ -64,8 +64,9 @@ class EditMaker {
   // One for each site that is meant. Throws Error (usage) for a part that the site does not have,
   // SiteError, and what reading the edit's source throws.
   std::vector<nn::StandingEdit> make(const EditText& text) const;
-  // Narrows an edit to positions of the prompts.
-  void place(nn::StandingEdit& e, const std::vector<interp::Position>& positions) const;
+  // Narrows an edit to positions of the prompts, and to keys.
+  void place(nn::StandingEdit& e, const std::vector<interp::Position>& positions,
+             const std::vector<interp::Position>& keys = {}) const;
 
  private:
   using PromptList = std::vector<nn::Tokens>;

@@ -97,17 +97,22 @@ void EditOptions::apply(nn::Model& model, const CommonOptions& common) const {
   if (edits_.empty() && file_.empty()) return;
   const EditMaker maker(model, {common.seed, known_, {}});
   std::vector<nn::StandingEdit> edits;
+  int stage = 0;
   for (const std::string& text : edits_) {
     const EditText parsed = parse_edit(text);
+    if (parsed.later && !edits.empty()) ++stage;
     try {
-      for (nn::StandingEdit& e : maker.make(parsed)) edits.push_back(std::move(e));
+      for (nn::StandingEdit& e : maker.make(parsed)) {
+        e.stage = stage;
+        edits.push_back(std::move(e));
+      }
     } catch (const Error& error) {
       throw Error(error.kind(), fmt::format("--edit '{}': {}", text, error.what()));
     }
   }
   if (!file_.empty()) {
     const Interventions what = interventions_from_json(read_text(file_));
-    for (nn::StandingEdit& e : standing(what, maker, file_, edits_.empty() ? 0 : 1))
+    for (nn::StandingEdit& e : standing(what, maker, file_, edits_.empty() ? 0 : stage + 1))
       edits.push_back(std::move(e));
   }
   model.stand(std::move(edits));

@@ -117,6 +117,8 @@ class EditParser {
   explicit EditParser(std::string_view text) : text_(text), words_(words_in(text)) {}
 
   EditText parse() {
+    edit_.later = !words_.empty() && words_[0] == "then";
+    if (edit_.later) words_.erase(words_.begin());
     if (words_.size() < 2)
       refuse("it needs an action and a site, such as 'zero 2.z head=4'; the forms are\n" +
              edit_forms());
@@ -160,10 +162,10 @@ class EditParser {
       refuse(fmt::format("'{}' is given twice", key));
     taken_.emplace_back(key);
     const std::string value(word.substr(at + 1));
-    if (key == "head" || key == "key" || key == "feature") return take_indices(key, value);
-    if (key == "pos") {
-      for (const std::string& item : items_of(value))
-        edit_.positions.push_back(interp::parse_position(item));
+    if (key == "head" || key == "feature") return take_indices(key, value);
+    if (key == "pos" || key == "key") {
+      for (const std::string& item : written_out(items_of(value)))
+        (key == "pos" ? edit_.positions : edit_.keys).push_back(interp::parse_position(item));
       return;
     }
     for (const SourceKey& source : kSourceKeys) {
@@ -184,14 +186,13 @@ class EditParser {
   }
 
   void take_indices(std::string_view key, const std::string& value) {
-    std::vector<std::int64_t>& list = key == "head"  ? edit_.where.head
-                                      : key == "key" ? edit_.where.key
-                                                     : edit_.where.feature;
+    std::vector<std::int64_t>& list = key == "head" ? edit_.where.head : edit_.where.feature;
     if (!list.empty()) refuse(fmt::format("the site says the {} already; leave out {}=", key, key));
-    for (const std::string& item : items_of(value)) {
+    for (const std::string& item : written_out(items_of(value))) {
       const auto index = number_in<std::int64_t>(item);
       if (!index || *index < 0)
-        refuse(fmt::format("{}: '{}' is not a whole number from 0", key, item));
+        refuse(fmt::format("{}: '{}' is not a whole number from 0, nor a range such as 1-3", key,
+                           item));
       list.push_back(*index);
     }
   }
@@ -254,7 +255,10 @@ std::string edit_forms() {
          "  scale SITE factor=X, set SITE to=X, detach SITE,\n"
          "  add SITE from=FILE.npy factor=X, project_out SITE from=FILE.npy; in the place of\n"
          "  the file toward=' TOKEN', its unembedding vector, or plus='TEXT' minus='TEXT'\n"
-         "with head=H,... pos=P,... key=K,... feature=J,... for a part of the site";
+         "with head=H,... feature=J,... for a part of the site, pos=P,... and, of patterns, "
+         "key=P,...\n"
+         "positions: numbers, from the end (-1), roles of a file of prompts; 'then ACTION\n"
+         "SITE ...' acts on what the edits before it left";
 }
 
 EditText parse_edit(std::string_view text) { return EditParser(text).parse(); }

@@ -13,10 +13,12 @@ namespace vitrine::app {
 
 struct EditText {
   enum class Action { zero, mean, resample, scale, set, add, project_out, detach, patch };
+  bool later = false;  // "then ...": acts on what the edits before it left
   Action action = Action::zero;
   std::string site;  // as it was typed, without a head: "z", "2.z", a full name, a glob
-  Where where;       // heads, keys, features
+  Where where;       // heads, features
   std::vector<interp::Position> positions;  // none: all
+  std::vector<interp::Position> keys;       // of a pattern: positions that are attended to
   std::optional<double> number;             // factor= of scale and add, to= of set
   // Where the value comes from, as the action needs it; "" where it is not given.
   std::string from;         // a file; of a patch the text of the other prompt

@@ -26,7 +26,18 @@ void PairOptions::add_file_to(CommandLine& line) {
       "instead of these: many pairs, one {\"clean\": ..., \"corrupt\": ...,\n"
       "\"answer\": ..., \"wrong\": ...} a line (- reads stdin); or by ids: clean_tokens,\n"
       "corrupt_tokens ([1, 2, 3]), answer_token, wrong_token (4)");
+  line.without(
+      "--prompts",
+      "two runs are compared here, so a file has pairs of prompts; give it to --pairs: one "
+      "{\"clean\": ..., \"corrupt\": ..., \"answer\": ..., \"wrong\": ...} a line, both "
+      "prompts of as many tokens ('vitrine prompts --corrupt' writes such files)");
   line.heading("Options");
+}
+
+void PairOptions::add_groups_to(CommandLine& line) {
+  line.option("--group-by", group_by_, "FIELD",
+              "with --pairs: also means over the pairs that have the same text or number in this\n"
+              "field of the file, of the same runs");
 }
 
 void PairOptions::require(const CommandLine& line, bool one_is_enough, const PromptsNeed& need) {
@@ -39,6 +50,7 @@ void PairOptions::require(const CommandLine& line, bool one_is_enough, const Pro
     lines_.emplace(file_);
     return;
   }
+  if (!group_by_.empty()) line.fail("--group-by is about the pairs of a file; give --pairs FILE");
   if (clean_.from_stdin() && corrupt_.from_stdin())
     line.fail("only one of --clean and --corrupt can come from stdin");
   // Before anything waits for stdin.

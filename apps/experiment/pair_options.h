@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -21,7 +22,8 @@ class PairOptions {
   PairOptions& operator=(const PairOptions&) = delete;
 
   void add_to(CommandLine& line);
-  void add_file_to(CommandLine& line);  // --pairs
+  void add_file_to(CommandLine& line);    // --pairs
+  void add_groups_to(CommandLine& line);  // --group-by, after it
   // Throws Error (usage) for what is missing or given twice; `need` says which answers must be
   // there. Reads stdin if that is wanted, and the file. `one_is_enough`: without a corrupt prompt
   // the clean one stands for both, and is the base run.
@@ -34,11 +36,16 @@ class PairOptions {
   // Those of the file, once. Throws what read_prompts throws (prompts_file.h).
   std::vector<interp::Example> examples(const nn::Model& model, PromptsNeed need);
   interp::Direction direction() const;
+  const std::string& group_by() const { return group_by_; }  // "": not asked for
+  // By --group-by; one group of all, called "", without it. Throws what interp::grouped throws.
+  std::vector<interp::PromptGroup> groups(std::span<const interp::Example> examples) const {
+    return interp::grouped(examples, group_by_);
+  }
 
  private:
   PromptOptions clean_{"clean", &corrupt_}, corrupt_{"corrupt"};
   TokenOptions answer_{"answer"}, wrong_{"wrong"};
-  std::string direction_ = "denoise", file_;
+  std::string direction_ = "denoise", file_, group_by_;
   bool clean_alone_ = false;
   std::optional<JsonLines> lines_;
   const Option* file_option_ = nullptr;

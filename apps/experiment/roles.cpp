@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "apps/terminal/numbers.h"
 #include "tensor/error.h"
 #include "tensor/files/utf8.h"
 
@@ -131,7 +132,8 @@ std::map<std::string, Span, std::less<>> read_roles(const JsonValue& roles, cons
   }
   std::map<std::string, Span, std::less<>> found;
   for (const auto& [name, value] : *roles.fields()) {
-    if (name.empty() || name == "all" || interp::parse_position(name).role.empty()) {
+    if (name.empty() || name == "all" || interp::parse_position(name).role.empty() ||
+        written_out({name}) != std::vector{name}) {
       throw FileError(
           fmt::format("a role cannot be called {}: where a position is asked for, that "
                       "means something else",

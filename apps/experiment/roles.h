@@ -16,7 +16,7 @@ namespace vitrine::app {
 // (negative ones count from the end), or [begin, end) of two positions. Throws Error (input) for
 // any other; for a text that is not there, there more than once, or cuts a token in two; for
 // positions outside the prompt; and for a name that means something else where a position is asked
-// for (a number, "all").
+// for (a number, a range such as 1-3, "all").
 std::map<std::string, interp::Span, std::less<>> read_roles(const JsonValue& roles,
                                                             const nn::Model& model,
                                                             const nn::Tokens& prompt,

@@ -138,10 +138,15 @@ EditText edit_of_page(const std::string& text) {
 
 std::vector<nn::StandingEdit> LiveModel::edits_of(const Question& q) const {
   std::vector<nn::StandingEdit> edits;
+  int stage = 0;
   for (const std::string& text : q.edits) {
     const EditText parsed = edit_of_page(text);
+    if (parsed.later && !edits.empty()) ++stage;
     try {
-      for (nn::StandingEdit& e : maker_.make(parsed)) edits.push_back(std::move(e));
+      for (nn::StandingEdit& e : maker_.make(parsed)) {
+        e.stage = stage;
+        edits.push_back(std::move(e));
+      }
     } catch (const Error& error) {
       if (error.kind() == ErrorKind::interrupted) throw;
       throw Error(error.kind(), fmt::format("the edit '{}': {}", text, error.what()));

@@ -1,6 +1,7 @@
 #include "apps/options/command_line.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -56,7 +57,13 @@ Option* Option::required() {
 }
 
 Option* Option::one_of(const std::vector<std::string>& words) {
-  option_->check(CLI::IsMember(words));
+  option_->check(CLI::Validator(
+      [words](std::string& given) {
+        if (std::find(words.begin(), words.end(), given) != words.end()) return std::string();
+        return fmt::format("'{}' is none of {{{}}}{}", given, fmt::join(words, ","),
+                           did_you_mean(nearest(given, words, 1)));
+      },
+      ""));
   return this;
 }
 
@@ -152,11 +159,41 @@ bool CommandLine::parse() {
     return false;
   } catch (const CLI::ExtrasError&) {
     fail(unexpected(parser_->app.remaining()));
+  } catch (const CLI::ArgumentMismatch& error) {
+    fail(wrong_count(error.what()));
+  } catch (const CLI::RequiredError& error) {
+    if (const auto extras = parser_->app.remaining(); !extras.empty()) fail(unexpected(extras));
+    fail(fmt::format("{}; give it a value: {}", error.what(), with_value(error.what())));
+  } catch (const CLI::ExcludesError& error) {
+    const std::string_view words = error.what();  // "--to excludes --from"
+    fail(fmt::format("give {} or {}, not both", words.substr(0, words.find(' ')),
+                     words.substr(words.rfind(' ') + 1)));
   } catch (const CLI::ParseError& error) {
     fail(error.what());
   }
   for (const auto& check : checks_) check();
   return true;
+}
+
+// CLI11's messages begin with the name of their option.
+std::string CommandLine::with_value(std::string_view message) const {
+  const std::string name(message.substr(0, message.find_first_of(": ")));
+  const CLI::Option* option = parser_->app.get_option_no_throw(name);
+  return option == nullptr ? name : fmt::format("{} {}", name, option->get_option_text());
+}
+
+// An option without its value, or one that takes a single value and was given again.
+std::string CommandLine::wrong_count(std::string_view message) const {
+  for (const CLI::Option* option : parser_->app.get_options()) {
+    const std::size_t given = option->results().size();
+    if (given <= 1 || option->get_items_expected_max() != 1 || option->get_name().empty()) continue;
+    return fmt::format("{} is given {}, and takes one value: {}; leave out the others",
+                       option->get_name(),
+                       given == 2 ? std::string("twice") : fmt::format("{} times", given),
+                       with_value(option->get_name()));
+  }
+  const std::string wanted = with_value(message);
+  return fmt::format("{} needs a value: {}", wanted.substr(0, wanted.find(' ')), wanted);
 }
 
 std::string CommandLine::unexpected(const std::vector<std::string>& extras) const {
@@ -168,6 +205,8 @@ std::string CommandLine::unexpected(const std::vector<std::string>& extras) cons
     for (const std::string& name : known->get_lnames()) names.push_back("--" + name);
   }
   const std::string wanted = option->substr(0, option->find('='));
+  if (const auto advice = advice_.find(wanted); advice != advice_.end())
+    return fmt::format("there is no option '{}': {}", wanted, advice->second);
   return fmt::format("there is no option '{}'{}", wanted, did_you_mean(nearest(wanted, names, 1)));
 }
 

@@ -75,14 +75,15 @@ class CommandLine {
                const std::string& doc, const Reals& range) {
     return ranged(names, value, shown, doc, range);
   }
-  // Several numbers: X,Y,Z, or the option again.
+  // Several numbers: X,Y,Z, or the option again; of whole ones also ranges, 1-3.
   template <class T>
   Option* numbers(const std::string& names, std::vector<T>& values, const std::string& shown,
                   const std::string& doc, const NumberRange<T>& range) {
     return list(names, shown, doc, [&values, range](const std::vector<std::string>& items) {
       values.clear();
-      for (const std::string& item : items) {
-        if (std::string wrong = complaint(item, range); !wrong.empty()) return wrong;
+      for (const std::string& item : std::integral<T> ? written_out(items) : items) {
+        if (std::string wrong = complaint(item, range); !wrong.empty())
+          return std::integral<T> ? wrong + "; a list of them is 1,2,3 or 1-3" : wrong;
         values.push_back(*number_in<T>(item));
       }
       return std::string();
@@ -97,6 +98,8 @@ class CommandLine {
     if (!wrong.empty()) fail(where + ": " + wrong);
     return *number_in<T>(text);
   }
+  // What to do instead, where somebody gives an option of other verbs that this one does not have.
+  void without(const std::string& name, const std::string& advice) { advice_[name] = advice; }
   // Something that is looked at when everything has been parsed.
   void after_parsing(std::function<void()> check) { checks_.push_back(std::move(check)); }
   // Options added from now on stand under this heading of the help.
@@ -137,11 +140,14 @@ class CommandLine {
   Option* list(const std::string& names, const std::string& shown, const std::string& doc,
                const TakeList& take);
   std::string unexpected(const std::vector<std::string>& extras) const;
+  std::string with_value(std::string_view message) const;  // "--top K"
+  std::string wrong_count(std::string_view message) const;
 
   Arguments arguments_;
   std::string example_;
   std::string group_ = "Options";
-  std::map<std::string, AnyRange> ranges_;  // by option
+  std::map<std::string, AnyRange> ranges_;     // by option
+  std::map<std::string, std::string> advice_;  // of options that other verbs have
   std::vector<std::function<void()>> checks_;
   struct Parser;  // CLI11's
   std::unique_ptr<Parser> parser_;

@@ -88,8 +88,42 @@ std::string AblationSetting::heading(std::span<const double> clean, const std::s
                       : of == "layers" ? "attn_out and mlp_out of layers"
                                        : "features";
   return prompts_text(examples) + "\n" +
-         fmt::format("{} is {} with nothing ablated\n{} {}, {}\n\n", visible(spec.metric.text),
-                     number(clean), sites, set_text(name_of(spec.action)), what);
+         fmt::format("{} is {} with nothing ablated\n{} {}{}, {}\n\n", visible(spec.metric.text),
+                     number(clean), sites, set_text(name_of(spec.action)),
+                     at_positions_text(spec.positions), what);
+}
+
+std::string AblationSetting::group_title(const interp::PromptGroup& group,
+                                         std::span<const double> clean, const Style& style) const {
+  return group_heading(field, group, "prompt", style) +
+         fmt::format(", clean {}\n", number(of_members(clean, group)));
+}
+
+std::string AblationSetting::tables(
+    std::span<const double> clean, const Style& style,
+    const std::function<std::string(const interp::PromptGroup& group)>& table) const {
+  std::string text;
+  const interp::PromptGroup all = interp::all_prompts(examples.size());
+  if (field.empty()) return table(all);
+  for (const interp::PromptGroup& g : groups)
+    text += (text.empty() ? "" : "\n") + group_title(g, clean, style) + table(g);
+  if (groups.size() > 1) text += "\n" + style.bold("all") + "\n" + table(all);
+  return text;
+}
+
+void AblationSetting::add_groups(
+    Json& json, std::span<const double> clean,
+    const std::function<void(Json&, const interp::PromptGroup&)>& of_group) const {
+  json["group_by"] = field.empty() ? Json() : Json(field);
+  json["groups"] = Json::list();
+  if (field.empty()) return;
+  for (const interp::PromptGroup& g : groups) {
+    Json group = {{"name", g.name},
+                  {"prompts", g.members.size()},
+                  {"clean", statistic_json(interp::statistic(of_members(clean, g)))}};
+    of_group(group, g);
+    json["groups"].push_back(std::move(group));
+  }
 }
 
 Json AblationSetting::unit_json(std::size_t unit) const {
@@ -117,7 +151,8 @@ Json AblationSetting::json(const std::string& sets, std::span<const double> clea
       {"action", name_of(spec.action)},
       {"metric", {{"name", spec.metric.text}, {"clean", statistic_json(interp::statistic(clean))}}},
       {"runs", runs},
-      {"passes", passes}};
+      {"passes", passes},
+      {"pos", positions_json(spec.positions)}};
 }
 
 std::vector<std::string> AblationSetting::axes() const {
@@ -192,17 +227,7 @@ std::string AblatedEachReport::table(const interp::PromptGroup& group, const Sty
 std::string AblatedEachReport::text(const Style& style) const {
   const AblationSetting& s = setting;
   std::string text = s.heading(found.clean, "one at a time");
-  const interp::PromptGroup all = interp::all_prompts(s.examples.size());
-  if (!s.field.empty()) {
-    for (const interp::PromptGroup& g : s.groups) {
-      text += style.bold(fmt::format("{} {}", s.field, visible(g.name))) +
-              fmt::format(", {} prompt{}, clean {}\n", g.members.size(),
-                          g.members.size() == 1 ? "" : "s", s.number(of_members(found.clean, g))) +
-              table(g, style) + "\n";
-    }
-  }
-  if (!s.field.empty() && s.groups.size() > 1) text += style.bold("all") + "\n";
-  if (s.field.empty() || s.groups.size() > 1) text += table(all, style);
+  text += s.tables(found.clean, style, [&](const auto& group) { return table(group, style); });
   if (static_cast<std::size_t>(s.top) < s.units.size())
     text += style.dim(fmt::format("the strongest {} of {} {}\n", s.top, s.units.size(), s.of));
   if (!s.each) return text;
@@ -227,22 +252,14 @@ Json AblatedEachReport::json() const {
     s.add_to(unit, found.clean, found.of(u));
     json["units"].push_back(std::move(unit));
   }
-  json["group_by"] = s.field.empty() ? Json() : Json(s.field);
-  json["groups"] = Json::list();
-  for (const interp::PromptGroup& g : s.groups) {
-    if (s.field.empty()) break;
-    const auto clean = of_members(found.clean, g);
-    Json group = {{"name", g.name},
-                  {"prompts", g.members.size()},
-                  {"clean", statistic_json(interp::statistic(clean))},
-                  {"units", Json::list()}};
+  s.add_groups(json, found.clean, [&](Json& group, const interp::PromptGroup& g) {
+    group["units"] = Json::list();
     for (std::size_t u = 0; u < s.units.size(); ++u) {
       Json unit = s.unit_json(u);
-      s.add_to(unit, clean, of_members(found.of(u), g));
+      s.add_to(unit, of_members(found.clean, g), of_members(found.of(u), g));
       group["units"].push_back(std::move(unit));
     }
-    json["groups"].push_back(std::move(group));
-  }
+  });
   json["prompts"] = Json::list();
   for (std::size_t p = 0; p < s.examples.size(); ++p) {
     Json prompt = example_json(s.model, s.examples[p]);
@@ -294,41 +311,50 @@ AxisNames AblatedEachReport::axis_names() const {
 }
 
 // ---- in pairs -----------------------------------------------------------------------------------
-std::string AblatedPairsReport::text(const Style& style) const {
+std::string AblatedPairsReport::table(const interp::PromptGroup& group, const Style& style) const {
   const AblationSetting& s = setting;
-  std::string text = s.heading(found.alone.clean, "two at a time");
   Table table({{s.of, AblationAlign::left},
                {visible(s.spec.metric.text), AblationAlign::right},
                {"change", AblationAlign::right},
                {"of clean", AblationAlign::right},
                {"change of each", AblationAlign::right},
                {"interaction", AblationAlign::right}});
+  const auto clean = of_members(found.alone.clean, group);
+  const auto alone = [&](std::size_t unit) {
+    return s.plain(mean_over(of_members(found.alone.change(unit), group)));
+  };
   std::vector<double> interactions;
   for (std::size_t i = 0; i < found.pairs.size(); ++i)
-    interactions.push_back(mean_over(found.interaction(i)));
+    interactions.push_back(mean_over(of_members(found.interaction(i), group)));
   for (const std::size_t i : by_size(interactions, s.top)) {
     const auto [a, b] = found.pairs[i];
-    const auto both = found.together.of(i);
+    const auto both = of_members(found.together.of(i), group);
     table.row({fmt::format("{} + {}", s.units[a].name, s.units[b].name), s.number(both),
-               s.number(found.together.change(i), true), fraction_text(found.alone.clean, both),
-               fmt::format("{}, {}", s.plain(mean_over(found.alone.change(a))),
-                           s.plain(mean_over(found.alone.change(b)))),
-               s.number(found.interaction(i), true)});
+               s.number(less(both, clean), true), fraction_text(clean, both),
+               fmt::format("{}, {}", alone(a), alone(b)),
+               s.number(of_members(found.interaction(i), group), true)});
   }
-  text += table.text(style);
+  return table.text(style);
+}
+
+std::string AblatedPairsReport::text(const Style& style) const {
+  const AblationSetting& s = setting;
+  std::string text = s.heading(found.alone.clean, "two at a time");
+  text +=
+      s.tables(found.alone.clean, style, [&](const auto& group) { return table(group, style); });
   if (static_cast<std::size_t>(s.top) < found.pairs.size())
     text += style.dim(fmt::format("the {} of {} pairs with the largest interaction\n", s.top,
                                   found.pairs.size()));
   return text + style.dim("interaction: the change of both less the changes of each alone\n");
 }
 
-Json AblatedPairsReport::json() const {
+void AblatedPairsReport::add_units_and_pairs(Json& json, const interp::PromptGroup& group) const {
   const AblationSetting& s = setting;
-  Json json = s.json("pairs", found.alone.clean, found.alone.runs, found.alone.passes);
+  const auto clean = of_members(found.alone.clean, group);
   json["units"] = Json::list();
   for (std::size_t u = 0; u < s.units.size(); ++u) {
     Json unit = s.unit_json(u);
-    s.add_to(unit, found.alone.clean, found.alone.of(u));
+    s.add_to(unit, clean, of_members(found.alone.of(u), group));
     json["units"].push_back(std::move(unit));
   }
   json["pairs"] = Json::list();
@@ -337,42 +363,67 @@ Json AblatedPairsReport::json() const {
     Json pair = {{"units", Json::list()}};
     pair["units"].push_back(s.units[a].name);
     pair["units"].push_back(s.units[b].name);
-    s.add_to(pair, found.alone.clean, found.together.of(i));
-    pair["interaction"] = statistic_json(interp::statistic(found.interaction(i)));
+    s.add_to(pair, clean, of_members(found.together.of(i), group));
+    pair["interaction"] =
+        statistic_json(interp::statistic(of_members(found.interaction(i), group)));
     json["pairs"].push_back(std::move(pair));
   }
+}
+
+Json AblatedPairsReport::json() const {
+  const AblationSetting& s = setting;
+  Json json = s.json("pairs", found.alone.clean, found.alone.runs, found.alone.passes);
+  add_units_and_pairs(json, interp::all_prompts(s.examples.size()));
+  s.add_groups(json, found.alone.clean,
+               [&](Json& group, const interp::PromptGroup& g) { add_units_and_pairs(group, g); });
   return json;
 }
 
 NamedTensors AblatedPairsReport::tensors() const {
-  const Tensor effects = found.effects(), interactions = found.interactions();
-  const std::int64_t n = effects.dim(0);
-  const Tensor effect_error = Tensor::full({n, n}, DType::f64, std::nan("")),
-               interaction_error = Tensor::full({n, n}, DType::f64, std::nan(""));
-  const auto set = [&](const Tensor& t, std::size_t a, std::size_t b, double x) {
-    const auto i = static_cast<std::int64_t>(a), j = static_cast<std::int64_t>(b);
-    t.data<double>()[i * n + j] = t.data<double>()[j * n + i] = x;
+  NamedTensors tensors;
+  const auto n = std::ssize(setting.units);
+  const auto add = [&](const std::string& prefix, const interp::PromptGroup& group) {
+    const auto none = [&] { return Tensor::full({n, n}, DType::f64, std::nan("")); };
+    // Means and standard errors, symmetric.
+    struct Matrix {
+      Tensor mean, error;
+      void set(std::size_t a, std::size_t b, const interp::Statistic& s) const {
+        for (const auto& [t, x] : {std::pair{&mean, s.mean}, std::pair{&error, s.standard_error}}) {
+          const auto i = static_cast<std::int64_t>(a), j = static_cast<std::int64_t>(b);
+          t->data<double>()[i * t->dim(0) + j] = t->data<double>()[j * t->dim(0) + i] = x;
+        }
+      }
+    };
+    const Matrix effect{none(), none()}, interaction{none(), none()};
+    const auto over = [&](const std::vector<double>& values) {
+      return interp::statistic(of_members(values, group));
+    };
+    for (std::size_t u = 0; u < setting.units.size(); ++u)
+      effect.set(u, u, over(found.alone.change(u)));
+    for (std::size_t i = 0; i < found.pairs.size(); ++i) {
+      const auto [a, b] = found.pairs[i];
+      effect.set(a, b, over(found.together.change(i)));
+      interaction.set(a, b, over(found.interaction(i)));
+    }
+    tensors.emplace_back(prefix + "effect", effect.mean.to(DType::f32));
+    tensors.emplace_back(prefix + "effect/standard_error", effect.error.to(DType::f32));
+    tensors.emplace_back(prefix + "interaction", interaction.mean.to(DType::f32));
+    tensors.emplace_back(prefix + "interaction/standard_error", interaction.error.to(DType::f32));
+    tensors.emplace_back(prefix + "metric/clean",
+                         scalar_tensor(mean_over(of_members(found.alone.clean, group))));
   };
-  for (std::size_t u = 0; u < static_cast<std::size_t>(n); ++u)
-    set(effect_error, u, u, interp::statistic(found.alone.change(u)).standard_error);
-  for (std::size_t i = 0; i < found.pairs.size(); ++i) {
-    const auto [a, b] = found.pairs[i];
-    set(effect_error, a, b, interp::statistic(found.together.change(i)).standard_error);
-    set(interaction_error, a, b, interp::statistic(found.interaction(i)).standard_error);
-  }
-  return {{"effect", effects.to(DType::f32)},
-          {"effect/standard_error", effect_error.to(DType::f32)},
-          {"interaction", interactions.to(DType::f32)},
-          {"interaction/standard_error", interaction_error.to(DType::f32)},
-          {"metric/clean", scalar_tensor(mean_over(found.alone.clean))}};
+  add("", interp::all_prompts(setting.examples.size()));
+  if (setting.field.empty()) return tensors;
+  for (const interp::PromptGroup& g : setting.groups) add("group/" + g.name + "/", g);
+  return tensors;
 }
 
 AxisNames AblatedPairsReport::axis_names() const {
   AxisNames names = setting.axis_names(true);
   names.places["other"] = names.places["unit"];
-  for (const char* name :
-       {"effect", "effect/standard_error", "interaction", "interaction/standard_error"})
-    names.of[name] = {"unit", "other"};
+  for (const auto& [name, values] : tensors()) {
+    if (values.rank() == 2) names.of[name] = {"unit", "other"};
+  }
   return names;
 }
 
@@ -380,17 +431,18 @@ AxisNames AblatedPairsReport::axis_names() const {
 std::vector<double> GrownSetsReport::step(std::size_t s) const {
   return found.metric.select(0, static_cast<std::int64_t>(s)).contiguous().to_vector<double>();
 }
-std::vector<double> GrownSetsReport::random(std::size_t s) const {
-  return found.random.select(0, static_cast<std::int64_t>(s)).contiguous().to_vector<double>();
+std::vector<double> GrownSetsReport::random(std::size_t s, const interp::PromptGroup& group) const {
+  std::vector<double> means;
+  const Tensor sets = found.random_each.select(0, static_cast<std::int64_t>(s)).contiguous();
+  for (std::int64_t r = 0; r < sets.dim(0); ++r)
+    means.push_back(
+        mean_over(of_members(sets.select(0, r).contiguous().to_vector<double>(), group)));
+  return means;
 }
 
-std::string GrownSetsReport::text(const Style& style) const {
+std::string GrownSetsReport::table(const interp::PromptGroup& group, const Style& style) const {
   const AblationSetting& s = setting;
-  const bool kept = growth == interp::Growth::kept;
   const bool random_too = found.random.dim(1) > 0;
-  std::string text =
-      s.heading(found.clean, kept ? "but for a set that grows by the one that restores most"
-                                  : "a set that grows by the one that changes most");
   std::vector<Table::Column> columns = {{"", AblationAlign::right},
                                         {s.unit_title(), AblationAlign::left},
                                         {visible(s.spec.metric.text), AblationAlign::right},
@@ -399,49 +451,65 @@ std::string GrownSetsReport::text(const Style& style) const {
   if (random_too)
     columns.push_back({fmt::format("{} random sets", found.random.dim(1)), AblationAlign::right});
   Table table(columns);
+  const auto clean = of_members(found.clean, group);
   const auto row = [&](const std::string& number, const std::string& name,
-                       const std::vector<double>& metric, const std::string& random) {
+                       const std::vector<double>& of_prompts, const std::string& random) {
+    const auto metric = of_members(of_prompts, group);
     std::vector<std::string> cells = {number, name, s.number(metric),
-                                      s.number(less(metric, found.clean), true),
-                                      fraction_text(found.clean, metric)};
+                                      s.number(less(metric, clean), true),
+                                      fraction_text(clean, metric)};
     if (random_too) cells.push_back(random);
     table.row(std::move(cells));
   };
-  if (kept) row("0", "none", found.begin, "");
-  std::vector<std::string> titles;
-  std::vector<std::vector<double>> runs;
+  if (growth == interp::Growth::kept) row("0", "none", found.begin, "");
   for (std::size_t i = 0; i < found.units.size(); ++i) {
     std::string beside;
     if (random_too) {
-      const double mean = mean_over(random(i)), spread = deviation(random(i));
-      beside = s.plain(mean);
+      const auto values = random(i, group);
+      const double spread = deviation(values);
+      beside = s.plain(mean_over(values));
       if (!std::isnan(spread)) beside += fmt::format(" (sd {})", s.plain(spread));
     }
-    titles.push_back("+ " + s.units[found.units[i]].name);
-    runs.push_back(step(i));
-    row(fmt::format("{}", i + 1), titles.back(), runs.back(), beside);
+    row(fmt::format("{}", i + 1), "+ " + s.units[found.units[i]].name, step(i), beside);
   }
-  text += table.text(style);
-  text += style.dim(
-      fmt::format("each line {} those above it, too{}\n", kept ? "keeps" : "ablates",
-                  random_too ? "; random sets of as many: mean and standard deviation" : ""));
-  return s.each ? text + "\n" + s.each_text(titles, found.clean, runs, style) : text;
+  return table.text(style);
 }
 
-Json GrownSetsReport::json() const {
+std::string GrownSetsReport::text(const Style& style) const {
   const AblationSetting& s = setting;
-  Json json = s.json("greedy", found.clean, found.runs, found.passes);
-  json["grow"] = growth == interp::Growth::kept ? "keep" : "break";
+  const bool kept = growth == interp::Growth::kept;
+  std::string text =
+      s.heading(found.clean, kept ? "but for a set that grows by the one that restores most"
+                                  : "a set that grows by the one that changes most");
+  text += s.tables(found.clean, style, [&](const auto& group) { return table(group, style); });
+  text += style.dim(fmt::format(
+      "each line {} those above it, too{}\n", kept ? "keeps" : "ablates",
+      found.random.dim(1) > 0 ? "; random sets of as many: mean and standard deviation" : ""));
+  if (!s.field.empty() && s.groups.size() > 1)
+    text += style.dim("the sets are those of all prompts; each group: what they do to it\n");
+  if (!s.each) return text;
+  std::vector<std::string> titles;
+  std::vector<std::vector<double>> runs;
+  for (std::size_t i = 0; i < found.units.size(); ++i) {
+    titles.push_back("+ " + s.units[found.units[i]].name);
+    runs.push_back(step(i));
+  }
+  return text + "\n" + s.each_text(titles, found.clean, runs, style);
+}
+
+void GrownSetsReport::add_steps(Json& json, const interp::PromptGroup& group) const {
+  const AblationSetting& s = setting;
+  const auto clean = of_members(found.clean, group);
   json["begin"] = Json::object();
-  s.add_to(json["begin"], found.clean, found.begin);
+  s.add_to(json["begin"], clean, of_members(found.begin, group));
   json["steps"] = Json::list();
   std::vector<std::string> set;
   for (std::size_t i = 0; i < found.units.size(); ++i) {
     Json one = s.unit_json(found.units[i]);
     set.push_back(s.units[found.units[i]].name);
     one["set"] = set;
-    s.add_to(one, found.clean, step(i));
-    const auto values = random(i);
+    s.add_to(one, clean, of_members(step(i), group));
+    const auto values = random(i, group);
     const double spread = deviation(values);
     one["random"] = {{"mean", values.empty() ? Json() : Json(mean_over(values))},
                      {"deviation", std::isnan(spread) ? Json() : Json(spread)},
@@ -449,6 +517,15 @@ Json GrownSetsReport::json() const {
                      {"values", values}};
     json["steps"].push_back(std::move(one));
   }
+}
+
+Json GrownSetsReport::json() const {
+  const AblationSetting& s = setting;
+  Json json = s.json("greedy", found.clean, found.runs, found.passes);
+  json["grow"] = growth == interp::Growth::kept ? "keep" : "break";
+  add_steps(json, interp::all_prompts(s.examples.size()));
+  s.add_groups(json, found.clean,
+               [&](Json& group, const interp::PromptGroup& g) { add_steps(group, g); });
   json["prompts"] = Json::list();
   for (std::size_t p = 0; p < s.examples.size(); ++p) {
     Json prompt = example_json(s.model, s.examples[p]);
@@ -461,27 +538,40 @@ Json GrownSetsReport::json() const {
 }
 
 NamedTensors GrownSetsReport::tensors() const {
-  std::vector<double> metric, error, units;
-  for (std::size_t i = 0; i < found.units.size(); ++i) {
-    const interp::Statistic s = interp::statistic(step(i));
-    metric.push_back(s.mean);
-    error.push_back(s.standard_error);
-    units.push_back(static_cast<double>(found.units[i]));
-  }
+  NamedTensors tensors;
   const Shape steps{std::ssize(found.units)};
-  return {{"greedy/metric", Tensor::of(steps, metric).to(DType::f32)},
-          {"greedy/standard_error", Tensor::of(steps, error).to(DType::f32)},
-          {"greedy/units", Tensor::of(steps, units).to(DType::i32)},
-          {"random/metric", found.random.to(DType::f32)},
-          {"metric/clean", scalar_tensor(mean_over(found.clean))},
-          {"metric/begin", scalar_tensor(mean_over(found.begin))}};
+  const auto add = [&](const std::string& prefix, const interp::PromptGroup& group) {
+    std::vector<double> metric, error, sets;
+    for (std::size_t i = 0; i < found.units.size(); ++i) {
+      const interp::Statistic s = interp::statistic(of_members(step(i), group));
+      metric.push_back(s.mean);
+      error.push_back(s.standard_error);
+      const auto values = random(i, group);
+      sets.insert(sets.end(), values.begin(), values.end());
+    }
+    tensors.emplace_back(prefix + "greedy/metric", Tensor::of(steps, metric).to(DType::f32));
+    tensors.emplace_back(prefix + "greedy/standard_error", Tensor::of(steps, error).to(DType::f32));
+    tensors.emplace_back(prefix + "random/metric",
+                         Tensor::of(found.random.shape(), sets).to(DType::f32));
+    tensors.emplace_back(prefix + "metric/clean",
+                         scalar_tensor(mean_over(of_members(found.clean, group))));
+    tensors.emplace_back(prefix + "metric/begin",
+                         scalar_tensor(mean_over(of_members(found.begin, group))));
+  };
+  add("", interp::all_prompts(setting.examples.size()));
+  const std::vector<double> units(found.units.begin(), found.units.end());
+  tensors.emplace_back("greedy/units", Tensor::of(steps, units).to(DType::i32));
+  if (setting.field.empty()) return tensors;
+  for (const interp::PromptGroup& g : setting.groups) add("group/" + g.name + "/", g);
+  return tensors;
 }
 
 AxisNames GrownSetsReport::axis_names() const {
   AxisNames names;
-  for (const char* name : {"greedy/metric", "greedy/standard_error", "greedy/units"})
-    names.of[name] = {"step"};
-  names.of["random/metric"] = {"step", "set"};
+  for (const auto& [name, values] : tensors()) {
+    if (values.rank() == 1) names.of[name] = {"step"};
+    if (values.rank() == 2) names.of[name] = {"step", "set"};
+  }
   std::vector<std::string> texts;
   for (const std::size_t u : found.units) texts.push_back(setting.units[u].name);
   names.labels["step"] = {setting.unit_title(), texts};

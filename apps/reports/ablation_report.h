@@ -1,6 +1,7 @@
 // What ablation found: parts of a model alone, in pairs, and in sets that grow.
 #pragma once
 
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -31,8 +32,18 @@ struct AblationSetting {
   std::string plain(double x) const;  // a number of the metric alone
   // The lines above a table; `what` is what was done to the units, such as "one at a time".
   std::string heading(std::span<const double> clean, const std::string& what) const;
-  // {of, sets, action, metric: {name, clean: {mean, standard_error, count}}, runs, passes, units:
-  // [...]}
+  // The line above the table of a group: "coast west, 3 prompts, clean 4.213 ± 0.105".
+  std::string group_title(const interp::PromptGroup& group, std::span<const double> clean,
+                          const Style& style) const;
+  // A table for each group, under its title, and one of all; a single one without a field.
+  std::string tables(
+      std::span<const double> clean, const Style& style,
+      const std::function<std::string(const interp::PromptGroup& group)>& table) const;
+  // Adds group_by, and groups: [{name, prompts, clean, ...}], what `of_group` adds to each.
+  void add_groups(Json& json, std::span<const double> clean,
+                  const std::function<void(Json&, const interp::PromptGroup&)>& of_group) const;
+  // {of, sets, action, metric: {name, clean: {mean, standard_error, count}}, runs, passes, pos,
+  // units: [...]}
   Json json(const std::string& sets, std::span<const double> clean, int runs, int passes) const;
   Json unit_json(std::size_t unit) const;  // {unit, layer, head} and the like
   // {metric, change, fraction} of a run's metric by prompt; fraction is that of the clean metric,
@@ -71,11 +82,15 @@ struct AblatedPairsReport {
 
   std::string text(const Style& style) const;
   // Besides: units have {metric, change, fraction}; pairs: [{units: [A, B], metric, change, fraction,
-  // interaction}]
+  // interaction}]; group_by, groups: [{name, prompts, clean, units, pairs}]
   Json json() const;
-  // effect, interaction [unit, unit], and their standard errors; metric/clean
+  // effect, interaction [unit, unit], and their standard errors; metric/clean; group/NAME/effect, ...
   NamedTensors tensors() const;
   AxisNames axis_names() const;
+
+ private:
+  std::string table(const interp::PromptGroup& group, const Style& style) const;
+  void add_units_and_pairs(Json& json, const interp::PromptGroup& group) const;
 };
 
 struct GrownSetsReport {
@@ -85,17 +100,21 @@ struct GrownSetsReport {
 
   std::string text(const Style& style) const;
   // Besides: grow, begin: {metric, change, fraction}; steps: [{unit, layer, head, set: [UNIT],
-  // metric, change, fraction, random: {mean, deviation, count, values}}]; prompts: [{line, tokens,
+  // metric, change, fraction, random: {mean, deviation, count, values}}]; group_by, groups: [{name,
+  // prompts, clean, begin, steps}], what the same sets do to each group; prompts: [{line, tokens,
   // str_tokens, clean, begin, metric: [of each step]}]
   Json json() const;
   // greedy/metric, greedy/standard_error, greedy/units [step]; random/metric [step, set];
-  // metric/clean, metric/begin
+  // metric/clean, metric/begin; group/NAME/greedy/metric, ...
   NamedTensors tensors() const;
   AxisNames axis_names() const;
 
  private:
   std::vector<double> step(std::size_t s) const;  // [prompt]
-  std::vector<double> random(std::size_t s) const;
+  // [set]: the mean metric over the prompts of a group
+  std::vector<double> random(std::size_t s, const interp::PromptGroup& group) const;
+  std::string table(const interp::PromptGroup& group, const Style& style) const;
+  void add_steps(Json& json, const interp::PromptGroup& group) const;
 };
 
 }  // namespace vitrine::app

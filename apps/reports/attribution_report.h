@@ -1,6 +1,7 @@
 // Reports of gradient attribution, for people, for programs and as tensors.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,24 +32,36 @@ struct AttributionReport {
 };
 
 // Of many pairs: means with standard errors. Positions are counted from the first token; those that
-// only some pairs have are the mean over these.
+// only some pairs have are the mean over these. Or they are those that the pairs were lined up by.
 struct PairsAttributionReport {
   const nn::Model& model;
   const std::vector<interp::Example>& examples;
   const std::vector<interp::Attribution>& each;
   const std::vector<interp::VerifiedOver>& verified;
   int top = 20;
-  bool lines = false;  // in the text: also a line for each pair
+  bool lines = false;                            // in the text: also a line for each pair
+  std::vector<interp::PromptGroup> groups = {};  // none without a field
+  std::string field = {};                        // what the pairs are grouped by
+  std::vector<interp::Position> positions = {};  // that they were lined up by (interp::lined_up)
 
   std::string text(const Style& style, int columns) const;
+  // {..., pos, nodes: [{site, ..., score, size, exact}], sites, group_by, groups: [{name, pairs, metric:
+  // {clean, corrupt}, nodes}], pairs}: the strongest of each group, exact where they were measured
   Json json() const;
   // node/SITE as for one pair, of means, with node/SITE/standard_error and node/SITE/count;
-  // metric/clean, metric/corrupt.
+  // metric/clean, metric/corrupt; group/NAME/node/SITE, ...
   NamedTensors tensors() const;
   AxisNames axis_names() const;
 
  private:
-  interp::Statistic metric(bool clean) const;
+  // The exact change over a group's pairs; none for a place that was not measured.
+  std::optional<interp::Statistic> exact(const interp::ScoredOver& node,
+                                         const interp::PromptGroup& group) const;
+  std::string nodes_table(const interp::PromptGroup& group, const Style& style) const;
+  Json nodes_json(const interp::PromptGroup& group) const;
+  std::string alignment()
+      const;  // how positions of pairs of different lengths line up; "" of equal
+  std::string position_text(std::int64_t place) const;
 };
 
 // ---- what both are made of ----------------------------------------------------------------------

@@ -102,6 +102,39 @@ std::string method_text(const interp::EdgeSpec& spec) {
 
 }  // namespace
 
+std::vector<interp::EdgeScores> EdgeScoresReport::of_group(const interp::PromptGroup& group) const {
+  std::vector<interp::EdgeScores> some;
+  for (const std::size_t i : group.members) some.push_back(each[i]);
+  return some;
+}
+
+std::string EdgeScoresReport::edges_table(const std::vector<interp::EdgeScores>& some,
+                                          const Style& style) const {
+  const interp::EdgeScores& first = some[0];
+  const ScoresOver over = scores_over(some);
+  const bool many = each.size() > 1, exact = !verified.empty();
+  std::vector<Table::Column> columns = {{"from"}, {"to"}, {"score", CircuitAlign::right}};
+  if (exact) columns.push_back({"exact", CircuitAlign::right});
+  Table table(columns);
+  const auto ranked = interp::ranked_edges(first.grid, over.mean);
+  for (std::size_t i = 0; i < ranked.size() && static_cast<int>(i) < top; ++i) {
+    const interp::StreamEdge& e = ranked[i];
+    const double score = score_of(first.grid, over.mean, e);
+    const interp::Statistic s{score, score_of(first.grid, over.standard_error, e),
+                              std::ssize(some)};
+    std::vector<std::string> cells = {first.grid.senders[e.sender],
+                                      first.grid.receivers[e.receiver],
+                                      many ? mean_text(s) : signed_number(score)};
+    if (exact) {
+      const auto found = std::find_if(verified.begin(), verified.end(),
+                                      [&](const auto& v) { return v.edge == e; });
+      cells.push_back(found == verified.end() ? "" : signed_number(found->exact));
+    }
+    table.row(std::move(cells));
+  }
+  return table.text(style);
+}
+
 std::string EdgeScoresReport::text(const Style& style, int) const {
   const interp::EdgeScores& first = each[0];
   const ScoresOver over = scores_over(each);
@@ -117,27 +150,39 @@ std::string EdgeScoresReport::text(const Style& style, int) const {
                          : "what does each edge of the corrupt run break in the clean one?");
   if (first.runs > 0)
     out += fmt::format("{} edited runs by {} passes\n", grouped(first.runs), first.passes);
-  const bool many = each.size() > 1, exact = !verified.empty();
-  std::vector<Table::Column> columns = {{"from"}, {"to"}, {"score", CircuitAlign::right}};
-  if (exact) columns.push_back({"exact", CircuitAlign::right});
-  Table table(columns);
+  out += "\n" + edges_table(each, style);
+  for (const interp::PromptGroup& g : groups) {
+    const auto some = of_group(g);
+    const ScoresOver of = scores_over(some);
+    out += fmt::format("\n{}, clean {}, corrupt {}\n", group_heading(field, g, "pair", style),
+                       mean_text(interp::statistic(of.clean)),
+                       mean_text(interp::statistic(of.corrupt))) +
+           edges_table(some, style);
+  }
+  return out;
+}
+
+Json EdgeScoresReport::edges_json(const std::vector<interp::EdgeScores>& some) const {
+  const interp::EdgeScores& first = some[0];
+  const ScoresOver over = scores_over(some);
+  Json edges = Json::list();
   const auto ranked = interp::ranked_edges(first.grid, over.mean);
   for (std::size_t i = 0; i < ranked.size() && static_cast<int>(i) < top; ++i) {
     const interp::StreamEdge& e = ranked[i];
+    Json edge = {{"from", first.grid.senders[e.sender]}, {"to", first.grid.receivers[e.receiver]}};
     const double score = score_of(first.grid, over.mean, e);
-    const interp::Statistic s{score, score_of(first.grid, over.standard_error, e),
-                              std::ssize(each)};
-    std::vector<std::string> cells = {first.grid.senders[e.sender],
-                                      first.grid.receivers[e.receiver],
-                                      many ? mean_text(s) : signed_number(score)};
-    if (exact) {
-      const auto found = std::find_if(verified.begin(), verified.end(),
-                                      [&](const auto& v) { return v.edge == e; });
-      cells.push_back(found == verified.end() ? "" : signed_number(found->exact));
+    if (each.size() == 1) {
+      edge["score"] = score;
+    } else {
+      edge["score"] =
+          statistic_json({score, score_of(first.grid, over.standard_error, e), std::ssize(some)});
     }
-    table.row(std::move(cells));
+    const auto found =
+        std::find_if(verified.begin(), verified.end(), [&](const auto& v) { return v.edge == e; });
+    edge["exact"] = found == verified.end() ? Json() : number_or_null(found->exact);
+    edges.push_back(std::move(edge));
   }
-  return out + "\n" + table.text(style);
+  return edges;
 }
 
 Json EdgeScoresReport::json() const {
@@ -154,24 +199,19 @@ Json EdgeScoresReport::json() const {
   json["count"] = first.grid.count();
   json["runs"] = first.runs;
   json["passes"] = first.passes;
-  Json edges = Json::list();
-  const auto ranked = interp::ranked_edges(first.grid, over.mean);
-  for (std::size_t i = 0; i < ranked.size() && static_cast<int>(i) < top; ++i) {
-    const interp::StreamEdge& e = ranked[i];
-    Json edge = {{"from", first.grid.senders[e.sender]}, {"to", first.grid.receivers[e.receiver]}};
-    const double score = score_of(first.grid, over.mean, e);
-    if (each.size() == 1) {
-      edge["score"] = score;
-    } else {
-      edge["score"] =
-          statistic_json({score, score_of(first.grid, over.standard_error, e), std::ssize(each)});
-    }
-    const auto found =
-        std::find_if(verified.begin(), verified.end(), [&](const auto& v) { return v.edge == e; });
-    edge["exact"] = found == verified.end() ? Json() : number_or_null(found->exact);
-    edges.push_back(std::move(edge));
+  json["edges"] = edges_json(each);
+  json["group_by"] = field.empty() ? Json() : Json(field);
+  json["groups"] = Json::list();
+  for (const interp::PromptGroup& g : groups) {
+    const auto some = of_group(g);
+    const ScoresOver of = scores_over(some);
+    json["groups"].push_back({{"name", g.name},
+                              {"pairs", g.members.size()},
+                              {"metric",
+                               {{"clean", statistic_json(interp::statistic(of.clean))},
+                                {"corrupt", statistic_json(interp::statistic(of.corrupt))}}},
+                              {"edges", edges_json(some)}});
   }
-  json["edges"] = std::move(edges);
   Json pairs = Json::list();
   for (std::size_t p = 0; p < each.size(); ++p) {
     Json pair = example_json(model, examples[p]);
@@ -194,6 +234,14 @@ NamedTensors EdgeScoresReport::tensors() const {
     tensors.emplace_back("edge/by_position", each[0].by_position.to(DType::f32));
   tensors.emplace_back("metric/clean", scalar_f32(mean_of_all(over.clean)));
   tensors.emplace_back("metric/corrupt", scalar_f32(mean_of_all(over.corrupt)));
+  for (const interp::PromptGroup& g : groups) {
+    const ScoresOver of = scores_over(of_group(g));
+    const std::string prefix = "group/" + g.name + "/";
+    tensors.emplace_back(prefix + "edge/score", of.mean.to(DType::f32));
+    tensors.emplace_back(prefix + "edge/standard_error", of.standard_error.to(DType::f32));
+    tensors.emplace_back(prefix + "metric/clean", scalar_f32(mean_of_all(of.clean)));
+    tensors.emplace_back(prefix + "metric/corrupt", scalar_f32(mean_of_all(of.corrupt)));
+  }
   return tensors;
 }
 AxisNames EdgeScoresReport::axis_names() const { return edge_axes(each[0].grid); }

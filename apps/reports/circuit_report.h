@@ -23,15 +23,24 @@ struct EdgeScoresReport {
   const std::vector<interp::EdgeScores>& each;        // of every pair
   const std::vector<interp::VerifiedEdge>& verified;  // of the strongest, of one pair
   int top = 20;
+  std::vector<interp::PromptGroup> groups = {};  // none without a field
+  std::string field = {};                        // what the pairs are grouped by
 
   std::string text(const Style& style, int columns = 0) const;
   // {method, rule, steps, direction, metric: {name, clean, corrupt}, edges: [{from, to, score,
-  // exact}], count, runs, passes}; of many pairs numbers are {mean, standard_error, count}
+  // exact}], count, runs, passes, group_by, groups: [{name, pairs, metric, edges}]}; of many pairs
+  // numbers are {mean, standard_error, count}
   Json json() const;
   // edge/score, edge/valid [sender, receiver], edge/standard_error of many pairs,
-  // edge/by_position [pos, sender, receiver]; metric/clean, metric/corrupt
+  // edge/by_position [pos, sender, receiver]; metric/clean, metric/corrupt; group/NAME/edge/score,
+  // ...
   NamedTensors tensors() const;
   AxisNames axis_names() const;
+
+ private:
+  std::vector<interp::EdgeScores> of_group(const interp::PromptGroup& group) const;
+  std::string edges_table(const std::vector<interp::EdgeScores>& some, const Style& style) const;
+  Json edges_json(const std::vector<interp::EdgeScores>& some) const;
 };
 
 // A circuit by itself, judged exactly.

@@ -17,6 +17,28 @@ interp::Statistic statistic_of(const Quantity& quantity, const interp::PromptGro
   return interp::statistic(values);
 }
 
+std::string group_heading(std::string_view field, const interp::PromptGroup& group,
+                          std::string_view of, const Style& style) {
+  return style.bold(fmt::format("{} {}", field, visible(group.name))) +
+         fmt::format(", {} {}{}", group.members.size(), of, group.members.size() == 1 ? "" : "s");
+}
+
+std::string at_positions_text(std::span<const interp::Position> positions) {
+  std::string text;
+  for (const interp::Position& p : positions)
+    text += fmt::format("{}{}", text.empty() ? " at pos " : ", ", visible(p.text()));
+  return text;
+}
+Json position_json(const interp::Position& p) {
+  return p.role.empty() ? Json(p.index) : Json(p.role);
+}
+Json positions_json(std::span<const interp::Position> positions) {
+  if (positions.empty()) return {};
+  Json list = Json::list();
+  for (const interp::Position& p : positions) list.push_back(position_json(p));
+  return list;
+}
+
 std::string number_of_size(double x, int digits) {
   constexpr double kRounding = 1e-9;
   const bool vanishes = std::abs(x) < 0.5 * std::pow(10, -digits) && std::abs(x) > kRounding;

@@ -20,6 +20,15 @@ struct Quantity {
 };
 interp::Statistic statistic_of(const Quantity& quantity, const interp::PromptGroup& group);
 
+// The line above the table of a group: "coast west, 3 pairs".
+std::string group_heading(std::string_view field, const interp::PromptGroup& group,
+                          std::string_view of, const Style& style);
+
+// " at pos subject, -1"; "" for all positions.
+std::string at_positions_text(std::span<const interp::Position> positions);
+Json position_json(const interp::Position& position);              // -1, or "subject"
+Json positions_json(std::span<const interp::Position> positions);  // ["subject", -1]; null for all
+
 // "4.213"; a number that would round to 0 and is not as "3.5e-07", but for what is rounding alone.
 std::string number_of_size(double x, int digits = 3);
 // "4.213 ± 0.105"; "4.213" of a single number, "-" of none.

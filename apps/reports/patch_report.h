@@ -45,15 +45,20 @@ struct PairsReport {
   const std::vector<interp::PatchSweep>& sweeps;
   bool each = false;  // in the text: also a line for each pair
   std::optional<MetricEnds> ends = {};
+  std::vector<interp::PromptGroup> groups = {};  // none without a field
+  std::string field = {};                        // what the pairs are grouped by
   const interp::SweepSummary summary = interp::summarise(sweeps);
 
   std::string text(int most, const Style& style, int columns) const;
   Json json(int most) const;
   // Those of one pair, as means; sweep/change, sweep/standard_error, sweep/count; and for each pair
-  // pair/N/sweep, pair/N/clean, pair/N/corrupt.
+  // pair/N/sweep, pair/N/clean, pair/N/corrupt; the means of groups as group/NAME/sweep, ...
   NamedTensors tensors() const;
   Json labels() const;
   AxisNames axis_names() const;
+
+ private:
+  interp::SweepSummary summary_of(const interp::PromptGroup& group) const;
 };
 
 // ---- what both are made of ----------------------------------------------------------------------

@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 
+#include "apps/reports/data_set_report.h"
 #include "apps/reports/patch_report.h"
 
 namespace vitrine::app {
@@ -98,8 +99,8 @@ std::vector<Heatmap::Titles> titles(const PairsReport& r) {
   return lines;
 }
 
-std::string strongest_table(const PairsReport& r, int most, const Style& style) {
-  const interp::SweepSummary& s = r.summary;
+std::string strongest_table(const interp::SweepSummary& s, const std::string& heading, int most,
+                            const Style& style) {
   const auto entries = strongest(s.mean.to_vector<double>(), s.mean.shape(), s.layers, most);
   if (entries.empty()) return "No edit changes the mean of the metric.\n";
   std::vector<Table::Column> columns;
@@ -118,7 +119,31 @@ std::string strongest_table(const PairsReport& r, int most, const Style& style) 
     cells.push_back(fmt::format("{}", count[e.index]));
     table.row(std::move(cells));
   }
-  return "the strongest, over the pairs that have the place\n" + table.text(style);
+  return heading + table.text(style);
+}
+
+// The means, their errors and counts, and the strongest places: of all pairs, and of a group.
+void add_means(Json& json, const interp::SweepSummary& s) {
+  json["shape"] = as_list(s.mean.shape());
+  json["mean"] = app::nested(s.mean);
+  json["standard_error"] = app::nested(s.standard_error);
+  json["count"] = app::nested(s.count.to(DType::i64));
+}
+Json strongest_json(const interp::SweepSummary& s, int most) {
+  Json list = Json::list();
+  const auto error = s.standard_error.to_vector<double>(), count = s.count.to_vector<double>(),
+             metric = s.metric.to_vector<double>();
+  for (const Strong& e : strongest(s.mean.to_vector<double>(), s.mean.shape(), s.layers, most)) {
+    Json entry;
+    for (std::size_t a = 0; a < e.place.size(); ++a)
+      entry[s.axes[a]] = place_json(s.labels, a, e.place[a]);
+    entry["metric"] = metric[e.index];
+    entry["change"] = e.change;
+    entry["standard_error"] = std::isnan(error[e.index]) ? Json() : Json(error[e.index]);
+    entry["count"] = static_cast<std::int64_t>(count[e.index]);
+    list.push_back(std::move(entry));
+  }
+  return list;
 }
 
 std::string pairs_table(const PairsReport& r, const Style& style) {
@@ -151,15 +176,29 @@ std::string pairs_table(const PairsReport& r, const Style& style) {
 
 }  // namespace
 
+interp::SweepSummary PairsReport::summary_of(const interp::PromptGroup& group) const {
+  std::vector<interp::PatchSweep> members;
+  for (const std::size_t i : group.members) members.push_back(sweeps[i]);
+  return interp::summarise(members);
+}
+
 std::string PairsReport::text(int most, const Style& style, int columns) const {
   const interp::SweepSummary& s = summary;
-  return how_it_was_done(*this, style) +
-         heatmap_text(s.axes, s.mean.shape(), s.layers, s.mean.to_vector<double>(), titles(*this),
-                      "mean change of the metric from the base runs'", style, columns) +
-         strongest_table(*this, most, style) +
-         (each ? "\n" + pairs_table(*this, style)
-               : fmt::format("--each lists the {} pairs; --format json has all of each\n",
-                             pairs.size()));
+  std::string text =
+      how_it_was_done(*this, style) +
+      heatmap_text(s.axes, s.mean.shape(), s.layers, s.mean.to_vector<double>(), titles(*this),
+                   "mean change of the metric from the base runs'", style, columns) +
+      strongest_table(s, "the strongest, over the pairs that have the place\n", most, style);
+  for (const interp::PromptGroup& g : groups) {
+    const interp::SweepSummary of_group = summary_of(g);
+    text += fmt::format("\n{}, mean clean {}, mean corrupt {}\n",
+                        group_heading(field, g, "pair", style), metric_number(of_group.clean),
+                        metric_number(of_group.corrupt)) +
+            strongest_table(of_group, "", most, style);
+  }
+  return text + (each ? "\n" + pairs_table(*this, style)
+                      : fmt::format("--each lists the {} pairs; --format json has all of each\n",
+                                    pairs.size()));
 }
 
 // ---- for programs -------------------------------------------------------------------------------
@@ -174,11 +213,8 @@ Json PairsReport::json(int most) const {
                {"passes", s.passes},
                {"without_effect", s.without_effect},
                {"axes", s.axes},
-               {"layers", s.layers},
-               {"shape", as_list(s.mean.shape())},
-               {"mean", nested(s.mean)},
-               {"standard_error", nested(s.standard_error)},
-               {"count", nested(s.count.to(DType::i64))}};
+               {"layers", s.layers}};
+  add_means(json, s);
   add_narrowing(json, spec, s.labels);
   json["pairs"] = Json::list();
   for (std::size_t p = 0; p < pairs.size(); ++p) {
@@ -190,18 +226,17 @@ Json PairsReport::json(int most) const {
          {"shape", as_list(sweeps[p].values.shape())},
          {"values", nested(sweeps[p].values)}});
   }
-  json["strongest"] = Json::list();
-  const auto error = s.standard_error.to_vector<double>(), count = s.count.to_vector<double>(),
-             metric = s.metric.to_vector<double>();
-  for (const Strong& e : strongest(s.mean.to_vector<double>(), s.mean.shape(), s.layers, most)) {
-    Json entry;
-    for (std::size_t a = 0; a < e.place.size(); ++a)
-      entry[s.axes[a]] = place_json(s.labels, a, e.place[a]);
-    entry["metric"] = metric[e.index];
-    entry["change"] = e.change;
-    entry["standard_error"] = std::isnan(error[e.index]) ? Json() : Json(error[e.index]);
-    entry["count"] = static_cast<std::int64_t>(count[e.index]);
-    json["strongest"].push_back(entry);
+  json["strongest"] = strongest_json(s, most);
+  json["group_by"] = field.empty() ? Json() : Json(field);
+  json["groups"] = Json::list();
+  for (const interp::PromptGroup& g : groups) {
+    const interp::SweepSummary of_group = summary_of(g);
+    Json group = {{"name", g.name},
+                  {"pairs", g.members.size()},
+                  {"metric", {{"clean", of_group.clean}, {"corrupt", of_group.corrupt}}}};
+    add_means(group, of_group);
+    group["strongest"] = strongest_json(of_group, most);
+    json["groups"].push_back(std::move(group));
   }
   return json;
 }
@@ -213,12 +248,17 @@ AxisNames PairsReport::axis_names() const {
 
 NamedTensors PairsReport::tensors() const {
   const auto scalar = [](double x) { return Tensor::full({}, DType::f32, x); };
-  NamedTensors tensors = {{"sweep", summary.metric.to(DType::f32)},
-                          {"metric/clean", scalar(summary.clean)},
-                          {"metric/corrupt", scalar(summary.corrupt)},
-                          {"sweep/change", summary.mean.to(DType::f32)},
-                          {"sweep/standard_error", summary.standard_error.to(DType::f32)},
-                          {"sweep/count", summary.count.to(DType::f32)}};
+  NamedTensors tensors;
+  const auto add = [&](const std::string& prefix, const interp::SweepSummary& s) {
+    tensors.emplace_back(prefix + "sweep", s.metric.to(DType::f32));
+    tensors.emplace_back(prefix + "metric/clean", scalar(s.clean));
+    tensors.emplace_back(prefix + "metric/corrupt", scalar(s.corrupt));
+    tensors.emplace_back(prefix + "sweep/change", s.mean.to(DType::f32));
+    tensors.emplace_back(prefix + "sweep/standard_error", s.standard_error.to(DType::f32));
+    tensors.emplace_back(prefix + "sweep/count", s.count.to(DType::f32));
+  };
+  add("", summary);
+  for (const interp::PromptGroup& g : groups) add("group/" + g.name + "/", summary_of(g));
   for (std::size_t p = 0; p < sweeps.size(); ++p) {
     const std::string name = fmt::format("pair/{}/", p);
     tensors.emplace_back(name + "sweep", sweeps[p].values.to(DType::f32));

@@ -56,6 +56,10 @@ std::optional<T> number_in(std::string_view text) {
 // The items of a list X,Y,Z, without spaces around them.
 std::vector<std::string> items_of(std::string_view list);
 
+// The same with ranges of whole numbers written out: 0, 2, 3, 4 of "0", "2-4". What is no range, or
+// one of very many numbers, stays as it is.
+std::vector<std::string> written_out(const std::vector<std::string>& items);
+
 // What is wrong with a text as a number in the range; "" when nothing is.
 template <class T>
 std::string complaint(std::string_view text, const NumberRange<T>& range) {

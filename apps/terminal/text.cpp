@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <utility>
 
 #include "tensor/files/utf8.h"
 
@@ -82,9 +84,15 @@ std::string shortened(std::string_view text, int columns) {
 }
 
 std::string with_option_names(std::string message) {
-  constexpr std::string_view kName = "Special::as_tokens", kOption = "--special";
-  for (std::size_t at = 0; (at = message.find(kName, at)) != std::string::npos;)
-    message.replace(at, kName.size(), kOption);
+  constexpr std::array<std::pair<std::string_view, std::string_view>, 2> kNames = {{
+      {"Special::as_tokens", "--special"},
+      {"say which comes first with then()",
+       "say which comes later, --edit 'then ACTION SITE ...' after the other"},
+  }};
+  for (const auto& [name, option] : kNames) {
+    for (std::size_t at = 0; (at = message.find(name, at)) != std::string::npos;)
+      message.replace(at, name.size(), option);
+  }
   return message;
 }
 

@@ -24,7 +24,7 @@ struct AblateOptions {
   TokenOptions answer{"answer"}, wrong{"wrong"};
   DataSetOptions data;
   MetricOptions metric;
-  std::string of = "heads", sets = "single", action = "zero", grow = "break";
+  std::string of = "heads", sets = "single", action = "zero", grow = "break", pos;
   std::int64_t active = 50;
   int top = 20;
   interp::GrowthSpec growth;
@@ -52,7 +52,8 @@ void AblateOptions::add_to(CommandLine& line) {
               std::int64_t{1}, kMost);
   line.option("--sets", sets, "single|pairs|greedy",
               "each alone; all pairs, and what they do beyond what each does alone; or a set\n"
-              "that grows by one at a time (default: single)")
+              "that grows by one at a time (default: single). With --group-by a greedy set is\n"
+              "that of all prompts, and each group has what its steps do to it")
       ->one_of({"single", "pairs", "greedy"});
   line.option("--grow", grow, "break|keep",
               "of --sets greedy: ablates the one that changes the metric most, what breaks it;\n"
@@ -68,6 +69,9 @@ void AblateOptions::add_to(CommandLine& line) {
               "resample, the values of another prompt of as many tokens, which --seed\n"
               "chooses (default: zero)")
       ->one_of({"zero", "mean", "resample"});
+  line.option("--pos", pos, "P,...|ROLE,...",
+              "ablates only at these positions: numbers, from the end (-1), with --prompts also\n"
+              "roles of the file, all their tokens (default: everywhere)");
   metric.add_to(line);
   line.number("--top", top, "K", "how many of the strongest are listed (default: 20)", 1,
               static_cast<int>(kMost));
@@ -87,6 +91,7 @@ void AblateOptions::check(const CommandLine& line) {
   spec.metric = metric.spec();
   spec.action = interp::parse_replacement(action);
   spec.seed = common.seed;
+  if (!pos.empty()) spec.positions = parse_positions(line, "--pos", pos);
   growth.growth = grow == "keep" ? interp::Growth::kept : interp::Growth::broken;
   for (const char* option : {"--grow", "--steps", "--random"}) {
     if (sets != "greedy" && line.was_given(option))
@@ -99,8 +104,6 @@ void AblateOptions::check(const CommandLine& line) {
   if (of != "features" && line.was_given("--active"))
     line.fail("--active is about features; give --of features");
   data.require(line);
-  if (sets != "single" && !data.group_by().empty())
-    line.fail("--group-by gives means of --sets single");
   if (sets == "pairs" && data.each())
     line.fail("--each lists prompts with --sets single or greedy, not all pairs of each");
   if (data.given()) return;
@@ -174,14 +177,17 @@ void verb_ablate(const Arguments& arguments) {
       "Ablation: the prompts are run with parts of the model put out of work. How much the\n"
       "metric changes, after the last token, says what its answers need, alone and together.\n\n"
       "json: {meta, of, sets, action, metric: {name, clean: {mean, standard_error, count}},\n"
-      "runs, passes, ..., file}. A part is named {unit, layer, head} ({unit, layer}, {unit,\n"
+      "runs, passes, pos, ..., file}. A part is named {unit, layer, head} ({unit, layer}, {unit,\n"
       "feature, site}), what came of it {metric: {mean, standard_error, count}, change,\n"
       "fraction}: fraction is that of the clean metric. single: units: [{unit, ..., metric,\n"
-      "change, fraction}], group_by, groups: [{name, prompts, clean, units}], prompts: [{line,\n"
-      "tokens, str_tokens, clean, metric: [of each unit]}]. pairs: units, and pairs: [{units:\n"
-      "[A, B], metric, change, fraction, interaction}]. greedy: grow, begin: {metric, ...} before\n"
-      "the first step, steps: [{unit, ..., set: [UNIT], metric, change, fraction, random: {mean,\n"
-      "deviation, count, values}}], prompts: [{..., clean, begin, metric: [of each step]}]\n",
+      "change, fraction}], prompts: [{line, tokens, str_tokens, clean, metric: [of each unit]}].\n"
+      "pairs: units, and pairs: [{units: [A, B], metric, change, fraction, interaction}]. greedy:\n"
+      "grow, begin: {metric, ...} before the first step, steps: [{unit, ..., set: [UNIT], metric,\n"
+      "change, fraction, random: {mean, deviation, count, values}}], prompts: [{..., clean, "
+      "begin,\n"
+      "metric: [of each step]}]. All have group_by and groups: [{name, prompts, clean, ...}], "
+      "with\n"
+      "the units, pairs, begin and steps of each\n",
       "vitrine ablate --prompt 'The capital of Texas is' --answer ' Austin' --wrong ' Sacramento'");
   AblateOptions options;
   options.add_to(line);

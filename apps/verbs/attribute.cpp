@@ -2,6 +2,7 @@
 // strongest.
 #include <fmt/format.h>
 
+#include "apps/experiment/data_set_options.h"
 #include "apps/experiment/edit_options.h"
 #include "apps/experiment/feature_nodes.h"
 #include "apps/experiment/metric_options.h"
@@ -29,11 +30,18 @@ struct Options {
   std::string method = "attribution-patching";
   std::string rule = "midpoint";
   std::int64_t features = 0;
+  std::string pos;
+  std::vector<interp::Position> positions;  // that pairs are lined up by
   int steps = 16, top = 20, verify = 10;
   bool each = false, norms_held = false;
 
   bool edges() const { return method.starts_with("edges"); }
 };
+
+std::vector<interp::PromptGroup> groups_of(const std::vector<interp::Example>& examples,
+                                           const PairOptions& prompts) {
+  return prompts.group_by().empty() ? std::vector<interp::PromptGroup>() : prompts.groups(examples);
+}
 
 // Of each site the scores, with --pairs also their standard errors, as the report's tensors have
 // them; null where they are too many for a page.
@@ -93,10 +101,14 @@ void attribute_pairs(const nn::Model& model, Options& options, const Json& meta)
   options.edits.know(examples);
   std::vector<interp::Pair> pairs;
   for (const interp::Example& e : examples) pairs.push_back(pair_of(e, *options.spec.metric));
-  const auto found = interp::attribute(model, pairs, options.spec);
+  auto found = interp::attribute(model, pairs, options.spec);
+  if (!options.positions.empty())
+    found = interp::lined_up(std::move(found), examples, options.positions);
   const auto verified = interp::verify_top(model, pairs, found, options.verify);
   write(PairsAttributionReport{model, examples, found, verified,
-                               std::max(options.top, options.verify), options.each},
+                               std::max(options.top, options.verify), options.each,
+                               groups_of(examples, options.prompts), options.prompts.group_by(),
+                               options.positions},
         options, meta);
 }
 
@@ -152,7 +164,8 @@ void attribute_edges(const nn::Model& model, const std::vector<interp::Example>&
   std::vector<interp::VerifiedEdge> verified;
   if (!exact && pairs.size() == 1 && options.verify > 0)
     verified = interp::verify_edges(model, pairs[0], scores[0], options.verify);
-  write(EdgeScoresReport{model, examples, scores, verified, std::max(options.top, options.verify)},
+  write(EdgeScoresReport{model, examples, scores, verified, std::max(options.top, options.verify),
+                         groups_of(examples, options.prompts), options.prompts.group_by()},
         options, meta);
 }
 
@@ -182,10 +195,13 @@ void verb_attribute(const Arguments& arguments) {
       "values, at_base, at_other, sum, completeness_error, file}. With --pairs the metric's clean "
       "and\n"
       "corrupt, and each node's score, size (of |score|) and exact are {mean, standard_error,\n"
-      "count} over the pairs, and there are pairs: [{line, tokens, str_tokens, metric}]. "
-      "edges...:\n"
-      "{method, rule, steps, direction, metric, count, runs, passes, edges: [{from, to, score,\n"
-      "exact}], pairs: [{line, tokens, str_tokens, clean, corrupt}], file}\n",
+      "count} over the pairs, and there are pos (of --pos, else null), group_by, groups: [{name, "
+      "pairs, metric, nodes}] "
+      "(each\n"
+      "with its own strongest; exact of those that are the strongest of all) and pairs: [{line,\n"
+      "tokens, str_tokens, metric}]. edges...: {method, rule, steps, direction, metric, count,\n"
+      "runs, passes, edges: [{from, to, score, exact}], group_by, groups: [{name, pairs, metric,\n"
+      "edges}], pairs: [{line, tokens, str_tokens, clean, corrupt}], file}\n",
       "vitrine attribute --clean 'The capital of Texas is' --corrupt 'The capital of California "
       "is' --answer ' Austin' --wrong ' Sacramento' --verify 5");
   Options options;
@@ -206,6 +222,10 @@ void verb_attribute(const Arguments& arguments) {
   auto* by_position = line.flag("--by-pos", spec.by_position,
                                 "heads and neurons at each position, not over all positions; of\n"
                                 "edges: edge/by_position besides");
+  line.option(
+      "--pos", options.pos, "P,...|ROLE,...",
+      "with --pairs: --by-pos, and only these positions, by which pairs of different lengths\n"
+      "line up: roles of the file, whose tokens are summed, from the end (-1), numbers");
   options.site.add_to(line,
                       "of ig: where the line goes, in full or as 2.z, or z with --layer 2\n"
                       "(default: blocks.0.hook_resid_pre)");
@@ -228,6 +248,7 @@ void verb_attribute(const Arguments& arguments) {
   auto* verify = line.number("--verify", options.verify, "K",
                              "how many of them are measured exactly (default: 10)", 0, kMost);
   auto* each = line.flag("--each", options.each, "with --pairs: also a line for each pair");
+  options.prompts.add_groups_to(line);
   options.edits.add_to(line, common);
   common.add_page_to(line);
   common.add_to(
@@ -277,6 +298,14 @@ void verb_attribute(const Arguments& arguments) {
     line.fail("--each is about the pairs of a file; give --pairs FILE");
   if (ig && options.prompts.from_file())
     line.fail("--method ig is about one pair of prompts; --pairs goes with the others");
+  if (!options.pos.empty()) {
+    if (ig || options.edges() || !options.prompts.from_file())
+      line.fail(
+          "--pos lines up the positions of many pairs; it goes with --pairs FILE and --method "
+          "attribution-patching or grad-x-act");
+    options.positions = parse_positions(line, "--pos", options.pos);
+    spec.by_position = true;
+  }
   const nn::Model model = common.load();
   spec.sites.patterns =
       full_patterns(spec.sites.patterns, model.build(nn::BatchSize{1, 1, 1}).site_names());

@@ -68,7 +68,7 @@ void add_places_to(CommandLine& line, Options& options) {
 std::vector<interp::Position> positions_in(const std::vector<std::string>& lists) {
   std::vector<interp::Position> positions;
   for (const std::string& list : lists) {
-    for (const std::string& item : items_of(list))
+    for (const std::string& item : written_out(items_of(list)))
       positions.push_back(interp::parse_position(item));
   }
   return positions;
@@ -263,7 +263,16 @@ Presentation presented(const nn::Model& model, const std::vector<interp::Example
     };
     return shown;
   }
-  const PairsReport report{model, pairs, swept.spec, swept.sweeps, options.each, swept.ends};
+  const std::string& field = options.prompts.group_by();
+  const PairsReport report{
+      .model = model,
+      .pairs = pairs,
+      .spec = swept.spec,
+      .sweeps = swept.sweeps,
+      .each = options.each,
+      .ends = swept.ends,
+      .groups = field.empty() ? std::vector<interp::PromptGroup>() : options.prompts.groups(pairs),
+      .field = field};
   return presented(report, options, swept, report.summary.axes, report.summary.mean.shape(),
                    report.summary.explanation);
 }
@@ -337,7 +346,9 @@ void verb_patch(const Arguments& arguments) {
       "along each axis, null for 0, 1, 2, ...\n"
       "With --pairs, instead of values, tokens and str_tokens: mean, standard_error (null for a\n"
       "single pair), count, pairs: [{line, tokens, str_tokens, metric: {clean, corrupt}, shape,\n"
-      "values}]; and strongest: [{layer, ..., metric, change, standard_error, count}]\n"
+      "values}]; strongest: [{layer, ..., metric, change, standard_error, count}]; and group_by,\n"
+      "groups: [{name, pairs, metric: {clean, corrupt}, shape, mean, standard_error, count,\n"
+      "strongest}]\n"
       "With --normalise metric also has normalised: {clean, corrupt}, what 1 and 0 stand for.\n"
       "Of several sites: {meta, sites: [the same of each], file}, and tensors are called "
       "SITE/NAME.\n",
@@ -363,16 +374,19 @@ void verb_patch(const Arguments& arguments) {
               kMost);
   auto* each = line.flag("--each", options.each,
                          "with --pairs: also a line for each pair (JSON has them always)");
+  options.prompts.add_groups_to(line);
   line.flag("--explain", options.explain,
             "also say how the runs were made: passes, work and memory avoided");
   options.edits.add_to(line, common);
   common.add_page_to(line);
-  common.add_to(line,
-                "FILE.safetensors or .npz: the tensors sweep, metric/clean, metric/corrupt (f32),\n"
-                "with --pairs also sweep/change, sweep/standard_error, sweep/count and\n"
-                "pair/N/sweep, pair/N/clean, pair/N/corrupt, besides what goes to stdout; .csv:\n"
-                "their elements, one a line; any other FILE: the table or JSON, and not to stdout",
-                CommonOptions::Out::text_or_tensors);
+  common.add_to(
+      line,
+      "FILE.safetensors or .npz: the tensors sweep, metric/clean, metric/corrupt (f32),\n"
+      "with --pairs also sweep/change, sweep/standard_error, sweep/count and\n"
+      "pair/N/sweep, pair/N/clean, pair/N/corrupt, with --group-by group/NAME/sweep, ...,\n"
+      "besides what goes to stdout; .csv:\n"
+      "their elements, one a line; any other FILE: the table or JSON, and not to stdout",
+      CommonOptions::Out::text_or_tensors);
   if (!line.parse()) return;
   spec.replacement = interp::parse_replacement(action);
   spec.direction = options.prompts.direction();

@@ -10,6 +10,7 @@
 #include "apps/experiment/edit_options.h"
 #include "apps/experiment/metric_options.h"
 #include "apps/options/continuation.h"
+#include "apps/reports/data_set_report.h"
 #include "apps/reports/profile_report.h"
 #include "apps/terminal/progress.h"
 #include "apps/verbs/verbs.h"
@@ -185,12 +186,12 @@ std::string whole_text(const Report& r, const Text& t, const Style& style) {
   return style.dim(prompt) + whole.substr(prompt.size()) + "\n";
 }
 
-// `where`: at which tokens; `over`: whose norms they are.
+// `where`: " at every token"; `over`: whose norms they are.
 std::string introduction(const Site& site, std::optional<int> head, const std::string& where,
                          bool normalize, const SteeringDirection& direction, const interp::Norms& n,
                          const std::string& over, const Style& style) {
   return fmt::format(
-      "steering {}{} at every token{}; scale 1 is {}\n"
+      "steering {}{}{}; scale 1 is {}\n"
       "direction: {}\n"
       "norms: the direction {:.2f}; what is there, over {}: mean {:.2f}, least {:.2f}, most "
       "{:.2f}, last {:.2f}\n\n",
@@ -224,9 +225,9 @@ std::string first_tokens(const Report& r, const Style& style) {
 
 std::string as_table(const Report& r, const Style& style) {
   const std::size_t count = r.prompt.size();
-  std::string text =
-      introduction(r.site, r.head, " of prompt and text", r.normalize, r.direction, r.norms,
-                   fmt::format("the prompt's {} token{}", count, count == 1 ? "" : "s"), style);
+  std::string text = introduction(
+      r.site, r.head, " at every token of prompt and text", r.normalize, r.direction, r.norms,
+      fmt::format("the prompt's {} token{}", count, count == 1 ? "" : "s"), style);
   text += style.bold("plain") + "\n" + whole_text(r, r.plain, style) + "\n";
   for (const Text& t : r.steered) {
     text += style.bold(fmt::format("scale {:g}", t.scale)) +
@@ -275,6 +276,8 @@ struct Options {
   std::vector<double> scales = {1};
   bool normalize = false;
   int top = 5;
+  std::string pos;
+  std::vector<interp::Position> positions;  // of prompts of a file; none: all
 };
 
 // How much of the direction a scale is.
@@ -329,7 +332,8 @@ void steer_prompts(const CommandLine& line, Options& o) {
   scales.insert(scales.end(), o.scales.begin(), o.scales.end());
   for (const double s : scales) factors.push_back(factor_of(s, o.normalize, norms.mean, length));
   const Tensor values = interp::steered(model, examples, site, direction.tensor, factors, metric,
-                                        &interruptible.requested(), head);  // [scale, prompt]
+                                        &interruptible.requested(), head,
+                                        o.positions);  // [scale, prompt]
   ProfileReport report{.model = model,
                        .examples = examples,
                        .groups = groups,
@@ -352,16 +356,15 @@ void steer_prompts(const CommandLine& line, Options& o) {
     report.columns[0].each.push_back(of_prompt);
     report.columns[1].each.push_back(change);
   }
-  Json about = {{"site", site.name},
-                {"direction", direction.json},
-                {"normalize", o.normalize},
-                {"norms", norms_json(direction, norms)},
-                {"metric", metric.name}};
+  const std::string at = o.positions.empty() ? " at every token" : at_positions_text(o.positions);
+  Json about = {{"site", site.name},        {"direction", direction.json},
+                {"normalize", o.normalize}, {"norms", norms_json(direction, norms)},
+                {"metric", metric.name},    {"pos", positions_json(o.positions)}};
   if (head) about["head"] = *head;
   write_presentation(o.common, o.common.meta(line),
                      {.text =
                           [&](const Style& style, int) {
-                            return introduction(site, head, "", o.normalize, direction, norms,
+                            return introduction(site, head, at, o.normalize, direction, norms,
                                                 "all tokens of the prompts", style) +
                                    report.text(style);
                           },
@@ -392,7 +395,8 @@ void verb_steer(const Arguments& arguments) {
       "plain: {tokens, text, stopped, top: [{id, token, logit, prob}]},\n"
       "steered: [{scale, norm, tokens, text, stopped, top}]}; of one head also head. With "
       "--prompts: {meta, site,\n"
-      "direction, normalize, norms, metric, scales, norms_added, all: {prompts, value: {mean,\n"
+      "direction, normalize, norms, metric, pos, scales, norms_added, all: {prompts, value: "
+      "{mean,\n"
       "standard_error, count}, change}, group_by, groups: [{name, ...}], prompts: [{line, tokens,\n"
       "str_tokens, value, change}], file}: each of these numbers is a list, one for each scale,\n"
       "first 0, the plain run; change is from it\n",
@@ -402,6 +406,10 @@ void verb_steer(const Arguments& arguments) {
   options.prompt.add_to(line);
   options.data.add_to(line);
   line.heading("Many prompts");
+  line.option(
+      "--pos", options.pos, "P,...|ROLE,...",
+      "of --prompts: adds only at these positions: numbers, from the end (-1), or roles of\n"
+      "the file, all their tokens (default: at every token); norms stay those of all");
   options.metric.add_to(line);
   options.direction.add_to(line);
   options.site.add_to(line,
@@ -435,8 +443,13 @@ void verb_steer(const Arguments& arguments) {
   if (options.data.given()) {
     refuse_beside_prompts(line, {"--max-tokens", "--temperature", "--top-k", "--top-p", "--top"},
                           "no text is continued there, a metric is measured");
+    if (!options.pos.empty()) options.positions = parse_positions(line, "--pos", options.pos);
     return steer_prompts(line, options);
   }
+  if (!options.pos.empty())
+    line.fail(
+        "--pos is about the prompts of a file, of which a metric is measured; give --prompts FILE. "
+        "A text that is continued is steered at every token");
   if (options.metric.given())
     line.fail("--metric is about the prompts of a file; give --prompts FILE");
   if (is_data_file(options.common.out))

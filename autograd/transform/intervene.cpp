@@ -452,7 +452,7 @@ void feed_stage(const Graph& graph, const std::string& name, const std::vector<E
     const Selections parts = selected(sites(e), e, rows, text);
     if (!group.mark_selected(parts) && text == Text::whole)
       throw GraphError(fmt::format("{}: the selection is empty", e.to_text()));
-    owners.claim(static_cast<int>(i), parts);
+    owners.claim(static_cast<int>(i), parts, rows);
     group.set(e, parts);
   }
   for (GroupFeeds& group : fed) std::move(group).put_into(feeds, name);

@@ -74,6 +74,12 @@ std::vector<std::int64_t> RowPlaces::rows(const std::vector<std::int64_t>& seque
   return sorted(std::move(found));
 }
 
+std::string RowPlaces::text_of(std::int64_t row) const {
+  const auto at = static_cast<std::size_t>(row);
+  if (at >= sequence_.size()) return "";
+  return fmt::format("prompt {}, pos {}", sequence_[at], position_[at]);
+}
+
 RowPlaces row_places(const Graph& graph, const Feeds& feeds) {
   if (!graph.rows()) return {};
   const auto read = [&](NodeId id) {
@@ -239,24 +245,45 @@ Owners::Site* Owners::site_of(const Edit& e) {
   return at == sites_.end() ? nullptr : &at->second;
 }
 
-void Owners::claim(int number, const std::vector<Selected>& parts) {
+std::string Owners::place_of(const Edit& e, const Shape& shape, std::int64_t element,
+                             const RowPlaces& rows) {
+  std::vector<std::string> texts;
+  for (int a = shape.size() - 1; a >= 0; --a) {
+    const std::int64_t at = element % shape[a];
+    element /= shape[a];
+    if (shape[a] == 1 && entries_(e).type.shape[a] != 1) continue;  // no edit speaks of it
+    const Axis axis = entries_(e).axes[static_cast<std::size_t>(a)];
+    std::string text = axis == Axis::row ? rows.text_of(at) : "";
+    if (text.empty()) text = fmt::format("{} {}", name_of(axis), at);
+    texts.insert(texts.begin(), std::move(text));
+  }
+  return fmt::format("{}", fmt::join(texts, ", "));
+}
+
+void Owners::claim(int number, const std::vector<Selected>& parts, const RowPlaces& rows) {
   const Edit& e = stage_[static_cast<std::size_t>(number)];
   Site* site = site_of(e);
   if (site == nullptr) return;
   auto& [shape, owner] = *site;
   if (owner.empty()) owner.assign(static_cast<std::size_t>(numel(shape)), -1);
-  int first = number;  // the first edit that this one overlaps
+  int first = number;  // the first edit that this one overlaps, and where
+  std::int64_t shared = 0;
   for (const Selected& along : parts) {
     each_selected(along, shape, [&](std::int64_t i) {
       int& o = owner[static_cast<std::size_t>(i)];
       if (o < 0) o = number;
-      else if (o != number && !(adds(number) && adds(o))) first = std::min(first, o);
+      if (o >= first || (adds(number) && adds(o))) return;
+      first = o;
+      shared = i;
     });
   }
   if (first == number) return;
+  const std::string place = place_of(e, shape, shared, rows);
   throw GraphError(
-      fmt::format("'{}' and '{}' change the same element; say which comes first with then()",
-                  stage_[static_cast<std::size_t>(first)].to_text(), e.to_text()));
+      fmt::format("'{}' and '{}' change the same element; say which comes first with then(), or "
+                  "give them other places: both change {}",
+                  stage_[static_cast<std::size_t>(first)].to_text(), e.to_text(),
+                  place.empty() ? "all of the site" : place));
 }
 
 void check_overlaps(const Graph& graph, const Interventions& what, const RowPlaces& rows) {
@@ -265,7 +292,7 @@ void check_overlaps(const Graph& graph, const Interventions& what, const RowPlac
     SitesOf sites(graph);
     for (std::size_t i = 0; i < stage.size(); ++i) {
       if (owners.counts(stage[i]))
-        owners.claim(static_cast<int>(i), selected(sites(stage[i]), stage[i], rows));
+        owners.claim(static_cast<int>(i), selected(sites(stage[i]), stage[i], rows), rows);
     }
   }
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <string>
 
 #include "autograd/transform/intervention.h"
 
@@ -16,6 +17,8 @@ class RowPlaces {
 
   std::int64_t sequences() const { return sequences_; }  // one more than the largest
   std::int64_t positions() const { return positions_; }
+  // "prompt 0, pos 2"; "" where there are none.
+  std::string text_of(std::int64_t row) const;
 
   // The rows of these sequences at these positions, increasing; an empty list takes all. Takes time
   // in proportion to the rows that have a position (or, without positions, a sequence) of the list.
@@ -94,8 +97,8 @@ class Owners {
   bool counts(const Edit& e) { return site_of(e) != nullptr; }
 
   // Throws GraphError when edit `number` of the stage, with what it selects, changes what another
-  // has changed, unless both add.
-  void claim(int number, const std::vector<Selected>& parts);
+  // has changed, unless both add. `rows` names the place.
+  void claim(int number, const std::vector<Selected>& parts, const RowPlaces& rows);
 
  private:
   struct Site {
@@ -106,6 +109,9 @@ class Owners {
     return stage_[static_cast<std::size_t>(number)].action == Edit::Action::add;
   }
   Site* site_of(const Edit& e);  // null when the site has no other edit
+  // The place of an element of `shape`: "prompt 0, pos 2, head 4"; "" for all of the site.
+  std::string place_of(const Edit& e, const Shape& shape, std::int64_t element,
+                       const RowPlaces& rows);
 
   const std::vector<Edit>& stage_;
   SitesOf entries_;

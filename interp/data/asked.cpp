@@ -76,7 +76,7 @@ namespace {
 
 bool edits_places(const nn::Model& model) {
   return std::any_of(model.standing().begin(), model.standing().end(),
-                     [](const nn::StandingEdit& e) { return e.positions || e.value; });
+                     [](const nn::StandingEdit& e) { return e.positions || e.keys || e.value; });
 }
 
 }  // namespace
@@ -160,6 +160,23 @@ std::vector<std::pair<std::size_t, std::size_t>> batches(std::span<const nn::Tok
     }
   }
   return found;
+}
+
+std::vector<Where> at_positions(std::span<const Where> selected, std::span<const Example> batch,
+                                std::span<const Position> positions) {
+  std::map<std::vector<std::int64_t>, std::vector<std::int64_t>> prompts;  // that have these
+  for (std::size_t i = 0; i < batch.size(); ++i)
+    prompts[batch[i].all_at(positions)].push_back(static_cast<std::int64_t>(i));
+  const Where everything[] = {{}};
+  std::vector<Where> wheres;
+  for (const Where& w : selected.empty() ? std::span<const Where>(everything) : selected) {
+    for (const auto& [at, having] : prompts) {
+      wheres.push_back(w);
+      wheres.back().prompt = having;
+      wheres.back().pos = at;
+    }
+  }
+  return wheres;
 }
 
 std::vector<nn::Tokens> part_of(std::span<const nn::Tokens> prompts, std::size_t begin,

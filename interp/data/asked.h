@@ -17,6 +17,8 @@
 #include <utility>
 #include <vector>
 
+#include "autograd/transform/intervention.h"
+#include "interp/data/data_set.h"
 #include "nn/model/model.h"
 
 namespace vitrine::interp {
@@ -72,6 +74,11 @@ BatchLimits limits_of_logits(const nn::Model& model);
 // Consecutive prompts that are run together: [begin, end) of each batch.
 std::vector<std::pair<std::size_t, std::size_t>> batches(std::span<const nn::Tokens> prompts,
                                                          const BatchLimits& limits = {});
+// What an edit of a batch of these examples selects that has only their positions of each selection:
+// one Where for every list of positions. Throws ContextError for a position that an example does not
+// have.
+std::vector<Where> at_positions(std::span<const Where> selected, std::span<const Example> batch,
+                                std::span<const Position> positions);
 std::vector<nn::Tokens> part_of(std::span<const nn::Tokens> prompts, std::size_t begin,
                                 std::size_t end);
 

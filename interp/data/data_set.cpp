@@ -84,6 +84,17 @@ Span Example::span(const Position& position) const {
 
 std::int64_t Example::at(const Position& position) const { return span(position).end - 1; }
 
+std::vector<std::int64_t> Example::all_at(std::span<const Position> positions) const {
+  std::vector<std::int64_t> all;
+  for (const Position& p : positions) {
+    const Span there = span(p);
+    for (std::int64_t at = there.begin; at < there.end; ++at) all.push_back(at);
+  }
+  std::sort(all.begin(), all.end());
+  all.erase(std::unique(all.begin(), all.end()), all.end());
+  return all;
+}
+
 std::vector<nn::Tokens> prompts_of(std::span<const Example> examples) {
   std::vector<nn::Tokens> prompts;
   for (const Example& e : examples) prompts.push_back(e.prompt);

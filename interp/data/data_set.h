@@ -54,6 +54,8 @@ struct Example {
   // position that the prompt does not have, and for a role that the example does not define.
   Span span(const Position& position) const;
   std::int64_t at(const Position& position) const;  // the last of them
+  // All that are meant by any of these, each once, increasing. Throws the same.
+  std::vector<std::int64_t> all_at(std::span<const Position> positions) const;
 };
 
 std::vector<nn::Tokens> prompts_of(std::span<const Example> examples);  // the clean ones, of pairs

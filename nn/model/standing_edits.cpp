@@ -36,14 +36,16 @@ Edit placed_in(const StandingEdit& standing, const std::vector<Tokens>& prompts)
     for (const Tokens& prompt : prompts) standing.check(prompt);
   }
   if (standing.value) e.value = standing.value(prompts);
-  if (!standing.positions) return e;
+  if (!standing.positions && !standing.keys) return e;
   const Where inside = within(e);
   e.where.clear();
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     Where w = inside;
     w.prompt = {static_cast<std::int64_t>(i)};
-    w.pos = standing.positions(prompts[i]);
-    if (!w.pos.empty()) e.where.push_back(std::move(w));
+    if (standing.positions) w.pos = standing.positions(prompts[i]);
+    if (standing.keys) w.key = standing.keys(prompts[i]);
+    const bool none = (standing.positions && w.pos.empty()) || (standing.keys && w.key.empty());
+    if (!none) e.where.push_back(std::move(w));
   }
   if (e.where.empty())
     throw GraphError(fmt::format("{}: no prompt has such a position", standing.to_text()));
@@ -73,9 +75,11 @@ Interventions standing_shape(const std::vector<StandingEdit>& edits, const Graph
     Edit e = standing.edit;
     const Type& type = graph.site(e.site.name).type;
     if (standing.value) e.value = Tensor::empty(type.shape, type.dtype);
-    if (standing.positions) {
+    if (standing.positions || standing.keys) {
       Where w = within(e);
-      w.pos = {0};
+      if (standing.positions) w.pos = {0};
+      else w.prompt = {0};
+      if (standing.keys) w.key = {0};
       e.where = {std::move(w)};
     }
     return e;
@@ -84,8 +88,10 @@ Interventions standing_shape(const std::vector<StandingEdit>& edits, const Graph
 
 void check_standing(const std::vector<StandingEdit>& edits) {
   for (const StandingEdit& e : edits) {
-    if (e.edit.where.size() > 1 && e.positions)
+    if (e.edit.where.size() > 1 && (e.positions || e.keys))
       throw GraphError(fmt::format("{}: a standing edit at positions has one Where", e.to_text()));
+    if (e.keys && within(e.edit).key != std::vector<std::int64_t>{})
+      throw GraphError(fmt::format("{}: keys are told twice, by the Where too", e.to_text()));
     for (const Where& w : e.edit.where) {
       if (w.prompt.empty() && w.pos.empty()) continue;
       throw GraphError(fmt::format(

@@ -24,6 +24,8 @@ struct StandingEdit {
   Edit edit;
   // The positions of a prompt that are edited; none: all of them, also of text that is generated.
   std::function<std::vector<std::int64_t>(const Tokens& prompt)> positions = {};
+  // The same of keys, which are positions that are attended to; none: those of the edit's Where.
+  std::function<std::vector<std::int64_t>(const Tokens& prompt)> keys = {};
   // The value of a replace or an add that differs from prompt to prompt, as packed rows [rows, ...];
   // none: the edit's own.
   std::function<Tensor(const std::vector<Tokens>& prompts)> value = {};
@@ -32,7 +34,7 @@ struct StandingEdit {
   int stage = 0;  // edits of a later stage act on what those of the earlier ones left
 
   std::string to_text() const;  // "blocks.3.attn.hook_z[head 0,2] = 0"
-  std::string where = {};       // what people call the positions: "pos -1"
+  std::string where = {};       // what people call the positions and keys: "pos -1, key subject"
 };
 
 // The position of the last token: the `positions` of an edit there.

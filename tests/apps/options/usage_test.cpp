@@ -160,6 +160,53 @@ TEST(Usage, OptionsThatDoNotGoTogether) {
   expect_usage_error({"tokenize", "--decode", "--tokens", "1", "2"}, "not several");
 }
 
+TEST(Usage, AnOptionIsGivenOnceAndWithItsValue) {
+  expect_usage_error({"predict", "--tokens", "1", "--top", "3", "--top", "4"},
+                     "--top is given twice, and takes one value: --top K");
+  expect_usage_error({"steer", "--metric", "prob", "--metric", "logit", "--metric", "kl"},
+                     "--metric is given 3 times, and takes one value: --metric NAME|EXPRESSION");
+  expect_usage_error({"predict", "--tokens", "1", "--top"}, "--top needs a value: --top K");
+  expect_usage_error({"patch", "--clean", "a"}, "--site is required; give it a value: --site S");
+  expect_usage_error({"predict", "--tokens", "1", "--format", "jsn"},
+                     "--format: 'jsn' is none of {table,json} (did you mean json?)");
+  expect_usage_error({"serve", "--no-sae", "--sae", "x"}, "not both");
+}
+
+TEST(Usage, FilesOfPromptsAndOfPairs) {
+  expect_usage_error({"ablate", "--pairs", "pairs.jsonl"},
+                     "there is no option '--pairs': nothing is compared with corrupt prompts here; "
+                     "give the file to --prompts");
+  for (const char* verb : {"patch", "attribute", "circuit"}) {
+    expect_usage_error({verb, "--prompts", "prompts.jsonl"},
+                       "there is no option '--prompts': two runs are compared here, so a file has "
+                       "pairs of prompts; give it to --pairs: one {\"clean\": ..., \"corrupt\"");
+  }
+}
+
+TEST(Usage, ListsOfWholeNumbersTakeRanges) {
+  expect_usage_error({"patch", "--site", "z", "--head", "1-x"},
+                     "--head: '1-x' is not a whole number from 0 to 2147483647; a list of them is "
+                     "1,2,3 or 1-3");
+  expect_usage_error({"patch", "--site", "z", "--head", "3-1"}, "--head: '3-1' is not");
+  expect_usage_error({"patch", "--site", "z", "--head", "0-99999999"}, "'0-99999999' is not");
+  expect_usage_error({"predict", "--tokens", "1", "--edit", "zero 1.z head=1-x"},
+                     "head: '1-x' is not a whole number from 0, nor a range such as 1-3");
+  const auto narrowed = [](const std::string& heads, const std::string& positions) {
+    return vitrine({"patch", "--clean", "The capital of Texas is", "--corrupt",
+                    "The capital of Ohio is", "--answer", " Austin", "--wrong", " Columbus",
+                    "--site", "z", "--by", "head,pos", "--head", heads, "--pos", positions,
+                    "--format", "json"})
+        .json();
+  };
+  const nlohmann::json listed = narrowed("0,1,2", "1,3,4"), range = narrowed("0-2", "1,3-4");
+  EXPECT_EQ(range["narrowed"], listed["narrowed"]);
+  EXPECT_EQ(range["values"], listed["values"]);
+  const auto edited = [](const std::string& edit) {
+    return vitrine({"predict", "--tokens", "5,6,7,8", "--edit", edit, "--format", "json"}).json();
+  };
+  EXPECT_EQ(edited("zero z head=0-2 pos=1-3")["top"], edited("zero z head=0,1,2 pos=1,2,3")["top"]);
+}
+
 TEST(Usage, ActivationsNeedAFile) {
   expect_usage_error({"cache", "--tokens", "1"}, "give --out FILE.safetensors");
   expect_usage_error({"cache", "--tokens", "1", "--out", "-"}, "give --out FILE.safetensors");

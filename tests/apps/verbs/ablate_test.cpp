@@ -5,10 +5,12 @@
 #include <cmath>
 #include <map>
 #include <set>
+#include <sstream>
 
 #include "tensor/files/file.h"
 #include "tensor/files/safetensors.h"
 #include "tests/apps/program.h"
+#include "tests/apps/states.h"
 #include "tests/apps/words.h"
 #include "tests/support.h"
 #include "tests/tensor/temporary_folder.h"
@@ -176,6 +178,83 @@ TEST(Ablate, GivesMeansByGroupAndEachPrompt) {
               AllOf(HasSubstr("tensor,layer,head"), HasSubstr("effect,1,3,")));
 }
 
+// The prompts of the sorted place 2 alone, in a file.
+std::string third_place(const TemporaryFolder& folder) {
+  std::istringstream lines(read_text(sorting("prompts.jsonl")));
+  std::string some;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.find("\"place\": 2") != std::string::npos) some += line + "\n";
+  }
+  write_text(folder / "third.jsonl", some);
+  return folder / "third.jsonl";
+}
+
+TEST(Ablate, PairsByGroupAreThoseOfTheGroupAlone) {
+  const TemporaryFolder folder;
+  const Words pairs = {"--sets", "pairs"};
+  const json all = ablated(pairs), j = ablated(pairs + Words{"--group-by", "place", "--out",
+                                                             folder / "pairs.safetensors"});
+  EXPECT_EQ(j["runs"], all["runs"]);  // none is made for a group
+  EXPECT_EQ(j["pairs"], all["pairs"]);
+  EXPECT_EQ(all["group_by"], nullptr);
+  EXPECT_EQ(j["group_by"], "place");
+  ASSERT_EQ(j["groups"].size(), 5U);
+  const json& group = j["groups"][2];
+  const json alone = ablated(
+      pairs, {"--model", sorting(), "--prompts", third_place(folder), "--metric", "accuracy"});
+  EXPECT_EQ(group["name"], "2");
+  EXPECT_EQ(group["prompts"], 12);
+  EXPECT_EQ(group["clean"], alone["metric"]["clean"]);
+  ASSERT_EQ(group["pairs"].size(), 28U);
+  for (int i = 0; i < 28; ++i) {
+    EXPECT_EQ(group["pairs"][i]["units"], alone["pairs"][i]["units"]);
+    EXPECT_NEAR(mean_of(group["pairs"][i]), mean_of(alone["pairs"][i]), 1e-12);
+    EXPECT_NEAR(group["pairs"][i]["interaction"]["mean"].get<double>(),
+                alone["pairs"][i]["interaction"]["mean"].get<double>(), 1e-12);
+  }
+  const auto file = SafeTensors::open(folder / "pairs.safetensors");
+  EXPECT_NEAR(file.at("group/2/interaction").at<float>({1, 0}),
+              group["pairs"][0]["interaction"]["mean"].get<double>(), 1e-6);
+  const Outcome o =
+      vitrine(Words{"ablate", "--top", "2", "--group-by", "place"} + pairs + kSorting);
+  EXPECT_THAT(o.out, AllOf(HasSubstr("place 2, 12 prompts, clean "), HasSubstr("\nall\n")));
+}
+
+TEST(Ablate, AGreedySetIsShownForEachGroup) {
+  const TemporaryFolder folder;
+  const Words greedy = {"--sets", "greedy", "--steps", "2", "--random", "3"};
+  const json all = ablated(greedy), j = ablated(greedy + Words{"--group-by", "place", "--out",
+                                                               folder / "greedy.safetensors"});
+  EXPECT_EQ(j["runs"], all["runs"]);
+  EXPECT_EQ(j["steps"], all["steps"]);  // the set is that of all prompts
+  ASSERT_EQ(j["groups"].size(), 5U);
+  for (int g = 0; g < 5; ++g) {
+    const json& group = j["groups"][g];
+    ASSERT_EQ(group["steps"].size(), 2U);
+    for (int s = 0; s < 2; ++s) {
+      EXPECT_EQ(group["steps"][s]["unit"], j["steps"][s]["unit"]);
+      double sum = 0;
+      for (int p = g; p < 60; p += 5) sum += j["prompts"][p]["metric"][s].get<double>();
+      EXPECT_NEAR(mean_of(group["steps"][s]), sum / 12, 1e-12);
+    }
+  }
+  // Random sets do not depend on the prompts: those of the group alone are the same.
+  const json alone = ablated(
+      greedy, {"--model", sorting(), "--prompts", third_place(folder), "--metric", "accuracy"});
+  for (int s = 0; s < 2; ++s) {
+    for (int i = 0; i < 3; ++i) {
+      EXPECT_NEAR(j["groups"][2]["steps"][s]["random"]["values"][i].get<double>(),
+                  alone["steps"][s]["random"]["values"][i].get<double>(), 1e-12);
+    }
+  }
+  const auto file = SafeTensors::open(folder / "greedy.safetensors");
+  EXPECT_NEAR(file.at("group/2/greedy/metric").at<float>({1}), mean_of(j["groups"][2]["steps"][1]),
+              1e-6);
+  const Outcome o = vitrine(Words{"ablate", "--group-by", "place"} + greedy + kSorting);
+  EXPECT_THAT(o.out, AllOf(HasSubstr("place 2, 12 prompts, clean "),
+                           HasSubstr("the sets are those of all prompts")));
+}
+
 TEST(Ablate, ActionsSayWhatIsPutIn) {
   const std::string file = sorting("prompts.jsonl");
   const json mean = ablated({"--of", "mlps", "--action", "mean"});
@@ -187,6 +266,39 @@ TEST(Ablate, ActionsSayWhatIsPutIn) {
   EXPECT_LT(change_of(one["units"][0]), -0.3);
   EXPECT_EQ(ablated(resample + Words{"1"})["prompts"], one["prompts"]);
   EXPECT_NE(ablated(resample + Words{"2"})["prompts"], one["prompts"]);
+}
+
+// Only the positions of a role and the last one are ablated, as by an edit there.
+TEST(Ablate, AtPositionsOnly) {
+  const TemporaryFolder folder;
+  const std::string file = state_prompts(folder);
+  for (const std::string action : {"zero", "mean"}) {
+    const json j = result_of({"ablate", "--prompts", file, "--of", "layers", "--pos", "name,-1",
+                              "--action", action, "--group-by", "coast"});
+    EXPECT_EQ(j["pos"], json({"name", -1}));
+    const std::string edit =
+        action == "zero" ? "zero {} pos=name,-1" : "mean {} from=" + file + " pos=name,-1";
+    const json edited = result_of({"evaluate", "--prompts", file, "--edit",
+                                   fmt::format(fmt::runtime(edit), "3.attn_out"), "--edit",
+                                   fmt::format(fmt::runtime(edit), "3.mlp_out")});
+    EXPECT_NEAR(mean_of(j["units"][3]), edited["all"]["logit_diff"]["mean"].get<double>(), 1e-4);
+  }
+  // Together with heads, which lie along another axis, and for a set.
+  const json set = result_of({"ablate", "--prompts", file, "--sets", "greedy", "--steps", "2",
+                              "--random", "0", "--pos", "name"});
+  Words words = {"evaluate", "--prompts", file};
+  for (const json& step : set["steps"]) {
+    words =
+        words + Words{"--edit", fmt::format("zero {}.z pos=name", step["unit"].get<std::string>())};
+  }
+  EXPECT_NEAR(mean_of(set["steps"][1]), result_of(words)["all"]["logit_diff"]["mean"].get<double>(),
+              1e-4);
+  EXPECT_EQ(result_of({"ablate", "--prompts", file, "--of", "mlps"})["pos"], nullptr);
+  EXPECT_THAT(vitrine({"ablate", "--prompts", file, "--pos", "name,-1"}).out,
+              HasSubstr("z of heads set to zero at pos name, -1, one at a time"));
+  const Outcome o = vitrine({"ablate", "--prompts", file, "--pos", "5"});
+  EXPECT_EQ(o.exit, 3);
+  EXPECT_THAT(o.err, HasSubstr("line 1: there is no position 5: the prompt has 5 tokens"));
 }
 
 TEST(Ablate, EditsStayInAllRuns) {
@@ -263,7 +375,6 @@ TEST(Ablate, RefusesWhatDoesNotGoTogether) {
   refused({"--sets", "greedy", "--top", "3"}, "--top is about what is listed");
   refused({"--of", "features"}, "--of features ablates those of a spliced SAE; give --sae DIR");
   refused({"--active", "3"}, "--active is about features");
-  refused({"--sets", "greedy", "--group-by", "place"}, "--group-by gives means of --sets single");
   refused({"--sets", "pairs", "--each"}, "--each lists prompts with --sets single or greedy");
   refused({"--of", "neurons"}, "--of");
   refused({"--answer-token", "3"}, "give --prompts or --answer-token, not both");

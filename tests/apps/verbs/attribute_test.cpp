@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "tensor/files/file.h"
+#include "tensor/files/safetensors.h"
 #include "tests/apps/program.h"
 #include "tests/apps/words.h"
 #include "tests/support.h"
@@ -214,6 +216,77 @@ TEST(Attribute, TheSamePromptTwice) {
   const Outcome o = vitrine(same);
   EXPECT_EQ(o.exit, 0) << o.err;
   EXPECT_THAT(o.out, HasSubstr("Every score is 0"));
+}
+
+// Pairs of different lengths line up by roles and from the end, as in a sweep of `patch`.
+TEST(AttributePairs, LineUpByRoles) {
+  const TemporaryFolder folder;
+  const std::string file = folder / "pairs.jsonl";
+  const std::vector<std::pair<std::string, std::string>> names = {
+      {" Texas", " California"}, {" Ohio", " Texas"}, {" New Mexico", " New York"}};
+  std::string lines;
+  for (const auto& [clean, corrupt] : names) {
+    lines += json{{"clean", "The capital of" + clean + " is"},
+                  {"corrupt", "The capital of" + corrupt + " is"},
+                  {"answer", " Austin"},
+                  {"wrong", " Columbus"},
+                  {"roles", {{"name", clean}}}}
+                 .dump() +
+             "\n";
+  }
+  write_text(file, lines);
+  const Words attribute = {"attribute", "--pairs", file,    "--sites", "resid_pre,z",
+                           "--verify",  "8",       "--top", "60"};
+  const Words as_json = {"--format", "json"}, narrowed = {"--pos", "name,-1"};
+  const json
+      j = vitrine(attribute + narrowed + Words{"--out", folder / "a.safetensors"} + as_json).json(),
+      patched = vitrine(Words{"patch", "--pairs", file, "--site", "resid_pre"} + narrowed + as_json)
+                    .json();
+  EXPECT_EQ(j["pos"], json({"name", -1}));
+  EXPECT_EQ(j["sites"][0]["shape"], json({6, 2}));
+  EXPECT_EQ(j["sites"][1]["axes"], json({"layer", "pos", "head"}));
+  int measured = 0;
+  for (const json& node : j["nodes"]) {
+    EXPECT_TRUE(node["pos"] == "name" || node["pos"] == -1) << node.dump();
+    EXPECT_EQ(node["score"]["count"], 3);
+    if (node["exact"].is_null() || !node["head"].is_null()) continue;
+    ++measured;
+    EXPECT_NEAR(
+        node["exact"]["mean"].get<double>(),
+        patched["mean"][node["layer"].get<int>()][node["pos"] == "name" ? 0 : 1].get<double>(),
+        1e-3);
+  }
+  EXPECT_GT(measured, 3);
+  // Of one pair the sum over the role's two tokens.
+  const json one =
+      vitrine(Words{"attribute", "--clean", "The capital of New Mexico is", "--corrupt",
+                    "The capital of New York is", "--answer", " Austin", "--wrong", " Columbus",
+                    "--sites", "0.resid_pre", "--verify", "0"} +
+              as_json)
+          .json();
+  double sum = 0;
+  for (const json& node : one["nodes"])
+    if (node["pos"] == 3 || node["pos"] == 4) sum += node["score"].get<double>();
+  const Words alone = {"attribute", "--pairs", folder / "one.jsonl", "--sites", "0.resid_pre",
+                       "--verify",  "0"};
+  write_text(folder / "one.jsonl", lines.substr(lines.rfind('{', lines.rfind("clean"))));
+  for (const json& node : vitrine(alone + narrowed + as_json).json()["nodes"]) {
+    if (node["pos"] == "name") {
+      EXPECT_NEAR(node["score"]["mean"].get<double>(), sum, 1e-3);
+    }
+  }
+  EXPECT_EQ(SafeTensors::open(folder / "a.safetensors").at("node/hook_resid_pre").shape(),
+            (Shape{6, 2}));
+  EXPECT_THAT(vitrine(attribute + narrowed).out, HasSubstr("pos name"));
+  // Without it, what the numbers mean is said.
+  const Outcome o = vitrine(attribute);
+  EXPECT_THAT(o.out, HasSubstr("the pairs differ in length: positions are counted from the first"));
+  EXPECT_THAT(vitrine(attribute + narrowed).out, Not(HasSubstr("differ in length")));
+  EXPECT_EQ(vitrine(attribute + as_json).json()["pos"], nullptr);
+  EXPECT_THAT(vitrine(attribute + Words{"--pos", "nobody"}).err,
+              HasSubstr("line 1: there is no role \"nobody\"; this prompt has \"name\""));
+  EXPECT_THAT(vitrine({"attribute", "--pairs", file, "--pos", "-1", "--method", "edges"}).err,
+              HasSubstr("--pos lines up the positions of many pairs"));
 }
 
 TEST(Attribute, Errors) {

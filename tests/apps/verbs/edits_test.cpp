@@ -46,6 +46,31 @@ TEST(Edits, AreMadeInTheRunAndSaidWithTheResult) {
               testing::StartsWith("edited: blocks.1.attn.hook_z[head 2] = 0\n"));
 }
 
+TEST(Edits, ThatMeetNeedAnOrder) {
+  const auto edited = [](const std::string& first, const std::string& second) {
+    return vitrine(
+        {"predict", "--prompt", kTexas, "--edit", first, "--edit", second, "--format", "json"});
+  };
+  const Outcome meet = edited("zero 3.z head=0", "scale 3.z factor=2 pos=-1");
+  EXPECT_EQ(meet.exit, 1);
+  EXPECT_THAT(meet.err, HasSubstr("'blocks.3.attn.hook_z[head 0] = 0' and "));
+  EXPECT_THAT(meet.err,
+              HasSubstr("change the same element; say which comes later, --edit 'then ACTION SITE "
+                        "...' after the other, or give them other places: both change prompt 0, "
+                        "pos 4, head 0"));
+  const auto top = [](const Outcome& o) { return o.json()["top"]; };
+  const json zeroed = top(edited("scale 3.z factor=2", "then zero 3.z"));
+  EXPECT_EQ(
+      zeroed,
+      top(vitrine({"predict", "--prompt", kTexas, "--edit", "zero 3.z", "--format", "json"})));
+  const json scaled = top(edited("set 3.z to=2", "then scale 3.z factor=0.25")),
+             half = top(vitrine(
+                 {"predict", "--prompt", kTexas, "--edit", "set 3.z to=0.5", "--format", "json"}));
+  EXPECT_EQ(scaled[0]["token"], half[0]["token"]);
+  EXPECT_NEAR(scaled[0]["logit"].get<double>(), half[0]["logit"].get<double>(), 1e-4);
+  EXPECT_THAT(refusal("then"), HasSubstr("it needs an action and a site"));
+}
+
 TEST(Edits, MeanTheSameOnEveryVerb) {
   const std::vector<std::string> edit = {"--edit", "zero 1.mlp_out"};
   const double edited = logit_of_austin(edit);
@@ -323,6 +348,38 @@ TEST_F(ManyPrompts, PositionsMayBeRoles) {
   EXPECT_THAT(o.err, HasSubstr("there is no role \"nobody\"; this prompt has"));
 }
 
+// Keys are told as positions are: by number, from the end, and by role.
+TEST_F(ManyPrompts, KeysMayBeRoles) {
+  const auto measured = [&](const std::vector<std::string>& edits) {
+    std::vector<std::string> arguments = {"evaluate", "--prompts", file(), "--format", "json"};
+    for (const std::string& e : edits) arguments.insert(arguments.end(), {"--edit", e});
+    return vitrine(arguments).json();
+  };
+  const json j = measured({"zero 4.pattern head=0,1 pos=end key=s2"});
+  EXPECT_EQ(j["meta"]["edits"],
+            json({"blocks.4.attn.hook_pattern[pos end, key s2, head 0,1] = 0"}));
+  for (std::size_t i = 0; i < pairs_.size(); ++i) {
+    // The same key by its number, of each prompt by itself.
+    const json& one = pairs_[i];
+    const int s2 = one["roles"]["s2"];
+    const json alone =
+        vitrine({"lens", "--prompt", one["clean"], "--answer", one["answer"], "--wrong",
+                 one["wrong"], "--edit", fmt::format("zero 4.pattern head=0-1 pos=-1 key={}", s2),
+                 "--format", "json"})
+            .json();
+    EXPECT_NEAR(j["prompts"][i]["logit_diff"].get<double>(), alone["ln"].back().get<double>(),
+                1e-4);
+  }
+  const Outcome o =
+      vitrine({"evaluate", "--prompts", file(), "--edit", "zero 4.pattern key=nobody"});
+  EXPECT_EQ(o.exit, 3);
+  EXPECT_THAT(o.err, HasSubstr("there is no role \"nobody\"; this prompt has"));
+  EXPECT_THAT(
+      vitrine({"predict", "--prompt", kTexas, "--edit", "zero 3.pattern key=-1 pos=-1"}).out,
+      HasSubstr("edited: blocks.3.attn.hook_pattern[pos -1, key -1] = 0"));
+  EXPECT_THAT(refusal("zero 1.z key=s2"), HasSubstr("the site has no keys"));
+}
+
 TEST_F(ManyPrompts, AttributionsAreMeasuredExactly) {
   const json j = vitrine({"attribute", "--pairs", file(), "--sites", "z", "--verify", "3", "--top",
                           "5", "--format", "json"})
@@ -345,6 +402,47 @@ TEST_F(ManyPrompts, AttributionsAreMeasuredExactly) {
   EXPECT_NEAR(strongest["exact"]["mean"].get<double>(), exact, 1e-3);
   EXPECT_TRUE(j["nodes"][4]["exact"].is_null());
   EXPECT_EQ(j["pairs"].size(), 6u);
+}
+
+// Groups have the means of their pairs' scores, from the same runs; exact where they were measured.
+TEST_F(ManyPrompts, AttributionsByGroup) {
+  const std::vector<std::string> attribute = {"attribute", "--pairs", file(), "--format", "json"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), attribute.begin(), attribute.end());
+    return vitrine(more).json();
+  };
+  const json all = with({"--sites", "z", "--verify", "3", "--top", "24"}),
+             j = with({"--sites", "z", "--verify", "3", "--top", "24", "--group-by", "order"});
+  EXPECT_EQ(all["groups"], json::array());
+  EXPECT_EQ(j["nodes"], all["nodes"]);
+  ASSERT_EQ(j["groups"].size(), 2u);
+  const auto same_place = [](const json& a, const json& b) {
+    return a["site"] == b["site"] && a["head"] == b["head"];
+  };
+  for (std::size_t n = 0; n < j["nodes"].size(); ++n) {
+    const json& node = j["nodes"][n];
+    double score = 0, exact = 0;
+    for (const json& group : j["groups"]) {
+      for (const json& of_group : group["nodes"]) {
+        if (!same_place(node, of_group)) continue;
+        const double part = of_group["score"]["count"].get<double>() / 6;
+        score += part * of_group["score"]["mean"].get<double>();
+        EXPECT_EQ(of_group["exact"].is_null(), n >= 3);
+        if (n < 3) exact += part * of_group["exact"]["mean"].get<double>();
+      }
+    }
+    EXPECT_NEAR(node["score"]["mean"].get<double>(), score, 1e-9);
+    if (n < 3) {
+      EXPECT_NEAR(node["exact"]["mean"].get<double>(), exact, 1e-9);
+    }
+  }
+  const json edges = with({"--method", "edges", "--top", "12", "--group-by", "order"});
+  ASSERT_EQ(edges["groups"].size(), 2u);
+  EXPECT_EQ(edges["groups"][0]["edges"].size(), 12u);
+  EXPECT_EQ(edges["groups"][0]["edges"][0]["score"]["count"], edges["groups"][0]["pairs"]);
+  EXPECT_THAT(
+      vitrine({"attribute", "--pairs", file(), "--group-by", "order", "--method", "edges"}).out,
+      HasSubstr("order " + edges["groups"][1]["name"].get<std::string>() + ", "));
 }
 
 TEST_F(ManyPrompts, WhatGoesWithOnePromptIsRefused) {

@@ -78,10 +78,12 @@ TEST(PatchPairs, JsonHoldsEachPairAndTheirMean) {
   const json j = o.json();
   std::set<std::string> keys;
   for (const auto& [key, value] : j.items()) keys.insert(key);
-  EXPECT_EQ(keys, (std::set<std::string>{"meta", "site", "by", "action", "direction", "metric",
-                                         "runs", "passes", "without_effect", "axes", "layers",
-                                         "shape", "mean", "standard_error", "count", "pairs",
-                                         "strongest", "explanation", "file"}));
+  EXPECT_EQ(keys, (std::set<std::string>{"meta",           "site",           "by",     "action",
+                                         "direction",      "metric",         "runs",   "passes",
+                                         "without_effect", "axes",           "layers", "shape",
+                                         "mean",           "standard_error", "count",  "pairs",
+                                         "strongest",      "explanation",    "file",   "group_by",
+                                         "groups"}));
   EXPECT_EQ(j["shape"], json({6, 6}));
   EXPECT_EQ(j["axes"], json({"layer", "pos"}));
   EXPECT_EQ(j["passes"], 1);
@@ -184,6 +186,55 @@ TEST(PatchPairs, TensorsOfEachAndTheMean) {
     EXPECT_NEAR(got_change[k], change[k] / count[k], 1e-4);
     EXPECT_EQ(std::isnan(got_error[k]), count[k] < 2);
   }
+}
+
+TEST(PatchPairs, MeansByGroupOfTheSameRuns) {
+  const TemporaryFolder folder;
+  const std::string file = folder / "grouped.jsonl";
+  std::string lines;
+  for (std::size_t i = 0; i < kCapitals.size(); ++i) {
+    json line = json::parse(kCapitals[i].line());
+    line["size"] = i == 1 ? "one" : "two";
+    lines += line.dump() + "\n";
+  }
+  write_text(file, lines);
+  const Words patch = {"patch", "--pairs", file, "--site", "resid_pre"};
+  const Words groups = {"--group-by", "size"}, as_json = {"--format", "json"};
+  const json all = vitrine(patch + as_json).json(),
+             j = vitrine(patch + groups + Words{"--out", folder / "g.safetensors"} + as_json)
+                     .json();
+  EXPECT_EQ(all["group_by"], nullptr);
+  EXPECT_EQ(all["groups"], json::array());
+  EXPECT_EQ(j["group_by"], "size");
+  for (const char* same : {"mean", "runs", "passes", "strongest", "pairs"})
+    EXPECT_EQ(j[same], all[same]);
+  ASSERT_EQ(j["groups"].size(), 2u);
+  const json &two = j["groups"][0], &one = j["groups"][1];
+  EXPECT_EQ(two["name"], "two");
+  EXPECT_EQ(two["pairs"], 2);
+  EXPECT_EQ(two["shape"], json({6, 6}));
+  EXPECT_EQ(one["shape"], json({6, 5}));
+  EXPECT_EQ(two["count"][0][5], 1);
+  const auto change = [&](int pair) {
+    return j["pairs"][pair]["values"][0][3].get<double>() -
+           j["pairs"][pair]["metric"]["corrupt"].get<double>();
+  };
+  EXPECT_NEAR(one["mean"][0][3], change(1), 1e-12);
+  EXPECT_NEAR(two["mean"][0][3], (change(0) + change(2)) / 2, 1e-12);
+  EXPECT_EQ(one["metric"], j["pairs"][1]["metric"]);
+  EXPECT_EQ(one["strongest"][0]["count"], 1);
+  EXPECT_NEAR(
+      SafeTensors::open(folder / "g.safetensors").at("group/two/sweep/change").at<float>({0, 3}),
+      two["mean"][0][3].get<double>(), 1e-5);
+  const Outcome table = vitrine(patch + groups + Words{"--out", folder / "g.csv"});
+  EXPECT_THAT(table.out, HasSubstr("size two, 2 pairs, mean clean "));
+  EXPECT_THAT(table.out, HasSubstr("size one, 1 pair, mean clean "));
+  EXPECT_THAT(read_text(folder / "g.csv"), HasSubstr("group/one/sweep/change,0,3,"));
+  EXPECT_THAT(vitrine(patch + Words{"--group-by", "length"}).err,
+              HasSubstr("there is no field \"length\" to group by"));
+  EXPECT_THAT(
+      vitrine(kCapitals[0].alone() + Words{"--site", "resid_pre", "--group-by", "size"}).err,
+      HasSubstr("--group-by is about the pairs of a file; give --pairs FILE"));
 }
 
 TEST(PatchPairs, TheTableHasTheMeanAndEachPair) {

@@ -332,6 +332,32 @@ TEST(SteeredPrompts, KlIsFromThePlainRunAndNormalizedScalesAreOfAllTokens) {
                 same["all"]["value"]["mean"][k].get<double>(), 1e-4);
 }
 
+TEST(SteeredPrompts, AtPositionsOnly) {
+  const TemporaryFolder folder;
+  const std::string file = state_prompts(folder);
+  const Words many =
+      Words{"steer", "--prompts", file, "--scale", "2", "--site", "1.resid_post"} + kToCalifornia;
+  const json all = result_of(many), j = result_of(many + Words{"--pos", "name,-1"});
+  EXPECT_EQ(all["pos"], nullptr);
+  EXPECT_EQ(j["pos"], json({"name", -1}));
+  const json edited = result_of(
+      {"evaluate", "--prompts", file, "--edit",
+       "add 1.resid_post plus='The capital of California is' minus='The capital of Texas is' "
+       "factor=2 pos=name,-1"});
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_NEAR(j["prompts"][i]["value"][1].get<double>(),
+                edited["prompts"][i]["logit_diff"].get<double>(), 1e-4);
+    EXPECT_EQ(j["prompts"][i]["value"][0], all["prompts"][i]["value"][0]);
+  }
+  EXPECT_GT(std::abs(j["all"]["value"]["mean"][1].get<double>() -
+                     all["all"]["value"]["mean"][1].get<double>()),
+            1e-3);
+  EXPECT_THAT(vitrine(many + Words{"--pos", "name"}).out,
+              HasSubstr("steering blocks.1.hook_resid_post at pos name; scale 1 is"));
+  EXPECT_THAT(vitrine(Words{"steer", "--prompt", "a", "--pos", "-1"} + kToCalifornia).err,
+              HasSubstr("--pos is about the prompts of a file"));
+}
+
 TEST(SteeredPrompts, TablesFilesAndMistakes) {
   const TemporaryFolder folder;
   const Words many = Words{"steer", "--prompts", state_prompts(folder)} + kToCalifornia;

@@ -171,7 +171,8 @@ TEST(Intervention, OverlapsNeedAnOrder) {
                 run({first, second});
               }),
               HasSubstr("'s[pos 1] *= 2' and 's[head 0] = 0' change the same element; say which "
-                        "comes first with then()"));
+                        "comes first with then(), or give them other places: both change prompt "
+                        "0, pos 1, head 0"));
   std::vector<double> ordered =
       by_hand([](int, int head, int) { return head == 0; }, [](double, int) { return 0.0; });
   for (const std::size_t row : {1U, 4U}) {
