@@ -168,6 +168,11 @@ bool CommandLine::parse() {
     const std::string_view words = error.what();  // "--to excludes --from"
     fail(fmt::format("give {} or {}, not both", words.substr(0, words.find(' ')),
                      words.substr(words.rfind(' ') + 1)));
+  } catch (const CLI::ConversionError& error) {   // of a flag: other options take texts
+    const std::string_view words = error.what();  // "Could not convert: --quiet = maybe"
+    const std::size_t name = std::min(words.find("--"), words.size());
+    fail(fmt::format("{} is a switch, which takes no value; give it alone",
+                     words.substr(name, words.find(' ', name) - name)));
   } catch (const CLI::ParseError& error) {
     fail(error.what());
   }

@@ -54,7 +54,7 @@ void add_places_to(CommandLine& line, Options& options) {
               "feature,pos, a neuron or feature (default: pos for the stream, else head or "
               "feature)");
   const NumberRange<int> whole{0, INT32_MAX};
-  line.numbers("--layer", spec.layers, "L,...", "only these layers (default: all)", whole);
+  line.numbers("--layer", spec.layers, "L,...", "only these layers: 0,2 or 1-3 (default: all)", whole);
   line.numbers("--head", spec.heads, "H,...", "only these heads", whole);
   line.numbers("--feature", spec.features, "J,...", "only these neurons or features", whole);
   line.option("--pos", options.positions, "P,...|ROLE,...",

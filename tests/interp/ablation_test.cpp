@@ -152,6 +152,29 @@ TEST(Ablation, OfSetsEqualsTheSameEditsInOneRun) {
   expect_near(none.clean, found.clean);
 }
 
+// Roles of two tokens and one, and the last position: the same edits at these places alone.
+TEST(Ablation, AtPositionsOnly) {
+  std::vector<Example> examples = kExamples;
+  for (std::size_t e = 0; e < examples.size(); ++e) {
+    const auto at = static_cast<std::int64_t>(e % 2);
+    examples[e].roles["name"] = {at, 2};
+  }
+  std::vector<AblationUnit> units = head_units(tiny());
+  const auto layers = layer_units(tiny());
+  units.insert(units.end(), layers.begin(), layers.end());
+  const std::vector<UnitSet> sets = {{0}, {0, 2, 5}, {12}, {13, 1, 3}};
+  const AblationSpec spec{.positions = {parse_position("name"), parse_position("-1")}};
+  const Ablated found = ablate_sets(tiny(), examples, units, sets, spec);
+  const auto at_places = [&](const Site& site, Where where, std::size_t e) {
+    where.pos = examples[e].all_at(spec.positions);
+    return zero(site, where);
+  };
+  for (std::size_t s = 0; s < sets.size(); ++s)
+    expect_near(found.of(s), naive(units, sets[s], at_places));
+  EXPECT_THAT(message_of<ContextError>([&] { ablate_sets(tiny(), kExamples, units, sets, spec); }),
+              HasSubstr("line 1: there is no role \"name\""));
+}
+
 TEST(Ablation, TakesAnyMetricAndLittleMemory) {
   const auto units = head_units(tiny());
   for (const char* metric : {"kl", "prob", "rank", "accuracy", "logit(answer) * 2 - logit(#3)"}) {
@@ -293,6 +316,8 @@ TEST(GrownSets, RandomSetsHaveAsManyUnits) {
   std::vector<int> seen(3);
   for (std::int64_t i = 0; i < 30; ++i) {
     EXPECT_NEAR(grown.random.at<double>({2, i}), all, 1e-10);
+    const Tensor each = grown.random_each.select(0, 1).contiguous().select(0, i).contiguous();
+    EXPECT_NEAR(mean_of(each.to_vector<double>()), grown.random.at<double>({1, i}), 1e-12);
     for (std::size_t u = 0; u < 3; ++u) {
       if (std::abs(grown.random.at<double>({0, i}) - mean_of(alone.of(u))) < 1e-10) ++seen[u];
     }

@@ -7,11 +7,11 @@
 
 #include "interp/attention.h"
 #include "interp/attribution.h"
+#include "interp/data/measure.h"
 #include "interp/decomposition.h"
 #include "interp/head_scores.h"
 #include "interp/integrated_gradients.h"
 #include "interp/lens.h"
-#include "interp/data/measure.h"
 #include "interp/neurons.h"
 #include "interp/steering.h"
 #include "nn/families/sites.h"
@@ -243,6 +243,59 @@ TEST_P(ManyPrompts, TheStrongestOverPairsAreVerifiedOnEachPair) {
     }
     EXPECT_GT(compared, 0);
     EXPECT_GT(lacking, 0);  // else the test compares too little
+  }
+}
+
+// Scores of a role are summed over its tokens, and what is measured is all of them at once.
+TEST_P(ManyPrompts, AttributionsLineUpByRoles) {
+  const auto pairs = pairs_of(model());
+  std::vector<Example> examples;
+  for (const Pair& p : pairs) {
+    Example& e = examples.emplace_back(example_of(p));
+    const auto at = static_cast<std::int64_t>(examples.size() % 2);
+    e.roles["name"] = {at, 2};
+  }
+  AttributionSpec spec;
+  spec.sites = {"*.hook_resid_pre,*.hook_z"};
+  spec.by_position = true;
+  const auto all = attribute(model(), pairs, spec);
+  const std::vector<Position> positions = {parse_position("name"), parse_position("-1")};
+  const auto lined = lined_up(all, examples, positions);
+  const auto top = verify_top(model(), pairs, lined, 6);
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    const auto length = std::ssize(pairs[i].clean);
+    EXPECT_EQ(lined[i].positions.back(), std::vector<std::int64_t>{length - 1});
+    for (std::size_t s = 0; s < all[i].sites.size(); ++s) {
+      const Tensor &before = all[i].sites[s].values, &after = lined[i].sites[s].values;
+      ASSERT_EQ(after.dim(0), 2);
+      const std::int64_t width = after.numel() / 2;
+      for (std::int64_t k = 0; k < width; ++k) {
+        double sum = 0;
+        for (const std::int64_t p : lined[i].positions[0])
+          sum += before.data<double>()[p * width + k];
+        EXPECT_NEAR(after.data<double>()[k], sum, 1e-12);
+        EXPECT_EQ(after.data<double>()[width + k], before.data<double>()[(length - 1) * width + k]);
+      }
+    }
+    const auto alone = verify_top(model(), pairs[i], lined[i], 1 << 20);
+    for (const VerifiedOver& v : top) {
+      for (const Verified& one : alone) {
+        if (!(one.node.site == v.node.site) || !(one.node.place == v.node.place)) continue;
+        EXPECT_NEAR(v.each[i].value(), one.exact.value(), 1e-4);
+      }
+    }
+    const Verified& first = alone.at(0);
+    const nn::Run other = model().run_batch({pairs[i].clean}, fetch(first.node.site));
+    const Metric metric = metric_of(model(), {&pairs[i], 1}, spec.measure);
+    Where where{.pos = lined[i].positions[static_cast<std::size_t>(first.node.place.pos)]};
+    if (first.node.place.head >= 0) where.head = {first.node.place.head};
+    const double patched =
+        model()
+            .run_edited({pairs[i].corrupt},
+                        {replace(first.node.site, other.results.raw(first.node.site.name), where)},
+                        fetch(value(metric)), &metric)
+            .results.scalar(metric.name);
+    EXPECT_NEAR(*first.exact, patched - lined[i].corrupt, 1e-4);
   }
 }
 
@@ -504,6 +557,21 @@ TEST_P(ManyPrompts, SteeredExamplesAreThoseOfSingleRuns) {
   };
   for (const char* text : {"logit_diff", "kl", "loss", "logit(answer) - max(logit(wrong))"})
     check(text);
+  // At positions alone.
+  const std::vector<Position> positions = {parse_position("0"), parse_position("-1")};
+  const MetricSpec diff = parse_metric("logit_diff");
+  const Tensor there =
+      steered(model(), examples, stream, d, factors, diff, nullptr, std::nullopt, positions);
+  for (std::size_t i = 0; i < examples.size(); ++i) {
+    const Metric metric = metric_of(model(), {&examples[i], 1}, diff);
+    const Where where{.pos = examples[i].all_at(positions)};
+    const double want = model()
+                            .run_edited({examples[i].prompt}, {add(stream, d, factors[1], where)},
+                                        fetch(value(metric)), &metric)
+                            .results.scalar(metric.name);
+    EXPECT_NEAR(there.at<double>({1, static_cast<std::int64_t>(i)}), want,
+                2e-5 * std::max(1.0, std::abs(want)));
+  }
   examples[1].answers = {{3, 4}};
   check("log_prob");
 }

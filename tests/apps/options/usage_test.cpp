@@ -170,6 +170,8 @@ TEST(Usage, AnOptionIsGivenOnceAndWithItsValue) {
   expect_usage_error({"predict", "--tokens", "1", "--format", "jsn"},
                      "--format: 'jsn' is none of {table,json} (did you mean json?)");
   expect_usage_error({"serve", "--no-sae", "--sae", "x"}, "not both");
+  expect_usage_error({"predict", "--tokens", "1", "--quiet=maybe"},
+                     "--quiet is a switch, which takes no value; give it alone");
 }
 
 TEST(Usage, FilesOfPromptsAndOfPairs) {

@@ -10,6 +10,7 @@
 #include "nn/model/sampling.h"
 #include "tensor/error.h"
 #include "tests/support.h"
+#include "tests/tensor/expect_error.h"
 
 namespace vitrine::nn {
 namespace {
@@ -56,6 +57,34 @@ TEST(StandingEdits, EveryRunIsEditedAtThePlacesOfEachPrompt) {
   edited.stand({});
   expect_close(edited.run(kRagged).results.raw("logits"), plain.run(kRagged).results.raw("logits"),
                0);
+}
+
+// Keys that differ from prompt to prompt, with positions and without.
+TEST(StandingEdits, KeysMayDifferFromPromptToPrompt) {
+  const auto second = [](const Tokens& prompt) {
+    return prompt.size() > 2 ? std::vector<std::int64_t>{std::ssize(prompt) - 2}
+                             : std::vector<std::int64_t>{};
+  };
+  const Model plain = tiny();
+  for (const bool last : {false, true}) {
+    StandingEdit edit{.edit = zero(site::pattern(1), {.head = {0, 2}}), .keys = second};
+    if (last) edit.positions = last_position;
+    Model edited = tiny();
+    edited.stand({edit});
+    Edit by_hand = zero(site::pattern(1));
+    by_hand.where = {{.prompt = {0}, .head = {0, 2}, .key = {3}},
+                     {.prompt = {2}, .head = {0, 2}, .key = {1}}};
+    if (last) {
+      by_hand.where[0].pos = {4};
+      by_hand.where[1].pos = {2};
+    }
+    expect_close(edited.run(kRagged).results.raw("logits"),
+                 plain.run_edited(kRagged, {by_hand}, fetch(value("logits"))).results.raw("logits"),
+                 0);
+  }
+  Model twice = tiny();
+  EXPECT_ERROR(GraphError, "keys are told twice",
+               twice.stand({{.edit = zero(site::pattern(1), {.key = {0}}), .keys = second}}));
 }
 
 TEST(StandingEdits, OtherEditsActOnWhatTheyLeave) {
