@@ -28,7 +28,9 @@ const errorOf = (x) => (x !== null && typeof x === "object" ? x.standard_error :
 const meanText = (x, text = number) => text(meanOf(x)) + (errorOf(x) === null ? "" : " ± " + number(errorOf(x)));
 
 function nodeScores(data, root) {
-  const sweepLike = (site) => ({...data, axes: site.axes, layers: site.layers, shape: site.shape});
+  // Pairs that are lined up have data.pos, the positions along that axis: [-1, "subject"].
+  const sweepLike = (site) => ({...data, axes: site.axes, layers: site.layers, shape: site.shape, labels: site.axes.map((name) => (name === "pos" && data.pos) || null)});
+  const along = (site, name, node) => (name === "layer" ? site.layers.indexOf(node.layer) : name === "pos" && data.pos ? data.pos.indexOf(node.pos) : node[name]);
   const patterns = data.sites.map((site) => ({site, axes: sweepAxes(sweepLike(site))}));
   const body = h("div"), detail = h("p", {"aria-live": "polite", class: "detail"});
   const nodes = data.nodes, inSite = (node) => data.sites.findIndex((site) => node.site === (node.layer === null ? "" : `blocks.${node.layer}.`) + site.name);
@@ -38,7 +40,7 @@ function nodeScores(data, root) {
   const nodeText = (node) => node.site + ["pos", "head", "feature"].filter((axis) => node[axis] !== null).map((axis) => ` ${axis} ${node[axis]}`).join("") + tokenOf(node);
   const tokenOf = (node) => (node.pos !== null && data.str_tokens ? ` (${patterns[inSite(node)]?.axes.find((axis) => axis.name === "pos")?.places[node.pos].replace(/^\d+ ?/, "") ?? ""})` : "");
   const exactText = (node) => (node.exact === null ? node.why_not ?? "not measured" : meanText(node.exact, signed));
-  const nodeAt = (k, place) => nodes.find((node) => inSite(node) === k && data.sites[k].axes.every((name, a) => node[name] === (name === "layer" ? data.sites[k].layers[place[a]] : place[a])));
+  const nodeAt = (k, place) => nodes.find((node) => inSite(node) === k && data.sites[k].axes.every((name, a) => along(data.sites[k], name, node) === place[a]));
 
   function draw(k) {
     shown = k;
@@ -67,7 +69,7 @@ function nodeScores(data, root) {
     const k = inSite(node);
     if (k < 0) return;
     if (k !== shown) sites.querySelectorAll("button")[k].click();
-    map?.choose(data.sites[k].axes.map((name) => (name === "layer" ? data.sites[k].layers.indexOf(node.layer) : node[name])));
+    map?.choose(data.sites[k].axes.map((name) => along(data.sites[k], name, node)));
   }});
   root.append(h("h2", {}, "Scores"), sites, body, detail, scoreScatter(nodes, nodeText, list.choose) ?? "", h("h2", {}, `The ${nodes.length} strongest`), list.element);
   draw(first);

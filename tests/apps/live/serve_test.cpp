@@ -51,6 +51,7 @@ TEST(Serve, AnswersAsTheCommandThatItNames) {
        "add 1.resid_post plus='The king' minus='The cat' factor=2"},
       {"set " + acts + " feature=12 to=30"},
       {"zero 2.z pos=3", "scale 3.mlp_out factor=0.5 pos=-1"},
+      {"zero 2.z head=0", "then scale 2.z factor=3", "zero 3.pattern key=-1 pos=-1"},
   };
   for (const auto& edits : cases) {
     const Reply reply = server.ask("/api/run", {{"prompt", kTexas}, {"edits", edits}});

@@ -134,6 +134,26 @@ TEST_F(AttributePage, ManyPairsAreMeans) {
   expect_sound(page);
 }
 
+TEST_F(AttributePage, PairsThatAreLinedUpHaveTheirRoles) {
+  const std::string pairs = folder / "roles.jsonl";
+  std::ofstream(pairs)
+      << R"({"clean": "The capital of Texas is", "corrupt": "The capital of Ohio is", "answer": " Austin", "wrong": " Columbus", "roles": {"name": " Texas"}}
+{"clean": "The capital of New Mexico is", "corrupt": "The capital of New York is", "answer": " Austin", "wrong": " Albany", "roles": {"name": " New Mexico"}}
+)";
+  const Words words = {"attribute", "--pairs", pairs, "--pos", "-1,name", "--sites", "0.resid_pre"};
+  Page page = made_by(words);
+  const auto json = json_of(words);
+  const auto& node = json["nodes"][0];
+  EXPECT_EQ(node["pos"], "name");
+  const std::string row = page.text("[aria-label='the strongest'] tbody tr.chosen");
+  EXPECT_NE(row.find("pos name"), std::string::npos) << row;
+  const std::string detail = page.text(".detail");
+  EXPECT_NE(detail.find("pos name"), std::string::npos) << detail;
+  EXPECT_NE(detail.find(shown(node["score"]["mean"])), std::string::npos) << detail;
+  EXPECT_NE(detail.find("exact"), std::string::npos) << detail;
+  expect_sound(page);
+}
+
 TEST_F(AttributePage, AnyPromptIsText) {
   Page page = made_by({"attribute", "--clean", kOddPrompt, "--corrupt",
                        "</script><b>'\"&amp; 🙂 漢字 is <!-- the city", "--answer", " Austin",
