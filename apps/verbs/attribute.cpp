@@ -195,13 +195,13 @@ void verb_attribute(const Arguments& arguments) {
       "values, at_base, at_other, sum, completeness_error, file}. With --pairs the metric's clean "
       "and\n"
       "corrupt, and each node's score, size (of |score|) and exact are {mean, standard_error,\n"
-      "count} over the pairs, and there are pos (of --pos, else null), group_by, groups: [{name, "
-      "pairs, metric, nodes}] "
-      "(each\n"
-      "with its own strongest; exact of those that are the strongest of all) and pairs: [{line,\n"
-      "tokens, str_tokens, metric}]. edges...: {method, rule, steps, direction, metric, count,\n"
-      "runs, passes, edges: [{from, to, score, exact}], group_by, groups: [{name, pairs, metric,\n"
-      "edges}], pairs: [{line, tokens, str_tokens, clean, corrupt}], file}\n",
+      "count} over the pairs, and there are pos (of --pos, else null), group_by, groups: [{name,\n"
+      "pairs, metric, nodes}] (each with its own strongest; exact of those that are the strongest\n"
+      "of all) and pairs: [{line, tokens, str_tokens, metric}]. edges...: {method, rule, steps,\n"
+      "direction, metric, count, runs, passes, edges: [{from, to, score, exact}], group_by, "
+      "groups:\n"
+      "[{name, pairs, metric, edges}], pairs: [{line, tokens, str_tokens, clean, corrupt}], "
+      "file}\n",
       "vitrine attribute --clean 'The capital of Texas is' --corrupt 'The capital of California "
       "is' --answer ' Austin' --wrong ' Sacramento' --verify 5");
   Options options;
