@@ -1,5 +1,12 @@
 // All verbs, with a line of help each, in the order of the questions that they answer.
+#include <fmt/format.h>
+
+#include <string>
+#include <vector>
+
 #include "apps/verbs/verbs.h"
+#include "tensor/error.h"
+#include "tensor/nearest.h"
 
 namespace vitrine::app {
 namespace {
@@ -39,5 +46,21 @@ constexpr Verb kVerbs[] = {
 }  // namespace
 
 std::span<const Verb> verbs() { return kVerbs; }
+
+const Verb& find_verb(const std::string& name) {
+  std::vector<std::string> names;
+  for (const Verb& verb : verbs()) {
+    if (name == verb.name) return verb;
+    names.emplace_back(verb.name);
+  }
+  if (name.starts_with("-")) {
+    throw Error(ErrorKind::usage,
+                fmt::format("the verb comes first, not '{}': vitrine VERB [options]; "
+                            "see 'vitrine --help'",
+                            name));
+  }
+  throw Error(ErrorKind::usage, fmt::format("there is no verb '{}'{}; see 'vitrine --help'", name,
+                                            did_you_mean(nearest(name, names, 1))));
+}
 
 }  // namespace vitrine::app

@@ -115,7 +115,14 @@ void EditOptions::apply(nn::Model& model, const CommonOptions& common) const {
     for (nn::StandingEdit& e : standing(what, maker, file_, edits_.empty() ? 0 : stage + 1))
       edits.push_back(std::move(e));
   }
-  model.stand(std::move(edits));
+  // Those that stand already come first.
+  std::vector<nn::StandingEdit> all = model.standing();
+  const int before = all.empty() ? 0 : all.back().stage + 1;
+  for (nn::StandingEdit& e : edits) {
+    e.stage += before;
+    all.push_back(std::move(e));
+  }
+  model.stand(std::move(all));
 }
 
 }  // namespace vitrine::app

@@ -11,6 +11,7 @@
 
 #include "apps/options/site_names.h"
 #include "apps/pages/page.h"
+#include "apps/terminal/host.h"
 #include "nn/text/named_ids.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
@@ -66,6 +67,13 @@ void CommonOptions::add_model_to(CommandLine& line) {
               "HuggingFace folder of a GPT-2, Llama, Mistral, Qwen, Pythia or Gemma;\n"
               "FILE.gguf; OWNER/NAME in HuggingFace's cache; gpt2, smollm2\n"
               "(default: the model that ships with Vitrine)");
+  line.after_parsing([this] { settle_model(); });
+}
+
+void CommonOptions::settle_model() {
+  if (host() == nullptr || host()->model == nullptr) return;
+  const std::string& name = host()->model->name();
+  model = name == "default" ? "" : name;
 }
 
 void CommonOptions::add_rest_to(CommandLine& line, const std::string& out_doc, Out kind) {
@@ -83,7 +91,10 @@ void CommonOptions::add_rest_to(CommandLine& line, const std::string& out_doc, O
   line.number("--columns", columns, "N",
               "how wide tables and heatmaps may be (default: as the terminal is)", 20, 100'000);
   line.flag("--quiet", quiet, "nothing on stderr but errors");
-  line.after_parsing([this, &line, kind] { settle_out(line, kind); });
+  line.after_parsing([this, &line, kind] {
+    if (host() != nullptr) format = "json";
+    settle_out(line, kind);
+  });
 }
 
 void CommonOptions::add_page_to(CommandLine& line) {
@@ -178,14 +189,30 @@ nn::Model CommonOptions::load() const {
 
 nn::Model CommonOptions::load_unedited() const { return load_changed({}); }
 
+namespace {
+
+// The model that --model names; in a host, its own, in another gauge where one was asked for.
+nn::Model load_named(const CommonOptions& common, const nn::Gauge& gauge) {
+  const Host* h = host();
+  if (h == nullptr || h->model == nullptr) {
+    return nn::load_model(common.model,
+                          {.threads = common.threads, .gauge = gauge, .memory = common.memory});
+  }
+  nn::Model model = *h->model;
+  if (!gauge.is_raw()) model = model.in_gauge(gauge);
+  model.cancel_by(&h->cancel);
+  return model;
+}
+
+}  // namespace
+
 nn::Model CommonOptions::load_changed(
     std::span<const std::function<void(nn::Model&)>> changes) const {
   const nn::Gauge rewrites = nn::parse_gauge(gauge);
   check_folder_of(out);
   check_folder_of(html.substr(0, html.find_last_not_of('/') + 1));
   try {
-    nn::Model loaded =
-        nn::load_gpt2(model, {.threads = threads, .gauge = rewrites, .memory = memory});
+    nn::Model loaded = load_named(*this, rewrites);
     if (!vocabulary.empty()) {
       if (loaded.has_tokenizer()) {
         throw Error(ErrorKind::usage,
@@ -206,13 +233,34 @@ nn::Model CommonOptions::load_changed(
 
 void write_page(const CommonOptions& common, std::string_view view, const Json& data) {
   if (common.html.empty()) return;
-  write_text(common.html, page_html(view, data));
+  save_page(common, page_html(view, data));
+}
+
+void save_page(const CommonOptions& common, std::string html) {
+  if (Host* h = host()) {
+    h->page = std::move(html);
+    return;
+  }
+  write_text(common.html, html);
   note_page(common);
 }
 
 void note_page(const CommonOptions& common) {
   if (!common.quiet) log(fmt::format("page written to {}", common.html));
 }
+
+namespace {
+
+// The JSON of a verb: where it is from, what it found, and in which file the tensors or rows are.
+Json whole_json(const CommonOptions& common, const Json& meta, const Presentation& shown,
+                const Json& found) {
+  Json json = {{"meta", meta}};
+  json.update(found);
+  if (shown.saves()) json["file"] = is_data_file(common.out) ? Json(json_text(common.out)) : Json();
+  return json;
+}
+
+}  // namespace
 
 void write_presentation(const CommonOptions& common, const Json& meta, const Presentation& shown) {
   const bool data = is_data_file(common.out);
@@ -233,13 +281,15 @@ void write_presentation(const CommonOptions& common, const Json& meta, const Pre
     if (shown.page_data) page.update(shown.page_data());
     write_page(common, shown.page, page);
   }
-  const std::string out = data ? "" : common.out;
-  if (common.json()) {
-    Json json = {{"meta", meta}};
-    json.update(found);
-    json["file"] = data ? Json(json_text(common.out)) : Json();
-    return write_result(out, to_line(json));
+  if (Host* h = host(); h != nullptr && (common.out.empty() || data)) {
+    h->answer = {.json = whole_json(common, meta, shown, found),
+                 .text = common.heading() + shown.text(Style{}, h->columns),
+                 .tensors = shown.tensors ? shown.tensors() : NamedTensors(),
+                 .axes = shown.axes};
+    return;
   }
+  const std::string out = data ? "" : common.out;
+  if (common.json()) return write_result(out, to_line(whole_json(common, meta, shown, found)));
   const Style style = common.style_of(out);
   std::string text = common.heading() + shown.text(style, common.table_columns(out));
   if (data) {

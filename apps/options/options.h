@@ -45,6 +45,8 @@ struct CommonOptions {
   // --html, for a verb whose result has a page; before the others.
   void add_page_to(CommandLine& line);
   void add_page_to(CommandLine& line, const std::string& html_doc);
+  // Where a host has the model: what the verb is about is that one, however it came to be.
+  void settle_model();
   // After parsing: .json makes the format JSON. Throws Error (usage) for an extension that is not
   // written here, and for one that contradicts --format. `also` is another one that is text.
   void settle_out(const CommandLine& line, Out kind, std::string_view also = {});
@@ -104,13 +106,19 @@ struct Presentation {
   std::function<Json()> table{};      // ... or the table, where no list is, called what `rows` says
   std::string_view page{};            // the view of apps/pages that --html writes it with ...
   std::function<Json()> page_data{};  // ... and what that shows besides the JSON
+
+  // Whether --out FILE.safetensors, .npz or .csv can hold a part of it.
+  bool saves() const { return tensors || table || !rows.empty(); }
 };
 // The page of --html by a view of apps/pages, which is said on stderr; nothing where none was asked for.
 void write_page(const CommonOptions& common, std::string_view view, const Json& data);
+// Another page of --html, which is said on stderr; in a host it is that host's.
+void save_page(const CommonOptions& common, std::string html);
 void note_page(const CommonOptions& common);  // says that it was written
 
 // With --out FILE.safetensors, .npz or .csv the tensors (or rows) go there and the text or JSON to
 // stdout; with any other FILE text or JSON go there. With --html, the page goes to its file besides.
+// In a host the result is its answer, in all its forms, unless --out names a file.
 void write_presentation(const CommonOptions& common, const Json& meta, const Presentation& shown);
 
 // One prompt: --prompt or --tokens, as --NAME and --NAME-tokens in verbs with several.

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <csignal>
 
+#include "apps/terminal/host.h"
 #include "tensor/error.h"
 
 namespace vitrine::app {
@@ -81,10 +82,12 @@ void handle_interrupts() {
 Interruptible::Interruptible() { ++orderly; }
 Interruptible::~Interruptible() { --orderly; }
 
-const std::atomic<bool>& Interruptible::requested() const { return asked_to_stop; }
+const std::atomic<bool>& Interruptible::requested() const {
+  return host() != nullptr ? host()->cancel : asked_to_stop;
+}
 
 void Interruptible::check() const {
-  if (asked_to_stop) throw InterruptedError("interrupted");
+  if (requested()) throw InterruptedError("interrupted");
 }
 
 }  // namespace vitrine::app

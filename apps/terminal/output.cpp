@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <span>
 
+#include "apps/terminal/host.h"
 #include "apps/terminal/numbers.h"
 #include "apps/terminal/reader_gone.h"
 #include "tensor/error.h"
@@ -19,6 +20,10 @@
 namespace vitrine::app {
 
 void write_stdout(std::string_view text) {
+  if (Host* h = host()) {
+    h->written += text;
+    return;
+  }
   const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
   if (written && std::fflush(stdout) == 0) return;
   if (errno == EPIPE) throw ReaderGone();
@@ -26,11 +31,18 @@ void write_stdout(std::string_view text) {
 }
 
 void print_progress(std::string_view text) {
+  if (host() != nullptr) return;
   std::fwrite(text.data(), 1, text.size(), stderr);
   std::fflush(stderr);
 }
 
-void log(std::string_view line) { print_progress(fmt::format("{}\n", line)); }
+void log(std::string_view line) {
+  if (const Host* h = host()) {
+    if (h->log) h->log(line);
+    return;
+  }
+  print_progress(fmt::format("{}\n", line));
+}
 
 void write_result(const std::string& out, std::string_view text) {
   if (out.empty() || out == "-") {
@@ -59,6 +71,7 @@ void check_folder_of(const std::string& out) {
 }
 
 Style style_for(const std::string& when, const std::string& out) {
+  if (host() != nullptr) return {false};
   if (when == "always") return {true};
   if (when == "never") return {false};
   const char* no_color = std::getenv("NO_COLOR");  // https://no-color.org: set and not empty
@@ -69,6 +82,7 @@ Style style_for(const std::string& when, const std::string& out) {
 }
 
 std::optional<int> columns_of_terminal(const std::string& out) {
+  if (host() != nullptr) return host()->columns;
   if (const char* set = std::getenv("COLUMNS"); set != nullptr) {
     const auto columns = number_in<int>(set);
     if (columns && NumberRange<int>{1, 100'000}.contains(*columns)) return *columns;

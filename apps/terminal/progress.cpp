@@ -5,6 +5,7 @@
 
 #include <cstdio>
 
+#include "apps/terminal/host.h"
 #include "apps/terminal/output.h"
 #include "apps/terminal/text.h"
 
@@ -20,11 +21,14 @@ constexpr auto kEvery = std::chrono::milliseconds(100);
 Progress::Progress(std::string label, std::string unit, bool quiet)
     : label_(std::move(label)),
       unit_(std::move(unit)),
-      enabled_(!quiet && ::isatty(STDERR_FILENO) == 1),
+      enabled_(host() != nullptr ? host()->progress != nullptr
+                                 : !quiet && ::isatty(STDERR_FILENO) == 1),
       next_(start_ + kFirst) {}
 
 Progress::~Progress() {
-  if (shown_) print_progress("\r\x1b[K");
+  if (!shown_) return;
+  if (host() != nullptr) host()->progress(label_, unit_, total_, total_);
+  else print_progress("\r\x1b[K");
 }
 
 void Progress::update(double done, double total) {
@@ -33,6 +37,8 @@ void Progress::update(double done, double total) {
   if (now < next_) return;
   next_ = now + kEvery;
   shown_ = true;
+  total_ = total;
+  if (host() != nullptr) return host()->progress(label_, unit_, done, total);
   const double seconds = std::chrono::duration<double>(now - start_).count();
   const double rate = done / seconds;
   const std::string left =

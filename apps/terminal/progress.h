@@ -1,4 +1,4 @@
-// A progress bar with rate and time left, on a terminal only.
+// A progress bar with rate and time left, on a terminal only; or the host's (host.h).
 #pragma once
 
 #include <chrono>
@@ -20,6 +20,7 @@ class Progress {
   using Clock = std::chrono::steady_clock;
   std::string label_, unit_;
   bool shown_ = false;
+  double total_ = 0;
   const bool enabled_;
   const Clock::time_point start_ = Clock::now();
   Clock::time_point next_;

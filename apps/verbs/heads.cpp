@@ -39,11 +39,9 @@ void explain(const Options& o, const CommandLine& line) {
     e.prompt = &prompt;
     e.on_prompt = &*on_prompt;
   }
-  Json result = {{"meta", o.common.meta(line)}};
-  result.update(e.json());
-  require_finite(result);
-  write_result(o.common.out,
-               o.common.json() ? to_line(result) : o.common.heading() + e.text(o.common.style()));
+  write_presentation(o.common, o.common.meta(line),
+                     {.text = [&](const Style& style, int) { return e.text(style); },
+                      .json = [&] { return e.json(); }});
 }
 
 // ---- all heads, on one's own prompts ------------------------------------------------------------

@@ -138,17 +138,19 @@ void on_prompt(const CommandLine& line, Options& o) {
   const Loaded all = load(o);
   const nn::Tokens tokens = o.prompt.tokens(all.model);
   const sae::Influence found = sae::influence(all.model, all.source, all.target, tokens, o.spec);
-  const Json targets = as_json(found);
-  require_finite({{"targets", targets}});
-  if (!o.common.json())
-    return write_result(
-        o.common.out, o.common.heading() + as_text(all.model, tokens, all.source, all.target, found,
-                                                   o.spec.policies.attention, o.common.style()));
-  Json json = {{"meta", o.common.meta(line)}};
-  json.update(all.json(o));
-  json["tokens"] = tokens;
-  json["targets"] = targets;
-  write_result(o.common.out, to_line(json));
+  write_presentation(o.common, o.common.meta(line),
+                     {.text =
+                          [&](const Style& style, int) {
+                            return as_text(all.model, tokens, all.source, all.target, found,
+                                           o.spec.policies.attention, style);
+                          },
+                      .json =
+                          [&] {
+                            Json json = all.json(o);
+                            json["tokens"] = tokens;
+                            json["targets"] = as_json(found);
+                            return json;
+                          }});
 }
 
 // ---- many prompts -------------------------------------------------------------------------------

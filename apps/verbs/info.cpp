@@ -233,17 +233,20 @@ void verb_info(const Arguments& arguments) {
     return write_result(common.out, text);
   }
   const Plan plan = compile(graph, fetch(value("logits")));
-  Json json = {{"meta", common.meta(line)}};
-  json.update(as_json(model, graph, plan.stats(), length));
-  if (!common.html.empty()) {
-    Json page = json;
-    page.update(drawing_json(graph, length));
-    page["parts"] = parts_json(model, graph);
-    write_page(common, "info", page);
-  }
-  if (common.json()) return write_result(common.out, to_line(json));
-  write_result(common.out,
-               as_table(model, graph, plan.stats(), length, common.model_name(), common.style()));
+  write_presentation(common, common.meta(line),
+                     {.text =
+                          [&](const Style& style, int) {
+                            return as_table(model, graph, plan.stats(), length, common.model_name(),
+                                            style);
+                          },
+                      .json = [&] { return as_json(model, graph, plan.stats(), length); },
+                      .page = "info",
+                      .page_data =
+                          [&] {
+                            Json page = drawing_json(graph, length);
+                            page["parts"] = parts_json(model, graph);
+                            return page;
+                          }});
 }
 
 }  // namespace vitrine::app

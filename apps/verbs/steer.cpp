@@ -467,12 +467,9 @@ void verb_steer(const Arguments& arguments) {
   for (const double scale : options.scales) report.steered.push_back({.scale = scale});
   write_texts(report, options, interruptible);
 
-  const CommonOptions& common = options.common;
-  Json json = {{"meta", common.meta(line)}};
-  json.update(as_json(report));
-  require_finite(json);
-  write_result(common.out,
-               common.json() ? to_line(json) : common.heading() + as_table(report, common.style()));
+  write_presentation(options.common, options.common.meta(line),
+                     {.text = [&](const Style& style, int) { return as_table(report, style); },
+                      .json = [&] { return as_json(report); }});
 }
 
 }  // namespace vitrine::app

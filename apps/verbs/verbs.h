@@ -14,6 +14,8 @@ struct Verb {
   void (*run)(const Arguments&);
 };
 std::span<const Verb> verbs();  // in the order of the help
+// Throws Error (usage), with the nearest name, for a verb that there is not.
+const Verb& find_verb(const std::string& name);
 
 void verb_tokenize(const Arguments& arguments);
 void verb_tokenizer(const Arguments& arguments);

@@ -216,6 +216,22 @@ void settle_tied(TensorsByName& tensors, const Architecture& family, const Weigh
 
 }  // namespace
 
+TensorsByName own_names(TensorsByName tensors, const Config& config,
+                        std::set<std::string>& others) {
+  const Names family(config);
+  TensorsByName own;
+  for (auto& [name, tensor] : tensors) {
+    if (family.is_another_head(name)) {
+      others.insert(name);
+      continue;
+    }
+    if (!own.emplace(family.without_prefix(name), std::move(tensor)).second)
+      throw CheckpointError(fmt::format(
+          "tensor '{}' is there with and without its prefix; each tensor may be there once", name));
+  }
+  return own;
+}
+
 Parameters parameters_of(TensorsByName tensors, const Config& config, DType dtype, Weights weights,
                          const WeightSource& from) {
   // Before anything is made for each layer that the configuration claims.

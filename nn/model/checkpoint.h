@@ -34,6 +34,9 @@ struct WeightSource {
   std::string where, config;     // for messages: the folder or file, and what its shapes are from
   std::set<std::string> others;  // tensors that were passed over
 };
+// Tensors by the names of a checkpoint, as HuggingFace gives them in memory, by the family's own: without its prefix, and
+// without other heads, which are named in `others`. Throws CheckpointError for a name that is there with and without it.
+TensorsByName own_names(TensorsByName tensors, const Config& config, std::set<std::string>& others);
 // The checks of load_checkpoint, for tensors that come from elsewhere.
 Parameters parameters_of(TensorsByName tensors, const Config& config, DType dtype, Weights weights,
                          const WeightSource& from);

@@ -1,5 +1,6 @@
 #include "nn/model/find_model.h"
 
+#include <dlfcn.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -45,6 +46,9 @@ fs::path default_model() {
   const fs::path program = fs::read_symlink("/proc/self/exe", error);
   if (!error)
     tried.push_back(program.parent_path().parent_path() / "share/vitrine/model");  // installed
+  Dl_info here{};  // in a Python package: beside the module that holds this function
+  if (::dladdr(reinterpret_cast<void*>(&default_model), &here) != 0 && here.dli_fname != nullptr)
+    tried.push_back(fs::path(here.dli_fname).parent_path() / "model");
   tried.emplace_back(VITRINE_DEFAULT_MODEL);  // in the source tree
   for (const fs::path& p : tried) {
     if (fs::exists(p / "config.json")) return p;

@@ -31,15 +31,31 @@ Model::Model(Config config, Parameters parameters, std::optional<Tokenizer> toke
              const LoadOptions& options)
     : config_(std::move(config)),
       parameters_(std::move(parameters)),
-      tokenizer_(std::move(tokenizer)),
+      tokenizer_(tokenizer ? std::make_shared<const Tokenizer>(*std::move(tokenizer)) : nullptr),
       dtype_(options.dtype),
       gauge_(gauge_of(config_, options.gauge)),
-      pool_(std::make_unique<ThreadPool>(options.threads)),
-      plans_(std::make_unique<PlanCache>(48, options.memory)),
-      graphs_(std::make_unique<Graphs>()) {
+      pool_(std::make_shared<ThreadPool>(options.threads)),
+      plans_(std::make_shared<PlanCache>(48, options.memory)),
+      graphs_(std::make_shared<Graphs>()) {
   if (gauge_.is_raw()) return;
   const Graph computed = reweight(raw_graph({1, 1, 1}), config_, gauge_);
   parameters_.merge(folded_values(computed, reweighted_names(computed), parameters_, pool_.get()));
+}
+
+Model Model::in_gauge(const Gauge& gauge) const {
+  Parameters weights;  // those of the checkpoint
+  const Graph plain = raw_graph({1, 1, 1});
+  for (const auto& [name, value] : parameters_) {
+    if (plain.leaf(name) != kNoNode) weights.emplace(name, value);
+  }
+  Model model(config_, std::move(weights), std::nullopt,
+              {.dtype = dtype_, .threads = 1, .gauge = gauge});
+  model.name_ = name_;
+  model.tokenizer_ = tokenizer_;
+  model.tokenizer_fault_ = tokenizer_fault_;
+  model.pool_ = pool_;
+  model.plans_ = plans_;
+  return model;
 }
 
 std::string Model::why_no_tokenizer() const {
@@ -113,13 +129,13 @@ void Model::transform(Transformation make, const Parameters& more) {
   make(before);  // throws for what does not fit
   transformations_.push_back(std::move(make));
   parameters_.insert(more.begin(), more.end());
-  graphs_ = std::make_unique<Graphs>();
+  graphs_ = std::make_shared<Graphs>();
 }
 
 void Model::stand(std::vector<StandingEdit> edits) {
   check_standing(edits);
   standing_.swap(edits);
-  graphs_ = std::make_unique<Graphs>();
+  graphs_ = std::make_shared<Graphs>();
   try {
     build(BatchSize{1, 1, 1});
   } catch (...) {
@@ -157,7 +173,7 @@ Run Model::run_graph(const Graph& graph, const std::vector<Tokens>& prompts, con
   const Plan plan = plans_->get(graph, wanted);
   Feeds fed = feeds(graph, prompts);
   for (const auto& [name, value] : more) fed.insert_or_assign(name, value);
-  return {prompts, plan.run(fed, parameters_, {.pool = pool_.get()})};
+  return {prompts, plan.run(fed, parameters_, {.pool = pool_.get(), .cancel = cancel_})};
 }
 
 Run Model::run_edited(const std::vector<Tokens>& prompts, const Interventions& what,
@@ -175,6 +191,7 @@ Run Model::run_edited(const std::vector<Tokens>& prompts, const Interventions& w
   const Plan plan = plans_->get(graph, wanted);
   RunOptions with_pool = options;
   with_pool.pool = pool_.get();
+  if (with_pool.cancel == nullptr) with_pool.cancel = cancel_;
   return {prompts, plan.run(with_interventions(graph, what, fed), parameters_, with_pool)};
 }
 
@@ -185,6 +202,7 @@ Swept Model::sweep(const std::vector<Tokens>& prompts, std::span<const Intervent
   SweepOptions with_pool = options;
   with_pool.pool = pool_.get();
   with_pool.plans = plans_.get();
+  if (with_pool.cancel == nullptr) with_pool.cancel = cancel_;
   const auto graph = graph_for(batch_size(prompts));
   Feeds fed = feeds(*graph, prompts);
   for (const auto& [name, value] : metric.feeds) fed.insert_or_assign(name, value);

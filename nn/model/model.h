@@ -5,6 +5,7 @@
 //   r[site::pattern(2)];              // Tensor [1, head, query, key]
 #pragma once
 
+#include <atomic>
 #include <concepts>
 #include <cstdint>
 #include <functional>
@@ -68,23 +69,31 @@ class Model {
  public:
   Model(Config config, Parameters parameters, std::optional<Tokenizer> tokenizer,
         const LoadOptions& options = {});
+  // A copy costs nothing: it shares the weights, the tokenizer, the threads and the compiled plans. What is
+  // transformed, stands or is cancelled in one is not so in the other.
+  Model(const Model&) = default;
+  Model(Model&&) = default;
+  Model& operator=(const Model&) = default;
+  Model& operator=(Model&&) = default;
 
   const Config& config() const { return config_; }
   // The weights of the checkpoint, and those of the gauge, which its graphs read in their place.
   const Parameters& parameters() const { return parameters_; }
   const Gauge& gauge() const { return gauge_; }
+  // The same model in another gauge, without what was transformed or stands in this one.
+  Model in_gauge(const Gauge& gauge) const;
   DType dtype() const { return dtype_; }             // of activations: what it computes in
   const std::string& name() const { return name_; }  // the folder it came from
   void set_name(std::string name) { name_ = std::move(name); }
 
-  bool has_tokenizer() const { return tokenizer_.has_value(); }
+  bool has_tokenizer() const { return tokenizer_ != nullptr; }
   const Tokenizer& tokenizer() const;  // throws TokenError, saying why, when there is none
   // Says why there is no tokenizer: missing files, or what is wrong with them. "" when there is
   // one.
   std::string why_no_tokenizer() const;
   // In the place of none, or of one that cannot be used.
   void set_tokenizer(Tokenizer tokenizer) {
-    tokenizer_ = std::move(tokenizer);
+    tokenizer_ = std::make_shared<const Tokenizer>(std::move(tokenizer));
     tokenizer_fault_.clear();
   }
   void set_tokenizer_fault(std::string fault) { tokenizer_fault_ = std::move(fault); }
@@ -108,6 +117,9 @@ class Model {
   // cannot stand, and what intervene throws.
   void stand(std::vector<StandingEdit> edits);
   const std::vector<StandingEdit>& standing() const { return standing_; }
+  // Every run from now on looks at it between its steps, and throws InterruptedError when it is set; a run or a sweep
+  // that is given one of its own looks at that. null: none.
+  void cancel_by(const std::atomic<bool>* cancel) { cancel_ = cancel; }
 
   // Builds the graph for `batch` prompts of `tokens` tokens each, in this model's gauge, with its transformations
   // and the inputs of its standing edits.
@@ -192,15 +204,16 @@ class Model {
   std::string name_;
   Config config_;
   Parameters parameters_;
-  std::optional<Tokenizer> tokenizer_;
+  std::shared_ptr<const Tokenizer> tokenizer_;  // null: none
   std::string tokenizer_fault_;
   DType dtype_;
   Gauge gauge_;
   std::vector<Transformation> transformations_;
   std::vector<StandingEdit> standing_;
-  std::unique_ptr<ThreadPool> pool_;
-  std::unique_ptr<PlanCache> plans_;
-  std::unique_ptr<Graphs> graphs_;
+  const std::atomic<bool>* cancel_ = nullptr;
+  std::shared_ptr<ThreadPool> pool_;
+  std::shared_ptr<PlanCache> plans_;
+  std::shared_ptr<Graphs> graphs_;  // of models that transform alike
 };
 
 // The configuration of the model at a path that find_model gave.

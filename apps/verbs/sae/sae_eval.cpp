@@ -155,14 +155,14 @@ void verb_sae_eval(const Arguments& arguments) {
           "is "
           "said of the model's predictions; a larger --context or --prepend-bos makes some");
   }
-  if (!common.json())
-    return write_result(common.out, common.heading() + as_text(sae, found, common.style()));
-  write_result(common.out,
-               to_line({{"meta", common.meta(line)},
-                        {"sae", json_text(sae.name)},
-                        {"site", sae.config.hook_name},
-                        {"reconstruction", as_json(found.reconstruction)},
-                        {"model", found.fidelity ? as_json(*found.fidelity) : Json()}}));
+  write_presentation(common, common.meta(line),
+                     {.text = [&](const Style& style, int) { return as_text(sae, found, style); },
+                      .json = [&]() -> Json {
+                        return {{"sae", json_text(sae.name)},
+                                {"site", sae.config.hook_name},
+                                {"reconstruction", as_json(found.reconstruction)},
+                                {"model", found.fidelity ? as_json(*found.fidelity) : Json()}};
+                      }});
 }
 
 }  // namespace vitrine::app

@@ -103,7 +103,7 @@ void write_features_page(const CommandLine& line, const SaeFeaturesOptions& o,
   data["names"] = names;
   if (is_page_folder(o.common.html))
     write_page_folder(o.common.html, "features", data, page.chunks);
-  else write_text(o.common.html, page_html("features", data, page.chunks));
+  else return save_page(o.common, page_html("features", data, page.chunks));
   note_page(o.common);
 }
 

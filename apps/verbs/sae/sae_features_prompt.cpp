@@ -53,10 +53,9 @@ Json texts_of(const nn::Model& model, const nn::Tokens& tokens) {
   return tokenizer == nullptr ? Json() : Json(tokenizer->shown_tokens(tokens));
 }
 
-void write_prompt_page(const CommandLine& line, const SaeFeaturesOptions& o, const nn::Model& model,
-                       const sae::Sae& sae, const nn::Tokens& prompt,
-                       const std::vector<Active>& active,
-                       const std::vector<FeatureWrites>& writes) {
+// What a page of the prompt needs: each feature's words once.
+Json page_data(const nn::Model& model, const std::vector<Active>& active,
+               const std::vector<FeatureWrites>& writes) {
   Json list = Json::list(), of_features = Json::object();
   for (std::size_t i = 0; i < active.size(); ++i) {
     const Active& a = active[i];
@@ -67,14 +66,55 @@ void write_prompt_page(const CommandLine& line, const SaeFeaturesOptions& o, con
         {"raised", tokens_json(model, writes[i].raised)},
         {"lowered", tokens_json(model, writes[i].lowered)}};
   }
-  write_page(o.common, "active_features",
-             {{"meta", o.common.meta(line)},
-              {"sae", json_text(sae.name)},
-              {"site", sae.config.hook_name},
-              {"tokens", prompt},
-              {"str_tokens", texts_of(model, prompt)},
-              {"active", list},
-              {"writes", of_features}});
+  return {{"active", list}, {"writes", of_features}};
+}
+
+Json as_json(const nn::Model& model, const sae::Sae& sae, const nn::Tokens& prompt,
+             const std::vector<Active>& active, const std::vector<FeatureWrites>& writes) {
+  Json list = Json::list();
+  for (std::size_t i = 0; i < active.size(); ++i) {
+    list.push_back({{"position", active[i].position},
+                    {"feature", active[i].feature},
+                    {"activation", active[i].activation},
+                    {"raised", writes.empty() ? Json() : tokens_json(model, writes[i].raised)},
+                    {"lowered", writes.empty() ? Json() : tokens_json(model, writes[i].lowered)}});
+  }
+  return {{"sae", json_text(sae.name)},
+          {"site", sae.config.hook_name},
+          {"tokens", prompt},
+          {"str_tokens", texts_of(model, prompt)},
+          {"active", list}};
+}
+
+// The strongest at each position, `most` of them.
+std::string as_text(const nn::Model& model, const sae::Sae& sae, const nn::Tokens& prompt,
+                    const std::vector<Active>& active, const std::vector<FeatureWrites>& writes,
+                    std::size_t most, const Style& style) {
+  using Align = Table::Align;
+  Table table({{"pos", Align::right},
+               {"token", Align::left},
+               {"feature", Align::right},
+               {"activation", Align::right},
+               {writes.empty() ? "" : "raises", Align::left}});
+  std::size_t of_position = 0;  // how many have been shown
+  for (std::size_t i = 0; i < active.size(); ++i) {
+    const Active& a = active[i];
+    const bool first = i == 0 || active[i - 1].position != a.position;
+    of_position = first ? 1 : of_position + 1;
+    if (of_position > most) continue;
+    table.row(
+        {first ? fmt::format("{}", a.position) : "",
+         first ? token_label(tokenizer_of(model), prompt[static_cast<std::size_t>(a.position)])
+               : "",
+         fmt::format("{}", a.feature), fmt::format("{:.3f}", a.activation),
+         writes.empty()
+             ? ""
+             : token_list(model, {writes[i].raised.begin(),
+                                  writes[i].raised.begin() +
+                                      std::min<std::ptrdiff_t>(4, std::ssize(writes[i].raised))})});
+  }
+  return fmt::format("features of {} ({})\n\n", sae.config.hook_name, visible(sae.name)) +
+         table.text(style);
 }
 
 }  // namespace
@@ -105,52 +145,15 @@ void features_on_prompt(const CommandLine& line, const SaeFeaturesOptions& o,
   std::vector<std::int64_t> numbers;
   for (const Active& a : active) numbers.push_back(a.feature);
   const auto writes = writes_of(model, sae, numbers, o.words);
-  const Style style = o.common.style();
-  if (!o.common.html.empty()) write_prompt_page(line, o, model, sae, prompt, active, writes);
-  if (o.common.json()) {
-    Json list = Json::list();
-    for (std::size_t i = 0; i < active.size(); ++i) {
-      list.push_back(
-          {{"position", active[i].position},
-           {"feature", active[i].feature},
-           {"activation", active[i].activation},
-           {"raised", writes.empty() ? Json() : tokens_json(model, writes[i].raised)},
-           {"lowered", writes.empty() ? Json() : tokens_json(model, writes[i].lowered)}});
-    }
-    return write_result(o.common.out, to_line({{"meta", o.common.meta(line)},
-                                               {"sae", json_text(sae.name)},
-                                               {"site", sae.config.hook_name},
-                                               {"tokens", prompt},
-                                               {"str_tokens", texts_of(model, prompt)},
-                                               {"active", list}}));
-  }
-  using Align = Table::Align;
-  Table table({{"pos", Align::right},
-               {"token", Align::left},
-               {"feature", Align::right},
-               {"activation", Align::right},
-               {writes.empty() ? "" : "raises", Align::left}});
-  std::size_t of_position = 0;  // how many have been shown
-  for (std::size_t i = 0; i < active.size(); ++i) {
-    const Active& a = active[i];
-    const bool first = i == 0 || active[i - 1].position != a.position;
-    of_position = first ? 1 : of_position + 1;
-    if (of_position > most_shown(o)) continue;
-    table.row(
-        {first ? fmt::format("{}", a.position) : "",
-         first ? token_label(tokenizer_of(model), prompt[static_cast<std::size_t>(a.position)])
-               : "",
-         fmt::format("{}", a.feature), fmt::format("{:.3f}", a.activation),
-         writes.empty()
-             ? ""
-             : token_list(model, {writes[i].raised.begin(),
-                                  writes[i].raised.begin() +
-                                      std::min<std::ptrdiff_t>(4, std::ssize(writes[i].raised))})});
-  }
-  write_result(o.common.out,
-               o.common.heading() +
-                   fmt::format("features of {} ({})\n\n", sae.config.hook_name, visible(sae.name)) +
-                   table.text(style));
+  write_presentation(o.common, o.common.meta(line),
+                     {.text =
+                          [&](const Style& style, int) {
+                            return as_text(model, sae, prompt, active, writes, most_shown(o),
+                                           style);
+                          },
+                      .json = [&] { return as_json(model, sae, prompt, active, writes); },
+                      .page = "active_features",
+                      .page_data = [&] { return page_data(model, active, writes); }});
 }
 
 }  // namespace vitrine::app
