@@ -74,6 +74,7 @@ void CommonOptions::settle_model() {
   if (host() == nullptr || host()->model == nullptr) return;
   const std::string& name = host()->model->name();
   model = name == "default" ? "" : name;
+  if (gauge == "raw") gauge = nn::name_of(host()->model->gauge());
 }
 
 void CommonOptions::add_rest_to(CommandLine& line, const std::string& out_doc, Out kind) {
@@ -199,7 +200,7 @@ nn::Model load_named(const CommonOptions& common, const nn::Gauge& gauge) {
                           {.threads = common.threads, .gauge = gauge, .memory = common.memory});
   }
   nn::Model model = *h->model;
-  if (!gauge.is_raw()) model = model.in_gauge(gauge);
+  if (!(gauge == model.gauge())) model = model.in_gauge(nn::gauge_of(model.config(), gauge));
   model.cancel_by(&h->cancel);
   return model;
 }

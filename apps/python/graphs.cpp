@@ -286,20 +286,20 @@ void add_plans(nb::module_& m) {
                       "the run, in TransformerLens's shapes.")
       .def(
           "__getitem__",
-          [](const Results& r, const std::string& name) { return to_numpy(r[name]); }, "name"_a,
+          [](const Results& r, const std::string& name) { return to_numpy(r.view(name)); }, "name"_a,
           "Raises GraphError for what was not fetched, ShapeError when the prompts of the batch "
           "differ in length (see sequence).")
       .def(
-          "grad", [](const Results& r, const std::string& name) { return to_numpy(r.grad(name)); },
+          "grad", [](const Results& r, const std::string& name) { return to_numpy(r.view(grad_name(name))); },
           "name"_a, "The gradient by a site or leaf.")
       .def(
           "before",
-          [](const Results& r, const std::string& site) { return to_numpy(r[before_name(site)]); },
+          [](const Results& r, const std::string& site) { return to_numpy(r.view(before_name(site))); },
           "site"_a, "The value that arrived at a site, before edits.")
       .def(
           "sequence",
           [](const Results& r, const std::string& name, int prompt) {
-            return to_numpy(r.sequence(name, prompt));
+            return to_numpy(r.view(name, prompt));
           },
           "name"_a, "prompt"_a, "The part of one prompt alone: [1, its length, ...].")
       .def(
@@ -322,7 +322,7 @@ void add_plans(nb::module_& m) {
            [](const Results& r) {
              nb::list all;
              for (const std::string& name : r.names())
-               all.append(nb::make_tuple(name, to_numpy(r[name])));
+               all.append(nb::make_tuple(name, to_numpy(r.view(name))));
              return all;
            })
       .def_prop_ro("lengths", &Results::lengths, "Of the batch's prompts.")

@@ -354,7 +354,7 @@ void add_run(nb::module_& m) {
       .def_prop_ro(
           "prompts", [](const RunHandle& r) { return r.prompts; }, "The token ids that were run.")
       .def_prop_ro(
-          "logits", [](const RunHandle& r) { return to_numpy(r.results["logits"]); },
+          "logits", [](const RunHandle& r) { return to_numpy(r.results.view("logits")); },
           "[batch, position, vocabulary]; of prompts of several lengths see last_logits and "
           "sequence.")
       .def_prop_ro(
@@ -365,24 +365,24 @@ void add_run(nb::module_& m) {
           "[batch, vocabulary], after the last token of each prompt.")
       .def(
           "__getitem__",
-          [](const RunHandle& r, const std::string& name) { return to_numpy(r.results[name]); },
+          [](const RunHandle& r, const std::string& name) { return to_numpy(r.results.view(name)); },
           "name"_a)
       .def(
           "grad",
           [](const RunHandle& r, const std::string& site) {
-            return to_numpy(r.results.grad(site));
+            return to_numpy(r.results.view(grad_name(site)));
           },
           "site"_a)
       .def(
           "before",
           [](const RunHandle& r, const std::string& site) {
-            return to_numpy(r.results[before_name(site)]);
+            return to_numpy(r.results.view(before_name(site)));
           },
           "site"_a)
       .def(
           "sequence",
           [](const RunHandle& r, const std::string& name, int prompt) {
-            return to_numpy(r.results.sequence(name, prompt));
+            return to_numpy(r.results.view(name, prompt));
           },
           "name"_a, "prompt"_a, "The part of one prompt alone: [1, its length, ...].")
       .def("__contains__",

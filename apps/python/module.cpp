@@ -12,6 +12,8 @@
 
 NB_MODULE(_vitrine, m) {
   namespace py = vitrine::python;
+  // What is alive when Python ends, a model in a global, say, is no leak.
+  nanobind::set_leak_warnings(false);
   m.attr("__version__") = VITRINE_VERSION;
   py::add_errors(m);
   py::add_values(m);

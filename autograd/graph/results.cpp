@@ -33,7 +33,7 @@ Tensor unpack(const Tensor& packed, const Axes& axes, std::int64_t batch, std::i
     }
     out = out.permute(order);
   }
-  return out.contiguous();
+  return out;
 }
 
 }  // namespace
@@ -48,7 +48,11 @@ const Results::Entry& Results::entry(std::string_view name) const {
 
 Tensor Results::raw(std::string_view name) const { return entry(name).tensor; }
 
-Tensor Results::at(std::string_view name) const {
+Tensor Results::at(std::string_view name) const { return view(name).contiguous(); }
+
+Tensor Results::sequence(std::string_view name, int i) const { return view(name, i).contiguous(); }
+
+Tensor Results::view(std::string_view name) const {
   const Entry& e = entry(name);
   if (lengths_.empty() || find_axis(e.axes, Axis::row) < 0) return e.tensor;
   for (const std::int64_t n : lengths_) {
@@ -61,7 +65,7 @@ Tensor Results::at(std::string_view name) const {
   return unpack(e.tensor, e.axes, sequences(), lengths_[0]);
 }
 
-Tensor Results::sequence(std::string_view name, int i) const {
+Tensor Results::view(std::string_view name, int i) const {
   const Entry& e = entry(name);
   if (i < 0 || i >= sequences()) {
     throw ShapeError(fmt::format("there is no prompt {}: the batch has {}", i, sequences()));

@@ -26,6 +26,9 @@ class Results {
   double scalar(std::string_view name) const { return at(name).item<double>(); }
   // The part of prompt i alone: [1, its length, ...].
   Tensor sequence(std::string_view name, int i) const;
+  // The same two over the run's own memory, whatever the order of their elements there: nothing is copied.
+  Tensor view(std::string_view name) const;
+  Tensor view(std::string_view name, int sequence) const;
   Tensor raw(std::string_view name) const;  // as the graph has it: packed rows
 
   // What the axes of raw(name) mean; for what is no site, as far as that is known.

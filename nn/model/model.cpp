@@ -43,6 +43,10 @@ Model::Model(Config config, Parameters parameters, std::optional<Tokenizer> toke
 }
 
 Model Model::in_gauge(const Gauge& gauge) const {
+  if (!transformations_.empty() || !standing_.empty())
+    throw Error(ErrorKind::usage,
+                "the gauge of a model is chosen before it is edited or an SAE is spliced in: take the "
+                "model as it was, change its gauge, then edit it");
   Parameters weights;  // those of the checkpoint
   const Graph plain = raw_graph({1, 1, 1});
   for (const auto& [name, value] : parameters_) {

@@ -80,7 +80,8 @@ class Model {
   // The weights of the checkpoint, and those of the gauge, which its graphs read in their place.
   const Parameters& parameters() const { return parameters_; }
   const Gauge& gauge() const { return gauge_; }
-  // The same model in another gauge, without what was transformed or stands in this one.
+  // The same model in another gauge. Throws Error (usage) for one that was transformed or has standing edits: these come
+  // after the gauge.
   Model in_gauge(const Gauge& gauge) const;
   DType dtype() const { return dtype_; }             // of activations: what it computes in
   const std::string& name() const { return name_; }  // the folder it came from

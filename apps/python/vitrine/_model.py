@@ -224,7 +224,8 @@ class Model:
     def _words(self, scratch, options, *, prompts=(), tokens=(), files=()):
         words = []
         for name, value in prompts:
-            words += _ask.prompt(name, value)
+            # To the program - is what stdin holds.
+            words += _ask.prompt(name, self.tokens(value) if value == "-" else value)
         for name, value in tokens:
             words += _ask.token(name, value)
         for name, items in files:

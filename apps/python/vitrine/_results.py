@@ -93,7 +93,10 @@ class Result:
     def html(self):
         """The page: one HTML file that needs nothing else. Raises UsageError where the verb makes none of such a result."""
         if not self._page and self._again is not None:
-            self._page = self._again()["page"]
+            try:
+                self._page = self._again()["page"]
+            except UsageError as error:
+                raise UsageError(f"there is no page of this result of {self._verb}") from error
         if not self._page:
             raise UsageError(f"there is no page of this result of {self._verb}")
         return self._page
