@@ -36,6 +36,12 @@ has_browser() { has_command chromium || has_command chromium-browser || has_comm
 has_no_chromium_package() { ! grep -qs '^ID=debian' /etc/os-release; }
 has_browser_if_packaged() { has_browser || has_no_chromium_package; }
 
+has_python_headers() {
+  local folder
+  folder=$(python3 -c 'import sysconfig; print(sysconfig.get_paths()["include"])' 2>/dev/null) && [ -e "$folder/Python.h" ]
+}
+has_python_venv() { python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
+
 # Is version $1 at least $2?
 at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]; }
 
@@ -96,6 +102,8 @@ look_for() {
     need libgmock-dev "GoogleMock, its matchers" has_header gmock/gmock.h
     need chromium "opens pages, as their tests do" has_browser_if_packaged
     need ccache "makes the second build fast" has_command ccache
+    need python3-dev "what the Python package is compiled against" has_python_headers
+    need python3-venv "an environment in which the Python package is tested" has_python_venv
   fi
   if [ "$1" = bench ]; then
     need libbenchmark-dev "Google Benchmark" has_header benchmark/benchmark.h
@@ -163,17 +171,30 @@ install_packages() {
 # ---- building ----------------------------------------------------------------------------------
 cores() { nproc 2>/dev/null || echo 2; }
 
-# configure PRESET: once; ninja configures again by itself when a CMakeLists.txt changes.
+# python_environment FOLDER: a Python with nanobind, NumPy and pytest in FOLDER, made once. Fails where none can be made.
+python_environment() {
+  local python=$1/bin/python
+  if [ -x "$python" ] && "$python" -c 'import nanobind, numpy, pytest' 2>/dev/null; then return; fi
+  rm -rf "$1"
+  python3 -m venv "$1" && "$python" -m pip install --quiet --disable-pip-version-check nanobind numpy pytest
+}
+
+# configure PRESET [-DNAME=VALUE...]: once, and again for values that are new; ninja configures again by itself when a
+# CMakeLists.txt changes.
 configure() {
-  local folder=build/$1 fresh=()
+  local folder=build/$1 fresh=() preset=$1 definition known=1
+  shift
   if [ -e "$folder/CMakeCache.txt" ] && ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$PWD" "$folder/CMakeCache.txt"; then
     fresh=(--fresh) # the checkout was moved or copied
     rm -f "$folder/build.ninja"
   fi
-  [ -e "$folder/build.ninja" ] && return
+  for definition in "$@"; do
+    grep -qs "^$(printf '%s' "${definition#-D}" | sed 's/=/:[A-Z]*=/')\$" "$folder/CMakeCache.txt" || known=0
+  done
+  [ -e "$folder/build.ninja" ] && [ $known = 1 ] && return
   mkdir -p "$folder"
-  logged "$folder/configure.log" "configuring the preset $1 failed" \
-    cmake --preset "$1" ${fresh[@]+"${fresh[@]}"}
+  logged "$folder/configure.log" "configuring the preset $preset failed" \
+    cmake --preset "$preset" ${fresh[@]+"${fresh[@]}"} "$@"
 }
 
 in_words() { printf '%d min %d s' $(($1 / 60)) $(($1 % 60)); } # of seconds

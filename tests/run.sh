@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source apps/toolchain.sh
 
-usage="usage: bash tests/run.sh [--label unit|gradcheck|golden|install|slow|browser]... [--preset dev|asan-ubsan|tsan]"
+usage="usage: bash tests/run.sh [--label unit|gradcheck|golden|install|slow|browser|python]... [--preset dev|asan-ubsan|tsan]"
 labels=""
 label_arguments=()
 preset=dev
@@ -13,11 +13,11 @@ while [ $# -gt 0 ]; do
   case $1 in
     --label)
       case ${2:-} in
-        unit | gradcheck | golden | install | slow | browser)
+        unit | gradcheck | golden | install | slow | browser | python)
           labels+=${labels:+|}$2
           label_arguments+=(--label "$2")
           ;;
-        *) fail "--label takes unit, gradcheck, golden, install, slow or browser; $usage" ;;
+        *) fail "--label takes unit, gradcheck, golden, install, slow, browser or python; $usage" ;;
       esac
       shift 2
       ;;
@@ -44,8 +44,21 @@ fi
 
 install_packages tests
 folder=build/$preset
+# The Python package is built and tested where PyPI, or a mirror of it, gives what that needs.
+python_options=()
+no_python=""
+if [ "$preset" = dev ]; then
+  mkdir -p build
+  if python_environment build/python >build/python.log 2>&1; then
+    python_options=(-DVITRINE_PYTHON=ON "-DPython_EXECUTABLE=$PWD/build/python/bin/python")
+  else
+    no_python="the Python package: no Python with nanobind, numpy and pytest could be made (build/python.log)"
+  fi
+else
+  no_python="the Python package: it is tested by the preset dev"
+fi
 say "Building $folder"
-configure "$preset"
+configure "$preset" ${python_options[@]+"${python_options[@]}"}
 build "$preset" all
 
 say "Running the tests"
@@ -65,7 +78,8 @@ say "The tests took $(in_words $((SECONDS - begin)))"
 [ -e "$report" ] || fail "ctest left no report; its output is in $folder/tests.log"
 
 # Counts from the report: a test is skipped when it says so itself, failed when it neither passed nor said so.
-awk '
+awk -v no_python="$no_python" '
+  BEGIN { if (no_python != "") skip[++skips] = no_python }
   function text(s) {
     gsub(/&lt;/, "<", s); gsub(/&gt;/, ">", s); gsub(/&quot;/, "\"", s); gsub(/&apos;/, "'\''", s); gsub(/&amp;/, "\\&", s)
     return s
@@ -80,6 +94,9 @@ awk '
   /^\[  SKIPPED \]/ { reading = 0 }
   reading { reason = reason (reason == "" ? "" : " ") text($0) }
   /: Skipped$/ { reading = 1 }
+  # Of a file of pytest: its own count, and what it skipped.
+  name ~ /^python\./ && /^[0-9]+ passed/ { passed += $1 - 1 }
+  name ~ /^python\./ && /^SKIPPED \[/ { sub(/^SKIPPED \[[0-9]+\] /, ""); skip[++skips] = name ": " text($0) }
   /<\/testcase>/ {
     if (status == "run") ++passed
     else if (status == "disabled") { ++skips; skip[skips] = name ": disabled in the source" }

@@ -7,25 +7,11 @@
 #include <string_view>
 #include <vector>
 
+#include "apps/terminal/axis_names.h"
 #include "apps/terminal/output.h"
 #include "tensor/files/safetensors.h"
 
 namespace vitrine::app {
-
-// What the axes of tensors mean, for CSV.
-struct AxisNames {
-  // By tensor, {"layer", "pos"}; "" is for those that are not named and have as many axes.
-  std::map<std::string, std::vector<std::string>, std::less<>> of{};
-  // What stands for 0, 1, ... along an axis, or along that of one tensor ("sweep:layer"): the
-  // layers, where not all of them are there.
-  std::map<std::string, std::vector<std::string>, std::less<>> places{};
-  // Another column beside that of an axis: the tokens of "pos".
-  struct Labels {
-    std::string column;
-    std::vector<std::string> texts;
-  };
-  std::map<std::string, Labels, std::less<>> labels{};
-};
 
 // Whether a file of this name holds data, and the result for people goes to stdout besides.
 bool is_data_file(std::string_view name);

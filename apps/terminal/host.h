@@ -16,8 +16,9 @@
 #include <string_view>
 #include <vector>
 
-#include "apps/options/result_files.h"
+#include "apps/terminal/axis_names.h"
 #include "apps/terminal/output.h"
+#include "tensor/files/safetensors.h"
 
 namespace vitrine::nn {
 class Model;

@@ -55,7 +55,8 @@ const std::vector<std::string> kRooms = {"tensor",
                                          "apps/verbs",
                                          "apps/verbs/sae",
                                          "apps/tour",
-                                         "apps"};
+                                         "apps",
+                                         "apps/python"};
 
 bool is_source(const fs::path& p) { return p.extension() == ".h" || p.extension() == ".cpp"; }
 
