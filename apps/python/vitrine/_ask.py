@@ -117,7 +117,11 @@ def saes(scratch, value, flag="--sae"):
 def _in_python(message):
     message = re.sub(r"^vitrine [a-z]+( [a-z]+)?: ", "", message)
     message = re.sub(r"[;.]? ?see 'vitrine [a-z ]+--help'\.?", "", message)
-    message = re.sub(r"(?<![\w-])--([a-z][a-z-]*)(?: ([A-Z][A-Z.]*)\b)?", lambda m: m[1].replace("-", "_") + "=" + (m[2] or ""), message)
+    message = re.sub(
+        r"(?<![\w-])--([a-z][a-z-]*)(?: ([A-Z][A-Z.]*)\b)?",
+        lambda m: m[1].replace("-", "_") + "=" + (m[2] or ""),
+        message,
+    )
     return message
 
 
@@ -128,7 +132,9 @@ def ask(native, verb, words, *, page=None):
     try:
         for html in ([["--html", "page.html"], []] if wants else [[]]):
             try:
-                return _vitrine.ask(native, verb, words + html, columns=settings.columns, progress=bar, log=_log.warning)
+                return _vitrine.ask(
+                    native, verb, words + html, columns=settings.columns, progress=bar, log=_log.warning
+                )
             except _vitrine.UsageError as error:
                 if html and page is None:
                     continue  # a result without a page

@@ -1,15 +1,32 @@
 """Models: running and editing them, and every way to explain what they do."""
 
+from __future__ import annotations
+
 import json
 import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from . import _ask, _vitrine
 from ._results import Result
+from ._types import Edits, Path, Patterns, Prompt, Prompts, Records, Texts, Token
+from ._vitrine import Graph, Metric, Results, Run, Sweep, Value
+
+if TYPE_CHECKING:
+    from ._sae import Sae
 
 _native_model = _vitrine.Model
 
 
-def load(name="", *, dtype="float32", weights="stored", threads=0, gauge="raw", memory=0):
+def load(
+    name: Path = "",
+    *,
+    dtype: str = "float32",
+    weights: str = "stored",
+    threads: int = 0,
+    gauge: str = "raw",
+    memory: int = 0,
+) -> Model:
     """Loads a model.
 
     name: '' is the model that ships with Vitrine; a HuggingFace folder of a GPT-2, Llama, Mistral, Qwen, Pythia or Gemma;
@@ -23,10 +40,22 @@ def load(name="", *, dtype="float32", weights="stored", threads=0, gauge="raw", 
 
     Raises FileError, ConfigError, CheckpointError, NumericError.
     """
-    return Model(_vitrine.load(os.fspath(name), dtype=dtype, weights=weights, threads=threads, gauge=gauge, memory=memory))
+    return Model(
+        _vitrine.load(os.fspath(name), dtype=dtype, weights=weights, threads=threads, gauge=gauge, memory=memory)
+    )
 
 
-def from_weights(config, weights, *, tokenizer=None, name="weights", dtype="float32", threads=0, gauge="raw", memory=0):
+def from_weights(
+    config: Mapping[str, Any] | str,
+    weights: Mapping[str, Any],
+    *,
+    tokenizer: Path | None = None,
+    name: str = "weights",
+    dtype: str = "float32",
+    threads: int = 0,
+    gauge: str = "raw",
+    memory: int = 0,
+) -> Model:
     """A model of weights that are in memory.
 
     config: a dict, or the text, of HuggingFace's config.json
@@ -37,10 +66,14 @@ def from_weights(config, weights, *, tokenizer=None, name="weights", dtype="floa
     """
     text = config if isinstance(config, str) else json.dumps(config)
     words = None if tokenizer is None else os.fspath(tokenizer)
-    return Model(_vitrine.from_weights(text, dict(weights), tokenizer=words, name=name, dtype=dtype, threads=threads, gauge=gauge, memory=memory))
+    return Model(
+        _vitrine.from_weights(
+            text, dict(weights), tokenizer=words, name=name, dtype=dtype, threads=threads, gauge=gauge, memory=memory
+        )
+    )
 
 
-def from_transformers(model, tokenizer=None, **options):
+def from_transformers(model: Any, tokenizer: Any = None, **options: Any) -> Model:
     """A model of HuggingFace's transformers, whose weights are shared where they are float32 and contiguous.
 
     tokenizer: its fast tokenizer, too. Further arguments are those of from_weights.
@@ -48,10 +81,12 @@ def from_transformers(model, tokenizer=None, **options):
     from ._neighbours import transformers_parts
 
     config, weights, words = transformers_parts(model, tokenizer)
-    return from_weights(config, weights, tokenizer=words, **{"name": getattr(model, "name_or_path", "") or "transformers", **options})
+    return from_weights(
+        config, weights, tokenizer=words, **{"name": getattr(model, "name_or_path", "") or "transformers", **options}
+    )
 
 
-def from_transformer_lens(model, **options):
+def from_transformer_lens(model: Any, **options: Any) -> Model:
     """A HookedTransformer with the weights of a GPT-2 (learned positions, LayerNorm, no folding: from_pretrained_no_processing).
 
     Further arguments are those of from_weights. Raises ConfigError for another kind of model, naming what differs.
@@ -67,7 +102,9 @@ class Model:
 
     def __init__(self, native):
         if not isinstance(native, _native_model):
-            raise _vitrine.UsageError("a Model is made by vitrine.load, from_weights, from_transformers or from_transformer_lens")
+            raise _vitrine.UsageError(
+                "a Model is made by vitrine.load, from_weights, from_transformers or from_transformer_lens"
+            )
         self._native = native
 
     def __repr__(self):
@@ -77,57 +114,66 @@ class Model:
 
     # ---- what it is -----------------------------------------------------------------------------
     @property
-    def name(self):
+    def name(self) -> str:
         """Where it came from."""
         return self._native.name
 
     @property
-    def config(self):
+    def config(self) -> dict[str, Any]:
         """{model_type, layers, heads, kv_heads, d_model, d_head, d_mlp, context, vocabulary, ..., parameters}"""
         return self._native.config
 
     @property
-    def gauge(self):
+    def gauge(self) -> str:
         """'raw', 'processed', or the rewrites of its weights."""
         return self._native.gauge
 
     @property
-    def parameters(self):
+    def parameters(self) -> dict[str, Any]:
         """{name: array}: the weights, read-only, where they are; those that are stored in bf16 or blocks widened to float32."""
         return self._native.parameters
 
     @property
-    def edits(self):
+    def edits(self) -> list[str]:
         """What stands in every run, in words."""
         return self._native.edits
 
     @property
-    def sites(self):
+    def sites(self) -> list[str]:
         """The names of all sites, in the order of the model."""
         return self._native.build(1, 1).sites
 
     @property
-    def has_tokenizer(self):
+    def has_tokenizer(self) -> bool:
         return self._native.has_tokenizer
 
-    def tokens(self, prompt):
+    def tokens(self, prompt: Prompt) -> list[int]:
         """The ids of a prompt: of a text those that the tokenizer gives, what it puts before every prompt included."""
         return self._native.tokens(prompt)
 
-    def token(self, text):
+    def token(self, text: str) -> int:
         """The id of a text that is one token. Raises TokenError otherwise, naming ' Text' if that is one."""
         return self._native.token(text)
 
-    def text(self, ids):
+    def text(self, ids: Sequence[int]) -> str:
         """The text of ids."""
         return self._native.text(list(ids))
 
-    def str_tokens(self, prompt):
+    def str_tokens(self, prompt: Prompt) -> list[str]:
         """Each token as text, as TransformerLens's to_str_tokens gives them."""
         return self._native.str_tokens(prompt)
 
     # ---- running --------------------------------------------------------------------------------
-    def run(self, prompts, sites=None, *, edits=None, metric=None, gradients=None, before=None):
+    def run(
+        self,
+        prompts: Prompts,
+        sites: Patterns | None = None,
+        *,
+        edits: Edits | None = None,
+        metric: Metric | None = None,
+        gradients: Patterns | None = None,
+        before: Patterns | None = None,
+    ) -> Run:
         """Runs prompts and gives a Run.
 
         prompts: a text or a list of ids; or a list of these, of any lengths
@@ -141,41 +187,85 @@ class Model:
         """
         return self._native.run(prompts, sites, edits=edits, metric=metric, gradients=gradients, before=before)
 
-    def run_graph(self, graph, prompts, sites=None, *, outputs=None, before=None, gradients=None, leaf_gradients=None, feeds=None, edits=None):
+    def run_graph(
+        self,
+        graph: Graph,
+        prompts: Prompts,
+        sites: Patterns | None = None,
+        *,
+        outputs: Patterns | None = None,
+        before: Patterns | None = None,
+        gradients: Patterns | None = None,
+        leaf_gradients: Patterns | None = None,
+        feeds: Mapping[str, Any] | None = None,
+        edits: Edits | None = None,
+    ) -> Run:
         """Runs a graph that was made of one of `build_for(prompts)`: transformed by intervene, rewrite, gradient, ...
 
         feeds: arrays of inputs besides the prompts'. edits: those that intervene wrote into the graph.
         """
-        return self._native.run_graph(graph, prompts, sites, outputs=outputs, before=before, gradients=gradients, leaf_gradients=leaf_gradients, feeds=feeds or {}, edits=edits)
+        return self._native.run_graph(
+            graph,
+            prompts,
+            sites,
+            outputs=outputs,
+            before=before,
+            gradients=gradients,
+            leaf_gradients=leaf_gradients,
+            feeds=feeds or {},
+            edits=edits,
+        )
 
-    def build(self, batch=1, tokens=1):
+    def build(self, batch: int = 1, tokens: int = 1) -> Graph:
         """The graph for `batch` prompts of `tokens` tokens each."""
         return self._native.build(batch, tokens)
 
-    def build_for(self, prompts):
+    def build_for(self, prompts: Prompts) -> Graph:
         """The graph for these prompts."""
         return self._native.build_for(prompts)
 
-    def feeds(self, graph, prompts):
+    def feeds(self, graph: Graph, prompts: Prompts) -> dict[str, Any]:
         """{input: array} for such a graph, for a plan of one's own: vitrine.compile(graph, ...).run(feeds, model.parameters)."""
         return self._native.feeds(graph, prompts)
 
-    def loss(self, prompts):
+    def loss(self, prompts: Prompts) -> tuple[float, Any]:
         """The next-token cross-entropy in nats: the mean over all tokens of all prompts, and float32 [tokens]."""
         return self._native.loss(prompts)
 
-    def generate(self, prompt, count=20, *, temperature=0.0, top_k=0, top_p=1.0, seed=0, edits=None, on_token=None):
+    def generate(
+        self,
+        prompt: Prompt,
+        count: int = 20,
+        *,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        edits: Edits | None = None,
+        on_token: Callable[[int], Any] | None = None,
+    ) -> dict[str, Any]:
         """Continues a prompt: {'tokens', 'text'} of what is new. temperature 0 is greedy.
 
         edits hold while it writes: one without positions at every token. on_token(id) is called as tokens come; False stops.
         """
-        return self._native.generate(prompt, count, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, edits=edits, on_token=on_token)
+        return self._native.generate(
+            prompt, count, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, edits=edits, on_token=on_token
+        )
 
-    def sweep(self, prompts, worlds, metric, *, memory=1 << 30):
+    def sweep(self, prompts: Prompts, worlds: Iterable[Edits], metric: Metric, *, memory: int = 1 << 30) -> Sweep:
         """One edited run of the prompts for each of `worlds` (edits, as of run), compiled into one program: a Sweep [world]."""
         return self._native.sweep(prompts, worlds, metric, memory=memory)
 
-    def grid(self, prompts, sites, by, run=None, *, metric, memory=1 << 30):
+    def grid(
+        self,
+        prompts: Prompts,
+        sites: str,
+        by: Patterns,
+        run: Run | Results | None = None,
+        *,
+        metric: Metric,
+        memory: int = 1 << 30,
+    ) -> Sweep:
         """One edited run for each of `sites` and each place along the axes `by` ('pos', 'head', 'key', 'feature', 'prompt').
 
         run: whose values are put in there (activation patching); None: zeros (ablation). Gives a Sweep with named axes.
@@ -183,29 +273,31 @@ class Model:
         >>> clean = m.run("The capital of Texas is", "blocks.*.hook_resid_pre")
         >>> m.grid("The capital of Ohio is", "blocks.*.hook_resid_pre", ["pos"], clean, metric=vt.logit(m.token(" Austin")))
         """
-        return self._native.grid(prompts, sites, [by] if isinstance(by, str) else list(by), run, metric=metric, memory=memory)
+        return self._native.grid(
+            prompts, sites, [by] if isinstance(by, str) else list(by), run, metric=metric, memory=memory
+        )
 
     # ---- changed models -------------------------------------------------------------------------
-    def with_edits(self, edits):
+    def with_edits(self, edits: Edits) -> Model:
         """The model with these edits in every run: whatever explains or measures it does so with them. Positions are those of
         each prompt, negative ones from its end."""
         return Model(self._native.with_edits(edits))
 
-    def with_sae(self, sae, site=None, *, error="keep"):
+    def with_sae(self, sae: Sae, site: str | None = None, *, error: str = "keep") -> Model:
         """The model with an SAE spliced in, at its own site or another one: its features are the site
         SITE.hook_sae_acts_post then. error: 'keep' changes nothing, 'detach' lets gradients flow through features alone,
         'drop' lets the reconstruction flow on."""
         return Model(self._native.with_sae(sae._native, site, error=error))
 
-    def with_rewrite(self, site, function):
+    def with_rewrite(self, site: str, function: Callable[[Value], Value]) -> Model:
         """The model in which function(x) flows on from a site: see vitrine.rewrite. The function runs once for each size of batch."""
         return Model(self._native.with_rewrite(site, function))
 
-    def in_gauge(self, gauge):
+    def in_gauge(self, gauge: str) -> Model:
         """The same function with its weights rewritten: see load."""
         return Model(self._native.in_gauge(gauge))
 
-    def save(self, folder, *, dtype="float32"):
+    def save(self, folder: Path, *, dtype: str = "float32") -> None:
         """Writes a HuggingFace folder: config.json, model.safetensors in float32, float16 or bfloat16, and the tokenizer."""
         self._native.save(os.fspath(folder), dtype)
 
@@ -237,39 +329,100 @@ class Model:
             words += _ask.option(name, value)
         return words
 
-    def predict(self, prompt=None, *, prompts=None, **options):
+    def predict(self, prompt: Prompt | None = None, *, prompts: Records | None = None, **options: Any) -> Result:
         """The most probable next tokens: result.top [{id, token, logit, prob}]. prompts: many, a file or a list of dicts
         {'prompt', 'answer', ...}. Options: top, edits, metric, group_by, ..."""
         scratch = _ask.Scratch()
-        return self._ask("predict", self._words(scratch, options, prompts=[("prompt", prompt)], files=[("prompts", prompts)]), scratch)
+        return self._ask(
+            "predict",
+            self._words(scratch, options, prompts=[("prompt", prompt)], files=[("prompts", prompts)]),
+            scratch,
+        )
 
-    def attention(self, prompt=None, *, prompts=None, layer=None, head=None, **options):
+    def attention(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        prompts: Records | None = None,
+        layer: int | None = None,
+        head: int | None = None,
+        **options: Any,
+    ) -> Result:
         """Where each token looks: result.values [head, query, key]. Of many prompts: how much every head attends between
         positions (from_=, to=)."""
         scratch = _ask.Scratch()
         options = {"layer": layer, "head": head, **options}
-        return self._ask("attention", self._words(scratch, options, prompts=[("prompt", prompt)], files=[("prompts", prompts)]), scratch)
+        return self._ask(
+            "attention",
+            self._words(scratch, options, prompts=[("prompt", prompt)], files=[("prompts", prompts)]),
+            scratch,
+        )
 
-    def lens(self, prompt=None, answer=None, wrong=None, *, prompts=None, **options):
+    def lens(
+        self,
+        prompt: Prompt | None = None,
+        answer: Token | None = None,
+        wrong: Token | None = None,
+        *,
+        prompts: Records | None = None,
+        **options: Any,
+    ) -> Result:
         """The logit lens: the answer's logit after the embedding and every layer. result.tensors['raw'], ['ln'] [1 + layers];
         with pos='all' [1 + layers, position]."""
         scratch = _ask.Scratch()
-        words = self._words(scratch, options, prompts=[("prompt", prompt)], tokens=[("answer", answer), ("wrong", wrong)], files=[("prompts", prompts)])
+        words = self._words(
+            scratch,
+            options,
+            prompts=[("prompt", prompt)],
+            tokens=[("answer", answer), ("wrong", wrong)],
+            files=[("prompts", prompts)],
+        )
         return self._ask("lens", words, scratch)
 
-    def decompose(self, prompt=None, answer=None, wrong=None, *, prompts=None, **options):
+    def decompose(
+        self,
+        prompt: Prompt | None = None,
+        answer: Token | None = None,
+        wrong: Token | None = None,
+        *,
+        prompts: Records | None = None,
+        **options: Any,
+    ) -> Result:
         """Direct logit attribution: a logit, or a difference of two, as the sum of what every part wrote:
         result.components [{name, value, kind, layer, head}]."""
         scratch = _ask.Scratch()
-        words = self._words(scratch, options, prompts=[("prompt", prompt)], tokens=[("answer", answer), ("wrong", wrong)], files=[("prompts", prompts)])
+        words = self._words(
+            scratch,
+            options,
+            prompts=[("prompt", prompt)],
+            tokens=[("answer", answer), ("wrong", wrong)],
+            files=[("prompts", prompts)],
+        )
         return self._ask("decompose", words, scratch)
 
     def _pairs(self, verb, clean, corrupt, answer, wrong, pairs, options):
         scratch = _ask.Scratch()
-        words = self._words(scratch, options, prompts=[("clean", clean), ("corrupt", corrupt)], tokens=[("answer", answer), ("wrong", wrong)], files=[("pairs", pairs)])
+        words = self._words(
+            scratch,
+            options,
+            prompts=[("clean", clean), ("corrupt", corrupt)],
+            tokens=[("answer", answer), ("wrong", wrong)],
+            files=[("pairs", pairs)],
+        )
         return self._ask(verb, words, scratch)
 
-    def patch(self, clean=None, corrupt=None, answer=None, wrong=None, *, pairs=None, site, by=None, **options):
+    def patch(
+        self,
+        clean: Prompt | None = None,
+        corrupt: Prompt | None = None,
+        answer: Token | None = None,
+        wrong: Token | None = None,
+        *,
+        pairs: Records | None = None,
+        site: str,
+        by: str | None = None,
+        **options: Any,
+    ) -> Result:
         """Activation patching: result.values along result.axes, the metric of each edited run. pairs: many, a file or a list of
         dicts {'clean', 'corrupt', 'answer', 'wrong'}; then result.mean, result.standard_error.
 
@@ -279,43 +432,117 @@ class Model:
         """
         return self._pairs("patch", clean, corrupt, answer, wrong, pairs, {"site": site, "by": by, **options})
 
-    def attribute(self, clean=None, corrupt=None, answer=None, wrong=None, *, pairs=None, method="attribution-patching", **options):
+    def attribute(
+        self,
+        clean: Prompt | None = None,
+        corrupt: Prompt | None = None,
+        answer: Token | None = None,
+        wrong: Token | None = None,
+        *,
+        pairs: Records | None = None,
+        method: str = "attribution-patching",
+        **options: Any,
+    ) -> Result:
         """Gradient attribution: 'attribution-patching', 'grad-x-act', 'ig', 'edges' (EAP), 'edges-ig' (EAP-IG),
         'edges-exact'; the strongest are measured exactly beside it. result.nodes or result.edges; result.tensors."""
         return self._pairs("attribute", clean, corrupt, answer, wrong, pairs, {"method": method, **options})
 
-    def circuit(self, clean=None, corrupt=None, answer=None, wrong=None, *, pairs=None, by="edges-ig", edges=None, **options):
+    def circuit(
+        self,
+        clean: Prompt | None = None,
+        corrupt: Prompt | None = None,
+        answer: Token | None = None,
+        wrong: Token | None = None,
+        *,
+        pairs: Records | None = None,
+        by: str = "edges-ig",
+        edges: int | None = None,
+        **options: Any,
+    ) -> Result:
         """The edges that do a behaviour's work, judged exactly: result.edges, result.faithfulness. by: 'exact', 'edges-ig',
         'edges', 'acdc' (threshold=), 'greedy'; apply=FILE judges a circuit that there is, compare=FILE compares."""
         result = self._pairs("circuit", clean, corrupt, answer, wrong, pairs, {"by": by, "edges_": edges, **options})
         result.faithfulness = result.json["circuit"]["faithfulness"] if result.json.get("circuit") else None
         return result
 
-    def ablate(self, prompt=None, answer=None, wrong=None, *, prompts=None, of="heads", sets="single", **options):
+    def ablate(
+        self,
+        prompt: Prompt | None = None,
+        answer: Token | None = None,
+        wrong: Token | None = None,
+        *,
+        prompts: Records | None = None,
+        of: str = "heads",
+        sets: str = "single",
+        **options: Any,
+    ) -> Result:
         """What the answers need: heads, mlps, layers or features out of work one at a time, in pairs, or in sets that grow
         ('greedy'). result.units, result.pairs or result.steps."""
         scratch = _ask.Scratch()
         options = {"of": of, "sets": sets, **options}
-        words = self._words(scratch, options, prompts=[("prompt", prompt)], tokens=[("answer", answer), ("wrong", wrong)], files=[("prompts", prompts)])
+        words = self._words(
+            scratch,
+            options,
+            prompts=[("prompt", prompt)],
+            tokens=[("answer", answer), ("wrong", wrong)],
+            files=[("prompts", prompts)],
+        )
         return self._ask("ablate", words, scratch)
 
-    def heads(self, *, explain=None, prompt=None, prompts=None, **options):
+    def heads(
+        self,
+        *,
+        explain: str | None = None,
+        prompt: Prompt | None = None,
+        prompts: Records | None = None,
+        **options: Any,
+    ) -> Result:
         """What every head does on repeated random tokens, which are induction heads and what feeds them; explain='1.4': one
         head, from its weights and on a prompt. result.tensors['induction'] [layer, head], ..."""
         scratch = _ask.Scratch()
-        words = self._words(scratch, {"explain": explain, **options}, prompts=[("prompt", prompt)], files=[("prompts", prompts)])
+        words = self._words(
+            scratch, {"explain": explain, **options}, prompts=[("prompt", prompt)], files=[("prompts", prompts)]
+        )
         return self._ask("heads", words, scratch)
 
-    def neurons(self, prompt=None, answer=None, wrong=None, *, prompts=None, corpus=None, **options):
+    def neurons(
+        self,
+        prompt: Prompt | None = None,
+        answer: Token | None = None,
+        wrong: Token | None = None,
+        *,
+        prompts: Records | None = None,
+        corpus: Texts | None = None,
+        **options: Any,
+    ) -> Result:
         """The strongest MLP neurons on a prompt, by activation or direct effect on an answer; with corpus (a file, or texts) the
         contexts in which each is most active. result.neurons."""
         scratch = _ask.Scratch()
-        words = self._words(scratch, options, prompts=[("prompt", prompt)], tokens=[("answer", answer), ("wrong", wrong)], files=[("prompts", prompts), ("corpus", corpus)])
+        words = self._words(
+            scratch,
+            options,
+            prompts=[("prompt", prompt)],
+            tokens=[("answer", answer), ("wrong", wrong)],
+            files=[("prompts", prompts), ("corpus", corpus)],
+        )
         return self._ask("neurons", words, scratch)
 
-    def steer(self, prompt=None, *, prompts=None, plus=None, minus=None, direction=None, toward=None, site=None, scale=None, **options):
+    def steer(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        prompts: Records | None = None,
+        plus: Prompt | None = None,
+        minus: Prompt | None = None,
+        direction: Any = None,
+        toward: Token | None = None,
+        site: str | None = None,
+        scale: Sequence[float] | None = None,
+        **options: Any,
+    ) -> Result:
         """Continues a prompt with a direction added at a site, for each scale, beside the plain text: result.steered. The
-        direction is the difference of `plus` and `minus`, an array or file, or a token's unembedding vector (toward)."""
+        direction is the difference of `plus` and `minus`, an array or file, or a token's unembedding vector (toward).
+        """
         scratch = _ask.Scratch()
         if direction is not None and not isinstance(direction, (str, os.PathLike)):
             import numpy
@@ -324,17 +551,31 @@ class Model:
             numpy.save(path, numpy.ascontiguousarray(direction, dtype=numpy.float32))
             direction = path
         options = {"direction": direction, "site": site, "scale": scale, **options}
-        words = self._words(scratch, options, prompts=[("prompt", prompt), ("plus", plus), ("minus", minus)], tokens=[("toward", toward)], files=[("prompts", prompts)])
+        words = self._words(
+            scratch,
+            options,
+            prompts=[("prompt", prompt), ("plus", plus), ("minus", minus)],
+            tokens=[("toward", toward)],
+            files=[("prompts", prompts)],
+        )
         return self._ask("steer", words, scratch)
 
-    def influence(self, prompt=None, *, prompts=None, source_sae, target_sae, **options):
+    def influence(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        prompts: Records | None = None,
+        source_sae: Sae | Path,
+        target_sae: Sae | Path,
+        **options: Any,
+    ) -> Result:
         """Which features of one SAE cause which of a later one, first order and exactly: result.targets."""
         scratch = _ask.Scratch()
         words = _ask.saes(scratch, source_sae, "--source-sae") + _ask.saes(scratch, target_sae, "--target-sae")
         words += self._words(scratch, options, prompts=[("prompt", prompt)], files=[("prompts", prompts)])
         return self._ask("influence", words, scratch)
 
-    def evaluate(self, file=None, *, prompts=None, **options):
+    def evaluate(self, file: Texts | None = None, *, prompts: Records | None = None, **options: Any) -> Result:
         """How well the model predicts a text (a file, or texts): result.loss in nats a token, perplexities; or the answers of
         prompts: means of metrics, with standard errors."""
         scratch = _ask.Scratch()
@@ -343,7 +584,9 @@ class Model:
             words.insert(0, _ask.lines_file(scratch, "texts.jsonl", file))
         return self._ask("evaluate", words, scratch)
 
-    def prompts(self, set=None, *, template=None, **options):
+    def prompts(
+        self, set: str | None = None, *, template: str | Sequence[str] | None = None, **options: Any
+    ) -> list[dict[str, Any]]:
         """Prompts or pairs for experiments, from templates or ready-made (set='capitals', 'ioi', 'induction', 'greater-than'):
         a list of dicts, which `pairs=` and `prompts=` take."""
         scratch = _ask.Scratch()
@@ -358,21 +601,39 @@ class Model:
         found = _ask.ask(self._native, "prompts", words, page=False)
         return [json.loads(line) for line in found["written"].splitlines()]
 
-    def sae_features(self, sae, prompt=None, *, corpus=None, feature=None, **options):
+    def sae_features(
+        self,
+        sae: Sae | Path,
+        prompt: Prompt | None = None,
+        *,
+        corpus: Texts | None = None,
+        feature: Sequence[int] | None = None,
+        **options: Any,
+    ) -> Result:
         """The features of an SAE that are active on a prompt (result.active); or with corpus (a file, or texts) the contexts in
         which features are strongest, with feature=[...] all that is known of these (result.features)."""
         scratch = _ask.Scratch()
-        words = _ask.saes(scratch, sae) + self._words(scratch, {"feature": feature, **options}, prompts=[("prompt", prompt)], files=[("corpus", corpus)])
+        words = _ask.saes(scratch, sae) + self._words(
+            scratch, {"feature": feature, **options}, prompts=[("prompt", prompt)], files=[("corpus", corpus)]
+        )
         return self._ask("sae features", words, scratch)
 
-    def sae_eval(self, sae, data, **options):
+    def sae_eval(self, sae: Sae | Path, data: Texts, **options: Any) -> Result:
         """How well an SAE reconstructs over texts (a file, or texts), and what its reconstruction does to predictions:
         result.reconstruction, result.model."""
         scratch = _ask.Scratch()
         words = _ask.saes(scratch, sae) + self._words(scratch, options, files=[("data", data)])
         return self._ask("sae eval", words, scratch)
 
-    def train_sae(self, site, texts=None, *, out=None, target=None, **options):
+    def train_sae(
+        self,
+        site: Patterns,
+        texts: Texts | None = None,
+        *,
+        out: Path | None = None,
+        target: str | None = None,
+        **options: Any,
+    ) -> Sae | list[Sae]:
         """Trains SAEs on the activations at a site (several: a list) over texts, and gives the Sae, or a list of them.
 
         texts: files, or an iterable of texts or of dicts with 'text' (a `datasets` data set)
@@ -384,24 +645,24 @@ class Model:
 
         return trained(self, site, texts, out, target, options)
 
-    def tokenize(self, text):
+    def tokenize(self, text: str) -> list[dict[str, Any]]:
         """[{id, token}] of a text, as `vitrine tokenize` prints it."""
         ids = self.tokens(text)
         return [{"id": i, "token": t} for i, t in zip(ids, self._native.str_tokens(ids))]
 
-    def info(self, **options):
+    def info(self, **options: Any) -> Result:
         """Configuration, parameters, sites, memory and FLOPs; its page is a drawing of the model."""
         scratch = _ask.Scratch()
         return self._ask("info", self._words(scratch, options), scratch)
 
-    def doctor(self, **options):
+    def doctor(self, **options: Any) -> Result:
         """Whether the model is sound: causality, NaN, dead units, the loss: result.model['checks']."""
         scratch = _ask.Scratch()
         words = ["--model", self.name, "--model-alone"] + self._words(scratch, options)
         found = _ask.ask(self._native, "doctor", words, page=False)
         return Result("doctor", found)
 
-    def tour(self, **options):
+    def tour(self, **options: Any) -> Result:
         """The whole story on this model, about a minute: result.steps."""
         scratch = _ask.Scratch()
         return self._ask("tour", self._words(scratch, options), scratch)
@@ -411,5 +672,8 @@ def _many(value):
     if value is None:
         return []
     if isinstance(value, dict):
-        return [f"{name}={','.join(map(str, items)) if not isinstance(items, str) else items}" for name, items in value.items()]
+        return [
+            f"{name}={','.join(map(str, items)) if not isinstance(items, str) else items}"
+            for name, items in value.items()
+        ]
     return [value] if isinstance(value, str) else list(value)

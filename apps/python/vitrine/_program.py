@@ -47,7 +47,15 @@ def train(texts, out, **options):
 def tokenizer(texts, out, *, vocabulary, **options):
     """Learns a byte-level BPE vocabulary from texts and writes its files to a folder."""
     scratch = _ask.Scratch()
-    words = ["train", "--data", _ask.lines_file(scratch, "texts.jsonl", texts), "--out", os.fspath(out), "--vocabulary", str(vocabulary)]
+    words = [
+        "train",
+        "--data",
+        _ask.lines_file(scratch, "texts.jsonl", texts),
+        "--out",
+        os.fspath(out),
+        "--vocabulary",
+        str(vocabulary),
+    ]
     for name, value in options.items():
         words += _ask.option(name, value)
     return Result("tokenizer train", _ask.ask(None, "tokenizer", words, page=False))

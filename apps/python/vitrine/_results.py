@@ -53,7 +53,9 @@ class Result:
             return next(iter(self.tensors))
         if not self.tensors:
             raise UsageError(f"this result of {self._verb} has no array; its fields are {', '.join(self._json)}")
-        raise UsageError(f"this result of {self._verb} has several arrays: give tensors[NAME], one of {', '.join(self.tensors)}")
+        raise UsageError(
+            f"this result of {self._verb} has several arrays: give tensors[NAME], one of {', '.join(self.tensors)}"
+        )
 
     def axes_of(self, name):
         """What the axes of one of several tensors are."""
@@ -68,7 +70,9 @@ class Result:
         try:
             return self._json[name]
         except KeyError:
-            raise AttributeError(f"this result of {self._verb} has no '{name}'; its fields are {', '.join(self._json)}") from None
+            raise AttributeError(
+                f"this result of {self._verb} has no '{name}'; its fields are {', '.join(self._json)}"
+            ) from None
 
     def __dir__(self):
         return sorted({*super().__dir__(), *self._json})
@@ -119,12 +123,18 @@ class Result:
             levels = [self.places.get(f"{name}:{a}", self.places.get(a)) for a in axes]
             levels = [list(names) if names and len(names) == n else range(n) for names, n in zip(levels, array.shape)]
             index = pandas.MultiIndex.from_product(levels, names=axes) if array.ndim else None
-            return pandas.Series(array.reshape(-1), index=index, name="value").reset_index() if array.ndim else pandas.DataFrame({"value": [float(array)]})
+            return (
+                pandas.Series(array.reshape(-1), index=index, name="value").reset_index()
+                if array.ndim
+                else pandas.DataFrame({"value": [float(array)]})
+            )
         lists = {k: v for k, v in self._json.items() if isinstance(v, list) and v and isinstance(v[0], dict)}
         if name is None and lists:
             name = next(iter(lists))
         if name not in lists:
-            raise UsageError(f"this result of {self._verb} has no table '{name}'; those it has: {', '.join(lists) or 'none'}")
+            raise UsageError(
+                f"this result of {self._verb} has no table '{name}'; those it has: {', '.join(lists) or 'none'}"
+            )
         return pandas.json_normalize(lists[name])
 
     def _repr_html_(self):

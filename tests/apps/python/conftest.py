@@ -14,7 +14,11 @@ PAIRS = [
     {"clean": TEXAS, "corrupt": CALIFORNIA, "answer": " Austin", "wrong": " Sacramento"},
     {"clean": "The capital of Ohio is", "corrupt": TEXAS, "answer": " Columbus", "wrong": " Austin"},
 ]
-TEXTS = ["The capital of Texas is Austin.", "The capital of Ohio is Columbus, and it is a city.", "Paris is the capital of France."] * 40
+TEXTS = [
+    "The capital of Texas is Austin.",
+    "The capital of Ohio is Columbus, and it is a city.",
+    "Paris is the capital of France.",
+] * 40
 
 
 @pytest.fixture(scope="session")

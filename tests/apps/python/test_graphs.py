@@ -21,15 +21,44 @@ def value_of(make, **feeds):
 
 X = np.array([[0.5, -1.0, 2.0], [1.5, 0.25, -0.75]])
 ELEMENTWISE = {
-    "neg": np.negative, "abs": np.abs, "sign": np.sign, "square": np.square, "reciprocal": np.reciprocal, "exp": np.exp, "sin": np.sin, "cos": np.cos,
-    "tanh": np.tanh, "erf": np.vectorize(math.erf), "sigmoid": lambda x: 1 / (1 + np.exp(-x)), "relu": lambda x: np.maximum(x, 0), "silu": lambda x: x / (1 + np.exp(-x)),
-    "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))), "gelu_erf": lambda x: 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))),
-    "detach": lambda x: x, "identity": lambda x: x, "widen": lambda x: x, "transpose": lambda x: x.T,
-    "softmax": lambda x: np.exp(x) / np.exp(x).sum(-1, keepdims=True), "log_softmax": lambda x: x - np.log(np.exp(x).sum(-1, keepdims=True)),
-    "argmax": lambda x: x.argmax(-1), "sum": np.sum, "mean": np.mean, "sum_squares": lambda x: np.sum(x * x),
+    "neg": np.negative,
+    "abs": np.abs,
+    "sign": np.sign,
+    "square": np.square,
+    "reciprocal": np.reciprocal,
+    "exp": np.exp,
+    "sin": np.sin,
+    "cos": np.cos,
+    "tanh": np.tanh,
+    "erf": np.vectorize(math.erf),
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "relu": lambda x: np.maximum(x, 0),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "gelu_erf": lambda x: 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))),
+    "detach": lambda x: x,
+    "identity": lambda x: x,
+    "widen": lambda x: x,
+    "transpose": lambda x: x.T,
+    "softmax": lambda x: np.exp(x) / np.exp(x).sum(-1, keepdims=True),
+    "log_softmax": lambda x: x - np.log(np.exp(x).sum(-1, keepdims=True)),
+    "argmax": lambda x: x.argmax(-1),
+    "sum": np.sum,
+    "mean": np.mean,
+    "sum_squares": lambda x: np.sum(x * x),
 }
 POSITIVE = {"sqrt": np.sqrt, "rsqrt": lambda x: 1 / np.sqrt(x), "log": np.log}
-BINARY = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "maximum": np.maximum, "minimum": np.minimum, "equal": np.equal, "less": np.less, "less_equal": np.less_equal}
+BINARY = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+    "equal": np.equal,
+    "less": np.less,
+    "less_equal": np.less_equal,
+}
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)
@@ -62,7 +91,9 @@ def test_truth_and_selection():
     low, high = (lambda x: x < -0.5), (lambda x: x > 1.0)
     got = value_of(lambda x: ops.select(ops.logical_or(low(x), high(x)), x, 0.0), x=X)
     np.testing.assert_allclose(got, np.where((X < -0.5) | (X > 1), X, 0))
-    got = value_of(lambda x: ops.select(ops.logical_and(ops.logical_not(low(x)), ops.logical_not(high(x))), 1.0, x), x=X)
+    got = value_of(
+        lambda x: ops.select(ops.logical_and(ops.logical_not(low(x)), ops.logical_not(high(x))), 1.0, x), x=X
+    )
     np.testing.assert_allclose(got, np.where((X >= -0.5) & (X <= 1), 1, X))
     np.testing.assert_allclose(value_of(lambda x: ops.softcap(x, 2.0), x=X), 2 * np.tanh(X / 2))
 
@@ -86,7 +117,11 @@ def test_products_norms_and_lookups():
     np.testing.assert_allclose(value_of(ops.matmul, x=X, w=w), X @ w)
     gain, shift = np.array([1.0, 2.0, 0.5]), np.array([0.1, 0.0, -0.1])
     centred = (X - X.mean(-1, keepdims=True)) / np.sqrt(X.var(-1, keepdims=True) + 1e-5)
-    np.testing.assert_allclose(value_of(lambda x, g, b: ops.layer_norm(x, g, b, 1e-5), x=X, g=gain, b=shift), centred * gain + shift, atol=1e-12)
+    np.testing.assert_allclose(
+        value_of(lambda x, g, b: ops.layer_norm(x, g, b, 1e-5), x=X, g=gain, b=shift),
+        centred * gain + shift,
+        atol=1e-12,
+    )
     rms = X / np.sqrt((X * X).mean(-1, keepdims=True) + 1e-5) * gain
     np.testing.assert_allclose(value_of(lambda x, g: ops.rms_norm(x, g, 1e-5), x=X, g=gain), rms, atol=1e-12)
 
@@ -101,7 +136,16 @@ def test_products_norms_and_lookups():
     b.output("dropped", ops.dropout(table, b.input("key", (2,), "int64"), 0.5, 1))
     values = np.arange(8, dtype=np.float32).reshape(4, 2)
     run = vt.compile(b.finish(), ["rows", "added", "picked", "top", "loss", "fused", "dropped"]).run(
-        {"table": values, "index": [2, 0, 2], "column": [0, 1, 1, 0], "target": [1, 1, 0, 0], "w": np.ones((5, 2), np.float32), "t": [0, 1, 2, 3], "key": [3, 4]})
+        {
+            "table": values,
+            "index": [2, 0, 2],
+            "column": [0, 1, 1, 0],
+            "target": [1, 1, 0, 0],
+            "w": np.ones((5, 2), np.float32),
+            "t": [0, 1, 2, 3],
+            "key": [3, 4],
+        }
+    )
     assert run["rows"].tolist() == values[[2, 0, 2]].tolist()
     assert run["added"].tolist() == [[0, 1], [0, 0], [8, 10], [0, 0]]
     assert run["picked"].tolist() == [0, 3, 5, 6]
@@ -120,7 +164,15 @@ def test_attention_is_softmax_of_masked_scores():
     b.output("z", ops.attention(*names, *tables, scale=0.5))
     scores = b.input("scores", (3, 3), "float64")
     b.output("masked", ops.softmax(ops.mask(scores, 0, 1)))
-    feeds = {"q": q, "k": k, "v": v, "sequence": [0, 0, 0], "position": [0, 1, 2], "keys": [[0, 1, 2]], "scores": np.zeros((3, 3))}
+    feeds = {
+        "q": q,
+        "k": k,
+        "v": v,
+        "sequence": [0, 0, 0],
+        "position": [0, 1, 2],
+        "keys": [[0, 1, 2]],
+        "scores": np.zeros((3, 3)),
+    }
     run = vt.compile(b.finish(), ["z", "masked"]).run(feeds)
     s = np.einsum("qhe,khe->hqk", q, k) * 0.5
     s = np.where(np.tril(np.ones((3, 3), bool)), s, -np.inf)
@@ -143,7 +195,9 @@ def test_gradients_equal_finite_differences():
     b = vt.Builder()
     b.output("loss", ops.sum(ops.tanh(b.input("x", (2, 3), "float64")) * 3.0))
     frozen = vt.gradient(vt.linearise(b.finish(), activation="detach"), "loss", leaves="x")
-    np.testing.assert_allclose(vt.compile(frozen, leaf_gradients="x").run({"x": X}).grad("x"), 3 * (1 - np.tanh(X) ** 2))
+    np.testing.assert_allclose(
+        vt.compile(frozen, leaf_gradients="x").run({"x": X}).grad("x"), 3 * (1 - np.tanh(X) ** 2)
+    )
     with pytest.raises(vt.UsageError, match="sites="):
         vt.gradient(graph, "loss")
     with pytest.raises(vt.UsageError, match="policy"):
@@ -170,7 +224,13 @@ def test_rewrite_intervene_and_what_graphs_say():
     np.testing.assert_array_equal(run.before("mine.gate"), run["mine.gate"])
     assert plan.graph == graph and plan.stats["steps"] >= 0 and "steps" in plan.explain()
     assert run.axes("mine.gate") == ["row", "feature"] and run.raw("mine.gate").shape == (2, 3)
-    assert sorted(run) == sorted(run.keys()) and len(run) == 2 and "mine.gate" in run and dict(run.items()) and run.lengths == []
+    assert (
+        sorted(run) == sorted(run.keys())
+        and len(run) == 2
+        and "mine.gate" in run
+        and dict(run.items())
+        and run.lengths == []
+    )
 
 
 def test_a_builder_goes_on_from_a_graph():
@@ -188,7 +248,15 @@ def test_values_die_with_their_graph():
     x = b.input("x", (2,))
     b.output("y", x)
     b.finish()
-    for use in [lambda: x + 1.0, lambda: x.shape, lambda: ops.relu(x), lambda: repr(x), lambda: b.input("z", (1,)), lambda: b.finish(), lambda: x.builder]:
+    for use in [
+        lambda: x + 1.0,
+        lambda: x.shape,
+        lambda: ops.relu(x),
+        lambda: repr(x),
+        lambda: b.input("z", (1,)),
+        lambda: b.finish(),
+        lambda: x.builder,
+    ]:
         with pytest.raises(vt.GraphError, match="finished"):
             use()
 

@@ -132,11 +132,14 @@ INTERRUPTED = """
 """
 
 
-@pytest.mark.parametrize("work", [
-    "b = vt.Builder(); x = b.input('x', (2048, 2048)); y = x\n        for _ in range(400): y = vt.ops.tanh(y @ x * 0.01)\n        b.output('y', y); vt.compile(b.finish(), 'y').run({'x': np.ones((2048, 2048), np.float32)})",
-    "m.neurons(corpus=['The capital of Texas is Austin, and so on and on.'] * 2_000_000, layer=1, top=1)",
-    "for _ in range(1000): m.generate('The', 3, on_token=lambda t: time.sleep(0.05))",
-])
+@pytest.mark.parametrize(
+    "work",
+    [
+        "b = vt.Builder(); x = b.input('x', (2048, 2048)); y = x\n        for _ in range(400): y = vt.ops.tanh(y @ x * 0.01)\n        b.output('y', y); vt.compile(b.finish(), 'y').run({'x': np.ones((2048, 2048), np.float32)})",
+        "m.neurons(corpus=['The capital of Texas is Austin, and so on and on.'] * 2_000_000, layer=1, top=1)",
+        "for _ in range(1000): m.generate('The', 3, on_token=lambda t: time.sleep(0.05))",
+    ],
+)
 def test_control_c_stops_and_leaves_everything_usable(work):
     script = textwrap.dedent(INTERRUPTED).format(work=work.replace("\n        ", "\n    "))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)

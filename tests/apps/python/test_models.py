@@ -27,16 +27,33 @@ def test_batches_of_any_lengths(model):
     assert run.prompts == [model.tokens(TEXAS), model.tokens("Paris")]
     assert run.last_logits.shape == (2, 6000)
     alone = model.run("Paris", ["blocks.1.hook_resid_post"])
-    np.testing.assert_allclose(run.sequence("blocks.1.hook_resid_post", 1), alone["blocks.1.hook_resid_post"], atol=1e-5)
+    np.testing.assert_allclose(
+        run.sequence("blocks.1.hook_resid_post", 1), alone["blocks.1.hook_resid_post"], atol=1e-5
+    )
     with pytest.raises(vt.ShapeError):
         run["blocks.1.hook_resid_post"]
     assert model.run([model.tokens(TEXAS), model.tokens(TEXAS)]).logits.shape == (2, 5, 6000)
-    assert "logits" in run and len(run) == len(list(run)) == len(run.keys()) and "Run" in repr(run) and len(run.results) == len(run)
+    assert (
+        "logits" in run
+        and len(run) == len(list(run)) == len(run.keys())
+        and "Run" in repr(run)
+        and len(run.results) == len(run)
+    )
     mean, each = model.loss([TEXAS, CALIFORNIA])
     assert each.shape == (8,) and abs(each.mean() - mean) < 1e-6
 
 
-@pytest.mark.parametrize("prompt, error", [("", vt.ContextError), ([], vt.ContextError), ([6000], vt.TokenError), ([-1], vt.TokenError), ("a " * 400, vt.ContextError), ([[]], vt.ContextError)])
+@pytest.mark.parametrize(
+    "prompt, error",
+    [
+        ("", vt.ContextError),
+        ([], vt.ContextError),
+        ([6000], vt.TokenError),
+        ([-1], vt.TokenError),
+        ("a " * 400, vt.ContextError),
+        ([[]], vt.ContextError),
+    ],
+)
 def test_prompts_that_no_model_takes(model, prompt, error):
     with pytest.raises(error):
         model.run(prompt)
@@ -63,7 +80,9 @@ def test_edits_do_what_they_say(model):
     np.testing.assert_array_equal(at(vt.detach(site)), clean[site])
     other = model.run(CALIFORNIA, [site, "blocks.2.hook_resid_post"])
     np.testing.assert_array_equal(at(vt.from_run(site, other)), other[site])
-    np.testing.assert_array_equal(at(vt.from_run("blocks.2.hook_resid_post", other.results, source=site), "blocks.2.hook_resid_post"), other[site])
+    np.testing.assert_array_equal(
+        at(vt.from_run("blocks.2.hook_resid_post", other.results, source=site), "blocks.2.hook_resid_post"), other[site]
+    )
     np.testing.assert_array_equal(at(vt.hold(site, other)), other[site])
     np.testing.assert_allclose(at(vt.mean(site, other))[0, 0], other[site][0].mean(0), atol=1e-5)
     np.testing.assert_allclose(at(vt.mean(site, other, by_position=True)), other[site], atol=1e-5)
@@ -79,8 +98,13 @@ def test_edits_do_what_they_say(model):
 
 def test_edits_that_do_not_fit(model):
     site = "blocks.2.hook_mlp_out"
-    for edits, error in [(vt.zero("blocks.9.hook_mlp_out"), vt.SiteError), (vt.zero(site, pos=5), vt.GraphError), (vt.zero(site, head=0), vt.GraphError),
-                         (vt.replace(site, np.ones(3, np.float32)), vt.ShapeError), ([vt.zero(site), vt.scale(site, 2.0)], vt.GraphError)]:
+    for edits, error in [
+        (vt.zero("blocks.9.hook_mlp_out"), vt.SiteError),
+        (vt.zero(site, pos=5), vt.GraphError),
+        (vt.zero(site, head=0), vt.GraphError),
+        (vt.replace(site, np.ones(3, np.float32)), vt.ShapeError),
+        ([vt.zero(site), vt.scale(site, 2.0)], vt.GraphError),
+    ]:
         with pytest.raises(error):
             model.run(TEXAS, edits=edits)
     with pytest.raises(Exception):
@@ -96,16 +120,32 @@ def test_metrics_and_gradients(model):
     logits = model.run(TEXAS).last_logits[0].astype(np.float64)
     p = np.exp(logits - logits.max())
     p /= p.sum()
-    for metric, expected in [(vt.logit_diff(answer, wrong), logits[answer] - logits[wrong]), (vt.logit(answer), logits[answer]), (vt.probability(answer), p[answer]),
-                             (vt.log_probability([answer]), np.log(p[answer])), (vt.rank(wrong), (logits > logits[wrong]).sum()), (vt.accuracy(answer), 1.0)]:
+    for metric, expected in [
+        (vt.logit_diff(answer, wrong), logits[answer] - logits[wrong]),
+        (vt.logit(answer), logits[answer]),
+        (vt.probability(answer), p[answer]),
+        (vt.log_probability([answer]), np.log(p[answer])),
+        (vt.rank(wrong), (logits > logits[wrong]).sum()),
+        (vt.accuracy(answer), 1.0),
+    ]:
         run = model.run(TEXAS, metric=metric)
         assert abs(run[metric.name] - expected) < 1e-4, metric
     kl = vt.kl_to(model.run(TEXAS).last_logits)
     assert abs(model.run(TEXAS, metric=kl)["kl"]) < 1e-6
     assert abs(model.run(TEXAS, metric=vt.prompt_loss())["prompt_loss"] - model.loss(TEXAS)[0]) < 1e-5
-    assert abs(model.run_graph(vt.with_metric(model.build_for(TEXAS), vt.training_loss(4)), TEXAS, outputs="loss")["loss"] - model.loss(TEXAS)[0]) < 1e-5
+    assert (
+        abs(
+            model.run_graph(vt.with_metric(model.build_for(TEXAS), vt.training_loss(4)), TEXAS, outputs="loss")["loss"]
+            - model.loss(TEXAS)[0]
+        )
+        < 1e-5
+    )
 
-    mine = vt.metric(lambda l: ops.pick(l, l.builder.constant(np.array([answer], np.int32))) - ops.pick(l, l.builder.constant(np.array([wrong], np.int32))), "mine")
+    mine = vt.metric(
+        lambda l: ops.pick(l, l.builder.constant(np.array([answer], np.int32)))
+        - ops.pick(l, l.builder.constant(np.array([wrong], np.int32))),
+        "mine",
+    )
     built_in = model.run(TEXAS, metric=vt.logit_diff(answer, wrong), gradients="blocks.3.hook_resid_pre")
     own = model.run(TEXAS, metric=mine, gradients=["blocks.3.hook_resid_pre"])
     assert own["mine"] == built_in["logit_diff"] and own["mine_per_prompt"].shape == (1,)
@@ -121,7 +161,9 @@ def test_the_gradient_is_that_of_a_finite_difference(model):
     site, metric = "blocks.4.hook_resid_pre", vt.logit(double.token(" Austin"))
     grad = double.run(TEXAS, metric=metric, gradients=site).grad(site)
     direction = np.random.default_rng(0).standard_normal(256)
-    up, down = (double.run(TEXAS, metric=metric, edits=vt.add(site, direction, step, pos=3))["logit"] for step in (1e-4, -1e-4))
+    up, down = (
+        double.run(TEXAS, metric=metric, edits=vt.add(site, direction, step, pos=3))["logit"] for step in (1e-4, -1e-4)
+    )
     assert abs((up - down) / 2e-4 - grad[0, 3] @ direction) < 1e-5
 
 
@@ -135,7 +177,9 @@ def test_own_graphs_of_a_model_run_with_its_weights(model):
     np.testing.assert_array_equal(changed.run(TEXAS).logits, zeroed)
     np.testing.assert_array_equal(model.run(TEXAS).logits, vt.load().run(TEXAS).logits)  # the first one is as it was
     edited = vt.intervene(model.build_for(TEXAS), vt.zero("blocks.1.hook_mlp_out"))
-    np.testing.assert_array_equal(model.run_graph(edited, TEXAS, outputs="logits", edits=vt.zero("blocks.1.hook_mlp_out"))["logits"], zeroed)
+    np.testing.assert_array_equal(
+        model.run_graph(edited, TEXAS, outputs="logits", edits=vt.zero("blocks.1.hook_mlp_out"))["logits"], zeroed
+    )
     with_gradients = vt.gradient(model.build_for(TEXAS), vt.logit(5), sites="blocks.0.hook_resid_pre")
     kept = vt.recompute(with_gradients, "blocks.*.hook_resid_pre")
     assert len(kept) > len(with_gradients)
@@ -148,7 +192,12 @@ def test_sweeps_equal_loops(model):
     swept = model.sweep(CALIFORNIA, worlds, metric)
     loop = [model.run(CALIFORNIA, edits=w, metric=metric)["logit_diff"] for w in worlds]
     np.testing.assert_allclose(swept.values, loop, atol=1e-4)
-    assert swept.axes == ["world"] and "sweep" in swept.explain() and abs(swept.base + 13.475) < 1e-2 and "Sweep" in repr(swept)
+    assert (
+        swept.axes == ["world"]
+        and "sweep" in swept.explain()
+        and abs(swept.base + 13.475) < 1e-2
+        and "Sweep" in repr(swept)
+    )
     grid = model.grid(CALIFORNIA, "blocks.*.attn.hook_z", ["head"], clean, metric=metric)
     np.testing.assert_array_equal(grid.values.reshape(-1), swept.values)
     assert grid.axes == ["site", "head"] and grid.sites[5] == "blocks.5.attn.hook_z"
@@ -160,9 +209,29 @@ def test_sweeps_equal_loops(model):
 
 def test_patch_equals_grid_and_program(model, program, tmp_path):
     found = model.patch(TEXAS, CALIFORNIA, " Austin", " Sacramento", site="resid_pre", by="pos")
-    grid = model.grid(CALIFORNIA, "blocks.*.hook_resid_pre", ["pos"], model.run(TEXAS, "blocks.*.hook_resid_pre"), metric=vt.logit_diff(model.token(" Austin"), model.token(" Sacramento")))
+    grid = model.grid(
+        CALIFORNIA,
+        "blocks.*.hook_resid_pre",
+        ["pos"],
+        model.run(TEXAS, "blocks.*.hook_resid_pre"),
+        metric=vt.logit_diff(model.token(" Austin"), model.token(" Sacramento")),
+    )
     np.testing.assert_array_equal(found.values, grid.values)
-    program("patch", "--clean", TEXAS, "--corrupt", CALIFORNIA, "--answer", " Austin", "--wrong", " Sacramento", "--site", "resid_pre", "--out", tmp_path / "sweep.npz")
+    program(
+        "patch",
+        "--clean",
+        TEXAS,
+        "--corrupt",
+        CALIFORNIA,
+        "--answer",
+        " Austin",
+        "--wrong",
+        " Sacramento",
+        "--site",
+        "resid_pre",
+        "--out",
+        tmp_path / "sweep.npz",
+    )
     np.testing.assert_array_equal(found.values, np.load(tmp_path / "sweep.npz")["sweep"])
 
 
@@ -174,10 +243,15 @@ def test_generation(model, said):
     model.generate(TEXAS, 8, on_token=lambda t: seen.append(t) or len(seen) < 2)
     assert len(seen) == 2
     with pytest.raises(RuntimeError, match="stop here"):
+
         def stop(token):
             raise RuntimeError("stop here")
+
         model.generate(TEXAS, 8, on_token=stop)
-    assert model.generate(TEXAS, 3, edits=vt.zero("blocks.0.hook_resid_pre"))["tokens"] != model.generate(TEXAS, 3)["tokens"]
+    assert (
+        model.generate(TEXAS, 3, edits=vt.zero("blocks.0.hook_resid_pre"))["tokens"]
+        != model.generate(TEXAS, 3)["tokens"]
+    )
     with pytest.raises(vt.UsageError):
         model.generate(TEXAS, 3, temperature=-1.0)
     with pytest.raises(vt.ContextError):
@@ -188,7 +262,9 @@ def test_models_with_edits_explain_with_them(model):
     edits = vt.zero("blocks.1.attn.hook_z", head=[1, 2], pos=[-1])
     changed = model.with_edits(edits)
     assert len(changed.edits) == 1 and "pos -1" in changed.edits[0] and model.edits == []
-    np.testing.assert_array_equal(changed.run(TEXAS).logits, model.run(TEXAS, edits=vt.zero("blocks.1.attn.hook_z", head=[1, 2], pos=4)).logits)
+    np.testing.assert_array_equal(
+        changed.run(TEXAS).logits, model.run(TEXAS, edits=vt.zero("blocks.1.attn.hook_z", head=[1, 2], pos=4)).logits
+    )
     by_text = model.predict(TEXAS, edits="zero blocks.1.attn.hook_z head=1,2 pos=-1")
     assert changed.predict(TEXAS).top == by_text.top
     more = changed.predict(TEXAS, edits="zero blocks.5.hook_mlp_out")
@@ -204,7 +280,10 @@ def test_gauges_keep_the_function(model):
     a, b = model.run(TEXAS).last_logits, processed.run(TEXAS).last_logits
     np.testing.assert_allclose(a - a.mean(), b - b.mean(), atol=2e-4)
     assert processed.decompose(TEXAS, " Austin").json["meta"]["gauge"] == "processed"
-    assert model.decompose(TEXAS, " Austin", gauge="processed").components == processed.decompose(TEXAS, " Austin").components
+    assert (
+        model.decompose(TEXAS, " Austin", gauge="processed").components
+        == processed.decompose(TEXAS, " Austin").components
+    )
     with pytest.raises(vt.UsageError, match="before it is edited"):
         model.with_edits(vt.zero("blocks.0.hook_mlp_out")).in_gauge("processed")
     np.testing.assert_array_equal(processed.in_gauge("raw").run(TEXAS).logits, model.run(TEXAS).logits)
@@ -228,7 +307,12 @@ def test_saved_and_made_of_weights(model, tmp_path):
         vt.from_weights(config, weights)
     with pytest.raises(vt.ConfigError):
         vt.from_weights({"model_type": "unheard-of"}, {})
-    for bad, error in [({"name": "/no/such/model"}, vt.FileError), ({"dtype": "int32"}, vt.UsageError), ({"gauge": "x"}, vt.UsageError), ({"weights": "x"}, vt.UsageError)]:
+    for bad, error in [
+        ({"name": "/no/such/model"}, vt.FileError),
+        ({"dtype": "int32"}, vt.UsageError),
+        ({"gauge": "x"}, vt.UsageError),
+        ({"weights": "x"}, vt.UsageError),
+    ]:
         with pytest.raises(error):
             vt.load(**bad)
 

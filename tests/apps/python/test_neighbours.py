@@ -16,7 +16,9 @@ def test_transformers(model, tmp_path):
     words = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
     ours = vt.from_transformers(theirs, words)
     assert ours.tokens(TEXAS) == model.tokens(TEXAS)
-    np.testing.assert_allclose(ours.run(TEXAS).logits, theirs(torch.tensor([model.tokens(TEXAS)])).logits.detach().numpy(), atol=1e-3)
+    np.testing.assert_allclose(
+        ours.run(TEXAS).logits, theirs(torch.tensor([model.tokens(TEXAS)])).logits.detach().numpy(), atol=1e-3
+    )
     shared = theirs.state_dict()["transformer.h.0.mlp.c_fc.weight"]
     assert ours.parameters["h.0.mlp.c_fc.weight"].ctypes.data == shared.data_ptr()  # no copy
     with pytest.raises(vt.ConfigError, match="fast"):
@@ -27,7 +29,18 @@ def test_transformer_lens(model, tmp_path):
     lens = pytest.importorskip("transformer_lens")
     import torch
 
-    config = lens.HookedTransformerConfig(n_layers=2, n_heads=2, d_model=16, d_head=8, d_mlp=32, n_ctx=16, d_vocab=40, act_fn="gelu_new", normalization_type="LN", seed=1)
+    config = lens.HookedTransformerConfig(
+        n_layers=2,
+        n_heads=2,
+        d_model=16,
+        d_head=8,
+        d_mlp=32,
+        n_ctx=16,
+        d_vocab=40,
+        act_fn="gelu_new",
+        normalization_type="LN",
+        seed=1,
+    )
     theirs = lens.HookedTransformer(config)
     torch.nn.init.normal_(theirs.unembed.W_U)
     ours = vt.from_transformer_lens(theirs)

@@ -18,14 +18,30 @@ def public_of(thing):
 def test_every_name_is_used():
     missing = [name for name in vt.__all__ if name != "ops" and f"vt.{name}" not in TESTS]
     missing += [f"ops.{name}" for name in vt.ops.__all__ if f"ops.{name}" not in TESTS and f'"{name}"' not in TESTS]
-    for kind in (vt.Model, vt.Sae, vt.Result, vt.Builder, vt.Value, vt.Graph, vt.Plan, vt.Results, vt.Run, vt.Sweep, vt.Interventions, vt.Edit, vt.Metric):
+    for kind in (
+        vt.Model,
+        vt.Sae,
+        vt.Result,
+        vt.Builder,
+        vt.Value,
+        vt.Graph,
+        vt.Plan,
+        vt.Results,
+        vt.Run,
+        vt.Sweep,
+        vt.Interventions,
+        vt.Edit,
+        vt.Metric,
+    ):
         missing += [f"{kind.__name__}.{name}" for name in public_of(kind) if f".{name}" not in TESTS]
     assert not missing, ", ".join(missing)
 
 
 @pytest.mark.parametrize("kind", [vt.Model, vt.Sae, vt.Result])
 def test_methods_are_documented(kind):
-    assert [n for n in public_of(kind) if not inspect.getdoc(getattr(kind, n)) and n not in ("name", "has_tokenizer")] == []
+    assert [
+        n for n in public_of(kind) if not inspect.getdoc(getattr(kind, n)) and n not in ("name", "has_tokenizer")
+    ] == []
 
 
 def test_what_comes_back_is_what_is_documented(model, tmp_path):
@@ -37,8 +53,12 @@ def test_what_comes_back_is_what_is_documented(model, tmp_path):
     plan = vt.compile(graph, "y")
     metric = vt.logit(5)
     assert isinstance(graph, vt.Graph) and isinstance(plan, vt.Plan) and isinstance(plan.run({"x": [1, 2]}), vt.Results)
-    assert isinstance(vt.zero("s"), vt.Edit) and isinstance(metric, vt.Metric) and isinstance(model.run("Paris"), vt.Run)
-    assert isinstance(model.sweep("Paris", [vt.zero("blocks.0.hook_mlp_out")], metric), vt.Sweep) and isinstance(model.predict("Paris"), vt.Result)
+    assert (
+        isinstance(vt.zero("s"), vt.Edit) and isinstance(metric, vt.Metric) and isinstance(model.run("Paris"), vt.Run)
+    )
+    assert isinstance(model.sweep("Paris", [vt.zero("blocks.0.hook_mlp_out")], metric), vt.Sweep) and isinstance(
+        model.predict("Paris"), vt.Result
+    )
     with pytest.raises(vt.SaveError):
         model.patch("Paris", "Rome", 5, 6, site="z", out="/no/such/folder/x.npz")
 
@@ -55,6 +75,17 @@ def test_functions_are_documented():
 
 
 def test_errors_are_what_python_calls_them():
-    for kind, also in [(vt.UsageError, ValueError), (vt.ShapeError, ValueError), (vt.TokenError, ValueError), (vt.ContextError, ValueError), (vt.FileError, OSError), (vt.SaveError, OSError),
-                       (vt.SiteError, LookupError), (vt.NumericError, ArithmeticError), (vt.GraphError, Exception), (vt.ConfigError, Exception), (vt.CheckpointError, Exception)]:
+    for kind, also in [
+        (vt.UsageError, ValueError),
+        (vt.ShapeError, ValueError),
+        (vt.TokenError, ValueError),
+        (vt.ContextError, ValueError),
+        (vt.FileError, OSError),
+        (vt.SaveError, OSError),
+        (vt.SiteError, LookupError),
+        (vt.NumericError, ArithmeticError),
+        (vt.GraphError, Exception),
+        (vt.ConfigError, Exception),
+        (vt.CheckpointError, Exception),
+    ]:
         assert issubclass(kind, vt.Error) and issubclass(kind, also)

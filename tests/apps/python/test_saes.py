@@ -18,7 +18,13 @@ def sae():
 
 
 def test_what_an_sae_is(sae):
-    assert sae.site == SITE and sae.config["architecture"] == "jumprelu" and sae.config["d_sae"] == 2048 and "2048 features" in repr(sae) and SITE in sae.name
+    assert (
+        sae.site == SITE
+        and sae.config["architecture"] == "jumprelu"
+        and sae.config["d_sae"] == 2048
+        and "2048 features" in repr(sae)
+        and SITE in sae.name
+    )
     assert not sae.weights["W_dec"].flags.writeable and sae.weights["W_enc"].shape == (256, 2048)
     with pytest.raises(vt.FileError):
         vt.Sae.load("/no/such/folder")
@@ -54,7 +60,10 @@ def test_features_are_sites_once_spliced(model, sae):
     assert not np.allclose(model.with_sae(sae, error="drop").run(TEXAS).logits, run["logits"], atol=1e-2)
     graph = vt.splice(model.build_for(TEXAS), sae)
     assert acts in graph.sites
-    for wrong, error in [(lambda: model.with_sae(sae, "blocks.9.hook_mlp_out"), vt.SiteError), (lambda: model.with_sae(sae, error="loose"), vt.UsageError)]:
+    for wrong, error in [
+        (lambda: model.with_sae(sae, "blocks.9.hook_mlp_out"), vt.SiteError),
+        (lambda: model.with_sae(sae, error="loose"), vt.UsageError),
+    ]:
         with pytest.raises(error):
             wrong()
 
@@ -80,15 +89,25 @@ def test_saved_folded_and_made_of_weights(model, sae, tmp_path):
 def test_training(model, tmp_path):
     options = {"features": 256, "k": 8, "vectors": 6000, "batch": 256, "buffer": 2048}
     sae = model.train_sae("blocks.1.hook_mlp_out", TEXTS, kind="topk", **options)
-    assert sae.config["architecture"] == "topk" and sae.site == "blocks.1.hook_mlp_out" and sae.training["last"]["l0"] == 8
+    assert (
+        sae.config["architecture"] == "topk" and sae.site == "blocks.1.hook_mlp_out" and sae.training["last"]["l0"] == 8
+    )
     x = model.run(TEXAS, sae.site)[sae.site]
     assert (sae.encode(x)[0] > 0).sum(-1).max() <= 8
-    again = model.train_sae("blocks.1.hook_mlp_out", ({"text": t} for t in TEXTS), kind="topk", out=tmp_path / "run", **options)
+    again = model.train_sae(
+        "blocks.1.hook_mlp_out", ({"text": t} for t in TEXTS), kind="topk", out=tmp_path / "run", **options
+    )
     np.testing.assert_array_equal(again.weights["W_enc"], sae.weights["W_enc"])  # the same bits
     assert (tmp_path / "run" / "cfg.json").exists()
     frame = vt.curves(tmp_path / "run")
     assert frame.runs[0]["quantities"] and frame.html
-    both = model.train_sae("blocks.1.hook_mlp_out", TEXTS, kind="topk", sweep={"k": [4, 8]}, **{k: v for k, v in options.items() if k != "k"})
+    both = model.train_sae(
+        "blocks.1.hook_mlp_out",
+        TEXTS,
+        kind="topk",
+        sweep={"k": [4, 8]},
+        **{k: v for k, v in options.items() if k != "k"},
+    )
     assert [s.config["k"] for s in both] == [4, 8]
     folder = both[0].folder
     assert os.path.isdir(folder)
@@ -101,7 +120,17 @@ def test_training(model, tmp_path):
 
 def test_a_language_model_is_trained(tmp_path):
     vt.tokenizer(TEXTS, tmp_path / "words", vocabulary=300)
-    small = vt.train(TEXTS, tmp_path / "model", tokenizer=str(tmp_path / "words"), layers=1, heads=2, width=32, context=32, steps=20, batch_tokens=256)
+    small = vt.train(
+        TEXTS,
+        tmp_path / "model",
+        tokenizer=str(tmp_path / "words"),
+        layers=1,
+        heads=2,
+        width=32,
+        context=32,
+        steps=20,
+        batch_tokens=256,
+    )
     assert small.config["layers"] == 1 and small.training["steps"] == 20
     assert small.run("Paris").logits.shape[-1] == small.config["vocabulary"]
 

@@ -16,27 +16,119 @@ PAIR = ["--clean", TEXAS, "--corrupt", CALIFORNIA, "--answer", " Austin", "--wro
 SAME = {
     "predict": (lambda m, f: m.predict(TEXAS, top=3), ["predict", "--prompt", TEXAS, "--top", "3"]),
     "predict many": (lambda m, f: m.predict(prompts=PROMPTS), ["predict", "--prompts", "PROMPTS"]),
-    "attention": (lambda m, f: m.attention(TEXAS, layer=1, head=2), ["attention", "--prompt", TEXAS, "--layer", "1", "--head", "2"]),
-    "attention many": (lambda m, f: m.attention(prompts=PROMPTS, from_=-1, to=3), ["attention", "--prompts", "PROMPTS", "--from=-1", "--to", "3"]),
-    "lens": (lambda m, f: m.lens(TEXAS, " Austin", pos="all"), ["lens", "--prompt", TEXAS, "--answer", " Austin", "--pos", "all"]),
-    "decompose": (lambda m, f: m.decompose(TEXAS, " Austin", " Sacramento", stream=True), ["decompose", "--prompt", TEXAS, "--answer", " Austin", "--wrong", " Sacramento", "--stream"]),
-    "patch": (lambda m, f: m.patch(TEXAS, CALIFORNIA, " Austin", " Sacramento", site="z", by="head,pos", layer=[0, 2], pos=[-1]), ["patch", *PAIR, "--site", "z", "--by", "head,pos", "--layer", "0,2", "--pos=-1"]),
-    "patch pairs": (lambda m, f: m.patch(pairs=PAIRS, site="resid_pre", metric="prob"), ["patch", "--pairs", "PAIRS", "--site", "resid_pre", "--metric", "prob"]),
-    "attribute": (lambda m, f: m.attribute(TEXAS, CALIFORNIA, " Austin", " Sacramento", verify=2), ["attribute", *PAIR, "--method", "attribution-patching", "--verify", "2"]),
-    "attribute edges": (lambda m, f: m.attribute(TEXAS, CALIFORNIA, " Austin", " Sacramento", method="edges"), ["attribute", *PAIR, "--method", "edges"]),
-    "circuit": (lambda m, f: m.circuit(TEXAS, CALIFORNIA, " Austin", " Sacramento", edges=30, random=2), ["circuit", *PAIR, "--by", "edges-ig", "--edges", "30", "--random", "2"]),
-    "ablate": (lambda m, f: m.ablate(TEXAS, " Austin", " Sacramento", of="mlps", action="mean"), ["ablate", "--prompt", TEXAS, "--answer", " Austin", "--wrong", " Sacramento", "--of", "mlps", "--sets", "single", "--action", "mean"]),
+    "attention": (
+        lambda m, f: m.attention(TEXAS, layer=1, head=2),
+        ["attention", "--prompt", TEXAS, "--layer", "1", "--head", "2"],
+    ),
+    "attention many": (
+        lambda m, f: m.attention(prompts=PROMPTS, from_=-1, to=3),
+        ["attention", "--prompts", "PROMPTS", "--from=-1", "--to", "3"],
+    ),
+    "lens": (
+        lambda m, f: m.lens(TEXAS, " Austin", pos="all"),
+        ["lens", "--prompt", TEXAS, "--answer", " Austin", "--pos", "all"],
+    ),
+    "decompose": (
+        lambda m, f: m.decompose(TEXAS, " Austin", " Sacramento", stream=True),
+        ["decompose", "--prompt", TEXAS, "--answer", " Austin", "--wrong", " Sacramento", "--stream"],
+    ),
+    "patch": (
+        lambda m, f: m.patch(
+            TEXAS, CALIFORNIA, " Austin", " Sacramento", site="z", by="head,pos", layer=[0, 2], pos=[-1]
+        ),
+        ["patch", *PAIR, "--site", "z", "--by", "head,pos", "--layer", "0,2", "--pos=-1"],
+    ),
+    "patch pairs": (
+        lambda m, f: m.patch(pairs=PAIRS, site="resid_pre", metric="prob"),
+        ["patch", "--pairs", "PAIRS", "--site", "resid_pre", "--metric", "prob"],
+    ),
+    "attribute": (
+        lambda m, f: m.attribute(TEXAS, CALIFORNIA, " Austin", " Sacramento", verify=2),
+        ["attribute", *PAIR, "--method", "attribution-patching", "--verify", "2"],
+    ),
+    "attribute edges": (
+        lambda m, f: m.attribute(TEXAS, CALIFORNIA, " Austin", " Sacramento", method="edges"),
+        ["attribute", *PAIR, "--method", "edges"],
+    ),
+    "circuit": (
+        lambda m, f: m.circuit(TEXAS, CALIFORNIA, " Austin", " Sacramento", edges=30, random=2),
+        ["circuit", *PAIR, "--by", "edges-ig", "--edges", "30", "--random", "2"],
+    ),
+    "ablate": (
+        lambda m, f: m.ablate(TEXAS, " Austin", " Sacramento", of="mlps", action="mean"),
+        [
+            "ablate",
+            "--prompt",
+            TEXAS,
+            "--answer",
+            " Austin",
+            "--wrong",
+            " Sacramento",
+            "--of",
+            "mlps",
+            "--sets",
+            "single",
+            "--action",
+            "mean",
+        ],
+    ),
     "heads": (lambda m, f: m.heads(sequences=2, half=8), ["heads", "--sequences", "2", "--half", "8"]),
-    "heads explain": (lambda m, f: m.heads(explain="1.2", prompt=TEXAS), ["heads", "--explain", "1.2", "--prompt", TEXAS]),
+    "heads explain": (
+        lambda m, f: m.heads(explain="1.2", prompt=TEXAS),
+        ["heads", "--explain", "1.2", "--prompt", TEXAS],
+    ),
     "neurons": (lambda m, f: m.neurons(TEXAS, " Austin"), ["neurons", "--prompt", TEXAS, "--answer", " Austin"]),
-    "neurons corpus": (lambda m, f: m.neurons(corpus=f("TEXTS"), layer=1, top=2), ["neurons", "--corpus", "TEXTS", "--layer", "1", "--top", "2"]),
-    "steer": (lambda m, f: m.steer(TEXAS, plus=TEXAS, minus=CALIFORNIA, site="2.resid_post", scale=[1.0], max_tokens=3), ["steer", "--prompt", TEXAS, "--plus", TEXAS, "--minus", CALIFORNIA, "--site", "2.resid_post", "--scale", "1.0", "--max-tokens", "3"]),
-    "influence": (lambda m, f: m.influence(TEXAS, source_sae="blocks.1.hook_mlp_out", target_sae="blocks.4.hook_mlp_out"), ["influence", "--prompt", TEXAS, "--source-sae", "blocks.1.hook_mlp_out", "--target-sae", "blocks.4.hook_mlp_out"]),
+    "neurons corpus": (
+        lambda m, f: m.neurons(corpus=f("TEXTS"), layer=1, top=2),
+        ["neurons", "--corpus", "TEXTS", "--layer", "1", "--top", "2"],
+    ),
+    "steer": (
+        lambda m, f: m.steer(TEXAS, plus=TEXAS, minus=CALIFORNIA, site="2.resid_post", scale=[1.0], max_tokens=3),
+        [
+            "steer",
+            "--prompt",
+            TEXAS,
+            "--plus",
+            TEXAS,
+            "--minus",
+            CALIFORNIA,
+            "--site",
+            "2.resid_post",
+            "--scale",
+            "1.0",
+            "--max-tokens",
+            "3",
+        ],
+    ),
+    "influence": (
+        lambda m, f: m.influence(TEXAS, source_sae="blocks.1.hook_mlp_out", target_sae="blocks.4.hook_mlp_out"),
+        [
+            "influence",
+            "--prompt",
+            TEXAS,
+            "--source-sae",
+            "blocks.1.hook_mlp_out",
+            "--target-sae",
+            "blocks.4.hook_mlp_out",
+        ],
+    ),
     "evaluate": (lambda m, f: m.evaluate(f("TEXTS")), ["evaluate", "TEXTS"]),
-    "evaluate many": (lambda m, f: m.evaluate(prompts=PROMPTS, metric="logit_diff", group_by="kind"), ["evaluate", "--prompts", "PROMPTS", "--metric", "logit_diff", "--group-by", "kind"]),
-    "sae_features": (lambda m, f: m.sae_features("blocks.4.hook_mlp_out", TEXAS), ["sae", "features", "--sae", "blocks.4.hook_mlp_out", "--prompt", TEXAS]),
-    "sae_features corpus": (lambda m, f: m.sae_features("blocks.4.hook_mlp_out", corpus=f("TEXTS"), feature=[61, 730]), ["sae", "features", "--sae", "blocks.4.hook_mlp_out", "--corpus", "TEXTS", "--feature", "61,730"]),
-    "sae_eval": (lambda m, f: m.sae_eval("blocks.4.hook_mlp_out", f("TEXTS"), rows=500), ["sae", "eval", "--sae", "blocks.4.hook_mlp_out", "--data", "TEXTS", "--rows", "500"]),
+    "evaluate many": (
+        lambda m, f: m.evaluate(prompts=PROMPTS, metric="logit_diff", group_by="kind"),
+        ["evaluate", "--prompts", "PROMPTS", "--metric", "logit_diff", "--group-by", "kind"],
+    ),
+    "sae_features": (
+        lambda m, f: m.sae_features("blocks.4.hook_mlp_out", TEXAS),
+        ["sae", "features", "--sae", "blocks.4.hook_mlp_out", "--prompt", TEXAS],
+    ),
+    "sae_features corpus": (
+        lambda m, f: m.sae_features("blocks.4.hook_mlp_out", corpus=f("TEXTS"), feature=[61, 730]),
+        ["sae", "features", "--sae", "blocks.4.hook_mlp_out", "--corpus", "TEXTS", "--feature", "61,730"],
+    ),
+    "sae_eval": (
+        lambda m, f: m.sae_eval("blocks.4.hook_mlp_out", f("TEXTS"), rows=500),
+        ["sae", "eval", "--sae", "blocks.4.hook_mlp_out", "--data", "TEXTS", "--rows", "500"],
+    ),
     "info": (lambda m, f: m.info(), ["info"]),
     "doctor": (lambda m, f: m.doctor(), ["doctor", "--model", "default", "--model-alone"]),
 }
@@ -54,7 +146,7 @@ def shown(words):
     words = list(words)
     if words[0] == "doctor":  # whose default is the machine alone
         at = words.index("--model")
-        words[at:at + 2] = ["--model", vt._vitrine.default_model()]
+        words[at : at + 2] = ["--model", vt._vitrine.default_model()]
     return words
 
 
@@ -73,7 +165,14 @@ def test_json_is_the_programs(model, said, files, name):
     assert str(found) and repr(found)
 
 
-ARRAYS = {"patch": ["sweep"], "attention": ["pattern"], "lens": ["raw", "ln"], "heads": ["induction"], "attribute edges": ["edge/score"], "ablate": ["effect"]}
+ARRAYS = {
+    "patch": ["sweep"],
+    "attention": ["pattern"],
+    "lens": ["raw", "ln"],
+    "heads": ["induction"],
+    "attribute edges": ["edge/score"],
+    "ablate": ["effect"],
+}
 
 
 @pytest.mark.parametrize("name", ARRAYS)
@@ -89,7 +188,21 @@ def test_arrays_are_the_programs(model, program, files, tmp_path, name):
         assert axes == () or len(axes) == array.ndim
 
 
-@pytest.mark.parametrize("name", ["attention", "lens", "decompose", "patch", "attribute", "circuit", "neurons", "neurons corpus", "sae_features", "info"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "attention",
+        "lens",
+        "decompose",
+        "patch",
+        "attribute",
+        "circuit",
+        "neurons",
+        "neurons corpus",
+        "sae_features",
+        "info",
+    ],
+)
 def test_pages(model, files, name, tmp_path):
     found = SAME[name][0](model, files)
     found.to_html(tmp_path / "page.html")
@@ -97,7 +210,11 @@ def test_pages(model, files, name, tmp_path):
     assert page.startswith("<!doctype html>") or page.lower().startswith("<!doctype html")
     assert len(page) < 3_000_000 and "http://" not in page.replace("http://www.w3.org", "")
     frame = found._repr_html_()
-    assert frame.startswith("<iframe sandbox=\"allow-scripts\"") and "allow-same-origin" not in frame and "<script" not in frame
+    assert (
+        frame.startswith('<iframe sandbox="allow-scripts"')
+        and "allow-same-origin" not in frame
+        and "<script" not in frame
+    )
     assert frame.count("srcdoc=") == 1
 
 
@@ -152,7 +269,9 @@ def test_mistakes_speak_of_arguments(model):
     ]:
         with pytest.raises(vt.Error) as error:
             call()
-        assert words in str(error.value) and "--" not in str(error.value) and "see 'vitrine" not in str(error.value), str(error.value)
+        assert (
+            words in str(error.value) and "--" not in str(error.value) and "see 'vitrine" not in str(error.value)
+        ), str(error.value)
 
 
 def test_a_prompt_that_looks_like_an_option(model):
@@ -217,7 +336,11 @@ def test_the_program_comes_with_the_package():
     import subprocess
     import sys
 
-    done = subprocess.run([sys.executable, "-m", "vitrine", "predict", "--prompt", TEXAS, "--format", "json"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "vitrine", "predict", "--prompt", TEXAS, "--format", "json"],
+        capture_output=True,
+        text=True,
+    )
     assert json.loads(done.stdout)["top"][0]["token"] == " Austin"
     done = subprocess.run([sys.executable, "-m", "vitrine", "predct"], capture_output=True, text=True)
     assert done.returncode == 2 and "did you mean" in done.stderr
