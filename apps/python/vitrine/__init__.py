@@ -4,7 +4,7 @@
 >>> m = vt.load()                                              # the default model; a folder, a .gguf file, "smollm2"
 >>> run = m.run("The capital of Texas is", sites="blocks.*.attn.hook_pattern")
 >>> run["blocks.2.attn.hook_pattern"].shape                    # [batch, head, query, key], a NumPy array, no copy
-(1, 8, 5, 5)
+(1, 4, 5, 5)
 >>> m.patch("The capital of Texas is", "The capital of Ohio is", " Austin", " Columbus", site="z", by="head")
 
 Interventions are values that are written into the model's graph (`zero`, `add`, `from_run`, ...), metrics and rewrites are

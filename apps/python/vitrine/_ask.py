@@ -28,14 +28,14 @@ class Scratch:
         return os.path.join(self._folder, name)
 
 
-def lines_file(scratch, name, items):
-    """JSON lines of an iterable of dicts (or of texts, which become {"text": ...}); a path stays what it is."""
+def lines_file(scratch, name, items, key="text"):
+    """JSON lines of an iterable of dicts (or of texts, which become {key: ...}); a path stays what it is."""
     if isinstance(items, (str, os.PathLike)):
         return os.fspath(items)
     path = scratch.path(name)
     with open(path, "w", encoding="utf-8") as file:
         for item in items:
-            file.write(json.dumps({"text": item} if isinstance(item, str) else dict(item), ensure_ascii=False) + "\n")
+            file.write(json.dumps({key: item} if isinstance(item, str) else dict(item), ensure_ascii=False) + "\n")
     return path
 
 

@@ -133,6 +133,31 @@ class Model:
         """{name: array}: the weights, read-only, where they are; those that are stored in bf16 or blocks widened to float32."""
         return self._native.parameters
 
+    def weight(self, name: str) -> Any:
+        """A weight by TransformerLens's name, in its shape, as the gauge has it: a copy in float32.
+
+        embed.W_E [v, d], pos_embed.W_pos, blocks.L.attn.W_Q [head, d, e] (W_K, W_V), b_Q [head, e], W_O [head, e, d], b_O,
+        blocks.L.mlp.W_in, b_in, W_out, b_out, W_gate, blocks.L.ln1.w, b, ..., ln_final.w, unembed.W_U [d, v]. Raises
+        UsageError for a name that this model does not have.
+        """
+        builder = _vitrine.Builder(self._native.build(1, 1))
+        value = builder.weight(name)
+        if value is None:
+            raise _vitrine.UsageError(
+                f"there is no weight '{name}'; the names are TransformerLens's: embed.W_E, blocks.0.attn.W_Q, "
+                "blocks.0.mlp.W_in, unembed.W_U, ..."
+            )
+        builder.output("the weight", value)
+        plan = _vitrine.compile(builder.finish(), "the weight")
+        found = plan.run({}, self.parameters)["the weight"]
+        c, kind = self.config, name.rsplit(".", 1)[-1]
+        heads = c["kv_heads"] if kind[-1] in "KV" else c["heads"]
+        if kind in ("W_Q", "W_K", "W_V"):
+            return found.reshape(found.shape[0], heads, -1).transpose(1, 0, 2)
+        if kind in ("b_Q", "b_K", "b_V"):
+            return found.reshape(heads, -1)
+        return found.reshape(heads, -1, found.shape[-1]) if kind == "W_O" else found
+
     @property
     def edits(self) -> list[str]:
         """What stands in every run, in words."""
@@ -185,7 +210,7 @@ class Model:
 
         Raises TokenError, ContextError, SiteError, ShapeError, GraphError, NumericError.
         """
-        return self._native.run(prompts, sites, edits=edits, metric=metric, gradients=gradients, before=before)
+        return self._native.run(prompts, sites, edits=_values(edits), metric=metric, gradients=gradients, before=before)
 
     def run_graph(
         self,
@@ -213,7 +238,7 @@ class Model:
             gradients=gradients,
             leaf_gradients=leaf_gradients,
             feeds=feeds or {},
-            edits=edits,
+            edits=_values(edits),
         )
 
     def build(self, batch: int = 1, tokens: int = 1) -> Graph:
@@ -249,12 +274,12 @@ class Model:
         edits hold while it writes: one without positions at every token. on_token(id) is called as tokens come; False stops.
         """
         return self._native.generate(
-            prompt, count, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, edits=edits, on_token=on_token
+            prompt, count, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, edits=_values(edits), on_token=on_token
         )
 
     def sweep(self, prompts: Prompts, worlds: Iterable[Edits], metric: Metric, *, memory: int = 1 << 30) -> Sweep:
         """One edited run of the prompts for each of `worlds` (edits, as of run), compiled into one program: a Sweep [world]."""
-        return self._native.sweep(prompts, worlds, metric, memory=memory)
+        return self._native.sweep(prompts, [_values(world) for world in worlds], metric, memory=memory)
 
     def grid(
         self,
@@ -281,7 +306,7 @@ class Model:
     def with_edits(self, edits: Edits) -> Model:
         """The model with these edits in every run: whatever explains or measures it does so with them. Positions are those of
         each prompt, negative ones from its end."""
-        return Model(self._native.with_edits(edits))
+        return Model(self._native.with_edits(_values(edits)))
 
     def with_sae(self, sae: Sae, site: str | None = None, *, error: str = "keep") -> Model:
         """The model with an SAE spliced in, at its own site or another one: its features are the site
@@ -322,7 +347,7 @@ class Model:
             words += _ask.token(name, value)
         for name, items in files:
             if items is not None:
-                words += ["--" + name, _ask.lines_file(scratch, name + ".jsonl", items)]
+                words += ["--" + name, _ask.lines_file(scratch, name + ".jsonl", items, "prompt" if name == "prompts" else "text")]
         words += _ask.edits(scratch, options.pop("edits", None))
         words += _ask.saes(scratch, options.pop("sae", None))
         for name, value in options.items():
@@ -330,8 +355,8 @@ class Model:
         return words
 
     def predict(self, prompt: Prompt | None = None, *, prompts: Records | None = None, **options: Any) -> Result:
-        """The most probable next tokens: result.top [{id, token, logit, prob}]. prompts: many, a file or a list of dicts
-        {'prompt', 'answer', ...}. Options: top, edits, metric, group_by, ..."""
+        """The most probable next tokens: result.top [{id, token, logit, prob}]. prompts: many, a file or a list of texts
+        or of dicts {'prompt', 'answer', ...}. Options: top, edits, metric, group_by, ..."""
         scratch = _ask.Scratch()
         return self._ask(
             "predict",
@@ -348,9 +373,10 @@ class Model:
         head: int | None = None,
         **options: Any,
     ) -> Result:
-        """Where each token looks: result.values [head, query, key]. Of many prompts: how much every head attends between
-        positions (from_=, to=)."""
+        """Where each token looks: result.values [head, query, key] of one layer (the first one by default); the page has all
+        layers. Of many prompts: how much every head attends between positions (from_=, to=)."""
         scratch = _ask.Scratch()
+        layer = 0 if layer is None and prompts is None else layer
         options = {"layer": layer, "head": head, **options}
         return self._ask(
             "attention",
@@ -455,12 +481,12 @@ class Model:
         wrong: Token | None = None,
         *,
         pairs: Records | None = None,
-        by: str = "edges-ig",
+        by: str | None = None,
         edges: int | None = None,
         **options: Any,
     ) -> Result:
-        """The edges that do a behaviour's work, judged exactly: result.edges, result.faithfulness. by: 'exact', 'edges-ig',
-        'edges', 'acdc' (threshold=), 'greedy'; apply=FILE judges a circuit that there is, compare=FILE compares."""
+        """The edges that do a behaviour's work, judged exactly: result.edges, result.faithfulness. by: 'exact', 'edges-ig' (the
+        default), 'edges', 'acdc' (threshold=), 'greedy'; apply=FILE judges a circuit that there is, compare=FILE compares."""
         result = self._pairs("circuit", clean, corrupt, answer, wrong, pairs, {"by": by, "edges_": edges, **options})
         result.faithfulness = result.json["circuit"]["faithfulness"] if result.json.get("circuit") else None
         return result
@@ -590,7 +616,7 @@ class Model:
         """Prompts or pairs for experiments, from templates or ready-made (set='capitals', 'ioi', 'induction', 'greater-than'):
         a list of dicts, which `pairs=` and `prompts=` take."""
         scratch = _ask.Scratch()
-        words = _ask.option("set", set)
+        words = [] if set is None else [set]
         for one in [template] if isinstance(template, str) else template or []:
             words += _ask.option("template", one)
         for slot in _many(options.pop("slot", None)):
@@ -666,6 +692,17 @@ class Model:
         """The whole story on this model, about a minute: result.steps."""
         scratch = _ask.Scratch()
         return self._ask("tour", self._words(scratch, options), scratch)
+
+
+def _values(edits):
+    """Edits as the engine takes them: what `zero`, `add`, ... made."""
+    listed = isinstance(edits, (list, tuple)) and any(isinstance(e, str) for e in edits)
+    if isinstance(edits, str) or listed:
+        raise _vitrine.UsageError(
+            "an edit as text is for predict, patch, ablate and the like; here give vitrine.zero(site, head=...), add, "
+            "from_run, ..."
+        )
+    return edits
 
 
 def _many(value):

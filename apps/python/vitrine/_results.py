@@ -4,6 +4,8 @@ import json as _json
 
 from ._vitrine import UsageError
 
+_MAIN = ("sweep", "effect", "edge/score", "pattern")  # what `values` is, where there are several arrays
+
 
 class Result:
     """What an analysis found.
@@ -45,8 +47,11 @@ class Result:
         """What the axes of `values` are."""
         return tuple(self._axes.get(self._main(), ()))
 
+    def _has_main(self):
+        return len(self.tensors) == 1 or any(name in self.tensors for name in _MAIN)
+
     def _main(self):
-        for name in ("sweep", "effect", "edge/score", "pattern"):
+        for name in _MAIN:
             if name in self.tensors:
                 return name
         if len(self.tensors) == 1:
@@ -112,29 +117,23 @@ class Result:
             out.write(page)
 
     def to_pandas(self, name=None):
-        """A pandas DataFrame: the elements of an array with a column for each axis, or, where there is none, the rows of the
-        result's table. Needs pandas."""
+        """A pandas DataFrame: of an array (`name`, or the only one) its elements with a column for each axis; of a list of
+        the JSON (`name`, or the first one) its rows. Needs pandas."""
         import pandas
 
-        if self.tensors:
-            name = name or self._main()
+        lists = {k: v for k, v in self._json.items() if isinstance(v, list) and v and isinstance(v[0], dict)}
+        if name is None:
+            name = next(iter(lists), None) if not self._has_main() and lists else self._main()
+        if name in self.tensors:
             array = self.tensors[name]
             axes = self._axes.get(name) or [f"axis{i}" for i in range(array.ndim)]
             levels = [self.places.get(f"{name}:{a}", self.places.get(a)) for a in axes]
             levels = [list(names) if names and len(names) == n else range(n) for names, n in zip(levels, array.shape)]
             index = pandas.MultiIndex.from_product(levels, names=axes) if array.ndim else None
-            return (
-                pandas.Series(array.reshape(-1), index=index, name="value").reset_index()
-                if array.ndim
-                else pandas.DataFrame({"value": [float(array)]})
-            )
-        lists = {k: v for k, v in self._json.items() if isinstance(v, list) and v and isinstance(v[0], dict)}
-        if name is None and lists:
-            name = next(iter(lists))
+            return pandas.Series(array.reshape(-1), index=index, name="value").reset_index() if array.ndim else pandas.DataFrame({"value": [float(array)]})
         if name not in lists:
-            raise UsageError(
-                f"this result of {self._verb} has no table '{name}'; those it has: {', '.join(lists) or 'none'}"
-            )
+            known = ", ".join([*self.tensors, *lists]) or "none"
+            raise UsageError(f"this result of {self._verb} has no array and no table '{name}'; those it has: {known}")
         return pandas.json_normalize(lists[name])
 
     def _repr_html_(self):
