@@ -6,12 +6,16 @@
 #include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <optional>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
+#include "apps/options/site_names.h"
 #include "apps/python/arrays.h"
+#include "apps/python/graphs.h"
 #include "autograd/compile/plan.h"
 #include "autograd/transform/intervention_json.h"
 #include "autograd/transform/recorded.h"
@@ -122,6 +126,11 @@ const Results& results_of(nb::handle run) {
   throw GraphError("what was recorded is a run, or its results");
 }
 
+// What a run has of a site that may be said as everywhere: "2.z".
+std::string recorded_name(const std::string& site, const Results& run) {
+  return run.contains(site) ? site : app::full_patterns(site, run.names());
+}
+
 void add_recorded(nb::module_& m) {
   static const std::string from_doc = std::string(
                                           "Activation patching: the value that a run recorded at "
@@ -132,7 +141,8 @@ void add_recorded(nb::module_& m) {
       [](const std::string& site, nb::handle run, const std::optional<std::string>& source,
          const Index& prompt, const Index& pos, const Index& head, const Index& key,
          const Index& feature) {
-        return replace(Site{site}, results_of(run)[source.value_or(site)],
+        return replace(Site{site},
+                       results_of(run)[recorded_name(source.value_or(site), results_of(run))],
                        where(prompt, pos, head, key, feature), "a recorded run");
       },
       "site"_a, "run"_a, "source"_a = nb::none());
@@ -188,6 +198,81 @@ Interventions to_interventions(nb::handle edits) {
   return Interventions(std::move(list));
 }
 
+namespace {
+
+// The sites that are meant, in full, and the head that "2.4.z" says.
+std::vector<std::pair<std::string, std::optional<int>>> sites_meant(const std::string& typed,
+                                                                    const Graph& graph) {
+  const std::vector<std::string> names = graph.site_names();
+  if (graph.find_site(typed) != nullptr) return {{typed, std::nullopt}};
+  std::vector<std::pair<std::string, std::optional<int>>> all;
+  for (const app::SitePattern& p : app::site_patterns(typed, names)) {
+    for (const std::string& name : select_sites({p.patterns}, names))
+      all.emplace_back(name, p.head);
+  }
+  return all;
+}
+
+// The edit at positions that are counted from the beginning: for each prompt its own, where they differ.
+void settle_positions(Edit& e, const std::vector<nn::Tokens>& prompts) {
+  std::vector<Where> settled;
+  for (const Where& w : e.where) {
+    if (std::all_of(w.pos.begin(), w.pos.end(), [](std::int64_t p) { return p >= 0; })) {
+      settled.push_back(w);
+      continue;
+    }
+    for (std::size_t i = 0; i < prompts.size(); ++i) {
+      const auto number = static_cast<std::int64_t>(i);
+      if (!w.prompt.empty() &&
+          std::find(w.prompt.begin(), w.prompt.end(), number) == w.prompt.end())
+        continue;
+      Where of_prompt = w;
+      of_prompt.prompt = {number};
+      for (std::int64_t& p : of_prompt.pos) {
+        if (p < 0) p += std::ssize(prompts[i]);
+        if (p < 0)
+          throw ContextError(
+              fmt::format("{}: prompt {} has {} tokens", e.to_text(), i, prompts[i].size()));
+      }
+      settled.push_back(std::move(of_prompt));
+    }
+  }
+  e.where = std::move(settled);
+}
+
+}  // namespace
+
+Interventions to_interventions(nb::handle edits, const Graph& graph,
+                               const std::vector<nn::Tokens>& prompts) {
+  const Interventions typed = to_interventions(edits);
+  Interventions settled;
+  bool first = true;
+  for (const std::vector<Edit>& stage : typed.stages()) {
+    std::vector<Edit> made;
+    for (const Edit& e : stage) {
+      for (const auto& [site, head] : sites_meant(e.site.name, graph)) {
+        Edit one = e;
+        one.site = Site{site};
+        if (head) {
+          if (one.where.empty()) one.where.emplace_back();
+          for (Where& w : one.where) {
+            if (!w.head.empty())
+              throw Error(ErrorKind::usage,
+                          fmt::format("{} says its head itself; leave out head=", e.site.name));
+            w.head = {*head};
+          }
+        }
+        if (!prompts.empty()) settle_positions(one, prompts);
+        made.push_back(std::move(one));
+      }
+    }
+    const Interventions of_stage(std::move(made));
+    settled = first ? of_stage : settled.then(of_stage);
+    first = false;
+  }
+  return settled;
+}
+
 void add_edits(nb::module_& m) {
   nb::class_<Edit>(m, "Edit",
                    "One edit of a site: made by replace, zero, add, project_out, scale, detach, "
@@ -214,10 +299,20 @@ void add_edits(nb::module_& m) {
   add_recorded(m);
   m.def(
       "intervene",
-      [](const Graph& g, nb::handle edits) { return intervene(g, to_interventions(edits)); },
+      [](const Graph& g, nb::handle edits) { return intervene(g, to_interventions(edits, g, {})); },
       "graph"_a, "edits"_a,
       "Writes every edit into the graph. Its inputs (edit.N.where, ...) are fed by "
-      "model.run_graph(..., edits=edits). Raises SiteError, ShapeError, GraphError.");
+      "model.run_graph(..., edits=edits), or by edit_feeds. Raises SiteError, ShapeError, "
+      "GraphError.");
+  m.def(
+      "edit_feeds",
+      [](const Graph& g, nb::handle edits, const nb::dict& feeds) {
+        return to_dict(with_interventions(g, to_interventions(edits, g, {}), to_feeds(g, feeds)));
+      },
+      "graph"_a, "edits"_a, "feeds"_a = nb::dict(),
+      "{input: array}: the feeds of a graph that intervene made, with those of its edits. Raises "
+      "GraphError for an index outside the "
+      "batch and for two edits of one element.");
 }
 
 }  // namespace vitrine::python

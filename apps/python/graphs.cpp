@@ -12,6 +12,7 @@
 #include <map>
 #include <string>
 
+#include "apps/options/site_names.h"
 #include "apps/python/arrays.h"
 #include "apps/python/interrupts.h"
 #include "apps/python/metrics.h"
@@ -37,6 +38,11 @@ namespace {
 void add_patterns(std::vector<Want>& wants, const Patterns& patterns, Want::Kind kind) {
   for (const std::string& p : list_of(patterns)) wants.push_back({kind, p});
 }
+void add_sites(std::vector<Want>& wants, const Patterns& patterns, Want::Kind kind,
+               const Graph& graph) {
+  for (const std::string& p : list_of(patterns))
+    wants.push_back({kind, app::full_patterns(p, graph.site_names())});
+}
 
 std::vector<std::string> split(const std::string& list) {
   std::vector<std::string> parts;
@@ -56,11 +62,12 @@ Fetch Wanted::fetch(const Graph& graph) const {
   for (const std::string& list : list_of(sites)) {
     for (const std::string& name : split(list)) {
       const bool output = graph.find_site(name) == nullptr && graph.outputs().contains(name);
-      wants.push_back({output ? Want::Kind::output : Want::Kind::site, name});
+      if (output) wants.push_back({Want::Kind::output, name});
+      else wants.push_back({Want::Kind::site, app::full_patterns(name, graph.site_names())});
     }
   }
-  add_patterns(wants, before, Want::Kind::before);
-  add_patterns(wants, gradients, Want::Kind::grad_of_site);
+  add_sites(wants, before, Want::Kind::before, graph);
+  add_sites(wants, gradients, Want::Kind::grad_of_site, graph);
   add_patterns(wants, leaf_gradients, Want::Kind::grad_of_leaf);
   add_patterns(wants, outputs, Want::Kind::output);
   return {std::move(wants)};
@@ -165,7 +172,7 @@ Graph gradient_of(const Graph& graph, nb::handle of, const Patterns& sites,
   if (!sites && !leaves)
     throw Error(ErrorKind::usage,
                 "gradient: of what? give sites='blocks.*.hook_z' or leaves='*', or both");
-  const std::string s = joined(sites), l = joined(leaves);
+  const std::string s = app::full_patterns(joined(sites), graph.site_names()), l = joined(leaves);
   MetricHandle* metric = nullptr;
   const Graph scored =
       nb::try_cast(of, metric) && metric != nullptr ? with_metric(graph, metric->live()) : graph;
@@ -286,15 +293,21 @@ void add_plans(nb::module_& m) {
                       "the run, in TransformerLens's shapes.")
       .def(
           "__getitem__",
-          [](const Results& r, const std::string& name) { return to_numpy(r.view(name)); }, "name"_a,
+          [](const Results& r, const std::string& name) { return to_numpy(r.view(name)); },
+          "name"_a,
           "Raises GraphError for what was not fetched, ShapeError when the prompts of the batch "
           "differ in length (see sequence).")
       .def(
-          "grad", [](const Results& r, const std::string& name) { return to_numpy(r.view(grad_name(name))); },
+          "grad",
+          [](const Results& r, const std::string& name) {
+            return to_numpy(r.view(grad_name(name)));
+          },
           "name"_a, "The gradient by a site or leaf.")
       .def(
           "before",
-          [](const Results& r, const std::string& site) { return to_numpy(r.view(before_name(site))); },
+          [](const Results& r, const std::string& site) {
+            return to_numpy(r.view(before_name(site)));
+          },
           "site"_a, "The value that arrived at a site, before edits.")
       .def(
           "sequence",

@@ -86,6 +86,9 @@ void add_metrics(nb::module_& m) {
                            "It adds the output NAME, the mean over the "
                            "prompts, and, of the metrics of prompts, NAME_per_prompt.")
       .def_prop_ro("name", [](const MetricHandle& h) { return h.live().name; })
+      .def_prop_ro(
+          "feeds", [](const MetricHandle& h) { return to_dict(h.live().feeds); },
+          "{input: array}: what a run of a graph with the metric is fed besides.")
       .def("__repr__",
            [](const MetricHandle& h) { return fmt::format("<vitrine.Metric {}>", h.live().name); });
   m.def(

@@ -12,6 +12,7 @@
 #include <map>
 #include <string>
 
+#include "apps/options/site_names.h"
 #include "apps/python/arrays.h"
 #include "apps/python/edits.h"
 #include "apps/python/graphs.h"
@@ -19,12 +20,15 @@
 #include "apps/python/metrics.h"
 #include "apps/python/saes.h"
 #include "apps/python/values.h"
+#include "autograd/ops/ops.h"
 #include "autograd/transform/held.h"
 #include "autograd/transform/rewrite.h"
 #include "nn/model/find_model.h"
 #include "nn/model/sampling.h"
+#include "nn/model/weights.h"
 #include "nn/tokenizer/save_tokenizer.h"
 #include "tensor/error.h"
+#include "tensor/nearest.h"
 
 namespace vitrine::python {
 
@@ -144,11 +148,11 @@ RunHandle run(const ModelHandle& handle, nb::handle prompts, const Patterns& sit
               const Patterns& before) {
   const std::vector<nn::Tokens> tokens = to_prompts(handle.live(), prompts);
   nn::check_prompts(tokens, handle.live().config());
-  const Interventions what = to_interventions(edits);
   if (gradients && metric == nullptr)
     throw Error(ErrorKind::usage, "gradients of what? give metric= too");
   // Python's functions run here, with the GIL: a metric writes its nodes.
   Graph graph = handle.live().build(nn::batch_size(tokens));
+  const Interventions what = to_interventions(edits, graph, tokens);
   if (!what.stages().empty()) graph = intervene(graph, what);
   Feeds feeds;
   if (metric != nullptr) {
@@ -157,7 +161,8 @@ RunHandle run(const ModelHandle& handle, nb::handle prompts, const Patterns& sit
   }
   if (gradients) {
     for (const std::string& patterns : list_of(gradients))
-      graph = gradient(graph, metric->live().name, SiteSet{patterns});
+      graph = gradient(graph, metric->live().name,
+                       SiteSet{app::full_patterns(patterns, graph.site_names())});
   }
   Wanted wanted{sites, before, gradients, {}, {}};
   Fetch fetch = wanted.fetch(graph);
@@ -180,10 +185,13 @@ RunHandle run(const ModelHandle& handle, nb::handle prompts, const Patterns& sit
 RunHandle run_graph(const ModelHandle& handle, const Graph& graph, nb::handle prompts,
                     const Patterns& sites, const Patterns& outputs, const Patterns& before,
                     const Patterns& gradients, const Patterns& leaf_gradients,
-                    const nb::dict& feeds, nb::handle edits) {
+                    const nb::dict& feeds, nb::handle edits, const MetricHandle* metric) {
   const std::vector<nn::Tokens> tokens = to_prompts(handle.live(), prompts);
   Feeds fed = to_feeds(graph, feeds);
-  const Interventions what = to_interventions(edits);
+  if (metric != nullptr) {  // which the graph has already: what it is fed
+    for (const auto& [name, tensor] : metric->live().feeds) fed.insert_or_assign(name, tensor);
+  }
+  const Interventions what = to_interventions(edits, graph, tokens);
   if (!what.stages().empty()) {
     for (const auto& [name, tensor] :
          with_interventions(graph, what, handle.live().feeds(graph, tokens)))
@@ -202,7 +210,7 @@ nb::dict generate(const ModelHandle& handle, const Text& prompt, int count, doub
   const nn::Model& model = handle.live();
   const nn::Tokens tokens = to_tokens(model, prompt);
   const nn::Sampling sampling{temperature, top_k, top_p};
-  const Interventions what = to_interventions(edits);
+  const Interventions what = to_interventions(edits, model.build(nn::BatchSize{1, 1, 1}), {tokens});
   const nn::Tokens made = interruptibly([&](const std::atomic<bool>* cancel) {
     return nn::generate(
         model, tokens, count, sampling, random::Key{seed}.fold("generate"),
@@ -230,7 +238,8 @@ ModelHandle with_edits(const ModelHandle& handle, nb::handle edits) {
   ModelHandle changed = handle.changed();
   std::vector<nn::StandingEdit> standing = handle.live().standing();
   const int first = standing.empty() ? 0 : standing.back().stage + 1;
-  const Interventions what = to_interventions(edits);
+  const Interventions what =
+      to_interventions(edits, handle.live().build(nn::BatchSize{1, 1, 1}), {});
   int stage = first;
   for (const auto& edits_of_stage : what.stages()) {
     for (const Edit& e : edits_of_stage) {
@@ -307,6 +316,41 @@ nb::dict config_of(const ModelHandle& handle) {
   return d;
 }
 
+// Of a projection to or from heads [d, heads e] the heads apart: [heads, d, e], of b [heads, e], of W_O [heads, e, d].
+Tensor with_heads(const nn::Config& c, const std::string& name, const Tensor& weight) {
+  const std::string kind = name.substr(name.rfind('.') + 1);
+  const std::int64_t heads =
+      (kind.ends_with("K") || kind.ends_with("V")) && c.kv_heads > 0 ? c.kv_heads : c.heads;
+  if (kind == "W_Q" || kind == "W_K" || kind == "W_V")
+    return weight.reshape({weight.dim(0), heads, -1}).permute({1, 0, 2});
+  if (kind == "b_Q" || kind == "b_K" || kind == "b_V") return weight.reshape({heads, -1});
+  if (kind == "W_O") return weight.reshape({heads, -1, weight.dim(1)});
+  return kind == "W_U" ? weight.transpose(0, 1) : weight;
+}
+
+nb::object weight_of(const ModelHandle& handle, const std::string& name) {
+  const nn::Model& model = handle.live();
+  Builder b(model.build(nn::BatchSize{1, 1, 1}));
+  std::vector<std::string> names;
+  Value found;
+  for (const auto& [known, value] : nn::by_name(nn::weights_of(b, model.config()))) {
+    names.push_back(known);
+    if (known == name) found = widen(value);
+  }
+  if (!found.defined())
+    throw Error(
+        ErrorKind::usage,
+        fmt::format("this model has no weight '{}'{}; the names are TransformerLens's: embed.W_E, "
+                    "blocks.0.attn.W_Q, blocks.0.mlp.W_in, unembed.W_U, ...",
+                    name, did_you_mean(nearest(name, names))));
+  b.output("weight", found);
+  const Plan plan = compile(std::move(b).finish(), fetch(value("weight")));
+  const Tensor weight = interruptibly([&](const std::atomic<bool>* cancel) {
+    return plan.run({}, model.parameters(), {.pool = &model.pool(), .cancel = cancel})["weight"];
+  });
+  return to_numpy(with_heads(model.config(), name, weight));
+}
+
 nb::dict parameters_of(const ModelHandle& handle) {
   nb::dict all;
   for (const auto& [name, tensor] : handle.live().parameters())
@@ -365,7 +409,9 @@ void add_run(nb::module_& m) {
           "[batch, vocabulary], after the last token of each prompt.")
       .def(
           "__getitem__",
-          [](const RunHandle& r, const std::string& name) { return to_numpy(r.results.view(name)); },
+          [](const RunHandle& r, const std::string& name) {
+            return to_numpy(r.results.view(name));
+          },
           "name"_a)
       .def(
           "grad",
@@ -411,6 +457,7 @@ void add_models(nb::module_& m) {
       .def_prop_ro("config", &config_of)
       .def_prop_ro("gauge", [](const ModelHandle& h) { return nn::name_of(h.live().gauge()); })
       .def_prop_ro("parameters", &parameters_of)
+      .def("weight", &weight_of, "name"_a)
       .def_prop_ro("threads", [](const ModelHandle& h) { return h.live().pool().threads(); })
       .def_prop_ro("edits",
                    [](const ModelHandle& h) {
@@ -441,7 +488,8 @@ void add_models(nb::module_& m) {
            "metric"_a = nb::none(), "gradients"_a = nb::none(), "before"_a = nb::none())
       .def("run_graph", &run_graph, "graph"_a, "prompts"_a, "sites"_a = nb::none(), nb::kw_only(),
            "outputs"_a = nb::none(), "before"_a = nb::none(), "gradients"_a = nb::none(),
-           "leaf_gradients"_a = nb::none(), "feeds"_a = nb::dict(), "edits"_a = nb::none())
+           "leaf_gradients"_a = nb::none(), "feeds"_a = nb::dict(), "edits"_a = nb::none(),
+           "metric"_a = nb::none())
       .def("generate", &generate, "prompt"_a, "count"_a, nb::kw_only(), "temperature"_a = 0.0,
            "top_k"_a = 0, "top_p"_a = 1.0, "seed"_a = 0, "edits"_a = nb::none(),
            "on_token"_a = nb::none())

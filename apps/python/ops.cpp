@@ -4,10 +4,12 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
 #include <optional>
 #include <string>
+#include <variant>
 
 #include "apps/python/arrays.h"
 #include "apps/python/values.h"
@@ -20,6 +22,7 @@ namespace {
 using namespace nb::literals;
 using V = ValueHandle;
 using Ints = std::vector<std::int64_t>;
+using AxesOf = std::variant<std::int64_t, Ints>;  // one, or several
 
 // The formula that the op's row states; the text lives as long as the program.
 const char* doc_of(std::string_view name, const char* otherwise) {
@@ -31,6 +34,11 @@ const char* doc_of(std::string_view name, const char* otherwise) {
 
 V with(const V& x, const Value& value) { return {x.builder, value}; }
 
+Dims dims(const AxesOf& axes) {
+  if (const auto* one = std::get_if<std::int64_t>(&axes)) return {*one};
+  return to_shape(std::get<Ints>(axes));
+}
+
 template <Value (*op)(const Value&, SourceLine)>
 void unary(nb::module_& m, const char* name, const char* doc = "") {
   m.def(
@@ -39,7 +47,7 @@ void unary(nb::module_& m, const char* name, const char* doc = "") {
 }
 
 template <Value (*op)(const Value&, const Value&, SourceLine)>
-void binary(nb::module_& m, const char* name, const char* doc = "") {
+void binary(nb::module_& m, const char* name, const char* first = "a", const char* second = "b") {
   m.def(
       name,
       [](nb::handle a, nb::handle b) {
@@ -50,7 +58,7 @@ void binary(nb::module_& m, const char* name, const char* doc = "") {
         right = nb::cast<V*>(b);
         return with(*right, op(operand(a, *right), right->live(), python_line()));
       },
-      "a"_a, "b"_a, doc_of(name, doc));
+      nb::arg(first), nb::arg(second), doc_of(name, ""));
 }
 
 void add_elementwise(nb::module_& m) {
@@ -159,8 +167,8 @@ template <Value (*some)(const Value&, const Dims&, bool, SourceLine),
 void reduction(nb::module_& m, const char* name) {
   m.def(
       name,
-      [](const V& x, const std::optional<Ints>& axes, bool keepdims) {
-        if (axes) return with(x, some(x.live(), to_shape(*axes), keepdims, python_line()));
+      [](const V& x, const std::optional<AxesOf>& axes, bool keepdims) {
+        if (axes) return with(x, some(x.live(), dims(*axes), keepdims, python_line()));
         return with(x, all(x.live(), python_line()));
       },
       "x"_a, "axes"_a = nb::none(), "keepdims"_a = false, doc_of(name, ""));
@@ -171,8 +179,8 @@ void add_reductions(nb::module_& m) {
   reduction<&mean, &mean>(m, "mean");
   m.def(
       "max",
-      [](const V& x, const Ints& axes, bool keepdims) {
-        return with(x, max(x.live(), to_shape(axes), keepdims, python_line()));
+      [](const V& x, const AxesOf& axes, bool keepdims) {
+        return with(x, max(x.live(), dims(axes), keepdims, python_line()));
       },
       "x"_a, "axes"_a, "keepdims"_a = false, doc_of("max", ""));
   m.def(
@@ -192,7 +200,9 @@ void add_reductions(nb::module_& m) {
       [](const V& logits, const V& targets) {
         return with(logits, cross_entropy(logits.live(), targets.live(), python_line()));
       },
-      "logits"_a, "targets"_a, doc_of("cross_entropy", ""));
+      "logits"_a, "targets"_a,
+      "-log softmax(logits)[target], in nats: logits [rows, vocabulary], targets [rows] (integers) "
+      "-> [rows].");
   m.def(
       "linear_cross_entropy",
       [](const V& x, const V& w, const V& targets) {
@@ -209,14 +219,14 @@ void add_products(nb::module_& m) {
         return with(x, linear(x.live(), w.live(), bias.live(), python_line()));
       },
       "x"_a, "w"_a, "bias"_a, doc_of("linear", ""));
-  binary<&gather_rows>(m, "gather_rows");
+  binary<&gather_rows>(m, "gather_rows", "table", "index");
   m.def(
       "scatter_add_rows",
       [](const V& x, const V& index, std::int64_t rows) {
         return with(x, scatter_add_rows(x.live(), index.live(), rows, python_line()));
       },
       "x"_a, "index"_a, "rows"_a, doc_of("scatter_add_rows", ""));
-  binary<&pick>(m, "pick");
+  binary<&pick>(m, "pick", "x", "index");
   m.def(
       "top_mask",
       [](const V& x, std::int64_t k) { return with(x, top_mask(x.live(), k, python_line())); },

@@ -342,6 +342,9 @@ void verb_decompose(const Arguments& arguments) {
                             return found;
                           },
                       .tensors = [&] { return tensors(d); },
+                      .axes = {.of = {{"share", {"component"}},
+                                      {"neurons", {"layer", "neuron"}},
+                                      {"mlp_b_out", {"layer"}}}},
                       .rows = "components",
                       .page = "decompose",
                       .page_data = [&] { return inside_mlps(d, options.top); }});

@@ -125,6 +125,11 @@ def _in_python(message):
     return message
 
 
+# What a verb says on stderr: notes are meant for everybody, how far it has got for who asks for it.
+def _note(line):
+    (_log.warning if line.startswith("note:") else _log.info)(line)
+
+
 def ask(native, verb, words, *, page=None):
     """Runs a verb and gives what `_vitrine.ask` gives. With a page where the verb makes one, unless page is False."""
     bar = Bar() if shows_progress() else None
@@ -132,9 +137,7 @@ def ask(native, verb, words, *, page=None):
     try:
         for html in ([["--html", "page.html"], []] if wants else [[]]):
             try:
-                return _vitrine.ask(
-                    native, verb, words + html, columns=settings.columns, progress=bar, log=_log.warning
-                )
+                return _vitrine.ask(native, verb, words + html, columns=settings.columns, progress=bar, log=_note)
             except _vitrine.UsageError as error:
                 if html and page is None:
                     continue  # a result without a page

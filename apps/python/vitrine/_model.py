@@ -110,7 +110,8 @@ class Model:
     def __repr__(self):
         c = self.config
         edited = "".join(f", {e}" for e in self.edits)
-        return f"<vitrine.Model {self.name}: {c['model_type']}, {c['layers']} layers, {c['parameters']:,} parameters{edited}>"
+        gauge = "" if self.gauge == "raw" else f", {self.gauge}"
+        return f"<vitrine.Model {self.name}: {c['model_type']}, {c['layers']} layers, {c['parameters']:,} parameters{gauge}{edited}>"
 
     # ---- what it is -----------------------------------------------------------------------------
     @property
@@ -140,23 +141,7 @@ class Model:
         blocks.L.mlp.W_in, b_in, W_out, b_out, W_gate, blocks.L.ln1.w, b, ..., ln_final.w, unembed.W_U [d, v]. Raises
         UsageError for a name that this model does not have.
         """
-        builder = _vitrine.Builder(self._native.build(1, 1))
-        value = builder.weight(name)
-        if value is None:
-            raise _vitrine.UsageError(
-                f"there is no weight '{name}'; the names are TransformerLens's: embed.W_E, blocks.0.attn.W_Q, "
-                "blocks.0.mlp.W_in, unembed.W_U, ..."
-            )
-        builder.output("the weight", value)
-        plan = _vitrine.compile(builder.finish(), "the weight")
-        found = plan.run({}, self.parameters)["the weight"]
-        c, kind = self.config, name.rsplit(".", 1)[-1]
-        heads = c["kv_heads"] if kind[-1] in "KV" else c["heads"]
-        if kind in ("W_Q", "W_K", "W_V"):
-            return found.reshape(found.shape[0], heads, -1).transpose(1, 0, 2)
-        if kind in ("b_Q", "b_K", "b_V"):
-            return found.reshape(heads, -1)
-        return found.reshape(heads, -1, found.shape[-1]) if kind == "W_O" else found
+        return self._native.weight(name)
 
     @property
     def edits(self) -> list[str]:
@@ -202,7 +187,7 @@ class Model:
         """Runs prompts and gives a Run.
 
         prompts: a text or a list of ids; or a list of these, of any lengths
-        sites: patterns of sites to fetch, 'blocks.*.attn.hook_z'; 'logits' too. None: the logits alone
+        sites: patterns of sites to fetch, 'blocks.*.attn.hook_z', 'z' (all layers), '2.z'; 'logits' too. None: the logits alone
         edits: what `zero`, `add`, `from_run`, ... made; several in a list, made together; a.then(b) one after the other
         metric: a Metric, whose value is run[metric.name] then, and run[metric.name + '_per_prompt'] of each prompt
         gradients: patterns of sites: d metric / d site, as run.grad(site)
@@ -224,10 +209,12 @@ class Model:
         leaf_gradients: Patterns | None = None,
         feeds: Mapping[str, Any] | None = None,
         edits: Edits | None = None,
+        metric: Metric | None = None,
     ) -> Run:
         """Runs a graph that was made of one of `build_for(prompts)`: transformed by intervene, rewrite, gradient, ...
 
-        feeds: arrays of inputs besides the prompts'. edits: those that intervene wrote into the graph.
+        feeds: arrays of inputs besides the prompts'. edits: those that intervene wrote into the graph. metric: one that is in
+        the graph (by with_metric or gradient) and has feeds.
         """
         return self._native.run_graph(
             graph,
@@ -239,6 +226,7 @@ class Model:
             leaf_gradients=leaf_gradients,
             feeds=feeds or {},
             edits=_values(edits),
+            metric=metric,
         )
 
     def build(self, batch: int = 1, tokens: int = 1) -> Graph:
@@ -274,7 +262,14 @@ class Model:
         edits hold while it writes: one without positions at every token. on_token(id) is called as tokens come; False stops.
         """
         return self._native.generate(
-            prompt, count, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, edits=_values(edits), on_token=on_token
+            prompt,
+            count,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+            edits=_values(edits),
+            on_token=on_token,
         )
 
     def sweep(self, prompts: Prompts, worlds: Iterable[Edits], metric: Metric, *, memory: int = 1 << 30) -> Sweep:
@@ -347,7 +342,10 @@ class Model:
             words += _ask.token(name, value)
         for name, items in files:
             if items is not None:
-                words += ["--" + name, _ask.lines_file(scratch, name + ".jsonl", items, "prompt" if name == "prompts" else "text")]
+                words += [
+                    "--" + name,
+                    _ask.lines_file(scratch, name + ".jsonl", items, "prompt" if name == "prompts" else "text"),
+                ]
         words += _ask.edits(scratch, options.pop("edits", None))
         words += _ask.saes(scratch, options.pop("sae", None))
         for name, value in options.items():
@@ -486,7 +484,8 @@ class Model:
         **options: Any,
     ) -> Result:
         """The edges that do a behaviour's work, judged exactly: result.edges, result.faithfulness. by: 'exact', 'edges-ig' (the
-        default), 'edges', 'acdc' (threshold=), 'greedy'; apply=FILE judges a circuit that there is, compare=FILE compares."""
+        default), 'edges', 'acdc' (threshold=), 'greedy'; apply=FILE judges a circuit that there is, compare=FILE compares.
+        """
         result = self._pairs("circuit", clean, corrupt, answer, wrong, pairs, {"by": by, "edges_": edges, **options})
         result.faithfulness = result.json["circuit"]["faithfulness"] if result.json.get("circuit") else None
         return result

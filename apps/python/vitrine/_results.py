@@ -84,7 +84,7 @@ class Result:
 
     # ---- forms ----------------------------------------------------------------------------------
     def __str__(self):
-        return self._text if self._text is not None else _json.dumps(self._json, indent=1, ensure_ascii=False)
+        return self._text if self._text is not None else _summary(self._verb, self._json)
 
     def __repr__(self):
         return str(self).rstrip("\n")
@@ -130,7 +130,11 @@ class Result:
             levels = [self.places.get(f"{name}:{a}", self.places.get(a)) for a in axes]
             levels = [list(names) if names and len(names) == n else range(n) for names, n in zip(levels, array.shape)]
             index = pandas.MultiIndex.from_product(levels, names=axes) if array.ndim else None
-            return pandas.Series(array.reshape(-1), index=index, name="value").reset_index() if array.ndim else pandas.DataFrame({"value": [float(array)]})
+            return (
+                pandas.Series(array.reshape(-1), index=index, name="value").reset_index()
+                if array.ndim
+                else pandas.DataFrame({"value": [float(array)]})
+            )
         if name not in lists:
             known = ", ".join([*self.tensors, *lists]) or "none"
             raise UsageError(f"this result of {self._verb} has no array and no table '{name}'; those it has: {known}")
@@ -143,3 +147,21 @@ class Result:
             return frame(self.html)
         except UsageError:
             return None
+
+
+def _short(value, width=60):
+    text = _json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else str(value)
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _summary(verb, found):
+    """What the JSON holds, a line for each field: of a long list how many there are, and the first."""
+    lines = [f"result of {verb}"]
+    for name, value in found.items():
+        if name == "meta":
+            continue
+        if isinstance(value, list) and len(value) > 3:
+            lines.append(f"  {name}: {len(value)}, the first {_short(value[0])}")
+        else:
+            lines.append(f"  {name}: {_short(value)}")
+    return "\n".join(lines)

@@ -316,3 +316,24 @@ def test_mistakes_with_values_say_what_to_do():
     assert (b.scalar(2.0) * x).ndim == 2 and x.dtype == "f32"
     with pytest.raises(vt.Error):
         vt.compile(b.finish(), "nothing")
+
+
+def test_own_graphs_are_swept():
+    b = vt.Builder()
+    x = b.site("early", b.input("x", (1, 3, 4)) * 2.0, ["batch", "pos", "feature"])
+    late = b.site("late", x * x, ["batch", "pos", "feature"])
+    b.output("score", ops.sum(ops.slice(late, 1, 2, 3)))
+    graph = b.finish()
+    x = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
+    plan = vt.compile(graph, "score")
+    other = vt.compile(graph, sites="*").run({"x": x + 1})
+    grid = vt.grid(graph, "*", ["pos"], other, output="score", feeds={"x": x})
+    assert grid.axes == ["site", "pos"] and grid.sites == ["early", "late"] and grid.base == plan.run({"x": x})["score"]
+    worlds = [vt.from_run(site, other, pos=p) for site in ("early", "late") for p in range(3)]
+    swept = vt.sweep(graph, worlds, "score", feeds={"x": x})
+    np.testing.assert_array_equal(grid.values.reshape(-1), swept.values)
+    for world, found in zip(worlds, swept.values):
+        edited = vt.intervene(graph, world)
+        assert vt.compile(edited, "score").run(vt.edit_feeds(edited, world, {"x": x}))["score"] == found
+    zeros = vt.grid(graph, "late", ["pos"], output="score", feeds={"x": x})
+    assert zeros.values.tolist() == [[zeros.base, zeros.base, 0]]

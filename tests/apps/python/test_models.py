@@ -321,3 +321,68 @@ def test_pairs_in_memory(model):
     found = model.patch(pairs=PAIRS, site="z", by="head")
     assert found.axes == ("layer", "head") and found.json["pairs"][1]["str_tokens"]["clean"][3] == " Ohio"
     assert len(found.html) > 10_000  # its pairs are still there
+
+
+def test_sites_are_said_as_everywhere(model):
+    run = model.run(TEXAS, ["2.z", "logits"])
+    np.testing.assert_array_equal(
+        run["blocks.2.attn.hook_z"], model.run(TEXAS, "blocks.2.attn.hook_z")["blocks.2.attn.hook_z"]
+    )
+    assert len(model.run(TEXAS, "z")) == 6
+    by_name = model.run(TEXAS, edits=vt.zero("blocks.2.attn.hook_z", head=1, pos=4)).logits
+    np.testing.assert_array_equal(model.run(TEXAS, edits=vt.zero("2.1.z", pos=-1)).logits, by_name)
+    every = model.run(TEXAS, edits=[vt.zero(f"blocks.{layer}.hook_mlp_out", pos=-1) for layer in range(6)]).logits
+    np.testing.assert_array_equal(model.run(TEXAS, edits=vt.zero("blocks.*.hook_mlp_out", pos=-1)).logits, every)
+    two = model.run([TEXAS, "Paris"], edits=vt.zero("1.mlp_out", pos=-1))
+    np.testing.assert_allclose(
+        two.last_logits[1], model.run("Paris", edits=vt.zero("1.mlp_out", pos=-1)).last_logits[0], atol=1e-4
+    )
+    recorded = model.run(CALIFORNIA, "1.z")
+    np.testing.assert_array_equal(
+        model.run(TEXAS, edits=vt.from_run("1.z", recorded)).logits,
+        model.run(TEXAS, edits=vt.from_run("blocks.1.attn.hook_z", recorded)).logits,
+    )
+    assert model.with_edits(vt.zero("2.1.z")).edits == model.with_edits(vt.zero("blocks.2.attn.hook_z", head=1)).edits
+    with pytest.raises(vt.UsageError, match="head"):
+        model.run(TEXAS, edits=vt.zero("2.1.z", head=3))
+    with pytest.raises(vt.ContextError, match="tokens"):
+        model.run([TEXAS, "Paris"], edits=vt.zero("1.mlp_out", pos=-3))
+    with pytest.raises(vt.GraphError, match="logits"):
+        model.run(TEXAS, "2.z").last_logits
+
+
+def test_a_metric_of_ones_own_graph_is_fed(model):
+    metric = vt.logit_diff([model.token(" Austin")], [model.token(" Sacramento")])
+    assert sorted(metric.feeds) == ["logit_diff.answer", "logit_diff.wrong"]
+    graph = vt.gradient(model.build_for(TEXAS), metric, sites="2.z")
+    run = model.run_graph(graph, TEXAS, gradients="2.z", outputs="logit_diff", metric=metric)
+    whole = model.run(TEXAS, metric=metric, gradients="2.z")
+    np.testing.assert_array_equal(run.grad("blocks.2.attn.hook_z"), whole.grad("blocks.2.attn.hook_z"))
+
+
+def test_weights_have_transformer_lens_names(model):
+    q, o = model.weight("blocks.1.attn.W_Q"), model.weight("blocks.1.attn.W_O")
+    assert q.shape == (4, 256, 64) and o.shape == (4, 64, 256) and model.weight("blocks.1.attn.b_K").shape == (4, 64)
+    assert model.weight("embed.W_E").shape == (6000, 256) and model.weight("unembed.W_U").shape == (256, 6000)
+    run = model.run(TEXAS, ["1.z", "blocks.1.hook_attn_out", "blocks.1.ln1.hook_normalized"])
+    out = np.einsum("bphe,hed->bpd", run["blocks.1.attn.hook_z"], o) + model.weight("blocks.1.attn.b_O")
+    np.testing.assert_allclose(out, run["blocks.1.hook_attn_out"], atol=1e-4)
+    with pytest.raises(vt.UsageError, match="W_Q"):
+        model.weight("blocks.1.attn.W_q")
+
+
+def test_results_without_a_table_are_summed_up(model):
+    text = str(
+        vt.Result(
+            "anything",
+            {
+                "json": '{"meta": {}, "long": [1, 2, 3, 4], "short": [1], "word": "x"}',
+                "text": None,
+                "page": "",
+                "tensors": {},
+                "axes": {},
+                "places": {},
+            },
+        )
+    )
+    assert "long: 4, the first 1" in text and "word: x" in text and len(text.splitlines()) == 4
