@@ -151,7 +151,8 @@ void add_graph(nb::module_& m) {
       .def("__eq__",
            [](const Graph& g, const Graph& other) {
              return g.hash() == other.hash() && g.to_text() == other.to_text();
-           })
+           },
+           nb::is_operator(), nb::sig("def __eq__(self, other: object, /) -> bool"))
       .def("to_text", &Graph::to_text, "One line a node, sites by name.")
       .def("to_dot", &Graph::to_dot, "For Graphviz; sites are boxes.")
       .def("__str__", &Graph::to_text)

@@ -214,7 +214,7 @@ def test_rewrite_intervene_and_what_graphs_say():
     assert graph.node_table()[-1]["file"].endswith("test_graphs.py")
     x = X.astype(np.float32)
     doubled = vt.rewrite(graph, "mine.gate", lambda v: v * 3.0)
-    assert doubled != graph and graph == graph and hash(graph) == hash(graph)
+    assert doubled != graph and graph == graph and graph != "a graph" and hash(graph) == hash(graph)
     np.testing.assert_allclose(vt.compile(doubled, "y").run({"x": x})["y"], 6 * x, rtol=1e-6)
     edits = vt.Interventions(vt.scale("mine.gate", 0.5)).then(vt.zero("mine.gate", feature=1))
     assert vt.Interventions.from_json(edits.to_json()).to_json() == edits.to_json()
