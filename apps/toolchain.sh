@@ -171,12 +171,14 @@ install_packages() {
 # ---- building ----------------------------------------------------------------------------------
 cores() { nproc 2>/dev/null || echo 2; }
 
-# python_environment FOLDER: a Python with nanobind, NumPy and pytest in FOLDER, made once. Fails where none can be made.
+# python_environment FOLDER: a Python with nanobind, NumPy and pytest in FOLDER, made once, and with what a few of its tests use
+# besides, where that can be had. Fails where none can be made.
 python_environment() {
   local python=$1/bin/python
   if [ -x "$python" ] && "$python" -c 'import nanobind, numpy, pytest' 2>/dev/null; then return; fi
   rm -rf "$1"
-  python3 -m venv "$1" && "$python" -m pip install --quiet --disable-pip-version-check nanobind numpy pytest
+  python3 -m venv "$1" && "$python" -m pip install --quiet --disable-pip-version-check nanobind numpy pytest || return
+  "$python" -m pip install --quiet --disable-pip-version-check pandas mkdocs || true
 }
 
 # configure PRESET [-DNAME=VALUE...]: once, and again for values that are new; ninja configures again by itself when a

@@ -1,7 +1,8 @@
 """Every way to explain a model gives what the program gives: to the bit, in JSON and in arrays; and shows itself."""
 
 import json
-import logging
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -216,6 +217,25 @@ def test_pages(model, files, name, tmp_path):
         and "<script" not in frame
     )
     assert frame.count("srcdoc=") == 1
+
+
+def test_pages_live_side_by_side_in_a_notebook(model, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("there is no Chromium")
+    frames = [SAME[name][0](model, None)._repr_html_() for name in ("patch", "attention", "lens")]
+    (tmp_path / "notebook.html").write_text("<!doctype html><meta charset=utf-8>" + "\n".join(frames))
+    picture = tmp_path / "notebook.png"
+    done = subprocess.run(
+        [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+        + ["--window-size=1000,1700", "--virtual-time-budget=5000", "--enable-logging=stderr", f"--screenshot={picture}"]
+        + [(tmp_path / "notebook.html").as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
+    assert picture.stat().st_size > 50_000  # three pages, not three empty frames
 
 
 def test_results_have_every_form(model, tmp_path):
