@@ -32,6 +32,7 @@ constexpr Verb kVerbs[] = {
     {"steer", "continue a prompt with a direction added, beside the plain text", verb_steer},
     {"sae", "sparse autoencoders: train, evaluate, look at features", verb_sae},
     {"influence", "which SAE features cause which later ones, through the model", verb_influence},
+    {"graph", "which features cause which, and the next token? an attribution graph", verb_graph},
     {"serve", "a live page: edit the prompt and the model, watch the logits move", verb_serve},
     {"train", "train a GPT-2 or a Llama from scratch; can go on at any time", verb_train},
     {"curves", "how training went: losses and the like over steps, of several runs", verb_curves},

@@ -136,8 +136,10 @@ void SaeTrainOptions::add_to(CommandLine& line) {
   line.option("--site", sites_, "SITE,...",
               "where: blocks.1.hook_mlp_out, say; several sites are trained in one pass, as are\n"
               "all settings of --sweep");
-  line.option("--target", target_, "SITE",
-              "a transcoder: what it gives is this site, or a second --tensor");
+  line.option(
+      "--target", target_, "SITE,...",
+      "a transcoder: what it gives is this site, or a second --tensor; of several sites one\n"
+      "for each, in their order: --site '*.ln2.hook_normalized' --target '*.hook_mlp_out'");
   line.number("--buffer", buffer_.rows, "ROWS", "that are mixed at a time (default: 131072)",
               std::int64_t{1}, kMost);
   line.option("--buffer-type", buffer_type_, "TYPE",
@@ -268,10 +270,31 @@ std::vector<std::string> SaeTrainOptions::inputs(const nn::Model* model) const {
   return names;
 }
 
+std::vector<std::string> SaeTrainOptions::targets(const nn::Model* model) const {
+  std::vector<std::string> names;
+  if (model == nullptr) {
+    if (activations.tensors().size() > 1) names.push_back(activations.tensors()[1]);
+    return names;
+  }
+  if (target_.empty()) return names;
+  const Graph graph = model->build(nn::Model::Uniform{1, 1});
+  for (const std::string& pattern : split(target_, ',')) {
+    for (const std::string& name : select_sites(SiteSet{pattern}, graph.site_names()))
+      names.push_back(name);
+  }
+  const std::size_t sites = inputs(model).size();
+  if (names.size() != 1 && names.size() != sites)
+    throw Error(
+        ErrorKind::usage,
+        fmt::format("--target means {} sites, and --site {}: give one for each, or one for all",
+                    names.size(), sites));
+  return names;
+}
+
 std::vector<std::string> SaeTrainOptions::columns(const nn::Model* model) const {
   if (model == nullptr) return activations.tensors();
   std::vector<std::string> names = inputs(model);
-  if (!target_.empty()) names.push_back(target_);
+  for (std::string& name : targets(model)) names.push_back(std::move(name));
   std::vector<std::string> once;
   for (const std::string& n : names) {
     if (std::find(once.begin(), once.end(), n) == once.end()) once.push_back(n);
@@ -311,6 +334,7 @@ void SaeTrainOptions::set(const CommandLine& line, sae::SaeTrainingRules& rules,
 
 sae::TrainSettings SaeTrainOptions::settings(
     const CommandLine& line, const std::vector<std::string>& names,
+    const std::vector<std::string>& targets,
     const std::function<std::int64_t(const std::string&)>& width_of) const {
   sae::TrainSettings s;
   sae::SaeTrainingRules base = rules_;
@@ -338,10 +362,6 @@ sae::TrainSettings SaeTrainOptions::settings(
   base.schedule.steps = s.steps;
   if (base.schedule.shape != nn::Schedule::Shape::constant && base.schedule.last == 1)
     base.schedule.last = 0;
-  const std::string target =
-      activations.from_files() ? (activations.tensors().size() > 1 ? activations.tensors()[1] : "")
-                               : target_;
-
   std::vector<std::pair<std::string, sae::SaeTrainingRules>> variants = {{"", base}};
   for (const Swept& sweep : sweeps(line)) {
     std::vector<std::pair<std::string, sae::SaeTrainingRules>> more;
@@ -355,7 +375,9 @@ sae::TrainSettings SaeTrainOptions::settings(
     }
     variants = std::move(more);
   }
-  for (const std::string& input : names) {
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const std::string& input = names[i];
+    const std::string target = targets.empty() ? "" : targets[targets.size() == 1 ? 0 : i];
     for (auto [name, rules] : variants) {
       rules.d_in = width_of(input);
       if (rules.d_sae == 0) rules.d_sae = 8 * rules.d_in;

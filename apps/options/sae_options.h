@@ -55,11 +55,14 @@ class SaeTrainOptions {
 
   void add_to(CommandLine& line);
   void check(const CommandLine& line) const;
-  // The SAEs of the run, for inputs() of the model. `width_of` says how wide a site or tensor is.
+  // The SAEs of the run, for inputs() and targets() of the model. `width_of` says how wide a site or tensor is.
   sae::TrainSettings settings(
       const CommandLine& line, const std::vector<std::string>& inputs,
+      const std::vector<std::string>& targets,
       const std::function<std::int64_t(const std::string&)>& width_of) const;
   std::vector<std::string> inputs(const nn::Model* model) const;   // sites, or the first tensor
+  // Of transcoders: one for all inputs, or one for each. Throws Error (usage) for another number.
+  std::vector<std::string> targets(const nn::Model* model) const;
   std::vector<std::string> columns(const nn::Model* model) const;  // with the target's
 
  private:

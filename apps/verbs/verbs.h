@@ -47,6 +47,7 @@ void verb_evaluate(const Arguments& arguments);
 void verb_serve(const Arguments& arguments);
 void verb_info(const Arguments& arguments);
 void verb_doctor(const Arguments& arguments);
+void verb_graph(const Arguments& arguments);  // apps/graphs/graph.cpp
 void verb_tour(const Arguments& arguments);  // apps/tour/tour.cpp
 
 }  // namespace vitrine::app

@@ -600,6 +600,18 @@ class Model:
         words += self._words(scratch, options, prompts=[("prompt", prompt)], files=[("prompts", prompts)])
         return self._ask("influence", words, scratch)
 
+    def graph(self, prompt: Prompt | None = None, *, transcoders: Path, **options: Any) -> Result:
+        """The attribution graph of a prompt: which features of the MLPs' transcoders cause which later ones, and the next token.
+
+        transcoders: circuit-tracer's folder, or one of SAELens transcoders, one for each layer
+        result.strongest [{layer, position, feature, activation, influence, effect, exact, raised}]; result.tensors['adjacency']
+        [targets, nodes]; result.nodes and result.links as circuit-tracer's viewers read them; options: first='zero',
+        node_threshold, edge_threshold, verify, attention='hold', ...
+        """
+        scratch = _ask.Scratch()
+        words = self._words(scratch, {"transcoders": transcoders, **options}, prompts=[("prompt", prompt)])
+        return self._ask("graph", words, scratch)
+
     def evaluate(self, file: Texts | None = None, *, prompts: Records | None = None, **options: Any) -> Result:
         """How well the model predicts a text (a file, or texts): result.loss in nats a token, perplexities; or the answers of
         prompts: means of metrics, with standard errors."""

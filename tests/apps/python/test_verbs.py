@@ -1,6 +1,7 @@
 """Every way to explain a model gives what the program gives: to the bit, in JSON and in arrays; and shows itself."""
 
 import json
+import pathlib
 import shutil
 import subprocess
 
@@ -270,6 +271,16 @@ def test_results_as_data_frames(model):
 def test_circuits_from_prompts(model):
     circuit = model.circuit(pairs=PAIRS, edges=40, random=0)
     assert circuit.faithfulness == circuit.json["circuit"]["faithfulness"] and len(circuit.json["edges"]) <= 40
+
+
+def test_attribution_graphs(said):
+    data = pathlib.Path(__file__).parents[2] / "data"
+    tiny, set = vt.load(data / "tiny-gpt2"), data / "transcoders" / "cross-layer"
+    found = tiny.graph([5, 17, 33, 64], transcoders=set, top=4, verify=2)
+    words = ["--model", data / "tiny-gpt2", "--transcoders", set, "--tokens", "5,17,33,64", "--top", "4", "--verify", "2"]
+    assert without_meta(found) == said("graph", *words)
+    assert found.tensors["adjacency"].shape[1] == sum(found.counts[n] for n in ("features", "errors", "tokens", "logits"))
+    assert "What causes the next token" in found.html
 
 
 def test_prompts(model):

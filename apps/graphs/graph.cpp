@@ -1,0 +1,188 @@
+// vitrine graph: which features cause which, and the next token, on one prompt?
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "apps/graphs/graph_report.h"
+#include "apps/options/options.h"
+#include "apps/terminal/interrupt.h"
+#include "apps/terminal/progress.h"
+#include "apps/verbs/verbs.h"
+#include "tensor/error.h"
+#include "tensor/random.h"
+
+namespace vitrine::app {
+namespace {
+
+struct Options {
+  CommonOptions common;
+  PromptOptions prompt;
+  sae::AttributionGraphSpec spec;
+  sae::PruneSpec prune;
+  std::string transcoders, first = "keep", attention = "recompute";
+  int top = 20, verify = 10, random = 10;
+};
+
+// The features with the most influence, as far as they are there.
+std::vector<std::size_t> strongest(const sae::AttributionGraph& graph,
+                                   const sae::PrunedGraph& pruned, int count) {
+  std::vector<std::size_t> order(graph.features.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return pruned.influence[a] > pruned.influence[b];
+  });
+  order.resize(std::min(order.size(), static_cast<std::size_t>(count)));
+  return order;
+}
+
+// Active features that are not among these, drawn at random.
+std::vector<std::size_t> others(const sae::AttributionGraph& graph,
+                                const std::vector<std::size_t>& shown, int count,
+                                std::uint64_t seed) {
+  std::vector<std::size_t> rest;
+  for (std::size_t i = 0; i < graph.features.size(); ++i) {
+    if (std::find(shown.begin(), shown.end(), i) == shown.end()) rest.push_back(i);
+  }
+  const random::Key key = random::Key{seed}.fold("graph");
+  const std::size_t n = std::min(rest.size(), static_cast<std::size_t>(count));
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::uint32_t drawn = random::philox(key, i)[0];
+    std::swap(rest[i], rest[i + drawn % (rest.size() - i)]);
+  }
+  rest.resize(n);
+  return rest;
+}
+
+std::vector<VerifiedFeature> ablated(const nn::Model& model, const sae::TranscoderSet& set,
+                                     const sae::AttributionGraph& graph,
+                                     const std::vector<std::size_t>& features, const Options& o,
+                                     const std::atomic<bool>& cancel) {
+  std::vector<std::vector<std::size_t>> groups;
+  for (const std::size_t f : features) groups.push_back({f});
+  const auto patterns =
+      o.attention == "hold" ? sae::AttentionPatterns::held : sae::AttentionPatterns::recomputed;
+  const std::vector<double> exact =
+      sae::exact_effects(model, set, graph, groups, 0, patterns, &cancel);
+  std::vector<VerifiedFeature> found;
+  for (std::size_t i = 0; i < features.size(); ++i) found.push_back({features[i], exact[i]});
+  return found;
+}
+
+void add_to(CommandLine& line, Options& o) {
+  o.prompt.add_to(line);
+  line.option(
+          "--transcoders", o.transcoders, "DIR",
+          "a transcoder for every MLP: circuit-tracer's folder (layer_0.safetensors, ..., or of\n"
+          "cross-layer ones W_enc_0.safetensors, W_dec_0.safetensors, ...), or a folder of "
+          "SAELens's,\n"
+          "as 'vitrine sae train --target' makes of several sites")
+      ->required();
+  line.option(
+          "--first", o.first, "keep|zero",
+          "zero: leaves out features and errors of the first token, as circuit-tracer does for\n"
+          "models whose prompts begin with a beginning-of-text token (default: keep)")
+      ->one_of({"keep", "zero"});
+  line.number("--logits", o.spec.logits, "N",
+              "at most so many of the most probable next tokens are nodes (default: 10) ...", 1,
+              1000);
+  line.real("--probability", o.spec.probability, "P",
+            "... as few as have this probability together (default: 0.95)", Reals{0, 1});
+  line.real("--node-threshold", o.prune.nodes, "X",
+            "the nodes that have this share of all influence are kept (default: 0.8)", Reals{0, 1});
+  line.real("--edge-threshold", o.prune.edges, "X",
+            "the edges that have this share of all edges' scores are kept (default: 0.98)",
+            Reals{0, 1});
+  line.number("--top", o.top, "K",
+              "how many of the features with the most influence are listed (default: 20)", 1,
+              1'000'000);
+  line.number("--verify", o.verify, "K",
+              "how many of them are taken away in the model itself, one at a time (default: 10)", 0,
+              1'000'000);
+  line.number(
+      "--random", o.random, "K",
+      "how many other active features, at random, are taken away for comparison (default: 10)", 0,
+      1'000'000);
+  line.option("--attention", o.attention, "recompute|hold",
+              "in these runs attention patterns are those of the edited run (default), or stay")
+      ->one_of({"recompute", "hold"});
+  o.common.add_page_to(line);
+  o.common.add_to(
+      line,
+      "FILE.safetensors or .npz: features, activation, error, adjacency [targets, nodes],\n"
+      "influence, node_mask, edge_mask, ..., besides what goes to stdout; any other FILE: the "
+      "table or\n"
+      "JSON, and not to stdout",
+      CommonOptions::Out::text_or_tensors);
+}
+
+}  // namespace
+
+void verb_graph(const Arguments& arguments) {
+  CommandLine line(
+      arguments,
+      "The attribution graph of a prompt: which features of the MLPs' transcoders cause which "
+      "later ones,\n"
+      "and the next token. With attention patterns, norms and what transcoders do not explain "
+      "(errors) held,\n"
+      "the model is linear in them: a target is the sum of what its sources write, exactly. Pruned "
+      "to what\n"
+      "matters; the strongest features are taken away in the model itself, beside random ones.\n\n"
+      "json: circuit-tracer's {metadata, qParams, nodes, links}, which its viewers open, and "
+      "{meta, tokens, str_tokens,\n"
+      "counts, scores: {replacement, completeness, through_errors}, closure, logits, strongest: "
+      "[{layer, position,\n"
+      "feature, activation, influence, effect, exact, raised}], random, file}: effect is how much "
+      "lower the first\n"
+      "logit would be without the feature by the graph, exact is in the model (null where it was "
+      "not measured)\n",
+      "vitrine sae train --site '*.ln2.hook_normalized' --target '*.hook_mlp_out' --kind batchtopk "
+      "--features 256 --k 8 --vectors 10000 --batch 512 --buffer 4096 --data "
+      "/usr/share/common-licenses/GPL-3 --out transcoders\n"
+      "  vitrine graph --transcoders transcoders --prompt 'The capital of Texas is'");
+  Options o;
+  add_to(line, o);
+  if (!line.parse()) return;
+  o.prompt.require(line);
+  o.spec.zero_first = o.first == "zero";
+
+  const Interruptible interruptible;
+  const sae::TranscoderSet set = sae::load_transcoders(o.transcoders);
+  const nn::Model model = o.common.load();
+  const nn::Tokens prompt = o.prompt.tokens(model);
+  o.spec.cancel = &interruptible.requested();
+  Progress progress("attributing", "targets", o.common.quiet);
+  o.spec.progress = [&](std::int64_t done, std::int64_t total) {
+    progress.update(static_cast<double>(done), static_cast<double>(total));
+  };
+  const sae::AttributionGraph graph = sae::attribution_graph(model, set, prompt, o.spec);
+  const sae::PrunedGraph pruned = sae::prune(graph, o.prune);
+  GraphReport report{model,
+                     set,
+                     graph,
+                     pruned,
+                     o.prune.nodes,
+                     strongest(graph, pruned, o.top),
+                     sae::total_effects(graph),
+                     {},
+                     {}};
+  const auto first =
+      report.strongest.begin() + std::min<std::ptrdiff_t>(o.verify, std::ssize(report.strongest));
+  report.verified =
+      ablated(model, set, graph, {report.strongest.begin(), first}, o, interruptible.requested());
+  report.random =
+      ablated(model, set, graph, others(graph, report.strongest, o.random, o.common.seed), o,
+              interruptible.requested());
+  write_presentation(o.common, o.common.meta(line),
+                     {.text = [&](const Style& style, int) { return report.text(style); },
+                      .json = [&] { return report.json(); },
+                      .tensors = [&] { return report.tensors(); },
+                      .axes = {.of = {{"adjacency", {"target", "node"}},
+                                      {"edge_mask", {"target", "node"}},
+                                      {"influence", {"node"}},
+                                      {"node_mask", {"node"}}}},
+                      .page = "graph",
+                      .page_data = [&] { return report.page_data(); }});
+}
+
+}  // namespace vitrine::app
