@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes a wheel that needs nothing but NumPy: bash apps/python/make_wheel.sh [FOLDER]
+# Makes a source archive, and of it a wheel that needs nothing but NumPy: bash apps/python/make_wheel.sh [FOLDER]
 #
-# The wheel lies in FOLDER (build/wheel unless said otherwise). OpenBLAS is taken from PyPI's scipy-openblas32, which runs on
+# Both lie in FOLDER (build/wheel unless said otherwise). OpenBLAS is taken from PyPI's scipy-openblas32, which runs on
 # any CPU; auditwheel copies it and the other libraries into the wheel, and names the oldest glibc that it runs on, which
 # is that of this machine or older. What `pip install .` makes is for this machine alone: it uses the libraries of the system.
 set -euo pipefail
@@ -25,13 +25,14 @@ if [ ! -x "$tools/bin/auditwheel" ]; then
 fi
 openblas=$("$tools/bin/python" -c 'import scipy_openblas32; print(scipy_openblas32.get_lib_dir())')
 say "Building"
-rm -f "$folder"/*.whl
+rm -f "$folder"/*.whl "$folder"/*.tar.gz
 CMAKE_PREFIX_PATH=$(dirname "$openblas") logged "$folder/build.log" "building the wheel failed" \
-  "$tools/bin/python" -m build --wheel --outdir "$folder/plain" .
+  "$tools/bin/python" -m build --outdir "$folder/plain" .
 say "Putting the libraries in"
 PATH=$tools/bin:$PATH LD_LIBRARY_PATH=$openblas logged "$folder/repair.log" "auditwheel could not put the libraries in" \
   "$tools/bin/auditwheel" repair --strip --wheel-dir "$folder" "$folder"/plain/*.whl
+mv "$folder"/plain/*.tar.gz "$folder"
 rm -rf "$folder/plain"
-for wheel in "$folder"/*.whl; do
-  say "$wheel: $(($(wc -c <"$wheel") / 1000000)) MB"
+for file in "$folder"/*.whl "$folder"/*.tar.gz; do
+  say "$file: $(($(wc -c <"$file") / 1000000)) MB"
 done
