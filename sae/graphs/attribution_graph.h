@@ -1,8 +1,9 @@
 // Attribution graphs: which features at which tokens cause which later ones, and the logits, on one prompt (Ameisen et al.
 // 2025, "Circuit tracing"; circuit-tracer's definitions).
 //
-//   AttributionGraph g = attribution_graph(model, load_transcoders("folder"), m.tokens("The capital of Texas is"));
-//   PrunedGraph p = prune(g, {});                        // pruned_graph.h
+//   nn::Model m = nn::load_model();
+//   AttributionGraph g = attribution_graph(m, load_transcoders("folder"), m.tokens("The capital of Texas is"));
+//   g.adjacency();                                       // [targets, nodes]; prune(g): pruned_graph.h
 //
 // In the local replacement model of a prompt, attention patterns and the scales of all norms are those of the original run,
 // and each MLP gives its features, b_dec and an error, which are constants with respect to what comes before (a skip stays

@@ -2,7 +2,9 @@
 // their own layer on (Ameisen et al. 2025, "Circuit tracing").
 //
 //   TranscoderSet set = load_transcoders("folder");      // circuit-tracer's folder
-//   Tensor h = pre_activations(set, 2, x);               // x [rows, d]: what MLP 2 reads -> [rows, features]
+//   ThreadPool pool;
+//   Tensor x = Tensor::zeros({5, set.width()}, DType::f32);   // what MLP 2 reads
+//   Tensor h = pre_activations(set, 2, x, pool);         // [rows, features]
 //   Tensor a = activations(set, 2, h);
 //
 // All read what the norm before the MLP gives, with its gain and bias (TransformerLens's mlp.hook_in) or without, and give
