@@ -30,6 +30,7 @@ std::vector<AblationUnit> head_units(const nn::Model& model) {
 
 std::vector<AblationUnit> mlp_units(const nn::Model& model) {
   std::vector<AblationUnit> units;
+  units.reserve(static_cast<std::size_t>(model.config().layers));
   for (int layer = 0; layer < model.config().layers; ++layer)
     units.push_back({fmt::format("mlp {}", layer), layer, -1, {{site::mlp_out(layer)}}});
   return units;
@@ -37,6 +38,7 @@ std::vector<AblationUnit> mlp_units(const nn::Model& model) {
 
 std::vector<AblationUnit> layer_units(const nn::Model& model) {
   std::vector<AblationUnit> units;
+  units.reserve(static_cast<std::size_t>(model.config().layers));
   for (int layer = 0; layer < model.config().layers; ++layer)
     units.push_back({fmt::format("layer {}", layer),
                      layer,
@@ -111,6 +113,7 @@ std::vector<AblationUnit> feature_units(const nn::Model& model, std::span<const 
                    [&](std::int64_t a, std::int64_t b) { return at(a) > at(b); });
   if (std::ssize(order) > most) order.resize(static_cast<std::size_t>(most));
   std::vector<AblationUnit> units;
+  units.reserve(order.size());
   for (const std::int64_t f : order)
     units.push_back({fmt::format("feature {}", f), -1, f, {{acts, {.feature = {f}}}}});
   return units;

@@ -91,6 +91,7 @@ NodeId same_value(const Graph& graph, std::string_view site) {
 std::vector<bool> named_before(const Graph& graph, const std::vector<std::string>& names) {
   std::set<NodeId> seen;
   std::vector<bool> before;
+  before.reserve(names.size());
   for (const std::string& name : names)
     before.push_back(!seen.insert(same_value(graph, name)).second);
   return before;
@@ -613,6 +614,7 @@ std::vector<VerifiedOver> verify_top(const nn::Model& model, std::span<const Pai
     verified.push_back({std::move(node), {}, {}});
   if (verified.empty()) return verified;
   std::vector<ScoredOver> nodes;
+  nodes.reserve(verified.size());
   for (const VerifiedOver& v : verified) nodes.push_back(v.node);
   const AttributionSpec& spec = attributions[0].spec;
   const std::vector<nn::Tokens> base = prompts_of(pairs, spec.direction).base;

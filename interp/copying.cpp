@@ -113,6 +113,7 @@ CopyRanks copying_of_weights(const nn::Model& model, random::Key key, int count,
   check_counts(count, sources);
   const nn::Config& config = model.config();
   std::vector<std::int32_t> tokens;
+  tokens.reserve(static_cast<std::size_t>(sources));
   for (int i = 0; i < sources; ++i)
     tokens.push_back(static_cast<std::int32_t>(
         random::below(key, static_cast<std::uint64_t>(i), config.vocabulary)));

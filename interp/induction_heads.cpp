@@ -57,7 +57,8 @@ HeadAblations ablate_heads(const nn::Model& model, const std::vector<nn::Tokens>
   const Swept swept = model.sweep(prompts, worlds, metric, {each, kHeadScores}, options);
 
   const auto count = std::ssize(prompts);
-  const auto predicted = static_cast<double>(std::ssize(prompts[0]) / 2 - 1);
+  const std::int64_t half = std::ssize(prompts[0]) / 2;
+  const auto predicted = static_cast<double>(half - 1);
   const auto base = swept.base(each).to_vector<double>();
   auto change = swept[each].to_vector<double>();  // [worlds, prompts]
   for (std::size_t i = 0; i < change.size(); ++i)

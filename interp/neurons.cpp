@@ -311,6 +311,7 @@ std::vector<StrongNeurons> strong_neurons_each(const nn::Model& model, std::span
     all.push_back(strongest_of(model, asked[i], spec, s));
   });
   std::vector<std::vector<Neuron>*> lists;
+  lists.reserve(all.size());
   for (StrongNeurons& s : all) lists.push_back(&s.neurons);
   name_tokens(model, lists, spec.tokens);
   return all;
@@ -354,7 +355,7 @@ struct GroupShares {
                                                 [&](std::size_t k) { return stream.mean(k); })) {
       MeanDimension d{.index = static_cast<int>(i), .value = stream.at(i)};
       if (answers) d.effect = stream_effect.at(i);
-      found.dimensions.push_back(std::move(d));
+      found.dimensions.push_back(d);
     }
     return found;
   }

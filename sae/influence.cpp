@@ -237,6 +237,7 @@ std::vector<double> ablated(const nn::Model& model, const Sae& source, const Sae
                             const std::vector<FeatureAt>& sources, const Policies& policies) {
   Machine machine(model, source, target, {prompt}, policies);
   std::vector<double> out;
+  out.reserve(targets.size());
   for (const FeatureAt& t : targets) out.push_back(machine.after(t, sources));
   return out;
 }

@@ -34,7 +34,7 @@ namespace {
 class Places {
  public:
   Places() = default;
-  explicit Places(Value index) : index_(std::move(index)) {}
+  explicit Places(const Value& index) : index_(index) {}
 
   Value linear(const Value& x, const Value& w) const {  // x w^T, w [features, d]
     return index_.defined() ? sparse_linear(x, w, index_) : matmul(x, transpose(w));
@@ -199,8 +199,8 @@ class Emission {
     const Value error = detach(target_ - out_.reconstruction);
     const Value a = dead_places_.linear(centred_, w("W_enc"), w("b_enc"));
     const Value guess = denormalised(dead_places_.mix(a, w("W_dec")), false);
-    const Value share =
-        minimum(sum(cast(dead, DType::f32)) / static_cast<double>(r_.d_in / 2), number(1));
+    const std::int64_t half = r_.d_in / 2;
+    const Value share = minimum(sum(cast(dead, DType::f32)) / static_cast<double>(half), number(1));
     add("auxiliary_reconstruction_loss", r_.aux * share * squared_error(guess - error));
   }
 

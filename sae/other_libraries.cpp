@@ -45,6 +45,7 @@ fs::path weights_file(const fs::path& given) {
   if (found.size() == 1) return found[0];
   if (found.empty() && !pickles.empty()) refuse_pickle(*std::ranges::min_element(pickles));
   std::vector<std::string> names;
+  names.reserve(found.size());
   for (const fs::path& f : found) names.push_back(f.filename().string());
   std::ranges::sort(names);
   throw FileError(fmt::format(

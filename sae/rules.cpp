@@ -121,12 +121,12 @@ std::string to_json(const SaeTrainingRules& r) {
 
 SaeTrainingRules parse_rules(std::string_view text, const std::string& where) {
   const auto json = JsonReader::object(text, where, saved_state("the rules of the run"));
-  constexpr std::int64_t kWidest = 1'000'000'000, kMost = std::int64_t{1} << 40;
+  constexpr std::int64_t kWidestInput = 1'000'000'000, kMost = std::int64_t{1} << 40;
   SaeTrainingRules r;
   r.kind = static_cast<Kind>(json.at("kind").one_of(kKinds));
-  r.d_in = json.at("d_in").whole(0, kWidest);
-  r.d_sae = json.at("d_sae").whole(0, kWidest);
-  r.d_out = json.at("d_out").whole(0, kWidest);
+  r.d_in = json.at("d_in").whole(0, kWidestInput);
+  r.d_sae = json.at("d_sae").whole(0, kWidestInput);
+  r.d_out = json.at("d_out").whole(0, kWidestInput);
   r.transcoder = json.at("transcoder").flag();
   r.skip = json.at("skip").flag();
   r.apply_b_dec_to_input = json.at("apply_b_dec_to_input").flag();
@@ -134,7 +134,7 @@ SaeTrainingRules parse_rules(std::string_view text, const std::string& where) {
       json.at("normalise").whole(0, static_cast<int>(Normalisation::constant_norm_rescale)));
   r.k = json.at("k").number();
   for (const JsonReader& width : json.at("widths").list())
-    r.widths.push_back(width.whole(1, kWidest));
+    r.widths.push_back(width.whole(1, kWidestInput));
   r.rescale_by_decoder_norm = json.at("rescale_by_decoder_norm").flag();
   r.sparsity = json.at("sparsity").number();
   r.sparsity_warmup = json.at("sparsity_warmup").whole(0, kMost);

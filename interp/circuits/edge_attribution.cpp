@@ -180,6 +180,7 @@ std::vector<double> path_weights(PathRule rule, int steps) {
   if (steps < 1)
     throw Error(ErrorKind::usage, fmt::format("a path needs at least one step, not {}", steps));
   std::vector<double> weights;
+  weights.reserve(static_cast<std::size_t>(steps));
   for (int k = 0; k < steps; ++k)
     weights.push_back((k + (rule == PathRule::midpoint ? 0.5 : 0.0)) / steps);
   return weights;

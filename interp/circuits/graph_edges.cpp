@@ -138,6 +138,7 @@ Tensor GraphEdges::no_effects() const {
 EdgeEffects GraphEdges::exact(const Tensor& other) const {
   const std::vector<StreamEdge> edges = all_edges(grid_).edges();
   std::vector<EdgePlace> places;
+  places.reserve(edges.size());
   for (const StreamEdge& e : edges) places.push_back({e});
   const SweepOptions how{
       .pool = options_.pool, .memory = options_.memory, .cancel = options_.cancel};

@@ -37,8 +37,9 @@ constexpr std::array<NamedKind, 4> kOfSeveral = {{{"mean", MetricKind::mean},
 constexpr std::array<std::string_view, 8> kNames = {"logit_diff", "logit",    "prob", "log_prob",
                                                     "rank",       "accuracy", "kl",   "loss"};
 
-template <std::size_t N>
-std::optional<MetricKind> kind_of(const std::array<NamedKind, N>& kinds, std::string_view word) {
+template <std::size_t count>
+std::optional<MetricKind> kind_of(const std::array<NamedKind, count>& kinds,
+                                  std::string_view word) {
   for (const NamedKind& k : kinds) {
     if (k.name == word) return k.kind;
   }

@@ -433,6 +433,7 @@ AttributionGraph attribution_graph(const nn::Model& model, const TranscoderSet& 
   find_features(model, set, linear, recorded, spec.zero_first, graph);
   choose_logits(recorded.run.last_logits().select(0, 0), spec, graph);
   std::vector<Writers> writers;
+  writers.reserve(set.layers.size());
   for (int l = 0; l < graph.layers; ++l) writers.push_back(writers_to(graph, set, l));
   replace_mlps(set, recorded, spec.zero_first, writers, graph, linear);
   Attributor attributor(model, linear, writers, spec, graph);

@@ -45,6 +45,7 @@ Interventions without(const TranscoderSet& set, const AttributionGraph& graph,
     }
   }
   std::vector<Edit> edits;
+  edits.reserve(written.size());
   for (const auto& [where, vector] : written)
     edits.push_back(add(site::mlp_out(where.first), vector, -1, {.pos = {where.second}}));
   return Interventions(std::move(edits));

@@ -116,6 +116,7 @@ class JsonValue {
 class JsonValue::Item {
  public:
   template <class T>
+  // An Item is copied as one: it is none of these types. NOLINTNEXTLINE(bugprone-forwarding-reference-overload)
   requires std::constructible_from<JsonValue, T> Item(T&& value) : value_(std::forward<T>(value)) {}
   Item(std::initializer_list<Item> items) : value_(items) {}
 
