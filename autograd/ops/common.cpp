@@ -8,6 +8,8 @@ Reach reach_elementwise(const ReachCall& c) {
     InputReach r;
     const int shift = c.out.shape.size() - in.shape.size();
     for (int a = 0; a < in.shape.size(); ++a) {
+      // What has more axes than the output is no operand that is broadcast: the key of a dropout of a scalar.
+      if (a + shift < 0) continue;
       if (in.shape[a] == c.out.shape[a + shift]) r.links.push_back(same_axis(a, a + shift));
     }
     reach.push_back(std::move(r));
