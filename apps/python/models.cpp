@@ -142,6 +142,15 @@ struct RunHandle {
   Results results;
 };
 
+// Runs a graph that is ready, where Ctrl-C is heard.
+RunHandle ran(const ModelHandle& handle, const Graph& graph, const std::vector<nn::Tokens>& tokens,
+              const Fetch& fetch, const Feeds& feeds) {
+  return interruptibly([&](const std::atomic<bool>* cancel) {
+    nn::Run made = handle.running(cancel).run_graph(graph, tokens, fetch, feeds);
+    return RunHandle{std::move(made.prompts), std::move(made.results)};
+  });
+}
+
 // Graphs that a run of the model needs: with edits, a metric, gradients of it.
 RunHandle run(const ModelHandle& handle, nb::handle prompts, const Patterns& sites,
               nb::handle edits, const MetricHandle* metric, const Patterns& gradients,
@@ -168,7 +177,7 @@ RunHandle run(const ModelHandle& handle, nb::handle prompts, const Patterns& sit
   Fetch fetch = wanted.fetch(graph);
   if (metric != nullptr) {
     fetch.wants.push_back(value(metric->live()));
-    const std::string each = metric->live().name + "_per_prompt";
+    const std::string each = nn::per_prompt_name(metric->live());
     if (graph.outputs().contains(each)) fetch.wants.push_back(value(each));
   }
   if (fetch.wants.empty() || !sites) fetch.wants.push_back(value("logits"));
@@ -176,10 +185,7 @@ RunHandle run(const ModelHandle& handle, nb::handle prompts, const Patterns& sit
     Feeds given = handle.live().feeds(graph, tokens);
     feeds.merge(with_interventions(graph, what, given));
   }
-  return interruptibly([&](const std::atomic<bool>* cancel) {
-    nn::Run made = handle.running(cancel).run_graph(graph, tokens, fetch, feeds);
-    return RunHandle{std::move(made.prompts), std::move(made.results)};
-  });
+  return ran(handle, graph, tokens, fetch, feeds);
 }
 
 RunHandle run_graph(const ModelHandle& handle, const Graph& graph, nb::handle prompts,
@@ -198,10 +204,11 @@ RunHandle run_graph(const ModelHandle& handle, const Graph& graph, nb::handle pr
       fed.insert_or_assign(name, tensor);
   }
   const Fetch fetch = Wanted{sites, before, gradients, leaf_gradients, outputs}.fetch(graph);
-  return interruptibly([&](const std::atomic<bool>* cancel) {
-    nn::Run made = handle.running(cancel).run_graph(graph, tokens, fetch, fed);
-    return RunHandle{std::move(made.prompts), std::move(made.results)};
-  });
+  return ran(handle, graph, tokens, fetch, fed);
+}
+
+nb::object decoded(const std::string& bytes) {
+  return nb::bytes(bytes.data(), bytes.size()).attr("decode")("utf-8", "replace");
 }
 
 nb::dict generate(const ModelHandle& handle, const Text& prompt, int count, double temperature,
@@ -225,11 +232,7 @@ nb::dict generate(const ModelHandle& handle, const Text& prompt, int count, doub
   });
   nb::dict result;
   result["tokens"] = made;
-  result["text"] = model.has_tokenizer()
-                       ? nb::object(nb::bytes(model.tokenizer().shown_text(made).data(),
-                                              model.tokenizer().shown_text(made).size())
-                                        .attr("decode")("utf-8", "replace"))
-                       : nb::none();
+  result["text"] = model.has_tokenizer() ? decoded(model.tokenizer().shown_text(made)) : nb::none();
   return result;
 }
 
@@ -356,10 +359,6 @@ nb::dict parameters_of(const ModelHandle& handle) {
   for (const auto& [name, tensor] : handle.live().parameters())
     all[name.c_str()] = to_numpy_read_only(tensor);
   return all;
-}
-
-nb::object decoded(const std::string& bytes) {
-  return nb::bytes(bytes.data(), bytes.size()).attr("decode")("utf-8", "replace");
 }
 
 void add_tokenizer(nb::class_<ModelHandle>& c) {

@@ -333,6 +333,10 @@ class Model:
 
         return Result(verb, ask(), lambda: ask(page=True))
 
+    def _verb(self, verb, options, **texts):
+        scratch = _ask.Scratch()
+        return self._ask(verb, self._words(scratch, options, **texts), scratch)
+
     def _words(self, scratch, options, *, prompts=(), tokens=(), files=()):
         words = []
         for name, value in prompts:
@@ -355,12 +359,7 @@ class Model:
     def predict(self, prompt: Prompt | None = None, *, prompts: Records | None = None, **options: Any) -> Result:
         """The most probable next tokens: result.top [{id, token, logit, prob}]. prompts: many, a file or a list of texts
         or of dicts {'prompt', 'answer', ...}. Options: top, edits, metric, group_by, ..."""
-        scratch = _ask.Scratch()
-        return self._ask(
-            "predict",
-            self._words(scratch, options, prompts=[("prompt", prompt)], files=[("prompts", prompts)]),
-            scratch,
-        )
+        return self._verb("predict", options, prompts=[("prompt", prompt)], files=[("prompts", prompts)])
 
     def attention(
         self,
@@ -373,14 +372,9 @@ class Model:
     ) -> Result:
         """Where each token looks: result.values [head, query, key] of one layer (the first one by default); the page has all
         layers. Of many prompts: how much every head attends between positions (from_=, to=)."""
-        scratch = _ask.Scratch()
         layer = 0 if layer is None and prompts is None else layer
         options = {"layer": layer, "head": head, **options}
-        return self._ask(
-            "attention",
-            self._words(scratch, options, prompts=[("prompt", prompt)], files=[("prompts", prompts)]),
-            scratch,
-        )
+        return self._verb("attention", options, prompts=[("prompt", prompt)], files=[("prompts", prompts)])
 
     def lens(
         self,
@@ -393,15 +387,13 @@ class Model:
     ) -> Result:
         """The logit lens: the answer's logit after the embedding and every layer. result.tensors['raw'], ['ln'] [1 + layers];
         with pos='all' [1 + layers, position]."""
-        scratch = _ask.Scratch()
-        words = self._words(
-            scratch,
+        return self._verb(
+            "lens",
             options,
             prompts=[("prompt", prompt)],
             tokens=[("answer", answer), ("wrong", wrong)],
             files=[("prompts", prompts)],
         )
-        return self._ask("lens", words, scratch)
 
     def decompose(
         self,
@@ -414,26 +406,22 @@ class Model:
     ) -> Result:
         """Direct logit attribution: a logit, or a difference of two, as the sum of what every part wrote:
         result.components [{name, value, kind, layer, head}]."""
-        scratch = _ask.Scratch()
-        words = self._words(
-            scratch,
+        return self._verb(
+            "decompose",
             options,
             prompts=[("prompt", prompt)],
             tokens=[("answer", answer), ("wrong", wrong)],
             files=[("prompts", prompts)],
         )
-        return self._ask("decompose", words, scratch)
 
     def _pairs(self, verb, clean, corrupt, answer, wrong, pairs, options):
-        scratch = _ask.Scratch()
-        words = self._words(
-            scratch,
+        return self._verb(
+            verb,
             options,
             prompts=[("clean", clean), ("corrupt", corrupt)],
             tokens=[("answer", answer), ("wrong", wrong)],
             files=[("pairs", pairs)],
         )
-        return self._ask(verb, words, scratch)
 
     def patch(
         self,
@@ -503,16 +491,14 @@ class Model:
     ) -> Result:
         """What the answers need: heads, mlps, layers or features out of work one at a time, in pairs, or in sets that grow
         ('greedy'). result.units, result.pairs or result.steps."""
-        scratch = _ask.Scratch()
         options = {"of": of, "sets": sets, **options}
-        words = self._words(
-            scratch,
+        return self._verb(
+            "ablate",
             options,
             prompts=[("prompt", prompt)],
             tokens=[("answer", answer), ("wrong", wrong)],
             files=[("prompts", prompts)],
         )
-        return self._ask("ablate", words, scratch)
 
     def heads(
         self,
@@ -524,11 +510,9 @@ class Model:
     ) -> Result:
         """What every head does on repeated random tokens, which are induction heads and what feeds them; explain='1.4': one
         head, from its weights and on a prompt. result.tensors['induction'] [layer, head], ..."""
-        scratch = _ask.Scratch()
-        words = self._words(
-            scratch, {"explain": explain, **options}, prompts=[("prompt", prompt)], files=[("prompts", prompts)]
+        return self._verb(
+            "heads", {"explain": explain, **options}, prompts=[("prompt", prompt)], files=[("prompts", prompts)]
         )
-        return self._ask("heads", words, scratch)
 
     def neurons(
         self,
@@ -542,15 +526,13 @@ class Model:
     ) -> Result:
         """The strongest MLP neurons on a prompt, by activation or direct effect on an answer; with corpus (a file, or texts) the
         contexts in which each is most active. result.neurons."""
-        scratch = _ask.Scratch()
-        words = self._words(
-            scratch,
+        return self._verb(
+            "neurons",
             options,
             prompts=[("prompt", prompt)],
             tokens=[("answer", answer), ("wrong", wrong)],
             files=[("prompts", prompts), ("corpus", corpus)],
         )
-        return self._ask("neurons", words, scratch)
 
     def steer(
         self,
@@ -608,9 +590,7 @@ class Model:
         [targets, nodes]; result.nodes and result.links as circuit-tracer's viewers read them; options: first='zero',
         node_threshold, edge_threshold, verify, attention='hold', ...
         """
-        scratch = _ask.Scratch()
-        words = self._words(scratch, {"transcoders": transcoders, **options}, prompts=[("prompt", prompt)])
-        return self._ask("graph", words, scratch)
+        return self._verb("graph", {"transcoders": transcoders, **options}, prompts=[("prompt", prompt)])
 
     def evaluate(self, file: Texts | None = None, *, prompts: Records | None = None, **options: Any) -> Result:
         """How well the model predicts a text (a file, or texts): result.loss in nats a token, perplexities; or the answers of
@@ -689,8 +669,7 @@ class Model:
 
     def info(self, **options: Any) -> Result:
         """Configuration, parameters, sites, memory and FLOPs; its page is a drawing of the model."""
-        scratch = _ask.Scratch()
-        return self._ask("info", self._words(scratch, options), scratch)
+        return self._verb("info", options)
 
     def doctor(self, **options: Any) -> Result:
         """Whether the model is sound: causality, NaN, dead units, the loss: result.model['checks']."""
@@ -701,8 +680,7 @@ class Model:
 
     def tour(self, **options: Any) -> Result:
         """The whole story on this model, about a minute: result.steps."""
-        scratch = _ask.Scratch()
-        return self._ask("tour", self._words(scratch, options), scratch)
+        return self._verb("tour", options)
 
 
 def _values(edits):
