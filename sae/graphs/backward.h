@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "nn/model/model.h"
-#include "sae/graphs/transcoder_set.h"
+#include "sae/transcoder_set.h"
 
 namespace vitrine::sae {
 

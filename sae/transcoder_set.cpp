@@ -1,4 +1,4 @@
-#include "sae/graphs/transcoder_set.h"
+#include "sae/transcoder_set.h"
 
 #include <fmt/format.h>
 
