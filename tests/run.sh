@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source apps/toolchain.sh
 
-usage="usage: bash tests/run.sh [--label unit|gradcheck|golden|install|slow|browser|python]... [--preset dev|asan-ubsan|tsan]"
+usage="usage: bash tests/run.sh [--label unit|gradcheck|golden|install|slow|browser|lessons|python]... [--preset dev|asan-ubsan|tsan]"
 labels=""
 label_arguments=()
 preset=dev
@@ -13,11 +13,11 @@ while [ $# -gt 0 ]; do
   case $1 in
     --label)
       case ${2:-} in
-        unit | gradcheck | golden | install | slow | browser | python)
+        unit | gradcheck | golden | install | slow | browser | lessons | python)
           labels+=${labels:+|}$2
           label_arguments+=(--label "$2")
           ;;
-        *) fail "--label takes unit, gradcheck, golden, install, slow, browser or python; $usage" ;;
+        *) fail "--label takes unit, gradcheck, golden, install, slow, browser, lessons or python; $usage" ;;
       esac
       shift 2
       ;;

@@ -16,8 +16,9 @@ import pytest
 
 import vitrine
 
-PACKAGE = pathlib.Path(__file__).resolve().parents[3] / "apps" / "python"
-NOTEBOOKS = sorted((PACKAGE / "notebooks").glob("*.ipynb"))
+APPS = pathlib.Path(__file__).resolve().parents[3] / "apps"
+PACKAGE = APPS / "python"
+NOTEBOOKS = sorted((PACKAGE / "notebooks").glob("*.ipynb")) + sorted((APPS / "lessons" / "notebooks").glob("*.ipynb"))
 
 
 @pytest.fixture(autouse=True)
