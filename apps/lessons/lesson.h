@@ -63,20 +63,23 @@ inline void table(const Row& titles, const std::vector<Row>& rows) {
   for (const Row& row : rows) print(row);
 }
 
-// One bar for each number, the largest 40 characters long; none may be below 0.
+// One bar for each number, the largest 40 characters long; those of numbers below 0 are light.
 inline void bars(const std::vector<std::pair<std::string, double>>& numbers) {
   std::size_t width = 0;
   double largest = 0;
   for (const auto& [name, number] : numbers) {
     width = std::max(width, width_of(name));
-    largest = std::max(largest, number);
+    largest = std::max(largest, std::abs(number));
   }
   for (const auto& [name, number] : numbers) {
-    const int eighths = largest > 0 ? static_cast<int>(std::lround(number / largest * 320)) : 0;
+    const double part = largest > 0 ? std::abs(number) / largest : 0;
+    const int eighths = static_cast<int>(std::lround(part * 320));
     static constexpr const char* kPart[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
     std::string bar;
-    for (int i = 0; i < eighths / 8; ++i) bar += "█";
-    fmt::print("  {}  {:>9.4g}  {}{}\n", padded(name, width), number, bar, kPart[eighths % 8]);
+    for (int i = 0; i < (number < 0 ? (eighths + 4) / 8 : eighths / 8); ++i)
+      bar += number < 0 ? "░" : "█";
+    if (number >= 0) bar += kPart[eighths % 8];
+    fmt::print("  {}  {:>9.4g}  {}\n", padded(name, width), number, bar);
   }
 }
 
