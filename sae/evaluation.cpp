@@ -16,10 +16,6 @@
 namespace vitrine::sae {
 namespace {
 
-void check_cancelled(const EvaluationSpec& spec) {
-  if (spec.cancel != nullptr && *spec.cancel) throw InterruptedError("interrupted");
-}
-
 // ---- reconstruction -----------------------------------------------------------------------------
 class Meter {
  public:
@@ -113,7 +109,7 @@ void measure(const Sae& sae, ActivationSource& rows, ThreadPool& pool, const Eva
   const Encoder encoder(sae, &pool);
   SourcePlace place;
   for (std::int64_t done = 0; done < total && place.epoch == 0;) {
-    check_cancelled(spec);
+    spec.stop_if_cancelled();
     const std::vector<Tensor> read = rows.read(place);
     const Tensor x = own_rows(sae.config, read[0]);
     const auto coded = encoder.encode(x);
@@ -256,6 +252,10 @@ class FidelityMeter {
 
 }  // namespace
 
+void EvaluationSpec::stop_if_cancelled() const {
+  if (cancel != nullptr && *cancel) throw InterruptedError("interrupted");
+}
+
 std::vector<std::int64_t> Reconstruction::density_histogram() const {
   std::vector<std::int64_t> counts(10, 0);
   for (const std::int64_t n : fired) {
@@ -310,7 +310,7 @@ Evaluation evaluate(const nn::Model& model, const Sae& sae, const TextSourceSpec
   SourcePlace place;
   std::int64_t done = 0;
   while (done < total && place.epoch == 0) {
-    check_cancelled(spec);
+    spec.stop_if_cancelled();
     const TextBatch batch = batches.next(place);
     fidelity.add(batch, mean);
     done += batch.counted();

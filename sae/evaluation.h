@@ -60,6 +60,7 @@ struct EvaluationSpec {
   std::int64_t rows = 100'000;  // at least, as far as there are
   const std::atomic<bool>* cancel = nullptr;
   std::function<void(std::int64_t rows, std::int64_t total)> progress = {};
+  void stop_if_cancelled() const;  // throws InterruptedError
 };
 
 // Over texts: `text.sites` is ignored, the SAE's own sites are taken (a transcoder's output

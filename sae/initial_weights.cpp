@@ -7,15 +7,15 @@
 
 namespace vitrine::sae {
 
-Parameters initial_weights(const SaeTrainingRules& r, random::Key key, const Tensor& b_dec) {
-  Parameters w;
-  for (const auto& [name, shape] : trained_shapes(r)) w[name] = Tensor::zeros(shape, DType::f32);
+namespace {
+
+// [features, d]: kaiming_uniform, bounds sqrt(6 / d), of which only the direction is kept.
+Tensor random_rows(const SaeTrainingRules& r, const random::Key& key) {
   const std::int64_t d = r.d_in, features = r.d_sae;
-  // kaiming_uniform of [features, d]: bounds sqrt(6 / d). Only the direction is kept.
   Tensor rows = Tensor::empty({features, d}, DType::f32);
   ThreadPool pool(1);
   const double bound = std::sqrt(6.0 / static_cast<double>(d));
-  random::fill_uniform(pool, key.fold("W_dec"), rows, -bound, bound);
+  random::fill_uniform(pool, key, rows, -bound, bound);
   for (std::int64_t j = 0; j < features; ++j) {
     float* row = rows.data<float>() + j * d;
     double squares = 0;
@@ -24,11 +24,27 @@ Parameters initial_weights(const SaeTrainingRules& r, random::Key key, const Ten
     const double factor = squares > 0 ? target / std::sqrt(squares) : 0;
     for (std::int64_t i = 0; i < d; ++i) row[i] = static_cast<float>(row[i] * factor);
   }
-  w["W_enc"] = rows;
-  if (!r.transcoder) w["W_dec"] = rows.clone();
-  if (r.kind == Kind::jumprelu)
-    w["threshold"] = Tensor::full({features}, DType::f32, r.initial_threshold);
-  if (b_dec.defined()) w["b_dec"] = b_dec.to(DType::f32).clone();
+  return rows;
+}
+
+}  // namespace
+
+Parameters initial_weights(const SaeTrainingRules& r, random::Key key,
+                           const std::vector<Tensor>& biases) {
+  Parameters w;
+  for (const auto& [name, shape] : trained_shapes(r)) w[name] = Tensor::zeros(shape, DType::f32);
+  for (std::int64_t i = 0; i < r.dictionaries(); ++i) {
+    const auto name = [&](const char* weight) { return weight_name(r, i, weight); };
+    const random::Key own = r.layers == 0 ? key : key.fold(static_cast<std::uint64_t>(i));
+    const Tensor rows = random_rows(r, own.fold("W_dec"));
+    w[name("W_enc")] = rows;
+    if (!r.transcoder) w[name("W_dec")] = rows.clone();
+    if (r.kind == Kind::jumprelu)
+      w[name("threshold")] = Tensor::full({r.d_sae}, DType::f32, r.initial_threshold);
+    const auto at = static_cast<std::size_t>(i);
+    if (at < biases.size() && biases[at].defined())
+      w[name("b_dec")] = biases[at].to(DType::f32).clone();
+  }
   return w;
 }
 

@@ -9,7 +9,15 @@
 
 namespace vitrine::sae {
 
-TrainedShapes trained_shapes(const SaeTrainingRules& r) {
+std::string weight_name(const SaeTrainingRules& r, std::int64_t dictionary,
+                        std::string_view weight) {
+  return r.layers == 0 ? std::string(weight) : fmt::format("{}.{}", dictionary, weight);
+}
+
+namespace {
+
+// Of one dictionary; the decoder rows of one of a cross-layer transcoder write to several outputs, side by side.
+TrainedShapes shapes_of(const SaeTrainingRules& r, std::int64_t outputs) {
   const std::int64_t d = r.d_in, features = r.d_sae, out = r.out_width();
   TrainedShapes shapes = {{"W_enc", {features, d}}};
   if (r.kind == Kind::gated) {
@@ -18,9 +26,20 @@ TrainedShapes trained_shapes(const SaeTrainingRules& r) {
     shapes.push_back({"b_enc", {features}});
   }
   if (r.kind == Kind::jumprelu) shapes.push_back({"threshold", {features}});
-  shapes.push_back({"W_dec", {features, out}});
+  shapes.push_back({"W_dec", {features, outputs * out}});
   shapes.push_back({"b_dec", {out}});
   if (r.skip) shapes.push_back({"W_skip", {out, d}});
+  return shapes;
+}
+
+}  // namespace
+
+TrainedShapes trained_shapes(const SaeTrainingRules& r) {
+  TrainedShapes shapes;
+  for (std::int64_t i = 0; i < r.dictionaries(); ++i) {
+    for (auto& [name, shape] : shapes_of(r, r.dictionaries() - i))
+      shapes.emplace_back(weight_name(r, i, name), shape);
+  }
   return shapes;
 }
 
@@ -29,6 +48,8 @@ bool may_overflow(const SaeTrainingRules& rules, const FeatureView& view) {
 }
 
 namespace {
+
+bool has_aux(const SaeTrainingRules& r) { return r.competes() && r.aux > 0 && r.d_in >= 2; }
 
 // What the losses do with features, densely or by a table.
 class Places {
@@ -65,16 +86,26 @@ class Places {
   Value index_;
 };
 
-class Emission {
+// A scalar that is part of the loss, with its name; undefined where there is none.
+struct Part {
+  const char* name = "";
+  Value value;
+};
+
+// One dictionary: its encoder, and the decoder rows of its features.
+class Dictionary {
  public:
-  Emission(Builder& b, const SaeTrainingRules& r, const FeatureView& view, std::int64_t rows,
-           std::int64_t batch)
-      : b_(b), r_(r), view_(view), batch_(static_cast<double>(batch)) {
-    for (const auto& [name, shape] : trained_shapes(r))
-      weights_[name] = b.parameter(name, {DType::f32, shape});
-    x_ = b.input("x", {DType::f32, {rows, r.d_in}});
-    target_ = r.transcoder ? b.input("y", {DType::f32, {rows, r.out_width()}}) : x_;
-    zero_ = b.scalar(0, DType::f32);
+  Dictionary(Builder& b, const SaeTrainingRules& r, const FeatureView& view, double batch,
+             std::int64_t number, const Value& x)
+      : b_(&b),
+        r_(&r),
+        view_(view),
+        batch_(batch),
+        number_(number),
+        x_(x),
+        zero_(b.scalar(0, DType::f32)) {
+    for (const auto& [name, shape] : shapes_of(r, r.dictionaries() - number))
+      weights_[name] = b.parameter(weight_name(r, number, name), {DType::f32, shape});
     normalise();
     centred_ = r.apply_b_dec_to_input && !r.transcoder ? x_ - w("b_dec") : x_;
     if (r.rescale_by_decoder_norm || r.kind == Kind::standard || r.kind == Kind::jumprelu ||
@@ -82,41 +113,44 @@ class Emission {
       norms_ = safe_sqrt(sum(square(w("W_dec")), {1}));
   }
 
-  SaeLoss run() {
-    switch (r_.kind) {
+  const Value& w(const char* name) const { return weights_.at(name); }
+  const Places& places() const { return places_; }
+
+  struct Encoded {
+    FeatureCodes codes;
+    Value z;       // what the decoder reads: the codes, or these without the decoder norms
+    Part penalty;  // of many features
+    Value open;    // gated: the gate's own size
+  };
+  Encoded encode() {
+    switch (r_->kind) {
       case Kind::standard:
-        standard();
-        break;
-      case Kind::topk:
-      case Kind::batchtopk:
-      case Kind::matryoshka:
-        strongest();
-        break;
+        return standard();
       case Kind::jumprelu:
-        jumprelu();
-        break;
+        return jumprelu();
       case Kind::gated:
-        gated();
-        break;
+        return gated();
+      default:
+        return strongest();
     }
-    return std::move(out_);
   }
 
- private:
-  const Value& w(const char* name) const { return weights_.at(name); }
-  Value number(double x) { return b_.scalar(x, DType::f32); }
-
-  void normalise() {
-    const auto width = static_cast<double>(r_.d_in);
-    if (r_.normalise == Normalisation::layer_norm) {
-      mean_ = mean(x_, {1}, true);
-      x_ = x_ - mean_;
-      scale_ = safe_sqrt(sum(square(x_), {1}, true) / (width - 1));
-      x_ = x_ / (scale_ + 1e-5);
-    } else if (r_.normalise == Normalisation::constant_norm_rescale) {
-      scale_ = safe_sqrt(sum(square(x_), {1}, true)) / std::sqrt(width);
-      x_ = x_ / scale_;
-    }
+  // What these features write, [n, outputs d_out], without the bias.
+  Value written(const Value& z) const { return places_.mix(z, w("W_dec")); }
+  // The reconstruction, of a dictionary that has an output of its own.
+  Value decoded(const Value& z) const {
+    Value y = written(z) + w("b_dec");
+    if (r_->skip) y = y + matmul(x_, transpose(w("W_skip")));
+    return denormalised(y, true);
+  }
+  // What the dead features would write, [n, outputs d_out]: their pre-activations, not cut off at 0.
+  Value written_by_dead() const {
+    return dead_places_.mix(dead_places_.linear(centred_, w("W_enc"), w("b_enc")), w("W_dec"));
+  }
+  // Boolean [d_sae]: the features that are dead.
+  Value dead() const {
+    const Value all = b_->input("dead", {DType::boolean, {r_->all_features()}});
+    return r_->layers == 0 ? all : slice(all, 0, number_ * r_->d_sae, (number_ + 1) * r_->d_sae);
   }
   // Of a reconstruction, or of the part of one that is without the mean.
   Value denormalised(const Value& y, bool with_mean) const {
@@ -124,84 +158,62 @@ class Emission {
     return with_mean && mean_.defined() ? y * scale_ + mean_ : y * scale_;
   }
 
+ private:
+  Value number(double x) const { return b_->scalar(x, DType::f32); }
+  Value all(double x) const { return broadcast_to(number(x), {r_->d_sae}); }
+  Value coefficient() const { return b_->input("sparsity", {DType::f32, {}}); }
+
+  void normalise() {
+    const auto width = static_cast<double>(r_->d_in);
+    if (r_->normalise == Normalisation::layer_norm) {
+      mean_ = mean(x_, {1}, true);
+      x_ = x_ - mean_;
+      scale_ = safe_sqrt(sum(square(x_), {1}, true) / (width - 1));
+      x_ = x_ / (scale_ + 1e-5);
+    } else if (r_->normalise == Normalisation::constant_norm_rescale) {
+      scale_ = safe_sqrt(sum(square(x_), {1}, true)) / std::sqrt(width);
+      x_ = x_ / scale_;
+    }
+  }
+
   // The table of features whose score h scale is above bar, and what is looked at through it.
   void find(const Value& bias, const Value& scale, const Value& bar, double most) {
     if (view_.capacity == 0) return;
-    const Value dead = b_.input("dead", {DType::boolean, {r_.d_sae}});
+    const bool aux = has_aux(*r_);
     const ActiveFeatures rule{.most = most,
-                              .whole_batch = r_.whole_batch(),
+                              .whole_batch = r_->whole_batch(),
                               .capacity = view_.capacity,
-                              .dead_capacity = has_aux() ? r_.d_in / 2 : 0};
+                              .dead_capacity = aux ? r_->d_in / 2 : 0};
     // Which features are active is not differentiated.
     const Value table = linear_active(detach(centred_), detach(w("W_enc")), detach(bias),
-                                      {detach(scale), detach(bar), dead}, rule);
-    out_.index = slice(table, 1, 0, rule.capacity);
-    places_ = Places(out_.index);
-    if (has_aux())
+                                      {detach(scale), detach(bar), dead()}, rule);
+    index_ = slice(table, 1, 0, rule.capacity);
+    places_ = Places(index_);
+    if (aux)
       dead_places_ = Places(slice(table, 1, rule.capacity, rule.capacity + rule.dead_capacity));
   }
-  bool has_aux() const { return r_.competes() && r_.aux > 0 && r_.d_in >= 2; }
-  Value all(double x) { return broadcast_to(number(x), {r_.d_sae}); }
 
-  // sum over places, mean over samples
-  Value mean_over_samples(const Value& x) { return sum(x) / batch_; }
-
-  void add(const char* name, const Value& loss) { add(std::string(name), loss); }
-  void add(const std::string& name, const Value& loss) {
-    out_.parts[name] = loss;
-    out_.total = out_.total.defined() ? out_.total + loss : loss;
+  Encoded encoded(const Value& z, const Value& on) const {
+    return {.codes = {on, z, index_}, .z = z};
   }
 
-  Value decoded(const Value& z) {
-    Value y = places_.mix(z, w("W_dec")) + w("b_dec");
-    if (r_.skip) y = y + matmul(x_, transpose(w("W_skip")));
-    return denormalised(y, true);
-  }
-  // |e|^2 summed over the outputs; for a transcoder as a share of the variance.
-  Value squared_error(const Value& e) {
-    if (!r_.transcoder) return mean_over_samples(square(e));
-    return sum(square(e)) * b_.input("y.weight", {DType::f32, {}});
-  }
-  void reconstruct(const Value& z) {
-    out_.features = z;
-    out_.active = less(zero_, z);
-    out_.reconstruction = decoded(z);
-    add("mse_loss", squared_error(out_.reconstruction - target_));
-  }
-  Value coefficient() { return b_.input("sparsity", {DType::f32, {}}); }
-
-  void standard() {
+  Encoded standard() {
     find(w("b_enc"), all(1), all(0), -1);
     const Value z = relu(places_.linear(centred_, w("W_enc"), w("b_enc")));
-    reconstruct(z);
-    const Value all_of = r_.norm_weighted ? places_.weighted_sum(z, norms_) : sum(z);
-    add("l1_loss", coefficient() * (all_of / batch_));
+    Encoded e = encoded(z, less(zero_, z));
+    const Value all_of = r_->norm_weighted ? places_.weighted_sum(z, norms_) : sum(z);
+    e.penalty = {"l1_loss", coefficient() * (all_of / batch_)};
+    return e;
   }
 
-  void strongest() {
-    const Value scale = r_.rescale_by_decoder_norm ? norms_ : all(1);
-    find(w("b_enc"), scale, all(0), r_.k);
+  Encoded strongest() {
+    const Value scale = r_->rescale_by_decoder_norm ? norms_ : all(1);
+    find(w("b_enc"), scale, all(0), r_->k);
     // With codes z = relu(h n) and decoder rows divided by n, n cancels: z / n = relu(h).
     const Value z = relu(places_.linear(centred_, w("W_enc"), w("b_enc")));
-    reconstruct(z);
-    for (const std::int64_t width : r_.widths) {
-      if (r_.kind != Kind::matryoshka || width >= r_.d_sae) continue;
-      const Value e = decoded(places_.before(z, width)) - target_;
-      add(fmt::format("inner_mse_loss_{}", width), squared_error(e));
-    }
-    if (r_.rescale_by_decoder_norm) out_.features = z * places_.of(norms_);
-    if (has_aux()) auxiliary();
-  }
-
-  // What the dead features would add, asked to make up for the error (Gao et al. 2024, A.2).
-  void auxiliary() {
-    const Value dead = b_.input("dead", {DType::boolean, {r_.d_sae}});
-    const Value error = detach(target_ - out_.reconstruction);
-    const Value a = dead_places_.linear(centred_, w("W_enc"), w("b_enc"));
-    const Value guess = denormalised(dead_places_.mix(a, w("W_dec")), false);
-    const std::int64_t half = r_.d_in / 2;
-    const Value share = minimum(sum(cast(dead, DType::f32)) / static_cast<double>(half), number(1));
-    add("auxiliary_reconstruction_loss", r_.aux * share * squared_error(guess - error));
+    Encoded e = encoded(z, less(zero_, z));
+    if (r_->rescale_by_decoder_norm) e.codes.features = z * places_.of(norms_);
+    return e;
   }
 
   // y, whose value is that of `value` and whose gradient goes to `to`, times `slope`: a
@@ -210,43 +222,157 @@ class Emission {
     return value + detach(slope) * (to - detach(to));
   }
 
-  void jumprelu() {
-    find(w("b_enc"), all(1), w("threshold") - r_.bandwidth / 2, -1);
+  Encoded jumprelu() {
+    find(w("b_enc"), all(1), w("threshold") - r_->bandwidth / 2, -1);
     const Value h = places_.linear(centred_, w("W_enc"), w("b_enc")),
                 theta = places_.of(w("threshold"));
     const Value on = less(theta, h);
     // The kernel of the estimator: 1 within half a bandwidth of the threshold.
-    const Value near = cast(less(abs(h - theta), number(r_.bandwidth / 2)), DType::f32);
-    const Value z = with_slope(select(on, h, zero_), neg(theta) / r_.bandwidth * near, theta);
-    reconstruct(z);
-    out_.active = on;
+    const Value near = cast(less(abs(h - theta), number(r_->bandwidth / 2)), DType::f32);
+    const Value z = with_slope(select(on, h, zero_), neg(theta) / r_->bandwidth * near, theta);
+    Encoded e = encoded(z, on);
     Value penalty;
-    if (r_.penalty == Penalty::step) {
-      penalty = with_slope(cast(on, DType::f32), near * (-1 / r_.bandwidth), theta);
+    if (r_->penalty == Penalty::step) {
+      penalty = with_slope(cast(on, DType::f32), near * (-1 / r_->bandwidth), theta);
     } else {
-      penalty = tanh(r_.tanh_scale * z * places_.of(norms_));
+      penalty = tanh(r_->tanh_scale * z * places_.of(norms_));
     }
-    add("l0_loss", coefficient() * mean_over_samples(penalty));
+    e.penalty = {"l0_loss", coefficient() * (sum(penalty) / batch_)};
+    return e;
   }
 
-  void gated() {
+  Encoded gated() {
     find(w("b_gate"), all(1), all(0), -1);
     const Value h = places_.linear(centred_, w("W_enc"));
     const Value gate = h + places_.of(w("b_gate")),
                 size = h * exp(places_.of(w("r_mag"))) + places_.of(w("b_mag"));
-    reconstruct(select(less(zero_, gate), relu(size), zero_));
-    const Value open = relu(gate);
-    add("l1_loss", coefficient() * (places_.weighted_sum(open, norms_) / batch_));
-    add("auxiliary_reconstruction_loss", squared_error(decoded(open) - target_));
+    const Value z = select(less(zero_, gate), relu(size), zero_);
+    Encoded e = encoded(z, less(zero_, z));
+    e.open = relu(gate);
+    e.penalty = {"l1_loss", coefficient() * (places_.weighted_sum(e.open, norms_) / batch_)};
+    return e;
+  }
+
+  Builder* b_;
+  const SaeTrainingRules* r_;
+  FeatureView view_;
+  double batch_;
+  std::int64_t number_;
+  std::map<std::string, Value, std::less<>> weights_;
+  Value x_, zero_, centred_, norms_, mean_, scale_, index_;
+  Places places_, dead_places_;
+};
+
+class Emission {
+ public:
+  Emission(Builder& b, const SaeTrainingRules& r, const FeatureView& view, std::int64_t rows,
+           std::int64_t batch)
+      : b_(b), r_(r), batch_(static_cast<double>(batch)) {
+    const Value x = b.input("x", {DType::f32, {rows, r.all_inputs()}});
+    target_ = r.transcoder ? b.input("y", {DType::f32, {rows, r.all_outputs()}}) : x;
+    for (std::int64_t i = 0; i < r.dictionaries(); ++i) {
+      const Value read = r.layers == 0 ? x : slice(x, 1, i * r.d_in, (i + 1) * r.d_in);
+      dictionaries_.emplace_back(b, r, view, batch_, i, read);
+    }
+  }
+
+  SaeLoss run() {
+    for (Dictionary& d : dictionaries_) {
+      encoded_.push_back(d.encode());
+      out_.codes.push_back(encoded_.back().codes);
+    }
+    out_.reconstruction = reconstruction();
+    add("mse_loss", squared_error(out_.reconstruction - target_));
+    if (r_.kind == Kind::matryoshka) prefixes();
+    if (encoded_[0].penalty.value.defined()) penalise();
+    if (r_.kind == Kind::gated)
+      add("auxiliary_reconstruction_loss",
+          squared_error(dictionaries_[0].decoded(encoded_[0].open) - target_));
+    if (has_aux(r_)) auxiliary();
+    return std::move(out_);
+  }
+
+ private:
+  void add(const std::string& name, const Value& loss) {
+    out_.parts[name] = loss;
+    out_.total = out_.total.defined() ? out_.total + loss : loss;
+  }
+
+  // What the dictionaries of a cross-layer transcoder write to all outputs, side by side: `written` of dictionary l is
+  // what it writes to the outputs from l on.
+  template <class F>
+  Value summed(const F& written) const {
+    Value all = written(std::size_t{0});
+    for (std::size_t i = 1; i < dictionaries_.size(); ++i) {
+      const std::int64_t before = static_cast<std::int64_t>(i) * r_.out_width();
+      const Value nothing = broadcast_to(b_.scalar(0, DType::f32), {all.dim(0), before});
+      all = all + concat({nothing, written(i)}, 1);
+    }
+    return all;
+  }
+
+  Value reconstruction() const {
+    if (r_.layers == 0) return dictionaries_[0].decoded(encoded_[0].z);
+    std::vector<Value> biases;
+    for (const Dictionary& d : dictionaries_) biases.push_back(d.w("b_dec"));
+    return summed([&](std::size_t i) { return dictionaries_[i].written(encoded_[i].z); }) +
+           concat(biases, 0);
+  }
+
+  // |e|^2 summed over the outputs; for a transcoder as a share of the variance, of each layer.
+  Value squared_error(const Value& e) const {
+    if (!r_.transcoder) return sum(square(e)) / batch_;
+    const Value weight = b_.input("y.weight", {DType::f32, {r_.dictionaries()}});
+    const Value of_layers =
+        sum(reshape(sum(square(e), {0}), {r_.dictionaries(), r_.out_width()}), {1});
+    return sum(of_layers * weight);
+  }
+
+  void penalise() {
+    Value all;
+    for (const Dictionary::Encoded& e : encoded_)
+      all = all.defined() ? all + e.penalty.value : e.penalty.value;
+    add(encoded_[0].penalty.name, all);
+  }
+
+  // Every prefix of features must reconstruct, too.
+  void prefixes() {
+    for (const std::int64_t width : r_.widths) {
+      if (width >= r_.d_sae) continue;
+      const Dictionary& d = dictionaries_[0];
+      const Value e = d.decoded(d.places().before(encoded_[0].z, width)) - target_;
+      add(fmt::format("inner_mse_loss_{}", width), squared_error(e));
+    }
+  }
+
+  // What the dead features would add, asked to make up for the error (Gao et al. 2024, A.2).
+  void auxiliary() {
+    const Value error = detach(target_ - out_.reconstruction);
+    const double half = static_cast<double>(r_.d_in / 2);
+    const Value one = b_.scalar(1, DType::f32);
+    const auto share = [&](const Dictionary& d) {
+      return minimum(sum(cast(d.dead(), DType::f32)) / half, one);
+    };
+    if (r_.layers == 0) {
+      const Dictionary& d = dictionaries_[0];
+      const Value guess = d.denormalised(d.written_by_dead(), false);
+      add("auxiliary_reconstruction_loss", r_.aux * share(d) * squared_error(guess - error));
+      return;
+    }
+    // Where a layer has no dead features it writes nothing; where none has any, there is nothing to lose.
+    Value any = share(dictionaries_[0]);
+    for (std::size_t i = 1; i < dictionaries_.size(); ++i)
+      any = maximum(any, share(dictionaries_[i]));
+    const Value guess = summed([&](std::size_t i) { return dictionaries_[i].written_by_dead(); });
+    add("auxiliary_reconstruction_loss", r_.aux * any * squared_error(guess - error));
   }
 
   Builder& b_;
   const SaeTrainingRules& r_;
-  FeatureView view_;
   double batch_;
-  std::map<std::string, Value, std::less<>> weights_;
-  Value x_, target_, centred_, norms_, zero_, mean_, scale_;
-  Places places_, dead_places_;
+  Value target_;
+  std::vector<Dictionary> dictionaries_;
+  std::vector<Dictionary::Encoded> encoded_;
   SaeLoss out_;
 };
 

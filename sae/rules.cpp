@@ -35,10 +35,36 @@ Kind parse_kind(std::string_view name) {
                           fmt::join(kKinds, ", ")));
 }
 
+namespace {
+
+void require(bool ok, const std::string& what) {
+  if (!ok) throw Error(ErrorKind::usage, what);
+}
+
+void check_transcoder(const SaeTrainingRules& r) {
+  require(r.kind != Kind::gated && (r.kind != Kind::matryoshka || r.layers == 0),
+          fmt::format("a {}transcoder is standard, topk, batchtopk{} or jumprelu, not {}",
+                      r.layers > 0 ? "cross-layer " : "", r.layers > 0 ? "" : ", matryoshka",
+                      name_of(r.kind)));
+  require(!r.rescale_by_decoder_norm || !r.competes(),
+          "a transcoder's decoder begins at 0, so features cannot be ranked by its norms");
+  require(!r.unit_norm, "a transcoder's decoder begins at 0, so its rows cannot be kept at norm 1");
+  require(
+      r.normalise == Normalisation::none || r.normalise == Normalisation::expected_average_only_in,
+      "a transcoder's input and output have different statistics: no normalisation at run time");
+  if (r.layers == 0) return;
+  require(
+      r.out_width() == r.d_in,
+      fmt::format(
+          "the layers of a cross-layer transcoder give as many numbers as they read, not {} of {}",
+          r.out_width(), r.d_in));
+  require(!r.skip, "a cross-layer transcoder has no skip connection");
+  require(r.resample_every == 0, "the dead features of a cross-layer transcoder are not resampled");
+}
+
+}  // namespace
+
 void check_rules(const SaeTrainingRules& r) {
-  const auto require = [](bool ok, const std::string& what) {
-    if (!ok) throw Error(ErrorKind::usage, what);
-  };
   require(r.d_in >= 1 && r.d_sae >= 1,
           fmt::format("an SAE of {} inputs and {} features cannot be", r.d_in, r.d_sae));
   if (r.competes()) {
@@ -61,22 +87,15 @@ void check_rules(const SaeTrainingRules& r) {
   require(r.beta1 >= 0 && r.beta1 < 1 && r.beta2 >= 0 && r.beta2 < 1,
           fmt::format("betas {:g} and {:g}: choose 0 to less than 1", r.beta1, r.beta2));
   require(!r.skip || r.transcoder, "a skip connection belongs to a transcoder");
+  require(r.layers >= 0 && (r.layers == 0 || r.transcoder),
+          fmt::format("{} layers, but only a transcoder can be of several", r.layers));
   if (!r.transcoder) {
     require(r.d_out == 0 || r.d_out == r.d_in,
             fmt::format("an SAE gives back its {} inputs, not {}; a transcoder may give others",
                         r.d_in, r.d_out));
     return;
   }
-  require(r.kind == Kind::standard || r.kind == Kind::jumprelu || r.kind == Kind::batchtopk,
-          fmt::format("a transcoder is standard, jumprelu or batchtopk, not {}: SAELens's folders "
-                      "have no place for others",
-                      name_of(r.kind)));
-  require(!r.rescale_by_decoder_norm || !r.competes(),
-          "a transcoder's decoder begins at 0, so features cannot be ranked by its norms");
-  require(!r.unit_norm, "a transcoder's decoder begins at 0, so its rows cannot be kept at norm 1");
-  require(
-      r.normalise == Normalisation::none || r.normalise == Normalisation::expected_average_only_in,
-      "a transcoder's input and output have different statistics: no normalisation at run time");
+  check_transcoder(r);
 }
 
 std::string to_json(const SaeTrainingRules& r) {
@@ -87,6 +106,7 @@ std::string to_json(const SaeTrainingRules& r) {
        {"d_out", r.d_out},
        {"transcoder", r.transcoder},
        {"skip", r.skip},
+       {"layers", r.layers},
        {"apply_b_dec_to_input", r.apply_b_dec_to_input},
        {"normalise", static_cast<int>(r.normalise)},
        {"k", r.k},
@@ -129,6 +149,7 @@ SaeTrainingRules parse_rules(std::string_view text, const std::string& where) {
   r.d_out = json.at("d_out").whole(0, kWidestInput);
   r.transcoder = json.at("transcoder").flag();
   r.skip = json.at("skip").flag();
+  r.layers = json.at("layers").whole(0, 10'000);
   r.apply_b_dec_to_input = json.at("apply_b_dec_to_input").flag();
   r.normalise = static_cast<Normalisation>(
       json.at("normalise").whole(0, static_cast<int>(Normalisation::constant_norm_rescale)));

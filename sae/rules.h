@@ -28,6 +28,10 @@ struct SaeTrainingRules {
   // Transcoder: the target is another activation. Decoder rows begin at 0 and b_dec at the mean of
   // the targets; the loss is normalised, sum |e|^2 / sum |y - mean y|^2, as sparsify's.
   bool transcoder = false, skip = false;
+  // A cross-layer transcoder of the MLPs of so many layers: the features of a layer write to its own output and to all
+  // later ones (Ameisen et al. 2025, "Circuit tracing"). d_in, d_out, d_sae and k are those of a layer; a batch has the
+  // layers side by side. The loss is the sum of their normalised errors. 0: it is not one.
+  std::int64_t layers = 0;
   bool apply_b_dec_to_input = true;
   Normalisation normalise = Normalisation::none;
 
@@ -55,6 +59,11 @@ struct SaeTrainingRules {
   std::uint64_t seed = 0;
 
   std::int64_t out_width() const { return d_out > 0 ? d_out : d_in; }
+  // Dictionaries of features with an encoder each, and what all of them read, give and have together.
+  std::int64_t dictionaries() const { return layers > 0 ? layers : 1; }
+  std::int64_t all_inputs() const { return dictionaries() * d_in; }
+  std::int64_t all_outputs() const { return dictionaries() * out_width(); }
+  std::int64_t all_features() const { return dictionaries() * d_sae; }
   bool competes() const {  // the topk kinds
     return kind == Kind::topk || kind == Kind::batchtopk || kind == Kind::matryoshka;
   }

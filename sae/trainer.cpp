@@ -26,8 +26,8 @@ std::string to_json(const TrainSettings& s) {
   for (const Job& j : s.jobs) {
     jobs.push_back(JsonValue::object({{"name", j.name},
                                       {"rules", JsonValue::parse(to_json(j.rules), "the rules")},
-                                      {"input", j.input},
-                                      {"target", j.target}}));
+                                      {"inputs", j.inputs},
+                                      {"targets", j.targets}}));
   }
   const JsonValue buffer = JsonValue::object({{"rows", s.buffer.rows},
                                               {"dtype", name_of(s.buffer.dtype)},
@@ -59,6 +59,12 @@ SaeTrainingRules rules_of(const JsonReader& job, const std::string& where) {
   return rules;
 }
 
+std::vector<std::string> texts(const JsonReader& list) {
+  std::vector<std::string> all;
+  for (const JsonReader& item : list.list()) all.push_back(item.text());
+  return all;
+}
+
 TrainSettings parse_settings(std::string_view text, const std::string& where) {
   const auto json = JsonReader::object(text, where, saved_state("the settings of the run"));
   constexpr std::int64_t kMost = std::int64_t{1} << 40;
@@ -68,7 +74,7 @@ TrainSettings parse_settings(std::string_view text, const std::string& where) {
   for (const JsonReader& j : json.at("jobs").list()) {
     s.jobs.push_back({j.at("name").text(),
                       rules_of(j, fmt::format("{}: jobs[{}]", where, s.jobs.size())),
-                      j.at("input").text(), j.at("target").text()});
+                      texts(j.at("inputs")), texts(j.at("targets"))});
   }
   s.steps = json.at("steps").whole(0, kMost);
   const JsonReader buffer = json.at("buffer");
@@ -132,6 +138,11 @@ double average_scale(const Tensor& x) {
 
 }  // namespace
 
+std::vector<std::string> files_of(const SaeTrainingRules& rules) {
+  if (rules.layers > 0) return transcoder_files(true, static_cast<int>(rules.layers));
+  return {"cfg.json", "sae_weights.safetensors", "sparsity.safetensors"};
+}
+
 std::string_view name_of(InitialBias bias) { return kBiases[static_cast<int>(bias)]; }
 
 SaeTrainer::SaeTrainer(TrainSettings settings, ActivationSource& source, fs::path folder)
@@ -149,8 +160,13 @@ SaeTrainer::SaeTrainer(TrainSettings settings, ActivationSource& source, fs::pat
                                      c.width, what, width));
       }
     };
-    check(job.input, job.rules.d_in, "reads");
-    if (job.rules.transcoder) check(job.target, job.rules.out_width(), "gives");
+    for (const std::string& name : job.inputs) check(name, job.rules.d_in, "reads");
+    for (const std::string& name : job.targets) check(name, job.rules.out_width(), "gives");
+    const auto columns = static_cast<std::size_t>(job.rules.dictionaries());
+    if (job.inputs.size() != columns || job.targets.size() != (job.rules.transcoder ? columns : 0))
+      throw Error(ErrorKind::usage,
+                  fmt::format("an SAE of {} layers that reads {} activations and gives {}", columns,
+                              job.inputs.size(), job.targets.size()));
     if (job.rules.batch != settings_.jobs[0].rules.batch)
       throw Error(ErrorKind::usage, "SAEs that are trained together take batches of one size");
   }
@@ -161,11 +177,11 @@ SaeTrainer::SaeTrainer(TrainSettings settings, ActivationSource& source, fs::pat
 void SaeTrainer::claim_files() const {
   require_no_link(folder_, kState);
   for (const Job& job : settings_.jobs) {
-    for (const char* file : {"cfg.json", "sae_weights.safetensors", "sparsity.safetensors"})
-      require_no_link(folder_, fs::path(job.name) / file);
-    if (!job.name.empty())
-      remove_left_overs(folder_ / job.name,
-                        {"cfg.json", "sae_weights.safetensors", "sparsity.safetensors"});
+    const std::vector<std::string> files = files_of(job.rules);
+    for (const std::string& file : files) require_no_link(folder_, fs::path(job.name) / file);
+    for (const std::string& file : files) {
+      if (!job.name.empty()) remove_left_overs(folder_ / job.name, {file});
+    }
   }
 }
 
@@ -190,8 +206,9 @@ SaeTrainer SaeTrainer::begin(const TrainSettings& settings, ActivationSource& so
   std::vector<Tensor> sample = t.rows_->sample(kSample);
   for (const Job& job : settings.jobs) {
     if (job.rules.normalise != Normalisation::expected_average_only_in) continue;
-    for (const std::string& name : {job.input, job.target}) {
-      if (!name.empty()) t.scales_[t.column(name)] = average_scale(sample[t.column(name)]);
+    for (const auto* names : {&job.inputs, &job.targets}) {
+      for (const std::string& name : *names)
+        t.scales_[t.column(name)] = average_scale(sample[t.column(name)]);
     }
   }
   for (std::size_t c = 0; c < sample.size(); ++c) {
@@ -199,20 +216,27 @@ SaeTrainer SaeTrainer::begin(const TrainSettings& settings, ActivationSource& so
     scale_by(sample[c], t.scales_[c]);
   }
   std::vector<Tensor> medians(sample.size());  // of each column once, however many SAEs begin there
-  for (const Job& job : settings.jobs) {
-    const std::size_t of = t.column(job.rules.transcoder ? job.target : job.input);
-    Tensor b_dec;
-    if (settings.bias == InitialBias::mean || job.rules.transcoder) {
-      b_dec = mean_of(sample[of]);
-    } else if (settings.bias == InitialBias::geometric_median) {
-      if (!medians[of].defined()) medians[of] = geometric_median(sample[of]);
-      b_dec = medians[of];
-    }
-    t.jobs_.emplace_back(
-        job.rules, initial_weights(job.rules, random::Key{job.rules.seed}.fold("weights"), b_dec));
-  }
+  for (const Job& job : settings.jobs)
+    t.jobs_.emplace_back(job.rules, t.first_weights(job, sample, medians));
   t.save();
   return t;
+}
+
+Parameters SaeTrainer::first_weights(const Job& job, const std::vector<Tensor>& sample,
+                                     std::vector<Tensor>& medians) const {
+  std::vector<Tensor> biases;  // of each output
+  for (const std::string& name : job.rules.transcoder ? job.targets : job.inputs) {
+    const std::size_t of = column(name);
+    if (settings_.bias == InitialBias::mean || job.rules.transcoder) {
+      biases.push_back(mean_of(sample[of]));
+    } else if (settings_.bias == InitialBias::geometric_median) {
+      if (!medians[of].defined()) medians[of] = geometric_median(sample[of]);
+      biases.push_back(medians[of]);
+    } else {
+      biases.emplace_back();
+    }
+  }
+  return initial_weights(job.rules, random::Key{job.rules.seed}.fold("weights"), biases);
 }
 
 bool SaeTrainer::exists(const fs::path& folder) { return fs::exists(folder / kState); }
@@ -276,9 +300,36 @@ SaeTrainer SaeTrainer::resume(ActivationSource& source, const fs::path& folder) 
 }
 
 Batch SaeTrainer::batch_of(const Job& job, const std::vector<Tensor>& rows) const {
-  Batch batch{rows[column(job.input)], {}};
-  if (job.rules.transcoder) batch.y = rows[column(job.target)];
-  return batch;
+  return {columns_of(job.inputs, rows),
+          job.rules.transcoder ? columns_of(job.targets, rows) : Tensor()};
+}
+
+// Side by side; one alone is a view.
+Tensor SaeTrainer::columns_of(const std::vector<std::string>& names,
+                              const std::vector<Tensor>& rows) const {
+  if (names.size() == 1) return rows[column(names[0])];
+  std::vector<Tensor> parts;
+  std::int64_t width = 0;
+  for (const std::string& name : names) {
+    parts.push_back(rows[column(name)]);
+    width += parts.back().dim(1);
+  }
+  const std::int64_t n = parts[0].dim(0);
+  Tensor all = Tensor::empty({n, width}, DType::f32);
+  float* to = all.data<float>();
+  for (std::int64_t i = 0; i < n; ++i) {
+    for (const Tensor& part : parts) {
+      const float* from = part.data<float>() + i * part.dim(1);
+      to = std::copy_n(from, part.dim(1), to);
+    }
+  }
+  return all;
+}
+
+std::vector<double> SaeTrainer::scales_of(const std::vector<std::string>& names) const {
+  std::vector<double> scales;
+  for (const std::string& name : names) scales.push_back(scales_[column(name)]);
+  return scales;
 }
 
 std::vector<StepOutcome> SaeTrainer::step(ThreadPool& pool) {
@@ -290,24 +341,42 @@ std::vector<StepOutcome> SaeTrainer::step(ThreadPool& pool) {
   return outcomes;
 }
 
+JsonValue SaeTrainer::metadata_of(std::size_t i) const {
+  const SaeTrainingRules& rules = settings_.jobs[i].rules;
+  JsonValue more = JsonValue::parse(settings_.metadata, "metadata");
+  more["training_architecture"] = name_of(rules.kind);
+  more["training_steps"] = jobs_[i].steps();
+  more["training_vectors"] = jobs_[i].steps() * rules.batch;
+  return more.sorted();
+}
+
 Sae SaeTrainer::finished(std::size_t i) const {
   const Job& job = settings_.jobs[i];
-  const double in = scales_[column(job.input)];
-  Sae sae = jobs_[i].finished(in, job.rules.transcoder ? scales_[column(job.target)] : in);
+  const double in = scales_of(job.inputs)[0];
+  Sae sae = jobs_[i].finished(in, job.rules.transcoder ? scales_of(job.targets)[0] : in);
   SaeConfig& c = sae.config;
   c.model_name = settings_.model_name;
-  c.hook_name = job.input;
-  c.hook_name_out = job.target;
+  c.hook_name = job.inputs[0];
+  c.hook_name_out = job.rules.transcoder ? job.targets[0] : "";
   c.prepend_bos = settings_.prepend_bos;
   c.context_size = settings_.context_size;
-  c.join_heads = job.input.ends_with("hook_z");
-  JsonValue more = JsonValue::parse(settings_.metadata, "metadata");
-  more["training_architecture"] = name_of(job.rules.kind);
-  more["training_steps"] = jobs_[i].steps();
-  more["training_vectors"] = jobs_[i].steps() * job.rules.batch;
-  c.metadata = more.sorted().line();
+  c.join_heads = job.inputs[0].ends_with("hook_z");
+  c.metadata = metadata_of(i).line();
   sae.name = folder_of(i).string();
   return sae;
+}
+
+TranscoderSet SaeTrainer::finished_layers(std::size_t i) const {
+  const Job& job = settings_.jobs[i];
+  TranscoderSet set = jobs_[i].finished_layers(scales_of(job.inputs), scales_of(job.targets));
+  set.name = folder_of(i).string();
+  set.model_name = settings_.model_name;
+  set.metadata = metadata_of(i).line();
+  set.inputs = job.inputs;
+  set.outputs = job.targets;
+  for (std::size_t l = 0; l < set.layers.size(); ++l)
+    set.layers[l].reads_normalised = job.inputs[l].ends_with("hook_normalized");
+  return set;
 }
 
 fs::path SaeTrainer::folder_of(std::size_t i) const {
@@ -329,7 +398,10 @@ void SaeTrainer::save() const {
                    {{"settings", to_json(settings_)},
                     {"progress", progress.sorted().line()},
                     {"source", source_->fingerprint()}});
-  for (std::size_t i = 0; i < jobs_.size(); ++i) sae::save(finished(i), folder_of(i));
+  for (std::size_t i = 0; i < jobs_.size(); ++i) {
+    if (settings_.jobs[i].rules.layers > 0) save_transcoders(finished_layers(i), folder_of(i));
+    else sae::save(finished(i), folder_of(i));
+  }
 }
 
 }  // namespace vitrine::sae

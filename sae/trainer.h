@@ -5,7 +5,8 @@
 //   t.save();                                       // SaeTrainer::resume goes on from here
 //
 // Several SAEs, of one site or of several, are trained on the same batches in one pass. The folder
-// of one is a SAELens folder; of several, each has a folder of its own in it. Beside them
+// of one is a SAELens folder, of a cross-layer transcoder one that circuit-tracer reads; of several, each has a folder of
+// its own in it. Beside them
 //   training.safetensors   the state: weights, moments, counts; settings; the place in the source
 // Every file is replaced all or nothing, the state first: a run that is killed goes on from its
 // last save, and gives the weights that it would have given, bit for bit.
@@ -24,8 +25,9 @@ namespace vitrine::sae {
 struct Job {
   std::string name;  // of its folder; "" when it is the only one
   SaeTrainingRules rules;
-  std::string input;   // the column that it reads
-  std::string target;  // a transcoder's; else ""
+  std::vector<std::string>
+      inputs;  // the column that it reads; of a cross-layer transcoder one for each layer
+  std::vector<std::string> targets;  // a transcoder's, as many; else none
   friend bool operator==(const Job&, const Job&) = default;
 };
 
@@ -69,8 +71,9 @@ class SaeTrainer {
   double seconds() const { return seconds_; }
   void add_seconds(double seconds) { seconds_ += seconds; }
 
-  // An SAE as it is now.
+  // An SAE as it is now, or a cross-layer transcoder.
   Sae finished(std::size_t job) const;
+  TranscoderSet finished_layers(std::size_t job) const;
   std::filesystem::path folder_of(std::size_t job) const;
   void save() const;
 
@@ -79,6 +82,11 @@ class SaeTrainer {
   void claim_files() const;
   std::size_t column(const std::string& name) const;
   Batch batch_of(const Job& job, const std::vector<Tensor>& rows) const;
+  Tensor columns_of(const std::vector<std::string>& names, const std::vector<Tensor>& rows) const;
+  std::vector<double> scales_of(const std::vector<std::string>& names) const;
+  Parameters first_weights(const Job& job, const std::vector<Tensor>& sample,
+                           std::vector<Tensor>& medians) const;
+  JsonValue metadata_of(std::size_t job) const;
 
   TrainSettings settings_;
   ActivationSource* source_;

@@ -14,7 +14,7 @@ std::string next_name(const std::string& leaf) { return leaf + ".next"; }
 std::int64_t dense_rows(const SaeTrainingRules& r) {
   constexpr std::int64_t kElements = 24 << 20;  // 96 MB of f32
   std::int64_t rows = r.batch;
-  while (rows % 2 == 0 && rows * r.d_sae > kElements) rows /= 2;
+  while (rows % 2 == 0 && rows * r.all_features() > kElements) rows /= 2;
   return rows;
 }
 }  // namespace
@@ -29,34 +29,54 @@ LeafSet all_weights(const SaeTrainingRules& r) {
   return leaves(names);
 }
 
+namespace {
+
+// What a step measures of features, besides its losses.
+void measure_features(Builder& b, const SaeTrainingRules& r, const FeatureView& view,
+                      const SaeLoss& loss) {
+  const Value zero = b.scalar(0, DType::f32),
+              infinity = b.scalar(std::numeric_limits<double>::infinity(), DType::f32);
+  Value active = zero, most = zero, overflow = zero;
+  std::vector<Value> fires, smallest;
+  for (std::size_t i = 0; i < loss.codes.size(); ++i) {
+    const FeatureCodes& codes = loss.codes[i];
+    const bool table = codes.index.defined();
+    const Value on = cast(codes.active, DType::f32), per_sample = sum(on, {1});
+    active = active + sum(per_sample);
+    most = maximum(most, max(per_sample, {0}));
+    fires.push_back(table ? scatter_add_rows(on, codes.index, r.d_sae) : sum(on, {0}));
+    if (may_overflow(r, view)) {  // samples whose row of the table is full may have lost features
+      const Value last = slice(codes.index, 1, view.capacity - 1, view.capacity);
+      overflow = overflow + sum(cast(logical_not(less(cast(last, DType::f32), zero)), DType::f32));
+    }
+    const Value positive = less(zero, codes.features);
+    smallest.push_back(
+        reshape(neg(max(neg(select(positive, codes.features, infinity)), {0, 1})), {1}));
+    const auto number = static_cast<std::int64_t>(i);
+    b.output(weight_name(r, number, "features"), codes.features);
+    if (table) b.output(weight_name(r, number, "index"), codes.index);
+  }
+  b.output("active", active);
+  b.output("most_active", most);
+  b.output("fires", fires.size() == 1 ? fires[0] : concat(fires, 0));
+  b.output("overflow", overflow);
+  b.output("smallest", smallest.size() == 1 ? smallest[0] : concat(smallest, 0));
+}
+
+}  // namespace
+
 Graph losses_with_gradients(const SaeTrainingRules& r, const FeatureView& view) {
   Builder b;
   const std::int64_t rows = rows_of(r, view);
   const SaeLoss loss = emit_loss(b, r, view, rows, r.batch);
   b.output("loss", loss.total);
   for (const auto& [name, part] : loss.parts) b.output("part." + name, part);
-  const Value on = cast(loss.active, DType::f32), per_sample = sum(on, {1});
-  b.output("active", sum(per_sample));
-  b.output("most_active", max(per_sample, {0}));
-  b.output("fires",
-           loss.index.defined() ? scatter_add_rows(on, loss.index, r.d_sae) : sum(on, {0}));
-  const Value target = r.transcoder ? b.input("y", {DType::f32, {rows, r.out_width()}})
-                                    : b.input("x", {DType::f32, {rows, r.d_in}});
-  b.output("errors", sum(square(loss.reconstruction - target), {1}));
-  // Samples whose row of the table is full may have lost features.
-  Value overflow = b.scalar(0, DType::f32);
-  if (may_overflow(r, view)) {
-    const Value last = slice(loss.index, 1, view.capacity - 1, view.capacity);
-    const Value none = less(cast(last, DType::f32), b.scalar(0, DType::f32));
-    overflow = sum(cast(logical_not(none), DType::f32));
-  }
-  b.output("overflow", overflow);
-  const Value infinity = b.scalar(std::numeric_limits<double>::infinity(), DType::f32);
-  const Value positive = less(b.scalar(0, DType::f32), loss.features);
-  b.output("smallest", neg(max(neg(select(positive, loss.features, infinity)), {0, 1})));
-  b.output("features", loss.features);
+  measure_features(b, r, view, loss);
+  const Value target = r.transcoder ? b.input("y", {DType::f32, {rows, r.all_outputs()}})
+                                    : b.input("x", {DType::f32, {rows, r.all_inputs()}});
+  const Value squares = square(loss.reconstruction - target);
+  b.output("errors", sum(reshape(squares, {rows, r.dictionaries(), r.out_width()}), {2}));
   b.output("reconstruction", loss.reconstruction);
-  if (loss.index.defined()) b.output("index", loss.index);
   return gradient(std::move(b).finish(), "loss", all_weights(r));
 }
 
@@ -73,10 +93,14 @@ Fetch reported(const Graph& graph) {
 
 namespace {
 
+bool is_weight(const std::string& name, const std::string& weight) {
+  return name == weight || name.ends_with("." + weight);
+}
+
 // The part of a decoder's gradient along its rows changes nothing when rows keep norm 1.
 Value for_unit_norm(const SaeTrainingRules& r, const std::string& name, const Value& g,
                     const Value& weight) {
-  if (!r.unit_norm || name != "W_dec") return g;
+  if (!r.unit_norm || !is_weight(name, "W_dec")) return g;
   const Value along =
       sum(g * weight, {1}, true) /
       maximum(sum(square(weight), {1}, true), weight.builder().scalar(1e-30, DType::f32));
@@ -111,11 +135,11 @@ Updates move_weights(Builder& b, const SaeTrainingRules& r, const Value& loss,
     const std::int64_t n = numel(shape);
     const Value state = b.parameter(state_name(name), {DType::f32, {3, n}});
     Value next = adamw(state, gradients[name], factor, settings, {r.beta1, r.beta2, r.eps, 0});
-    if (name == "threshold") {
+    if (is_weight(name, "threshold")) {
       const Value clamped = maximum(slice(next, 0, 0, 1), number(0));
       next = concat({clamped, slice(next, 0, 1, 3)}, 0);
     }
-    if (r.unit_norm && name == "W_dec") {
+    if (r.unit_norm && is_weight(name, "W_dec")) {
       const Value w = reshape(slice(next, 0, 0, 1), shape);
       const Value unit = w / maximum(sqrt(sum(square(w), {1}, true)), number(1e-30));
       next = select(fine, concat({reshape(unit, {1, n}), slice(next, 0, 1, 3)}, 0), next);

@@ -22,9 +22,10 @@ std::int64_t rows_of(const SaeTrainingRules& rules, const FeatureView& view);
 LeafSet all_weights(const SaeTrainingRules& rules);
 
 // Outputs: loss, part.NAME for each of its parts; active, the number of active features;
-// most_active, of a sample; fires [d_sae], the samples in which each is; errors [rows], |e|^2;
-// overflow, the samples whose row of the table is full; smallest, the smallest feature above 0;
-// features, reconstruction, index (of a table); and the gradient in every weight.
+// most_active, of a sample in one dictionary; fires [all_features], the samples in which each is; errors [rows, layers],
+// |e|^2 of each output; overflow, the samples whose row of a table is full; smallest [dictionaries], the smallest feature
+// above 0; reconstruction; features and index (of a table) of each dictionary, under names as weights have; and the
+// gradient in every weight.
 Graph losses_with_gradients(const SaeTrainingRules& rules, const FeatureView& view);
 // The metrics that a step reports.
 Fetch reported(const Graph& graph);

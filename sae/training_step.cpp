@@ -20,21 +20,31 @@ std::int64_t next_power_of_two(std::int64_t n) {
   return power;
 }
 
-// sum |t - mean|^2 over the rows, in f64.
-double total_variance(const Tensor& t) {
+// sum |t - mean|^2 over the rows, in f64, of each of `parts` equal parts of the columns.
+std::vector<double> total_variances(const Tensor& t, std::int64_t parts) {
   const std::int64_t n = t.dim(0), d = t.dim(1);
   const float* data = t.data<float>();
-  std::vector<double> mean(static_cast<std::size_t>(d), 0);
-  double squares = 0;
+  std::vector<double> mean(static_cast<std::size_t>(d), 0), squares(mean);
   for (std::int64_t i = 0; i < n; ++i) {
     for (std::int64_t j = 0; j < d; ++j) {
       const double v = data[i * d + j];
       mean[static_cast<std::size_t>(j)] += v;
-      squares += v * v;
+      squares[static_cast<std::size_t>(j)] += v * v;
     }
   }
-  for (const double m : mean) squares -= m * m / static_cast<double>(n);
-  return squares;
+  std::vector<double> variances(static_cast<std::size_t>(parts), 0);
+  for (std::size_t j = 0; j < mean.size(); ++j)
+    variances[j * variances.size() / mean.size()] +=
+        squares[j] - mean[j] * mean[j] / static_cast<double>(n);
+  return variances;
+}
+
+// The weights of the squared errors of a transcoder's outputs.
+Tensor output_weights(const std::vector<double>& variances) {
+  Tensor weights = Tensor::empty({std::ssize(variances)}, DType::f32);
+  for (std::size_t i = 0; i < variances.size(); ++i)
+    weights.data<float>()[i] = static_cast<float>(1 / variances[i]);
+  return weights;
 }
 
 void copy_into(const Tensor& from, const Tensor& to) {
@@ -59,8 +69,9 @@ Tensor expect_tensor(const Parameters& tensors, const std::string& name, const T
 
 SaeTrainingStep::SaeTrainingStep(const SaeTrainingRules& rules, const Parameters& weights)
     : rules_(rules),
-      silent_(static_cast<std::size_t>(rules.d_sae), 0),
-      fired_(static_cast<std::size_t>(rules.d_sae), 0) {
+      thresholds_(static_cast<std::size_t>(rules.dictionaries()), 0.0),
+      silent_(static_cast<std::size_t>(rules.all_features()), 0),
+      fired_(static_cast<std::size_t>(rules.all_features()), 0) {
   check_rules(rules);
   for (const auto& [name, shape] : trained_shapes(rules)) {
     const Tensor state = Tensor::zeros({3, numel(shape)}, DType::f32);
@@ -111,7 +122,7 @@ const Plan& SaeTrainingStep::apply_plan() {
 // ---- a step -------------------------------------------------------------------------------------
 Feeds SaeTrainingStep::step_feeds(double rate, const Tensor* dead) const {
   const auto t = static_cast<double>(steps_ + 1);
-  Tensor flags = Tensor::zeros({rules_.d_sae}, DType::boolean);
+  Tensor flags = Tensor::zeros({rules_.all_features()}, DType::boolean);
   if (dead != nullptr) {
     flags = dead->to(DType::boolean).contiguous();
   } else {
@@ -157,14 +168,14 @@ SaeTrainingStep::Ran SaeTrainingStep::run(const Batch& batch, ThreadPool& pool,
     ran.fires = r.raw("fires");
     ran.errors = r.raw("errors");
     ran.overflow = r.scalar("overflow");
-    ran.smallest = r.scalar("smallest");
+    for (const float s : r.raw("smallest").to_vector<float>()) ran.smallest.push_back(s);
     return ran;
   }
   for (const auto& [name, shape] : trained_shapes(rules_)) {
     if (!bound_.contains(sum_name(name))) bound_[sum_name(name)] = Tensor::zeros(shape, DType::f32);
   }
-  ran.fires = Tensor::zeros({rules_.d_sae}, DType::f32);
-  ran.errors = Tensor::zeros({rules_.batch}, DType::f32);
+  ran.fires = Tensor::zeros({rules_.all_features()}, DType::f32);
+  ran.errors = Tensor::zeros({rules_.batch, rules_.dictionaries()}, DType::f32);
   for (std::int64_t begin = 0; begin < rules_.batch; begin += rows) {
     feeds["x"] = batch.x.slice(0, begin, begin + rows);
     if (rules_.transcoder) feeds["y"] = batch.y.slice(0, begin, begin + rows);
@@ -172,7 +183,7 @@ SaeTrainingStep::Ran SaeTrainingStep::run(const Batch& batch, ThreadPool& pool,
     const Results r = step.run(step.taken(feeds), bound_, options);
     add_part(o, r, samples);
     const Tensor some = r.raw("fires");
-    for (std::int64_t j = 0; j < rules_.d_sae; ++j)
+    for (std::int64_t j = 0; j < rules_.all_features(); ++j)
       ran.fires.data<float>()[j] += some.data<float>()[j];
     copy_into(r.raw("errors"), ran.errors.slice(0, begin, begin + rows));
   }
@@ -187,14 +198,32 @@ StepOutcome SaeTrainingStep::step(const Batch& batch, ThreadPool& pool) {
   return step(batch, pool, rate());
 }
 
+namespace {
+
+// errors [batch, outputs]: |e|^2.
+void explain_variance(const Tensor& errors, const std::vector<double>& variances, StepOutcome& o) {
+  std::vector<double> error(variances.size(), 0);
+  const float* e = errors.data<float>();
+  for (std::int64_t i = 0; i < errors.numel(); ++i)
+    error[static_cast<std::size_t>(i) % error.size()] += e[i];
+  double of_errors = 0, of_variances = 0;
+  for (std::size_t l = 0; l < error.size(); ++l) {
+    o.explained_layers.push_back(variances[l] > 0 ? 1 - error[l] / variances[l] : 0);
+    of_errors += error[l];
+    of_variances += variances[l];
+  }
+  o.explained_variance = of_variances > 0 ? 1 - of_errors / of_variances : 0;
+}
+
+}  // namespace
+
 StepOutcome SaeTrainingStep::step(const Batch& batch, ThreadPool& pool, double rate,
                                   const Tensor* dead) {
   check_batch(batch);
   const Tensor& target = rules_.transcoder ? batch.y : batch.x;
-  const double variance = total_variance(target);
+  const std::vector<double> variances = total_variances(target, rules_.dictionaries());
   Feeds feeds = step_feeds(rate, dead);
-  if (rules_.transcoder)
-    feeds["y.weight"] = Tensor::scalar<float>(static_cast<float>(1 / variance));
+  if (rules_.transcoder) feeds["y.weight"] = output_weights(variances);
   FeatureView view = view_for_next();
   Ran ran;
   for (;;) {
@@ -206,13 +235,14 @@ StepOutcome SaeTrainingStep::step(const Batch& batch, ThreadPool& pool, double r
   }
   StepOutcome& o = ran.outcome;
   if (!std::isfinite(o.loss) || !std::isfinite(o.grad_norm)) explain_failure(batch, o);
-  double error = 0;
-  for (const float e : ran.errors.to_vector<float>()) error += e;
-  o.explained_variance = variance > 0 ? 1 - error / variance : 0;
-  last_l0_ = o.l0;
+  explain_variance(ran.errors, variances, o);
+  last_l0_ = o.l0 / static_cast<double>(rules_.dictionaries());
   last_most_ = o.most_active;
-  if (rules_.whole_batch() && std::isfinite(ran.smallest))
-    threshold_ = (1 - rules_.threshold_rate) * threshold_ + rules_.threshold_rate * ran.smallest;
+  for (std::size_t i = 0; rules_.whole_batch() && i < thresholds_.size(); ++i) {
+    if (std::isfinite(ran.smallest[i]))
+      thresholds_[i] =
+          (1 - rules_.threshold_rate) * thresholds_[i] + rules_.threshold_rate * ran.smallest[i];
+  }
   count_fires(ran.fires);
   ++steps_;
   samples_ += rules_.batch;
@@ -229,8 +259,8 @@ void SaeTrainingStep::check_batch(const Batch& batch) const {
         fmt::format("a batch of {} must be {}, not {}", what, to_string(type),
                     t.defined() ? to_string(Type{t.dtype(), t.shape()}) : std::string("nothing")));
   };
-  check(batch.x, rules_.d_in, "activations");
-  if (rules_.transcoder) check(batch.y, rules_.out_width(), "targets");
+  check(batch.x, rules_.all_inputs(), "activations");
+  if (rules_.transcoder) check(batch.y, rules_.all_outputs(), "targets");
 }
 
 void SaeTrainingStep::count_fires(const Tensor& fires) {
@@ -247,7 +277,7 @@ std::int64_t SaeTrainingStep::dead_features() const {
 }
 
 Tensor SaeTrainingStep::sparsity() const {
-  Tensor out = Tensor::empty({rules_.d_sae}, DType::f32);
+  Tensor out = Tensor::empty({rules_.all_features()}, DType::f32);
   const double samples = static_cast<double>(std::max<std::int64_t>(1, samples_));
   for (std::size_t j = 0; j < fired_.size(); ++j)
     out.data<float>()[j] =
@@ -340,15 +370,18 @@ SaeTrainingStep::Gradients SaeTrainingStep::gradients(const Batch& batch, Thread
   if (rows_of(rules_, view) != rules_.batch)
     throw Error(ErrorKind::usage, "gradients are for batches that fit into one part");
   Fetch f = reported(g);
-  for (const char* name : {"features", "reconstruction"}) f.wants.push_back(value(name));
-  if (view.capacity > 0) f.wants.push_back(value("index"));
+  f.wants.push_back(value("reconstruction"));
+  for (std::int64_t i = 0; i < rules_.dictionaries(); ++i) {
+    f.wants.push_back(value(weight_name(rules_, i, "features")));
+    if (view.capacity > 0) f.wants.push_back(value(weight_name(rules_, i, "index")));
+  }
   f.wants.push_back(grad(all_weights(rules_)));
   const Plan p = compile(g, f);
   Feeds feeds = step_feeds(0, dead);
   feeds["x"] = batch.x;
   if (rules_.transcoder) {
     feeds["y"] = batch.y;
-    feeds["y.weight"] = Tensor::scalar<float>(static_cast<float>(1 / total_variance(batch.y)));
+    feeds["y.weight"] = output_weights(total_variances(batch.y, rules_.dictionaries()));
   }
   const Results r = p.run(p.taken(feeds), bound_, {.pool = &pool});
   Gradients out;
@@ -356,16 +389,17 @@ SaeTrainingStep::Gradients SaeTrainingStep::gradients(const Batch& batch, Thread
   for (const auto& [name, shape] : trained_shapes(rules_))
     out.gradients[name] = r.grad(name).clone();
   out.reconstruction = r.raw("reconstruction").clone();
-  if (view.capacity == 0) {
-    out.features = r.raw("features").clone();
-    return out;
-  }
-  out.features = Tensor::zeros({rules_.batch, rules_.d_sae}, DType::f32);
-  const Tensor index = r.raw("index").contiguous(), codes = r.raw("features").contiguous();
-  for (std::int64_t i = 0; i < index.numel(); ++i) {
-    const std::int32_t j = index.data<std::int32_t>()[i];
-    if (j >= 0)
-      out.features.data<float>()[i / index.dim(1) * rules_.d_sae + j] = codes.data<float>()[i];
+  out.features = Tensor::zeros({rules_.batch, rules_.all_features()}, DType::f32);
+  for (std::int64_t d = 0; d < rules_.dictionaries(); ++d) {
+    const Tensor here = out.features.slice(1, d * rules_.d_sae, (d + 1) * rules_.d_sae);
+    const Tensor codes = r.raw(weight_name(rules_, d, "features")).contiguous();
+    const Tensor index =
+        view.capacity > 0 ? r.raw(weight_name(rules_, d, "index")).contiguous() : Tensor();
+    for (std::int64_t i = 0; i < codes.numel(); ++i) {
+      const std::int64_t row = i / codes.dim(1),
+                         j = index.defined() ? index.data<std::int32_t>()[i] : i % codes.dim(1);
+      if (j >= 0) here.data<float>()[row * rules_.all_features() + j] = codes.data<float>()[i];
+    }
   }
   return out;
 }
@@ -383,67 +417,6 @@ std::string SaeTrainingStep::explain() const {
 }
 
 // ---- what is kept -------------------------------------------------------------------------------
-namespace {
-
-// SAELens's layout: W_enc [d_in, d_sae].
-Tensor as_saelens(const std::string& name, const Tensor& t) {
-  return name == "W_enc" ? t.transpose(0, 1).contiguous().clone() : t.contiguous().clone();
-}
-
-SaeArchitecture architecture_of(Kind kind) {
-  switch (kind) {
-    case Kind::standard:
-      return SaeArchitecture::standard;
-    case Kind::topk:
-      return SaeArchitecture::topk;
-    case Kind::gated:
-      return SaeArchitecture::gated;
-    default:
-      return SaeArchitecture::jumprelu;
-  }
-}
-
-}  // namespace
-
-Sae SaeTrainingStep::finished(double in_scale, double out_scale) const {
-  Sae sae;
-  SaeConfig& c = sae.config;
-  c.architecture = architecture_of(rules_.kind);
-  c.d_in = rules_.d_in;
-  c.d_sae = rules_.d_sae;
-  c.d_out = rules_.out_width();
-  c.transcoder = rules_.transcoder;
-  c.skip = rules_.skip;
-  c.apply_b_dec_to_input = rules_.apply_b_dec_to_input && !rules_.transcoder;
-  c.normalise = rules_.normalise == Normalisation::expected_average_only_in ? Normalisation::none
-                                                                            : rules_.normalise;
-  if (rules_.kind == Kind::topk) {
-    c.k = static_cast<std::int64_t>(rules_.k);
-    c.rescale_by_decoder_norm = rules_.rescale_by_decoder_norm;
-  }
-  for (const auto& [name, tensor] : weights_) sae.weights[name] = as_saelens(name, tensor);
-  if (rules_.kind == Kind::topk && rules_.rescale_by_decoder_norm) {
-    sae = fold_decoder_norm(sae);
-    sae.config.rescale_by_decoder_norm = true;  // by norms of 1
-  }
-  if (rules_.whole_batch()) {
-    // The threshold is on the features that competed: h_j |W_dec[j]| with rescaling. With norms
-    // folded these are the pre-activations.
-    if (rules_.rescale_by_decoder_norm) {
-      c.architecture = SaeArchitecture::standard;  // no threshold to fold yet
-      sae = fold_decoder_norm(sae);
-      sae.config.architecture = SaeArchitecture::jumprelu;
-    }
-    sae.weights["threshold"] = Tensor::full({rules_.d_sae}, DType::f32, threshold_);
-  }
-  sae.sparsity = sparsity();
-  if (in_scale == 1 && out_scale == 1) return sae;
-  // This keeps h, so thresholds on h stay. Where norms were folded they are again: thresholds go
-  // with h.
-  const Sae out = fold_scale(sae, in_scale, out_scale);
-  return rules_.whole_batch() && rules_.rescale_by_decoder_norm ? fold_decoder_norm(out) : out;
-}
-
 Parameters SaeTrainingStep::state() const {
   Parameters state;
   for (const auto& [name, tensor] : bound_) {
@@ -453,7 +426,9 @@ Parameters SaeTrainingStep::state() const {
   state["silent"] = Tensor::of<std::int64_t>({n}, silent_);
   state["fired"] = Tensor::of<std::int64_t>({n}, fired_);
   state["counts"] = Tensor::of<std::int64_t>({3}, {steps_, samples_, last_most_});
-  state["measured"] = Tensor::of<double>({2}, {threshold_, last_l0_});
+  std::vector<double> measured = thresholds_;
+  measured.push_back(last_l0_);
+  state["measured"] = Tensor::of<double>({std::ssize(measured)}, measured);
   return state;
 }
 
@@ -466,9 +441,9 @@ SaeTrainingStep SaeTrainingStep::restored(const SaeTrainingRules& rules, const P
     weights[name] = all.select(0, 0).reshape(shape);
   }
   for (const char* name : {"silent", "fired"})
-    expect_tensor(state, name, {DType::i64, {rules.d_sae}}, where);
+    expect_tensor(state, name, {DType::i64, {rules.all_features()}}, where);
   expect_tensor(state, "counts", {DType::i64, {3}}, where);
-  expect_tensor(state, "measured", {DType::f64, {2}}, where);
+  expect_tensor(state, "measured", {DType::f64, {rules.dictionaries() + 1}}, where);
   SaeTrainingStep step(rules, weights);
   for (const auto& [name, tensor] : step.bound_) {
     if (name.starts_with("adam.")) copy_into(state.at(name), tensor);
@@ -483,8 +458,8 @@ void SaeTrainingStep::set_counts(const Parameters& state, const std::string& whe
   steps_ = counts[0];
   samples_ = counts[1];
   last_most_ = counts[2];
-  threshold_ = measured[0];
-  last_l0_ = measured[1];
+  thresholds_.assign(measured.begin(), measured.end() - 1);
+  last_l0_ = measured.back();
   silent_ = state.at("silent").to_vector<std::int64_t>();
   fired_ = state.at("fired").to_vector<std::int64_t>();
   const auto require = [&](bool ok, const std::string& what) {
@@ -499,8 +474,9 @@ void SaeTrainingStep::set_counts(const Parameters& state, const std::string& whe
       fmt::format("'counts' says {} samples after {} steps of {}", samples_, steps_, rules_.batch));
   require(last_most_ >= -1 && last_most_ <= rules_.d_sae,
           fmt::format("'counts' says {} features of a sample, of {}", last_most_, rules_.d_sae));
-  require(threshold_ >= 0 && std::isfinite(threshold_),
-          fmt::format("'measured' has the threshold {}", threshold_));
+  for (const double threshold : thresholds_)
+    require(threshold >= 0 && std::isfinite(threshold),
+            fmt::format("'measured' has the threshold {}", threshold));
   require(last_l0_ == -1 || (last_l0_ >= 0 && last_l0_ <= static_cast<double>(rules_.d_sae)),
           fmt::format("'measured' says {} features of a sample on average, of {}", last_l0_,
                       rules_.d_sae));

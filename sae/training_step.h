@@ -20,22 +20,24 @@
 #include "autograd/compile/plan.h"
 #include "sae/initial_weights.h"
 #include "sae/loss.h"
+#include "sae/transcoder_set.h"
 
 namespace vitrine::sae {
 
 struct Batch {
-  Tensor x;       // f32 [rules.batch, d_in]
-  Tensor y = {};  // f32 [rules.batch, d_out], for a transcoder
+  Tensor x;       // f32 [rules.batch, all_inputs]
+  Tensor y = {};  // f32 [rules.batch, all_outputs], for a transcoder
 };
 
 struct StepOutcome {
   double loss = 0, grad_norm = 0;
   std::map<std::string, double> parts;  // the losses that add up to it, by SAELens's names
-  double l0 = 0;                        // mean number of active features of a sample
+  double l0 = 0;                        // mean number of active features of a sample, of all layers
   double explained_variance = 0;        // 1 - sum |e|^2 / sum |target - mean|^2, of this batch
-  std::int64_t most_active = 0;         // features of a sample, at most
-  std::int64_t dead = 0;                // features, after this step
-  std::int64_t capacity = 0;            // of the plan that was used; 0: dense
+  std::vector<double> explained_layers;  // the same of each output of a cross-layer transcoder
+  std::int64_t most_active = 0;          // features of a sample in one dictionary, at most
+  std::int64_t dead = 0;                 // features, after this step
+  std::int64_t capacity = 0;             // of the plan that was used; 0: dense
 };
 
 class SaeTrainingStep {
@@ -54,7 +56,8 @@ class SaeTrainingStep {
   std::int64_t steps() const { return steps_; }
   double rate() const { return rules_.schedule.rate(steps_); }  // of the next step
   double sparsity_coefficient() const;                          // of the next step
-  double threshold() const { return threshold_; }               // batchtopk, so far
+  // batchtopk, so far: of each dictionary, as the two above are of all.
+  const std::vector<double>& thresholds() const { return thresholds_; }
   // Weights as training keeps them: views that further steps change.
   const Parameters& weights() const { return weights_; }
   std::int64_t dead_features() const;
@@ -66,6 +69,9 @@ class SaeTrainingStep {
   // multiplied by; they are folded, too.
   Sae finished(double in_scale, double out_scale) const;
   Sae finished() const { return finished(1, 1); }
+  // The same of a cross-layer transcoder: scales of each layer.
+  TranscoderSet finished_layers(const std::vector<double>& in_scales,
+                                const std::vector<double>& out_scales) const;
 
   // All that a step reads and changes, as tensors. Views.
   Parameters state() const;
@@ -78,7 +84,7 @@ class SaeTrainingStep {
   struct Gradients {
     StepOutcome outcome;
     Parameters gradients;
-    Tensor features, reconstruction;  // [batch, d_sae] and [batch, d_out]
+    Tensor features, reconstruction;  // [batch, all_features] and [batch, all_outputs]
   };
   Gradients gradients(const Batch& batch, ThreadPool& pool, const Tensor* dead = nullptr) const;
 
@@ -94,9 +100,9 @@ class SaeTrainingStep {
   const Plan& apply_plan();
   struct Ran {
     StepOutcome outcome;
-    Tensor fires, errors;  // [d_sae] and [batch]
-    double overflow = 0,
-           smallest = 0;  // of a table: samples that did not fit, the smallest feature
+    Tensor fires, errors;          // [all_features] and [batch, dictionaries]
+    double overflow = 0;           // of a table: samples that did not fit
+    std::vector<double> smallest;  // of a table: the smallest feature, of each dictionary
   };
   Ran run(const Batch& batch, ThreadPool& pool, const FeatureView& view, Feeds feeds);
   void check_batch(const Batch& batch) const;
@@ -111,7 +117,7 @@ class SaeTrainingStep {
   std::map<std::pair<FeatureView, bool>, Plan> plans_;
   std::optional<Plan> apply_;  // of dense steps, which take several parts
   std::int64_t steps_ = 0, samples_ = 0;
-  double threshold_ = 0;
+  std::vector<double> thresholds_;
   // Of the last step, from which the next view follows. Before the first, nothing is known.
   double last_l0_ = -1;
   std::int64_t last_most_ = -1;

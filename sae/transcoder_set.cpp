@@ -14,6 +14,7 @@
 #include "tensor/error.h"
 #include "tensor/files/file.h"
 #include "tensor/files/json_reader.h"
+#include "tensor/files/json_value.h"
 #include "tensor/files/safetensors.h"
 
 namespace vitrine::sae {
@@ -100,6 +101,15 @@ void settle_activation(TranscoderSet& set, const fs::path& folder) {
   if (json.has("activation")) set.activation = json.at("activation").named(kActivations);
   if (set.activation == TranscoderActivation::topk)
     set.k = json.at("k").whole(1, set.layers[0].features());
+  if (json.has("model_name")) set.model_name = json.at("model_name").text();
+  if (json.has("metadata")) set.metadata = json.at("metadata").expect_object().value().line();
+  for (const auto& [key, names] : {std::pair{"inputs", &set.inputs}, {"outputs", &set.outputs}}) {
+    if (!json.has(key)) continue;
+    for (const JsonReader& name : json.at(key).list(set.layers.size()))
+      names->push_back(name.text());
+  }
+  for (std::size_t l = 0; l < set.inputs.size(); ++l)
+    set.layers[l].reads_normalised = set.inputs[l].ends_with("hook_normalized");
 }
 
 void check_layers(const TranscoderSet& set) {
@@ -167,6 +177,92 @@ TranscoderSet load_transcoders(const fs::path& folder) {
   return set;
 }
 
+std::vector<std::string> transcoder_files(bool cross_layer, int layers) {
+  std::vector<std::string> files = {"cfg.json", "config.yaml"};
+  for (int l = 0; l < layers; ++l) {
+    if (!cross_layer) files.push_back(fmt::format("layer_{}.safetensors", l));
+    for (int i = 0; cross_layer && i < 2; ++i)
+      files.push_back(fmt::format("{}_{}.safetensors", i == 0 ? "W_enc" : "W_dec", l));
+  }
+  return files;
+}
+
+namespace {
+
+void save_per_layer(const TranscoderLayer& t, const fs::path& file) {
+  NamedTensors tensors = {
+      {"W_enc", t.w_enc}, {"b_enc", t.b_enc}, {"W_dec", t.w_dec[0]}, {"b_dec", t.b_dec}};
+  if (t.threshold.defined()) tensors.emplace_back("activation_function.threshold", t.threshold);
+  if (t.w_skip.defined()) tensors.emplace_back("W_skip", t.w_skip);
+  save_safetensors(file, tensors);
+}
+
+// The decoders to all outputs, [features, outputs, d].
+Tensor joined_decoders(const TranscoderLayer& t) {
+  const std::int64_t features = t.features(), outputs = std::ssize(t.w_dec), d = t.w_dec[0].dim(1);
+  Tensor all = Tensor::empty({features, outputs, d}, DType::f32);
+  for (std::int64_t to = 0; to < outputs; ++to) {
+    const Tensor rows = t.w_dec[static_cast<std::size_t>(to)].contiguous();
+    for (std::int64_t j = 0; j < features; ++j)
+      std::copy_n(rows.data<float>() + j * d, d, all.data<float>() + (j * outputs + to) * d);
+  }
+  return all;
+}
+
+void save_cross_layer(const TranscoderLayer& t, int layer, const fs::path& folder) {
+  const auto name = [&](const char* of) { return fmt::format("{}_{}", of, layer); };
+  NamedTensors tensors = {
+      {name("W_enc"), t.w_enc}, {name("b_enc"), t.b_enc}, {name("b_dec"), t.b_dec}};
+  if (t.threshold.defined()) tensors.emplace_back(name("threshold"), t.threshold);
+  save_safetensors(folder / (name("W_enc") + ".safetensors"), tensors);
+  save_safetensors(folder / (name("W_dec") + ".safetensors"),
+                   {{name("W_dec"), joined_decoders(t)}});
+}
+
+// "ln2.hook_normalized" of "blocks.0.ln2.hook_normalized"; of other names all.
+std::string within_block(const std::string& site) {
+  return site.starts_with("blocks.0.") ? site.substr(9) : site;
+}
+
+std::string yaml_of(const TranscoderSet& set) {
+  return fmt::format(
+      "model_name: {}\nmodel_kind: {}\nfeature_input_hook: {}\nfeature_output_hook: {}\nscan: {}\n",
+      JsonValue(set.model_name).line(),
+      set.cross_layer ? "cross_layer_transcoder" : "transcoder_set",
+      set.inputs.empty() ? "mlp.hook_in" : within_block(set.inputs[0]),
+      set.outputs.empty() ? "hook_mlp_out" : within_block(set.outputs[0]),
+      JsonValue(fs::path(set.name).filename().string()).line());
+}
+
+}  // namespace
+
+void save_transcoders(const TranscoderSet& set, const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error)
+    throw SaveError(fmt::format("{}: it cannot be used: {}", folder.string(), error.message()));
+  JsonValue cfg = JsonValue::object({{"format", "transcoders"},
+                                     {"kind", set.cross_layer ? "cross_layer" : "per_layer"},
+                                     {"n_layers", std::ssize(set.layers)},
+                                     {"d_model", set.width()},
+                                     {"d_transcoder", set.layers[0].features()},
+                                     {"activation", name_of(set.activation)},
+                                     {"model_name", set.model_name},
+                                     {"metadata", JsonValue::parse(set.metadata, "metadata")}});
+  if (set.activation == TranscoderActivation::topk) cfg["k"] = set.k;
+  if (!set.inputs.empty()) {
+    cfg["inputs"] = set.inputs;
+    cfg["outputs"] = set.outputs;
+  }
+  for (std::size_t l = 0; l < set.layers.size(); ++l) {
+    const int number = static_cast<int>(l);
+    if (set.cross_layer) save_cross_layer(set.layers[l], number, folder);
+    else save_per_layer(set.layers[l], folder / fmt::format("layer_{}.safetensors", number));
+  }
+  write_text(folder / "cfg.json", cfg.sorted().line() + "\n");
+  write_text(folder / "config.yaml", yaml_of(set));
+}
+
 TranscoderSet transcoder_set(std::vector<Sae> layers) {
   TranscoderSet set;
   for (std::size_t l = 0; l < layers.size(); ++l) {
@@ -193,6 +289,9 @@ TranscoderSet transcoder_set(std::vector<Sae> layers) {
     set.k = c.k;
     TranscoderLayer t;
     t.reads_normalised = true;
+    set.model_name = c.model_name;
+    set.inputs.push_back(c.hook_name);
+    set.outputs.push_back(c.hook_name_out);
     t.w_enc = sae.weights.at("W_enc").transpose(0, 1).contiguous();
     t.b_enc = sae.weights.at("b_enc");
     t.w_dec.push_back(sae.weights.at("W_dec"));

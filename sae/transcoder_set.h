@@ -48,6 +48,10 @@ struct TranscoderSet {
   std::int64_t k = 0;  // of topk
   bool cross_layer = false;
   std::vector<TranscoderLayer> layers;
+  // What is known of where it comes from: the model, and the site that each layer reads and gives.
+  std::string model_name;
+  std::vector<std::string> inputs, outputs;
+  std::string metadata = "{}";                                      // of its training, JSON
   std::int64_t width() const { return layers.at(0).w_enc.dim(1); }  // d
 };
 
@@ -59,6 +63,12 @@ struct TranscoderSet {
 //
 // Or a folder of SAELens folders, as `vitrine sae train` makes of several sites: what transcoder_set takes.
 TranscoderSet load_transcoders(const std::filesystem::path& folder);
+
+// Writes circuit-tracer's folder, with our cfg.json beside what it has (activation, k, sites, metadata). Every file is
+// replaced all or nothing. Throws SaveError.
+void save_transcoders(const TranscoderSet& set, const std::filesystem::path& folder);
+// The files of such a folder.
+std::vector<std::string> transcoder_files(bool cross_layer, int layers);
 
 // A set of transcoders of one layer each: SAELens's from blocks.L.ln2.hook_normalized to blocks.L.hook_mlp_out, one for each
 // layer L from 0 on. Throws ConfigError, naming it, for one that is no transcoder, that reads or gives another site, or that

@@ -140,6 +140,11 @@ void SaeTrainOptions::add_to(CommandLine& line) {
       "--target", target_, "SITE,...",
       "a transcoder: what it gives is this site, or a second --tensor; of several sites one\n"
       "for each, in their order: --site '*.ln2.hook_normalized' --target '*.hook_mlp_out'");
+  line.flag(
+      "--cross-layer", cross_layer_,
+      "one transcoder of all layers: the features of each --site write to its own --target and\n"
+      "to all later ones; --features and --k are those of a layer. Of --activations the first\n"
+      "half of the --tensor names is read, the second half given");
   line.number("--buffer", buffer_.rows, "ROWS", "that are mixed at a time (default: 131072)",
               std::int64_t{1}, kMost);
   line.option("--buffer-type", buffer_type_, "TYPE",
@@ -258,7 +263,10 @@ void SaeTrainOptions::check(const CommandLine& line) const {
 }
 
 std::vector<std::string> SaeTrainOptions::inputs(const nn::Model* model) const {
-  if (model == nullptr) return {activations.tensors()[0]};
+  if (model == nullptr) {
+    const std::vector<std::string>& all = activations.tensors();
+    return {all.begin(), all.begin() + (cross_layer_ ? std::ssize(all) / 2 : 1)};
+  }
   std::vector<std::string> names;
   for (const std::string& given : sites_) {
     for (const std::string& pattern : split(given, ',')) {
@@ -273,7 +281,9 @@ std::vector<std::string> SaeTrainOptions::inputs(const nn::Model* model) const {
 std::vector<std::string> SaeTrainOptions::targets(const nn::Model* model) const {
   std::vector<std::string> names;
   if (model == nullptr) {
-    if (activations.tensors().size() > 1) names.push_back(activations.tensors()[1]);
+    const std::vector<std::string>& all = activations.tensors();
+    if (cross_layer_) names.assign(all.begin() + std::ssize(all) / 2, all.end());
+    else if (all.size() > 1) names.push_back(all[1]);
     return names;
   }
   if (target_.empty()) return names;
@@ -332,11 +342,8 @@ void SaeTrainOptions::set(const CommandLine& line, sae::SaeTrainingRules& rules,
                           did_you_mean(nearest(key, keys, 1)), fmt::join(keys, ", ")));
 }
 
-sae::TrainSettings SaeTrainOptions::settings(
-    const CommandLine& line, const std::vector<std::string>& names,
-    const std::vector<std::string>& targets,
-    const std::function<std::int64_t(const std::string&)>& width_of) const {
-  sae::TrainSettings s;
+sae::SaeTrainingRules SaeTrainOptions::base_rules(const CommandLine& line,
+                                                  std::int64_t steps) const {
   sae::SaeTrainingRules base = rules_;
   base.kind = sae::parse_kind(kind_);
   base.norm_weighted = !plain_l1_;
@@ -354,17 +361,21 @@ sae::TrainSettings SaeTrainOptions::settings(
                     "layer_norm and constant_norm_rescale",
                     normalise_));
   base.seed = common.seed;
-  s.steps = (vectors_ + base.batch - 1) / base.batch;
   base.schedule.shape = shape_ == "cosine"   ? nn::Schedule::Shape::cosine
                         : shape_ == "linear" ? nn::Schedule::Shape::linear
                                              : nn::Schedule::Shape::constant;
   base.schedule.warmup = warmup_;
-  base.schedule.steps = s.steps;
+  base.schedule.steps = steps;
   if (base.schedule.shape != nn::Schedule::Shape::constant && base.schedule.last == 1)
     base.schedule.last = 0;
-  std::vector<std::pair<std::string, sae::SaeTrainingRules>> variants = {{"", base}};
+  return base;
+}
+
+SaeTrainOptions::Variants SaeTrainOptions::variants(const CommandLine& line,
+                                                    const sae::SaeTrainingRules& base) const {
+  Variants variants = {{"", base}};
   for (const Swept& sweep : sweeps(line)) {
-    std::vector<std::pair<std::string, sae::SaeTrainingRules>> more;
+    Variants more;
     for (const auto& [name, rules] : variants) {
       for (const std::string& value : sweep.values) {
         sae::SaeTrainingRules changed = rules;
@@ -375,26 +386,47 @@ sae::TrainSettings SaeTrainOptions::settings(
     }
     variants = std::move(more);
   }
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    const std::string& input = names[i];
-    const std::string target = targets.empty() ? "" : targets[targets.size() == 1 ? 0 : i];
-    for (auto [name, rules] : variants) {
-      rules.d_in = width_of(input);
+  return variants;
+}
+
+sae::TrainSettings SaeTrainOptions::settings(
+    const CommandLine& line, const std::vector<std::string>& names,
+    const std::vector<std::string>& targets,
+    const std::function<std::int64_t(const std::string&)>& width_of) const {
+  sae::TrainSettings s;
+  s.steps = (vectors_ + rules_.batch - 1) / rules_.batch;
+  const Variants all = variants(line, base_rules(line, s.steps));
+  const auto add = [&](const std::vector<std::string>& read, const std::vector<std::string>& given,
+                       const std::string& place) {
+    for (auto [name, rules] : all) {
+      rules.d_in = width_of(read[0]);
       if (rules.d_sae == 0) rules.d_sae = 8 * rules.d_in;
-      if (!target.empty()) {
+      if (!given.empty()) {
         rules.transcoder = true;
-        rules.d_out = width_of(target);
+        rules.d_out = width_of(given[0]);
         rules.apply_b_dec_to_input = false;
       }
+      if (cross_layer_) rules.layers = std::ssize(read);
       if (rules.kind == sae::Kind::matryoshka) {
         rules.widths = widths_;
         if (rules.widths.empty()) rules.widths = {rules.d_sae / 4, rules.d_sae / 2, rules.d_sae};
       }
-      std::string folder = names.size() > 1 ? input : "";
-      if (!name.empty()) folder += (folder.empty() ? "" : "_") + name;
       sae::check_rules(rules);
-      s.jobs.push_back({folder, rules, input, target});
+      const char* between = place.empty() || name.empty() ? "" : "_";
+      s.jobs.push_back({place + between + name, rules, read, given});
     }
+  };
+  if (cross_layer_) {
+    if (targets.size() != names.size())
+      line.fail(fmt::format(
+          "--cross-layer: {} activations are read and {} given; give --target one for each layer",
+          names.size(), targets.size()));
+    add(names, targets, "");
+  }
+  for (std::size_t i = 0; i < names.size() && !cross_layer_; ++i) {
+    std::vector<std::string> given;
+    if (!targets.empty()) given.push_back(targets[targets.size() == 1 ? 0 : i]);
+    add({names[i]}, given, names.size() > 1 ? names[i] : "");
   }
   s.buffer = buffer_;
   s.buffer.dtype = float_type(buffer_type_);

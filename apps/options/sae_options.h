@@ -60,7 +60,7 @@ class SaeTrainOptions {
       const CommandLine& line, const std::vector<std::string>& inputs,
       const std::vector<std::string>& targets,
       const std::function<std::int64_t(const std::string&)>& width_of) const;
-  std::vector<std::string> inputs(const nn::Model* model) const;   // sites, or the first tensor
+  std::vector<std::string> inputs(const nn::Model* model) const;  // sites, or the first tensor
   // Of transcoders: one for all inputs, or one for each. Throws Error (usage) for another number.
   std::vector<std::string> targets(const nn::Model* model) const;
   std::vector<std::string> columns(const nn::Model* model) const;  // with the target's
@@ -70,6 +70,10 @@ class SaeTrainOptions {
     std::string key;
     std::vector<std::string> values;
   };
+  // The rules of each SAE of an input, by what its folder is called.
+  using Variants = std::vector<std::pair<std::string, sae::SaeTrainingRules>>;
+  sae::SaeTrainingRules base_rules(const CommandLine& line, std::int64_t steps) const;
+  Variants variants(const CommandLine& line, const sae::SaeTrainingRules& base) const;
   std::vector<Swept> sweeps(const CommandLine& line) const;
   void set(const CommandLine& line, sae::SaeTrainingRules& rules, const std::string& key,
            const std::string& value) const;
@@ -82,7 +86,7 @@ class SaeTrainOptions {
   sae::BufferSpec buffer_;
   std::string buffer_file_;
   std::int64_t vectors_ = 2'000'000, warmup_ = 0;
-  bool plain_l1_ = false, no_rescale_ = false, no_b_dec_ = false;
+  bool plain_l1_ = false, no_rescale_ = false, no_b_dec_ = false, cross_layer_ = false;
 };
 
 // A folder with an SAE, or the name of one that came with the model: --sae.

@@ -138,7 +138,7 @@ sae::TrainSettings small_sae_settings() {
   r.schedule = {nn::Schedule::Shape::linear, 4e-3, 2, 1, 0.05};
   r.schedule.steps = 6;
   sae::TrainSettings s;
-  s.jobs = {{"", r, "x", ""}};
+  s.jobs = {{"", r, {"x"}, {}}};
   s.steps = 6;
   s.buffer.rows = 128;
   return s;

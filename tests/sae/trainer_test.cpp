@@ -23,7 +23,7 @@ using sae::Kind;
 sae::TrainSettings settings_for(sae::SaeTrainingRules rules, std::int64_t steps) {
   sae::TrainSettings s;
   rules.schedule.steps = steps;
-  s.jobs = {{"", rules, "x", ""}};
+  s.jobs = {{"", rules, {"x"}, {}}};
   s.steps = steps;
   s.buffer.rows = 20'000;
   s.bias = sae::InitialBias::mean;
@@ -116,7 +116,7 @@ TEST(SaeTrainer, SeveralSaesInOnePassAreThoseOfSeveralPasses) {
   SyntheticSource source(32, 60, 3);
   ThreadPool pool;
   sae::TrainSettings both = settings_for(rules_of(Kind::topk), 6);
-  both.jobs = {{"a", rules_of(Kind::topk), "x", ""}, {"b", rules_of(Kind::gated), "x", ""}};
+  both.jobs = {{"a", rules_of(Kind::topk), {"x"}, {}}, {"b", rules_of(Kind::gated), {"x"}, {}}};
   const TemporaryFolder together;
   sae::SaeTrainer t = sae::SaeTrainer::begin(both, source, together.path());
   while (!t.done()) t.step(pool);

@@ -1,5 +1,6 @@
 // vitrine sae train: SAEs on a model's activations, in a folder that can go on at any time.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <chrono>
 #include <cmath>
@@ -28,13 +29,15 @@ struct Input {
 Json as_json(const sae::StepOutcome& o) {
   Json losses = Json::object();
   for (const auto& [name, value] : o.parts) losses[name] = value;
-  return {{"loss", o.loss},
-          {"losses", losses},
-          {"l0", o.l0},
-          {"explained_variance", o.explained_variance},
-          {"dead", o.dead},
-          {"grad_norm", o.grad_norm},
-          {"capacity", o.capacity}};
+  Json json = {{"loss", o.loss},
+               {"losses", losses},
+               {"l0", o.l0},
+               {"explained_variance", o.explained_variance},
+               {"dead", o.dead},
+               {"grad_norm", o.grad_norm},
+               {"capacity", o.capacity}};
+  if (o.explained_layers.size() > 1) json["explained_variance_layers"] = o.explained_layers;
+  return json;
 }
 
 sae::SaeTrainer begin(const CommandLine& line, const SaeTrainOptions& o, Input& input) {
@@ -103,8 +106,8 @@ class Log {
     for (std::size_t i = 0; i < trainer_.jobs().size(); ++i) {
       const sae::Job& job = trainer_.settings().jobs[i];
       log(fmt::format("{}: {} on {}, {} features for {} inputs", trainer_.folder_of(i).string(),
-                      sae::name_of(job.rules.kind), job.input, grouped(job.rules.d_sae),
-                      job.rules.d_in));
+                      sae::name_of(job.rules.kind), fmt::join(job.inputs, ", "),
+                      grouped(job.rules.all_features()), job.rules.all_inputs()));
     }
     const std::int64_t batch = trainer_.settings().jobs[0].rules.batch;
     log(fmt::format(
@@ -157,7 +160,7 @@ void print_result(const CommandLine& line, const SaeTrainOptions& o, const sae::
   for (std::size_t i = 0; i < trainer.jobs().size(); ++i) {
     const std::string folder = trainer.folder_of(i).string();
     Json json = {{"folder", json_text(folder)},
-                 {"input", trainer.settings().jobs[i].input},
+                 {"input", fmt::format("{}", fmt::join(trainer.settings().jobs[i].inputs, ","))},
                  {"kind", sae::name_of(trainer.settings().jobs[i].rules.kind)}};
     if (i < last.size()) json["last"] = as_json(last[i]);
     saes.push_back(json);
@@ -166,7 +169,7 @@ void print_result(const CommandLine& line, const SaeTrainOptions& o, const sae::
         i < last.size() ? fmt::format(": L0 {:.1f}, {:.2f} % of the variance explained, {} of {} "
                                       "features dead",
                                       last[i].l0, 100 * last[i].explained_variance, last[i].dead,
-                                      trainer.settings().jobs[i].rules.d_sae)
+                                      trainer.settings().jobs[i].rules.all_features())
                         : "");
   }
   if (!trainer.done())
@@ -191,7 +194,8 @@ void verb_sae_train(const Arguments& arguments) {
       "--site and all settings of --sweep are trained on the same rows, in one pass. The folder\n"
       "can go on at any time, even after kill -9, to the same bits.\n\n"
       "json: {meta, steps, done, seconds, saes: [{folder, input, kind, last: {loss, losses, l0,\n"
-      "explained_variance, dead, grad_norm, capacity}}]}; log.jsonl in the folder has the same\n"
+      "explained_variance, dead, grad_norm, capacity}}]}, of a cross-layer transcoder\n"
+      "explained_variance_layers too; log.jsonl in the folder has the same\n"
       "for every --log-every steps\n",
       "vitrine sae train --site blocks.1.hook_mlp_out --data /usr/share/common-licenses/GPL-3 "
       "--features 512 --k 16 --vectors 20000 --batch 512 --buffer 8192 --out run");
