@@ -39,6 +39,7 @@ constexpr Verb kVerbs[] = {
     {"evaluate", "loss and perplexity of a text, per token and per byte", verb_evaluate},
     {"convert", "a HuggingFace folder from any model that can be read", verb_convert},
     {"info", "a model's configuration, parameters, sites, memory and FLOPs", verb_info},
+    {"explain", "what is a site, an op, a term, a verb? with this prompt's numbers", verb_explain},
     {"doctor", "does this machine compute right, and as fast as it could? is a model sound?",
      verb_doctor},
     {"tour", "the whole story on one model, each step with its commands", verb_tour},

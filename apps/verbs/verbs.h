@@ -13,7 +13,8 @@ struct Verb {
   const char* summary;
   void (*run)(const Arguments&);
 };
-std::span<const Verb> verbs();  // in the order of the help
+std::span<const Verb> verbs();      // in the order of the help
+std::span<const Verb> sae_verbs();  // those of `vitrine sae WHAT`
 // Throws Error (usage), with the nearest name, for a verb that there is not.
 const Verb& find_verb(const std::string& name);
 
@@ -47,7 +48,8 @@ void verb_evaluate(const Arguments& arguments);
 void verb_serve(const Arguments& arguments);
 void verb_info(const Arguments& arguments);
 void verb_doctor(const Arguments& arguments);
-void verb_graph(const Arguments& arguments);  // apps/graphs/graph.cpp
-void verb_tour(const Arguments& arguments);  // apps/tour/tour.cpp
+void verb_graph(const Arguments& arguments);    // apps/graphs/graph.cpp
+void verb_explain(const Arguments& arguments);  // apps/explain/explain.cpp
+void verb_tour(const Arguments& arguments);     // apps/tour/tour.cpp
 
 }  // namespace vitrine::app

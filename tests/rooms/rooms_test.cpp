@@ -56,6 +56,7 @@ const std::vector<std::string> kRooms = {"tensor",
                                          "apps/verbs",
                                          "apps/verbs/sae",
                                          "apps/graphs",
+                                         "apps/explain",
                                          "apps/tour",
                                          "apps",
                                          "apps/python"};

@@ -671,6 +671,17 @@ class Model:
         """Configuration, parameters, sites, memory and FLOPs; its page is a drawing of the model."""
         return self._verb("info", options)
 
+    def explain(self, word: str | None = None, prompt: Prompt | None = None, **options: Any) -> Result:
+        """What a site ('z', '2.z', '2.4.z'), an op, a term of the field or a verb is: result.entries [{kind, name, summary,
+        lesson, ...}]; of a site with a prompt also what it holds there, entries[0]['values'].
+
+        word: None, all that there is
+        options: kind='op', length=5 (tokens, of shapes and costs), edits, sae
+        """
+        scratch = _ask.Scratch()
+        words = [] if word is None else [word]
+        return self._ask("explain", words + self._words(scratch, options, prompts=[("prompt", prompt)]), scratch)
+
     def doctor(self, **options: Any) -> Result:
         """Whether the model is sound: causality, NaN, dead units, the loss: result.model['checks']."""
         scratch = _ask.Scratch()

@@ -12,6 +12,14 @@ def help(verb):
     print(_vitrine.ask(None, words[0], [*words[1:], "--help"])["written"])
 
 
+def explain(word=None, prompt=None, **options):
+    """What a site, an op, a term of the field or a verb is, with the numbers of the model that ships with Vitrine;
+    Model.explain for another one."""
+    from ._model import load
+
+    return load().explain(word, prompt, **options)
+
+
 def curves(*logs, **options):
     """How training went: first, last and best of every quantity in log.jsonl files or their folders; its page draws them."""
     words = [os.fspath(log) for log in logs]

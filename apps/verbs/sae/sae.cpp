@@ -9,12 +9,7 @@
 namespace vitrine::app {
 namespace {
 
-struct SubVerb {
-  const char* name;
-  const char* summary;
-  void (*run)(const Arguments&);
-};
-constexpr SubVerb kSubVerbs[] = {
+constexpr Verb kSaeVerbs[] = {
     {"train", "train SAEs on a model's activations, or on files of them", verb_sae_train},
     {"eval", "how well an SAE reconstructs, and what that does to the model", verb_sae_eval},
     {"features", "what each feature responds to and writes; which are alike", verb_sae_features},
@@ -26,7 +21,7 @@ std::string overview() {
   std::string text =
       "Sparse autoencoders: a layer's activations written as few of many features.\n\n"
       "Usage: vitrine sae WHAT [options]\n\n";
-  for (const SubVerb& s : kSubVerbs) text += fmt::format("  {:<10} {}\n", s.name, s.summary);
+  for (const Verb& s : kSaeVerbs) text += fmt::format("  {:<10} {}\n", s.name, s.summary);
   return text +
          "\nAll of them take --model, --format, --out, --threads, --seed, --color and --quiet;\n"
          "'vitrine sae WHAT --help' lists the rest.\n\n"
@@ -36,11 +31,13 @@ std::string overview() {
 
 }  // namespace
 
+std::span<const Verb> sae_verbs() { return kSaeVerbs; }
+
 void verb_sae(const Arguments& arguments) {
   const std::string what = arguments.rest.empty() ? "" : arguments.rest[0];
   if (what == "--help" || what == "-h") return write_stdout(overview());
   std::vector<std::string> names;
-  for (const SubVerb& s : kSubVerbs) {
+  for (const Verb& s : kSaeVerbs) {
     if (what == s.name) {
       return s.run({"sae " + what, {arguments.rest.begin() + 1, arguments.rest.end()}});
     }
