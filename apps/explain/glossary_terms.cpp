@@ -29,7 +29,7 @@ constexpr Term kTerms[] = {
      "vitrine predict --prompt @prompt --edit 'zero 3.z head=0' --edit 'then scale 3.z factor=2'",
      Topic::patching, "", "stage"},
     {"held value, hold, frozen activation", "frozen activation of a recorded run (frozen LayerNorm scale, frozen attention pattern)",
-     "vitrine influence --source-sae blocks.1.hook_mlp_out --target-sae blocks.4.hook_mlp_out --prompt @prompt --target-pos -1 --attention hold",
+     "vitrine influence --source-sae blocks.1.hook_mlp_out --target-sae blocks.4.hook_mlp_out --prompt @prompt --attention hold",
      Topic::circuits, "", "held value; `hold`"},
     {"codec, splice", "a sparse autoencoder (encoder and decoder), inserted at a hook point",
      "vitrine predict --prompt @prompt --sae blocks.4.hook_mlp_out", Topic::features, "", "codec, splice"},

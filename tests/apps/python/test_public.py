@@ -63,6 +63,20 @@ def test_what_comes_back_is_what_is_documented(model, tmp_path):
         model.patch("Paris", "Rome", 5, 6, site="z", out="/no/such/folder/x.npz")
 
 
+def test_explain_names_what_python_has():
+    found = vt.explain(kind="verb")
+    for verb in found.entries:
+        if verb["python"] is None:
+            continue
+        thing = vt
+        for name in verb["python"].split("."):
+            thing = getattr(thing, name)
+        assert callable(thing), verb["python"]
+    assert "predict" in str(found)
+    with pytest.raises(vt.UsageError, match="logit lens"):
+        vt.explain("logit lans")
+
+
 def test_the_tour(model):
     found = model.tour()
     claims = [claim for step in found.steps for claim in step["claims"]]

@@ -132,6 +132,7 @@ SAME = {
         ["sae", "eval", "--sae", "blocks.4.hook_mlp_out", "--data", "TEXTS", "--rows", "500"],
     ),
     "info": (lambda m, f: m.info(), ["info"]),
+    "explain": (lambda m, f: m.explain("2.z", TEXAS), ["explain", "2.z", "--prompt", TEXAS]),
     "doctor": (lambda m, f: m.doctor(), ["doctor", "--model", "default", "--model-alone"]),
 }
 
