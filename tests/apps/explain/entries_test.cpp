@@ -52,8 +52,8 @@ std::vector<Graph> graphs_of_all_families() {
           type == "gpt2"
               ? R"({"model_type": "gpt2", "n_layer": 1, "n_head": 2, "n_embd": 8, "n_positions": 32, "vocab_size": 20})"
               : R"({"model_type": ")" + std::string(type) +
-                    R"(", "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1,
-                    "num_attention_heads": 2, "head_dim": 4, "vocab_size": 20,
+                    R"(", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+                    "num_attention_heads": 2, "head_dim": 8, "vocab_size": 20,
                     "max_position_embeddings": 32})";
       const nn::Config config = nn::parse_config(json, std::string(type) + "/config.json");
       graphs.push_back(nn::build_model(config, {.rows = 3, .sequences = 1, .positions = 3}));
