@@ -1,4 +1,4 @@
-# What apps/quickstart.sh, tests/run.sh and bench/run.sh share: packages, configuring, building. To be sourced from the
+# What apps/quickstart.sh, apps/docs.sh, tests/run.sh and bench/run.sh share: packages, configuring, building. To be sourced from the
 # root of the checkout; changes nothing by itself.
 
 say() { printf '%s\n' "$*"; }
@@ -83,7 +83,7 @@ need() {
   fi
 }
 
-# look_for program|tests|bench: fills missing_packages.
+# look_for program|tests|bench|docs: fills missing_packages.
 look_for() {
   missing_packages=()
   missing_reasons=()
@@ -104,6 +104,11 @@ look_for() {
     need ccache "makes the second build fast" has_command ccache
     need python3-dev "what the Python package is compiled against" has_python_headers
     need python3-venv "an environment in which the Python package is tested" has_python_venv
+  fi
+  if [ "$1" = docs ]; then
+    need doxygen "reads the public headers" has_command doxygen
+    need python3-dev "what the Python package is compiled against" has_python_headers
+    need python3-venv "an environment in which the site is built" has_python_venv
   fi
   if [ "$1" = bench ]; then
     need libbenchmark-dev "Google Benchmark" has_header benchmark/benchmark.h
@@ -137,7 +142,7 @@ check_compiler() {
   esac
 }
 
-# install_packages program|tests|bench: installs what is missing, or says what to install.
+# install_packages program|tests|bench|docs: installs what is missing, or says what to install.
 install_packages() {
   look_for "$1"
   if [ ${#missing_packages[@]} -gt 0 ]; then

@@ -33,6 +33,9 @@ WARN_LOGFILE = "{out}/warnings.txt"
 """
 
 
+_TYPES = ("struct", "class", "enum", "typedef", "union")
+
+
 @dataclass
 class Entity:
     """A type, function, constant or alias, and the members of a type."""
@@ -77,7 +80,13 @@ def _plain_name(qualified):
 
 
 def _tidy(code):
-    for pattern, by in ((r"\s*<\s*", "<"), (r"\s+>", ">"), (r"\( ", "("), (r" ([&*])(?=\w)", r"\1 "), (r" ([&*])([,)>])", r"\1\2")):
+    for pattern, by in (
+        (r"\s*<\s*", "<"),
+        (r"\s+>", ">"),
+        (r"\( ", "("),
+        (r" ([&*])(?=\w)", r"\1 "),
+        (r" ([&*])([,)>])", r"\1\2"),
+    ):
         code = re.sub(pattern, by, code)
     code = re.sub(r"\btemplate<", "template <", code)
     return re.sub(r"\b(vitrine::)(?=\w)", "", code)
@@ -131,7 +140,7 @@ def _declaration(member):
     static = "static " if member.get("static") == "yes" and kind == "function" else ""
     code = f"{_text(member.find('type'))} {name}".strip()
     if kind == "function":
-        code += _text(member.find("argsstring"))
+        code += re.sub(r"(\w)=([\w{\"'\[.-])", r"\1 = \2", _text(member.find("argsstring")))
     elif kind == "variable":
         code += _text(member.find("argsstring"))
         start = _text(member.find("initializer"))
@@ -143,13 +152,16 @@ def _member(element):
     where = element.find("location")
     qualified = _text(element.find("qualifiedname")) or _text(element.find("name"))
     entity = Entity(
-        element.get("kind"), _plain_name(qualified), _declaration(element), _doc(element), where.get("file"), int(where.get("line"))
+        element.get("kind"),
+        _plain_name(qualified),
+        _declaration(element),
+        _doc(element),
+        where.get("file"),
+        int(where.get("line")),
     )
     for value in element.findall("enumvalue"):
         name = _text(value.find("name"))
-        entity.members.append(
-            Entity("value", f"{entity.name}.{name}", name, _doc(value), entity.file, entity.line)
-        )
+        entity.members.append(Entity("value", f"{entity.name}.{name}", name, _doc(value), entity.file, entity.line))
     return entity
 
 
@@ -195,10 +207,12 @@ class Reference:
                 entity.anchor = entity.name if count == 1 else f"{entity.name}-{count}"
                 address = f"{self.page(entity.file)}#{entity.anchor}"
                 self.links.setdefault(entity.name, address)
-        short = {}
-        for name, address in self.links.items():
-            short.setdefault(name.rsplit(".", 1)[-1], set()).add(address)
-        self.types = {e.short for e in entities if e.kind in ("struct", "class", "enum", "typedef", "union")}
+        self.types = {e.short for e in entities if e.kind in _TYPES}
+        short = {}  # of types those of types alone, not their constructors
+        for top in entities:
+            for entity in (top, *top.members):
+                if entity.kind in _TYPES or entity.short not in self.types:
+                    short.setdefault(entity.short, set()).add(self.links[entity.name])
         self.short = {name: min(found) for name, found in short.items() if len(found) == 1}
 
     @staticmethod
@@ -254,8 +268,10 @@ class Reference:
                 extra = f' id="{entity.anchor}"'
             before = entity.name
             scope = ".".join(entity.name.split(".")[:-1]).replace(".", "::")
-            where = f'<span class="scope">{scope}</span>' if scope else ""
-            parts.append(f'<pre class="declaration"{extra}>{where}<code>{self._code(entity.declaration, header)}</code></pre>\n')
+            where = f'<span class="scope">vitrine{"::" + scope if scope else ""}</span>'
+            parts.append(
+                f'<pre class="declaration"{extra}>{where}<code>{self._code(entity.declaration, header)}</code></pre>\n'
+            )
             parts.append(as_markdown(entity.doc, self._relative(header)) + "\n")
             if entity.members:
                 parts.append(self._members_html(entity, header) + "\n")

@@ -56,8 +56,14 @@ def marked(text):
                 comment.append(match[2])
                 at += 1
             ends = code.rstrip().endswith((";", ",", "}", "{")) or "=" in code or re.search(r"\w$", code)
-            out.append(code + (" " + _block(comment, "<") if any(comment) and ends and code.strip() != "}" and
-                               not code.lstrip().startswith("}  ") else ""))
+            out.append(
+                code
+                + (
+                    " " + _block(comment, "<")
+                    if any(comment) and ends and code.strip() != "}" and not code.lstrip().startswith("}  ")
+                    else ""
+                )
+            )
         else:
             out.append(line)
             at += 1

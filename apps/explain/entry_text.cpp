@@ -233,8 +233,8 @@ std::string typed_text(const Json& entry) {
   const bool heads = axes.list_items() != nullptr &&
                      std::any_of(axes.list_items()->begin(), axes.list_items()->end(),
                                  [](const Json& axis) { return *axis.text() == "head"; });
-  return fmt::format("{0}; 2.{0} in layer 2{1}", typed,
-                     heads ? fmt::format("; 2.1.{} of its head 1", typed) : "");
+  return fmt::format("{0}; 2.{0}, of layer 2{1}", typed,
+                     heads ? fmt::format("; 2.1.{}, of its head 1", typed) : "");
 }
 
 std::string site_text(const Json& entry, const Json& str_tokens, const Style& style) {
