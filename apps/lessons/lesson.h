@@ -63,24 +63,25 @@ inline void table(const Row& titles, const std::vector<Row>& rows) {
   for (const Row& row : rows) print(row);
 }
 
-// One bar for each number, the largest 40 characters long; those of numbers below 0 are light.
-inline void bars(const std::vector<std::pair<std::string, double>>& numbers) {
+// One bar for each number, the largest 40 characters long; those of numbers below `from`, where bars begin, are light.
+inline void bars(const std::vector<std::pair<std::string, double>>& numbers, double from = 0) {
+  static constexpr const char* kPart[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
   std::size_t width = 0;
   double largest = 0;
   for (const auto& [name, number] : numbers) {
     width = std::max(width, width_of(name));
-    largest = std::max(largest, std::abs(number));
+    largest = std::max(largest, std::abs(number - from));
   }
   for (const auto& [name, number] : numbers) {
-    const double part = largest > 0 ? std::abs(number) / largest : 0;
-    const int eighths = static_cast<int>(std::lround(part * 320));
-    static constexpr const char* kPart[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
+    const double part = largest > 0 ? std::abs(number - from) / largest : 0;
+    const auto eighths = static_cast<int>(std::lround(part * 320));
+    const bool below = number < from;
     std::string bar;
-    for (int i = 0; i < (number < 0 ? (eighths + 4) / 8 : eighths / 8); ++i)
-      bar += number < 0 ? "░" : "█";
-    if (number >= 0) bar += kPart[eighths % 8];
-    fmt::print("  {}  {:>9.4g}  {}\n", padded(name, width), number, bar);
+    for (int i = 0; i < (below ? eighths + 4 : eighths) / 8; ++i) bar += below ? "░" : "█";
+    if (!below) bar += kPart[eighths % 8];
+    fmt::print("  {}  {:>9.4g}{}{}\n", padded(name, width), number, bar.empty() ? "" : "  ", bar);
   }
+  if (from != 0) fmt::print("  (bars begin at {:g})\n", from);
 }
 
 // A matrix of numbers from 0 to 1, [rows, columns], as a picture: the darker the larger; · is nothing.
@@ -97,8 +98,9 @@ inline void picture(const Row& row_names, const Row& column_names, const Tensor&
     std::string line = "  " + padded(row_names[r], first, true);
     for (std::size_t c = 0; c < column_names.size(); ++c) {
       const double x = std::clamp(cells.at(r * column_names.size() + c), 0.0, 1.0);
-      const std::string shade = kShade[x < 0.02 ? 0 : std::min(4, 1 + static_cast<int>(x * 4))];
-      line += " " + padded(x < 0.02 ? shade : shade + shade + shade, width, true);
+      const bool none = !(x >= 0.02);  // NaN, too
+      const std::string shade = kShade[none ? 0 : std::min(4, 1 + static_cast<int>(x * 4))];
+      line += " " + padded(none ? shade : shade + shade + shade, width, true);
     }
     fmt::print("{}\n", line);
   }
