@@ -98,7 +98,7 @@ inline void picture(const Row& row_names, const Row& column_names, const Tensor&
     std::string line = "  " + padded(row_names[r], first, true);
     for (std::size_t c = 0; c < column_names.size(); ++c) {
       const double x = std::clamp(cells.at(r * column_names.size() + c), 0.0, 1.0);
-      const bool none = !(x >= 0.02);  // NaN, too
+      const bool none = !(x >= 0.05);  // NaN, too
       const std::string shade = kShade[none ? 0 : std::min(4, 1 + static_cast<int>(x * 4))];
       line += " " + padded(none ? shade : shade + shade + shade, width, true);
     }

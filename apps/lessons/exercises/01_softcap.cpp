@@ -28,7 +28,8 @@
 namespace vitrine::exercise {
 
 const OpDef kMySoftcap = {
-    .name = "my_softcap", .doc = "y = cap tanh(x / cap)",
+    .name = "my_softcap",  // as printed graphs and errors show it
+    .doc = "y = cap tanh(x / cap)",
     // Your part begins here.
 };
 
