@@ -179,4 +179,5 @@ int main() {
   table({"next token", "dot product", "the library's logit"}, rows);
   expect("they differ by", differs, at_most(1e-4));
   expect("the best one is \" Austin\"", logits[0].second == m.token(" Austin"), near(1, 0));
+  expect("its logit", logits[0].first, near(16.63, 0.01));
 }

@@ -113,7 +113,9 @@ int main() {
                     fmt::format("{:+.2f}", mine["scores"].at<float>({4, key})),
                     fmt::format("{:.3f}", last.at<float>({key}))});
   table({"\" is\" meets", "score", "weight"}, rows);
-  expect("weight of \" Texas\" for \" is\"", last.at<float>({3}), at_least(0.5));
+  expect("weight of \" Texas\" for \" is\"", last.at<float>({3}), at_least(0.9998));
+  expect("its score", mine["scores"].at<float>({4, 3}), near(-1.84, 0.02));
+  expect("the next best score", mine["scores"].at<float>({4, 0}), near(-11.61, 0.02));
 
   section("The library's head says the same");
   const auto differs = [&](const char* what, const Tensor& own, const Tensor& library) {
@@ -138,5 +140,8 @@ int main() {
   section("The same search, elsewhere");
   const nn::Run again = m.run("The cat sat. The cat", site::pattern(kLayer));
   const Row words = quoted_tokens(m, "The cat sat. The cat");
-  picture(words, words, again[site::pattern(kLayer)].select(0, 0).select(0, kHead));
+  const Tensor looks = again[site::pattern(kLayer)].select(0, 0).select(0, kHead);  // [6, 6]
+  picture(words, words, looks);
+  expect("from the second \" cat\" to \" sat\"", looks.at<float>({5, 2}), at_least(0.8));
+  expect("from the second \" The\" to the first \" cat\"", looks.at<float>({4, 1}), at_least(0.7));
 }

@@ -1,4 +1,6 @@
 // Lesson 4. The residual stream is shared memory: who writes, who reads.
+#include <map>
+
 #include "apps/lessons/lesson.h"
 #include "interp/stream.h"
 #include "nn/families/sites.h"
@@ -87,29 +89,34 @@ void who_reads(const nn::Model& m, const std::string& prompt) {
   }
   table({"writer", "read by MLP 0", "MLP 1", "MLP 2", "MLP 3", "MLP 4", "MLP 5"}, rows);
   expect("shares of what MLP 5 reads add up to", sums.back(), near(1, 1e-6));
-  expect("of which attention 1 is", share("L1H", 5) + share("1_attn_b_O", 5), at_least(0.05));
+  const auto attention_1 = [&](int reader) {
+    return share("L1H", reader) + share("1_attn_b_O", reader);
+  };
+  expect("of which attention 1 is", attention_1(5), near(0.25, 0.005));
+  expect("attention 1, of what MLP 2 reads", attention_1(2), near(0.42, 0.005));
 }
 
 void erase_one_note(const nn::Model& m, const std::string& prompt, double whole) {
   section("Erase one note, and see who needed it");
   std::vector<Row> rows;
-  double least = whole;
+  std::map<std::string, double> left;  // by what was erased
   for (int layer = 0; layer < kLayers; ++layer) {
     Row row = {fmt::format("layer {}", layer)};
     // [snippet erase]
     for (const Site& note : {site::attn_out(layer), site::mlp_out(layer)}) {
       const nn::Run without =
           m.run_edited({m.tokens(prompt)}, {zero(note)}, fetch(value("logits")));
-      const double left = difference(m, without);
+      left[note.name] = difference(m, without);
       // [/snippet erase]
-      row.push_back(fmt::format("{:+.2f}", left));
-      least = std::min(least, left);
+      row.push_back(fmt::format("{:+.2f}", left[note.name]));
     }
     rows.push_back(row);
   }
   say("Austin over Sacramento is {:+.2f}; without what one part wrote:\n", whole);
   table({"", "its attention", "its MLP"}, rows);
-  expect("without the attention of layer 1", least, at_most(0));
+  expect("without attention 1", left[site::attn_out(1).name], near(-0.93, 0.01));
+  expect("without attention 0", left[site::attn_out(0).name], near(0.60, 0.01));
+  expect("without attention 3", left[site::attn_out(3).name], at_least(whole));
 }
 
 }  // namespace
@@ -150,11 +157,12 @@ int main() {
   const std::vector<double> gain = w.at("ln_final.w").to_vector<double>();
   const double scale = run["ln_final.hook_scale"].at<float>({0, kLast, 0});
   double total = 0;
+  std::map<std::string, double> push_of;
   std::vector<Row> rows;
   for (const std::string& writer : writers()) {
     const double push = pushes(at_last(run, writer), scale, gain, austin, sacramento);
     rows.push_back({writer, fmt::format("{:+.2f}", push)});
-    total += push;
+    total += push_of[writer] = push;
   }
   // [/snippet pushes]
   const std::vector<double> bias = w.at("ln_final.b").to_vector<double>();
@@ -163,6 +171,8 @@ int main() {
   rows.push_back({"the last norm's bias", fmt::format("{:+.2f}", of_bias)});
   rows.push_back({"sum", fmt::format("{:+.2f}", total + of_bias)});
   table({"writer", "Austin over Sacramento"}, rows);
+  expect("attention 1", push_of[site::attn_out(1).name], near(7.28, 0.01));
+  expect("the last MLP", push_of[site::mlp_out(5).name], near(2.20, 0.01));
   expect("sum", total + of_bias, near(difference(m, run), 1e-3));
 
   who_reads(m, prompt);

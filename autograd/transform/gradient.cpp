@@ -1,3 +1,5 @@
+// Backpropagation, written as a transformation: the chain rule from the output back to what is asked
+// for. `differentiate` is the algorithm; what is above it says which nodes it must visit.
 #include "autograd/transform/gradient.h"
 
 #include <fmt/format.h>
@@ -157,6 +159,10 @@ void share_losses(Builder& b, const Graph& before, NodeId first_new, NodeId end)
   }
 }
 
+// Goes through the nodes backwards, each after all that read it. By then parts[node] holds what
+// every reader sent: d output / d reader, times how the reader depends on this node. Their sum is
+// d output / d node; the op's vjp turns it into what this node sends to its own inputs. Only nodes
+// between a target and the output are visited.
 Graph differentiate(const Graph& graph, std::string_view output,
                     const std::vector<std::string>& sites, const std::vector<std::string>& leaves) {
   const Graph g = expand_for_gradient(expand_sites(graph, sites), sites, leaves, output);
@@ -175,6 +181,7 @@ Graph differentiate(const Graph& graph, std::string_view output,
       static_cast<std::size_t>(g.next_id()));  // of d output / d node, by id
   std::vector<Value> grads(
       static_cast<std::size_t>(g.next_id()));  // their sums, once all readers have sent theirs
+  // d output / d output = 1: where it begins.
   parts[static_cast<std::size_t>(root)].add(
       broadcast_to(b.scalar(1, metric.type.dtype), metric.type.shape));
   for (auto n = g.nodes().rbegin(); n != g.nodes().rend(); ++n) {
@@ -203,6 +210,7 @@ Graph differentiate(const Graph& graph, std::string_view output,
     }
   }
   share_losses(b, g, g.next_id(), b.next_id());
+  // What the output does not depend on has gradient 0.
   for (const Target& t : targets) {
     const Value& known = grads[static_cast<std::size_t>(t.node)];
     const Type& type = g.node(t.node).type;

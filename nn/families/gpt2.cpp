@@ -23,6 +23,8 @@ Value attention(const Frame& m, int layer, const Value& x, const std::string& bl
   const Config& c = m.config;
   const int d = c.d_model, h = c.heads;
   const Norm ln1 = layer_norm(m, x, block + "ln_1", sites + "ln1");
+  // What the projections read is ln1.out. The rest lets each head have an edited copy of the
+  // stream, which is then normed for that head alone.
   const NormedInput input{ln1.out, x, ln1.gain, ln1.bias, c.norm_eps};
 
   // Three projections of each token, for each head: a query (what am I looking for?), a key (what
@@ -38,6 +40,8 @@ Value attention(const Frame& m, int layer, const Value& x, const std::string& bl
     return m.b.site(result, heads_in(input, w_part, b_part, h, copies.name),
                     kPerHead);  // [rows, h, e]
   };
+  // While a text is generated, the keys and values of earlier tokens are kept; with_earlier joins
+  // them to those of the new ones.
   const Value q = project(0, "Q", site::q_input(layer), site::q(layer));
   const Value k =
       with_earlier(m, "k", layer, project(1, "K", site::k_input(layer), site::k(layer)));

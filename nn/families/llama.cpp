@@ -1,7 +1,9 @@
 // Llama as a graph (Touvron et al. 2023), and its relatives Mistral, Qwen2 and Qwen3: the whole
 // model, to be read from top to bottom. Beside GPT-2 (gpt2.cpp) there are four changes: RMSNorm for
 // LayerNorm, positions that turn queries and keys instead of a vector that is added, keys and values
-// that groups of query heads share, and neurons with gates.
+// that groups of query heads share, and neurons with gates. parts.h has what families share: projected (a
+// matrix product, cut into heads), rotated, mixed (scores, mask, softmax, mean of the values), written
+// (the heads' results, added up), gated_mlp.
 #include <fmt/format.h>
 
 #include "nn/families/parts.h"
