@@ -18,6 +18,8 @@ SaeArchitecture architecture_of(Kind kind) {
       return SaeArchitecture::topk;
     case Kind::gated:
       return SaeArchitecture::gated;
+    case Kind::matching_pursuit:
+      return SaeArchitecture::matching_pursuit;
     default:
       return SaeArchitecture::jumprelu;
   }
@@ -40,6 +42,10 @@ Sae SaeTrainingStep::finished(double in_scale, double out_scale) const {
   if (rules_.kind == Kind::topk) {
     c.k = static_cast<std::int64_t>(rules_.k);
     c.rescale_by_decoder_norm = rules_.rescale_by_decoder_norm;
+  }
+  if (rules_.kind == Kind::matching_pursuit) {
+    c.pursuit = {rules_.residual_threshold, static_cast<std::int64_t>(rules_.k),
+                 rules_.stop_on_duplicate_support};
   }
   for (const auto& [name, tensor] : weights_) sae.weights[name] = as_saelens(name, tensor);
   if (rules_.kind == Kind::topk && rules_.rescale_by_decoder_norm) {

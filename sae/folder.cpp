@@ -68,6 +68,7 @@ constexpr std::string_view kArchitectures[] = {"standard",
                                                "topk",
                                                "jumprelu",
                                                "gated",
+                                               "matching_pursuit",
                                                "transcoder",
                                                "skip_transcoder",
                                                "jumprelu_transcoder",
@@ -79,7 +80,7 @@ void set_architecture(SaeConfig& c, const JsonReader& field, const std::string& 
                  "this is a checkpoint of a training; SAELens's save_inference_model makes a "
                  "jumprelu of it, which is supported");
   }
-  if (name == "temporal" || name == "matching_pursuit" || name == "abstopk")
+  if (name == "temporal" || name == "abstopk")
     field.reject(alternatives(kArchitectures), "it is not supported");
   if (std::ranges::find(kArchitectures, name) == std::end(kArchitectures))
     field.one_of(kArchitectures);  // refuses it
@@ -88,6 +89,7 @@ void set_architecture(SaeConfig& c, const JsonReader& field, const std::string& 
   if (name.starts_with("jumprelu")) c.architecture = SaeArchitecture::jumprelu;
   if (name == "topk") c.architecture = SaeArchitecture::topk;
   if (name == "gated") c.architecture = SaeArchitecture::gated;
+  if (name == "matching_pursuit") c.architecture = SaeArchitecture::matching_pursuit;
 }
 
 // Settings that would change what is computed, whatever the architecture.
@@ -119,12 +121,29 @@ void set_output(SaeConfig& c, const JsonReader& r) {
     apply.reject("false", "b_dec of a transcoder is of its output");
 }
 
+void set_pursuit(SaeConfig& c, const JsonReader& r) {
+  const JsonReader threshold = r.at("residual_threshold"), most = r.at("max_iterations"),
+                   repeat = r.at("stop_on_duplicate_support");
+  if (c.architecture != SaeArchitecture::matching_pursuit) {
+    for (const JsonReader& field : {threshold, most, repeat}) {
+      if (field.given())
+        field.reject("no such field", fmt::format("it belongs to matching_pursuit, and this is a "
+                                                  "{} SAE",
+                                                  name_of(c.architecture)));
+    }
+    return;
+  }
+  if (threshold.given()) c.pursuit.residual_threshold = threshold.number(0);
+  if (most.given()) c.pursuit.max_iterations = most.whole(1, kWidest);
+  c.pursuit.stop_on_duplicate_support = repeat.flag_or(true);
+}
+
 SaeConfig parse_new(const JsonReader& r) {
   SaeConfig c;
   set_architecture(c, r.at("architecture"), r.at("architecture").text_or(""));
   r.only({"architecture", "d_in", "d_sae", "d_out", "dtype", "device", "apply_b_dec_to_input",
           "normalize_activations", "reshape_activations", "k", "rescale_acts_by_decoder_norm",
-          "metadata",
+          "residual_threshold", "max_iterations", "stop_on_duplicate_support", "metadata",
           // How it was trained, in the checkpoints of SAELens's trainer; what it computes
           // does not depend on these.
           "jumprelu_ste_to_input", "jumprelu_sparsity_loss_mode", "target_l0", "decoder_init_norm",
@@ -149,6 +168,7 @@ SaeConfig parse_new(const JsonReader& r) {
       }
     }
   }
+  set_pursuit(c, r);
   const JsonReader metadata = r.at("metadata");
   set_metadata(c, metadata.given() ? metadata : JsonReader(JsonValue::object(), r.file(), rules()));
   return c;
@@ -232,6 +252,12 @@ std::string to_json(const SaeConfig& c) {
   if (c.architecture == SaeArchitecture::topk) {
     json["k"] = c.k;
     json["rescale_acts_by_decoder_norm"] = c.rescale_by_decoder_norm;
+  }
+  if (c.architecture == SaeArchitecture::matching_pursuit) {
+    json["residual_threshold"] = c.pursuit.residual_threshold;
+    json["max_iterations"] =
+        c.pursuit.max_iterations ? JsonValue(*c.pursuit.max_iterations) : JsonValue();
+    json["stop_on_duplicate_support"] = c.pursuit.stop_on_duplicate_support;
   }
   if (c.transcoder && c.architecture == SaeArchitecture::topk) metadata["transcoder"] = true;
   else if (c.transcoder) json["d_out"] = c.d_out;
@@ -357,6 +383,12 @@ void save(const Sae& sae, const fs::path& folder, DType stored) {
 }
 
 Sae fold_decoder_norm(const Sae& sae) {
+  if (sae.config.architecture == SaeArchitecture::matching_pursuit) {
+    throw ConfigError(
+        fmt::format("{}: its decoder is its encoder, so the decoder's norms cannot be moved into "
+                    "it: other features would be found",
+                    sae.name));
+  }
   if (sae.config.architecture == SaeArchitecture::topk && !sae.config.rescale_by_decoder_norm) {
     throw ConfigError(
         fmt::format("{}: its {} largest features are chosen by the codes as they are "
@@ -385,6 +417,12 @@ Sae fold_scale(const Sae& sae, double in, double given) {
   const auto fold = [&](const char* name, double factor) {
     if (sae.weights.contains(name)) out.weights[name] = times(sae.weights.at(name), factor);
   };
+  if (sae.config.architecture == SaeArchitecture::matching_pursuit) {
+    // Tied weights: codes become smaller by the scale, and what is left over does, too.
+    out.config.pursuit.residual_threshold /= in;
+    fold("b_dec", 1 / given);
+    return out;
+  }
   fold("W_enc", in);
   fold("W_dec", 1 / given);
   fold("b_dec", 1 / given);

@@ -64,9 +64,10 @@ class Machine {
     error_ = *spliced.error;
     Builder b(expand_sites(spliced.graph, {to}));
     Nodes nodes(target.config, "target");
-    const Value pre = nodes.pre(b.at(Site{to}));
+    const Value read = nodes.pre(b.at(Site{to})), features = nodes.features(read);
+    const Value pre = has_pre_activations(target.config) ? read : features;
     b.output("target.pre", pre);
-    b.output("target.features", nodes.features(pre));
+    b.output("target.features", features);
     // One row of each prompt at most: -1 stands for none, and counts for 0.
     const auto n = std::ssize(prompts);
     const Value row = b.input("target.row", {DType::i32, {n}}),

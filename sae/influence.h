@@ -6,7 +6,8 @@
 //   t.causes[0].source, t.causes[0].first_order; // the feature of `early` that moves it most
 //
 // The early SAE is spliced in with its error kept, so nothing changes until a feature is edited.
-// What feature j at position p does to the pre-activation h of target t at position q is, to first
+// What feature j at position p does to the pre-activation h of target t at position q (of matching
+// pursuit, which has no h, to the feature itself) is, to first
 // order, f_jp dh_tq/df_jp (attribution patching, Nanda 2023; Marks et al. 2024), and exactly h_tq -
 // h_tq(f_jp = 0). The strongest causes get both, on the same pre-activation, under the same
 // policies.

@@ -20,7 +20,7 @@ Tensor random_rows(const SaeTrainingRules& r, const random::Key& key) {
     float* row = rows.data<float>() + j * d;
     double squares = 0;
     for (std::int64_t i = 0; i < d; ++i) squares += static_cast<double>(row[i]) * row[i];
-    const double target = r.unit_norm ? 1 : r.initial_norm;
+    const double target = r.unit_norm || r.kind == Kind::matching_pursuit ? 1 : r.initial_norm;
     const double factor = squares > 0 ? target / std::sqrt(squares) : 0;
     for (std::int64_t i = 0; i < d; ++i) row[i] = static_cast<float>(row[i] * factor);
   }
@@ -37,7 +37,7 @@ Parameters initial_weights(const SaeTrainingRules& r, random::Key key,
     const auto name = [&](const char* weight) { return weight_name(r, i, weight); };
     const random::Key own = r.layers == 0 ? key : key.fold(static_cast<std::uint64_t>(i));
     const Tensor rows = random_rows(r, own.fold("W_dec"));
-    w[name("W_enc")] = rows;
+    if (w.contains(name("W_enc"))) w[name("W_enc")] = rows;
     if (!r.transcoder) w[name("W_dec")] = rows.clone();
     if (r.kind == Kind::jumprelu)
       w[name("threshold")] = Tensor::full({r.d_sae}, DType::f32, r.initial_threshold);

@@ -8,7 +8,8 @@
 namespace vitrine::sae {
 
 // Kaiming-uniform decoder rows of norm rules.initial_norm, W_enc their transpose, biases 0,
-// thresholds rules.initial_threshold; a transcoder's decoder 0. `biases`, where there are any that are
+// thresholds rules.initial_threshold; a transcoder's decoder 0, the rows of a
+// matching pursuit's of norm 1. `biases`, where there are any that are
 // defined, are what b_dec of each dictionary begins as: a mean or geometric median of activations, or of a
 // transcoder's targets. In the shapes of trained_shapes.
 Parameters initial_weights(const SaeTrainingRules& rules, random::Key key,

@@ -19,6 +19,7 @@ namespace {
 // Of one dictionary; the decoder rows of one of a cross-layer transcoder write to several outputs, side by side.
 TrainedShapes shapes_of(const SaeTrainingRules& r, std::int64_t outputs) {
   const std::int64_t d = r.d_in, features = r.d_sae, out = r.out_width();
+  if (r.kind == Kind::matching_pursuit) return {{"W_dec", {features, out}}, {"b_dec", {out}}};
   TrainedShapes shapes = {{"W_enc", {features, d}}};
   if (r.kind == Kind::gated) {
     for (const char* name : {"b_gate", "b_mag", "r_mag"}) shapes.push_back({name, {features}});
@@ -130,6 +131,8 @@ class Dictionary {
         return jumprelu();
       case Kind::gated:
         return gated();
+      case Kind::matching_pursuit:
+        return pursuit();
       default:
         return strongest();
     }
@@ -139,7 +142,9 @@ class Dictionary {
   Value written(const Value& z) const { return places_.mix(z, w("W_dec")); }
   // The reconstruction, of a dictionary that has an output of its own.
   Value decoded(const Value& z) const {
-    Value y = written(z) + w("b_dec");
+    Value y = written(z);
+    // Tied weights: b_dec is given back where it was taken away.
+    if (r_->kind != Kind::matching_pursuit || r_->apply_b_dec_to_input) y = y + w("b_dec");
     if (r_->skip) y = y + matmul(x_, transpose(w("W_skip")));
     return denormalised(y, true);
   }
@@ -251,6 +256,29 @@ class Dictionary {
     e.open = relu(gate);
     e.penalty = {"l1_loss", coefficient() * (places_.weighted_sum(e.open, norms_) / batch_)};
     return e;
+  }
+
+  // What is picked is not differentiated; the codes are, through all steps before. A feature that
+  // was picked twice is one active feature.
+  Encoded pursuit() {
+    const PursuitConfig config{r_->residual_threshold, static_cast<std::int64_t>(r_->k),
+                               r_->stop_on_duplicate_support};
+    const Value rows = w("W_dec");
+    index_ = matching_pursuit(detach(centred_), detach(rows), pursuit_rule(config, r_->d_in));
+    places_ = Places(index_);
+    const Value z = pursuit_codes(centred_, rows, index_);
+    return encoded(z, logical_and(less(zero_, z), logical_not(picked_before(index_))));
+  }
+  // Of a table [n, m], the places whose feature is in an earlier place, too.
+  Value picked_before(const Value& index) const {
+    const std::int64_t n = index.dim(0), m = index.dim(1);
+    const Value number = cast(index, DType::f32), at = reshape(number, {n, m, 1}),
+                before = reshape(number, {n, 1, m});
+    const Value same =
+        cast(logical_not(logical_or(less(at, before), less(before, at))), DType::f32);
+    const Value earlier =
+        mask(same, Value(), {.query_axis = 1, .key_axis = 2, .offset = -1, .zero = true});
+    return less(zero_, sum(earlier, {2}));
   }
 
   Builder* b_;

@@ -13,8 +13,9 @@
 namespace vitrine::sae {
 namespace {
 
-constexpr std::string_view kKinds[] = {"standard", "topk", "batchtopk", "matryoshka_batchtopk",
-                                       "jumprelu", "gated"};
+constexpr std::string_view kKinds[] = {
+    "standard", "topk",  "batchtopk",       "matryoshka_batchtopk",
+    "jumprelu", "gated", "matching_pursuit"};
 constexpr std::string_view kPenalties[] = {"step", "tanh"};
 constexpr std::string_view kShapes[] = {"cosine", "linear", "constant"};
 
@@ -42,7 +43,8 @@ void require(bool ok, const std::string& what) {
 }
 
 void check_transcoder(const SaeTrainingRules& r) {
-  require(r.kind != Kind::gated && (r.kind != Kind::matryoshka || r.layers == 0),
+  require(r.kind != Kind::gated && r.kind != Kind::matching_pursuit &&
+              (r.kind != Kind::matryoshka || r.layers == 0),
           fmt::format("a {}transcoder is standard, topk, batchtopk{} or jumprelu, not {}",
                       r.layers > 0 ? "cross-layer " : "", r.layers > 0 ? "" : ", matryoshka",
                       name_of(r.kind)));
@@ -73,6 +75,14 @@ void check_rules(const SaeTrainingRules& r) {
     require(r.kind != Kind::topk || r.k == std::floor(r.k),
             fmt::format("topk needs a whole k, not {:g}; batchtopk takes any", r.k));
   }
+  if (r.kind == Kind::matching_pursuit) {
+    constexpr double kMost = 1e6;
+    require(r.k >= 1 && r.k <= kMost && r.k == std::floor(r.k),
+            fmt::format("matching_pursuit needs a whole number of steps k, not {:g}", r.k));
+    require(
+        r.residual_threshold >= 0 && std::isfinite(r.residual_threshold),
+        fmt::format("a residual threshold of {:g}: choose 0 (none) or more", r.residual_threshold));
+  }
   if (r.kind == Kind::matryoshka) {
     require(!r.widths.empty() && r.widths.back() == r.d_sae && r.widths.front() >= 1 &&
                 std::is_sorted(r.widths.begin(), r.widths.end(), std::less_equal<>()),
@@ -99,7 +109,7 @@ void check_rules(const SaeTrainingRules& r) {
 }
 
 std::string to_json(const SaeTrainingRules& r) {
-  const JsonValue json = JsonValue::object(
+  JsonValue json = JsonValue::object(
       {{"kind", name_of(r.kind)},
        {"d_in", r.d_in},
        {"d_sae", r.d_sae},
@@ -136,6 +146,10 @@ std::string to_json(const SaeTrainingRules& r) {
        {"dead_after", r.dead_after},
        {"resample_every", r.resample_every},
        {"seed", r.seed}});
+  if (r.kind == Kind::matching_pursuit) {
+    json["residual_threshold"] = r.residual_threshold;
+    json["stop_on_duplicate_support"] = r.stop_on_duplicate_support;
+  }
   return json.sorted().line();
 }
 
@@ -154,6 +168,10 @@ SaeTrainingRules parse_rules(std::string_view text, const std::string& where) {
   r.normalise = static_cast<Normalisation>(
       json.at("normalise").whole(0, static_cast<int>(Normalisation::constant_norm_rescale)));
   r.k = json.at("k").number();
+  if (r.kind == Kind::matching_pursuit) {
+    r.residual_threshold = json.at("residual_threshold").number(0);
+    r.stop_on_duplicate_support = json.at("stop_on_duplicate_support").flag();
+  }
   for (const JsonReader& width : json.at("widths").list())
     r.widths.push_back(width.whole(1, kWidestInput));
   r.rescale_by_decoder_norm = json.at("rescale_by_decoder_norm").flag();

@@ -13,7 +13,7 @@ namespace vitrine::sae {
 
 // Kinds that are trained. batchtopk and matryoshka become jumprelu SAEs: their features compete
 // over a batch, and what replaces that later is a threshold learned on the way.
-enum class Kind { standard, topk, batchtopk, matryoshka, jumprelu, gated };
+enum class Kind { standard, topk, batchtopk, matryoshka, jumprelu, gated, matching_pursuit };
 std::string_view name_of(Kind kind);  // as SAELens spells them: "matryoshka_batchtopk"
 std::vector<std::string> kind_names();
 Kind parse_kind(std::string_view name);  // throws Error (usage), with the nearest name
@@ -35,14 +35,17 @@ struct SaeTrainingRules {
   bool apply_b_dec_to_input = true;
   Normalisation normalise = Normalisation::none;
 
-  double k = 32;                        // topk (whole), batchtopk and matryoshka: active per sample
-  std::vector<std::int64_t> widths;     // matryoshka: ascending prefixes, the last one d_sae
-  bool rescale_by_decoder_norm = true;  // the topk kinds rank features by h_j |W_dec[j]|
-  double sparsity = 1;                  // coefficient of the penalty (standard, gated, jumprelu)
-  std::int64_t sparsity_warmup = 0;     // steps over which it rises, linearly
-  bool norm_weighted = true;            // standard: z_j |W_dec[j]| in the penalty; else z_j
-  Penalty penalty = Penalty::step;      // jumprelu
-  double tanh_scale = 4;                // jumprelu, tanh
+  // topk (whole), batchtopk and matryoshka: active per sample; matching_pursuit (whole): steps
+  double k = 32;
+  double residual_threshold = 0.01;       // matching_pursuit: stops once |r| is below; 0: never
+  bool stop_on_duplicate_support = true;  // matching_pursuit: stops once a feature is taken again
+  std::vector<std::int64_t> widths;       // matryoshka: ascending prefixes, the last one d_sae
+  bool rescale_by_decoder_norm = true;    // the topk kinds rank features by h_j |W_dec[j]|
+  double sparsity = 1;                    // coefficient of the penalty (standard, gated, jumprelu)
+  std::int64_t sparsity_warmup = 0;       // steps over which it rises, linearly
+  bool norm_weighted = true;              // standard: z_j |W_dec[j]| in the penalty; else z_j
+  Penalty penalty = Penalty::step;        // jumprelu
+  double tanh_scale = 4;                  // jumprelu, tanh
   double bandwidth = 0.05, initial_threshold = 0.01;  // jumprelu
   double aux = 1;                // coefficient of the auxiliary loss (topk kinds)
   double threshold_rate = 0.01;  // batchtopk: of the threshold's running mean

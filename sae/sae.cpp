@@ -12,7 +12,8 @@
 namespace vitrine::sae {
 
 std::string_view name_of(SaeArchitecture a) {
-  constexpr std::string_view kNames[] = {"standard", "topk", "jumprelu", "gated"};
+  constexpr std::string_view kNames[] = {"standard", "topk", "jumprelu", "gated",
+                                         "matching_pursuit"};
   return kNames[static_cast<int>(a)];
 }
 std::string_view name_of(Normalisation n) {
@@ -22,6 +23,8 @@ std::string_view name_of(Normalisation n) {
 }
 
 std::vector<std::pair<std::string, Shape>> weight_shapes(const SaeConfig& c) {
+  if (c.architecture == SaeArchitecture::matching_pursuit)
+    return {{"W_dec", {c.d_sae, c.d_out}}, {"b_dec", {c.d_out}}};
   std::vector<std::pair<std::string, Shape>> shapes = {{"W_enc", {c.d_in, c.d_sae}}};
   if (c.architecture == SaeArchitecture::gated) {
     for (const char* name : {"b_gate", "b_mag", "r_mag"}) shapes.push_back({name, {c.d_sae}});
@@ -33,6 +36,12 @@ std::vector<std::pair<std::string, Shape>> weight_shapes(const SaeConfig& c) {
   shapes.push_back({"b_dec", {c.d_out}});
   if (c.skip) shapes.push_back({"W_skip", {c.d_out, c.d_in}});
   return shapes;
+}
+
+PursuitRule pursuit_rule(const PursuitConfig& c, std::int64_t d_in) {
+  return {.steps = c.max_iterations.value_or(d_in),
+          .threshold = c.residual_threshold,
+          .stop_at_repeat = c.stop_on_duplicate_support};
 }
 
 const std::string& trained_site(const Sae& sae) {
@@ -167,6 +176,7 @@ Value Nodes::pre(const Value& given) {
     x = x / scale_;
   }
   if (config_.apply_b_dec_to_input && !config_.transcoder) x = x - weight(b, "b_dec");
+  if (!has_pre_activations(config_)) return x;
   Value w = weight(b, "W_enc");
   if (config_.architecture != SaeArchitecture::gated) return linear(x, w, weight(b, "b_enc"));
   return linear(x, w * exp(weight(b, "r_mag")), weight(b, "b_mag"));
@@ -178,6 +188,14 @@ Value divisors(const Value& w_dec) { return safe_sqrt(sum(square(w_dec), {1})); 
 Value norms(const Value& w_dec) {
   const Value zero = w_dec.builder().scalar(0, w_dec.dtype());
   return select(less(zero, sum(square(w_dec), {1})), divisors(w_dec), zero);
+}
+
+Value pursued(const Value& x, const Value& w, const PursuitRule& rule) {
+  Shape shape = x.shape();
+  const Value rows = reshape(x, {numel(shape) / shape.back(), shape.back()});
+  const Value index = matching_pursuit(detach(rows), detach(w), rule);
+  shape[shape.size() - 1] = w.dim(0);
+  return reshape(sparse_to_dense(pursuit_codes(rows, w, index), index, w.dim(0)), shape);
 }
 }  // namespace
 
@@ -199,6 +217,8 @@ Value Nodes::features(const Value& h) const {
           (h - weight(b, "b_mag")) * exp(neg(weight(b, "r_mag"))) + weight(b, "b_gate");
       return select(less(zero, gate), relu(h), zero);
     }
+    case SaeArchitecture::matching_pursuit:
+      return pursued(h, weight(b, "W_dec"), pursuit_rule(config_.pursuit, config_.d_in));
   }
   throw GraphError("an unknown architecture");
 }
@@ -209,7 +229,9 @@ Value Nodes::decode(const Value& given) const {
   const Value f = config_.architecture == SaeArchitecture::topk && config_.rescale_by_decoder_norm
                       ? given / divisors(w)
                       : given;
-  Value y = linear(f, w, weight(b, "b_dec"));
+  // Tied weights: b_dec is given back where it was taken away.
+  const bool biased = has_pre_activations(config_) || config_.apply_b_dec_to_input;
+  Value y = biased ? linear(f, w, weight(b, "b_dec")) : matmul(f, w);
   if (config_.skip) y = y + matmul(x_, transpose(weight(b, "W_skip")));
   if (config_.transcoder) return y;
   if (config_.normalise == Normalisation::layer_norm) y = y * scale_ + mean_;
@@ -225,6 +247,11 @@ Codec codec(const Sae& sae, const std::string& name) {
                     sae.name));
   }
   const auto nodes = std::make_shared<Nodes>(sae.config, name);
+  if (!has_pre_activations(sae.config)) {
+    return {.pre = {},
+            .encode = [nodes](const Value& x) { return nodes->features(nodes->pre(x)); },
+            .decode = [nodes](const Value& f) { return nodes->decode(f); }};
+  }
   return {.pre = [nodes](const Value& x) { return nodes->pre(x); },
           .encode = [nodes](const Value& h) { return nodes->features(h); },
           .decode = [nodes](const Value& f) { return nodes->decode(f); }};

@@ -30,7 +30,10 @@ enum class SaeArchitecture {
   standard,  // relu(h)
   topk,      // relu(h) of the k largest h of each sample (Gao et al. 2024)
   jumprelu,  // h where h > threshold, per feature (Rajamanoharan et al. 2024)
-  gated      // 1[x W_enc + b_gate > 0] relu(x W_enc e^r_mag + b_mag) (the same, earlier in 2024)
+  gated,     // 1[x W_enc + b_gate > 0] relu(x W_enc e^r_mag + b_mag) (the same, earlier in 2024)
+  // Found one after the other (Costa et al. 2025, "From Flat to Hierarchical"): r = x - b_dec, then
+  // again and again f_j += r . W_dec[j] and r -= (r . W_dec[j]) W_dec[j] for the j that gives most.
+  matching_pursuit
 };
 // The scaling of x before encoding, which decoding undoes. `expected_average_only_in` is folded
 // into the weights when a folder is written, so there is nothing left to do.
@@ -38,6 +41,15 @@ enum class Normalisation { none, expected_average_only_in, layer_norm, constant_
 
 std::string_view name_of(SaeArchitecture a);  // as SAELens spells them
 std::string_view name_of(Normalisation n);
+
+// When a matching pursuit ends, beside having no feature left that gives more than 0.
+struct PursuitConfig {
+  double residual_threshold = 0.01;            // once |r| is below; 0: never
+  std::optional<std::int64_t> max_iterations;  // steps; none: d_in
+  bool stop_on_duplicate_support = true;       // once a feature is taken again, which counts
+
+  friend bool operator==(const PursuitConfig&, const PursuitConfig&) = default;
+};
 
 struct SaeConfig {
   SaeArchitecture architecture = SaeArchitecture::standard;
@@ -50,6 +62,7 @@ struct SaeConfig {
   std::optional<std::int64_t> head;      // of a site [.., head, d_in], this one alone
   std::int64_t k = 0;                    // topk
   bool rescale_by_decoder_norm = false;  // topk: features are ranked, and given, as h_j |W_dec[j]|
+  PursuitConfig pursuit;                 // matching_pursuit
   // Where it was trained, as far as known.
   std::string model_name, hook_name, hook_name_out;
   std::optional<bool> prepend_bos;
@@ -61,7 +74,7 @@ struct SaeConfig {
 
 // The weights that a configuration has, with SAELens's names and shapes: W_enc [d_in, d_sae], b_enc
 // [d_sae] (or b_gate, b_mag, r_mag), threshold [d_sae], W_dec [d_sae, d_out], b_dec [d_out], W_skip
-// [d_out, d_in].
+// [d_out, d_in]. Of matching pursuit W_dec and b_dec, for it reads with what it writes.
 std::vector<std::pair<std::string, Shape>> weight_shapes(const SaeConfig& config);
 
 struct Sae {
@@ -71,6 +84,14 @@ struct Sae {
   // log10 of the fraction of samples in which each feature was active, [d_sae], if known.
   std::optional<Tensor> sparsity;
 };
+
+// Whether features have numbers of their own before the activation, h. Of matching pursuit, each
+// depends on those found before it, and there are none.
+inline bool has_pre_activations(const SaeConfig& config) {
+  return config.architecture != SaeArchitecture::matching_pursuit;
+}
+// The rule of the pursuit in a graph.
+PursuitRule pursuit_rule(const PursuitConfig& config, std::int64_t d_in);
 
 // The site that it reads. Throws ConfigError when its configuration does not say it.
 const std::string& trained_site(const Sae& sae);
@@ -98,7 +119,8 @@ class Nodes {
  public:
   Nodes(SaeConfig config, std::string name) : config_(std::move(config)), name_(std::move(name)) {}
 
-  // h. Of a gated SAE, that of the magnitudes. Remembers how x was normalised.
+  // h. Of a gated SAE, that of the magnitudes; of matching pursuit, which has no h, what is pursued:
+  // x - b_dec, [.., d_in]. Remembers how x was normalised.
   Value pre(const Value& x);
   Value features(const Value& pre) const;
   // x'. Call pre first. A skip transcoder adds its part, of the x that pre was given.

@@ -13,8 +13,11 @@ std::string next_name(const std::string& leaf) { return leaf + ".next"; }
 // Dense steps hold [rows, d_sae] matrices: so many rows at a time that these stay small.
 std::int64_t dense_rows(const SaeTrainingRules& r) {
   constexpr std::int64_t kElements = 24 << 20;  // 96 MB of f32
+  // Of a pursuit, [rows, steps, d_in].
+  const std::int64_t width =
+      r.kind == Kind::matching_pursuit ? static_cast<std::int64_t>(r.k) * r.d_in : r.all_features();
   std::int64_t rows = r.batch;
-  while (rows % 2 == 0 && rows * r.all_features() > kElements) rows /= 2;
+  while (rows % 2 == 0 && rows * width > kElements) rows /= 2;
   return rows;
 }
 }  // namespace

@@ -92,6 +92,7 @@ FeatureView SaeTrainingStep::view_for_next() const {
   if (fixed_ >= 0) return {fixed_};
   const SaeTrainingRules& r = rules_;
   if (r.kind == Kind::topk) return {static_cast<std::int64_t>(r.k)};
+  if (r.kind == Kind::matching_pursuit) return {0};  // it makes a table of its own
   const std::int64_t all = r.d_sae;
   if (r.whole_batch()) {  // some samples get more than their share
     const std::int64_t share = static_cast<std::int64_t>(std::ceil(r.k));
@@ -297,12 +298,13 @@ void SaeTrainingStep::resample(const Batch& batch, const Tensor& errors) {
     for (std::int64_t i = 0; i < n; ++i) squares += static_cast<double>(row[i]) * row[i];
     return std::sqrt(squares);
   };
-  float* encoder = weights_["W_enc"].data<float>();
+  const auto tied = weights_.find("W_enc") == weights_.end();
+  float* encoder = tied ? nullptr : weights_["W_enc"].data<float>();
   for (std::size_t j = 0; j < silent_.size(); ++j) {
     if (silent_[j] >= rules_.dead_after) {
       dead.push_back(j);
     } else {
-      alive_norm += norm_of(encoder + static_cast<std::int64_t>(j) * d, d);
+      if (!tied) alive_norm += norm_of(encoder + static_cast<std::int64_t>(j) * d, d);
       ++alive;
     }
   }
@@ -326,7 +328,7 @@ void SaeTrainingStep::resample(const Batch& batch, const Tensor& errors) {
     float* decoder = weights_["W_dec"].data<float>();
     for (std::int64_t c = 0; c < out; ++c)
       decoder[feature * out + c] = static_cast<float>(y[c] / y_norm);
-    for (std::int64_t c = 0; c < d; ++c)
+    for (std::int64_t c = 0; c < d && !tied; ++c)
       encoder[feature * d + c] = static_cast<float>(x[c] / x_norm * 0.2 * alive_norm);
     for (const auto& [name, shape] : trained_shapes(rules_)) {
       if (name == "b_dec" || name == "W_skip") continue;
@@ -371,9 +373,10 @@ SaeTrainingStep::Gradients SaeTrainingStep::gradients(const Batch& batch, Thread
     throw Error(ErrorKind::usage, "gradients are for batches that fit into one part");
   Fetch f = reported(g);
   f.wants.push_back(value("reconstruction"));
+  const bool by_table = view.capacity > 0 || rules_.kind == Kind::matching_pursuit;
   for (std::int64_t i = 0; i < rules_.dictionaries(); ++i) {
     f.wants.push_back(value(weight_name(rules_, i, "features")));
-    if (view.capacity > 0) f.wants.push_back(value(weight_name(rules_, i, "index")));
+    if (by_table) f.wants.push_back(value(weight_name(rules_, i, "index")));
   }
   f.wants.push_back(grad(all_weights(rules_)));
   const Plan p = compile(g, f);
@@ -393,12 +396,11 @@ SaeTrainingStep::Gradients SaeTrainingStep::gradients(const Batch& batch, Thread
   for (std::int64_t d = 0; d < rules_.dictionaries(); ++d) {
     const Tensor here = out.features.slice(1, d * rules_.d_sae, (d + 1) * rules_.d_sae);
     const Tensor codes = r.raw(weight_name(rules_, d, "features")).contiguous();
-    const Tensor index =
-        view.capacity > 0 ? r.raw(weight_name(rules_, d, "index")).contiguous() : Tensor();
+    const Tensor index = by_table ? r.raw(weight_name(rules_, d, "index")).contiguous() : Tensor();
     for (std::int64_t i = 0; i < codes.numel(); ++i) {
       const std::int64_t row = i / codes.dim(1),
                          j = index.defined() ? index.data<std::int32_t>()[i] : i % codes.dim(1);
-      if (j >= 0) here.data<float>()[row * rules_.all_features() + j] = codes.data<float>()[i];
+      if (j >= 0) here.data<float>()[row * rules_.all_features() + j] += codes.data<float>()[i];
     }
   }
   return out;

@@ -153,13 +153,19 @@ void SaeTrainOptions::add_to(CommandLine& line) {
   line.option("--buffer-file", buffer_file_, "FILE",
               "where they are held, mapped and removed at the end (default: in memory)");
   line.heading("SAE");
-  line.option("--kind", kind_, "KIND",
-              "standard, topk (default), batchtopk, matryoshka, jumprelu or gated");
+  line.option(
+      "--kind", kind_, "KIND",
+      "standard, topk (default), batchtopk, matryoshka, jumprelu, gated or matching_pursuit");
   line.number("--features", rules_.d_sae, "F", "how many (default: 8 for each input)",
               std::int64_t{1}, kMost);
   line.real("--k", rules_.k, "K",
-            "topk, batchtopk, matryoshka: active features of a sample (default: 32)",
+            "topk, batchtopk, matryoshka: active features of a sample (default: 32);\n"
+            "matching_pursuit: features that it takes at most",
             {.least = 0, .most = 1e9, .above = true});
+  line.real("--residual", rules_.residual_threshold, "X",
+            "matching_pursuit: it ends once what is left over has a norm below (default: 0.01;\n"
+            "0: never)",
+            {.least = 0, .most = 1e9});
   line.numbers("--widths", widths_, "N,...",
                "matryoshka: prefixes of features (default: a quarter, half, all)",
                NumberRange<std::int64_t>{1, kMost});

@@ -63,6 +63,11 @@ nb::dict config_of(const sae::Sae& sae) {
   d["apply_b_dec_to_input"] = c.apply_b_dec_to_input;
   d["normalise"] = std::string(sae::name_of(c.normalise));
   d["k"] = c.k > 0 ? nb::cast(c.k) : nb::none();
+  if (c.architecture == sae::SaeArchitecture::matching_pursuit) {
+    d["residual_threshold"] = c.pursuit.residual_threshold;
+    d["max_iterations"] = c.pursuit.max_iterations.value_or(c.d_in);
+    d["stop_on_duplicate_support"] = c.pursuit.stop_on_duplicate_support;
+  }
   d["hook_name"] = c.hook_name;
   d["hook_name_out"] = c.hook_name_out;
   d["model_name"] = c.model_name;

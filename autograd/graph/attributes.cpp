@@ -89,6 +89,12 @@ std::string to_string(const Attributes& attributes) {
                 "{}capacity={}{}", most, a.capacity,
                 a.dead_capacity == 0 ? "" : fmt::format(" dead={}", a.dead_capacity));
           },
+          [](const PursuitRule& a) {
+            return fmt::format("steps={}{}{}", a.steps,
+                               a.threshold > 0 ? fmt::format(" threshold={:g}", a.threshold) : "",
+                               a.stop_at_repeat ? " stop=repeat" : "");
+          },
+          [](const Triangle& a) { return std::string(a.transposed ? "transposed" : ""); },
           [](const HeadsRule& a) {
             return fmt::format(
                 "heads={}{}{}{}", a.heads, a.norm == NormKind::rms_norm ? " norm=rms" : "",
@@ -124,7 +130,8 @@ std::size_t hash_of(const Attributes& attributes) {
                    for (const double x : {a.beta1, a.beta2, a.eps, a.decay}) mix(x);
                  },
                  [&](const DropoutRule& a) { mix(a.rate); },
-                 [&](const ActiveFeatures& a) { mix(a.most); }, [](const auto&) {}},
+                 [&](const ActiveFeatures& a) { mix(a.most); },
+                 [&](const PursuitRule& a) { mix(a.threshold); }, [](const auto&) {}},
       attributes);
   return h;
 }

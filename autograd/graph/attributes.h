@@ -124,10 +124,21 @@ struct ActiveFeatures {  // active_features, linear_active: see kernels::ActiveR
   friend bool operator==(const ActiveFeatures&, const ActiveFeatures&) = default;
 };
 
-using Attributes =
-    std::variant<NoAttributes, LeafName, ConstantValue, SiteLabel, AxisList, OneAxis, TargetShape,
-                 TargetType, Range, RowCount, Visibility, ScoreScale, AttentionRule, NormRule,
-                 HeadsRule, AdamWRule, DropoutRule, ActiveFeatures, SoftcapRule, RotaryRule>;
+struct PursuitRule {  // matching_pursuit: see kernels::PursuitLimits
+  std::int64_t steps = 1;
+  double threshold = 0;
+  bool stop_at_repeat = false;
+  friend bool operator==(const PursuitRule&, const PursuitRule&) = default;
+};
+struct Triangle {  // solve_unit_lower: of l, or of its transpose
+  bool transposed = false;
+  friend bool operator==(const Triangle&, const Triangle&) = default;
+};
+
+using Attributes = std::variant<NoAttributes, LeafName, ConstantValue, SiteLabel, AxisList, OneAxis,
+                                TargetShape, TargetType, Range, RowCount, Visibility, ScoreScale,
+                                AttentionRule, NormRule, HeadsRule, AdamWRule, DropoutRule,
+                                ActiveFeatures, SoftcapRule, RotaryRule, PursuitRule, Triangle>;
 
 // "axes=[1] keepdims", for printing; "" when there is nothing to say.
 std::string to_string(const Attributes& attributes);

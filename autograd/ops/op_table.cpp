@@ -97,6 +97,10 @@ constexpr std::array kTable = {
     &kSparseLinear,
     &kSparseMix,
     &kSparseOuter,
+    &kMatchingPursuit,
+    &kSolveUnitLower,
+    &kSparseToDense,
+    &kSparsePick,
 };
 }  // namespace
 

@@ -34,6 +34,7 @@ extern const OpDef kLinearCrossEntropy, kLinearCrossEntropyGrads, kSumSquares, k
     kDropout;
 extern const OpDef kTopMask, kActiveFeatures, kLinearActive, kSparseLinear, kSparseMix,
     kSparseOuter;
+extern const OpDef kMatchingPursuit, kSolveUnitLower, kSparseToDense, kSparsePick;
 
 // The inputs of heads_in by number; -1 for one that it does not have: of two optional biases and
 // the scale.

@@ -266,6 +266,26 @@ Value sparse_mix(const Value& z, const Value& w, const Value& index,
 Value sparse_outer(const Value& z, const Value& x, const Value& index, std::int64_t features,
                    SourceLine line = SourceLine::here());
 
+// Matching pursuit (Mallat & Zhang 1993): what is picked, i32 [n, rule.steps], in the order in which
+// it is, then -1. r = x [n, d]; at each step the feature j with the largest r . w[j] above 0, w
+// [features, d], is picked, and r -= (r . w[j]) w[j]. A feature may be there twice.
+Value matching_pursuit(const Value& x, const Value& w, const PursuitRule& rule,
+                       SourceLine line = SourceLine::here());
+// The codes of such picks: code[i, t] = r_t . w[index[i, t]], with the residual r_t that the step
+// found. Written out, they solve (1 + L) code = W x with W = w[index[i]] and L the part of W W^T
+// below its diagonal, so gradients flow through all steps before, to x and to w.
+Value pursuit_codes(const Value& x, const Value& w, const Value& index,
+                    SourceLine line = SourceLine::here());
+// y[i] = (1 + L)^-1 b[i], L the part of l[i] below its diagonal; transposed, (1 + L^T)^-1 b[i].
+// l [n, m, m], b [n, m].
+Value solve_unit_lower(const Value& l, const Value& b, bool transposed = false,
+                       SourceLine line = SourceLine::here());
+// A table's values as a matrix, y[i, j] = the sum of z[i, c] over the places with index[i, c] == j,
+// [n, features]; and those of a matrix in a table's places, y[i, c] = x[i, index[i, c]].
+Value sparse_to_dense(const Value& z, const Value& index, std::int64_t features,
+                      SourceLine line = SourceLine::here());
+Value sparse_pick(const Value& x, const Value& index, SourceLine line = SourceLine::here());
+
 // What heads_in needs to know of the norm before it, to recompute it for an edited copy of its
 // input.
 struct NormedInput {

@@ -129,8 +129,9 @@ TEST_F(SaeFolder, ReadsTheOlderFormat) {
 TEST_F(SaeFolder, AnUnknownArchitectureIsNamedWithTheNearest) {
   write_edited("\"topk\"", "\"top\"");
   expect_said<ConfigError>(
-      "architecture: expected standard, topk, jumprelu, gated, transcoder, skip_transcoder, "
-      "jumprelu_transcoder or jumprelu_skip_transcoder, found \"top\" (did you mean topk?)");
+      "architecture: expected standard, topk, jumprelu, gated, matching_pursuit, transcoder, "
+      "skip_transcoder, jumprelu_transcoder or jumprelu_skip_transcoder, found \"top\" (did you "
+      "mean topk?)");
 }
 TEST_F(SaeFolder, SettingsThatAreNotSupportedAreRejectedByName) {
   write_edited("\"normalize_activations\": \"none\"",
@@ -147,10 +148,15 @@ TEST_F(SaeFolder, SettingsThatAreNotSupportedAreRejectedByName) {
   write_edited("\"topk\"", "\"standard\"");
   expect_said<ConfigError>(
       "k: expected no such field, found 3; it belongs to topk, and this is a standard SAE");
-  for (const char* name : {"temporal", "matching_pursuit", "abstopk"}) {
+  for (const char* name : {"temporal", "abstopk"}) {
     write_edited("\"topk\"", std::string("\"") + name + "\"");
     expect_said<ConfigError>(std::string("found \"") + name + "\"; it is not supported");
   }
+  write_edited("\"device\"", "\"max_iterations\": 3, \"device\"");
+  expect_said<ConfigError>(
+      "max_iterations: expected no such field, found 3; it belongs to matching_pursuit, and this "
+      "is "
+      "a topk SAE");
   write_edited("\"topk\"", "\"batchtopk\"");
   expect_said<ConfigError>(
       "architecture: expected an architecture of inference, found \"batchtopk\"; this is a "

@@ -10,7 +10,8 @@ namespace {
 
 class SaeGolden : public ::testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(Architectures, SaeGolden,
-                         ::testing::Values("standard", "topk", "jumprelu", "gated", "batchtopk"),
+                         ::testing::Values("standard", "topk", "jumprelu", "gated", "batchtopk",
+                                           "matching_pursuit"),
                          [](const auto& tested) { return tested.param; });
 
 void expect_golden(const std::filesystem::path& folder) {

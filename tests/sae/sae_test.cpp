@@ -19,13 +19,51 @@
 namespace vitrine::test {
 namespace {
 
-using sae::SaeArchitecture;
 using sae::Normalisation;
+using sae::SaeArchitecture;
 
 // f and x' of one sample, by the formulas of sae.h.
 struct Naive {
   std::vector<double> f, y;
 };
+// r = x - b_dec; again and again the feature with the largest r . w takes its part away.
+Naive naive_pursuit(const sae::Sae& s, std::vector<double> r, double mean, double scale) {
+  const sae::SaeConfig& c = s.config;
+  const std::vector<double> w = s.weights.at("W_dec").to_vector<double>(),
+                            b = s.weights.at("b_dec").to_vector<double>();
+  const auto width = static_cast<std::size_t>(c.d_in), features = static_cast<std::size_t>(c.d_sae);
+  for (std::size_t i = 0; i < width; ++i) r[i] -= c.apply_b_dec_to_input ? b[i] : 0;
+  Naive out{std::vector<double>(features, 0), std::vector<double>(width, 0)};
+  for (std::int64_t step = 0; step < c.pursuit.max_iterations.value_or(c.d_in); ++step) {
+    std::size_t best = 0;
+    double most = 0;
+    for (std::size_t j = 0; j < features; ++j) {
+      double dot = 0;
+      for (std::size_t i = 0; i < width; ++i) dot += r[i] * w[j * width + i];
+      if (dot > most) {
+        most = dot;
+        best = j;
+      }
+    }
+    if (most == 0) break;
+    const bool again = out.f[best] > 0;
+    out.f[best] += most;
+    double squares = 0;
+    for (std::size_t i = 0; i < width; ++i) {
+      r[i] -= most * w[best * width + i];
+      squares += r[i] * r[i];
+    }
+    if ((again && c.pursuit.stop_on_duplicate_support) ||
+        std::sqrt(squares) < c.pursuit.residual_threshold)
+      break;
+  }
+  for (std::size_t i = 0; i < width; ++i) {
+    for (std::size_t j = 0; j < features; ++j) out.y[i] += out.f[j] * w[j * width + i];
+    out.y[i] = (out.y[i] + (c.apply_b_dec_to_input ? b[i] : 0)) * scale + mean;
+  }
+  return out;
+}
+
 Naive naive(const sae::Sae& s, std::vector<double> x) {
   const sae::SaeConfig& c = s.config;
   const auto w = [&](const char* name, std::int64_t i, std::int64_t j = -1) -> double {
@@ -46,6 +84,7 @@ Naive naive(const sae::Sae& s, std::vector<double> x) {
     scale = std::sqrt(sum / static_cast<double>(c.d_in));
     for (double& v : x) v /= scale;
   }
+  if (c.architecture == SaeArchitecture::matching_pursuit) return naive_pursuit(s, x, mean, scale);
   std::vector<double> h, norm;
   for (std::int64_t j = 0; j < c.d_sae; ++j) {
     double sum = 0, squares = 0;
@@ -103,6 +142,17 @@ INSTANTIATE_TEST_SUITE_P(
              {.architecture = SaeArchitecture::topk, .k = 3, .rescale_by_decoder_norm = true}},
         Kind{"jumprelu", {.architecture = SaeArchitecture::jumprelu}},
         Kind{"gated", {.architecture = SaeArchitecture::gated}},
+        Kind{"matching_pursuit", {.architecture = SaeArchitecture::matching_pursuit}},
+        Kind{"matching_pursuit_few",
+             {.architecture = SaeArchitecture::matching_pursuit,
+              .apply_b_dec_to_input = false,
+              .normalise = Normalisation::layer_norm,
+              .pursuit = {.residual_threshold = 0.4, .max_iterations = 9}}},
+        Kind{"matching_pursuit_again",
+             {.architecture = SaeArchitecture::matching_pursuit,
+              .pursuit = {.residual_threshold = 0,
+                          .max_iterations = 30,
+                          .stop_on_duplicate_support = false}}},
         Kind{"without_b_dec", {.apply_b_dec_to_input = false}},
         Kind{"layer_norm", {.normalise = Normalisation::layer_norm}},
         Kind{"constant_norm", {.normalise = Normalisation::constant_norm_rescale}},

@@ -1,6 +1,6 @@
 """Folders there and back: what Vitrine writes SAELens reads, and the other way round, with the same codes.
 
-  saelens_folders.py PROGRAM     needs a Python with sae_lens; exits with 77 (skipped) without it
+saelens_folders.py PROGRAM     needs a Python with sae_lens; exits with 77 (skipped) without it
 """
 
 import subprocess
@@ -52,7 +52,7 @@ with tempfile.TemporaryDirectory() as name:
     save_file({"x": x}, folder / "x.safetensors")
     given = ["--activations", folder / "x.safetensors", "--tensor", "x", "--features", FEATURES, "--batch", 100]
     given += ["--vectors", 3000, "--k", 6, "--rate", 0.003, "--sparsity", 0.02, "--quiet"]
-    for kind in ("standard", "topk", "batchtopk", "matryoshka", "jumprelu", "gated"):
+    for kind in ("standard", "topk", "batchtopk", "matryoshka", "jumprelu", "gated", "matching_pursuit"):
         vitrine("sae", "train", *given, "--kind", kind, "--out", folder / kind)
         compare(f"Vitrine's {kind}", folder / kind, folder / "x.safetensors", x)
     for how in ("expected_average_only_in", "layer_norm", "constant_norm_rescale"):
@@ -63,9 +63,11 @@ with tempfile.TemporaryDirectory() as name:
     compare("Vitrine's jumprelu, folded", folder / "folded", folder / "x.safetensors", x)
     vitrine("sae", "convert", "--from", folder / "topk", "--store", "f16", "--out", folder / "half")
     compare("Vitrine's topk in f16", folder / "half", folder / "x.safetensors", x)
-    for kind in ("Standard", "TopK", "BatchTopK", "JumpReLU", "Gated"):
+    for kind in ("Standard", "TopK", "BatchTopK", "JumpReLU", "Gated", "MatchingPursuit"):
         config = getattr(sae_lens, kind + "TrainingSAEConfig")
-        more = {"k": 6} if "TopK" in kind else {}
+        more = (
+            {"k": 6} if "TopK" in kind else {"max_iterations": 6, "decoder_init_norm": 1.0} if "Pursuit" in kind else {}
+        )
         sae = getattr(sae_lens, kind + "TrainingSAE")(config(d_in=WIDTH, d_sae=FEATURES, **more))
         with torch.no_grad():
             for key, weight in sae.named_parameters():

@@ -1,6 +1,7 @@
 // Small SAEs with weights drawn at random.
 #pragma once
 
+#include <cmath>
 #include <string>
 
 #include "sae/sae.h"
@@ -27,6 +28,15 @@ inline sae::Sae small_sae(sae::SaeConfig config) {
   if (config.architecture == sae::SaeArchitecture::jumprelu) {
     float* threshold = sae.weights["threshold"].data<float>();
     for (std::int64_t j = 0; j < config.d_sae; ++j) threshold[j] = threshold[j] * threshold[j];
+  }
+  if (config.architecture == sae::SaeArchitecture::matching_pursuit) {  // rows of norm 1
+    float* w = sae.weights["W_dec"].data<float>();
+    for (std::int64_t j = 0; j < config.d_sae; ++j, w += config.d_out) {
+      double squares = 0;
+      for (std::int64_t i = 0; i < config.d_out; ++i) squares += w[i] * w[i];
+      for (std::int64_t i = 0; i < config.d_out; ++i)
+        w[i] = static_cast<float>(w[i] / std::sqrt(squares));
+    }
   }
   return sae;
 }

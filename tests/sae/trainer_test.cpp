@@ -59,7 +59,9 @@ INSTANTIATE_TEST_SUITE_P(Kinds, SaeRecovery,
                                            Recovery{"matryoshka", rules_of(Kind::matryoshka), 0.9},
                                            Recovery{"standard", rules_of(Kind::standard), 0.9},
                                            Recovery{"jumprelu", rules_of(Kind::jumprelu), 0.9},
-                                           Recovery{"gated", rules_of(Kind::gated), 0.9}),
+                                           Recovery{"gated", rules_of(Kind::gated), 0.9},
+                                           Recovery{"matching_pursuit",
+                                                    rules_of(Kind::matching_pursuit), 0.9}),
                          [](const auto& tested) { return tested.param.name; });
 
 TEST_P(SaeRecovery, FindsTheFeaturesThatActivationsAreMadeOf) {
@@ -90,7 +92,8 @@ void expect_same_bits(const Parameters& a, const Parameters& b) {
 }
 
 TEST(SaeTrainer, GoesOnToTheSameBitsWithAnotherNumberOfThreads) {
-  for (const Kind kind : {Kind::topk, Kind::batchtopk, Kind::standard, Kind::jumprelu}) {
+  for (const Kind kind :
+       {Kind::topk, Kind::batchtopk, Kind::standard, Kind::jumprelu, Kind::matching_pursuit}) {
     SCOPED_TRACE(std::string(sae::name_of(kind)));
     sae::SaeTrainingRules rules = rules_of(kind);
     rules.dead_after = 2000;  // some are dead, so the auxiliary loss is at work
@@ -286,7 +289,7 @@ TEST(SaeTrainer, AnotherWidthIsNamed) {
 // ---- scales, options ----------------------------------------------------------------------------
 TEST(SaeTrainer, AScaleThatWasTrainedWithIsFolded) {
   SyntheticSource source(32, 60, 3);
-  for (const Kind kind : {Kind::topk, Kind::batchtopk, Kind::jumprelu}) {
+  for (const Kind kind : {Kind::topk, Kind::batchtopk, Kind::jumprelu, Kind::matching_pursuit}) {
     sae::SaeTrainingRules rules = rules_of(kind);
     rules.normalise = sae::Normalisation::expected_average_only_in;
     rules.threshold_rate = 0.1;
@@ -454,7 +457,7 @@ TEST(SaeRules, ContradictionsAreNamed) {
   EXPECT_EQ(
       message_of<Error>([] { sae::parse_kind("topj"); }),
       "there is no kind of SAE 'topj' (did you mean topk?); there are standard, topk, batchtopk, "
-      "matryoshka_batchtopk, jumprelu, gated");
+      "matryoshka_batchtopk, jumprelu, gated, matching_pursuit");
 }
 
 TEST(SaeRules, ComeBackFromJson) {

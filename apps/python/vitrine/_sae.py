@@ -10,7 +10,8 @@ from . import _ask, _vitrine
 
 
 class Sae:
-    """A sparse autoencoder (or transcoder): features = activation((x - b_dec) W_enc + b_enc), x' = features W_dec + b_dec."""
+    """A sparse autoencoder (or transcoder): features = activation((x - b_dec) W_enc + b_enc), x' = features W_dec + b_dec.
+    Of a matching pursuit, which has no encoder, the features are found one after the other with the rows of W_dec."""
 
     def __init__(self, native, folder=None):
         self._native = native

@@ -118,6 +118,28 @@ def test_training(model, tmp_path):
         model.train_sae("blocks.1.hook_mlp_out", TEXTS, kind="perfect")
 
 
+def test_matching_pursuit(model):
+    options = {"features": 256, "k": 6, "vectors": 6000, "batch": 256, "buffer": 2048, "residual": 0.1, "quiet": True}
+    sae = model.train_sae("blocks.1.hook_mlp_out", TEXTS, kind="matching_pursuit", **options)
+    assert sae.config["architecture"] == "matching_pursuit" and set(sae.weights) == {"W_dec", "b_dec"}
+    assert sae.config["max_iterations"] == 6 and sae.config["residual_threshold"] == 0.1
+    x = model.run(TEXAS, sae.site)[sae.site]
+    codes, w = sae.encode(x), sae.weights
+    residual = x[0, 2] - w["b_dec"]
+    found = np.zeros(256)
+    for _ in range(6):  # one token, by hand
+        best = int((w["W_dec"] @ residual).argmax())
+        again, code = found[best] > 0, w["W_dec"][best] @ residual
+        found[best] += code
+        residual = residual - code * w["W_dec"][best]
+        if again or np.linalg.norm(residual) < 0.1:
+            break
+    np.testing.assert_allclose(codes[0, 2], found, atol=1e-4)
+    run = model.with_sae(sae).run(TEXAS, [sae.site + ".hook_sae_acts_post", "logits"])
+    np.testing.assert_allclose(run["logits"], model.run(TEXAS).logits, atol=1e-3)
+    np.testing.assert_allclose(run[sae.site + ".hook_sae_acts_post"], codes, atol=1e-4)
+
+
 def test_a_language_model_is_trained(tmp_path):
     vt.tokenizer(TEXTS, tmp_path / "words", vocabulary=300)
     small = vt.train(

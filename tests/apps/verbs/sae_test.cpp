@@ -132,6 +132,44 @@ TEST_F(SaeVerbs, TrainEvaluateEncodeLookConvert) {
               e["reconstruction"]["explained_variance"], 1e-5);
 }
 
+// It has no pre-activations: what looks at features looks at the codes.
+TEST_F(SaeVerbs, MatchingPursuitIsTrainedMeasuredAndSpliced) {
+  const Words kind = {"--kind", "matching_pursuit", "--residual", "0.02"};
+  const auto trained =
+      run(train("mp", kind + Words{"--vectors", "20000", "--format", "json"})).json();
+  EXPECT_LE(trained["saes"][0]["last"]["l0"], 4);
+  EXPECT_GT(trained["saes"][0]["last"]["explained_variance"], 0.3);
+  const auto config = nlohmann::json::parse(read_text(folder_.path() / "mp" / "cfg.json"));
+  EXPECT_EQ(config["architecture"], "matching_pursuit");
+  EXPECT_EQ(config["max_iterations"], 4);
+  EXPECT_EQ(config["residual_threshold"], 0.02);
+  EXPECT_EQ(SafeTensors::open(folder_.path() / "mp" / "sae_weights.safetensors").names().size(),
+            2U);
+  const std::string sae = folder_ / "mp", text = folder_ / "text.jsonl",
+                    model = tiny_model().string();
+  const auto e =
+      run({"sae", "eval", "--sae", sae, "--model", model, "--data", text, "--format", "json"})
+          .json();
+  EXPECT_LE(e["reconstruction"]["l0"], 4);
+  EXPECT_LT(e["model"]["ce_sae"], e["model"]["ce_zero"]);
+  const auto active = run({"sae", "features", "--sae", sae, "--model", model, "--tokens", "1,2,3,4",
+                           "--format", "json"})
+                          .json();
+  EXPECT_GT(active["active"].size(), 3U);
+  // Spliced in, a feature that is switched off takes its part with it.
+  const std::string edit = "zero blocks.1.hook_mlp_out.hook_sae_acts_post feature=" +
+                           active["active"][0]["feature"].dump();
+  const Words predict = {"predict", "--model", model, "--tokens", "1,2,3,4", "--format", "json"};
+  const auto plain = run(predict + Words{"--sae", sae}).json(),
+             edited = run(predict + Words{"--sae", sae, "--edit", edit}).json();
+  EXPECT_NEAR(plain["top"][0]["logit"], run(predict).json()["top"][0]["logit"], 1e-4);
+  EXPECT_NE(edited["top"], plain["top"]);
+  expect_failure(train("x", {"--kind", "matching_pursuit", "--k", "2.5"}), 2,
+                 "matching_pursuit needs a whole number of steps k, not 2.5");
+  expect_failure({"sae", "convert", "--from", sae, "--fold-decoder-norm", "--out", folder_ / "y"},
+                 3, "its decoder is its encoder");
+}
+
 TEST_F(SaeVerbs, SeveralSitesAndSettingsInOnePass) {
   const auto r = run({"sae",           "train",
                       "--model",       tiny_model().string(),

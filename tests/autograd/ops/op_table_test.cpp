@@ -47,9 +47,10 @@ TEST_P(EveryOp, RunsOrIsALeaf) {
 // Ops that move elements, and those that only compare them with a table, count no FLOPs.
 TEST(OpTable, OpsThatComputeCountTheirFlops) {
   const std::set<std::string> movers = {
-      "write_rows", "input",   "parameter",   "constant",         "identity", "site",    "detach",
-      "again",      "reshape", "permute",     "broadcast_to",     "slice",    "unslice", "concat",
-      "cast",       "select",  "gather_rows", "gather_rows_from", "pick",     "unpick",  "mask"};
+      "write_rows",       "input",  "parameter", "constant", "identity",     "site",
+      "detach",           "again",  "reshape",   "permute",  "broadcast_to", "slice",
+      "unslice",          "concat", "cast",      "select",   "gather_rows",  "sparse_pick",
+      "gather_rows_from", "pick",   "unpick",    "mask"};
   for (const OpDef* op : all_ops()) {
     EXPECT_EQ(op->flops == nullptr, movers.contains(std::string(op->name))) << op->name;
   }

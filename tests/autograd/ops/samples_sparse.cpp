@@ -123,6 +123,63 @@ void add_top_mask(std::vector<Sample>& out) {
                  }});
 }
 
+// Rows that are nearly orthogonal to no other, so that no pick is near a tie.
+void add_pursuit(std::vector<Sample>& out) {
+  const std::vector<std::pair<std::string, PursuitRule>> rules = {
+      {"one_step", {.steps = 1}},
+      {"steps", {.steps = 4}},
+      {"threshold", {.steps = 4, .threshold = 1.2}},
+      {"until_a_repeat", {.steps = 6, .stop_at_repeat = true}}};
+  for (const auto& [name, rule] : rules) {
+    out.push_back(
+        {"matching_pursuit",
+         name,
+         {normal("x", {4, 3}), normal("w", {5, 3}, 0.6)},
+         [rule](Builder&, const In& in) { return matching_pursuit(in[0], in[1], rule); }});
+  }
+  out.push_back(
+      {"matching_pursuit",
+       "no_samples",
+       {normal("x", {0, 3}), normal("w", {5, 3})},
+       [](Builder&, const In& in) { return matching_pursuit(in[0], in[1], {.steps = 2}); }});
+  for (const Viewed& v : views()) {
+    out.push_back({"matching_pursuit",
+                   v.name,
+                   {normal("x", v.leaf), normal("w", v.leaf, 0.6)},
+                   [v](Builder&, const In& in) {
+                     return matching_pursuit(v.view(in[0]), v.view(in[1]), {.steps = 3});
+                   }});
+    const Leaf index = ints("index", {4, 3}, {2, 0, 2, -1, -1, -1, 1, -1, -1, 0, 1, -1});
+    out.push_back(
+        {"sparse_to_dense", v.name, {normal("z", v.leaf), index}, [v](Builder&, const In& in) {
+           return sparse_to_dense(v.view(in[0]), in[1], 5);
+         }});
+    out.push_back(
+        {"sparse_pick", v.name, {normal("x", v.leaf), index}, [v](Builder&, const In& in) {
+           return sparse_pick(v.view(in[0]), in[1]);
+         }});
+    out.push_back({"solve_unit_lower",
+                   v.name,
+                   {normal("l", {4, 3, 3}), normal("b", v.leaf)},
+                   [v](Builder&, const In& in) { return solve_unit_lower(in[0], v.view(in[1])); }});
+  }
+  for (const bool transposed : {false, true}) {
+    const std::string name = transposed ? "upper" : "lower";
+    out.push_back({"solve_unit_lower",
+                   name,
+                   {normal("l", {2, 4, 4}), normal("b", {2, 4})},
+                   [transposed](Builder&, const In& in) {
+                     return solve_unit_lower(in[0], in[1], transposed);
+                   }});
+    out.push_back({"solve_unit_lower",
+                   name + "_of_a_view",
+                   {normal("l", {2, 4, 4}), normal("b", {2, 4})},
+                   [transposed](Builder&, const In& in) {
+                     return solve_unit_lower(transpose(in[0]), in[1], transposed);
+                   }});
+  }
+}
+
 }  // namespace
 
 std::vector<Sample> sparse_samples() {
@@ -130,6 +187,7 @@ std::vector<Sample> sparse_samples() {
   add_top_mask(samples);
   add_active(samples);
   add_products(samples);
+  add_pursuit(samples);
   return samples;
 }
 

@@ -304,6 +304,32 @@ std::vector<WrongCall> wrong_calls() {
         linear_active(f64(b, {2, 3}), f64(b, {5, 3}), f64(b, {5}), {f64(b, {5}), f64(b, {5}), dead},
                       {});
       }));
+  add_call(wrong("matching_pursuit", {"f64[2, 3]", "x must be [samples, d] and w [features, d]"},
+                 [](Builder& b) {
+                   matching_pursuit(f64(b, {2, 3}), f64(b, {5, 4}), {.steps = 2});
+                 }));
+  add_call(wrong("matching_pursuit", {"f64[2, 3]", "there must be at least one step, not 0"},
+                 [](Builder& b) {
+                   matching_pursuit(f64(b, {2, 3}), f64(b, {5, 3}), {.steps = 0});
+                 }));
+  add_call(wrong("solve_unit_lower", {"l must be [n, m, m] and b [n, m], not [2, 3, 4] and [2, 3]"},
+                 [](Builder& b) {
+                   solve_unit_lower(f64(b, {2, 3, 4}), f64(b, {2, 3}));
+                 }));
+  add_call(wrong("sparse_to_dense",
+                 {"f64[2, 3]", "the index must be i32[2, capacity], not i32[3, 3]"},
+                 [](Builder& b) {
+                   sparse_to_dense(f64(b, {2, 3}), i32(b, {3, 3}), 7);
+                 }));
+  add_call(wrong("sparse_to_dense",
+                 {"f64[2, 3]", "there must be one value for each place of the index [2, 4]"},
+                 [](Builder& b) {
+                   sparse_to_dense(f64(b, {2, 3}), i32(b, {2, 4}), 7);
+                 }));
+  add_call(wrong("sparse_pick", {"f64[2, 3]", "the index must be i32[2, capacity], not i32[5, 2]"},
+                 [](Builder& b) {
+                   sparse_pick(f64(b, {2, 3}), i32(b, {5, 2}));
+                 }));
   add_call(wrong("top_mask", {"i32[2]", "x must be f32 or f64"},
                  [](Builder& b) { top_mask(i32(b, {2}), 1); }));
   const auto i64_pair = [](Builder& b) { return b.input("key", {DType::i64, {2}}); };

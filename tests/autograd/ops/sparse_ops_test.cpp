@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <set>
 
 #include "autograd/compile/plan.h"
 #include "autograd/ops/op_table.h"
@@ -111,6 +113,68 @@ TEST(ActiveFeaturesAtSize, AreThoseOfSortingEverything) {
       }
     }
   }
+}
+
+// Rows leave the pursuit at different steps, and more than one chunk of them is pursued.
+TEST(MatchingPursuitAtSize, PicksAndCodesAreThoseOfALoop) {
+  constexpr std::int64_t kN = 900, kF = 6000, kD = 24, kSteps = 8;
+  ThreadPool pool(3);
+  Tensor x = Tensor::empty({kN, kD}, DType::f64), w = Tensor::empty({kF, kD}, DType::f64);
+  random::fill_normal(pool, random::Key{1}.fold("x"), x, 0, 1);
+  random::fill_normal(pool, random::Key{1}.fold("w"), w, 0, 0.2);
+  const PursuitRule rule{.steps = kSteps, .threshold = 1.5, .stop_at_repeat = true};
+  Builder b;
+  const Value vx = b.input("x", {DType::f64, x.shape()}),
+              vw = b.input("w", {DType::f64, w.shape()});
+  const Value index = matching_pursuit(vx, vw, rule);
+  b.output("index", index);
+  b.output("codes", pursuit_codes(vx, vw, index));
+  b.output("dense", sparse_to_dense(pursuit_codes(vx, vw, index), index, kF));
+  const Results r =
+      compile(std::move(b).finish(), fetch(value("index"), value("codes"), value("dense")))
+          .run({{"x", x}, {"w", w}}, {}, {.pool = &pool});
+  const Tensor picks = r["index"].contiguous(), codes = r["codes"].contiguous(),
+               dense = r["dense"].contiguous();
+  std::set<std::int64_t> lengths;
+  for (std::int64_t i = 0; i < kN; i += 7) {
+    std::vector<double> residual(x.data<double>() + i * kD, x.data<double>() + (i + 1) * kD);
+    std::map<std::int64_t, double> found;
+    bool done = false;
+    std::int64_t length = 0;
+    for (std::int64_t t = 0; t < kSteps; ++t) {
+      const std::int32_t picked = picks.data<std::int32_t>()[i * kSteps + t];
+      if (done) {
+        EXPECT_EQ(picked, -1);
+        EXPECT_EQ(codes.data<double>()[i * kSteps + t], 0);
+        continue;
+      }
+      std::int64_t best = -1;
+      double most = 0, squares = 0;
+      for (std::int64_t j = 0; j < kF; ++j) {
+        double dot = 0;
+        for (std::int64_t c = 0; c < kD; ++c)
+          dot += residual[static_cast<std::size_t>(c)] * w.data<double>()[j * kD + c];
+        if (dot > most) {
+          most = dot;
+          best = j;
+        }
+      }
+      ASSERT_EQ(picked, best) << i << " " << t;
+      EXPECT_NEAR(codes.data<double>()[i * kSteps + t], most, 1e-10);
+      done = found.contains(best);
+      found[best] += most;
+      for (std::int64_t c = 0; c < kD; ++c) {
+        double& at = residual[static_cast<std::size_t>(c)];
+        at -= most * w.data<double>()[best * kD + c];
+        squares += at * at;
+      }
+      done = done || std::sqrt(squares) < rule.threshold;
+      length = t + 1;
+    }
+    lengths.insert(length);
+    for (const auto& [j, code] : found) EXPECT_NEAR(dense.data<double>()[i * kF + j], code, 1e-10);
+  }
+  EXPECT_GT(lengths.size(), 2U);
 }
 
 // Few features for many entries: groups of features and blocks of samples.
