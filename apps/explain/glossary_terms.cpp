@@ -153,6 +153,8 @@ constexpr Term kTerms[] = {
      "vitrine sae eval --help", Topic::features},
     {"topk, batchtopk, jumprelu", "which features are active: the k largest of a token; the k n largest of n tokens; those above a threshold of their own",
      "vitrine sae train --help", Topic::features, "Gao et al. 2024; Bussmann et al. 2024; Rajamanoharan et al. 2024"},
+    {"matching pursuit", "codes that are found greedily: the feature with the largest product with what is left over takes its part away, again and again",
+     "vitrine sae train --help", Topic::features, "Mallat & Zhang 1993; Costa et al. 2025"},
 };
 // clang-format on
 

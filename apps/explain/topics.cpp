@@ -21,6 +21,7 @@ constexpr std::pair<std::string_view, Topic> kOpFiles[] = {
     {"rotary", Topic::models},
     {"training", Topic::training},
     {"sparse", Topic::features},
+    {"pursuit", Topic::features},
     {"mask", Topic::mask},
 };
 
