@@ -144,6 +144,52 @@ std::vector<Sae> saelens_transcoders(const fs::path& folder) {
 
 }  // namespace
 
+bool is_transcoder_folder(const fs::path& folder) {
+  if (fs::exists(folder / "layer_0.safetensors") || fs::exists(folder / "W_enc_0.safetensors"))
+    return true;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    if (entry.is_directory() && entry.path().filename() == "blocks.0.ln2.hook_normalized")
+      return true;
+  }
+  return false;
+}
+
+Sae layer_as_sae(const TranscoderSet& set, std::size_t layer) {
+  const TranscoderLayer& t = set.layers.at(layer);
+  if (set.inputs.empty() && !t.reads_normalised)
+    throw ConfigError(fmt::format(
+        "{}: it does not say which site its transcoders read ('inputs' of its cfg.json)",
+        set.name));
+  Sae sae{.name = fmt::format("{}, layer {}", set.name, layer)};
+  SaeConfig& c = sae.config;
+  c.architecture = set.activation == TranscoderActivation::topk       ? SaeArchitecture::topk
+                   : set.activation == TranscoderActivation::jumprelu ? SaeArchitecture::jumprelu
+                                                                      : SaeArchitecture::standard;
+  c.d_in = set.width();
+  c.d_out = t.b_dec.dim(0);
+  c.d_sae = t.features();
+  c.k = set.k;
+  c.transcoder = true;
+  c.skip = t.w_skip.defined();
+  c.apply_b_dec_to_input = false;
+  c.model_name = set.model_name;
+  c.hook_name = set.inputs.at(layer);
+  c.hook_name_out = set.outputs.at(layer);
+  Tensor rows = t.w_dec[0].contiguous().clone();
+  for (std::size_t to = 1; to < t.w_dec.size(); ++to) {
+    const Tensor more = t.w_dec[to].contiguous();
+    for (std::int64_t i = 0; i < rows.numel(); ++i) rows.data<float>()[i] += more.data<float>()[i];
+  }
+  sae.weights = {{"W_enc", t.w_enc.transpose(0, 1).contiguous()},
+                 {"b_enc", t.b_enc},
+                 {"W_dec", rows},
+                 {"b_dec", t.b_dec}};
+  if (t.threshold.defined()) sae.weights["threshold"] = t.threshold;
+  if (c.skip) sae.weights["W_skip"] = t.w_skip;
+  return sae;
+}
+
 TranscoderSet load_transcoders(const fs::path& folder) {
   TranscoderSet set{.name = folder.string()};
   const int per_layer = count_files(folder, "layer_{}.safetensors"),
@@ -189,12 +235,17 @@ std::vector<std::string> transcoder_files(bool cross_layer, int layers) {
 
 namespace {
 
-void save_per_layer(const TranscoderLayer& t, const fs::path& file) {
+void save_as(const fs::path& file, NamedTensors tensors, DType stored) {
+  for (auto& [name, tensor] : tensors) tensor = tensor.to(stored).contiguous();
+  save_safetensors(file, tensors);
+}
+
+void save_per_layer(const TranscoderLayer& t, const fs::path& file, DType stored) {
   NamedTensors tensors = {
       {"W_enc", t.w_enc}, {"b_enc", t.b_enc}, {"W_dec", t.w_dec[0]}, {"b_dec", t.b_dec}};
   if (t.threshold.defined()) tensors.emplace_back("activation_function.threshold", t.threshold);
   if (t.w_skip.defined()) tensors.emplace_back("W_skip", t.w_skip);
-  save_safetensors(file, tensors);
+  save_as(file, std::move(tensors), stored);
 }
 
 // The decoders to all outputs, [features, outputs, d].
@@ -209,14 +260,13 @@ Tensor joined_decoders(const TranscoderLayer& t) {
   return all;
 }
 
-void save_cross_layer(const TranscoderLayer& t, int layer, const fs::path& folder) {
+void save_cross_layer(const TranscoderLayer& t, int layer, const fs::path& folder, DType stored) {
   const auto name = [&](const char* of) { return fmt::format("{}_{}", of, layer); };
   NamedTensors tensors = {
       {name("W_enc"), t.w_enc}, {name("b_enc"), t.b_enc}, {name("b_dec"), t.b_dec}};
   if (t.threshold.defined()) tensors.emplace_back(name("threshold"), t.threshold);
-  save_safetensors(folder / (name("W_enc") + ".safetensors"), tensors);
-  save_safetensors(folder / (name("W_dec") + ".safetensors"),
-                   {{name("W_dec"), joined_decoders(t)}});
+  save_as(folder / (name("W_enc") + ".safetensors"), std::move(tensors), stored);
+  save_as(folder / (name("W_dec") + ".safetensors"), {{name("W_dec"), joined_decoders(t)}}, stored);
 }
 
 // "ln2.hook_normalized" of "blocks.0.ln2.hook_normalized"; of other names all.
@@ -236,7 +286,7 @@ std::string yaml_of(const TranscoderSet& set) {
 
 }  // namespace
 
-void save_transcoders(const TranscoderSet& set, const fs::path& folder) {
+void save_transcoders(const TranscoderSet& set, const fs::path& folder, DType stored) {
   std::error_code error;
   fs::create_directories(folder, error);
   if (error)
@@ -256,8 +306,9 @@ void save_transcoders(const TranscoderSet& set, const fs::path& folder) {
   }
   for (std::size_t l = 0; l < set.layers.size(); ++l) {
     const int number = static_cast<int>(l);
-    if (set.cross_layer) save_cross_layer(set.layers[l], number, folder);
-    else save_per_layer(set.layers[l], folder / fmt::format("layer_{}.safetensors", number));
+    if (set.cross_layer) save_cross_layer(set.layers[l], number, folder, stored);
+    else
+      save_per_layer(set.layers[l], folder / fmt::format("layer_{}.safetensors", number), stored);
   }
   write_text(folder / "cfg.json", cfg.sorted().line() + "\n");
   write_text(folder / "config.yaml", yaml_of(set));

@@ -64,9 +64,16 @@ struct TranscoderSet {
 // Or a folder of SAELens folders, as `vitrine sae train` makes of several sites: what transcoder_set takes.
 TranscoderSet load_transcoders(const std::filesystem::path& folder);
 
-// Writes circuit-tracer's folder, with our cfg.json beside what it has (activation, k, sites, metadata). Every file is
-// replaced all or nothing. Throws SaveError.
-void save_transcoders(const TranscoderSet& set, const std::filesystem::path& folder);
+// Whether load_transcoders would find transcoders there.
+bool is_transcoder_folder(const std::filesystem::path& folder);
+// The transcoder of one layer as an SAE, for what looks at one at a time (feature_contexts.h, Encoder): its decoder row is
+// what the feature writes to all later layers together. Needs to know the site that it reads; throws ConfigError.
+Sae layer_as_sae(const TranscoderSet& set, std::size_t layer);
+
+// Writes circuit-tracer's folder, with our cfg.json beside what it has (activation, k, sites, metadata). Weights are
+// held as f32, f16 or bf16. Every file is replaced all or nothing. Throws SaveError.
+void save_transcoders(const TranscoderSet& set, const std::filesystem::path& folder,
+                      DType stored = DType::f32);
 // The files of such a folder.
 std::vector<std::string> transcoder_files(bool cross_layer, int layers);
 

@@ -509,4 +509,25 @@ sae::Sae load_sae(const std::string& name, const std::string& model) {
                                                           fmt::join(names, ", "))));
 }
 
+sae::TranscoderSet load_transcoder_set(const std::string& name, const std::string& model) {
+  namespace fs = std::filesystem;
+  if (fs::exists(name)) return sae::load_transcoders(name);
+  const fs::path shipped = nn::find_model(model) / "transcoders";
+  std::vector<std::string> names;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(shipped, error)) {
+    if (entry.is_directory()) names.push_back(entry.path().filename().string());
+  }
+  std::sort(names.begin(), names.end());
+  if (std::find(names.begin(), names.end(), name) != names.end()) {
+    sae::TranscoderSet set = sae::load_transcoders(shipped / name);
+    set.name = name;
+    return set;
+  }
+  throw FileError(fmt::format("there are no transcoders '{}': no folder of this name{}", name,
+                              names.empty() ? ", and none came with the model"
+                                            : fmt::format("; those that came with the model are {}",
+                                                          fmt::join(names, ", "))));
+}
+
 }  // namespace vitrine::app

@@ -8,6 +8,34 @@
 
 namespace vitrine::app {
 
+namespace {
+
+void convert_transcoders(const CommandLine& line, const CommonOptions& common,
+                         const std::string& from, const std::string& stored) {
+  for (const char* other : {"--k", "--hook-name", "--hook-name-out", "--fold-decoder-norm"}) {
+    if (line.was_given(other))
+      line.fail(fmt::format("{} is about one SAE; {} has a transcoder for every MLP", other, from));
+  }
+  const sae::TranscoderSet set = sae::load_transcoders(from);
+  sae::save_transcoders(set, common.out, float_type(stored));
+  const char* kind = set.cross_layer ? "cross_layer" : "per_layer";
+  if (common.json()) {
+    return write_stdout(to_line({{"meta", common.meta(line)},
+                                 {"folder", json_text(common.out)},
+                                 {"kind", kind},
+                                 {"activation", sae::name_of(set.activation)},
+                                 {"layers", std::ssize(set.layers)},
+                                 {"width", set.width()},
+                                 {"features", set.layers[0].features()}}));
+  }
+  write_stdout(fmt::format("{}: {} transcoders of {} layers, {}, {} inputs, {} features each\n",
+                           visible(common.out), set.cross_layer ? "cross-layer" : "per-layer",
+                           set.layers.size(), sae::name_of(set.activation), set.width(),
+                           grouped(set.layers[0].features())));
+}
+
+}  // namespace
+
 void verb_sae_convert(const Arguments& arguments) {
   CommandLine line(
       arguments,
@@ -17,8 +45,12 @@ void verb_sae_convert(const Arguments& arguments) {
       "tensors:\n"
       "dictionary_learning, OpenAI, sparsify. What stands beside the file is read, too: "
       "sparsify's\n"
-      "cfg.json, dictionary_learning's config.json. Pickles are never read.\n\n"
-      "json: {meta, folder, architecture, transcoder, d_in, d_sae, hook_name, k}\n",
+      "cfg.json, dictionary_learning's config.json. Pickles are never read. A folder of "
+      "transcoders, one for\n"
+      "every MLP, becomes one that circuit-tracer reads.\n\n"
+      "json: {meta, folder, architecture, transcoder, d_in, d_sae, hook_name, k}; of transcoders "
+      "for every MLP\n"
+      "{meta, folder, kind, activation, layers, width, features}\n",
       "vitrine sae convert --from blocks.4.hook_mlp_out --fold-decoder-norm --out converted");
   CommonOptions common;
   std::string from, hook, hook_out, stored = "f32";
@@ -41,6 +73,7 @@ void verb_sae_convert(const Arguments& arguments) {
   if (common.out.empty() || common.out == "-")
     line.fail("there is no folder to write; give --out DIR");
   if (!overwrite) require_unused_folder(common.out);
+  if (sae::is_transcoder_folder(from)) return convert_transcoders(line, common, from, stored);
   namespace fs = std::filesystem;
   // The weights of a SAELens folder stand for the folder.
   const fs::path given(from), parent = given.parent_path().empty() ? "." : given.parent_path();

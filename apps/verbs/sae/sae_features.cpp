@@ -22,6 +22,13 @@ void check_page(const CommandLine& line, const SaeFeaturesOptions& o) {
   require_page_folder(o.common.html);
 }
 
+sae::Sae layer_of(const CommandLine& line, const sae::TranscoderSet& set, int layer) {
+  if (layer >= std::ssize(set.layers))
+    line.fail(fmt::format("there is no layer {}; {} has 0 to {}", layer, set.name,
+                          set.layers.size() - 1));
+  return sae::layer_as_sae(set, static_cast<std::size_t>(layer));
+}
+
 }  // namespace
 
 void verb_sae_features(const Arguments& arguments) {
@@ -43,8 +50,14 @@ void verb_sae_features(const Arguments& arguments) {
   SaeFeaturesOptions o;
   constexpr int kMost = 1'000'000;
   line.option("--sae", o.sae, "DIR",
-              "a SAELens folder, or the name of one that came with the model")
-      ->required();
+              "a SAELens folder, or the name of one that came with the model");
+  std::string transcoders;
+  int layer = 0;
+  line.option("--transcoders", transcoders, "DIR",
+              "instead: a transcoder for every MLP, of which --layer is looked at; a folder, or "
+              "the name of\n"
+              "one that came with the model");
+  line.number("--layer", layer, "L", "the layer of --transcoders (default: 0)", 0, 10'000);
   o.prompt.add_to(line);
   line.number("--pos", o.position, "P", "the position, from 0 (default: all)", 0, kMost);
   line.heading("Features");
@@ -81,8 +94,13 @@ void verb_sae_features(const Arguments& arguments) {
     line.fail("say what to look at: --prompt TEXT, --corpus FILE, or --feature J");
   if (o.prompt.given()) o.prompt.require(line);
   if (o.position >= 0 && !o.prompt.given()) line.fail("--pos is about a prompt; give --prompt too");
+  if (o.sae.empty() == transcoders.empty())
+    line.fail("give --sae DIR or --transcoders DIR, one of the two");
+  if (line.was_given("--layer") && transcoders.empty()) line.fail("--layer is of --transcoders");
   const nn::Model model = o.common.load();
-  const sae::Sae sae = load_sae(o.sae, o.common.model);
+  const sae::Sae sae =
+      transcoders.empty() ? load_sae(o.sae, o.common.model)
+                          : layer_of(line, load_transcoder_set(transcoders, o.common.model), layer);
   if (o.prompt.given() || !o.corpus.empty()) require_fits(sae, model);
   const nn::Tokenizer* tokenizer = tokenizer_of(model);
   const bool by_tokenizer =
