@@ -260,9 +260,9 @@ class ReplacementMeter {
     sums_.predictions += n;
   }
 
-  std::optional<Replacement> finish() const {
+  std::optional<MlpReplacement> finish() const {
     if (sums_.predictions == 0) return std::nullopt;
-    Replacement r = sums_;
+    MlpReplacement r = sums_;
     for (double* ce : {&r.ce_clean, &r.ce_replaced, &r.ce_zero})
       *ce /= static_cast<double>(r.predictions);
     r.kl /= static_cast<double>(kl_rows_);
@@ -279,7 +279,7 @@ class ReplacementMeter {
   const TranscoderSet& set_;
   const SetSites& places_;
   Parameters parameters_;
-  Replacement sums_;
+  MlpReplacement sums_;
   std::int64_t kl_rows_ = 0;
 };
 

@@ -20,7 +20,7 @@ struct LayerReconstruction {
 
 // Cross-entropies in nats per predicted token: of the model as it is, with every MLP replaced by what the transcoders make of
 // what arrives there in the replaced model, and with every MLP giving 0. Excluded rows are left as they are.
-struct Replacement {
+struct MlpReplacement {
   std::int64_t predictions = 0;
   double ce_clean = 0, ce_replaced = 0, ce_zero = 0;
   double kl = 0;  // mean KL(clean || replaced), nats
@@ -30,7 +30,7 @@ struct Replacement {
 struct SetEvaluation {
   std::int64_t rows = 0;
   std::vector<LayerReconstruction> layers;
-  std::optional<Replacement> replacement;  // if any token is predicted
+  std::optional<MlpReplacement> replacement;  // if any token is predicted
   double l0() const;                       // of all layers together
 };
 

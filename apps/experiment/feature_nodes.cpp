@@ -8,7 +8,7 @@
 
 #include "apps/terminal/numbers.h"
 #include "nn/model/stream_edges.h"
-#include "sae/feature_edges.h"
+#include "sae/features/feature_edges.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
 #include "tensor/files/json_value.h"

@@ -13,7 +13,7 @@
 namespace vitrine::app {
 
 // The edges of a model in which each MLP with a spliced SAE is replaced, as a sender, by features
-// and the rest (sae/feature_edges.h). Of each SAE the `most` features that differ most between the
+// and the rest (sae/features/feature_edges.h). Of each SAE the `most` features that differ most between the
 // two runs of any pair, and those that the circuits of these files have as senders; where that is
 // none, the MLP stays. Throws Error (usage) for
 // an SAE of another site than hook_mlp_out, FileError for a file that is no circuit's.

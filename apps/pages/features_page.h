@@ -10,7 +10,7 @@
 
 #include "apps/pages/page.h"
 #include "nn/model/model.h"
-#include "sae/feature_traces.h"
+#include "sae/features/feature_traces.h"
 
 namespace vitrine::app {
 

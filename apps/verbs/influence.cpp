@@ -1,5 +1,5 @@
 // vitrine influence: which features of one SAE cause which features of a later one.
-#include "sae/influence.h"
+#include "sae/features/influence.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>

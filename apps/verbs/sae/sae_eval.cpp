@@ -101,7 +101,7 @@ Json as_json(const sae::SetEvaluation& e) {
                       {"dead_fraction", l.dead}});
   Json model;
   if (e.replacement) {
-    const sae::Replacement& r = *e.replacement;
+    const sae::MlpReplacement& r = *e.replacement;
     model = {{"predictions", r.predictions},       {"ce_clean", r.ce_clean},
              {"ce_replaced", r.ce_replaced},       {"ce_zero", r.ce_zero},
              {"ce_score_zero", number(r.score())}, {"kl", r.kl}};
@@ -125,7 +125,7 @@ std::string as_text(const sae::TranscoderSet& set, const sae::SetEvaluation& e,
   text += fmt::format("  {:<7}{:>8.2f}\n", "all", e.l0());
   text += style.dim("  normalised MSE = E|y - y'|^2 / (E|y|^2 - |E y|^2), y what the MLP gives\n");
   if (!e.replacement) return text;
-  const sae::Replacement& r = *e.replacement;
+  const sae::MlpReplacement& r = *e.replacement;
   const auto line = [&](const char* name, double value, const std::string& what) {
     text += fmt::format("  {:<20}{:>10.4f}   {}\n", name, value, style.dim(what));
   };

@@ -9,7 +9,7 @@
 #include "apps/experiment/edit_options.h"
 #include "apps/options/options.h"
 #include "interp/readout.h"
-#include "sae/feature_contexts.h"
+#include "sae/features/feature_contexts.h"
 
 namespace vitrine::app {
 

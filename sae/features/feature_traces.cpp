@@ -1,9 +1,9 @@
-#include "sae/feature_traces.h"
+#include "sae/features/feature_traces.h"
 
 #include <algorithm>
 #include <numeric>
 
-#include "sae/feature_batches.h"
+#include "sae/features/feature_batches.h"
 
 namespace vitrine::sae {
 namespace {

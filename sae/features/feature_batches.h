@@ -5,7 +5,7 @@
 #include <functional>
 #include <vector>
 
-#include "sae/feature_contexts.h"
+#include "sae/features/feature_contexts.h"
 
 namespace vitrine::sae {
 

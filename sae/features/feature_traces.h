@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "sae/feature_contexts.h"
+#include "sae/features/feature_contexts.h"
 
 namespace vitrine::sae {
 

@@ -2,7 +2,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "sae/feature_contexts.h"
+#include "sae/features/feature_contexts.h"
 #include "tensor/gemm/gemm.h"
 
 namespace vitrine::sae {

@@ -1,5 +1,5 @@
 // Influence of features on later features, beside a model that is small enough to solve by hand.
-#include "sae/influence.h"
+#include "sae/features/influence.h"
 
 #include <gtest/gtest.h>
 

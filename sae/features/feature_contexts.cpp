@@ -1,4 +1,4 @@
-#include "sae/feature_contexts.h"
+#include "sae/features/feature_contexts.h"
 
 #include <fmt/format.h>
 
@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "autograd/transform/expand.h"
-#include "sae/feature_batches.h"
+#include "sae/features/feature_batches.h"
 #include "sae/text_batches.h"
 #include "tensor/error.h"
 #include "tensor/random.h"

@@ -1,4 +1,4 @@
-#include "sae/feature_edges.h"
+#include "sae/features/feature_edges.h"
 
 #include <fmt/format.h>
 

@@ -1,4 +1,4 @@
-#include "sae/influence.h"
+#include "sae/features/influence.h"
 
 #include <fmt/format.h>
 
