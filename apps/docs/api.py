@@ -7,8 +7,8 @@ import subprocess
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
 
-from comments import as_markdown, first_sentence
-from headers import copy_marked
+from comments import as_markdown, first_sentence, prose
+from headers import blocks_of, copy_marked
 
 _SETTINGS = """
 INPUT = "{inputs}"
@@ -46,8 +46,10 @@ class Entity:
     doc: str
     file: str
     line: int
+    end: int = 0  # its last line
     members: list = field(default_factory=list)
     anchor: str = ""
+    beside: "Entity" = None  # of one without a doc, the one next to it that has it
 
     @property
     def short(self):
@@ -148,6 +150,10 @@ def _declaration(member):
     return _wrapped(_parameters(member) + static + _tidy(code))
 
 
+def _end(where):
+    return max(int(where.get("line")), int(where.get("bodyend") or -1))
+
+
 def _member(element):
     where = element.find("location")
     qualified = _text(element.find("qualifiedname")) or _text(element.find("name"))
@@ -158,6 +164,7 @@ def _member(element):
         _doc(element),
         where.get("file"),
         int(where.get("line")),
+        _end(where),
     )
     for value in element.findall("enumvalue"):
         name = _text(value.find("name"))
@@ -188,18 +195,45 @@ def read_entities(xml):
                 code = _parameters(compound) + f"{kind} {name.rsplit('.', 1)[-1]}" + (f" : {bases}" if bases else "")
                 members = sorted(_members(compound), key=lambda m: m.line)
                 found.append(
-                    Entity(kind, name, _tidy(code), _doc(compound), where.get("file"), int(where.get("line")), members)
+                    Entity(
+                        kind,
+                        name,
+                        _tidy(code),
+                        _doc(compound),
+                        where.get("file"),
+                        int(where.get("line")),
+                        _end(where),
+                        members,
+                    )
                 )
     found.sort(key=lambda e: (e.file, e.line))
+    _find_beside(found, xml.parent / "headers")
     return about, found
+
+
+def _find_beside(entities, headers):
+    """Declarations without a blank line between them belong together, a type and the function that gives it, say: one that has
+    no comment is told by the one before it, or else by the one behind."""
+    blocks = {file: blocks_of((headers / file).read_text(encoding="utf-8")) for file in {e.file for e in entities}}
+
+    def joined(first, second):
+        return first.file == second.file and blocks[first.file][first.end] == blocks[first.file][second.line]
+
+    for before, entity in zip(entities, entities[1:]):
+        if not entity.doc and joined(before, entity):
+            entity.beside = before if before.doc else before.beside
+    for entity, behind in reversed(list(zip(entities, entities[1:]))):
+        if not entity.doc and not entity.beside and joined(entity, behind):
+            entity.beside = behind if behind.doc else behind.beside
 
 
 # ---- writing ------------------------------------------------------------------------------------------
 class Reference:
     """Pages api/FOLDER/NAME.md for headers, and the addresses of names on them."""
 
-    def __init__(self, about, entities):
+    def __init__(self, about, entities, formulas):
         self.about, self.entities = about, entities
+        self.formulas = formulas  # of ops, by name
         self.links, seen = {}, {}
         for top in entities:
             for entity in (top, *top.members):
@@ -254,6 +288,16 @@ class Reference:
                 rows += ['<dd markdown="block">', "", doc, "", "</dd>"]
         return "\n".join(rows + ["</dl>"])
 
+    def _doc_of(self, entity, header):
+        if entity.doc:
+            return as_markdown(entity.doc, self._relative(header))
+        if header == "autograd/ops/ops.h" and entity.short in self.formulas:
+            ops = os.path.relpath("reference/ops.html", os.path.dirname(self.page(header)))
+            return f'{prose("`" + self.formulas[entity.short] + "`")} (<a href="{ops}#{entity.short}">the op</a>)'
+        if entity.beside and entity.beside.name != entity.name:
+            return f'See <a href="#{entity.beside.anchor}"><code>{entity.beside.short}</code></a>, which comes with it.'
+        return ""
+
     def markdown(self, header):
         """The page of one header."""
         mine = [e for e in self.entities if e.file == header]
@@ -272,7 +316,7 @@ class Reference:
             parts.append(
                 f'<pre class="declaration"{extra}>{where}<code>{self._code(entity.declaration, header)}</code></pre>\n'
             )
-            parts.append(as_markdown(entity.doc, self._relative(header)) + "\n")
+            parts.append(self._doc_of(entity, header) + "\n")
             if entity.members:
                 parts.append(self._members_html(entity, header) + "\n")
         return "\n".join(parts)

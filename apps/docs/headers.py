@@ -55,15 +55,8 @@ def marked(text):
             while at < len(lines) and (match := _COMMENT.match(lines[at])) and len(match[1]) == column:
                 comment.append(match[2])
                 at += 1
-            ends = code.rstrip().endswith((";", ",", "}", "{")) or "=" in code or re.search(r"\w$", code)
-            out.append(
-                code
-                + (
-                    " " + _block(comment, "<")
-                    if any(comment) and ends and code.strip() != "}" and not code.lstrip().startswith("}  ")
-                    else ""
-                )
-            )
+            belongs = any(comment) and not comment[0].startswith("namespace ")
+            out.append(code + (" " + _block(comment, "<") if belongs else ""))
         else:
             out.append(line)
             at += 1
@@ -81,3 +74,17 @@ def copy_marked(headers, to):
         (to / name).write_text(marked(path.read_text(encoding="utf-8")), encoding="utf-8")
         found.append(name.as_posix())
     return found
+
+
+def blocks_of(text):
+    """For each line of a marked header the number of its block: declarations without a blank line between them are one."""
+    numbers, block, in_comment = [0], 0, False
+    for line in text.splitlines():
+        if line.startswith("/**") or line.endswith(("/**", "/**<")):
+            in_comment = True
+        if line == "*/" or line.startswith("*/"):
+            in_comment = False
+        if not line.strip() and not in_comment:
+            block += 1
+        numbers.append(block)
+    return numbers

@@ -245,7 +245,8 @@ def main():
         site.texts[path] = ""  # all are known before the first is read
     site.add_texts(paths)
     site.add_words()
-    site.add_api(Reference(*read_entities(work / "xml")))
+    formulas = {e["name"]: e["formula"] for e in site.entries if e["kind"] == "op"}
+    site.add_api(Reference(*read_entities(work / "xml"), formulas))
     site.add_sources()
 
     configuration = work / "mkdocs.json"  # JSON is YAML

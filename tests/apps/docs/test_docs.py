@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT / "apps/docs"))
 import check  # noqa: E402
 import words  # noqa: E402
 from comments import as_markdown, first_sentence  # noqa: E402
-from headers import marked  # noqa: E402
+from headers import blocks_of, marked  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +76,9 @@ def test_a_header_as_a_reader_sees_it(site):
     assert 'id="interp.logit_lens"' in page
     assert '<a href="../nn/model/model.html#nn.Model">Model</a>' in page
     assert "nostalgebraist 2020" in page and "@verbatim" not in page
+    assert (
+        'See <a href="#interp.logit_lens"><code>logit_lens</code></a>' in page
+    )  # a type, by the function that gives it
     example = page[: page.index('id="interp.Lens"')]
     assert "lens" in example and '<div class="codehilite">' in example  # the example at the head of the header
 
@@ -133,6 +136,13 @@ def test_comments_that_belong_to_declarations_are_marked():
     assert "int f(int x); /**<\n@verbatim\ntwice x\n@endverbatim\n*/" in text
     assert "a part" not in text and "Alone" not in text
     assert 'x = "http://a"; /**<' in marked('int y;\nauto x = "http://a";  // an address\n')
+
+
+def test_declarations_without_a_blank_line_between_them_belong_together():
+    text = marked("// First.\n//\n// More.\nstruct A {\n};\nA make();\n\nint b();\n")
+    lines, blocks = text.splitlines(), blocks_of(text)
+    at = {line: blocks[i + 1] for i, line in enumerate(lines)}
+    assert at["struct A {"] == at["A make();"] != at["int b();"]
 
 
 def test_comments_become_markdown():
