@@ -48,6 +48,7 @@ std::vector<AblationUnit> layer_units(
 std::vector<AblationUnit> feature_units(const nn::Model& model, std::span<const Example> examples,
                                         const Site& acts, std::int64_t most);
 
+// What ablated units are replaced by, where, and what is measured.
 struct AblationSpec {
   // zero; mean, over all positions of all prompts; or resample, the values of another prompt of as
   // many tokens. Not patch: there is no other run.

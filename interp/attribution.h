@@ -47,6 +47,7 @@ struct SiteScores {
   bool again = false;
 };
 
+// Which sites are scored, by which method, on which metric.
 struct AttributionSpec {
   Method method = Method::attribution_patching;
   // The sites to score; those without a [row, ...] axis are left out. A pattern that matches
@@ -65,6 +66,8 @@ struct AttributionSpec {
   std::optional<MetricSpec> metric{};
 };
 
+// The scores of every site: to first order, how much the metric of the base run changes when a place
+// takes the other run's value (or, of grad-x-act, its share against 0), in units of the metric.
 struct Attribution {
   AttributionSpec spec;
   std::vector<SiteScores> sites;  // in the order of the model

@@ -25,6 +25,7 @@
 
 namespace vitrine::interp {
 
+// How many contexts are kept of each neuron, and how a text is read.
 struct ContextsSpec {
   int contexts = 10;         // kept of each neuron, 1 to 10,000
   std::optional<int> bos;    // put before every piece; its own activations do not count

@@ -23,6 +23,7 @@
 
 namespace vitrine::interp {
 
+// A part of the model, and its share of a logit.
 struct Part {
   enum class Kind {
     embed,
@@ -42,6 +43,8 @@ struct Part {
   std::string name() const;
 };
 
+// A logit (or a difference of two) at one position as the sum of what every part wrote, with the final
+// norm's scale held (Elhage et al. 2021). Values are in logits.
 struct Decomposition {
   std::vector<Part> parts;  // in the order of the model; they add up to the logit
   // Inside MLPs: shares of neurons f64 [layer, m], which with the share of each b_out f64 [layer]
@@ -56,6 +59,7 @@ struct Decomposition {
   bool closes() const;
 };
 
+// Which logit is decomposed: of what token, against what other one, after which position.
 struct DecomposeSpec {
   int answer = 0;
   std::optional<int> wrong;              // then of logit[answer] - logit[wrong]

@@ -50,6 +50,7 @@ struct HeadDirection {
   double share = 0;  // value^2 of the sum of all squares
   std::vector<TokenValue> in_high, in_low, out_high, out_low;
 };
+// What a head's QK and OV circuits look for and write, by their largest singular directions.
 struct HeadFromWeights {
   Head head;
   std::vector<HeadDirection> qk, ov;  // the largest first

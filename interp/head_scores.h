@@ -36,6 +36,7 @@ inline double of_head(const Tensor& t, const Head& h) { return t.at<double>({h.l
 // Of "5.1". Throws Error (usage) for what is not two numbers or not a head of the model.
 Head parse_head(std::string_view text, const nn::Config& config);
 
+// Three scores of every head, each from 0 to 1.
 struct HeadScores {
   Tensor previous, duplicate, induction;  // f64 [layer, head]
 };
@@ -50,6 +51,8 @@ std::vector<nn::Tokens> repeated_tokens(const nn::Config& config, random::Key ke
 // Each prompt is a half said twice, all of one length; Error (input) otherwise, naming the prompt.
 void check_repeated(const std::vector<nn::Tokens>& prompts);
 
+// The means over the prompts and the queries of their second halves. Throws what check_repeated and
+// nn::check_prompts throw.
 HeadScores head_scores(const nn::Model& model, const std::vector<nn::Tokens>& prompts);
 
 // The same three on prompts of any kind and length. Of one prompt, with q a query and k a key before

@@ -24,6 +24,7 @@
 namespace vitrine::interp {
 
 // ---- mean ablation of every head ----------------------------------------------------------------
+// What is lost when a head is replaced by its mean.
 struct HeadAblations {
   double loss = 0;     // of the second half, from its second token on, in nats a token: unedited
   HeadEffects change;  // of that loss, when a head's hook_z is its mean over positions and prompts
@@ -34,13 +35,16 @@ HeadAblations ablate_heads(const nn::Model& model, const std::vector<nn::Tokens>
                            const SweepOptions& options = {});
 
 // ---- the verdict --------------------------------------------------------------------------------
+// What a head must show to be called an induction head.
 struct Criteria {
   double attends = 0.4;  // the least induction, previous-token or duplicate-token score
   double errors = 2;     // how many standard errors an effect must be from 0
 };
+// An effect of one head beside those of heads that do not attend so.
 struct Measured {
   double value = 0, standard_error = 0, control = 0;  // control: the median of the other heads
 };
+// What a head was found to do.
 struct Verdict {
   bool attends = false, copies = false, needed = false;
   bool is_induction_head() const { return attends && copies && needed; }

@@ -22,6 +22,7 @@
 
 namespace vitrine::interp {
 
+// What each layer says of the answer, in logits.
 struct Lens {
   Tensor raw, ln;  // f64 [1 + layers, position], the embedding first: logits, or their differences
 };
@@ -29,12 +30,14 @@ struct Lens {
 // and what nn::check_prompts throws.
 Lens logit_lens(const nn::Model& model, const nn::Tokens& prompt, int answer,
                 std::optional<int> wrong = {});
-// The same for many prompts, each with its own answer: one Lens each. Of all positions, or of the
-// one that is asked alone, [1 + layers, 1]. Throws what check_asked throws.
+// Which positions are read: all, or the one that is asked alone, [1 + layers, 1].
 enum class LensRows { all, asked };
+// The same for many prompts, each with its own answer: one Lens each. Throws what check_asked
+// throws.
 std::vector<Lens> logit_lens(const nn::Model& model, std::span<const Asked> asked,
                              LensRows rows = LensRows::all);
 
+// A token that a layer would say, by its logit and probability.
 struct LensToken {
   int id = 0;
   double logit = 0, probability = 0;

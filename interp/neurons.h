@@ -18,6 +18,7 @@
 
 namespace vitrine::interp {
 
+// What is looked at, and how much of it is kept.
 struct NeuronSpec {
   int position = -1;         // of the prompt; -1: the last
   std::optional<int> layer;  // none: all of them, and the stream after the last
@@ -32,6 +33,7 @@ struct NeuronId {
   int layer = 0, index = 0;
 };
 
+// A neuron of a prompt, and what it writes.
 struct Neuron {
   NeuronId id;
   double activation = 0;  // mlp.hook_post
@@ -42,12 +44,14 @@ struct Neuron {
   std::vector<TokenValue> raised, lowered;  // by W_out[index], see to_logits (readout.h)
 };
 
+// A dimension of the residual stream at a position.
 struct Dimension {
   int index = 0;
   double value = 0;              // of hook_resid_post
   std::optional<double> effect;  // value * d[index]
 };
 
+// What strong_neurons found at one position of a prompt. Effects and the metric are in logits.
 struct StrongNeurons {
   int position = 0;
   int stream_layer = 0;  // the dimensions are those of this layer's hook_resid_post

@@ -96,6 +96,7 @@ Metric metric_of(const nn::Model& model, std::span<const Pair> pairs, Measure me
 // What it is called: "logit_diff", or the expression.
 std::string metric_name(Measure measure, const std::optional<MetricSpec>& metric);
 
+// What a sweep edits, one place a run, and what it measures.
 struct SweepSpec {
   // resid_pre, resid_mid, resid_post, attn_out, mlp_out (by pos), z, q, k, v (by head, pos or
   // head,pos), pattern (by head, head,dest or head,dest,src), post, pre and pre_linear (neurons; by
@@ -123,6 +124,7 @@ struct SweepSpec {
   bool by_row = true, by_head = true, by_difference = true, by_demand = true;
 };
 
+// The metric of every edited run, along named axes, beside the unedited runs.
 struct PatchSweep {
   std::vector<std::string> axes;  // of values: "layer", "pos", ...
   std::vector<int> layers;        // along the first axis

@@ -23,6 +23,7 @@ struct SourcePlace {
   friend bool operator==(const SourcePlace&, const SourcePlace&) = default;
 };
 
+// Where rows of activations come from: a model that reads texts, or files.
 class ActivationSource {
  public:
   virtual ~ActivationSource() = default;
@@ -45,6 +46,7 @@ class ActivationSource {
   virtual std::string fingerprint() const = 0;
 };
 
+// The texts that a model reads, and the sites whose values are the rows.
 struct TextSourceSpec {
   std::vector<std::filesystem::path>
       files;                            // text, a document a line, or .jsonl (nn/text/documents.h)

@@ -17,6 +17,7 @@
 
 namespace vitrine::sae {
 
+// How well x is reconstructed by x' = decode(f), over rows x [d_in].
 struct Reconstruction {
   std::int64_t rows = 0;
   double l0 = 0;   // mean number of features above 0
@@ -51,11 +52,13 @@ struct Fidelity {
   double score(double ablated) const { return (ablated - ce_sae) / (ablated - ce_clean); }
 };
 
+// What evaluate found: of the reconstruction, and of the model that works with it.
 struct Evaluation {
   Reconstruction reconstruction;
   std::optional<Fidelity> fidelity;  // of a model, if it predicted any token
 };
 
+// On how many rows, and how one follows it.
 struct EvaluationSpec {
   std::int64_t rows = 100'000;  // at least, as far as there are
   const std::atomic<bool>* cancel = nullptr;

@@ -21,6 +21,7 @@ Kind parse_kind(std::string_view name);  // throws Error (usage), with the neare
 enum class Penalty { step, tanh };  // of jumprelu
 std::string_view name_of(Penalty penalty);
 
+// Everything that decides what a training run of one SAE computes.
 struct SaeTrainingRules {
   Kind kind = Kind::standard;
   std::int64_t d_in = 0, d_sae = 0;

@@ -51,6 +51,7 @@ struct PursuitConfig {
   friend bool operator==(const PursuitConfig&, const PursuitConfig&) = default;
 };
 
+// What an SAE computes, as cfg.json says it.
 struct SaeConfig {
   SaeArchitecture architecture = SaeArchitecture::standard;
   std::int64_t d_in = 0, d_sae = 0;
@@ -77,6 +78,7 @@ struct SaeConfig {
 // [d_out, d_in]. Of matching pursuit W_dec and b_dec, for it reads with what it writes.
 std::vector<std::pair<std::string, Shape>> weight_shapes(const SaeConfig& config);
 
+// An SAE: its configuration and its weights (weight_shapes says which).
 struct Sae {
   SaeConfig config;
   Parameters weights;  // f32, by SAELens's names

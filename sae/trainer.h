@@ -22,6 +22,7 @@
 
 namespace vitrine::sae {
 
+// One SAE of a run: what it reads, what it is to give, and how it is trained.
 struct Job {
   std::string name;  // of its folder; "" when it is the only one
   SaeTrainingRules rules;
@@ -34,6 +35,7 @@ struct Job {
 enum class InitialBias { zero, mean, geometric_median };  // of b_dec, on a sample
 std::string_view name_of(InitialBias bias);
 
+// A run: its SAEs, which are trained on the same rows, and what is saved of them.
 struct TrainSettings {
   std::vector<Job> jobs;
   std::int64_t steps = 0;
@@ -47,6 +49,7 @@ struct TrainSettings {
   std::string notes = "{}";
 };
 
+// A run in a folder, which can be ended at any time and goes on to the same bits.
 class SaeTrainer {
  public:
   // Replaces the run that was in the folder, once its weights can be drawn. Throws Error (usage)

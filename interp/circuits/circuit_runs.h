@@ -31,6 +31,7 @@
 
 namespace vitrine::interp {
 
+// What circuits are judged by, and in which run edges are cut.
 struct CircuitSpec {
   MetricSpec metric = parse_metric("logit_diff");
   // The run that is cut in, and the one whose values cut edges carry. noise: the clean run is cut
@@ -42,6 +43,7 @@ struct CircuitSpec {
   const std::atomic<bool>* cancel = nullptr;    // InterruptedError when set
 };
 
+// How a circuit does its work: means over the pairs, metrics in their own units, shares as above.
 struct Faithfulness {
   double metric = 0, complement = 0;  // of the circuit alone, and of all but the circuit
   double faithfulness = 0, completeness = 0;
@@ -52,6 +54,7 @@ struct Faithfulness {
 // near that no ratio is to be had.
 double faithfulness_of(double metric, double clean, double corrupt);
 
+// The two runs of each pair, kept, so that any number of circuits can be judged on them.
 class CircuitRuns {
  public:
   // Runs both prompts of each pair. Throws what check_pairs throws.
@@ -116,11 +119,13 @@ CircuitCurve circuit_curve(const CircuitRuns& runs, const Tensor& scores, Direct
                            EdgeRank rank);
 
 // ---- pruning by runs -------------------------------------------------------------------------------
+// What a pruning method decided about one edge.
 struct EdgeDecision {
   StreamEdge edge;
   double change;  // of the metric, when it was cut in the circuit of that moment
   bool kept;
 };
+// What a pruning method left, and how it came to it.
 struct PrunedByRuns {
   EdgeMask circuit;                     // as the method left it: prune it of loose ends by pruned()
   std::vector<EdgeDecision> decisions;  // in order; only edges that could change anything
@@ -151,13 +156,16 @@ PrunedByRuns prune_greedily(const CircuitRuns& runs, const EdgeMask& from, std::
                             const std::function<void(int done, int total)>& progress = {});
 
 // ---- path patching ---------------------------------------------------------------------------------
-// The metric when the other run's output of a sender reaches these receivers alone, and their
-// successors recompute (Goldowsky-Dill et al. 2023).
+// What a receiver behind another receiver reads.
 enum class PathForm {
   edges,     // receivers that lie behind each other see each other's changes
   overwrite  // every receiver reads its base value and the change: what another receiver changed
              // before does not reach it (Wang et al. 2022, with MLPs held)
 };
+// The metric when the other run's output of a sender reaches these receivers alone, and their
+// successors recompute (Goldowsky-Dill et al. 2023). Senders and receivers are counted as in the
+// EdgeGrid of `spec.edges`. Throws Error (usage) for a receiver that the sender does not come
+// before, and what CircuitRuns throws.
 double path_patch(const nn::Model& model, const Pair& pair, std::size_t sender,
                   std::span<const std::size_t> receivers, PathForm form,
                   const CircuitSpec& spec = {});

@@ -46,6 +46,7 @@ std::string_view name_of(PathRule rule);  // "midpoint", "eap-ig": as EAP-IG 2.0
 // How much of the way to the base run each point has gone. Throws Error (usage) below one step.
 std::vector<double> path_weights(PathRule rule, int steps);
 
+// Which edges are scored, how, and on which metric.
 struct EdgeSpec {
   EdgeMethod method = EdgeMethod::eap_ig;
   PathRule rule = PathRule::midpoint;  // of eap_ig
@@ -64,6 +65,8 @@ struct EdgeSpec {
   std::function<void(int done, int total)> progress;  // of exact: edited runs; else points
 };
 
+// The score of every edge: how much the metric of the base run changes, in its units, when the edge alone
+// carries the other run; to first order, or exactly.
 struct EdgeScores {
   EdgeSpec spec;
   EdgeGrid grid;

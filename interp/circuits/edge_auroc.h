@@ -11,6 +11,7 @@
 
 namespace vitrine::interp {
 
+// How well a score finds the edges of a known circuit: the area under the ROC curve.
 struct EdgeAuroc {
   // The share of pairs (an edge of the circuit, another edge) in which the first has the larger
   // |score|; ties count one half. 0.5 is chance.

@@ -44,6 +44,7 @@
 
 namespace vitrine::interp {
 
+// How much each edge by itself changes an output of the graph.
 struct EdgeEffects {
   // f64 [values, senders, receivers]: for each element of the output in row-major order, a sequence
   // as a rule, its change; 0 where there is no edge.
@@ -55,12 +56,14 @@ struct EdgeEffects {
   Tensor largest() const;        // |change|
 };
 
+// With what, and in how much memory, the graph is run.
 struct GraphEdgeOptions {
   ThreadPool* pool = nullptr;                   // null: on this thread alone
   std::int64_t memory = std::int64_t{1} << 30;  // bytes of intermediate values of exact() at a time
   const std::atomic<bool>* cancel = nullptr;    // InterruptedError when set
 };
 
+// A graph of one's own with a base run, whose edges carry another run, means or zeros.
 class GraphEdges {
  public:
   // Runs the base feeds. Throws what split_edges and a plan's run throw.

@@ -18,6 +18,7 @@ EdgeSet edges_of(const nn::Model& model, const std::shared_ptr<const EdgeSet>& g
 
 std::string key_of(const EdgeSet& edges);  // tells sets with other senders apart
 
+// What the senders of a pair gave in the base run and in the other one. d is the width of the stream.
 struct PairRuns {
   struct Both {
     Tensor base, other;  // packed rows
@@ -32,6 +33,7 @@ struct PairRuns {
   double clean(Direction d) const { return d == Direction::denoise ? other_metric : base_metric; }
   double corrupt(Direction d) const { return d == Direction::denoise ? base_metric : other_metric; }
 };
+// Runs both prompts, as one batch. With `written`, what is behind PairRuns::written too.
 PairRuns pair_runs(const nn::Model& model, const Pair& pair, const EdgeSet& edges,
                    const MetricSpec& metric, Direction direction, bool written = false);
 

@@ -33,6 +33,7 @@ struct MetricToken {
   std::string text() const;  // as it is written: " Austin", #123, answer, @cities
 };
 
+// A part of an expression: a number, a quantity of a prompt or token, or an operation on parts.
 struct MetricNode {
   enum class Kind {
     number,
@@ -68,6 +69,7 @@ struct MetricNode {
   std::vector<std::shared_ptr<const MetricNode>> parts;
 };
 
+// A metric as it is written, and its parts.
 struct MetricSpec {
   std::string text;  // as it was written
   std::string name;  // of the metric's output: the text, if it is a metric's name; else "metric"

@@ -23,6 +23,7 @@
 
 namespace vitrine::sae {
 
+// How many contexts are kept of each feature, and how a text is read.
 struct FeatureSpec {
   int contexts = 20;  // the strongest, kept of each feature
   int samples = 64;   // of all activations, kept of each feature
@@ -33,6 +34,7 @@ struct FeatureSpec {
   std::function<void(std::int64_t tokens, std::int64_t total)> progress = {};
 };
 
+// The strongest contexts of all features over a text, and samples of their activations.
 struct FeatureContexts {
   FeatureContexts(std::int64_t features, const FeatureSpec& spec);
   std::int64_t features() const { return static_cast<std::int64_t>(fired.size()); }
@@ -59,6 +61,7 @@ FeatureContexts collect_features(const nn::Model& model, const Sae& sae,
 // Features of prompts: f32 [rows, d_sae], the prompts' tokens one after the other.
 Tensor features_of(const nn::Model& model, const Sae& sae, const std::vector<nn::Tokens>& prompts);
 
+// Another feature, by the cosine of the two decoder rows.
 struct Neighbour {
   std::int64_t feature;
   double cosine;

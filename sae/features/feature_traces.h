@@ -17,16 +17,19 @@
 
 namespace vitrine::sae {
 
+// A place at which a feature is looked at.
 struct FeaturePlace {
   std::int64_t feature = 0, line = 0;  // of the file, from 1
   std::int32_t position = 0;
 };
 
+// How far around places one looks, and how fine histograms are.
 struct TraceSpec {
   int window = 8;  // tokens on either side
   int bins = 24;
 };
 
+// What a second pass found: activations around the places, and histograms of all activations.
 struct FeatureTraces {
   // Of each place the tokens near it at which its feature is active: how far from it, and how much.
   // The place itself is not among them.

@@ -23,6 +23,7 @@
 
 namespace vitrine::sae {
 
+// Which features of the two SAEs are looked at, where, and what derivatives look through.
 struct InfluenceSpec {
   std::vector<std::int64_t> source_positions, target_positions;  // none: all
   std::vector<std::int64_t> source_features;                     // none: all that are active
@@ -33,15 +34,18 @@ struct InfluenceSpec {
   Policies policies = {};                     // what derivatives and ablations look through
 };
 
+// A feature at a position: its activation, and what its activation function was given.
 struct FeatureAt {
   std::int64_t position = 0, feature = 0;
   double activation = 0, pre = 0;  // f and h
 };
+// A source feature, and what it does to a target's pre-activation h: to first order, and by ablation.
 struct Cause {
   FeatureAt source;
   double first_order = 0;
   std::optional<double> exact;
 };
+// What source features do to target features on one prompt, in units of the target's pre-activation.
 struct Influence {
   struct Target {
     FeatureAt at;
@@ -60,6 +64,7 @@ Influence influence(const nn::Model& model, const Sae& source, const Sae& target
                     const nn::Tokens& prompt, const InfluenceSpec& spec = {});
 
 // ---- over many prompts --------------------------------------------------------------------------
+// The same over many prompts: which features, at which positions.
 struct InfluenceOverSpec {
   std::vector<std::int64_t> target_positions;  // one of each prompt, from 0; none: its last
   std::vector<std::int64_t> source_features;   // none: all

@@ -27,12 +27,14 @@
 
 namespace vitrine::sae {
 
+// A feature of a layer's transcoder that is active at a position.
 struct ActiveFeature {
   int layer = 0;
   std::int64_t position = 0, feature = 0;
   double activation = 0, pre = 0;  // a and h
 };
 
+// Which logits are targets, and what is left out.
 struct AttributionGraphSpec {
   // Features and errors of position 0 are left out, and what its MLPs give is a constant: for models whose prompts begin
   // with a token that is no part of the text (circuit-tracer does it always).
@@ -50,6 +52,7 @@ struct AttributionRow {
   std::vector<float> weights;
 };
 
+// What every feature, error and token adds to later features and to logits, on one prompt (Ameisen et al. 2025).
 struct AttributionGraph {
   nn::Tokens prompt;
   int layers = 0;

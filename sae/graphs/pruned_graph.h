@@ -12,10 +12,12 @@
 
 namespace vitrine::sae {
 
+// Which shares of all influence, and of all edges' scores, are kept.
 struct PruneSpec {
   double nodes = 0.8, edges = 0.98;  // shares, from 0 to 1
 };
 
+// The nodes and edges that carry most of the influence on the logits.
 struct PrunedGraph {
   std::vector<double> influence;   // of each node
   std::vector<double> cumulative;  // the share of all influence of those with as much or more
