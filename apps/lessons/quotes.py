@@ -6,6 +6,10 @@ its lines share.
 
     python3 apps/lessons/quotes.py            # says which quotes are old; exit code 1 when there are such
     python3 apps/lessons/quotes.py --write    # renews them
+    python3 apps/lessons/quotes.py --printed FOLDER
+
+The last one checks what texts say that a lesson prints: each block ```text of NN_NAME.md must be lines of FOLDER/NN_NAME.txt, one after the
+other, `...` standing for any lines. The last digit of a number may differ, and so the length of its bar: machines round differently.
 """
 
 import argparse
@@ -17,6 +21,9 @@ import textwrap
 
 BLOCK = re.compile(r"^```cpp\n// (?P<file>\S+) \[(?P<name>[\w-]+)\]\n(?P<code>.*?)^```$", re.M | re.S)
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)(?:#[^)]*)?\)")
+PRINTED = re.compile(r"^```text\n(?P<lines>.*?)^```$", re.M | re.S)
+NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
+BAR = re.compile(r"[█▏▎▍▌▋▊▉]+$")
 LEAST_LINES, MOST_LINES = 60, 200  # of a lesson's program
 
 
@@ -86,6 +93,45 @@ def check(folder, write):
     return faults
 
 
+def alike(found, stated):
+    """Whether two lines are equal but for one unit in the last digit of each number, and the lengths of bars."""
+    found, stated = BAR.sub("", found.rstrip()).rstrip(), BAR.sub("", stated.rstrip()).rstrip()
+    if NUMBER.sub("#", found).split() != NUMBER.sub("#", stated).split():
+        return False
+    for a, b in zip(NUMBER.findall(found), NUMBER.findall(stated)):
+        if abs(float(a) - float(b)) > 1.01 * 10 ** -len(b.partition(".")[2]) * ("." in b):
+            return False
+    return True
+
+
+def not_printed(stated, printed):
+    """The first of the stated lines that does not come next in what is printed, or None."""
+    at, anywhere = 0, True
+    for line in stated:
+        if line.strip() == "...":
+            anywhere = True
+            continue
+        places = range(at, len(printed)) if anywhere else range(at, min(at + 1, len(printed)))
+        place = next((i for i in places if alike(printed[i], line)), None)
+        if place is None:
+            return line
+        at, anywhere = place + 1, False
+    return None
+
+
+def check_printed(folder, printed):
+    faults = []
+    for text in sorted(folder.glob("[0-9][0-9]_*.md")):
+        content, output = text.read_text(encoding="utf-8"), printed / text.with_suffix(".txt").name
+        lines = output.read_text(encoding="utf-8").splitlines() if output.is_file() else []
+        for block in PRINTED.finditer(content):
+            line = not_printed(block["lines"].splitlines(), lines)
+            if line is not None:
+                where = f"{text}:{content.count(chr(10), 0, block.start()) + 1}"
+                faults.append(f"{where}: not printed, or not there: {line!r}")
+    return faults
+
+
 def self_test():
     """An old quote, a missing snippet and a missing file are each told, and --write renews the quote."""
     with tempfile.TemporaryDirectory() as name:
@@ -100,7 +146,19 @@ def self_test():
         assert text.read_text().endswith("[body]\nreturn 1;\n```\n"), text.read_text()
         text.write_text(text.read_text().replace("[body]", "[soul]") + "[a link](02_two.md)\n")
         told = "\n".join(check(folder, False))
-        assert "no [snippet soul]" in told and "02_two.md is not there" in told and "[snippet body] is quoted" in told, told
+        assert (
+            "no [snippet soul]" in told and "02_two.md is not there" in told and "[snippet body] is quoted" in told
+        ), told
+        assert alike("  a  1.24  ██▎", "  a  1.25  ██") and not alike("  a  1.24  ██", "  a  1.26  ██")
+        assert alike("12 ✓", "12 ✓") and not alike("12", "13") and not alike("a 1", "b 1")
+        printed = ["one", "two", "three 3.0", "four"]
+        assert (
+            not_printed(["two", "three 3.1"], printed) is None and not_printed(["one", "...", "four"], printed) is None
+        )
+        assert not_printed(["one", "four"], printed) == "four" and not_printed(["five"], printed) == "five"
+        (folder / "01_one.txt").write_text("\n".join(printed))
+        text.write_text("```text\ntwo\nfour\n```\n")
+        assert "'four'" in "\n".join(check_printed(folder, folder))
         text.unlink()
         assert "its text, 01_one.md, is not there" in "\n".join(check(folder, False))
 
@@ -109,15 +167,17 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("--write", action="store_true", help="renew old quotes")
     arguments.add_argument("--self-test", action="store_true", help="check this script on texts that are wrong")
+    arguments.add_argument("--printed", type=pathlib.Path, help="a folder with what each lesson printed")
     chosen = arguments.parse_args()
     if chosen.self_test:
         self_test()
         return 0
+    here = pathlib.Path(__file__).resolve().parent
     try:
-        faults = check(pathlib.Path(__file__).resolve().parent, chosen.write)
+        faults = check_printed(here, chosen.printed) if chosen.printed else check(here, chosen.write)
     except ValueError as fault:
         faults = [str(fault)]
-    print("\n".join(faults) if faults else "the texts quote the code as it is")
+    print("\n".join(faults) if faults else "the texts say what is so")
     return 1 if faults else 0
 
 
