@@ -7,6 +7,7 @@
 #include "apps/python/metrics.h"
 #include "apps/python/models.h"
 #include "apps/python/saes.h"
+#include "apps/python/transcoders.h"
 #include "apps/python/values.h"
 #include "apps/python/verbs.h"
 
@@ -22,6 +23,7 @@ NB_MODULE(_vitrine, m) {
   py::add_edits(m);
   py::add_graphs(m);
   py::add_saes(m);
+  py::add_transcoders(m);
   py::add_models(m);
   py::add_verbs(m);
 }

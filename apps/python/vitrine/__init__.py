@@ -72,6 +72,7 @@ from ._model import Model, from_transformer_lens, from_transformers, from_weight
 from ._program import curves, doctor, explain, help, tokenizer, train
 from ._results import Result
 from ._sae import Sae, splice
+from ._transcoders import Transcoders
 from ._settings import settings
 
 __all__ = [name for name in dir() if not name.startswith("_")]

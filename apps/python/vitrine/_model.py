@@ -14,6 +14,7 @@ from ._vitrine import Graph, Metric, Results, Run, Sweep, Value
 
 if TYPE_CHECKING:
     from ._sae import Sae
+    from ._transcoders import Transcoders
 
 _native_model = _vitrine.Model
 
@@ -661,6 +662,26 @@ class Model:
         from ._sae import trained
 
         return trained(self, site, texts, out, target, options)
+
+    def train_transcoders(
+        self, texts: Texts | None = None, *, cross_layer: bool = False, out: Path | None = None, **options: Any
+    ) -> Transcoders:
+        """Trains a transcoder for every MLP over texts, per layer or one cross-layer, and gives them.
+
+        texts, out: as of train_sae
+        options: kind='batchtopk', features=4096 and k=32 (of each layer), vectors=10_000_000, batch=4096, rate=..., site and
+        target (default: '*.ln2.hook_normalized' and '*.hook_mlp_out'), ...
+        """
+        from ._transcoders import trained
+
+        return trained(self, texts, out, cross_layer, options)
+
+    def transcoders_eval(self, transcoders: Transcoders | Path, data: Texts, **options: Any) -> Result:
+        """How well transcoders stand for the MLPs over texts (a file, or texts): result.layers [{l0, mse, normalised_mse,
+        dead_fraction}], and result.model, all of them in the place of all MLPs: {ce_clean, ce_replaced, ce_zero, kl, ...}."""
+        scratch = _ask.Scratch()
+        words = ["--transcoders", os.fspath(transcoders)] + self._words(scratch, options, files=[("data", data)])
+        return self._ask("sae eval", words, scratch)
 
     def tokenize(self, text: str) -> list[dict[str, Any]]:
         """[{id, token}] of a text, as `vitrine tokenize` prints it."""

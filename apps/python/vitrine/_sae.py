@@ -102,17 +102,13 @@ def _default_saes():
     return os.path.join(_vitrine.default_model(), "sae")
 
 
-def trained(model, site, texts, out, target, options):
-    """Model.train_sae."""
+def ask_to_train(model, site, texts, out, options):
+    """The Result of `vitrine sae train` in the folder `out`."""
     from ._results import Result
 
     scratch = _ask.Scratch()
-    own = None
-    if out is None:
-        own = out = tempfile.mkdtemp(prefix="vitrine-sae-")
+    options = dict(options)
     words = ["--site", site if isinstance(site, str) else ",".join(site), "--out", os.fspath(out)]
-    if target is not None:
-        words += ["--target", target]
     if texts is not None:
         paths = [texts] if isinstance(texts, (str, os.PathLike)) and os.path.exists(texts) else None
         paths = paths or [_ask.lines_file(scratch, "texts.jsonl", [texts] if isinstance(texts, str) else texts)]
@@ -124,8 +120,16 @@ def trained(model, site, texts, out, target, options):
         words += _ask.option(name, value)
     if model.name != "default":
         words = ["--model", model.name, *words]
+    return Result("sae train", _ask.ask(model._native, "sae", ["train", *words], page=False))
+
+
+def trained(model, site, texts, out, target, options):
+    """Model.train_sae."""
+    own = None
+    if out is None:
+        own = out = tempfile.mkdtemp(prefix="vitrine-sae-")
     try:
-        found = Result("sae train", _ask.ask(model._native, "sae", ["train", *words], page=False))
+        found = ask_to_train(model, site, texts, out, {"target": target, **options})
     except BaseException:
         if own is not None:
             shutil.rmtree(own, ignore_errors=True)

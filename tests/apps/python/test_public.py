@@ -21,6 +21,7 @@ def test_every_name_is_used():
     for kind in (
         vt.Model,
         vt.Sae,
+        vt.Transcoders,
         vt.Result,
         vt.Builder,
         vt.Value,
@@ -37,7 +38,7 @@ def test_every_name_is_used():
     assert not missing, ", ".join(missing)
 
 
-@pytest.mark.parametrize("kind", [vt.Model, vt.Sae, vt.Result])
+@pytest.mark.parametrize("kind", [vt.Model, vt.Sae, vt.Transcoders, vt.Result])
 def test_methods_are_documented(kind):
     assert [
         n for n in public_of(kind) if not inspect.getdoc(getattr(kind, n)) and n not in ("name", "has_tokenizer")
