@@ -1,5 +1,7 @@
 // Lesson 5. A whole GPT-2, step by step, until its logits are the library's; then the four changes
 // that make it a Llama.
+#include <map>
+
 #include "apps/lessons/lesson.h"
 #include "autograd/compile/plan.h"
 #include "autograd/ops/ops.h"
@@ -163,14 +165,16 @@ Graph build_llama(const nn::Config& c, std::int64_t rows) {
 // [snippet compare]
 // Runs our graph and the library's on the same tokens. Our outputs are called as the library's sites.
 void compare(const nn::Model& m, const Graph& graph, const nn::Tokens& tokens) {
+  std::map<NodeId, std::string> steps;  // in the order of the model
+  for (const auto& [name, node] : graph.outputs()) steps[node] = name;
   Fetch wanted;
-  for (const auto& [name, node] : graph.outputs()) wanted.wants.push_back(value(name));
+  for (const auto& [node, name] : steps) wanted.wants.push_back(value(name));
   const Tensor ids = Tensor::of({static_cast<std::int64_t>(tokens.size())}, tokens);
   const Results mine = compile(graph, wanted).run({{"tokens", ids}}, m.parameters());
   const nn::Run library = m.run(tokens, sites("blocks.*.hook_resid_*,unembed.hook_out"));
   std::vector<Row> rows;
   double largest = 0;
-  for (const std::string& name : mine.names()) {
+  for (const auto& [node, name] : steps) {
     const double differs = max_abs_difference(mine[name], library[name].select(0, 0));
     rows.push_back(
         {name, fmt::format("{:.1f}", max_abs(mine[name])), fmt::format("{:.1e}", differs)});
