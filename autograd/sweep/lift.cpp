@@ -30,6 +30,11 @@ struct Changed {
   std::vector<Bits> cells;           // of each of them
 };
 
+// Three walks over the base graph:
+//   forwards   mark_live: the nodes that an edit of any world can change (the forward slice)
+//   backwards  mark_demand: the cells of these that the outputs depend on (the backward slice)
+//   forwards   lift_node: for each world the changed cells that are also demanded, its cone, become entries of the
+//              node's matrix; all other cells are read in the base run
 class Lifting {
  public:
   Lifting(BaseRun& base, const Feeds& feeds, std::span<const Interventions> worlds, int first,
@@ -81,6 +86,7 @@ class Lifting {
     return c;
   }
 
+  // Live: edited, or computed from a live node. The rest is the same in all worlds.
   void mark_live() {
     for (const Node& n : g_.nodes()) {
       live_[by_id(n.id)] =
@@ -89,6 +95,7 @@ class Lifting {
     }
   }
 
+  // Adds to the demand of n's live inputs the cells that the cells `of` of n are computed from.
   void demand_inputs(const Node& n, const Bits& of) {
     const Call c = call(n);
     const auto parts = parts_of(*n.op, c.get(), 1);
