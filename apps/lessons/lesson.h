@@ -117,12 +117,19 @@ inline Bounds between(double least, double most) { return {least, most}; }
 inline Bounds at_least(double least) { return {least, std::numeric_limits<double>::infinity()}; }
 inline Bounds at_most(double most) { return {-std::numeric_limits<double>::infinity(), most}; }
 
+inline std::string in_words(const Bounds& bounds) {
+  if (bounds.least == bounds.most) return fmt::format("{:.6g}", bounds.least);
+  if (std::isinf(bounds.least)) return fmt::format("at most {:.6g}", bounds.most);
+  if (std::isinf(bounds.most)) return fmt::format("at least {:.6g}", bounds.least);
+  return fmt::format("{:.6g} to {:.6g}", bounds.least, bounds.most);
+}
+
 // Prints a number, and ends the program with exit code 4 when it is out of bounds or NaN.
 inline void expect(std::string_view what, double value, const Bounds& bounds) {
   const bool good = value >= bounds.least && value <= bounds.most;
   fmt::print("  {} {}: {:.6g}\n", good ? "✓" : "✗", what, value);
   if (good) return;
-  fmt::print("    expected {:.6g} to {:.6g}; the lesson ends here\n", bounds.least, bounds.most);
+  fmt::print("    expected {}; the lesson ends here\n", in_words(bounds));
   std::fflush(stdout);
   std::exit(4);
 }
