@@ -10,7 +10,7 @@ set(VITRINE_MODEL_DIR ${CMAKE_INSTALL_DATADIR}/vitrine/model)
 # The texts that the program and the headers speak of, in their folders, so that links between them work.
 install(FILES LICENSE README.md CHANGELOG.md HACKING.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(DIRECTORY apps/pages/screenshots DESTINATION ${CMAKE_INSTALL_DOCDIR}/apps/pages)
-foreach(folder tensor autograd nn interp sae apps apps/model apps/model/sae apps/python apps/recipe bench tests)
+foreach(folder tensor autograd nn interp sae apps apps/model apps/model/sae apps/model/transcoders apps/python apps/recipe bench tests)
   install(FILES ${folder}/README.md DESTINATION ${CMAKE_INSTALL_DOCDIR}/${folder})
 endforeach()
 

@@ -59,6 +59,9 @@ const std::vector<std::string> kRooms = {"tensor",
                                          "apps/graphs",
                                          "apps/explain",
                                          "apps/tour",
+                                         "apps/lessons",
+                                         "apps/lessons/exercises",
+                                         "apps/lessons/exercises/solutions",
                                          "apps",
                                          "apps/python"};
 

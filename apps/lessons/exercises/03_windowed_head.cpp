@@ -16,8 +16,8 @@
 
 namespace vitrine::exercise {
 
-Head windowed_head(const Value& q, const Value& k, const Value& v,
-                   [[maybe_unused]] std::int64_t window) {
+WindowedHead windowed_head(const Value& q, const Value& k, const Value& v,
+                           [[maybe_unused]] std::int64_t window) {
   const Value scores = matmul(q, transpose(k)) / std::sqrt(static_cast<double>(q.dim(1)));
   // Your part: this head sees everything, the future too.
   const Value pattern = softmax(scores);

@@ -5,10 +5,10 @@
 
 namespace vitrine::exercise {
 
-struct Head {
+struct WindowedHead {
   Value pattern, z;  // [query, key], [rows, e]
 };
 // q, k, v [rows, e]; a query sees its own token and the `window` - 1 tokens before it.
-Head windowed_head(const Value& q, const Value& k, const Value& v, std::int64_t window);
+WindowedHead windowed_head(const Value& q, const Value& k, const Value& v, std::int64_t window);
 
 }  // namespace vitrine::exercise

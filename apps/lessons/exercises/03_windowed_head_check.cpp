@@ -50,7 +50,8 @@ int main() {
     const auto input = [&](const char* name) {
       return b.input(name, {DType::f32, {kRows, kWidth}});
     };
-    const exercise::Head head = exercise::windowed_head(input("q"), input("k"), input("v"), window);
+    const exercise::WindowedHead head =
+        exercise::windowed_head(input("q"), input("k"), input("v"), window);
     b.output("pattern", head.pattern);
     b.output("z", head.z);
     const Results r = compile(std::move(b).finish(), fetch(value("pattern"), value("z")))

@@ -6,7 +6,7 @@
 
 namespace vitrine::exercise {
 
-Head windowed_head(const Value& q, const Value& k, const Value& v, std::int64_t window) {
+WindowedHead windowed_head(const Value& q, const Value& k, const Value& v, std::int64_t window) {
   const Value scores = matmul(q, transpose(k)) / std::sqrt(static_cast<double>(q.dim(1)));
   const Value no_future = mask(scores, 0, 1);
 
