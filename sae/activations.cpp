@@ -48,6 +48,7 @@ class TextActivations : public ActivationSource {
     }
   }
 
+  std::optional<Texts> texts() override { return Texts{&model_, &batches_}; }
   const std::vector<Column>& columns() const override { return columns_; }
   std::int64_t rows() const override { return batches_.rows(); }
   std::int64_t items() const override { return batches_.pieces(); }

@@ -23,10 +23,20 @@ struct SourcePlace {
   friend bool operator==(const SourcePlace&, const SourcePlace&) = default;
 };
 
+class TextBatches;  // text_batches.h
+
 // Where rows of activations come from: a model that reads texts, or files.
 class ActivationSource {
  public:
   virtual ~ActivationSource() = default;
+
+  // The model and the texts that the rows come from, where they do: end-to-end training runs these
+  // itself.
+  struct Texts {
+    const nn::Model* model;
+    TextBatches* batches;
+  };
+  virtual std::optional<Texts> texts() { return std::nullopt; }
 
   struct Column {
     std::string name;  // of the site or tensor

@@ -294,9 +294,9 @@ class Dictionary {
 class Emission {
  public:
   Emission(Builder& b, const SaeTrainingRules& r, const FeatureView& view, std::int64_t rows,
-           std::int64_t batch)
+           std::int64_t batch, const Value& given)
       : b_(b), r_(r), batch_(static_cast<double>(batch)) {
-    const Value x = b.input("x", {DType::f32, {rows, r.all_inputs()}});
+    const Value x = given.defined() ? given : b.input("x", {DType::f32, {rows, r.all_inputs()}});
     target_ = r.transcoder ? b.input("y", {DType::f32, {rows, r.all_outputs()}}) : x;
     for (std::int64_t i = 0; i < r.dictionaries(); ++i) {
       const Value read = r.layers == 0 ? x : slice(x, 1, i * r.d_in, (i + 1) * r.d_in);
@@ -310,7 +310,11 @@ class Emission {
       out_.codes.push_back(encoded_.back().codes);
     }
     out_.reconstruction = reconstruction();
-    add("mse_loss", squared_error(out_.reconstruction - target_));
+    const double weight = r_.end_to_end ? r_.end_to_end->local : 1;
+    if (weight > 0) {
+      const Value error = squared_error(out_.reconstruction - target_);
+      add("mse_loss", weight == 1 ? error : weight * error);
+    }
     if (r_.kind == Kind::matryoshka) prefixes();
     if (encoded_[0].penalty.value.defined()) penalise();
     if (r_.kind == Kind::gated)
@@ -407,8 +411,8 @@ class Emission {
 }  // namespace
 
 SaeLoss emit_loss(Builder& b, const SaeTrainingRules& rules, const FeatureView& view,
-                  std::int64_t rows, std::int64_t batch) {
-  return Emission(b, rules, view, rows, batch).run();
+                  std::int64_t rows, std::int64_t batch, const Value& x) {
+  return Emission(b, rules, view, rows, batch, x).run();
 }
 
 }  // namespace vitrine::sae

@@ -48,7 +48,10 @@ struct SaeLoss {
 };
 // Inputs: x [n, all_inputs]; for a transcoder y [n, all_outputs] and y.weight [dictionaries], 1 / sum over the batch of |y
 // - mean y|^2 of each output; dead boolean [all_features]; sparsity f32 [], the coefficient of the penalty at this step.
+// With `x`, a value f32 [n, d_in], that takes the place of the input x. In end-to-end training the
+// reconstruction error counts as its coefficient `local` says, and `total`, which is what the SAE
+// itself adds to the loss, is undefined where that is nothing.
 SaeLoss emit_loss(Builder& b, const SaeTrainingRules& rules, const FeatureView& view,
-                  std::int64_t rows, std::int64_t batch);
+                  std::int64_t rows, std::int64_t batch, const Value& x = {});
 
 }  // namespace vitrine::sae

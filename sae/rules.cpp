@@ -66,6 +66,33 @@ void check_transcoder(const SaeTrainingRules& r) {
 
 }  // namespace
 
+namespace {
+
+void check_end_to_end(const SaeTrainingRules& r) {
+  const EndToEnd& e = *r.end_to_end;
+  require(!r.transcoder,
+          "a transcoder cannot be trained end to end: it reads one site and gives another");
+  require(r.kind != Kind::matryoshka,
+          "a matryoshka cannot be trained end to end: each of its prefixes would need a run of the "
+          "model of its own");
+  require(r.kind != Kind::gated,
+          "a gated SAE cannot be trained end to end: its gate learns from a reconstruction of its "
+          "own");
+  for (const auto& [what, x] :
+       {std::pair{"KL divergence", e.kl}, std::pair{"downstream error", e.downstream},
+        std::pair{"local error", e.local}}) {
+    require(x >= 0 && std::isfinite(x),
+            fmt::format("a coefficient of the {} of {:g}: choose 0 or more", what, x));
+  }
+  require(e.kl > 0 || e.downstream > 0,
+          "end-to-end training without the KL divergence and the downstream error is training on "
+          "the reconstruction alone: give one of them a coefficient above 0");
+  require((e.downstream > 0) == !e.sites.empty(),
+          "the downstream error needs sites and a coefficient above 0, both or neither");
+}
+
+}  // namespace
+
 void check_rules(const SaeTrainingRules& r) {
   require(r.d_in >= 1 && r.d_sae >= 1,
           fmt::format("an SAE of {} inputs and {} features cannot be", r.d_in, r.d_sae));
@@ -96,6 +123,7 @@ void check_rules(const SaeTrainingRules& r) {
   require(r.clip >= 0, fmt::format("clipping at {:g}: choose 0 (off) or more", r.clip));
   require(r.beta1 >= 0 && r.beta1 < 1 && r.beta2 >= 0 && r.beta2 < 1,
           fmt::format("betas {:g} and {:g}: choose 0 to less than 1", r.beta1, r.beta2));
+  if (r.end_to_end) check_end_to_end(r);
   require(!r.skip || r.transcoder, "a skip connection belongs to a transcoder");
   require(r.layers >= 0 && (r.layers == 0 || r.transcoder),
           fmt::format("{} layers, but only a transcoder can be of several", r.layers));
@@ -146,6 +174,12 @@ std::string to_json(const SaeTrainingRules& r) {
        {"dead_after", r.dead_after},
        {"resample_every", r.resample_every},
        {"seed", r.seed}});
+  if (r.end_to_end) {
+    json["end_to_end"] = JsonValue::object({{"kl", r.end_to_end->kl},
+                                            {"downstream", r.end_to_end->downstream},
+                                            {"local", r.end_to_end->local},
+                                            {"sites", r.end_to_end->sites}});
+  }
   if (r.kind == Kind::matching_pursuit) {
     json["residual_threshold"] = r.residual_threshold;
     json["stop_on_duplicate_support"] = r.stop_on_duplicate_support;
@@ -198,6 +232,11 @@ SaeTrainingRules parse_rules(std::string_view text, const std::string& where) {
   r.dead_after = json.at("dead_after").whole(0, kMost);
   r.resample_every = json.at("resample_every").whole(0, kMost);
   r.seed = json.at("seed").natural();
+  if (const JsonReader e = json.at("end_to_end"); e.given()) {
+    r.end_to_end = {
+        e.at("kl").number(0), e.at("downstream").number(0), e.at("local").number(0), {}};
+    for (const JsonReader& site : e.at("sites").list()) r.end_to_end->sites.push_back(site.text());
+  }
   return r;
 }
 

@@ -21,6 +21,14 @@ Kind parse_kind(std::string_view name);  // throws Error (usage), with the neare
 enum class Penalty { step, tanh };  // of jumprelu
 std::string_view name_of(Penalty penalty);
 
+// End-to-end training: what of the model's behaviour counts, see end_to_end.h. Its sites are those
+// of `downstream`.
+struct EndToEnd {
+  double kl = 1, downstream = 0, local = 0;  // coefficients
+  std::vector<std::string> sites;
+  friend bool operator==(const EndToEnd&, const EndToEnd&) = default;
+};
+
 // Everything that decides what a training run of one SAE computes.
 struct SaeTrainingRules {
   Kind kind = Kind::standard;
@@ -50,6 +58,8 @@ struct SaeTrainingRules {
   double bandwidth = 0.05, initial_threshold = 0.01;  // jumprelu
   double aux = 1;                // coefficient of the auxiliary loss (topk kinds)
   double threshold_rate = 0.01;  // batchtopk: of the threshold's running mean
+
+  std::optional<EndToEnd> end_to_end;  // none: the loss is the reconstruction's
 
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
   double clip = 1;            // largest norm of the gradient; 0: any

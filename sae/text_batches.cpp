@@ -65,6 +65,33 @@ const std::vector<std::size_t>& TextBatches::order_of(std::int64_t epoch) {
   return order_;
 }
 
+TextBatches::Piece TextBatches::read(std::size_t piece) const {
+  const TextPiece& p = pieces_[piece];
+  Piece out{nn::Tokens(tokens_.begin() + p.begin, tokens_.begin() + p.end), {}};
+  if (spec_.bos) out.tokens.insert(out.tokens.begin(), *spec_.bos);
+  for (std::size_t t = 0; t < out.tokens.size(); ++t)
+    out.counts.push_back(!(t == 0 && spec_.bos) && !is_excluded(out.tokens[t]));
+  return out;
+}
+
+TextBatch TextBatches::next(SourcePlace& place, std::int64_t rows) {
+  TextBatch batch;
+  for (std::int64_t left = rows; left > 0;) {
+    const std::vector<std::size_t>& order = order_of(place.epoch);
+    const std::size_t index = order[static_cast<std::size_t>(place.item)];
+    if (++place.item == static_cast<std::int64_t>(order.size())) place = {place.epoch + 1, 0};
+    Piece piece = read(index);
+    std::size_t kept = 0;
+    for (; kept < piece.tokens.size() && left > 0; ++kept) left -= piece.counts[kept] ? 1 : 0;
+    piece.tokens.resize(kept);
+    batch.counts.insert(batch.counts.end(), piece.counts.begin(),
+                        piece.counts.begin() + static_cast<std::ptrdiff_t>(kept));
+    batch.prompts.push_back(std::move(piece.tokens));
+    batch.pieces.push_back(index);
+  }
+  return batch;
+}
+
 TextBatch TextBatches::next(SourcePlace& place) {
   TextBatch batch;
   while (batch.counted() == 0) {
@@ -74,15 +101,12 @@ TextBatch TextBatches::next(SourcePlace& place) {
     std::int64_t together = 0;
     for (; place.item < all; ++place.item) {
       const std::size_t index = order[static_cast<std::size_t>(place.item)];
-      const TextPiece& p = pieces_[index];
-      nn::Tokens tokens(tokens_.begin() + p.begin, tokens_.begin() + p.end);
-      if (spec_.bos) tokens.insert(tokens.begin(), *spec_.bos);
-      const auto size = static_cast<std::int64_t>(tokens.size());
+      Piece piece = read(index);
+      const auto size = static_cast<std::int64_t>(piece.tokens.size());
       if (together > 0 && together + size > spec_.tokens_together) break;
       together += size;
-      for (std::size_t t = 0; t < tokens.size(); ++t)
-        batch.counts.push_back(!(t == 0 && spec_.bos) && !is_excluded(tokens[t]));
-      batch.prompts.push_back(std::move(tokens));
+      batch.counts.insert(batch.counts.end(), piece.counts.begin(), piece.counts.end());
+      batch.prompts.push_back(std::move(piece.tokens));
       batch.pieces.push_back(index);
     }
     if (place.item == all) place = {place.epoch + 1, 0};

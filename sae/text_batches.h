@@ -33,6 +33,8 @@ class TextBatches {
 
   // At least one row that counts. `place` moves on, into the next epoch at the end.
   TextBatch next(SourcePlace& place);
+  // As many pieces as have `rows` rows that count; of the last one, the part that is needed.
+  TextBatch next(SourcePlace& place, std::int64_t rows);
   std::int64_t pieces() const { return static_cast<std::int64_t>(pieces_.size()); }
   std::int64_t rows() const { return rows_; }  // that count, in an epoch
   const TextPiece& piece(std::size_t i) const { return pieces_[i]; }
@@ -41,6 +43,12 @@ class TextBatches {
 
  private:
   bool is_excluded(int id) const;
+  // A piece and what stands before it, and which of its rows count.
+  struct Piece {
+    nn::Tokens tokens;
+    std::vector<bool> counts;
+  };
+  Piece read(std::size_t piece) const;
   const std::vector<std::size_t>& order_of(std::int64_t epoch);
 
   TextSourceSpec spec_;

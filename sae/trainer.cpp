@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "autograd/transform/expand.h"
+#include "sae/end_to_end.h"
 #include "sae/folder.h"
 #include "tensor/error.h"
 #include "tensor/files/json_reader.h"
@@ -136,6 +138,18 @@ double average_scale(const Tensor& x) {
   return sum > 0 ? std::sqrt(static_cast<double>(d)) * static_cast<double>(n) / sum : 1;
 }
 
+bool is_end_to_end(const TrainSettings& s) {
+  return std::ranges::any_of(s.jobs,
+                             [](const Job& job) { return job.rules.end_to_end.has_value(); });
+}
+
+// End to end, rows only tell what weights begin as.
+BufferSpec buffer_of(const TrainSettings& s) {
+  BufferSpec buffer = s.buffer;
+  if (is_end_to_end(s)) buffer.rows = std::min(buffer.rows, kSample);
+  return buffer;
+}
+
 }  // namespace
 
 std::vector<std::string> files_of(const SaeTrainingRules& rules) {
@@ -145,11 +159,14 @@ std::vector<std::string> files_of(const SaeTrainingRules& rules) {
 
 std::string_view name_of(InitialBias bias) { return kBiases[static_cast<int>(bias)]; }
 
+SaeTrainer::SaeTrainer(SaeTrainer&& other) noexcept = default;
+SaeTrainer::~SaeTrainer() = default;
+
 SaeTrainer::SaeTrainer(TrainSettings settings, ActivationSource& source, fs::path folder)
     : settings_(std::move(settings)),
       source_(&source),
       folder_(std::move(folder)),
-      rows_(std::make_unique<ShuffledRows>(source, settings_.buffer)),
+      rows_(std::make_unique<ShuffledRows>(source, buffer_of(settings_))),
       scales_(source.columns().size(), 1.0) {
   if (settings_.jobs.empty()) throw Error(ErrorKind::usage, "there is no SAE to train");
   for (const Job& job : settings_.jobs) {
@@ -170,6 +187,33 @@ SaeTrainer::SaeTrainer(TrainSettings settings, ActivationSource& source, fs::pat
     if (job.rules.batch != settings_.jobs[0].rules.batch)
       throw Error(ErrorKind::usage, "SAEs that are trained together take batches of one size");
   }
+  if (is_end_to_end(settings_)) prepare_end_to_end();
+}
+
+void SaeTrainer::prepare_end_to_end() {
+  std::vector<std::string> sites;
+  const auto want = [&](const std::string& name) {
+    if (std::ranges::find(sites, name) == sites.end()) sites.push_back(name);
+  };
+  for (const Job& job : settings_.jobs) {
+    if (!job.rules.end_to_end) {
+      throw Error(ErrorKind::usage,
+                  "SAEs that are trained together are all trained end to end, or none is");
+    }
+    want(job.inputs[0]);
+    for (const std::string& name : job.rules.end_to_end->sites) want(name);
+  }
+  const auto texts = source_->texts();
+  if (!texts) {
+    throw Error(
+        ErrorKind::usage,
+        "end-to-end training runs the model itself, so it needs a model and texts; files of "
+        "activations are not enough");
+  }
+  batches_ = std::make_unique<ModelBatches>(*texts->model, *texts->batches, sites);
+  const Graph graph = expand_sites(texts->model->build(nn::Model::Uniform{1, 1}), sites);
+  for (const Job& job : settings_.jobs)
+    check_downstream(graph, job.inputs[0], *job.rules.end_to_end);
 }
 
 // Nothing of a run's names may lead out of its folder, and what a kill left in the folders of its
@@ -295,6 +339,10 @@ SaeTrainer SaeTrainer::resume(ActivationSource& source, const fs::path& folder) 
   }
   t.scales_ = scales.to_vector<double>();
   const std::vector<JsonReader> p = progress.at("place").list(5);
+  if (t.batches_) {
+    t.place_ = {p[0].whole(0), p[1].whole(0, source.items() - 1)};
+    return t;
+  }
   t.rows_->seek({{p[0].whole(0), p[1].whole(0)}, p[2].whole(0), p[3].whole(0), p[4].whole(0)});
   return t;
 }
@@ -332,7 +380,23 @@ std::vector<double> SaeTrainer::scales_of(const std::vector<std::string>& names)
   return scales;
 }
 
+// All SAEs on the same texts, each in a run of the model of its own.
+std::vector<StepOutcome> SaeTrainer::step_end_to_end(ThreadPool& pool) {
+  SourcePlace next = place_;
+  const ModelBatch texts = batches_->next(next, settings_.jobs[0].rules.batch);
+  std::vector<StepOutcome> outcomes;
+  for (std::size_t i = 0; i < jobs_.size(); ++i) {
+    const std::string& site = settings_.jobs[i].inputs[0];
+    const double scale = scales_[column(site)];
+    outcomes.push_back(jobs_[i].step(
+        {.x = texts.samples(site, scale), .model = &texts, .site = site, .scale = scale}, pool));
+  }
+  place_ = next;
+  return outcomes;
+}
+
 std::vector<StepOutcome> SaeTrainer::step(ThreadPool& pool) {
+  if (batches_) return step_end_to_end(pool);
   std::vector<Tensor> rows = rows_->next(settings_.jobs[0].rules.batch);
   for (std::size_t c = 0; c < rows.size(); ++c) scale_by(rows[c], scales_[c]);
   std::vector<StepOutcome> outcomes;
@@ -347,6 +411,11 @@ JsonValue SaeTrainer::metadata_of(std::size_t i) const {
   more["training_architecture"] = name_of(rules.kind);
   more["training_steps"] = jobs_[i].steps();
   more["training_vectors"] = jobs_[i].steps() * rules.batch;
+  if (rules.end_to_end) {
+    const EndToEnd& e = *rules.end_to_end;
+    more["training_end_to_end"] = JsonValue::object(
+        {{"kl", e.kl}, {"downstream", e.downstream}, {"local", e.local}, {"sites", e.sites}});
+  }
   return more.sorted();
 }
 
@@ -385,7 +454,7 @@ fs::path SaeTrainer::folder_of(std::size_t i) const {
 }
 
 void SaeTrainer::save() const {
-  const BufferPlace& p = rows_->place();
+  const BufferPlace p = batches_ ? BufferPlace{.source = place_} : rows_->place();
   const JsonValue place = JsonValue::list({p.source.epoch, p.source.item, p.skip, p.fill, p.row});
   const JsonValue progress = JsonValue::object({{"seconds", seconds_}, {"place", place}});
   NamedTensors tensors = {

@@ -22,6 +22,8 @@
 
 namespace vitrine::sae {
 
+class ModelBatches;  // end_to_end.h
+
 // One SAE of a run: what it reads, what it is to give, and how it is trained.
 struct Job {
   std::string name;  // of its folder; "" when it is the only one
@@ -52,7 +54,12 @@ struct TrainSettings {
 // A run in a folder, which can be ended at any time and goes on to the same bits.
 class SaeTrainer {
  public:
-  // Replaces the run that was in the folder, once its weights can be drawn. Throws Error (usage)
+  SaeTrainer(SaeTrainer&& other) noexcept;
+  ~SaeTrainer();
+
+  // Replaces the run that was in the folder, once its weights can be drawn. End-to-end training
+  // needs a source that is a model over texts, which it runs itself, and only begins with rows of
+  // it; all SAEs of a run are trained so, or none. Throws Error (usage)
   // for rules that do not go together, ShapeError for a width that is not the source's, and what
   // the source throws.
   static SaeTrainer begin(const TrainSettings& settings, ActivationSource& source,
@@ -82,6 +89,8 @@ class SaeTrainer {
 
  private:
   SaeTrainer(TrainSettings settings, ActivationSource& source, std::filesystem::path folder);
+  void prepare_end_to_end();
+  std::vector<StepOutcome> step_end_to_end(ThreadPool& pool);
   void claim_files() const;
   std::size_t column(const std::string& name) const;
   Batch batch_of(const Job& job, const std::vector<Tensor>& rows) const;
@@ -95,6 +104,8 @@ class SaeTrainer {
   ActivationSource* source_;
   std::filesystem::path folder_;
   std::unique_ptr<ShuffledRows> rows_;
+  std::unique_ptr<ModelBatches> batches_;  // end to end, instead of rows ...
+  SourcePlace place_;                      // ... and the next text
   std::vector<SaeTrainingStep> jobs_;
   std::vector<double> scales_;  // of each column: what its rows are multiplied by
   double seconds_ = 0;

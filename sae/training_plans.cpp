@@ -68,18 +68,23 @@ void measure_features(Builder& b, const SaeTrainingRules& r, const FeatureView& 
 
 }  // namespace
 
+void emit_reports(Builder& b, const SaeTrainingRules& r, const FeatureView& view,
+                  const SaeLoss& loss, const Value& target) {
+  for (const auto& [name, part] : loss.parts) b.output("part." + name, part);
+  measure_features(b, r, view, loss);
+  const Value squares = square(loss.reconstruction - target);
+  b.output("errors", sum(reshape(squares, {target.dim(0), r.dictionaries(), r.out_width()}), {2}));
+  b.output("reconstruction", loss.reconstruction);
+}
+
 Graph losses_with_gradients(const SaeTrainingRules& r, const FeatureView& view) {
   Builder b;
   const std::int64_t rows = rows_of(r, view);
   const SaeLoss loss = emit_loss(b, r, view, rows, r.batch);
   b.output("loss", loss.total);
-  for (const auto& [name, part] : loss.parts) b.output("part." + name, part);
-  measure_features(b, r, view, loss);
-  const Value target = r.transcoder ? b.input("y", {DType::f32, {rows, r.all_outputs()}})
-                                    : b.input("x", {DType::f32, {rows, r.all_inputs()}});
-  const Value squares = square(loss.reconstruction - target);
-  b.output("errors", sum(reshape(squares, {rows, r.dictionaries(), r.out_width()}), {2}));
-  b.output("reconstruction", loss.reconstruction);
+  emit_reports(b, r, view, loss,
+               r.transcoder ? b.input("y", {DType::f32, {rows, r.all_outputs()}})
+                            : b.input("x", {DType::f32, {rows, r.all_inputs()}}));
   return gradient(std::move(b).finish(), "loss", all_weights(r));
 }
 
@@ -162,7 +167,11 @@ Plan finish(Builder& b, const std::vector<std::string>& more, const Updates& upd
 }  // namespace
 
 Plan compile_step(const SaeTrainingRules& r, const FeatureView& view) {
-  Builder b(losses_with_gradients(r, view));
+  return compile_step(r, losses_with_gradients(r, view));
+}
+
+Plan compile_step(const SaeTrainingRules& r, const Graph& losses) {
+  Builder b(losses);
   const Updates updates = move_weights(
       b, r, b.output("loss"), b.output("overflow"),
       [&](const std::string& name, const Shape&) { return b.output(grad_name(name)); });

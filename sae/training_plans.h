@@ -27,11 +27,17 @@ LeafSet all_weights(const SaeTrainingRules& rules);
 // above 0; reconstruction; features and index (of a table) of each dictionary, under names as weights have; and the
 // gradient in every weight.
 Graph losses_with_gradients(const SaeTrainingRules& rules, const FeatureView& view);
+// All outputs of these but the loss and the gradients, of emitted losses with this target [n,
+// d_out].
+void emit_reports(Builder& b, const SaeTrainingRules& rules, const FeatureView& view,
+                  const SaeLoss& loss, const Value& target);
 // The metrics that a step reports.
 Fetch reported(const Graph& graph);
 
 // All of a step by a table. Where a sample did not fit, or a number is not finite, nothing moves.
 Plan compile_step(const SaeTrainingRules& rules, const FeatureView& view);
+// The same of a graph with the outputs of losses_with_gradients.
+Plan compile_step(const SaeTrainingRules& rules, const Graph& losses_with_gradients);
 // A part of a batch, whose gradient is added to the sums; the first part of a step begins them.
 Plan compile_part(const SaeTrainingRules& rules, const FeatureView& view, bool first);
 // Moves the weights by the sums; gives grad_norm.

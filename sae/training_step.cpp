@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "sae/end_to_end.h"
 #include "sae/folder.h"
 #include "sae/training_plans.h"
 #include "tensor/error.h"
@@ -149,29 +150,60 @@ void add_part(StepOutcome& o, const Results& r, double batch) {
 
 }  // namespace
 
+SaeTrainingStep::Ran SaeTrainingStep::run_whole(const Plan& step, const Feeds& feeds,
+                                                const Parameters& parameters,
+                                                const FeatureView& view, ThreadPool& pool) const {
+  const Results r = step.run(step.taken(feeds), parameters, {.pool = &pool, .find_nan = false});
+  Ran ran;
+  ran.outcome.capacity = view.capacity;
+  add_part(ran.outcome, r, static_cast<double>(rules_.batch));
+  ran.outcome.grad_norm = r.scalar("grad_norm");
+  ran.fires = r.raw("fires");
+  ran.errors = r.raw("errors");
+  ran.overflow = r.scalar("overflow");
+  for (const float s : r.raw("smallest").to_vector<float>()) ran.smallest.push_back(s);
+  return ran;
+}
+
+SaeTrainingStep::Ran SaeTrainingStep::run_end_to_end(const Batch& batch, ThreadPool& pool,
+                                                     const FeatureView& view, Feeds feeds) {
+  const ModelBatch& m = *batch.model;
+  const std::string key = fmt::format("{} {} {} {} {}", batch.site, view.capacity, m.size.rows,
+                                      m.size.sequences, m.size.positions);
+  auto plan = end_to_end_.find(key);
+  if (plan == end_to_end_.end()) {
+    constexpr std::size_t kPlans = 2;  // they keep their arenas, which are large
+    if (end_to_end_.size() >= kPlans) end_to_end_.clear();
+    const Graph losses = losses_end_to_end(m.graph, batch.site, rules_, view);
+    plan = end_to_end_.emplace(key, compile_step(rules_, losses)).first;
+  }
+  feeds.merge(m.feeds_of(rules_, batch.scale));
+  return run_whole(plan->second, feeds, with_model(*m.model), view, pool);
+}
+
+// The model's weights beside those that are trained.
+Parameters SaeTrainingStep::with_model(const nn::Model& model) const {
+  Parameters all = model.parameters();
+  for (const auto& [name, tensor] : bound_) all.insert_or_assign(name, tensor);
+  return all;
+}
+
 SaeTrainingStep::Ran SaeTrainingStep::run(const Batch& batch, ThreadPool& pool,
                                           const FeatureView& view, Feeds feeds) {
+  if (rules_.end_to_end) return run_end_to_end(batch, pool, view, std::move(feeds));
   const std::int64_t rows = rows_of(rules_, view);
   const RunOptions options{.pool = &pool, .find_nan = false};
   const auto samples = static_cast<double>(rules_.batch);
-  Ran ran;
-  StepOutcome& o = ran.outcome;
-  o.capacity = view.capacity;
   if (view.capacity > 0) {
     apply_.reset();  // what dense steps need
     std::erase_if(bound_, [](const auto& entry) { return entry.first.starts_with("sum."); });
     feeds["x"] = batch.x;
     if (rules_.transcoder) feeds["y"] = batch.y;
-    const Plan step = plan(view, true);
-    const Results r = step.run(step.taken(feeds), bound_, options);
-    add_part(o, r, samples);
-    o.grad_norm = r.scalar("grad_norm");
-    ran.fires = r.raw("fires");
-    ran.errors = r.raw("errors");
-    ran.overflow = r.scalar("overflow");
-    for (const float s : r.raw("smallest").to_vector<float>()) ran.smallest.push_back(s);
-    return ran;
+    return run_whole(plan(view, true), feeds, bound_, view, pool);
   }
+  Ran ran;
+  StepOutcome& o = ran.outcome;
+  o.capacity = view.capacity;
   for (const auto& [name, shape] : trained_shapes(rules_)) {
     if (!bound_.contains(sum_name(name))) bound_[sum_name(name)] = Tensor::zeros(shape, DType::f32);
   }
@@ -262,6 +294,10 @@ void SaeTrainingStep::check_batch(const Batch& batch) const {
   };
   check(batch.x, rules_.all_inputs(), "activations");
   if (rules_.transcoder) check(batch.y, rules_.all_outputs(), "targets");
+  if (rules_.end_to_end && (batch.model == nullptr || batch.site.empty())) {
+    throw Error(ErrorKind::usage,
+                "end-to-end training needs the texts of a batch and the site of the SAE");
+  }
 }
 
 void SaeTrainingStep::count_fires(const Tensor& fires) {
@@ -368,8 +404,10 @@ SaeTrainingStep::Gradients SaeTrainingStep::gradients(const Batch& batch, Thread
   const FeatureView view = rules_.competes() || fixed_ > 0
                                ? FeatureView{fixed_ > 0 ? fixed_ : rules_.d_sae}
                                : FeatureView{0};
-  const Graph g = losses_with_gradients(rules_, view);
-  if (rows_of(rules_, view) != rules_.batch)
+  const Graph g = rules_.end_to_end
+                      ? losses_end_to_end(batch.model->graph, batch.site, rules_, view)
+                      : losses_with_gradients(rules_, view);
+  if (!rules_.end_to_end && rows_of(rules_, view) != rules_.batch)
     throw Error(ErrorKind::usage, "gradients are for batches that fit into one part");
   Fetch f = reported(g);
   f.wants.push_back(value("reconstruction"));
@@ -386,7 +424,10 @@ SaeTrainingStep::Gradients SaeTrainingStep::gradients(const Batch& batch, Thread
     feeds["y"] = batch.y;
     feeds["y.weight"] = output_weights(total_variances(batch.y, rules_.dictionaries()));
   }
-  const Results r = p.run(p.taken(feeds), bound_, {.pool = &pool});
+  if (rules_.end_to_end) feeds.merge(batch.model->feeds_of(rules_, batch.scale));
+  const Results r =
+      p.run(p.taken(feeds), rules_.end_to_end ? with_model(*batch.model->model) : bound_,
+            {.pool = &pool});
   Gradients out;
   add_part(out.outcome, r, static_cast<double>(rules_.batch));
   for (const auto& [name, shape] : trained_shapes(rules_))

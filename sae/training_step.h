@@ -22,11 +22,21 @@
 #include "sae/loss.h"
 #include "sae/transcoder_set.h"
 
+namespace vitrine::nn {
+class Model;
+}
+
 namespace vitrine::sae {
+
+struct ModelBatch;  // end_to_end.h
 
 struct Batch {
   Tensor x;       // f32 [rules.batch, all_inputs]
   Tensor y = {};  // f32 [rules.batch, all_outputs], for a transcoder
+  // For end-to-end training: the texts, the site, and what its values were multiplied by to give x.
+  const ModelBatch* model = nullptr;
+  std::string site = {};
+  double scale = 1;
 };
 
 struct StepOutcome {
@@ -105,6 +115,11 @@ class SaeTrainingStep {
     std::vector<double> smallest;  // of a table: the smallest feature, of each dictionary
   };
   Ran run(const Batch& batch, ThreadPool& pool, const FeatureView& view, Feeds feeds);
+  // All of a step by one plan.
+  Ran run_whole(const Plan& step, const Feeds& feeds, const Parameters& parameters,
+                const FeatureView& view, ThreadPool& pool) const;
+  Parameters with_model(const nn::Model& model) const;
+  Ran run_end_to_end(const Batch& batch, ThreadPool& pool, const FeatureView& view, Feeds feeds);
   void check_batch(const Batch& batch) const;
   void set_counts(const Parameters& state, const std::string& where);
   void count_fires(const Tensor& fires);
@@ -115,7 +130,8 @@ class SaeTrainingStep {
   SaeTrainingRules rules_;
   Parameters weights_, bound_;
   std::map<std::pair<FeatureView, bool>, Plan> plans_;
-  std::optional<Plan> apply_;  // of dense steps, which take several parts
+  std::optional<Plan> apply_;               // of dense steps, which take several parts
+  std::map<std::string, Plan> end_to_end_;  // by site, view and size
   std::int64_t steps_ = 0, samples_ = 0;
   std::vector<double> thresholds_;
   // Of the last step, from which the next view follows. Before the first, nothing is known.

@@ -155,6 +155,8 @@ constexpr Term kTerms[] = {
      "vitrine sae train --help", Topic::features, "Gao et al. 2024; Bussmann et al. 2024; Rajamanoharan et al. 2024"},
     {"matching pursuit", "codes that are found greedily: the feature with the largest product with what is left over takes its part away, again and again",
      "vitrine sae train --help", Topic::features, "Mallat & Zhang 1993; Costa et al. 2025"},
+    {"end-to-end SAE", "an SAE trained for what the model says with its reconstruction in the site: the loss is the KL divergence of the predictions",
+     "vitrine sae train --help", Topic::features, "Braun et al. 2024"},
 };
 // clang-format on
 

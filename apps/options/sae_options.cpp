@@ -8,6 +8,7 @@
 
 #include "autograd/transform/expand.h"
 #include "nn/model/find_model.h"
+#include "sae/end_to_end.h"
 #include "tensor/error.h"
 #include "tensor/files/json_reader.h"
 #include "tensor/files/json_text.h"
@@ -191,11 +192,26 @@ void SaeTrainOptions::add_to(CommandLine& line) {
   line.flag("--no-rescale", no_rescale_, "topk kinds: rank features without their decoder norms");
   line.flag("--unit-norm", rules_.unit_norm, "decoder rows keep norm 1");
   line.flag("--skip", rules_.skip, "transcoder: with a skip connection");
+  line.heading("End to end");
+  line.flag(
+      "--end-to-end", end_to_end_,
+      "train for what the model says with the reconstruction in its site: the loss is the KL\n"
+      "divergence of its predictions from those of the model as it is, and what keeps\n"
+      "features few; kinds standard, topk, batchtopk, jumprelu and matching_pursuit");
+  line.real("--kl", e2e_.kl, "X", "coefficient of the KL divergence, in nats (default: 1)",
+            {.least = 0, .most = 1e9});
+  line.real("--downstream", e2e_.downstream, "X",
+            "coefficient of |a' - a|^2 at later sites, their mean (default: 0)",
+            {.least = 0, .most = 1e9});
+  line.option("--downstream-site", downstream_, "SITE,...",
+              "which (default: the residual stream after its layer and every later one)");
+  line.real("--local", e2e_.local, "X", "coefficient of |x' - x|^2 at the site (default: 0)",
+            {.least = 0, .most = 1e9});
   line.heading("Training");
   line.number("--vectors", vectors_, "N", "samples in all (default: 2000000)", std::int64_t{1},
               kMost);
-  line.number("--batch", rules_.batch, "N", "samples of a step (default: 4096)", std::int64_t{1},
-              kMost);
+  line.number("--batch", rules_.batch, "N", "samples of a step (default: 4096; end to end 1024)",
+              std::int64_t{1}, kMost);
   line.real("--rate", rules_.schedule.peak, "RATE", "peak learning rate (default: 0.0003)",
             {.least = 0, .most = 1000, .above = true});
   line.number("--warmup", warmup_, "N", "steps in which it rises (default: 0)", std::int64_t{0},
@@ -233,7 +249,7 @@ void SaeTrainOptions::check(const CommandLine& line) const {
     if (!there)
       line.fail(fmt::format("{} holds no run to go on with; leave --resume out to begin one",
                             common.out));
-    for (const char* heading : {"Activations", "SAE", "Training"}) {
+    for (const char* heading : {"Activations", "SAE", "End to end", "Training"}) {
       for (const std::string& name : line.given(heading))
         line.fail(fmt::format(
             "{} cannot be given with --resume: a run goes on with its own settings", name));
@@ -252,6 +268,7 @@ void SaeTrainOptions::check(const CommandLine& line) const {
   } else if (sites_.empty()) {
     line.fail("give --site, the activations to train on: blocks.1.hook_mlp_out, say");
   }
+  check_end_to_end(line);
   sae::SaeTrainingRules tried = rules_;  // values of a sweep are looked at before anything is read
   for (const Swept& sweep : sweeps(line)) {
     for (const std::string& value : sweep.values) set(line, tried, sweep.key, value);
@@ -266,6 +283,51 @@ void SaeTrainOptions::check(const CommandLine& line) const {
         "--penalty quadratic, the quadratic L0 loss, is not supported; there are step and tanh");
   if (penalty_ != "step" && penalty_ != "tanh")
     line.fail(fmt::format("there is no --penalty {}; there are step and tanh", penalty_));
+}
+
+void SaeTrainOptions::check_end_to_end(const CommandLine& line) const {
+  if (!end_to_end_) {
+    for (const std::string& name : line.given("End to end"))
+      line.fail(
+          fmt::format("{} is about training for the model's predictions: add --end-to-end", name));
+    return;
+  }
+  if (activations.from_files())
+    line.fail("--end-to-end runs the model itself: give --data, texts, instead of --activations");
+  for (const std::string& name : line.given("Activations")) {
+    if (name.starts_with("--buffer"))
+      line.fail(
+          fmt::format("{} is about rows that are mixed; --end-to-end runs whole texts", name));
+  }
+  if (!downstream_.empty() && e2e_.downstream == 0)
+    line.fail("--downstream-site needs --downstream, the coefficient of the error there");
+}
+
+std::int64_t SaeTrainOptions::batch(const CommandLine& line) const {
+  constexpr std::int64_t kOfTexts = 1024;  // a batch has logits for each of its tokens
+  const std::vector<std::string> given = line.given("Training");
+  const bool asked = std::find(given.begin(), given.end(), "--batch") != given.end();
+  return end_to_end_ && !asked ? kOfTexts : rules_.batch;
+}
+
+sae::EndToEnd SaeTrainOptions::end_to_end(const nn::Model& model, const std::string& input) const {
+  sae::EndToEnd e = e2e_;
+  if (e.downstream == 0) return e;
+  if (!downstream_.empty()) {
+    const Graph graph = model.build(nn::Model::Uniform{1, 1});
+    for (const std::string& pattern : split(downstream_, ',')) {
+      for (const std::string& name : select_sites(SiteSet{pattern}, graph.site_names()))
+        e.sites.push_back(name);
+    }
+    return e;
+  }
+  e.sites = sae::later_streams(model, input);
+  if (e.sites.empty())
+    throw Error(ErrorKind::usage,
+                fmt::format("--downstream: no residual stream comes after '{}'; name a site by "
+                            "--downstream-site",
+                            input));
+  return e;
 }
 
 std::vector<std::string> SaeTrainOptions::inputs(const nn::Model* model) const {
@@ -351,6 +413,7 @@ void SaeTrainOptions::set(const CommandLine& line, sae::SaeTrainingRules& rules,
 sae::SaeTrainingRules SaeTrainOptions::base_rules(const CommandLine& line,
                                                   std::int64_t steps) const {
   sae::SaeTrainingRules base = rules_;
+  base.batch = batch(line);
   base.kind = sae::parse_kind(kind_);
   base.norm_weighted = !plain_l1_;
   base.apply_b_dec_to_input = !no_b_dec_;
@@ -398,9 +461,9 @@ SaeTrainOptions::Variants SaeTrainOptions::variants(const CommandLine& line,
 sae::TrainSettings SaeTrainOptions::settings(
     const CommandLine& line, const std::vector<std::string>& names,
     const std::vector<std::string>& targets,
-    const std::function<std::int64_t(const std::string&)>& width_of) const {
+    const std::function<std::int64_t(const std::string&)>& width_of, const nn::Model* model) const {
   sae::TrainSettings s;
-  s.steps = (vectors_ + rules_.batch - 1) / rules_.batch;
+  s.steps = (vectors_ + batch(line) - 1) / batch(line);
   const Variants all = variants(line, base_rules(line, s.steps));
   const auto add = [&](const std::vector<std::string>& read, const std::vector<std::string>& given,
                        const std::string& place) {
@@ -413,6 +476,7 @@ sae::TrainSettings SaeTrainOptions::settings(
         rules.apply_b_dec_to_input = false;
       }
       if (cross_layer_) rules.layers = std::ssize(read);
+      if (end_to_end_) rules.end_to_end = end_to_end(*model, read[0]);
       if (rules.kind == sae::Kind::matryoshka) {
         rules.widths = widths_;
         if (rules.widths.empty()) rules.widths = {rules.d_sae / 4, rules.d_sae / 2, rules.d_sae};

@@ -56,10 +56,10 @@ class SaeTrainOptions {
   void add_to(CommandLine& line);
   void check(const CommandLine& line) const;
   // The SAEs of the run, for inputs() and targets() of the model. `width_of` says how wide a site or tensor is.
-  sae::TrainSettings settings(
-      const CommandLine& line, const std::vector<std::string>& inputs,
-      const std::vector<std::string>& targets,
-      const std::function<std::int64_t(const std::string&)>& width_of) const;
+  sae::TrainSettings settings(const CommandLine& line, const std::vector<std::string>& inputs,
+                              const std::vector<std::string>& targets,
+                              const std::function<std::int64_t(const std::string&)>& width_of,
+                              const nn::Model* model = nullptr) const;
   std::vector<std::string> inputs(const nn::Model* model) const;  // sites, or the first tensor
   // Of transcoders: one for all inputs, or one for each. Throws Error (usage) for another number.
   std::vector<std::string> targets(const nn::Model* model) const;
@@ -74,6 +74,10 @@ class SaeTrainOptions {
   using Variants = std::vector<std::pair<std::string, sae::SaeTrainingRules>>;
   sae::SaeTrainingRules base_rules(const CommandLine& line, std::int64_t steps) const;
   Variants variants(const CommandLine& line, const sae::SaeTrainingRules& base) const;
+  void check_end_to_end(const CommandLine& line) const;
+  std::int64_t batch(const CommandLine& line) const;
+  // Of an SAE at `input`.
+  sae::EndToEnd end_to_end(const nn::Model& model, const std::string& input) const;
   std::vector<Swept> sweeps(const CommandLine& line) const;
   void set(const CommandLine& line, sae::SaeTrainingRules& rules, const std::string& key,
            const std::string& value) const;
@@ -86,6 +90,9 @@ class SaeTrainOptions {
   sae::BufferSpec buffer_;
   std::string buffer_file_;
   std::int64_t vectors_ = 2'000'000, warmup_ = 0;
+  sae::EndToEnd e2e_;
+  std::string downstream_;
+  bool end_to_end_ = false;
   bool plain_l1_ = false, no_rescale_ = false, no_b_dec_ = false, cross_layer_ = false;
 };
 

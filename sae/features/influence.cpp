@@ -10,6 +10,7 @@
 #include "autograd/transform/expand.h"
 #include "autograd/transform/gradient.h"
 #include "autograd/transform/intervention.h"
+#include "sae/dependence.h"
 #include "tensor/error.h"
 
 namespace vitrine::sae {
@@ -24,17 +25,6 @@ const std::string& site_of(const Sae& sae, const char* which) {
         "{}: the {} SAE's cfg.json does not say the site (metadata.hook_name) that it is of",
         sae.name, which));
   return sae.config.hook_name;
-}
-
-bool depends_on(const Graph& graph, NodeId node, NodeId on) {
-  std::vector<bool> below(static_cast<std::size_t>(graph.next_id()), false);
-  below[static_cast<std::size_t>(on)] = true;
-  for (const Node& n : graph.nodes()) {
-    for (const NodeId i : n.inputs) {
-      if (below[static_cast<std::size_t>(i)]) below[static_cast<std::size_t>(n.id)] = true;
-    }
-  }
-  return below[static_cast<std::size_t>(node)];
 }
 
 // The model with the source spliced in and the target's features computed, and runs of it, of some

@@ -46,13 +46,15 @@ sae::SaeTrainer begin(const CommandLine& line, const SaeTrainOptions& o, Input& 
   const nn::Model* model = input.model ? &*input.model : nullptr;
   const std::vector<std::string> columns = o.columns(model);
   input.source = o.activations.source(model, columns, o.common.seed);
-  sae::TrainSettings s =
-      o.settings(line, o.inputs(model), o.targets(model), [&](const std::string& name) {
+  sae::TrainSettings s = o.settings(
+      line, o.inputs(model), o.targets(model),
+      [&](const std::string& name) {
         for (const auto& c : input.source->columns()) {
           if (c.name == name) return c.width;
         }
         return std::int64_t{0};
-      });
+      },
+      model);
   if (model != nullptr) {
     note_bare_lines(*model, o.activations.prepends_bos(), o.common.quiet);
     s.model_name = o.common.model_name();

@@ -140,6 +140,21 @@ def test_matching_pursuit(model):
     np.testing.assert_allclose(run[sae.site + ".hook_sae_acts_post"], codes, atol=1e-4)
 
 
+def test_end_to_end(model):
+    options = {"features": 128, "k": 8, "vectors": 1500, "batch": 150, "quiet": True}
+    sae = model.train_sae(
+        "blocks.4.hook_mlp_out", TEXTS, kind="topk", end_to_end=True, downstream=0.001, aux=0, **options
+    )
+    losses = sae.training["last"]["losses"]
+    assert set(losses) == {"kl_loss", "downstream_mse_loss"} and losses["kl_loss"] > 0
+    assert sae.config["metadata"]["training_end_to_end"]["sites"] == [
+        "blocks.4.hook_resid_post",
+        "blocks.5.hook_resid_post",
+    ]
+    with pytest.raises(vt.Error, match="matryoshka cannot be trained end to end"):
+        model.train_sae("blocks.4.hook_mlp_out", TEXTS, kind="matryoshka", end_to_end=True, **options)
+
+
 def test_a_language_model_is_trained(tmp_path):
     vt.tokenizer(TEXTS, tmp_path / "words", vocabulary=300)
     small = vt.train(

@@ -164,10 +164,58 @@ TEST_F(SaeVerbs, MatchingPursuitIsTrainedMeasuredAndSpliced) {
              edited = run(predict + Words{"--sae", sae, "--edit", edit}).json();
   EXPECT_NEAR(plain["top"][0]["logit"], run(predict).json()["top"][0]["logit"], 1e-4);
   EXPECT_NE(edited["top"], plain["top"]);
-  expect_failure(train("x", {"--kind", "matching_pursuit", "--k", "2.5"}), 2,
+  expect_failure(train("x", {"--kind", "matching_pursuit", "--sweep", "k=2.5"}), 2,
                  "matching_pursuit needs a whole number of steps k, not 2.5");
   expect_failure({"sae", "convert", "--from", sae, "--fold-decoder-norm", "--out", folder_ / "y"},
                  3, "its decoder is its encoder");
+}
+
+TEST_F(SaeVerbs, EndToEndTrainingIsForWhatTheModelSays) {
+  const auto words = [&](const std::string& out, const Words& more) {
+    return Words{"sae",        "train",
+                 "--model",    tiny_model().string(),
+                 "--site",     "blocks.0.hook_resid_post",
+                 "--data",     folder_ / "text.jsonl",
+                 "--features", "64",
+                 "--k",        "4",
+                 "--rate",     "0.003",
+                 "--vectors",  "12000",
+                 "--batch",    "200",
+                 "--quiet",    "--out",
+                 folder_ / out} +
+           more;
+  };
+  const auto kl = [&](const std::string& out) {
+    return run({"sae", "eval", "--sae", folder_ / out, "--model", tiny_model().string(), "--data",
+                folder_ / "text.jsonl", "--format", "json"})
+        .json()["model"]["kl"]
+        .get<double>();
+  };
+  run(words("local", {}));
+  const auto r = run(words("run", {"--end-to-end", "--aux", "0", "--format", "json"})).json();
+  EXPECT_EQ(r["steps"], 60);
+  EXPECT_EQ(r["saes"][0]["last"]["losses"].size(), 1U);
+  EXPECT_GT(r["saes"][0]["last"]["losses"]["kl_loss"], 0);
+  EXPECT_LT(kl("run"), kl("local"));  // topk: both have 4 active features
+  EXPECT_THAT(read_text(folder_.path() / "run" / "cfg.json"), HasSubstr("training_end_to_end"));
+
+  // It is stopped and goes on to the same bits.
+  const Words down = {"--end-to-end", "--downstream", "0.1", "--sweep", "k=2,4"};
+  run(words("whole", down));
+  run(words("part", down + Words{"--stop-after", "7"}));
+  run({"sae", "train", "--resume", "--quiet", "--threads", "1", "--out", folder_ / "part"});
+  expect_same_state("whole", "part");
+
+  expect_failure(words("x", {"--kl", "2"}), 2, "add --end-to-end");
+  expect_failure(words("x", {"--end-to-end", "--buffer", "500"}), 2, "runs whole texts");
+  expect_failure(words("x", {"--end-to-end", "--kind", "gated"}), 2,
+                 "a gated SAE cannot be trained end to end");
+  expect_failure(words("x", {"--end-to-end", "--downstream", "1", "--downstream-site",
+                             "blocks.0.hook_mlp_out"}),
+                 2, "must come after it");
+  expect_failure({"sae", "train", "--activations", folder_ / "a.safetensors", "--tensor", "x",
+                  "--end-to-end", "--out", folder_ / "x"},
+                 2, "--end-to-end runs the model itself");
 }
 
 TEST_F(SaeVerbs, SeveralSitesAndSettingsInOnePass) {
