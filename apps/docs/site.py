@@ -75,6 +75,9 @@ class Site:
             return Reference.page(path)
         if f"{path}/README.md" in self.texts:
             return page_of(f"{path}/README.md")[:-3] + ".html"
+        if (ROOT / path).is_dir() and path not in (".", ""):
+            self.sources.add(path)
+            return f"source/{path}/index.html"
         if (ROOT / path).is_file():
             self.sources.add(path)
             return f"source/{path}.html"
@@ -152,13 +155,42 @@ class Site:
         self.write("api/index.md", "\n".join(lines) + "\n")
 
     def add_sources(self):
-        """Files that pages refer to, as they are."""
-        languages = {".cpp": "cpp", ".h": "cpp", ".py": "python", ".sh": "sh", ".json": "json", ".js": "js"}
-        for path in sorted(self.sources):
-            text = (ROOT / path).read_text(encoding="utf-8", errors="replace")
-            fence = "`" * (1 + max((len(m) for m in re.findall(r"`{3,}", text)), default=2))
-            language = languages.get(pathlib.Path(path).suffix, "text")
-            self.write(f"source/{path}.md", f"# {path}\n\n{fence}{language}\n{text.rstrip()}\n{fence}\n")
+        """Files that pages refer to, as they are; of folders what is in them; notebooks as what their cells say."""
+        done = set()
+        while left := sorted(self.sources - done):  # a folder refers to its files
+            for path in left:
+                done.add(path)
+                if (ROOT / path).is_dir():
+                    self.write(f"source/{path}/index.md", self._folder(path))
+                elif path.endswith(".ipynb"):
+                    self.write(f"source/{path}.md", _notebook(path))
+                else:
+                    self.write(f"source/{path}.md", _source(path))
+
+    def _folder(self, path):
+        link = self.link_from(f"source/{path}/index.html")
+        names = sorted(p.name for p in (ROOT / path).iterdir() if p.is_file() and not p.name.startswith("."))
+        return f"# {path}\n\n" + "".join(f'- <a href="{link(f"{path}/{name}")}">{name}</a>\n' for name in names)
+
+
+def _source(path):
+    languages = {".cpp": "cpp", ".h": "cpp", ".py": "python", ".sh": "sh", ".json": "json", ".js": "js"}
+    text = (ROOT / path).read_text(encoding="utf-8", errors="replace")
+    fence = "`" * (1 + max((len(m) for m in re.findall(r"`{3,}", text)), default=2))
+    return f"# {path}\n\n{fence}{languages.get(pathlib.Path(path).suffix, 'text')}\n{text.rstrip()}\n{fence}\n"
+
+
+def _notebook(path):
+    """Texts and code of a notebook; what its links lead to is in the checkout, and they become text."""
+    parts = [f"# {path}\n"]
+    for cell in json.loads((ROOT / path).read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "code":
+            parts.append(f"```python\n{text}\n```\n")
+        else:
+            text = re.sub(r"\[([^\]]+)\]\((?![a-z]+:)[^)\s]+\)", r"\1", text)
+            parts.append(re.sub(r"^#", "##", text, flags=re.M) + "\n")  # the page has its title
+    return "\n".join(parts)
 
 
 def _order(header):
