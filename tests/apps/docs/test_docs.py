@@ -71,6 +71,14 @@ def test_every_public_header_and_guide_is_there(site):
         assert (site / "apps/lessons" / lesson.stem).with_suffix(".html").is_file(), lesson
 
 
+def test_folders_and_notebooks_that_texts_refer_to(site):
+    notebooks = sorted(p.name for p in (ROOT / "apps/lessons/notebooks").glob("*.ipynb"))
+    folder = (site / "source/apps/lessons/notebooks/index.html").read_text()
+    assert notebooks and all(f'<a href="{name}.html">{name}</a>' in folder for name in notebooks)
+    page = (site / f"source/apps/lessons/notebooks/{notebooks[0]}.html").read_text()
+    assert "&quot;cell_type&quot;" not in page and '<div class="codehilite">' in page
+
+
 def test_a_header_as_a_reader_sees_it(site):
     page = (site / "api/interp/lens.html").read_text()
     assert 'id="interp.logit_lens"' in page
