@@ -84,11 +84,13 @@ def test_a_header_as_a_reader_sees_it(site):
     assert 'id="interp.logit_lens"' in page
     assert '<a href="../nn/model/model.html#nn.Model">Model</a>' in page
     assert "nostalgebraist 2020" in page and "@verbatim" not in page
-    assert (
-        'See <a href="#interp.logit_lens"><code>logit_lens</code></a>' in page
-    )  # a type, by the function that gives it
     example = page[: page.index('id="interp.Lens"')]
     assert "lens" in example and '<div class="codehilite">' in example  # the example at the head of the header
+
+
+def test_a_function_without_a_comment_refers_to_the_type_that_has_it(site):
+    page = (site / "api/interp/steering.html").read_text()
+    assert 'See <a href="#interp.Norms"><code>Norms</code></a>' in page
 
 
 def test_the_search_knows_names(site):
