@@ -3,6 +3,7 @@
 import html
 import os
 import re
+import shutil
 import subprocess
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
@@ -59,6 +60,7 @@ class Entity:
 def run_doxygen(headers, work):
     """Reads the tree of public headers; gives the names of the headers. Its warnings are errors."""
     names = copy_marked(headers, work / "headers")
+    shutil.rmtree(work / "xml", ignore_errors=True)
     settings = work / "Doxyfile"
     settings.write_text(_SETTINGS.format(inputs=work / "headers", out=work), encoding="utf-8")
     subprocess.run(["doxygen", str(settings)], check=True)

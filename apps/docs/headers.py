@@ -6,6 +6,7 @@ their signs for commands; so each becomes a block of verbatim text, which comes 
 
 import pathlib
 import re
+import shutil
 
 _COMMENT = re.compile(r"^(\s*)//(?!/) ?(.*)$")
 _RULE = re.compile(r"^-{3,}")  # // ---- shape ----
@@ -64,15 +65,14 @@ def marked(text):
 
 
 def copy_marked(headers, to):
-    """Copies the tree of headers; gives their paths within it."""
-    found = []
-    for path in sorted(pathlib.Path(headers).rglob("*.h")):
-        name = path.relative_to(headers)
-        if name.name == "vitrine.h" and len(name.parts) == 1:
-            continue  # it only includes the others
+    """Copies the public headers, those that vitrine.h includes; gives their paths within the tree."""
+    shutil.rmtree(to, ignore_errors=True)  # a header may have moved since
+    text = (pathlib.Path(headers) / "vitrine.h").read_text(encoding="utf-8")
+    found = re.findall(r'^#include "vitrine/([^"]+)"$', text, re.M)
+    for name in found:
         (to / name).parent.mkdir(parents=True, exist_ok=True)
-        (to / name).write_text(marked(path.read_text(encoding="utf-8")), encoding="utf-8")
-        found.append(name.as_posix())
+        header = (pathlib.Path(headers) / name).read_text(encoding="utf-8")
+        (to / name).write_text(marked(header), encoding="utf-8")
     return found
 
 

@@ -61,10 +61,11 @@ def test_every_word_has_its_place(site):
 
 
 def test_every_public_header_and_guide_is_there(site):
-    headers = pathlib.Path(os.environ["VITRINE_HEADERS"])
-    for header in headers.rglob("*.h"):
-        name = header.relative_to(headers).with_suffix("")
-        assert str(name) == "vitrine" or (site / "api" / name).with_suffix(".html").is_file(), name
+    umbrella = (pathlib.Path(os.environ["VITRINE_HEADERS"]) / "vitrine.h").read_text()
+    headers = [line[18:-3] for line in umbrella.splitlines() if line.startswith('#include "vitrine/')]
+    assert len(headers) > 100
+    for name in headers:
+        assert (site / "api" / f"{name}.html").is_file(), name
     for page in ("index", "autograd/index", "apps/python/docs/reference", "HACKING"):
         assert (site / f"{page}.html").is_file(), page
     for lesson in (ROOT / "apps/lessons").glob("[0-9][0-9]_*.md"):
