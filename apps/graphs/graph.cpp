@@ -5,6 +5,8 @@
 #include <numeric>
 
 #include "apps/graphs/graph_report.h"
+#include "apps/graphs/supernode_options.h"
+#include "apps/graphs/viewer_report.h"
 #include "apps/options/options.h"
 #include "apps/terminal/interrupt.h"
 #include "apps/terminal/progress.h"
@@ -18,9 +20,11 @@ namespace {
 struct Options {
   CommonOptions common;
   PromptOptions prompt;
+  SupernodeOptions supernodes;
+  ExplainedAttentionOptions attention_of;
   sae::AttributionGraphSpec spec;
   sae::PruneSpec prune;
-  std::string transcoders, first = "keep", attention = "recompute";
+  std::string transcoders, read, first = "keep", attention = "recompute";
   int top = 20, verify = 10, random = 10;
 };
 
@@ -72,12 +76,13 @@ std::vector<VerifiedFeature> ablated(const nn::Model& model, const sae::Transcod
 void add_to(CommandLine& line, Options& o) {
   o.prompt.add_to(line);
   line.option(
-          "--transcoders", o.transcoders, "DIR",
-          "a transcoder for every MLP: circuit-tracer's folder (layer_0.safetensors, ..., or of\n"
-          "cross-layer ones W_enc_0.safetensors, W_dec_0.safetensors, ...), or a folder of "
-          "SAELens's,\n"
-          "as 'vitrine sae train --target' makes of several sites")
-      ->required();
+      "--transcoders", o.transcoders, "DIR",
+      "a transcoder for every MLP: circuit-tracer's folder (layer_0.safetensors, ..., or of\n"
+      "cross-layer ones W_enc_0.safetensors, W_dec_0.safetensors, ...), or a folder of "
+      "SAELens's,\n"
+      "as 'vitrine sae train --target' makes of several sites");
+  line.option("--read", o.read, "FILE.json",
+              "instead of a prompt: a graph that circuit-tracer, this verb or its page wrote");
   line.option(
           "--first", o.first, "keep|zero",
           "zero: leaves out features and errors of the first token, as circuit-tracer does for\n"
@@ -106,14 +111,86 @@ void add_to(CommandLine& line, Options& o) {
   line.option("--attention", o.attention, "recompute|hold",
               "in these runs attention patterns are those of the edited run (default), or stay")
       ->one_of({"recompute", "hold"});
+  o.supernodes.add_to(line);
+  o.attention_of.add_to(line);
   o.common.add_page_to(line);
   o.common.add_to(
       line,
       "FILE.safetensors or .npz: features, activation, error, adjacency [targets, nodes],\n"
-      "influence, node_mask, edge_mask, ..., besides what goes to stdout; any other FILE: the "
+      "influence, node_mask, edge_mask, attention/L.H.Q.K [query parts, key parts], ..., besides "
+      "what goes to stdout; any other FILE: the "
       "table or\n"
       "JSON, and not to stdout",
       CommonOptions::Out::text_or_tensors);
+}
+
+// ---- a graph that was written before ---------------------------------------------------------------
+void read_graph(const CommandLine& line, const Options& o) {
+  for (const char* name :
+       {"--transcoders", "--prompt", "--tokens", "--first", "--logits", "--probability",
+        "--node-threshold", "--edge-threshold", "--verify", "--random", "--attention", "--factor",
+        "--explain-attention", "--explain-edge", "--heads"}) {
+    if (line.was_given(name))
+      line.fail(fmt::format(
+          "{} is of a graph that is made, and --read shows one that was made before", name));
+  }
+  if (is_tensor_file(o.common.out))
+    line.fail("--out: a graph that is read has no tensors; give a .txt or .json file");
+  ViewerReport report{sae::read_viewer_graph(o.read), o.top};
+  const std::vector<sae::Supernode> more = o.supernodes.supernodes(line);
+  report.graph.supernodes.insert(report.graph.supernodes.end(), more.begin(), more.end());
+  report.graph.check_supernodes();
+  check_folder_of(o.common.out);
+  write_presentation(o.common, o.common.meta(line),
+                     {.text = [&](const Style& style, int) { return report.text(style); },
+                      .json = [&] { return report.json(); },
+                      .page = "graph",
+                      .page_data = [&] { return report.page_data(); }});
+}
+
+// ---- a graph of a prompt ---------------------------------------------------------------------------
+void make_graph(const CommandLine& line, Options& o) {
+  const Interruptible interruptible;
+  const std::vector<sae::Supernode> supernodes = o.supernodes.supernodes(line);
+  const sae::TranscoderSet set = sae::load_transcoders(o.transcoders);
+  const nn::Model model = o.common.load();
+  const nn::Tokens prompt = o.prompt.tokens(model);
+  o.spec.cancel = &interruptible.requested();
+  Progress progress("attributing", "targets", o.common.quiet);
+  o.spec.progress = [&](std::int64_t done, std::int64_t total) {
+    progress.update(static_cast<double>(done), static_cast<double>(total));
+  };
+  const sae::AttributionGraph graph = sae::attribution_graph(model, set, prompt, o.spec);
+  const sae::PrunedGraph pruned = sae::prune(graph, o.prune);
+  GraphReport report{model,
+                     set,
+                     graph,
+                     pruned,
+                     seen_by_viewers(model, set, graph, pruned, o.prune.nodes, supernodes),
+                     strongest(graph, pruned, o.top),
+                     sae::total_effects(graph),
+                     {},
+                     {},
+                     measure_supernodes(model, set, graph, supernodes, o.supernodes.factor(),
+                                        &interruptible.requested()),
+                     explain_attention(model, set, graph, line, o.attention_of)};
+  const auto first =
+      report.strongest.begin() + std::min<std::ptrdiff_t>(o.verify, std::ssize(report.strongest));
+  report.verified =
+      ablated(model, set, graph, {report.strongest.begin(), first}, o, interruptible.requested());
+  report.random =
+      ablated(model, set, graph, others(graph, report.strongest, o.random, o.common.seed), o,
+              interruptible.requested());
+  write_presentation(o.common, o.common.meta(line),
+                     {.text = [&](const Style& style, int) { return report.text(style); },
+                      .json = [&] { return report.json(); },
+                      .tensors = [&] { return report.tensors(); },
+                      .axes = {.of = {{"adjacency", {"target", "node"}},
+                                      {"edge_mask", {"target", "node"}},
+                                      {"influence", {"node"}},
+                                      {"node_mask", {"node"}}}},
+                      .page = "graph",
+                      .page_data = [&] { return report.page_data(); }});
 }
 
 }  // namespace
@@ -132,10 +209,23 @@ void verb_graph(const Arguments& arguments) {
       "{meta, tokens, str_tokens,\n"
       "counts, scores: {replacement, completeness, through_errors}, closure, logits, strongest: "
       "[{layer, position,\n"
-      "feature, activation, influence, effect, exact, raised}], random, file}: effect is how much "
-      "lower the first\n"
-      "logit would be without the feature by the graph, exact is in the model (null where it was "
-      "not measured)\n",
+      "feature, activation, influence, effect, exact, raised}], random, supernodes: [{name, nodes, "
+      "factor, effects:\n"
+      "[{id, token, by_graph, exact, exact_held}], after: [{id, token, prob}], after_held}], "
+      "merged: "
+      "[{source, target,\n"
+      "weight, links}], attention: [{layer, head, query, key, score, pattern, closure, magnitude, "
+      "query_parts: [{kind,\n"
+      "layer, number, node, together, total}], key_parts, pairs: [{query, key, score}]}], edges: "
+      "[{source, target, weight,\n"
+      "direct, heads: [{layer, head, query, key, weight}]}], file}: effect is how much lower the "
+      "first logit would be without the "
+      "feature "
+      "by the graph, exact\n"
+      "is in the model (null where it was not measured); merged are sums of kept edges, a "
+      "supernode "
+      "as one node. With\n"
+      "--read, the file's own JSON and merged\n",
       "vitrine sae train --site '*.ln2.hook_normalized' --target '*.hook_mlp_out' --kind batchtopk "
       "--features 256 --k 8 --vectors 10000 --batch 512 --buffer 4096 --data "
       "/usr/share/common-licenses/GPL-3 --out transcoders\n"
@@ -143,46 +233,12 @@ void verb_graph(const Arguments& arguments) {
   Options o;
   add_to(line, o);
   if (!line.parse()) return;
+  if (!o.read.empty()) return read_graph(line, o);
+  if (o.transcoders.empty())
+    line.fail("give --transcoders DIR and a prompt, or --read FILE.json, a graph that is there");
   o.prompt.require(line);
   o.spec.zero_first = o.first == "zero";
-
-  const Interruptible interruptible;
-  const sae::TranscoderSet set = sae::load_transcoders(o.transcoders);
-  const nn::Model model = o.common.load();
-  const nn::Tokens prompt = o.prompt.tokens(model);
-  o.spec.cancel = &interruptible.requested();
-  Progress progress("attributing", "targets", o.common.quiet);
-  o.spec.progress = [&](std::int64_t done, std::int64_t total) {
-    progress.update(static_cast<double>(done), static_cast<double>(total));
-  };
-  const sae::AttributionGraph graph = sae::attribution_graph(model, set, prompt, o.spec);
-  const sae::PrunedGraph pruned = sae::prune(graph, o.prune);
-  GraphReport report{model,
-                     set,
-                     graph,
-                     pruned,
-                     o.prune.nodes,
-                     strongest(graph, pruned, o.top),
-                     sae::total_effects(graph),
-                     {},
-                     {}};
-  const auto first =
-      report.strongest.begin() + std::min<std::ptrdiff_t>(o.verify, std::ssize(report.strongest));
-  report.verified =
-      ablated(model, set, graph, {report.strongest.begin(), first}, o, interruptible.requested());
-  report.random =
-      ablated(model, set, graph, others(graph, report.strongest, o.random, o.common.seed), o,
-              interruptible.requested());
-  write_presentation(o.common, o.common.meta(line),
-                     {.text = [&](const Style& style, int) { return report.text(style); },
-                      .json = [&] { return report.json(); },
-                      .tensors = [&] { return report.tensors(); },
-                      .axes = {.of = {{"adjacency", {"target", "node"}},
-                                      {"edge_mask", {"target", "node"}},
-                                      {"influence", {"node"}},
-                                      {"node_mask", {"node"}}}},
-                      .page = "graph",
-                      .page_data = [&] { return report.page_data(); }});
+  make_graph(line, o);
 }
 
 }  // namespace vitrine::app

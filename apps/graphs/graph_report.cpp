@@ -6,15 +6,16 @@
 #include <cmath>
 #include <filesystem>
 
+#include "apps/graphs/packed_graph.h"
 #include "apps/options/options.h"
 #include "apps/reports/neurons_report.h"
 #include "interp/readout.h"
-#include "sae/graphs/viewer_json.h"
 
 namespace vitrine::app {
 namespace {
 
 constexpr int kWords = 4;
+constexpr std::size_t kMergedShown = 20;
 
 double influence_of(const GraphReport& r, std::size_t node) { return r.pruned.influence[node]; }
 
@@ -133,17 +134,26 @@ std::string GraphReport::text(const Style& style) const {
       "the model, in which it is taken away and all else\n"
       "computed again\n",
       token_label(tokenizer, graph.logit_tokens[0]));
-  return text + random_text(*this);
+  text += random_text(*this);
+  return text + supernodes_text(model, graph, seen.supernodes, supernodes, style) +
+         merged_text(seen, kMergedShown, style) + attention.text(style);
+}
+
+sae::ViewerGraph seen_by_viewers(const nn::Model& model, const sae::TranscoderSet& set,
+                                 const sae::AttributionGraph& graph, const sae::PrunedGraph& pruned,
+                                 double node_threshold, std::vector<sae::Supernode> supernodes) {
+  sae::ViewerSpec spec{.slug = std::filesystem::path(set.name).filename().string(),
+                       .scan = set.name,
+                       .node_threshold = node_threshold,
+                       .supernodes = std::move(supernodes)};
+  if (const nn::Tokenizer* tokenizer = tokenizer_of(model); tokenizer != nullptr)
+    spec.text = [tokenizer](int id) { return json_text(tokenizer->shown(id)); };
+  return sae::viewer_graph(graph, pruned, spec);
 }
 
 Json GraphReport::json() const {
   const nn::Tokenizer* tokenizer = tokenizer_of(model);
-  sae::ViewerSpec spec{.slug = std::filesystem::path(set.name).filename().string(),
-                       .scan = set.name,
-                       .node_threshold = node_threshold};
-  if (tokenizer != nullptr)
-    spec.text = [tokenizer](int id) { return json_text(tokenizer->shown(id)); };
-  Json json = sae::viewer_json(graph, pruned, spec);
+  Json json = sae::viewer_json(seen);
   json["tokens"] = graph.prompt;
   json["str_tokens"] = tokenizer == nullptr ? Json() : Json(tokenizer->shown_tokens(graph.prompt));
   json["counts"] = {{"features", std::ssize(graph.features)},
@@ -176,6 +186,10 @@ Json GraphReport::json() const {
                               {"effect", effects[v.number]},
                               {"exact", v.exact}});
   }
+  json["supernodes"] = supernode_effects_json(model, graph, seen.supernodes, supernodes);
+  json["merged"] = merged_json(seen);
+  json["attention"] = attention.attention_json();
+  json["edges"] = attention.edges_json();
   return json;
 }
 
@@ -194,7 +208,11 @@ Json GraphReport::page_data() const {
     words[fmt::format("{}_{}", f.layer, f.feature)] = words_json(model, raised[k]);
     by_node[fmt::format("{}_{}_{}", f.layer, f.feature, f.position)] = effects[kept[k]];
   }
-  return {{"raised", words}, {"effects", by_node}};
+  Json data = packed_graph(seen);
+  data.update({{"raised", words}, {"effects", by_node}});
+  data["kept"] = {"tokens",  "str_tokens", "counts",    "scores",
+                  "closure", "logits",     "strongest", "random"};
+  return data;
 }
 
 NamedTensors GraphReport::tensors() const {
@@ -221,23 +239,26 @@ NamedTensors GraphReport::tensors() const {
     edge_mask.data<bool>()[e.target * graph.nodes() + e.source] = true;
   const std::vector<std::int32_t> tokens(graph.prompt.begin(), graph.prompt.end()),
       logits(graph.logit_tokens.begin(), graph.logit_tokens.end());
-  return {{"tokens", Tensor::of<std::int32_t>({graph.positions()}, tokens)},
-          {"features", features},
-          {"activation", Tensor::of<float>({n}, activation)},
-          {"preactivation", Tensor::of<float>({n}, pre)},
-          {"error", graph.error},
-          {"logit_tokens", Tensor::of<std::int32_t>({std::ssize(logits)}, logits)},
-          {"logit_probabilities", f32(graph.logit_probabilities)},
-          {"adjacency", graph.adjacency()},
-          {"position_effect", graph.position_effect},
-          {"constant", f32(graph.constant)},
-          {"target_value", f32(graph.target_value)},
-          {"influence", f32(pruned.influence)},
-          {"cumulative", f32(pruned.cumulative)},
-          {"node_mask", node_mask},
-          {"edge_mask", edge_mask},
-          {"replacement_score", Tensor::scalar(static_cast<float>(pruned.replacement_score))},
-          {"completeness_score", Tensor::scalar(static_cast<float>(pruned.completeness_score))}};
+  NamedTensors tensors = {
+      {"tokens", Tensor::of<std::int32_t>({graph.positions()}, tokens)},
+      {"features", features},
+      {"activation", Tensor::of<float>({n}, activation)},
+      {"preactivation", Tensor::of<float>({n}, pre)},
+      {"error", graph.error},
+      {"logit_tokens", Tensor::of<std::int32_t>({std::ssize(logits)}, logits)},
+      {"logit_probabilities", f32(graph.logit_probabilities)},
+      {"adjacency", graph.adjacency()},
+      {"position_effect", graph.position_effect},
+      {"constant", f32(graph.constant)},
+      {"target_value", f32(graph.target_value)},
+      {"influence", f32(pruned.influence)},
+      {"cumulative", f32(pruned.cumulative)},
+      {"node_mask", node_mask},
+      {"edge_mask", edge_mask},
+      {"replacement_score", Tensor::scalar(static_cast<float>(pruned.replacement_score))},
+      {"completeness_score", Tensor::scalar(static_cast<float>(pruned.completeness_score))}};
+  for (auto& one : attention.tensors()) tensors.push_back(std::move(one));
+  return tensors;
 }
 
 }  // namespace vitrine::app

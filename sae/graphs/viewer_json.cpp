@@ -1,141 +1,82 @@
-#include "sae/graphs/viewer_json.h"
-
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <vector>
+#include "sae/graphs/node_names.h"
+#include "sae/graphs/viewer_graph.h"
 
 namespace vitrine::sae {
 namespace {
 
-// One number for a layer and a feature (Cantor's pairing).
-std::int64_t paired(std::int64_t layer, std::int64_t feature) {
-  return (layer + feature) * (layer + feature + 1) / 2 + feature;
+// What circuit-tracer calls the feature of a node.
+std::int64_t number_in_file(const ViewerNode& n) {
+  switch (n.kind) {
+    case ViewerNodeKind::feature:
+      return paired(n.layer, n.number);
+    case ViewerNodeKind::error:
+      return -1;
+    case ViewerNodeKind::token:
+      return n.position;
+    case ViewerNodeKind::logit:
+      break;
+  }
+  return n.number;
 }
 
-class Writer {
- public:
-  Writer(const AttributionGraph& graph, const PrunedGraph& pruned, const ViewerSpec& spec)
-      : graph_(graph), pruned_(pruned), spec_(spec) {}
-
-  std::string id(std::int64_t node) const {
-    if (node < graph_.first_error()) {
-      const ActiveFeature& f = feature(node);
-      return fmt::format("{}_{}_{}", f.layer, f.feature, f.position);
-    }
-    if (node < graph_.first_token())
-      return fmt::format("error_{}_{}", error_layer(node), error_position(node));
-    if (node < graph_.first_logit()) return fmt::format("E_{}_{}", token(node), position(node));
-    return fmt::format("{}_{}_{}", graph_.layers + 1, logit(node), graph_.positions() - 1);
-  }
-
-  JsonValue node(std::int64_t n) const {
-    JsonValue json = {{"node_id", id(n)},
-                      {"token_prob", 0.0},
-                      {"is_target_logit", false},
-                      {"run_idx", 0},
-                      {"reverse_ctx_idx", 0},
-                      {"clerp", ""},
-                      {"influence", pruned_.cumulative[static_cast<std::size_t>(n)]},
-                      {"activation", nullptr}};
-    if (n < graph_.first_error()) {
-      const ActiveFeature& f = feature(n);
-      json.update({{"feature", paired(f.layer, f.feature)},
-                   {"layer", fmt::format("{}", f.layer)},
-                   {"ctx_idx", f.position},
-                   {"feature_type", "cross layer transcoder"},
-                   {"jsNodeId", fmt::format("{}_{}-0", f.layer, f.feature)},
-                   {"activation", f.activation}});
-    } else if (n < graph_.first_token()) {
-      json.update({{"feature", -1},
-                   {"layer", fmt::format("{}", error_layer(n))},
-                   {"ctx_idx", error_position(n)},
-                   {"feature_type", "mlp reconstruction error"},
-                   {"jsNodeId", fmt::format("{}_{}-0", error_layer(n), error_position(n))}});
-    } else if (n < graph_.first_logit()) {
-      json.update({{"feature", position(n)},
-                   {"layer", "E"},
-                   {"ctx_idx", position(n)},
-                   {"feature_type", "embedding"},
-                   {"jsNodeId", fmt::format("E_{}-{}", token(n), position(n))}});
-    } else {
-      const double p =
-          graph_.logit_probabilities[static_cast<std::size_t>(n - graph_.first_logit())];
-      json.update({{"feature", logit(n)},
-                   {"layer", fmt::format("{}", graph_.layers + 1)},
-                   {"ctx_idx", graph_.positions() - 1},
-                   {"feature_type", "logit"},
-                   {"token_prob", p},
-                   {"is_target_logit", n == graph_.first_logit()},
-                   {"jsNodeId", fmt::format("L_{}-{}", logit(n), graph_.positions() - 1)},
-                   {"clerp", fmt::format("Output \"{}\" (p={:.3f})", text(logit(n)), p)},
-                   {"influence", nullptr}});
-    }
-    return json;
-  }
-
-  std::string text(int id) const { return spec_.text ? spec_.text(id) : fmt::format("{}", id); }
-
- private:
-  const ActiveFeature& feature(std::int64_t n) const {
-    return graph_.features[static_cast<std::size_t>(n)];
-  }
-  std::int64_t error_layer(std::int64_t n) const {
-    return (n - graph_.first_error()) / graph_.positions();
-  }
-  std::int64_t error_position(std::int64_t n) const {
-    return (n - graph_.first_error()) % graph_.positions();
-  }
-  std::int64_t position(std::int64_t n) const { return n - graph_.first_token(); }
-  int token(std::int64_t n) const { return graph_.prompt[static_cast<std::size_t>(position(n))]; }
-  int logit(std::int64_t n) const {
-    return graph_.logit_tokens[static_cast<std::size_t>(n - graph_.first_logit())];
-  }
-
-  const AttributionGraph& graph_;
-  const PrunedGraph& pruned_;
-  const ViewerSpec& spec_;
-};
+JsonValue viewer_node_json(const ViewerNode& n) {
+  JsonValue json = {{"node_id", n.id},
+                    {"token_prob", n.probability},
+                    {"is_target_logit", n.is_target},
+                    {"run_idx", n.run},
+                    {"reverse_ctx_idx", n.from_end},
+                    {"clerp", n.label},
+                    {"influence", n.influence},
+                    {"activation", n.activation},
+                    {"feature", number_in_file(n)},
+                    {"layer", n.kind == ViewerNodeKind::token ? "E" : fmt::format("{}", n.layer)},
+                    {"ctx_idx", n.position},
+                    {"feature_type", name_of(n.kind)},
+                    {"jsNodeId", n.js_id}};
+  json.update(n.others);
+  return json;
+}
 
 }  // namespace
 
-JsonValue viewer_json(const AttributionGraph& graph, const PrunedGraph& pruned,
-                      const ViewerSpec& spec) {
-  const Writer writer(graph, pruned, spec);
-  std::vector<bool> used(static_cast<std::size_t>(graph.nodes()), false);
-  JsonValue links = JsonValue::list(), nodes = JsonValue::list(), tokens = JsonValue::list();
-  for (const PrunedGraph::Edge& e : pruned.edges) {
-    const std::int64_t target = graph.node_of_target(e.target);
-    used[static_cast<std::size_t>(e.source)] = used[static_cast<std::size_t>(target)] = true;
-    links.push_back({{"source", writer.id(e.source)},
-                     {"target", writer.id(target)},
-                     {"weight", static_cast<double>(e.weight)}});
+JsonValue supernodes_json(const std::vector<Supernode>& supernodes) {
+  JsonValue list = JsonValue::list();
+  for (const Supernode& s : supernodes) {
+    JsonValue one = JsonValue::list();
+    one.push_back(s.name);
+    for (const std::string& node : s.nodes) one.push_back(node);
+    list.push_back(std::move(one));
   }
-  for (std::int64_t n = 0; n < graph.nodes(); ++n) {
-    if (n >= graph.first_token() || used[static_cast<std::size_t>(n)])
-      nodes.push_back(writer.node(n));
-  }
-  std::string prompt;
-  for (const int id : graph.prompt) {
-    tokens.push_back(writer.text(id));
-    prompt += (prompt.empty() || spec.text ? "" : " ") + writer.text(id);
-  }
-  return {{"metadata",
-           {{"slug", spec.slug},
-            {"scan", spec.scan},
-            {"transcoder_list", JsonValue::list()},
-            {"prompt_tokens", tokens},
-            {"prompt", prompt},
-            {"node_threshold", spec.node_threshold},
-            {"schema_version", 1}}},
-          {"qParams",
-           {{"pinnedIds", JsonValue::list()},
-            {"supernodes", JsonValue::list()},
-            {"linkType", "both"},
-            {"clickedId", ""},
-            {"sg_pos", ""}}},
-          {"nodes", nodes},
-          {"links", links}};
+  return list;
+}
+
+JsonValue viewer_json(const ViewerGraph& graph) {
+  JsonValue metadata = {{"slug", graph.slug},
+                        {"scan", graph.scan},
+                        {"transcoder_list", graph.transcoders},
+                        {"prompt_tokens", graph.prompt_tokens},
+                        {"prompt", graph.prompt},
+                        {"node_threshold", graph.node_threshold},
+                        {"schema_version", 1}};
+  metadata.update(graph.other_metadata);
+  JsonValue parameters = {{"pinnedIds", graph.pinned},
+                          {"supernodes", supernodes_json(graph.supernodes)},
+                          {"linkType", graph.link_type},
+                          {"clickedId", graph.clicked},
+                          {"sg_pos", graph.shown_positions}};
+  parameters.update(graph.other_parameters);
+  JsonValue nodes = JsonValue::list(), links = JsonValue::list();
+  for (const ViewerNode& n : graph.nodes) nodes.push_back(viewer_node_json(n));
+  for (const ViewerLink& l : graph.links)
+    links.push_back({{"source", graph.nodes[static_cast<std::size_t>(l.source)].id},
+                     {"target", graph.nodes[static_cast<std::size_t>(l.target)].id},
+                     {"weight", l.weight}});
+  JsonValue json = {
+      {"metadata", metadata}, {"qParams", parameters}, {"nodes", nodes}, {"links", links}};
+  json.update(graph.others);
+  return json;
 }
 
 }  // namespace vitrine::sae

@@ -16,14 +16,15 @@
 
 #include "autograd/transform/intervention_json.h"
 #include "interp/contexts_checkpoint.h"
-#include "nn/model/checkpoint.h"
 #include "nn/families/config.h"
+#include "nn/model/checkpoint.h"
 #include "nn/model/model.h"
 #include "nn/text/documents.h"
 #include "nn/tokenizer/save_tokenizer.h"
 #include "nn/tokenizer/tokenizer.h"
 #include "nn/training/trainer.h"
 #include "sae/folder.h"
+#include "sae/graphs/viewer_graph.h"
 #include "sae/other_libraries.h"
 #include "sae/trainer.h"
 #include "tensor/error.h"
@@ -106,6 +107,20 @@ nn::TrainingSettings small_settings(const fs::path& text, const nn::Tokenizer& t
   s.sources = {{text.string(), 1.0}};
   s.validation = 0.2;
   return s;
+}
+
+void make_graph_file(const fs::path& folder) {
+  sae::ViewerGraph graph{
+      .slug = "s", .prompt_tokens = {"a", "b"}, .prompt = "ab", .node_threshold = 0.5};
+  using Kind = sae::ViewerNodeKind;
+  graph.nodes = {{.id = "0_3_1", .layer = 0, .position = 1, .number = 3, .activation = 0.5},
+                 {.id = "1_2_1", .layer = 1, .position = 1, .number = 2, .activation = 1.5},
+                 {.id = "error_0_1", .kind = Kind::error, .layer = 0, .position = 1},
+                 {.id = "E_7_0", .kind = Kind::token, .position = 0, .number = 7},
+                 {.id = "3_9_1", .kind = Kind::logit, .layer = 3, .position = 1, .number = 9}};
+  graph.links = {{3, 0, 0.25}, {0, 1, -1}, {2, 1, 0.5}, {1, 4, 2}};
+  graph.supernodes = {{"both", {"0_3_1", "1_2_1"}}};
+  write_bytes(folder / "graph.json", sae::viewer_json(graph).indented());
 }
 
 void make_training_run(const fs::path& folder) {
@@ -358,6 +373,17 @@ std::vector<Reader> readers() {
        [](const fs::path& folder) {
          const Interventions what = interventions_from_json(read_bytes(folder / "edits.json"));
          ASSERT_EQ(to_json(interventions_from_json(to_json(what))), to_json(what));
+       }});
+  all.push_back(
+      {"AttributionGraph", Format::text, "graph.json", make_graph_file, [](const fs::path& folder) {
+         const sae::ViewerGraph graph = sae::read_viewer_graph(folder / "graph.json");
+         const auto nodes = static_cast<std::int32_t>(graph.nodes.size());
+         for (const sae::ViewerLink& l : graph.links) {
+           ASSERT_TRUE(l.source >= 0 && l.source < nodes && l.target >= 0 && l.target < nodes);
+         }
+         ASSERT_LE(sae::merged_links(graph).size(), graph.links.size());
+         const std::string text = sae::viewer_json(graph).line();
+         ASSERT_EQ(sae::viewer_json(sae::viewer_graph_of(text, "again")).line(), text);
        }});
   all.push_back({"Jsonl", Format::text, "texts.jsonl",
                  [](const fs::path& folder) {

@@ -69,7 +69,7 @@ from ._vitrine import (
     zero,
 )
 from ._model import Model, from_transformer_lens, from_transformers, from_weights, load
-from ._program import curves, doctor, explain, help, tokenizer, train
+from ._program import curves, doctor, explain, help, read_graph, tokenizer, train
 from ._results import Result
 from ._sae import Sae, splice
 from ._transcoders import Transcoders

@@ -113,6 +113,18 @@ def saes(scratch, value, flag="--sae"):
     return words
 
 
+def supernodes(scratch, value):
+    """Supernodes are {name: [node, ...]}, or a file that has them."""
+    if value is None:
+        return []
+    if isinstance(value, (str, os.PathLike)):
+        return ["--supernodes", os.fspath(value)]
+    path = scratch.path("supernodes.json")
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump([[name, *nodes] for name, nodes in dict(value).items()], file)
+    return ["--supernodes", path]
+
+
 # What the program says of its options, said of arguments: --group-by FIELD is group_by=FIELD.
 def _in_python(message):
     message = re.sub(r"^vitrine [a-z]+( [a-z]+)?: ", "", message)

@@ -583,15 +583,28 @@ class Model:
         words += self._words(scratch, options, prompts=[("prompt", prompt)], files=[("prompts", prompts)])
         return self._ask("influence", words, scratch)
 
-    def graph(self, prompt: Prompt | None = None, *, transcoders: Path, **options: Any) -> Result:
+    def graph(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        transcoders: Path,
+        supernodes: Mapping[str, Sequence[str]] | Path | None = None,
+        **options: Any,
+    ) -> Result:
         """The attribution graph of a prompt: which features of the MLPs' transcoders cause which later ones, and the next token.
 
         transcoders: circuit-tracer's folder, or one of SAELens transcoders, one for each layer
+        supernodes: groups of nodes that are looked at as one, {'Texas': ['1_20_3', '2_7_3']} (features are LAYER_FEATURE_POSITION,
+        errors error_LAYER_POSITION, tokens E_ID_POSITION), or a graph's file that has some
         result.strongest [{layer, position, feature, activation, influence, effect, exact, raised}]; result.tensors['adjacency']
-        [targets, nodes]; result.nodes and result.links as circuit-tracer's viewers read them; options: first='zero',
-        node_threshold, edge_threshold, verify, attention='hold', ...
+        [targets, nodes]; result.nodes and result.links as circuit-tracer's viewers read them; result.supernodes: what switching
+        each off (factor=0) does, by the graph and in the model; result.merged: edges with each supernode as one node;
+        options: first='zero', node_threshold, edge_threshold, verify, attention='hold', factor, ...
         """
-        return self._verb("graph", {"transcoders": transcoders, **options}, prompts=[("prompt", prompt)])
+        scratch = _ask.Scratch()
+        words = _ask.supernodes(scratch, supernodes)
+        words += self._words(scratch, {"transcoders": transcoders, **options}, prompts=[("prompt", prompt)])
+        return self._ask("graph", words, scratch)
 
     def evaluate(self, file: Texts | None = None, *, prompts: Records | None = None, **options: Any) -> Result:
         """How well the model predicts a text (a file, or texts): result.loss in nats a token, perplexities; or the answers of

@@ -28,6 +28,23 @@ def curves(*logs, **options):
     return Result("curves", _ask.ask(None, "curves", words), lambda: _ask.ask(None, "curves", words, page=True))
 
 
+def read_graph(file, *, supernodes=None, **options):
+    """An attribution graph that was written before, by circuit-tracer, Model.graph or its page: result.nodes, result.links,
+    result.qParams['supernodes'] [[name, node, ...]]; result.merged: edges with each supernode as one node.
+
+    supernodes: more of them, as Model.graph takes them. options: top
+    """
+    scratch = _ask.Scratch()
+    words = ["--read", os.fspath(file), *_ask.supernodes(scratch, supernodes)]
+    for name, value in options.items():
+        words += _ask.option(name, value)
+
+    def ask(page=None, keeps=scratch):  # the files live as long as the result may ask again
+        return _ask.ask(None, "graph", words, page=page)
+
+    return Result("graph", ask(), lambda: ask(page=True))
+
+
 def doctor(*, quick=True):
     """Whether this machine computes right, and as fast as it could."""
     return Result("doctor", _ask.ask(None, "doctor", ["--quick"] if quick else [], page=False))

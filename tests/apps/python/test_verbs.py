@@ -230,7 +230,12 @@ def test_pages_live_side_by_side_in_a_notebook(model, tmp_path):
     picture = tmp_path / "notebook.png"
     done = subprocess.run(
         [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-        + ["--window-size=1000,1700", "--virtual-time-budget=5000", "--enable-logging=stderr", f"--screenshot={picture}"]
+        + [
+            "--window-size=1000,1700",
+            "--virtual-time-budget=5000",
+            "--enable-logging=stderr",
+            f"--screenshot={picture}",
+        ]
         + [(tmp_path / "notebook.html").as_uri()],
         capture_output=True,
         text=True,
@@ -278,10 +283,51 @@ def test_attribution_graphs(said):
     data = pathlib.Path(__file__).parents[2] / "data"
     tiny, set = vt.load(data / "tiny-gpt2"), data / "transcoders" / "cross-layer"
     found = tiny.graph([5, 17, 33, 64], transcoders=set, top=4, verify=2)
-    words = ["--model", data / "tiny-gpt2", "--transcoders", set, "--tokens", "5,17,33,64", "--top", "4", "--verify", "2"]
+    words = [
+        "--model",
+        data / "tiny-gpt2",
+        "--transcoders",
+        set,
+        "--tokens",
+        "5,17,33,64",
+        "--top",
+        "4",
+        "--verify",
+        "2",
+    ]
     assert without_meta(found) == said("graph", *words)
-    assert found.tensors["adjacency"].shape[1] == sum(found.counts[n] for n in ("features", "errors", "tokens", "logits"))
+    assert found.tensors["adjacency"].shape[1] == sum(
+        found.counts[n] for n in ("features", "errors", "tokens", "logits")
+    )
     assert "What causes the next token" in found.html
+
+
+def test_supernodes_and_graphs_that_are_read(tmp_path):
+    data = pathlib.Path(__file__).parents[2] / "data"
+    tiny, set = vt.load(data / "tiny-gpt2"), data / "transcoders" / "cross-layer"
+    tokens = [5, 17, 33, 64, 2, 88, 9, 17]
+    groups = {"early": ["0_7_7", "0_17_7"], "late": ["2_59_7"]}
+    found = tiny.graph(tokens, transcoders=set, supernodes=groups, factor=2, verify=0, random=0)
+    assert [s["name"] for s in found.supernodes] == list(groups) and found.supernodes[0]["factor"] == 2
+    assert any(m["source"] == "early" and m["target"] == "late" for m in found.merged)
+    (tmp_path / "graph.json").write_text(json.dumps(found.json))
+    read = vt.read_graph(tmp_path / "graph.json", top=3)
+    assert read.nodes == found.nodes and read.links == found.links and read.merged == found.merged
+    assert read.qParams["supernodes"] == [["early", "0_7_7", "0_17_7"], ["late", "2_59_7"]]
+    again = tiny.graph(tokens, transcoders=set, supernodes=tmp_path / "graph.json", verify=0, random=0)
+    assert [s["nodes"] for s in again.supernodes] == [s["nodes"] for s in found.supernodes]
+    assert "What causes the next token" in read.html
+    explained = tiny.graph(
+        tokens, transcoders=set, verify=0, random=0, explain_attention="1.2:7:4", explain_edge="E_64_3,2_59_7", heads=1
+    )
+    pairs = explained.tensors["attention/1.2.7.4"]
+    assert abs(pairs.sum() - explained.attention[0]["score"]) < 1e-5 * max(1, abs(pairs).sum())
+    assert explained.edges[0]["heads"][0]["weight"] != 0 and len(explained.attention) == 2
+    with pytest.raises(vt.UsageError, match="in two supernodes"):
+        vt.read_graph(tmp_path / "graph.json", supernodes={"x": ["0_7_7"]})
+    (tmp_path / "graph.json").write_text("{}")
+    with pytest.raises(vt.FileError, match="metadata"):
+        vt.read_graph(tmp_path / "graph.json")
 
 
 def test_prompts(model):

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "nn/model/model.h"
@@ -26,22 +27,25 @@ class Golden : public testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
     if (!std::filesystem::exists(tiny())) GTEST_SKIP() << "the reference values are not here";
+    const auto folder = tiny() / "transcoders" / GetParam().set;
+    golden_ = SafeTensors::open(folder / "attribution_graph.safetensors");
+    const auto ids = golden_->at("tokens").to_vector<std::int64_t>();
+    graph = attribution_graph(nn::load_model(tiny().string()), load_transcoders(folder),
+                              {ids.begin(), ids.end()},
+                              {.zero_first = GetParam().zero_first, .targets = 64});
   }
+  Tensor of(const std::string& name) const {
+    return golden_->at((GetParam().zero_first ? "zero_first/" : "all/") + name);
+  }
+
+  AttributionGraph graph;
+
+ private:
+  std::optional<SafeTensors> golden_;
 };
 
 TEST_P(Golden, GraphIsCircuitTracers) {
-  const auto [set, zero_first] = GetParam();
-  const auto folder = tiny() / "transcoders" / set;
-  const SafeTensors golden = SafeTensors::open(folder / "attribution_graph.safetensors");
-  const auto of = [&](const std::string& name) {
-    return golden.at((zero_first ? "zero_first/" : "all/") + name);
-  };
-  const nn::Model model = nn::load_model(tiny().string());
-  const auto ids = golden.at("tokens").to_vector<std::int64_t>();
-  const nn::Tokens prompt(ids.begin(), ids.end());
-  const AttributionGraph g = attribution_graph(model, load_transcoders(folder), prompt,
-                                               {.zero_first = zero_first, .targets = 64});
-
+  const AttributionGraph& g = graph;
   const auto counts = of("counts").to_vector<std::int64_t>();
   ASSERT_EQ(std::ssize(g.features), counts[0]);
   EXPECT_EQ(g.first_token() - g.first_error(), counts[1]);
@@ -76,16 +80,7 @@ TEST_P(Golden, GraphIsCircuitTracers) {
 }
 
 TEST_P(Golden, PrunedGraphIsCircuitTracers) {
-  const auto [set, zero_first] = GetParam();
-  const auto folder = tiny() / "transcoders" / set;
-  const SafeTensors golden = SafeTensors::open(folder / "attribution_graph.safetensors");
-  const auto of = [&](const std::string& name) {
-    return golden.at((zero_first ? "zero_first/" : "all/") + name);
-  };
-  const nn::Model model = nn::load_model(tiny().string());
-  const auto ids = golden.at("tokens").to_vector<std::int64_t>();
-  const AttributionGraph g = attribution_graph(
-      model, load_transcoders(folder), {ids.begin(), ids.end()}, {.zero_first = zero_first});
+  const AttributionGraph& g = graph;
   const PrunedGraph p = prune(g);
   EXPECT_LT(max_abs_difference(Tensor::of<double>({g.nodes()}, p.influence),
                                of("influence").to(DType::f64)),

@@ -9,7 +9,7 @@
 #include "nn/families/sites.h"
 #include "sae/graphs/effects.h"
 #include "sae/graphs/pruned_graph.h"
-#include "sae/graphs/viewer_json.h"
+#include "sae/graphs/viewer_graph.h"
 #include "tensor/error.h"
 #include "tensor/files/file.h"
 #include "tensor/files/safetensors.h"
@@ -124,8 +124,7 @@ TEST(PrunedGraph, ThresholdsAtTheirEnds) {
     EXPECT_TRUE(little.node_kept[static_cast<std::size_t>(g.node_of_target(e.target))]);
   }
   EXPECT_THROW(prune(g, {.nodes = 1.5}), Error);
-  const JsonValue json = viewer_json(g, little, {.slug = "s", .scan = "s"});
-  EXPECT_EQ(json.find("links")->list_items()->size(), little.edges.size());
+  EXPECT_EQ(viewer_graph(g, little, {.slug = "s", .scan = "s"}).links.size(), little.edges.size());
 }
 
 TEST(Transcoders, FilesThatAreWrongAreRefusedByName) {
