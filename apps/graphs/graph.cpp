@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "apps/graphs/feature_files.h"
 #include "apps/graphs/graph_report.h"
 #include "apps/graphs/supernode_options.h"
 #include "apps/graphs/viewer_report.h"
@@ -25,6 +26,7 @@ struct Options {
   sae::AttributionGraphSpec spec;
   sae::PruneSpec prune;
   std::string transcoders, read, first = "keep", attention = "recompute";
+  std::vector<std::string> features;  // files
   int top = 20, verify = 10, random = 10;
 };
 
@@ -113,6 +115,11 @@ void add_to(CommandLine& line, Options& o) {
       ->one_of({"recompute", "hold"});
   o.supernodes.add_to(line);
   o.attention_of.add_to(line);
+  line.option(
+      "--features", o.features, "FILE.json",
+      "of the page: where features are strongest in a text, as 'sae features --corpus --format "
+      "json' of\n"
+      "a layer's transcoder writes it (may be given again)");
   o.common.add_page_to(line);
   o.common.add_to(
       line,
@@ -122,6 +129,17 @@ void add_to(CommandLine& line, Options& o) {
       "table or\n"
       "JSON, and not to stdout",
       CommonOptions::Out::text_or_tensors);
+}
+
+// What a page shows besides, with what features respond to.
+Json with_contexts(Json data, const Options& o, const sae::ViewerGraph& graph) {
+  if (!o.features.empty()) data.update(contexts_of_features(o.features, graph));
+  return data;
+}
+
+void check_features(const CommandLine& line, const Options& o) {
+  if (!o.features.empty() && o.common.html.empty())
+    line.fail("--features is of the page; give --html FILE, too");
 }
 
 // ---- a graph that was written before ---------------------------------------------------------------
@@ -141,11 +159,12 @@ void read_graph(const CommandLine& line, const Options& o) {
   report.graph.supernodes.insert(report.graph.supernodes.end(), more.begin(), more.end());
   report.graph.check_supernodes();
   check_folder_of(o.common.out);
-  write_presentation(o.common, o.common.meta(line),
-                     {.text = [&](const Style& style, int) { return report.text(style); },
-                      .json = [&] { return report.json(); },
-                      .page = "graph",
-                      .page_data = [&] { return report.page_data(); }});
+  write_presentation(
+      o.common, o.common.meta(line),
+      {.text = [&](const Style& style, int) { return report.text(style); },
+       .json = [&] { return report.json(); },
+       .page = "graph",
+       .page_data = [&] { return with_contexts(report.page_data(), o, report.graph); }});
 }
 
 // ---- a graph of a prompt ---------------------------------------------------------------------------
@@ -181,16 +200,17 @@ void make_graph(const CommandLine& line, Options& o) {
   report.random =
       ablated(model, set, graph, others(graph, report.strongest, o.random, o.common.seed), o,
               interruptible.requested());
-  write_presentation(o.common, o.common.meta(line),
-                     {.text = [&](const Style& style, int) { return report.text(style); },
-                      .json = [&] { return report.json(); },
-                      .tensors = [&] { return report.tensors(); },
-                      .axes = {.of = {{"adjacency", {"target", "node"}},
-                                      {"edge_mask", {"target", "node"}},
-                                      {"influence", {"node"}},
-                                      {"node_mask", {"node"}}}},
-                      .page = "graph",
-                      .page_data = [&] { return report.page_data(); }});
+  write_presentation(
+      o.common, o.common.meta(line),
+      {.text = [&](const Style& style, int) { return report.text(style); },
+       .json = [&] { return report.json(); },
+       .tensors = [&] { return report.tensors(); },
+       .axes = {.of = {{"adjacency", {"target", "node"}},
+                       {"edge_mask", {"target", "node"}},
+                       {"influence", {"node"}},
+                       {"node_mask", {"node"}}}},
+       .page = "graph",
+       .page_data = [&] { return with_contexts(report.page_data(), o, report.seen); }});
 }
 
 }  // namespace
@@ -233,6 +253,7 @@ void verb_graph(const Arguments& arguments) {
   Options o;
   add_to(line, o);
   if (!line.parse()) return;
+  check_features(line, o);
   if (!o.read.empty()) return read_graph(line, o);
   if (o.transcoders.empty())
     line.fail("give --transcoders DIR and a prompt, or --read FILE.json, a graph that is there");

@@ -1,4 +1,4 @@
-// vitrine influence: which features of one SAE cause which features of a later one.
+// vitrine influence: which features of SAEs and transcoders cause which features of later ones.
 #include "sae/features/influence.h"
 
 #include <fmt/format.h>
@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 
 #include "apps/experiment/data_set_options.h"
 #include "apps/experiment/edit_options.h"
@@ -17,19 +18,30 @@
 namespace vitrine::app {
 namespace {
 
-Json as_json(const sae::FeatureAt& f) {
-  return {{"position", f.position}, {"feature", f.feature}, {"activation", f.activation}};
+// The SAEs that were asked for. Of a transcoder the site of a feature is what it gives.
+struct Saes {
+  std::vector<sae::Sae> sources, targets;
+  static const std::string& site(const sae::Sae& sae) {
+    return sae.config.transcoder ? sae.config.hook_name_out : sae.config.hook_name;
+  }
+};
+
+Json as_json(const sae::FeatureAt& f, const std::vector<sae::Sae>& saes) {
+  return {{"position", f.position},
+          {"feature", f.feature},
+          {"activation", f.activation},
+          {"site", Saes::site(saes[f.sae])}};
 }
 
-Json as_json(const sae::Influence& found) {
+Json as_json(const sae::Influence& found, const Saes& saes) {
   Json targets = Json::list();
   for (const sae::Influence::Target& t : found.targets) {
     Json causes = Json::list();
     for (const sae::Cause& c : t.causes)
-      causes.push_back({{"source", as_json(c.source)},
+      causes.push_back({{"source", as_json(c.source, saes.sources)},
                         {"first_order", c.first_order},
                         {"exact", c.exact ? Json(*c.exact) : Json()}});
-    Json target = as_json(t.at);
+    Json target = as_json(t.at, saes.targets);
     target["pre"] = t.at.pre;
     targets.push_back({{"target", target},
                        {"causes", causes},
@@ -39,36 +51,46 @@ Json as_json(const sae::Influence& found) {
   return targets;
 }
 
-std::string title_text(const sae::Sae& source, const sae::Sae& target, Policy attention) {
+std::string sites_of(const std::vector<sae::Sae>& saes) {
+  std::vector<std::string> sites;
+  for (const sae::Sae& s : saes) sites.push_back(Saes::site(s));
+  return fmt::format("{}", fmt::join(sites, ", "));
+}
+
+std::string title_text(const Saes& saes, Policy attention) {
   return fmt::format("features of {} that cause features of {}, attention {}\n",
-                     source.config.hook_name, target.config.hook_name,
+                     sites_of(saes.sources), sites_of(saes.targets),
                      attention == Policy::recompute ? "recomputed"
                      : attention == Policy::detach  ? "detached"
                                                     : "held");
 }
 
-std::string as_text(const nn::Model& model, const nn::Tokens& prompt, const sae::Sae& source,
-                    const sae::Sae& target, const sae::Influence& found, Policy attention,
-                    const Style& style) {
+std::string as_text(const nn::Model& model, const nn::Tokens& prompt, const Saes& saes,
+                    const sae::Influence& found, Policy attention, const Style& style) {
   using Align = Table::Align;
   const auto token = [&](std::int64_t position) {
     return token_label(tokenizer_of(model), prompt[static_cast<std::size_t>(position)]);
   };
   std::string text =
-      title_text(source, target, attention) +
+      title_text(saes, attention) +
       "first order: f dh/df; exact: what the pre-activation h loses when f is set to 0\n";
   for (const sae::Influence::Target& t : found.targets) {
-    text += fmt::format("\n{} at {} {}: {:.3f}, pre-activation {:.3f}\n",
-                        style.bold(fmt::format("feature {}", t.at.feature)), t.at.position,
-                        token(t.at.position), t.at.activation, t.at.pre);
+    text += fmt::format("\n{}{} at {} {}: {:.3f}, pre-activation {:.3f}\n",
+                        style.bold(fmt::format("feature {}", t.at.feature)),
+                        saes.targets.size() > 1 ? " of " + Saes::site(saes.targets[t.at.sae]) : "",
+                        t.at.position, token(t.at.position), t.at.activation, t.at.pre);
+    // Without a title the column is not shown.
+    const bool several = saes.sources.size() > 1;
     Table causes({{"pos", Align::right},
                   {"token", Align::left},
+                  {several ? "of" : "", Align::left},
                   {"feature", Align::right},
                   {"activation", Align::right},
                   {"first order", Align::right},
                   {"exact", Align::right}});
     for (const sae::Cause& c : t.causes)
       causes.row({fmt::format("{}", c.source.position), token(c.source.position),
+                  several ? Saes::site(saes.sources[c.source.sae]) : "",
                   fmt::format("{}", c.source.feature), fmt::format("{:.3f}", c.source.activation),
                   fmt::format("{:+.4f}", c.first_order),
                   c.exact ? fmt::format("{:+.4f}", *c.exact) : ""});
@@ -105,7 +127,8 @@ struct Options {
   EditOptions edits;
   PromptOptions prompt;
   DataSetOptions data;
-  std::string source, target, attention = "recompute", norm = "recompute";
+  std::vector<std::string> sources, targets;
+  std::string attention = "recompute", norm = "recompute";
   std::vector<std::string> target_positions;  // each may be a list
   sae::InfluenceSpec spec;
 };
@@ -113,42 +136,77 @@ struct Options {
 // The model, and the SAEs that were asked for.
 struct Loaded {
   nn::Model model;
-  sae::Sae source, target;
+  Saes saes;
 
   Json json(const Options& o) const {
-    return {{"source_sae", json_text(source.name)},
-            {"target_sae", json_text(target.name)},
-            {"source_site", source.config.hook_name},
-            {"target_site", target.config.hook_name},
+    const auto list = [](const std::vector<sae::Sae>& all) {
+      Json named = Json::list();
+      for (const sae::Sae& s : all)
+        named.push_back({{"sae", json_text(s.name)}, {"site", Saes::site(s)}});
+      return named;
+    };
+    const auto only = [](const std::vector<sae::Sae>& all, bool site) {
+      if (all.size() != 1) return Json();
+      return site ? Json(Saes::site(all[0])) : Json(json_text(all[0].name));
+    };
+    return {{"source_sae", only(saes.sources, false)},
+            {"target_sae", only(saes.targets, false)},
+            {"source_site", only(saes.sources, true)},
+            {"target_site", only(saes.targets, true)},
+            {"sources", list(saes.sources)},
+            {"target_saes", list(saes.targets)},
             {"attention", o.attention},
             {"norm", o.norm}};
   }
 };
+
+// A folder of SAEs, as a training run of several sites leaves it, stands for all of them.
+std::vector<sae::Sae> load_saes(const std::vector<std::string>& names, const Options& o,
+                                const nn::Model& model) {
+  namespace fs = std::filesystem;
+  std::vector<std::string> folders;
+  for (const std::string& name : names) {
+    std::vector<std::string> inside;
+    if (fs::is_directory(name) && !fs::exists(fs::path(name) / "cfg.json")) {
+      for (const fs::directory_entry& entry : fs::directory_iterator(name)) {
+        if (fs::exists(entry.path() / "cfg.json")) inside.push_back(entry.path().string());
+      }
+      std::sort(inside.begin(), inside.end());
+    }
+    if (inside.empty()) inside.push_back(name);
+    folders.insert(folders.end(), inside.begin(), inside.end());
+  }
+  std::vector<sae::Sae> saes;
+  for (const std::string& folder : folders) {
+    saes.push_back(load_sae(folder, o.common.model));
+    require_fits(saes.back(), model);
+    note_its_model(saes.back(), o.prompt.prepends_bos(), o.common.gauge);
+  }
+  return saes;
+}
+
 Loaded load(const Options& o) {
   nn::Model model = o.common.load();
-  sae::Sae source = load_sae(o.source, o.common.model), target = load_sae(o.target, o.common.model);
-  for (const sae::Sae* sae : {&source, &target}) {
-    require_fits(*sae, model);
-    note_its_model(*sae, o.prompt.prepends_bos(), o.common.gauge);
-  }
-  return {std::move(model), std::move(source), std::move(target)};
+  Saes saes{load_saes(o.sources, o, model), load_saes(o.targets, o, model)};
+  return {std::move(model), std::move(saes)};
 }
 
 void on_prompt(const CommandLine& line, Options& o) {
   const Loaded all = load(o);
   const nn::Tokens tokens = o.prompt.tokens(all.model);
-  const sae::Influence found = sae::influence(all.model, all.source, all.target, tokens, o.spec);
+  const sae::Influence found =
+      sae::influence(all.model, all.saes.sources, all.saes.targets, tokens, o.spec);
   write_presentation(o.common, o.common.meta(line),
                      {.text =
                           [&](const Style& style, int) {
-                            return as_text(all.model, tokens, all.source, all.target, found,
+                            return as_text(all.model, tokens, all.saes, found,
                                            o.spec.policies.attention, style);
                           },
                       .json =
                           [&] {
                             Json json = all.json(o);
                             json["tokens"] = tokens;
-                            json["targets"] = as_json(found);
+                            json["targets"] = as_json(found, all.saes);
                             return json;
                           }});
 }
@@ -290,14 +348,13 @@ std::string each_text(const OverReport& r, const Style& style) {
 }
 
 std::string over_text(const OverReport& r, const std::string& position, const Style& style) {
-  std::string text =
-      prompts_text(r.examples) + "\n" +
-      title_text(r.loaded.source, r.loaded.target, r.options.spec.policies.attention) +
-      fmt::format(
-          "targets at position {} of each; first order: f dh/df, summed over "
-          "positions, its mean over\nthe prompts in which the target is "
-          "active\n",
-          position);
+  std::string text = prompts_text(r.examples) + "\n" +
+                     title_text(r.loaded.saes, r.options.spec.policies.attention) +
+                     fmt::format(
+                         "targets at position {} of each; first order: f dh/df, summed over "
+                         "positions, its mean over\nthe prompts in which the target is "
+                         "active\n",
+                         position);
   const std::string& field = r.options.data.group_by();
   for (std::size_t g = 0; g < r.found.groups.size(); ++g) {
     const std::size_t count = r.groups[g].members.size();
@@ -322,6 +379,8 @@ void over_prompts(const CommandLine& line, Options& o) {
   if (at.size() > 1)
     line.fail("--target-pos is one position or role of each of many prompts, not several");
   const Loaded all = load(o);
+  if (all.saes.sources.size() > 1 || all.saes.targets.size() > 1)
+    line.fail("with --prompts there is one --source-sae and one --target-sae");
   const auto examples = o.data.examples(all.model, o.prompt);
   o.edits.know(examples);
   const auto groups = o.data.groups(examples);
@@ -339,7 +398,8 @@ void over_prompts(const CommandLine& line, Options& o) {
   if (!o.data.group_by().empty()) {
     for (const interp::PromptGroup& g : groups) spec.groups.push_back(g.members);
   }
-  const auto found = sae::influence_over(all.model, all.source, all.target, prompts, spec);
+  const auto found =
+      sae::influence_over(all.model, all.saes.sources[0], all.saes.targets[0], prompts, spec);
   const OverReport report{all, o, examples, groups, spec.target_positions, found};
   write_presentation(
       o.common, o.common.meta(line),
@@ -375,18 +435,22 @@ std::vector<std::int64_t> positions_of_prompt(const CommandLine& line, const std
 void verb_influence(const Arguments& arguments) {
   CommandLine line(
       arguments,
-      "Which features of one SAE cause which features of a later one on a prompt, through the "
-      "model\n"
+      "Which features of SAEs and transcoders cause which features of later ones on a prompt, "
+      "through the model\n"
       "itself: to first order, f dh/df of the target's pre-activation h, and for the strongest "
       "the\n"
       "exact change of the same h when the feature is ablated. Both look through attention and\n"
       "LayerNorm as asked: recompute them, detach them (their values follow, gradients do not "
       "pass)\n"
       "or hold them at the unedited run's.\n\n"
-      "json: {meta, source_sae, target_sae, source_site, target_site, attention, norm, tokens,\n"
-      "targets: [{target: {position, feature, activation, pre}, causes: [{source: {position,\n"
-      "feature, activation}, first_order, exact}], by_position, of_error}]}; by_position sums the\n"
-      "first order over all features of a position, of_error is that of the SAE's error there.\n"
+      "json: {meta, source_sae, target_sae, source_site, target_site (null of several), sources: "
+      "[{sae, site}],\n"
+      "target_saes, attention, norm, tokens, targets: [{target: {position, feature, activation, "
+      "site, pre}, causes:\n"
+      "[{source: {position, feature, activation, site}, first_order, exact}], by_position, "
+      "of_error}]}; by_position\n"
+      "sums the first order over all features of a position, of_error is that of the errors "
+      "there.\n"
       "With --prompts, means over the prompts in which a target is active at its position:\n"
       "{meta, ..., norm, all: {prompts, targets: [{feature, active, activation, causes:\n"
       "[{feature, first_order, standard_error, active}]}]}, group_by, groups: [{name, prompts,\n"
@@ -397,9 +461,15 @@ void verb_influence(const Arguments& arguments) {
   Options o;
   sae::InfluenceSpec& spec = o.spec;
   constexpr int kMost = 1'000'000;
-  line.option("--source-sae", o.source, "DIR", "whose features cause (as --sae of 'sae eval')")
+  line.option("--source-sae", o.sources, "DIR",
+              "whose features cause (as --sae of 'sae eval'; a transcoder, too, or a folder of "
+              "several; may be\n"
+              "given again: causes in several layers at once)")
       ->required();
-  line.option("--target-sae", o.target, "DIR", "whose features are caused")->required();
+  line.option("--target-sae", o.targets, "DIR",
+              "whose features are caused (the same; each has causes in the sources before "
+              "it)")
+      ->required();
   o.prompt.add_to(line);
   o.data.add_to(line);
   constexpr NumberRange<std::int64_t> kPlaces{0, INT32_MAX};
@@ -411,7 +481,8 @@ void verb_influence(const Arguments& arguments) {
   line.numbers("--source-feature", spec.source_features, "J,...", "these causes alone", kPlaces);
   line.numbers("--target-feature", spec.target_features, "J,...",
                "these targets (default: the strongest at the positions)", kPlaces);
-  line.number("--targets", spec.targets, "K", "how many targets (default: 5)", 1, kMost);
+  line.number("--targets", spec.targets, "K", "how many targets of each SAE (default: 5)", 1,
+              kMost);
   line.number("--top", spec.causes, "K", "causes of each (default: 10)", 1, kMost);
   line.number("--verify", spec.verify, "K", "of these, computed exactly (default: 10)", 0, kMost);
   line.option("--attention", o.attention, "HOW", "recompute (default), detach or hold");

@@ -1,11 +1,14 @@
-// Attribution patching between the features of two SAEs: finds the features of an earlier SAE that
+// Attribution patching between the features of SAEs and transcoders: finds the features of earlier ones that
 // cause a feature of a later one, through the model itself, attention included.
 //
 //   Influence i = influence(m, early, late, prompt, {.target_positions = {4}});
 //   const Influence::Target& t = i.targets[0];   // a feature of `late` at position 4
 //   t.causes[0].source, t.causes[0].first_order; // the feature of `early` that moves it most
 //
-// The early SAE is spliced in with its error kept, so nothing changes until a feature is edited.
+//   influence(m, {sae0, transcoder1, sae2}, {transcoder4}, prompt);   // causes in several layers at once
+//
+// The early SAE is spliced in with its error kept, so nothing changes until a feature is edited. A transcoder is spliced in
+// at the MLP's output: its features are those of what it reads, and the error is what the MLP gives besides.
 // What feature j at position p does to the pre-activation h of target t at position q (of matching
 // pursuit, which has no h, to the feature itself) is, to first
 // order, f_jp dh_tq/df_jp (attribution patching, Nanda 2023; Marks et al. 2024), and exactly h_tq -
@@ -28,7 +31,7 @@ struct InfluenceSpec {
   std::vector<std::int64_t> source_positions, target_positions;  // none: all
   std::vector<std::int64_t> source_features;                     // none: all that are active
   std::vector<std::int64_t> target_features;  // none: the strongest active ones at these positions
-  int targets = 5;                            // of those, how many (feature, position)
+  int targets = 5;                            // of those, how many (feature, position) of each SAE
   int causes = 10;                            // of each target, kept: the strongest
   int verify = 10;                            // of each target's causes, computed exactly
   Policies policies = {};                     // what derivatives and ablations look through
@@ -38,6 +41,7 @@ struct InfluenceSpec {
 struct FeatureAt {
   std::int64_t position = 0, feature = 0;
   double activation = 0, pre = 0;  // f and h
+  std::size_t sae = 0;             // of the sources, or of the targets
 };
 // A source feature, and what it does to a target's pre-activation h: to first order, and by ablation.
 struct Cause {
@@ -62,6 +66,12 @@ struct Influence {
 // are not there, and what Model::run throws.
 Influence influence(const nn::Model& model, const Sae& source, const Sae& target,
                     const nn::Tokens& prompt, const InfluenceSpec& spec = {});
+// The same of several sources and targets, all spliced into one model: what a feature does goes through the model, and through what is
+// between it and the target as that is, features or not. Nothing at or behind a target causes it. Throws Error (usage), too, for no
+// source or target, two sources of one site, and a target that comes after none of the sources.
+Influence influence(const nn::Model& model, const std::vector<Sae>& sources,
+                    const std::vector<Sae>& targets, const nn::Tokens& prompt,
+                    const InfluenceSpec& spec = {});
 
 // ---- over many prompts --------------------------------------------------------------------------
 // The same over many prompts: which features, at which positions.
@@ -108,6 +118,10 @@ InfluenceOver influence_over(const nn::Model& model, const Sae& source, const Sa
 
 // The pre-activations of these target features with all these source features ablated at once, one
 // for each: [targets]. With none, as they are.
+std::vector<double> ablated(const nn::Model& model, const std::vector<Sae>& sources,
+                            const std::vector<Sae>& targets, const nn::Tokens& prompt,
+                            const std::vector<FeatureAt>& of, const std::vector<FeatureAt>& without,
+                            const Policies& policies = {});
 std::vector<double> ablated(const nn::Model& model, const Sae& source, const Sae& target,
                             const nn::Tokens& prompt, const std::vector<FeatureAt>& targets,
                             const std::vector<FeatureAt>& sources, const Policies& policies = {});

@@ -573,11 +573,12 @@ class Model:
         prompt: Prompt | None = None,
         *,
         prompts: Records | None = None,
-        source_sae: Sae | Path,
-        target_sae: Sae | Path,
+        source_sae: Sae | Path | Sequence[Sae | Path],
+        target_sae: Sae | Path | Sequence[Sae | Path],
         **options: Any,
     ) -> Result:
-        """Which features of one SAE cause which of a later one, first order and exactly: result.targets."""
+        """Which features of SAEs and transcoders cause which of later ones, first order and exactly: result.targets. Several of
+        both are spliced into one model: causes in several layers at once."""
         scratch = _ask.Scratch()
         words = _ask.saes(scratch, source_sae, "--source-sae") + _ask.saes(scratch, target_sae, "--target-sae")
         words += self._words(scratch, options, prompts=[("prompt", prompt)], files=[("prompts", prompts)])

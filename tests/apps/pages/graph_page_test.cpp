@@ -102,6 +102,38 @@ TEST_F(GraphPage, SupernodesAreMadeAndSaved) {
   expect_sound(again);
 }
 
+// Where a feature is strongest in a text stands beside its node.
+TEST_F(GraphPage, ContextsOfFeaturesStandBesideThem) {
+  const std::string file = folder / "features.json";
+  write_text(file, R"({"site": "blocks.2.ln2.hook_normalized", "features": [
+    {"feature": 59, "contexts": [{"line": 3, "pos": 6, "activation": 2.5, "tokens": [5, 17, 33],
+                                  "str_tokens": ["a", " <b>", " c"], "peak": 1}]},
+    {"feature": 58, "contexts": []}]})");
+  const Words words = {"graph",
+                       "--model",
+                       tiny_model().string(),
+                       "--transcoders",
+                       (data() / "transcoders/cross-layer").string(),
+                       "--tokens",
+                       "5,17,33,64,2,88,9,17",
+                       "--top",
+                       "5",
+                       "--features",
+                       file};
+  Page page = made_by(words);
+  page.click("svg .node[data-node='2_59_7']");
+  EXPECT_NE(page.text("#contexts").find("<b>"), std::string::npos);
+  EXPECT_NE(page.text("#contexts").find("line 3, token 6"), std::string::npos);
+  page.click("svg .node[data-node='1_57_7']");
+  EXPECT_EQ(page.count("#contexts"), 0);
+  EXPECT_EQ(page.trouble(), "");
+  EXPECT_EQ(vitrine(words).exit, 2);  // without a page
+  write_text(file, R"({"site": "hook_embed", "features": []})");
+  const Outcome wrong = vitrine(words + Words{"--html", folder / "x.html"});
+  EXPECT_EQ(wrong.exit, 3);
+  EXPECT_NE(wrong.err.find("site of a layer"), std::string::npos) << wrong.err;
+}
+
 TEST_F(GraphPage, ScoresOfAttentionAreShownAsPairs) {
   Page page = made_by({"graph", "--model", tiny_model().string(), "--transcoders",
                        (data() / "transcoders/cross-layer").string(), "--tokens",

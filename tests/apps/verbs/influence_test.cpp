@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <set>
 
 #include "tests/apps/states.h"
 
@@ -93,6 +94,61 @@ TEST(InfluenceOfPrompts, TablesFilesAndMistakes) {
   expect_failure(one + Words{"--target-pos", "-1"}, 2, "'-1' is not a position of the prompt");
   expect_failure(one + Words{"--target-pos", "name"}, 2, "'name' is not a position of the prompt");
   expect_failure(one + Words{"--out", "x.csv"}, 2, "the causes in one prompt are no table");
+}
+
+// Transcoders of all layers, as one training run leaves them, and an SAE besides.
+TEST(InfluenceOfSeveralLayers, TranscodersAndSaesTogether) {
+  const TemporaryFolder folder;
+  const std::string run = folder / "transcoders";
+  const Outcome trained = vitrine({"sae",        "train",
+                                   "--site",     "*.ln2.hook_normalized",
+                                   "--target",   "*.hook_mlp_out",
+                                   "--kind",     "batchtopk",
+                                   "--features", "64",
+                                   "--k",        "8",
+                                   "--vectors",  "512",
+                                   "--batch",    "128",
+                                   "--buffer",   "512",
+                                   "--data",     "/usr/share/common-licenses/GPL-3",
+                                   "--out",      run});
+  ASSERT_EQ(trained.exit, 0) << trained.err;
+  const Words words = {"influence",
+                       "--source-sae",
+                       run,
+                       "--target-sae",
+                       "blocks.4.hook_mlp_out",
+                       "--prompt",
+                       "The capital of Texas is",
+                       "--target-pos",
+                       "4",
+                       "--targets",
+                       "2",
+                       "--top",
+                       "20",
+                       "--verify",
+                       "4"};
+  const json j = result_of(words);
+  ASSERT_EQ(j["sources"].size(), 6u);
+  EXPECT_TRUE(j["source_sae"].is_null());
+  EXPECT_EQ(j["target_site"], "blocks.4.hook_mlp_out");
+  std::set<std::string> sites;
+  for (const json& t : j["targets"]) {
+    EXPECT_EQ(t["target"]["site"], "blocks.4.hook_mlp_out");
+    for (const json& c : t["causes"]) sites.insert(c["source"]["site"].get<std::string>());
+    EXPECT_TRUE(t["causes"][0]["exact"].is_number());
+  }
+  EXPECT_GT(sites.size(), 2u);
+  for (const char* later : {"blocks.4.hook_mlp_out", "blocks.5.hook_mlp_out"})
+    EXPECT_FALSE(sites.contains(later));
+  const Outcome table = vitrine(words);
+  EXPECT_THAT(table.out, AllOf(HasSubstr("blocks.0.hook_mlp_out"), HasSubstr("first order")));
+  Words many = words;
+  many[5] = "--prompts";
+  many[6] = state_prompts(folder);
+  many.resize(7);
+  const Outcome refused = vitrine(many);
+  EXPECT_EQ(refused.exit, 2);
+  EXPECT_THAT(refused.err, HasSubstr("one --source-sae and one --target-sae"));
 }
 
 }  // namespace

@@ -343,6 +343,113 @@ TEST_F(ByHand, ManyPromptsAreAskedForFeaturesAndPositionsThatAreThere) {
                sae::influence_over(model_, source_, target_, prompts, spec));
 }
 
+// ---- several layers at once, transcoders among them -----------------------------------------------
+class InSeveralLayers : public ::testing::Test {
+ protected:
+  InSeveralLayers() : model_(nn::load_model((data() / "tiny-gpt2").string())) {
+    sources_ = {transcoder(0), of("blocks.1.hook_attn_out"), transcoder(1)};
+    targets_ = {of("blocks.1.hook_resid_mid"), transcoder(2)};
+  }
+  sae::Sae of(const std::string& site) const {
+    sae::Sae s = small_sae({.d_in = 48, .d_sae = 30});
+    s.config.hook_name = s.name = site;
+    return s;
+  }
+  sae::Sae transcoder(int layer) const {
+    sae::Sae s = small_sae({.d_in = 48, .d_sae = 24 + layer, .d_out = 48, .transcoder = true});
+    s.config.hook_name = fmt::format("blocks.{}.ln2.hook_normalized", layer);
+    s.config.hook_name_out = fmt::format("blocks.{}.hook_mlp_out", layer);
+    return s;
+  }
+  // The pre-activation of a target, where the source's feature writes `factor` of what it wrote more: nothing is spliced.
+  double pre(const sae::FeatureAt& target, const sae::FeatureAt& source, double factor) const {
+    const sae::Sae& from = sources_[source.sae];
+    const std::string at =
+        from.config.transcoder ? from.config.hook_name_out : from.config.hook_name;
+    const Tensor row = from.weights.at("W_dec").select(0, source.feature).contiguous();
+    const sae::Sae& to = targets_[target.sae];
+    const nn::Run run = model_.run_edited(
+        {prompt_}, {add(Site{at}, row, factor * source.activation, {.pos = {source.position}})},
+        fetch(sites(to.config.hook_name)));
+    const auto x = run[to.config.hook_name].select(0, 0).select(0, target.position).contiguous();
+    double sum = of_weight(to, "b_enc", target.feature);
+    for (std::int64_t i = 0; i < 48; ++i)
+      sum += (x.at<float>({i}) -
+              (to.config.transcoder ? 0.0 : to.weights.at("b_dec").at<float>({i}))) *
+             to.weights.at("W_enc").at<float>({i, target.feature});
+    return sum;
+  }
+  static double of_weight(const sae::Sae& s, const char* name, std::int64_t i) {
+    return s.weights.at(name).at<float>({i});
+  }
+
+  nn::Model model_;
+  std::vector<sae::Sae> sources_, targets_;
+  const nn::Tokens prompt_ = {5, 17, 33, 64, 2, 88};
+};
+
+TEST_F(InSeveralLayers, CausesAreThoseOfTheModelWithoutASplice) {
+  const sae::Influence found = sae::influence(model_, sources_, targets_, prompt_,
+                                              {.targets = 2, .causes = 12, .verify = 12});
+  ASSERT_EQ(found.targets.size(), 4U);
+  std::map<std::pair<std::size_t, std::size_t>, int> met;  // target, source
+  for (const auto& t : found.targets) {
+    EXPECT_NEAR(t.at.pre, pre(t.at, {0, 0, 0, 0, 0}, 0), 1e-4);
+    for (const sae::Cause& c : t.causes) {
+      ++met[{t.at.sae, c.source.sae}];
+      EXPECT_NEAR(*c.exact, t.at.pre - pre(t.at, c.source, -1), 1e-4);
+      constexpr double kStep = 0.01;
+      EXPECT_NEAR(c.first_order,
+                  (pre(t.at, c.source, kStep) - pre(t.at, c.source, -kStep)) / (2 * kStep),
+                  2e-3 + 1e-2 * std::abs(c.first_order));
+    }
+  }
+  EXPECT_GT((met[{0, 0}]), 0);
+  EXPECT_EQ((met[{0, 2}]), 0);  // the MLP of layer 1 comes after what the first target reads
+  EXPECT_GT((met[{1, 1}] + met[{1, 2}]), 0);
+}
+
+TEST_F(InSeveralLayers, OneOfThemIsAsItIsAlone) {
+  const sae::InfluenceSpec spec{.targets = 1, .causes = 100, .verify = 3};
+  const sae::Influence all = sae::influence(model_, sources_, {targets_[1]}, prompt_, spec);
+  for (std::size_t i = 0; i < sources_.size(); ++i) {
+    const sae::Influence alone = sae::influence(model_, sources_[i], targets_[1], prompt_, spec);
+    for (const sae::Cause& c : alone.targets[0].causes) {
+      const auto same = std::find_if(
+          all.targets[0].causes.begin(), all.targets[0].causes.end(), [&](const sae::Cause& o) {
+            return o.source.sae == i && o.source.position == c.source.position &&
+                   o.source.feature == c.source.feature;
+          });
+      if (same != all.targets[0].causes.end()) {
+        EXPECT_NEAR(same->first_order, c.first_order, 1e-4);
+      } else {
+        EXPECT_EQ(all.targets[0].causes.size(), 100U);
+      }
+    }
+  }
+  // Of both at once, in one run.
+  const auto& causes = all.targets[0].causes;
+  const std::vector<sae::FeatureAt> two = {causes[0].source, causes[1].source};
+  const double before =
+      sae::ablated(model_, sources_, targets_, prompt_,
+                   {{all.targets[0].at.position, all.targets[0].at.feature, 0, 0, 1}}, {})[0];
+  EXPECT_NEAR(before, all.targets[0].at.pre, 1e-4);
+  EXPECT_NE(sae::ablated(model_, sources_, {targets_[1]}, prompt_, {all.targets[0].at}, two)[0],
+            before);
+}
+
+TEST_F(InSeveralLayers, WhatCannotBeIsRefused) {
+  EXPECT_ERROR(Error, "two sources are of 'blocks.0.hook_mlp_out'",
+               sae::influence(model_, {sources_[0], sources_[0]}, targets_, prompt_));
+  EXPECT_ERROR(Error, "at least one SAE", sae::influence(model_, {}, targets_, prompt_));
+  EXPECT_ERROR(Error, "depends on any source",
+               sae::influence(model_, sources_, {of("blocks.0.hook_resid_pre")}, prompt_));
+  sae::Sae nameless = sources_[0];
+  nameless.config.hook_name_out = "";
+  EXPECT_ERROR(ConfigError, "hook_name_out",
+               sae::influence(model_, nameless, targets_[1], prompt_));
+}
+
 // ---- the model that ships -----------------------------------------------------------------------
 // The strongest causes of the strongest features move them more than as many others do.
 TEST(InfluenceOfTheDefaultModel, TheStrongestCausesMatterMoreThanRandomOnes) {
