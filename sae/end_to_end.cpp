@@ -172,8 +172,8 @@ ModelBatch ModelBatches::next(SourcePlace& place, std::int64_t samples) {
   batch.logits = r.raw("logits");
   if (!all_finite(batch.logits)) {
     throw NumericError(
-        fmt::format("the model's logits are not finite for the texts from {} on; 'vitrine doctor' "
-                    "finds where that begins",
+        fmt::format("the model's logits are not finite for the texts from {} on; its checks for NaN "
+                    "(find_nan) say where that begins",
                     texts_.name_of(texts.pieces[0])));
   }
   for (const std::string& name : sites_) batch.sites[name] = r.raw(name);

@@ -9,6 +9,7 @@
 #include "apps/graphs/supernode_options.h"
 #include "apps/graphs/viewer_report.h"
 #include "apps/options/options.h"
+#include "apps/options/sae_options.h"
 #include "apps/terminal/interrupt.h"
 #include "apps/terminal/progress.h"
 #include "apps/verbs/verbs.h"
@@ -82,7 +83,8 @@ void add_to(CommandLine& line, Options& o) {
       "a transcoder for every MLP: circuit-tracer's folder (layer_0.safetensors, ..., or of\n"
       "cross-layer ones W_enc_0.safetensors, W_dec_0.safetensors, ...), or a folder of "
       "SAELens's,\n"
-      "as 'vitrine sae train --target' makes of several sites");
+      "as 'vitrine sae train --target' makes of several sites; or the name of one that came with\n"
+      "the model (default: the first of these)");
   line.option("--read", o.read, "FILE.json",
               "instead of a prompt: a graph that circuit-tracer, this verb or its page wrote");
   line.option(
@@ -171,7 +173,7 @@ void read_graph(const CommandLine& line, const Options& o) {
 void make_graph(const CommandLine& line, Options& o) {
   const Interruptible interruptible;
   const std::vector<sae::Supernode> supernodes = o.supernodes.supernodes(line);
-  const sae::TranscoderSet set = sae::load_transcoders(o.transcoders);
+  const sae::TranscoderSet set = load_transcoder_set(o.transcoders, o.common.model);
   const nn::Model model = o.common.load();
   const nn::Tokens prompt = o.prompt.tokens(model);
   o.spec.cancel = &interruptible.requested();
@@ -246,17 +248,12 @@ void verb_graph(const Arguments& arguments) {
       "supernode "
       "as one node. With\n"
       "--read, the file's own JSON and merged\n",
-      "vitrine sae train --site '*.ln2.hook_normalized' --target '*.hook_mlp_out' --kind batchtopk "
-      "--features 256 --k 8 --vectors 10000 --batch 512 --buffer 4096 --data "
-      "/usr/share/common-licenses/GPL-3 --out transcoders\n"
-      "  vitrine graph --transcoders transcoders --prompt 'The capital of Texas is'");
+      "vitrine graph --prompt 'The capital of Texas is'");
   Options o;
   add_to(line, o);
   if (!line.parse()) return;
   check_features(line, o);
   if (!o.read.empty()) return read_graph(line, o);
-  if (o.transcoders.empty())
-    line.fail("give --transcoders DIR and a prompt, or --read FILE.json, a graph that is there");
   o.prompt.require(line);
   o.spec.zero_first = o.first == "zero";
   make_graph(line, o);

@@ -575,7 +575,7 @@ sae::Sae load_sae(const std::string& name, const std::string& model) {
 
 sae::TranscoderSet load_transcoder_set(const std::string& name, const std::string& model) {
   namespace fs = std::filesystem;
-  if (fs::exists(name)) return sae::load_transcoders(name);
+  if (!name.empty() && fs::exists(name)) return sae::load_transcoders(name);
   const fs::path shipped = nn::find_model(model) / "transcoders";
   std::vector<std::string> names;
   std::error_code error;
@@ -583,11 +583,16 @@ sae::TranscoderSet load_transcoder_set(const std::string& name, const std::strin
     if (entry.is_directory()) names.push_back(entry.path().filename().string());
   }
   std::sort(names.begin(), names.end());
-  if (std::find(names.begin(), names.end(), name) != names.end()) {
-    sae::TranscoderSet set = sae::load_transcoders(shipped / name);
-    set.name = name;
+  const std::string wanted = name.empty() && !names.empty() ? names[0] : name;
+  if (std::find(names.begin(), names.end(), wanted) != names.end()) {
+    sae::TranscoderSet set = sae::load_transcoders(shipped / wanted);
+    set.name = wanted;
     return set;
   }
+  if (name.empty())
+    throw FileError(
+        "no transcoders came with this model; train some ('vitrine sae train --cross-layer') and "
+        "give their folder: --transcoders DIR");
   throw FileError(fmt::format("there are no transcoders '{}': no folder of this name{}", name,
                               names.empty() ? ", and none came with the model"
                                             : fmt::format("; those that came with the model are {}",

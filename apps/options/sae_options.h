@@ -98,7 +98,8 @@ class SaeTrainOptions {
 
 // A folder with an SAE, or the name of one that came with the model: --sae.
 sae::Sae load_sae(const std::string& name, const std::string& model);
-// A folder with a transcoder for every MLP, or the name of one that came with the model: --transcoders.
+// A folder with a transcoder for every MLP, or the name of one that came with the model: --transcoders. "": the
+// first of these.
 sae::TranscoderSet load_transcoder_set(const std::string& name, const std::string& model);
 // The names of the SAEs that came with a model, in order.
 std::vector<std::string> shipped_saes(const std::string& model);

@@ -588,13 +588,14 @@ class Model:
         self,
         prompt: Prompt | None = None,
         *,
-        transcoders: Path,
+        transcoders: Transcoders | Path | None = None,
         supernodes: Mapping[str, Sequence[str]] | Path | None = None,
         **options: Any,
     ) -> Result:
         """The attribution graph of a prompt: which features of the MLPs' transcoders cause which later ones, and the next token.
 
-        transcoders: circuit-tracer's folder, or one of SAELens transcoders, one for each layer
+        transcoders: what train_transcoders gives, circuit-tracer's folder, or one of SAELens transcoders, one for each layer; None: those
+            that came with the model
         supernodes: groups of nodes that are looked at as one, {'Texas': ['1_20_3', '2_7_3']} (features are LAYER_FEATURE_POSITION,
         errors error_LAYER_POSITION, tokens E_ID_POSITION), or a graph's file that has some
         result.strongest [{layer, position, feature, activation, influence, effect, exact, raised}]; result.tensors['adjacency']
