@@ -18,7 +18,7 @@ import tempfile
 import time
 
 
-def make_rows(path, o):
+def make_rows(o, folder):
     """Inputs and targets of every layer: an output is made of hidden features of its own and all earlier inputs."""
     import torch
     from safetensors.torch import save_file
@@ -30,11 +30,11 @@ def make_rows(path, o):
         hidden = torch.relu(x @ torch.randn(o.width, 4 * o.width) / o.width**0.5 - 1.5)
         written = 0.7 * written + hidden @ torch.randn(4 * o.width, o.width) / o.width**0.5
         tensors[f"in.{l}"], tensors[f"out.{l}"] = x.contiguous(), written.clone().contiguous()
-    save_file(tensors, path)
+    save_file(tensors, f"{folder}/rows.safetensors")
 
 
 def vitrine(o, folder, rate, steps):
-    """A run from the first weights: its log."""
+    """A run from the first weights: its log, and its peak memory."""
     command = [o.program, "sae", "train", "--cross-layer", "--activations", f"{folder}/rows.safetensors"]
     for side in ("in", "out"):
         for l in range(o.layers):
@@ -42,17 +42,22 @@ def vitrine(o, folder, rate, steps):
     command += ["--kind", "topk", "--k", str(o.k), "--features", str(o.features), "--batch", str(o.batch), "--buffer", str(o.batch)]
     command += ["--vectors", str(o.batch * steps), "--rate", str(rate), "--aux", "0", "--log-every", "1", "--save-every", "100000"]
     command += ["--threads", str(o.threads), "--quiet", "--overwrite", "--out", f"{folder}/run"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status != 0:
+        raise SystemExit("vitrine failed: " + " ".join(command))
     with open(f"{folder}/run/log.jsonl") as lines:
-        return [json.loads(line) for line in lines]
+        return [json.loads(line) for line in lines], usage.ru_maxrss * 1024
 
 
-def first_weights(folder):
+def keep_first_weights(o, folder):
     """What Vitrine's run began with, by its names: W_enc [features, d], W_dec [features, outputs d]."""
+    import torch
     from safetensors import safe_open
 
     with safe_open(f"{folder}/run/training.safetensors", "pt") as f:
-        return {name[len("0.adam.") :]: f.get_tensor(name)[0].clone() for name in f.keys() if name.startswith("0.adam.")}
+        names = [name for name in f.keys() if name.startswith("0.adam.")]
+        torch.save({name[len("0.adam.") :]: f.get_tensor(name)[0].clone() for name in names}, f"{folder}/start.pt")
 
 
 def torch_steps(o, folder):
@@ -95,31 +100,37 @@ def torch_steps(o, folder):
     return {"losses": losses, "seconds": seconds, "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 
 
+PARTS = {"rows": make_rows, "start": keep_first_weights, "steps": torch_steps}
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--program", required=True)
     for name, default in (("width", 256), ("layers", 6), ("features", 4096), ("batch", 4096), ("k", 32), ("steps", 5), ("threads", 2)):
         p.add_argument(f"--{name}", type=int, default=default)
     p.add_argument("--rate", type=float, default=1e-3)
-    p.add_argument("--torch-in", help=argparse.SUPPRESS)
+    p.add_argument("--part", nargs=2, help=argparse.SUPPRESS)
     o = p.parse_args()
-    if o.torch_in:
-        json.dump(torch_steps(o, o.torch_in), sys.stdout)
+    if o.part:
+        json.dump(PARTS[o.part[0]](o, o.part[1]), sys.stdout)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        make_rows(f"{folder}/rows.safetensors", o)
-        vitrine(o, folder, 1e-30, 1)
-        import torch
 
-        torch.save(first_weights(folder), f"{folder}/start.pt")
-        log = vitrine(o, folder, o.rate, o.steps)
+    # PyTorch is in processes of its own: a child's peak memory counts from what its parent had.
+    def part(name, folder):
+        again = [sys.executable, os.path.abspath(__file__), *sys.argv[1:], "--part", name, folder]
+        return json.loads(subprocess.run(again, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+    with tempfile.TemporaryDirectory() as folder:
+        part("rows", folder)
+        vitrine(o, folder, 1e-30, 1)
+        part("start", folder)
+        log, peak = vitrine(o, folder, o.rate, o.steps)
         ours = {
             "losses": [line["loss"] for line in log],
             "seconds": [o.batch / line["vectors_per_second"] for line in log],
-            "peak_rss_bytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
+            "peak_rss_bytes": peak,
         }
-        again = [sys.executable, os.path.abspath(__file__), *sys.argv[1:], "--torch-in", folder]
-        theirs = json.loads(subprocess.run(again, check=True, capture_output=True, text=True).stdout)
+        theirs = part("steps", folder)
     worst = max(abs(a - b) / abs(b) for a, b in zip(ours["losses"], theirs["losses"]))
     result = {"vitrine": ours, "torch": theirs, "largest_relative_difference_of_losses": worst}
     result["times_faster"] = min(theirs["seconds"]) / min(ours["seconds"])
