@@ -5,11 +5,15 @@
 #include "sae/folder.h"
 #include "sae/sae.h"
 #include "sae/trainer.h"
+#include "sae/graphs/attribution_graph.h"
 
 namespace vitrine::sae {
 
 extern const nn::Model m, model;
-extern const Sae sae, early, late;
+extern const Sae sae, early, late, sae0, sae2, transcoder1, transcoder4;
+extern const TranscoderSet set;
+extern const AttributionGraph g;
+std::int64_t node_named(const AttributionGraph& graph, const std::string& name);
 extern const nn::Tokens prompt;
 extern const SaeTrainingRules rules;
 extern const TrainSettings settings;
