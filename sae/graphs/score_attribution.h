@@ -2,7 +2,7 @@
 // ("QK attributions", Kamath et al. 2025, "Tracing attention computation through feature interactions").
 //
 //   ScoreAttribution s = attribute_score(m, set, g, {.layer = 1, .head = 2, .query = 4, .key = 3});
-//   s.query[i], s.key[j], s.at(i, j);      // a part of each stream, and what the pair adds to the score
+//   s.query[0], s.key[2], s.at(0, 2);      // a part of each stream, and what the pair adds to the score
 //
 // The score before the softmax is q . k times the head's scale. With the scales of the norm before attention (and of the norms of
 // queries and keys, where a family has them) those of the run, q is a sum over the parts of the stream at the query position

@@ -1,6 +1,6 @@
 // An attribution graph as circuit-tracer's viewers see it: the nodes and edges that pruning kept, and what a person marked.
 //
-//   ViewerGraph v = viewer_graph(graph, prune(graph), {.slug = "texas"});
+//   ViewerGraph v = viewer_graph(g, prune(g), {.slug = "texas"});
 //   v.supernodes.push_back({"Texas", {"1_20_3", "2_7_3"}});
 //   write_text("graph.json", viewer_json(v).indented());
 //   ViewerGraph same = read_viewer_graph("graph.json");

@@ -6,6 +6,8 @@
 #include "sae/sae.h"
 #include "sae/trainer.h"
 #include "sae/graphs/attribution_graph.h"
+#include "sae/graphs/node_names.h"
+#include "tensor/files/file.h"
 
 namespace vitrine::sae {
 
@@ -13,7 +15,7 @@ extern const nn::Model m, model;
 extern const Sae sae, early, late, sae0, sae2, transcoder1, transcoder4;
 extern const TranscoderSet set;
 extern const AttributionGraph g;
-std::int64_t node_named(const AttributionGraph& graph, const std::string& name);
+
 extern const nn::Tokens prompt;
 extern const SaeTrainingRules rules;
 extern const TrainSettings settings;

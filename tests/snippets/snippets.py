@@ -55,7 +55,9 @@ def functions_of(path):
         includes, before, after = "", "using namespace vitrine;", ""
         examples = examples_of_readme(lines)
     else:
-        namespace = next((m[1] for m in (re.match(r"namespace (\S+) {", line) for line in lines) if m), "vitrine")
+        # The last: what stands before it is declared of others.
+        namespaces = [m[1] for m in (re.match(r"namespace (\S+) {$", line) for line in lines) if m]
+        namespace = namespaces[-1] if namespaces else "vitrine"
         includes, before, after = f'#include "{path.relative_to(ROOT)}"\n', "", "}"
         examples = examples_of_header(lines)
     functions = ""
