@@ -14,6 +14,9 @@ foreach(folder tensor autograd nn interp sae apps apps/model apps/model/sae apps
   install(FILES ${folder}/README.md DESTINATION ${CMAKE_INSTALL_DOCDIR}/${folder})
 endforeach()
 
+# Lessons are read beside their programs.
+install(DIRECTORY apps/lessons DESTINATION ${CMAKE_INSTALL_DOCDIR}/apps PATTERN CMakeLists.txt EXCLUDE)
+
 set(package ${CMAKE_INSTALL_LIBDIR}/cmake/vitrine)
 install(EXPORT vitrineTargets NAMESPACE vitrine:: DESTINATION ${package})
 configure_package_config_file(cmake/vitrineConfig.cmake.in ${PROJECT_BINARY_DIR}/vitrineConfig.cmake
